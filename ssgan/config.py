@@ -1,0 +1,334 @@
+"""Every setting of a run, with its unit, its default and what it may be. No torch here.
+
+The defaults are the paper's MNIST recipe; a preset is a diff against them. Precedence: preset, then
+a configuration file, then flags and ``--set field=value``.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ssgan.errors import UserError
+
+__all__ = ["DATASET_PRESETS", "METHOD_NAMES", "NETWORK_NAMES", "PRESETS", "Config", "describe", "parse", "resolve"]
+
+METHOD_NAMES = ("gan", "supervised")
+NETWORK_NAMES = ("mlp",)
+
+
+def _field(default: Any, unit: str, text: str, low: float = 0.0, high: float = float("inf"), above: bool = False) -> Any:
+    """A setting: its unit, what it does, and its range (``above``: ``low`` itself is not allowed)."""
+    return dataclasses.field(
+        default=default, metadata={"unit": unit, "text": text, "low": low, "high": high, "above": above}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of one run, checked when made.
+
+    Fields that end in ``_images`` count unlabelled images seen in D's phase, per model.
+
+    Raises
+    ------
+    UserError
+        For a value outside its range.
+    """
+
+    preset: str = _field("", "name", "the preset this came from, for the record")
+    # What is trained
+    method: Literal["gan", "supervised"] = _field("gan", "name", "how a batch becomes losses")
+    network: Literal["mlp"] = _field("mlp", "name", "the pair of G and D")
+    labels: int | Literal["all"] | None = _field(
+        None, "images", "labelled images in total, drawn class-balanced; all, or none to use the labels as given", 1
+    )
+    seed: int = _field(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
+    seeds: int = _field(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
+    draw_seed: int | None = _field(
+        None, "seed", "the draw of labelled images for every model; none draws anew for each model, by its seed", 0, 2**31
+    )
+    # How long
+    total_images: int = _field(18_000_000, "images", "length of training", 1)
+    batch_size: int = _field(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
+    discriminator_steps: int = _field(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
+    # D's loss
+    weight_labeled: float = _field(1.0, "weight", "of L, the cross-entropy of labelled images")
+    weight_unlabeled: float = _field(0.5, "weight", "of U, -log p(real) of unlabelled images")
+    weight_fake: float = _field(0.5, "weight", "of V, -log p(generated) of generated images; 0 trains no generator")
+    real_target: float = _field(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
+    weight_entropy: float = _field(0.0, "weight", "of the class entropy of unlabelled images")
+    # G's loss
+    weight_feature_matching: float = _field(1.0, "weight", "of feature matching")
+    feature_matching_norm: Literal["l2", "l1"] = _field("l2", "name", "squared or absolute differences of mean features")
+    weight_minimax: float = _field(0.0, "weight", "of log p(generated) of generated images")
+    weight_non_saturating: float = _field(0.0, "weight", "of -log p(real) of generated images")
+    weight_pull_away: float = _field(0.0, "weight", "of the squared cosine between features of generated images")
+    # Both
+    weight_historical_averaging: float = _field(0.0, "weight", "of the squared distance to the mean of past parameters")
+    # Networks
+    discriminator_widths: tuple[int, ...] = _field((1000, 500, 250, 250, 250), "units", "hidden layers of D", 1)
+    generator_widths: tuple[int, ...] = _field((500, 500), "units", "hidden layers of G", 1)
+    noise_input_std: float = _field(0.3, "intensity, image range 1", "Gaussian noise on D's input while training")
+    noise_hidden_std: float = _field(0.5, "activation", "Gaussian noise before D's other layers while training")
+    minibatch_kernels: int = _field(0, "kernels", "minibatch discrimination in D; 0 has none")
+    minibatch_kernel_dim: int = _field(5, "features", "size of a kernel of minibatch discrimination", 1)
+    latent_size: int = _field(100, "features", "size of G's noise", 1)
+    latent_distribution: Literal["uniform", "normal"] = _field("uniform", "name", "G's noise: U(0, 1) or N(0, 1)")
+    generator_norm: Literal["batch", "virtual", "none"] = _field("batch", "name", "normalisation of G's hidden layers")
+    reference_rows: int = _field(100, "rows", "reference batch of virtual batch norm in G", 2)
+    init_images: int = _field(500, "images", "pool images of the data-dependent initialisation of D", 2)
+    # Optimisation
+    learning_rate_d: float = _field(3e-3, "per step", "Adam's step size for D")
+    learning_rate_g: float = _field(3e-3, "per step", "Adam's step size for G")
+    adam_beta1: float = _field(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
+    adam_beta2: float = _field(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
+    adam_epsilon: float = _field(1e-8, "squared gradient if inside the root, else gradient", "Adam's epsilon", 0, 1, True)
+    adam_epsilon_inside_root: bool = _field(True, "yes or no", "sqrt(v + epsilon), as the paper's code, not sqrt(v) + epsilon")
+    decay_last_fraction: float = _field(0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1)
+    ema_half_life_images: float = _field(
+        693_112.0, "images", "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100", 0, above=True
+    )
+    # Reports and machine
+    report_every_images: int = _field(10_000, "images", "between reports, where losses are read from the device", 1)
+    evaluate_every_images: int = _field(0, "images", "between test errors in the log, never used to choose; 0: at the end only")
+    device: str = _field("auto", "name", "auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["float32", "float64"] = _field("float32", "name", "of parameters and images")
+    seed_strategy: Literal["auto", "direct", "vmap", "loop"] = _field("auto", "name", "how a loss is lifted over seeds")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.seed_strategy == "direct" and self.seeds > 1:
+            raise UserError(f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop.")
+        if self.trains_generator and not any(getattr(self, name) for name in _GENERATOR_OBJECTIVES):
+            raise UserError(
+                f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
+                f"or weight_fake=0 to train without a generator."
+            )
+        if not (self.weight_labeled or (self.method == "gan" and (self.weight_unlabeled or self.weight_fake))):
+            raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
+
+    @property
+    def steps(self) -> int:
+        """Steps of training, each ``discriminator_steps`` unlabelled batches long."""
+        return max(1, round(self.total_images / self.images_per_step))
+
+    @property
+    def images_per_step(self) -> int:
+        """Unlabelled images that D sees in one step."""
+        return self.batch_size * self.discriminator_steps
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether D sees generated images at all."""
+        return self.method == "gan" and self.weight_fake > 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the settings that decide a result: all but device and reports."""
+        decisive = {k: v for k, v in self.to_dict().items() if k not in _INDECISIVE}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as ``config.json`` holds them."""
+        plain = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    def replace(self, **changes: Any) -> "Config":
+        """A checked copy with other values."""
+        return dataclasses.replace(self, **changes)
+
+    def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
+        """The fields in which two configurations differ, with both values."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+_TYPES = typing.get_type_hints(Config)
+_INDECISIVE = {"preset", "device", "report_every_images", "evaluate_every_images", "seed", "seeds", "draw_seed"}
+_GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "total_images": 300_000,
+        "discriminator_widths": (300, 150, 150),
+        "noise_input_std": 0.2,
+        "noise_hidden_std": 0.4,
+        "learning_rate_d": 2e-3,
+        "learning_rate_g": 2e-3,
+        "decay_last_fraction": 1 / 3,
+        "ema_half_life_images": 34_623.0,
+        "report_every_images": 5_000,
+    },
+}
+DATASET_PRESETS = {"digits": "digits"}
+
+# Settings that do something only where another one allows it: (what is needed, whether it holds).
+_NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
+_NEEDS_GAN = ("method=gan", lambda c: c.method == "gan")
+_NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
+    "weight_unlabeled": _NEEDS_GAN,
+    "weight_fake": _NEEDS_GAN,
+    "weight_entropy": _NEEDS_GAN,
+    "real_target": ("method=gan and weight_unlabeled above 0", lambda c: c.method == "gan" and c.weight_unlabeled > 0),
+    **dict.fromkeys(
+        [
+            *_GENERATOR_OBJECTIVES,
+            "weight_pull_away",
+            "generator_widths",
+            "generator_norm",
+            "latent_size",
+            "latent_distribution",
+            "learning_rate_g",
+            "discriminator_steps",
+        ],
+        _NEEDS_GENERATOR,
+    ),
+    "feature_matching_norm": (
+        "feature matching (method=gan, weight_feature_matching above 0)",
+        lambda c: c.trains_generator and c.weight_feature_matching > 0,
+    ),
+    "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
+    "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
+    "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
+}
+
+
+def resolve(preset: str, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a preset with the user's own settings on top.
+
+    Raises
+    ------
+    UserError
+        For an unknown preset or field, a value outside its range, or a setting that would do nothing.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{_did_you_mean(preset, PRESETS)}")
+    for name in overrides:
+        _known(name)
+    config = Config(**{**PRESETS[preset], "preset": preset, **overrides})
+    for name in overrides:
+        needed, holds = _NEEDS.get(name, ("", lambda c: True))
+        if getattr(config, name) != getattr(Config(), name) and not holds(config):
+            raise UserError(f"{name}={_show(overrides[name])} would do nothing: it needs {needed}.")
+    return config
+
+
+def parse(assignment: str) -> tuple[str, Any]:
+    """Read ``field=value`` as a field's name and a value of its type.
+
+    A tuple is written with commas, ``discriminator_widths=300,150``; no value as ``none``.
+
+    Raises
+    ------
+    UserError
+        Where it is not of that form, the field is unknown or the value cannot be read.
+    """
+    name, equals, text = assignment.partition("=")
+    name, text = name.strip(), text.strip()
+    if not equals:
+        raise UserError(f"{assignment!r} is no setting: write field=value, such as batch_size=100.")
+    _known(name)
+    annotation = _TYPES[name]
+    try:
+        if annotation is bool:
+            return name, {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if annotation is int:
+            return name, int(text)
+        if annotation is float:
+            return name, float(text)
+        if annotation == tuple[int, ...]:
+            return name, tuple(int(part) for part in text.split(",") if part.strip())
+        if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+            literals = [v for a in typing.get_args(annotation) for v in typing.get_args(a)]
+            return name, None if text.lower() == "none" else text if text in literals else int(text)
+        return name, text
+    except (ValueError, KeyError):
+        raise UserError(f"{name} is {text!r}, but must be {_allowed(FIELDS[name])}.") from None
+
+
+def describe(config: Config) -> list[tuple[str, str, str]]:
+    """Name, value and unit of every field, in order, for people."""
+    return [(name, _show(getattr(config, name)), field.metadata["unit"]) for name, field in FIELDS.items()]
+
+
+def _known(name: str) -> None:
+    if name not in FIELDS:
+        raise UserError(
+            f"Unknown setting {name!r}.{_did_you_mean(name, FIELDS) or ' `ssgan train DATA --dry-run` lists them all.'}"
+        )
+
+
+def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _allowed(field: "dataclasses.Field[Any]") -> str:
+    """What a field may be, in words."""
+    annotation, meta = _TYPES[field.name], field.metadata
+    if typing.get_origin(annotation) is Literal:
+        return "one of " + ", ".join(typing.get_args(annotation))
+    if annotation is str:
+        return "a word"
+    if annotation is bool:
+        return "true or false"
+    bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
+    if meta["high"] != float("inf"):
+        bounds += f" and at most {meta['high']:.12g}"
+    kind = "a number" if annotation is float else "a whole number"
+    if annotation == tuple[int, ...]:
+        kind = "whole numbers separated by commas, each"
+    words = [repr(v) for a in typing.get_args(annotation) for v in typing.get_args(a)]
+    words += ["none"] if type(None) in typing.get_args(annotation) else []
+    return f"{kind} {bounds}" + "".join(f", or {word}" for word in words)
+
+
+def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """The value in its proper type, or a UserError."""
+    annotation, meta = _TYPES[field.name], field.metadata
+    fail = UserError(f"{field.name} is {_show(value)}, but must be {_allowed(field)}.")
+
+    def number(candidate: Any) -> Any:
+        kinds = int | float if annotation is float else int
+        if isinstance(candidate, bool) or not isinstance(candidate, kinds):
+            raise fail
+        too_low = candidate <= meta["low"] if meta["above"] else candidate < meta["low"]
+        if candidate != candidate or too_low or candidate > meta["high"] or candidate == float("inf"):
+            raise fail
+        return float(candidate) if annotation is float else candidate
+
+    if annotation in (int, float):
+        return number(value)
+    if annotation in (str, bool):
+        if not isinstance(value, annotation):
+            raise fail
+        return value
+    if annotation == tuple[int, ...]:
+        if not isinstance(value, tuple | list) or not value:
+            raise fail
+        return tuple(number(v) for v in value)
+    if typing.get_origin(annotation) is Literal:
+        if value not in typing.get_args(annotation):
+            near = _did_you_mean(str(value), dict.fromkeys(typing.get_args(annotation)))
+            raise UserError(f"Unknown {field.name} {value!r}: choose from {', '.join(typing.get_args(annotation))}.{near}")
+        return value
+    literals = [v for a in typing.get_args(annotation) for v in typing.get_args(a)]
+    return value if value is None or value in literals else number(value)
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

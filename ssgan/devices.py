@@ -1,0 +1,43 @@
+"""Where tensors live, and what that place is called."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from ssgan.errors import UserError
+
+__all__ = ["device_name", "select"]
+
+
+def select(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    UserError
+        For a device that this machine or this build of torch does not have.
+    """
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + there
+    if name == "auto":
+        return torch.device(there[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in there:
+        raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(there)}.")
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if models:
+            return f"{models[0]}, {torch.get_num_threads()} threads"
+    return platform.processor() or platform.machine()

@@ -1,0 +1,23 @@
+"""Files that are either whole or not there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_atomic", "write_json"]
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside ``path``, sync it to the disk, then rename it into place."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that any reader accepts: a NaN is refused rather than written."""
+    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,139 @@
+"""The idea: a K-class classifier that is also a GAN discriminator.
+
+Shapes: B rows (a batch), K classes, F features. D returns logits [B, K] and features [B, F]. The
+(K+1)-th logit, "generated", is fixed at 0 because softmax does not change when a constant is added
+to every logit. With ``lse = logsumexp_k(logits)``::
+
+    p(real | x) = Z / (Z + 1) = sigmoid(lse)       Z = exp(lse)
+    p(generated | x) = 1 / (Z + 1) = sigmoid(-lse)
+
+Every function is a pure function of tensors and returns a scalar, the mean over its batch. Weights
+are the caller's. Gradients flow into every argument that asks for them; what must not receive any
+is detached by the caller. All stay finite at logits of +-1e4. Nothing looks at a tensor's value in
+Python, so each can be lifted over a seed axis by ``torch.func.vmap``.
+
+Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless said.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "conditional_entropy",
+    "fake",
+    "feature_matching",
+    "generator_minimax",
+    "generator_non_saturating",
+    "historical_averaging",
+    "p_real",
+    "pull_away",
+    "supervised",
+    "unlabeled_real",
+]
+
+
+def supervised(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    """L: mean cross-entropy of the K real classes on labelled images, ``-log p(y | x, real)``.
+
+    Parameters
+    ----------
+    logits_BK : Tensor, shape [B, K]
+    y_B : Tensor of int64, shape [B], values in 0..K-1
+    """
+    return F.cross_entropy(logits_BK, y_B)
+
+
+def unlabeled_real(logits_BK: Tensor, smoothing: float = 1.0) -> Tensor:
+    """U: mean ``-log p(real | x)`` on unlabelled images, with one-sided label smoothing.
+
+    With target ``smoothing`` = a the term is ``softplus(lse) - a * lse``: binary cross-entropy
+    against a soft "real" target of a (section 3.4; the generated target stays 0). At a = 1 it is
+    ``softplus(-lse)``; below 1 its minimum is the entropy of a, not 0.
+    """
+    lse_B = torch.logsumexp(logits_BK, dim=1)
+    return (F.softplus(-lse_B) + (1.0 - smoothing) * lse_B).mean()
+
+
+def fake(logits_BK: Tensor) -> Tensor:
+    """V: mean ``-log p(generated | x)`` on generated images."""
+    return F.softplus(torch.logsumexp(logits_BK, dim=1)).mean()
+
+
+def feature_matching(real_BF: Tensor, fake_BF: Tensor, norm: str = "l2") -> Tensor:
+    """Distance of the mean features of real and generated batches (section 3.1).
+
+    ``"l2"`` averages the squared differences over the F features (the paper's MNIST code), ``"l1"``
+    the absolute ones (its CIFAR-10 and SVHN code). A batch and its permutation give 0.
+
+    Parameters
+    ----------
+    real_BF, fake_BF : Tensor, shape [B, F]
+        The two batches may differ in size. Detach ``real_BF`` to send gradients to G only.
+    norm : {"l2", "l1"}
+
+    Raises
+    ------
+    ValueError
+        For any other ``norm``.
+    """
+    difference_F = real_BF.mean(dim=0) - fake_BF.mean(dim=0)
+    if norm == "l2":
+        return difference_F.square().mean()
+    if norm == "l1":
+        return difference_F.abs().mean()
+    raise ValueError(f"norm is {norm!r}, but must be 'l2' or 'l1'")
+
+
+def generator_minimax(logits_BK: Tensor) -> Tensor:
+    """G's objective as the exact negative of V: mean ``log p(generated | G(z))``."""
+    return -fake(logits_BK)
+
+
+def generator_non_saturating(logits_BK: Tensor) -> Tensor:
+    """G's objective that keeps its gradient while D wins: mean ``-log p(real | G(z))``.
+
+    Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, section 3.
+    """
+    return unlabeled_real(logits_BK)
+
+
+def conditional_entropy(logits_BK: Tensor) -> Tensor:
+    """Mean entropy in nats of the K-class softmax, 0 (certain) to log K (undecided).
+
+    Source: Springenberg, *Unsupervised and Semi-supervised Learning with Categorical GANs*, 2016.
+    """
+    log_p_BK = F.log_softmax(logits_BK, dim=1)
+    return -(log_p_BK.exp() * log_p_BK).sum(dim=1).mean()
+
+
+def pull_away(features_BF: Tensor) -> Tensor:
+    """Mean squared cosine between different rows: 0 for orthogonal rows, 1 for identical ones.
+
+    A loss of G on generated features, to spread its samples. A row of zeros has cosine 0 with all.
+    A batch of one row has no pair and gives 0.
+
+    Source: Zhao et al., *Energy-based Generative Adversarial Network*, 2017, section 2.4.
+    """
+    rows = features_BF.shape[0]
+    # Where a row is zero, the norm's gradient would be NaN; a root taken of a clamped square has none.
+    norm_B1 = features_BF.square().sum(dim=1, keepdim=True).clamp_min(1e-24).sqrt()
+    unit_BF = features_BF / norm_B1
+    squared_cosine_BB = (unit_BF @ unit_BF.T).square()
+    return (squared_cosine_BB.sum() - squared_cosine_BB.diagonal().sum()) / max(rows * (rows - 1), 1)
+
+
+def historical_averaging(parameters: Mapping[str, Tensor], running_mean: Mapping[str, Tensor]) -> Tensor:
+    """Squared distance of the parameters from their running mean over past steps (section 3.3).
+
+    Summed, not averaged, over all parameters, as in the paper's formula.
+    """
+    terms = [(value - running_mean[name]).square().sum() for name, value in parameters.items()]
+    return torch.stack(terms).sum()
+
+
+def p_real(logits_BK: Tensor) -> Tensor:
+    """Mean probability that the rows are real, a number to watch and not a loss."""
+    return torch.logsumexp(logits_BK, dim=1).sigmoid().mean()

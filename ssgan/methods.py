@@ -1,0 +1,158 @@
+"""One batch: what each method computes from it, as phases of the same loop.
+
+Written as if there were one seed; the trainer lifts every phase over the seed axis. A method is a
+tuple of phases, each of which updates one network. B rows, K classes, F features.
+
+Nothing here knows a hidden label: :class:`Batch` has no field for one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssgan import losses
+from ssgan.config import Config
+
+__all__ = ["METHODS", "Batch", "Logs", "Nets", "Phase"]
+
+Logs = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """One batch, each row in the network's input range.
+
+    ``x_unl2`` and ``z2`` are the generator phase's own unlabelled images and noise.
+    """
+
+    x_lab: Tensor
+    y_lab: Tensor
+    x_unl: Tensor
+    x_unl2: Tensor
+    z: Tensor
+    z2: Tensor
+
+
+class Nets(NamedTuple):
+    """The networks of one seed, each callable; only the phase's own one receives gradients.
+
+    Each has ``parameters``, ``history`` (their running mean, where it is kept) and ``couples_rows``
+    (whether an output depends on the other rows of its batch).
+    """
+
+    D: Any
+    G: Any
+
+
+class Phase(NamedTuple):
+    """One update: of which network, by which loss, and on how many fresh batches in a step."""
+
+    net: str
+    loss: Callable[[Nets, Batch, Config], tuple[Tensor, Logs]]
+    repeat: int = 1
+
+
+def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
+    """L + U + V, weighted. A term of weight 0 is not built: no pass, no random number."""
+    inputs = {}
+    if config.weight_labeled:
+        inputs["labeled"] = batch.x_lab
+    if config.weight_unlabeled or config.weight_entropy:
+        inputs["unlabeled"] = batch.x_unl
+    if config.weight_fake:
+        inputs["fake"] = nets.G(batch.z)
+    logits = {name: output[0] for name, output in _separately(nets.D, inputs).items()}
+
+    total = _Total()
+    if config.weight_labeled:
+        total.add("L", config.weight_labeled, losses.supervised(logits["labeled"], batch.y_lab))
+    if config.weight_unlabeled:
+        total.add("U", config.weight_unlabeled, losses.unlabeled_real(logits["unlabeled"], config.real_target))
+    if config.weight_fake:
+        total.add("V", config.weight_fake, losses.fake(logits["fake"]))
+    if config.weight_entropy:
+        total.add("entropy", config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
+    _add_history(total, nets.D, config)
+    for name in ("unlabeled", "fake"):
+        if name in logits:
+            total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
+    return total.value, total.logs
+
+
+def generator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
+    """Feature matching, and whichever other objectives have a weight."""
+    total = _Total()
+    logits_fake, features_fake = nets.D(nets.G(batch.z2))
+    if config.weight_feature_matching:
+        _, features_real = nets.D(batch.x_unl2)
+        distance = losses.feature_matching(features_real, features_fake, config.feature_matching_norm)
+        total.add("feature_matching", config.weight_feature_matching, distance)
+    if config.weight_minimax:
+        total.add("minimax", config.weight_minimax, losses.generator_minimax(logits_fake))
+    if config.weight_non_saturating:
+        total.add("non_saturating", config.weight_non_saturating, losses.generator_non_saturating(logits_fake))
+    if config.weight_pull_away:
+        total.add("pull_away", config.weight_pull_away, losses.pull_away(features_fake))
+    _add_history(total, nets.G, config)
+    return total.value, total.logs
+
+
+def supervised_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
+    """L alone: the same network, noise and budget without unlabelled or generated images."""
+    total = _Total()
+    logits, _ = nets.D(batch.x_lab)
+    total.add("L", config.weight_labeled, losses.supervised(logits, batch.y_lab))
+    _add_history(total, nets.D, config)
+    return total.value, total.logs
+
+
+def gan(config: Config) -> tuple[Phase, ...]:
+    """The K+1 classifier against a generator; without one where V has weight 0."""
+    phases = [Phase("D", discriminator_loss, config.discriminator_steps)]
+    if config.trains_generator:
+        phases.append(Phase("G", generator_loss))
+    return tuple(phases)
+
+
+def supervised(config: Config) -> tuple[Phase, ...]:
+    """The baseline."""
+    return (Phase("D", supervised_loss),)
+
+
+METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {"gan": gan, "supervised": supervised}
+
+
+class _Total:
+    """A weighted sum of named terms, each kept for the log."""
+
+    def __init__(self) -> None:
+        self.terms: list[Tensor] = []
+        self.logs: Logs = {}
+
+    def add(self, name: str, weight: float, term: Tensor) -> None:
+        self.terms.append(weight * term)
+        self.logs[name] = term.detach()
+
+    @property
+    def value(self) -> Tensor:
+        return torch.stack(self.terms).sum()
+
+
+def _separately(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """D's outputs on several batches that must not see each other.
+
+    One pass over all rows computes the same where a row's output is its own; a network that couples
+    the rows of a batch gets one pass for each.
+    """
+    if net.couples_rows or len(inputs) == 1:
+        return {name: net(x) for name, x in inputs.items()}
+    sizes = [len(x) for x in inputs.values()]
+    logits, features = net(torch.cat(list(inputs.values())))
+    return dict(zip(inputs, zip(logits.split(sizes), features.split(sizes), strict=True), strict=True))
+
+
+def _add_history(total: _Total, net: Any, config: Config) -> None:
+    if config.weight_historical_averaging:
+        distance = losses.historical_averaging(net.parameters, net.history)
+        total.add("historical_averaging", config.weight_historical_averaging, distance)

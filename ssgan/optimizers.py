@@ -1,0 +1,58 @@
+"""Adam with its epsilon where the paper's code has it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Adam"]
+
+
+class Adam:
+    """Adam, with epsilon inside or outside the square root.
+
+    Inside, ``m / sqrt(v + epsilon)``, is the form of the paper's published code: with epsilon = 1e-8 a
+    gradient much smaller than 1e-4 takes a proportionally smaller step, so D slows down as it wins.
+    Outside, ``m / (sqrt(v) + epsilon)``, is the form of torch and of Kingma & Ba, *Adam*, 2015.
+
+    Everything is elementwise, so a parameter with a leading seed axis is as good as separate ones, and
+    a NaN in one seed stays there. The parameters are updated in place.
+
+    Parameters
+    ----------
+    parameters : sequence of Tensor
+    betas : (float, float)
+        Decay rates of the two moments, each debiased.
+    epsilon : float
+    inside_root : bool
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], betas: tuple[float, float], epsilon: float, inside_root: bool
+    ) -> None:
+        self.parameters = list(parameters)
+        self.betas, self.epsilon, self.inside_root = betas, epsilon, inside_root
+        self.steps = 0
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
+        """Take one step; ``gradients`` are in the order of the parameters."""
+        self.steps += 1
+        beta1, beta2 = self.betas
+        torch._foreach_lerp_(self.first, gradients, 1.0 - beta1)
+        torch._foreach_mul_(self.second, beta2)
+        torch._foreach_addcmul_(self.second, gradients, gradients, 1.0 - beta2)
+        root = torch._foreach_div(self.second, 1.0 - beta2**self.steps)
+        if self.inside_root:
+            torch._foreach_add_(root, self.epsilon)
+        torch._foreach_sqrt_(root)
+        if not self.inside_root:
+            torch._foreach_add_(root, self.epsilon)
+        torch._foreach_addcdiv_(self.parameters, self.first, root, -learning_rate / (1.0 - beta1**self.steps))
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved to go on from here: plain types and tensors."""
+        return {"steps": self.steps, "first": self.first, "second": self.second}

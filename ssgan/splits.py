@@ -1,0 +1,127 @@
+"""Which few images are labelled: drawn once, hashed, saved, and never drawn again.
+
+A draw depends on the labels, the count and the draw seed alone, on no global random state. The
+other labels are erased by :func:`hide` before training sees them.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssgan.errors import UserError
+from ssgan.files import write_json
+
+__all__ = ["Split", "draw", "hide", "load", "save"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The labelled images of one seed.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape [n]
+        Rows of the training pool, ascending.
+    y : ndarray of int64, shape [n]
+        Their labels: all that training ever sees.
+    """
+
+    indices: np.ndarray
+    y: np.ndarray
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the labelled rows and their labels; hidden labels do not enter."""
+        digest = hashlib.sha256()
+        for array in (self.indices, self.y):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").data)
+        return digest.hexdigest()
+
+
+def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
+    """Draw a class-balanced set of labelled rows.
+
+    The order of each class is a permutation made from ``seed``, and the draw takes rows from the
+    classes in turn, so draws of one seed are nested: the 50 labels contain the 20. Where ``labels``
+    is no multiple of the classes, ``seed`` says which classes give one more; a class that runs out
+    leaves its turns to the others.
+
+    Parameters
+    ----------
+    y : ndarray of int, shape [N]
+        Labels of the pool, -1 for unlabelled rows, which are never drawn.
+    labels : int or "all"
+        Total number of labelled images.
+    seed : int
+        The draw seed, 0 to 2**32 - 1.
+
+    Returns
+    -------
+    ndarray of int64, shape [labels], ascending
+
+    Raises
+    ------
+    UserError
+        Where so many labels cannot be drawn.
+    """
+    y = np.asarray(y)
+    known = np.flatnonzero(y >= 0)
+    if labels == "all":
+        return known
+    present = np.unique(y[known])
+    if isinstance(labels, bool) or not isinstance(labels, int | np.integer):
+        raise UserError(f"The number of labels is {labels!r}, but must be a whole number or 'all'.")
+    if not max(len(present), 1) <= labels <= len(known):
+        raise UserError(
+            f"The number of labels is {labels}, but must lie between {len(present)} (one for each class) and "
+            f"{len(known)} (every labelled image of the pool), or be 'all'."
+        )
+    # RandomState's stream is frozen for ever: the same draw under every version of numpy.
+    random = np.random.RandomState(seed)  # noqa: NPY002
+    class_order = random.permutation(present)
+    turns = []
+    for rank, label in enumerate(class_order):
+        rows = random.permutation(np.flatnonzero(y == label))
+        turns += [(turn, rank, row) for turn, row in enumerate(rows)]
+    return np.sort(np.array([row for _, _, row in sorted(turns)[:labels]], dtype=np.int64))
+
+
+def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """A copy of ``y`` with -1 everywhere but at ``indices``."""
+    visible = np.full_like(y, -1)
+    visible[indices] = y[indices]
+    return visible
+
+
+def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) -> None:
+    """Write the splits of a run, one entry per seed, with their hashes."""
+    entries = [
+        {"draw_seed": seed, "sha256": split.sha256, "indices": split.indices.tolist(), "y": split.y.tolist()}
+        for split, seed in zip(splits, draw_seeds, strict=True)
+    ]
+    write_json(path, {"format_version": FORMAT_VERSION, "splits": entries})
+
+
+def load(path: Path) -> list[Split]:
+    """Read what :func:`save` wrote.
+
+    Raises
+    ------
+    UserError
+        Where the file is not such a file or does not match its hashes.
+    """
+    try:
+        entries = json.loads(path.read_text())["splits"]
+        splits = [Split(np.array(e["indices"], np.int64), np.array(e["y"], np.int64)) for e in entries]
+        intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
+    if not intact:
+        raise UserError(f"{path} does not match its own SHA-256: it was changed after it was written.")
+    return splits

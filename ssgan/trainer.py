@@ -1,0 +1,394 @@
+"""The loop: S models train side by side, one step of every phase at a time."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssgan import splits as splits_module
+from ssgan.batches import Batches, stream_key
+from ssgan.config import Config
+from ssgan.data import Data
+from ssgan.devices import select
+from ssgan.errors import UserError
+from ssgan.methods import METHODS, Batch, Nets, Phase
+from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.models import MODELS, latent
+from ssgan.optimizers import Adam
+from ssgan.splits import Split
+from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
+from ssgan.watch import Watch
+
+__all__ = ["Report", "Run", "Trainer", "labeled_splits", "train"]
+
+WARM_UP_STEPS = 10
+
+
+class Trainer:
+    """Parameters, optimisers and averages of S seeds, and the step that moves them.
+
+    Parameters
+    ----------
+    batches : Batches
+        Where data come from; its seeds are the stack.
+    image_shape : tuple of int
+    classes : int
+        K.
+    config : Config
+    """
+
+    def __init__(self, batches: Batches, image_shape: tuple[int, ...], classes: int, config: Config) -> None:
+        self.config, self.batches = config, batches
+        self.phases = METHODS[config.method](config)
+        strategy = config.seed_strategy
+        self.strategy = choose_strategy(len(batches.seeds)) if strategy == "auto" else strategy
+        self.stacks = self._build(image_shape, classes)
+        self.optimizers = {
+            name: Adam(
+                list(stack.parameters.values()),
+                (config.adam_beta1, config.adam_beta2),
+                config.adam_epsilon,
+                config.adam_epsilon_inside_root,
+            )
+            for name, stack in self.stacks.items()
+        }
+        self.steps_done = 0
+        self.ema = {k: torch.zeros_like(v) for k, v in self.stacks["D"].parameters.items()}
+        self.ema_decay = 0.5 ** (config.images_per_step / config.ema_half_life_images)
+        self.history: dict[str, dict[str, Tensor]] = {}
+        if config.weight_historical_averaging:
+            self.history = {
+                name: {k: v.detach().clone() for k, v in stack.parameters.items()} for name, stack in self.stacks.items()
+            }
+        self.log_sums: dict[str, Tensor] = {}
+
+    def step(self, batches: Sequence[Batch]) -> None:
+        """Run every phase once, each on as many of the batches as it repeats, and update the averages."""
+        for phase in self.phases:
+            optimizer = self.optimizers[phase.net]
+            lifted = over_seeds(self._loss_of_one_seed(phase), self.strategy)
+            for batch in batches[: phase.repeat]:
+                loss_S, logs = lifted(self._states(phase.net), batch)
+                gradients = torch.autograd.grad(loss_S.sum(), optimizer.parameters)
+                optimizer.step(gradients, self.learning_rate(phase.net))
+                for name, value_S in logs.items():
+                    self._log(f"{name}_{phase.net}" if name == "historical_averaging" else name, value_S / phase.repeat)
+        self.steps_done += 1
+        self._update_averages()
+
+    def learning_rate(self, net: str) -> float:
+        """The step size at this point of the schedule: constant, then linear to 0."""
+        base: float = getattr(self.config, f"learning_rate_{net.lower()}")
+        left, tail = 1.0 - self.steps_done / self.config.steps, self.config.decay_last_fraction
+        return base * min(1.0, left / tail) if tail else base
+
+    def averaged(self) -> dict[str, Tensor]:
+        """D's parameters averaged over the steps, debiased: the model that is evaluated."""
+        mass = 1.0 - self.ema_decay**self.steps_done
+        return {k: v / mass for k, v in self.ema.items()}
+
+    def read_logs(self, steps: int) -> dict[str, np.ndarray]:
+        """The mean of each log over the last ``steps`` steps, arrays [S]; the only read from the device."""
+        names, sums = list(self.log_sums), list(self.log_sums.values())
+        self.log_sums = {}
+        values = (torch.stack(sums) / steps).double().cpu().numpy()
+        return dict(zip(names, values, strict=True))
+
+    def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
+        """Each seed's networks, initialised from its own stream on the CPU, whatever the stack and device."""
+        pair, built = MODELS[self.config.network], []
+        for seed in self.batches.seeds:
+            torch.manual_seed(stream_key(seed, "init"))
+            D: Any = pair.discriminator(self.config, image_shape, classes).to(self.batches.dtype)
+            D.initialize(self.batches.initialization_images(seed).cpu())
+            nets = {"D": D}
+            if self.config.trains_generator:
+                nets["G"] = pair.generator(self.config, image_shape).to(self.batches.dtype)
+            built.append(nets)
+        return {name: Stack([nets[name] for nets in built], self.batches.device) for name in built[0]}
+
+    def _loss_of_one_seed(self, phase: Phase) -> Callable[[Any, Batch], Any]:
+        def loss(states: dict[str, Any], batch: Batch) -> Any:
+            nets = {name: Net(self.stacks[name].training, state) for name, state in states.items()}
+            return phase.loss(Nets(D=nets["D"], G=nets.get("G")), batch, self.config)
+
+        return loss
+
+    def _states(self, trained: str) -> dict[str, Any]:
+        states = {name: stack.state(trained=name == trained) for name, stack in self.stacks.items()}
+        for name, history in self.history.items():
+            states[name]["history"] = history
+        return states
+
+    def _log(self, name: str, value_S: Tensor) -> None:
+        self.log_sums[name] = self.log_sums[name] + value_S if name in self.log_sums else value_S
+
+    @torch.no_grad()
+    def _update_averages(self) -> None:
+        parameters = list(self.stacks["D"].parameters.values())
+        torch._foreach_lerp_(list(self.ema.values()), parameters, 1.0 - self.ema_decay)
+        for name, history in self.history.items():
+            share = 1.0 / (self.steps_done + 1)
+            torch._foreach_lerp_(list(history.values()), list(self.stacks[name].parameters.values()), share)
+
+
+@dataclass
+class Report:
+    """Where training stands, at one report interval.
+
+    Attributes
+    ----------
+    step, steps, images : int
+        Steps done and to do; unlabelled images seen per model.
+    means : dict of str to ndarray [S]
+        Mean of each loss and probability since the last report.
+    errors : list of float or None
+        Test error in percent of the averaged model of each seed, where it was evaluated.
+    images_per_second : float
+        Unlabelled D-phase images per model, warm-up and evaluation left out.
+    seconds_left : float
+    warnings : list of str
+        What is newly wrong.
+    """
+
+    step: int
+    steps: int
+    images: int
+    means: dict[str, np.ndarray]
+    errors: list[float | None] | None
+    images_per_second: float
+    seconds_left: float
+    warnings: list[str]
+
+
+@dataclass
+class Run:
+    """A finished training: the models and what is known about them.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Holds the stacked models; ``trainer.averaged()`` is D as evaluated.
+    splits : list of Split
+        Of each seed.
+    errors, errors_raw : list of float or None
+        Test error in percent of the averaged and the last D of each seed; None where it diverged or
+        there is no test share.
+    ece, nll : list of float or None
+        Calibration of the averaged D: expected calibration error, mean negative log-likelihood in nats.
+    diverged, collapsed : dict of int to int
+        Seeds, and the step at which it was seen.
+    seconds : float
+        Wall-clock time of the whole training with its evaluations.
+    """
+
+    config: Config
+    data: Data
+    seeds: list[int]
+    splits: list[Split]
+    device: torch.device
+    trainer: Trainer
+    errors: list[float | None]
+    errors_raw: list[float | None]
+    ece: list[float | None]
+    nll: list[float | None]
+    images_per_second: float
+    seconds: float
+    diverged: dict[int, int]
+    collapsed: dict[int, int]
+    warnings: list[str] = field(default_factory=list)
+
+
+def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[Split]:
+    """The labelled rows and labels of each seed; every other label ends here.
+
+    Parameters
+    ----------
+    data : Data
+    config : Config
+    indices : array of int [n], or one such array for each seed, optional
+        Rows to use instead of a draw.
+
+    Raises
+    ------
+    UserError
+        Where there is nothing to learn from, or the indices do not fit.
+    """
+    y = data.y_train
+    if indices is None:
+        if config.labels is None:
+            drawn = [np.flatnonzero(y >= 0)] * config.seeds
+        else:
+            drawn = [splits_module.draw(y, config.labels, seed) for seed in draw_seeds(config)]
+    else:
+        several = len(indices) > 0 and np.ndim(indices[0]) == 1
+        drawn = [np.unique(np.asarray(i, np.int64)) for i in (indices if several else [indices] * config.seeds)]
+        if len(drawn) != config.seeds:
+            raise UserError(f"indices holds {len(drawn)} draws, but seeds is {config.seeds}.")
+    visible = [splits_module.hide(y, rows) for rows in drawn]
+    found = [Split(rows, labels[rows]) for rows, labels in zip(drawn, visible, strict=True)]
+    for split in found:
+        if not len(split.y) or split.y.min() < 0:
+            raise UserError(
+                "There is no labelled image to learn from." if not len(split.y) else "An index names an unlabelled row."
+            )
+    return found
+
+
+def draw_seeds(config: Config) -> list[int]:
+    """The draw seed of each model."""
+    if config.draw_seed is not None:
+        return [config.draw_seed] * config.seeds
+    return [config.seed + i for i in range(config.seeds)]
+
+
+def train(
+    data: Data, config: Config, indices: Any = None, on_report: Callable[[Report], None] | None = None
+) -> Run:
+    """Train ``config.seeds`` models side by side and evaluate them.
+
+    Parameters
+    ----------
+    data : Data
+    config : Config
+    indices : array of int [n], or one for each seed, optional
+        Labelled rows of the pool; otherwise ``config`` says how to draw them.
+    on_report : callable, optional
+        Called at every report interval and at the end.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    UserError
+        Where data and configuration do not fit.
+    """
+    device = select(config.device)
+    seeds = [config.seed + i for i in range(config.seeds)]
+    splits = labeled_splits(data, config, indices)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
+        trainer = Trainer(batches, data.image_shape, len(data.classes), config)
+        torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
+        return _loop(data, trainer, splits, on_report)
+
+
+def evaluate(trainer: Trainer, data: Data, averaged: bool = True) -> np.ndarray:
+    """Class probabilities [S, N, K] of the test images; rows of a diverged seed are NaN."""
+    images = trainer.batches.images(torch.from_numpy(data.x_test).to(trainer.batches.device))
+    logits, _ = trainer.stacks["D"].evaluate(images, trainer.averaged() if averaged else None)
+    return np.stack([softmax(one) for one in logits.double().cpu().numpy()])
+
+
+def sample(trainer: Trainer, count: int) -> np.ndarray:
+    """Generated images [S, count, ...] in [0, 1], from noise that depends on the first seed alone."""
+    generator = torch.Generator().manual_seed(stream_key(trainer.batches.seeds[0], "samples"))
+    z = latent(trainer.config, count, generator=generator).to(trainer.batches.device, trainer.batches.dtype)
+    low, high = trainer.batches.low, trainer.batches.high
+    return ((trainer.stacks["G"].evaluate(z) - low) / (high - low)).cpu().numpy()
+
+
+def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable[[Report], None] | None) -> Run:
+    config, clock, watch = trainer.config, _Clock(trainer.batches.device), Watch(trainer.batches.seeds)
+    said: list[str] = []
+    per_step = config.discriminator_steps
+    stream = _groups(trainer.batches.from_batch(0, config.steps * per_step), per_step)
+    report_every = max(1, config.report_every_images // config.images_per_step)
+    evaluate_every = config.evaluate_every_images // config.images_per_step
+    last_report = 0
+    for batches in stream:
+        trainer.step(batches)
+        done = trainer.steps_done
+        clock.tick(done)
+        evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(data.x_test) > 0
+        if done % report_every and not evaluating and done < config.steps:
+            continue
+        means = trainer.read_logs(done - last_report)
+        last_report = done
+        with clock.paused():
+            warnings = watch.look(done, means)
+            said += warnings
+            errors = _scores(error_percent, evaluate(trainer, data), data) if evaluating else None
+            rate = clock.steps_per_second(done)
+            if on_report is not None:
+                on_report(
+                    Report(
+                        step=done,
+                        steps=config.steps,
+                        images=done * config.images_per_step,
+                        means=means,
+                        errors=errors,
+                        images_per_second=rate * config.images_per_step,
+                        seconds_left=(config.steps - done) / rate,
+                        warnings=warnings,
+                    )
+                )
+    rate = clock.steps_per_second(trainer.steps_done)
+    p, p_raw = evaluate(trainer, data), evaluate(trainer, data, averaged=False)
+    return Run(
+        config=config,
+        data=data,
+        seeds=trainer.batches.seeds,
+        splits=splits,
+        device=trainer.batches.device,
+        trainer=trainer,
+        errors=_scores(error_percent, p, data),
+        errors_raw=_scores(error_percent, p_raw, data),
+        ece=_scores(expected_calibration_error, p, data),
+        nll=_scores(negative_log_likelihood, p, data),
+        images_per_second=rate * config.images_per_step,
+        seconds=time.perf_counter() - clock.born,
+        diverged=watch.diverged,
+        collapsed=watch.collapsed,
+        warnings=said,
+    )
+
+
+def _scores(metric: Callable[[np.ndarray, np.ndarray], float], p_SNK: np.ndarray, data: Data) -> list[float | None]:
+    """A metric of each seed; None where a probability is not finite or there is nothing to test on."""
+    return [metric(p, data.y_test) if len(p) and np.isfinite(p).all() else None for p in p_SNK]
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Consecutive lists of ``size`` batches."""
+    while group := list(itertools.islice(batches, size)):
+        yield group
+
+
+class _Clock:
+    """Times steps on the device, without the first ones and without pauses."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.born = self.started = time.perf_counter()
+        self.warm_steps = 0
+        self.left_out = 0.0
+
+    def tick(self, steps_done: int) -> None:
+        if steps_done == WARM_UP_STEPS:
+            self.started, self.warm_steps, self.left_out = self._now(), steps_done, 0.0
+
+    def paused(self) -> "_Clock":
+        return self
+
+    def __enter__(self) -> None:
+        self._paused_at = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        self.left_out += self._now() - self._paused_at
+
+    def steps_per_second(self, steps_done: int) -> float:
+        return (steps_done - self.warm_steps) / max(self._now() - self.started - self.left_out, 1e-9)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

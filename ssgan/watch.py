@@ -1,0 +1,65 @@
+"""Notices training that has gone wrong, and says so in words: numbers in, sentences out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+__all__ = ["Watch"]
+
+COLLAPSE_RATIO = 10.0
+COLLAPSE_LOSS = 0.01
+COLLAPSE_HISTORY = 3
+
+
+class Watch:
+    """Follows the mean losses of every seed from report to report.
+
+    *Diverged*: a loss is not finite. *Collapsed*: D tells real from generated images almost without
+    loss (U + V below 0.01) while the feature-matching loss is more than ten times its running median,
+    so the generator has been left behind and teaches D nothing more.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        Names of the S models.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.seeds = list(seeds)
+        self.diverged: dict[int, int] = {}
+        self.collapsed: dict[int, int] = {}
+        self._matching: list[np.ndarray] = []
+
+    def look(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
+        """Take the mean of each log since the last report, arrays [S]; return what is new and wrong.
+
+        ``diverged`` and ``collapsed`` then hold the step at which each seed was first seen so.
+        """
+        said = []
+        finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
+        for seed, fine in zip(self.seeds, finite, strict=True):
+            if not fine and seed not in self.diverged:
+                self.diverged[seed] = step
+                said.append(
+                    f"Seed {seed} diverged by step {step}: a loss is not finite. The other seeds go on. "
+                    f"Lower learning_rate_d and learning_rate_g."
+                )
+        matching = means.get("feature_matching")
+        if matching is None or "U" not in means or "V" not in means:
+            return said
+        if len(self._matching) >= COLLAPSE_HISTORY:
+            usual = np.median(self._matching, axis=0)
+            separated = means["U"] + means["V"] < COLLAPSE_LOSS
+            for i in np.flatnonzero(finite & separated & (matching > COLLAPSE_RATIO * usual)):
+                seed = self.seeds[i]
+                if seed not in self.collapsed:
+                    self.collapsed[seed] = step
+                    said.append(
+                        f"Seed {seed}: the generator has collapsed by step {step}. Feature matching is at "
+                        f"{matching[i]:.3g}, {matching[i] / usual[i]:.0f} times its running median, while "
+                        f"U + V = {means['U'][i] + means['V'][i]:.2g}: D separates real from generated images "
+                        f"without effort and learns nothing more from them. Keep adam_epsilon_inside_root=true with "
+                        f"adam_epsilon at 1e-8 or more, or lower learning_rate_d."
+                    )
+        self._matching.append(matching)
+        return said
