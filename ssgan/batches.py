@@ -19,7 +19,7 @@ __all__ = ["Batches", "Order", "stream_key"]
 
 CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192
-STREAMS = ("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2", "reference", "samples")
+STREAMS = ("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2")
 
 
 def stream_key(seed: int, stream: str, *place: int) -> int:
@@ -82,7 +82,6 @@ class Batches:
     ) -> None:
         self.config, self.seeds, self.device, self.scale = config, seeds, device, scale
         self.dtype = getattr(torch, config.dtype)
-        self.low, self.high = MODELS[config.network].input_range
         self.pool = torch.from_numpy(x_pool).to(device)
         self.labeled_rows = [torch.from_numpy(split.indices).to(device) for split in splits]
         self.labels = [torch.from_numpy(split.y).to(device) for split in splits]
@@ -94,7 +93,7 @@ class Batches:
 
     def images(self, stored: Tensor) -> Tensor:
         """Stored pixels as floats in the network's input range."""
-        return stored.to(self.dtype) * ((self.high - self.low) / self.scale) + self.low
+        return MODELS[self.config.network].to_input(stored, self.scale, self.dtype)
 
     def initialization_images(self, seed: int) -> Tensor:
         """Pool images for the data-dependent initialisation of one seed."""

@@ -22,7 +22,9 @@ METHOD_NAMES = ("gan", "supervised")
 NETWORK_NAMES = ("mlp",)
 
 
-def _field(default: Any, unit: str, text: str, low: float = 0.0, high: float = float("inf"), above: bool = False) -> Any:
+def _field(
+    default: Any, unit: str, text: str, low: float = 0.0, high: float = float("inf"), above: bool = False
+) -> Any:
     """A setting: its unit, what it does, and its range (``above``: ``low`` itself is not allowed)."""
     return dataclasses.field(
         default=default, metadata={"unit": unit, "text": text, "low": low, "high": high, "above": above}
@@ -51,7 +53,11 @@ class Config:
     seed: int = _field(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
     seeds: int = _field(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
     draw_seed: int | None = _field(
-        None, "seed", "the draw of labelled images for every model; none draws anew for each model, by its seed", 0, 2**31
+        None,
+        "seed",
+        "the draw of labelled images, the same for every model; none: each draws by its seed",
+        0,
+        2**31,
     )
     # How long
     total_images: int = _field(18_000_000, "images", "length of training", 1)
@@ -65,7 +71,7 @@ class Config:
     weight_entropy: float = _field(0.0, "weight", "of the class entropy of unlabelled images")
     # G's loss
     weight_feature_matching: float = _field(1.0, "weight", "of feature matching")
-    feature_matching_norm: Literal["l2", "l1"] = _field("l2", "name", "squared or absolute differences of mean features")
+    feature_matching_norm: Literal["l2", "l1"] = _field("l2", "name", "squared or absolute differences")
     weight_minimax: float = _field(0.0, "weight", "of log p(generated) of generated images")
     weight_non_saturating: float = _field(0.0, "weight", "of -log p(real) of generated images")
     weight_pull_away: float = _field(0.0, "weight", "of the squared cosine between features of generated images")
@@ -88,15 +94,23 @@ class Config:
     learning_rate_g: float = _field(3e-3, "per step", "Adam's step size for G")
     adam_beta1: float = _field(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
     adam_beta2: float = _field(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
-    adam_epsilon: float = _field(1e-8, "squared gradient if inside the root, else gradient", "Adam's epsilon", 0, 1, True)
-    adam_epsilon_inside_root: bool = _field(True, "yes or no", "sqrt(v + epsilon), as the paper's code, not sqrt(v) + epsilon")
+    adam_epsilon: float = _field(
+        1e-8, "squared gradient if inside the root, else gradient", "Adam's epsilon", 0, 1, True
+    )
+    adam_epsilon_inside_root: bool = _field(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
     decay_last_fraction: float = _field(0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1)
     ema_half_life_images: float = _field(
-        693_112.0, "images", "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100", 0, above=True
+        693_112.0,
+        "images",
+        "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100",
+        0,
+        above=True,
     )
     # Reports and machine
     report_every_images: int = _field(10_000, "images", "between reports, where losses are read from the device", 1)
-    evaluate_every_images: int = _field(0, "images", "between test errors in the log, never used to choose; 0: at the end only")
+    evaluate_every_images: int = _field(
+        0, "images", "between test errors in the log, never used to choose; 0: at the end only"
+    )
     device: str = _field("auto", "name", "auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["float32", "float64"] = _field("float32", "name", "of parameters and images")
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = _field("auto", "name", "how a loss is lifted over seeds")
@@ -105,7 +119,9 @@ class Config:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         if self.seed_strategy == "direct" and self.seeds > 1:
-            raise UserError(f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop.")
+            raise UserError(
+                f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
+            )
         if self.trains_generator and not any(getattr(self, name) for name in _GENERATOR_OBJECTIVES):
             raise UserError(
                 f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
@@ -157,6 +173,7 @@ _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_no
 
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {
+        "labels": 50,
         "total_images": 300_000,
         "discriminator_widths": (300, 150, 150),
         "noise_input_std": 0.2,
@@ -318,7 +335,9 @@ def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
     if typing.get_origin(annotation) is Literal:
         if value not in typing.get_args(annotation):
             near = _did_you_mean(str(value), dict.fromkeys(typing.get_args(annotation)))
-            raise UserError(f"Unknown {field.name} {value!r}: choose from {', '.join(typing.get_args(annotation))}.{near}")
+            raise UserError(
+                f"Unknown {field.name} {value!r}: choose from {', '.join(typing.get_args(annotation))}.{near}"
+            )
         return value
     literals = [v for a in typing.get_args(annotation) for v in typing.get_args(a)]
     return value if value is None or value in literals else number(value)

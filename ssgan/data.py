@@ -90,12 +90,15 @@ class Data:
 
 
 def _digits(root: Path | None) -> Data:
-    """The 1797 handwritten digits of 8x8 pixels that scikit-learn carries; the first 540 of a fixed order are the test."""
+    """Read the 1797 handwritten digits of 8x8 pixels that scikit-learn carries.
+
+    The first 540 of a fixed order are the test share.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     # RandomState's stream is frozen for ever, so the test share is the same under every numpy.
-    order = np.random.RandomState(0).permutation(len(bunch.target))  # noqa: NPY002
+    order = np.random.RandomState(0).permutation(len(bunch.target))
     test, train = order[:540], order[540:]
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
     classes = tuple(str(name) for name in bunch.target_names)

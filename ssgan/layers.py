@@ -255,7 +255,7 @@ class MinibatchDiscrimination(nn.Module):
 def init_from(layers: nn.Sequential, x: Tensor) -> Tensor:
     """Run ``x`` through ``layers``, initialising each that can be; return the output."""
     for layer in layers:
-        x = layer.init_from(x) if hasattr(layer, "init_from") else layer(x)
+        x = getattr(layer, "init_from", layer)(x)
     return x
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["confusion_matrix", "error_percent", "expected_calibration_error", "negative_log_likelihood", "softmax"]
+__all__ = ["error_percent", "expected_calibration_error", "negative_log_likelihood", "softmax"]
 
 
 def softmax(logits_NK: np.ndarray) -> np.ndarray:
@@ -33,9 +33,3 @@ def expected_calibration_error(p_NK: np.ndarray, y_N: np.ndarray, bins: int = 15
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(place, weights=hit - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y_N))
-
-
-def confusion_matrix(p_NK: np.ndarray, y_N: np.ndarray) -> np.ndarray:
-    """Counts [K, K]: row is the true class, column the predicted one."""
-    classes = p_NK.shape[1]
-    return np.bincount(y_N * classes + p_NK.argmax(axis=1), minlength=classes**2).reshape(classes, classes)

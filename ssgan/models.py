@@ -5,6 +5,7 @@ network owns. ``D.initialize(x)`` runs the data-dependent initialisation on real
 ``couples_rows`` says whether an output depends on the other rows of a batch.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from ssgan.layers import (
     init_from,
 )
 
-__all__ = ["MODELS", "MLPDiscriminator", "MLPGenerator", "Pair"]
+__all__ = ["MODELS", "MLPDiscriminator", "MLPGenerator", "Pair", "latent"]
 
 
 class MLPDiscriminator(nn.Module):
@@ -64,7 +65,7 @@ class MLPDiscriminator(nn.Module):
         super().__init__()
         sizes = [in_features, *widths]
         trunk: list[nn.Module] = []
-        for i, (size, width) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (size, width) in enumerate(itertools.pairwise(sizes)):
             trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
             trunk += [WeightNormLinear(size, width), nn.ReLU()]
         self.trunk = nn.Sequential(*trunk)
@@ -131,7 +132,7 @@ class MLPGenerator(nn.Module):
         sizes = [latent_size, *widths]
         self.hidden = nn.ModuleList()
         self.norms = nn.ModuleList()
-        for size, width in zip(sizes[:-1], sizes[1:], strict=True):
+        for size, width in itertools.pairwise(sizes):
             linear = nn.Linear(size, width, bias=norm == "none")
             nn.init.xavier_uniform_(linear.weight)
             if norm == "none":
@@ -186,11 +187,20 @@ def _mlp_generator(config: Config, image_shape: tuple[int, ...]) -> MLPGenerator
 
 
 class Pair(NamedTuple):
-    """How to build a G and a D that fit together, and the range of their images."""
+    """How to build a G and a D that fit together, and the range [low, high] of their images."""
 
     discriminator: Callable[[Config, tuple[int, ...], int], nn.Module]
     generator: Callable[[Config, tuple[int, ...]], nn.Module]
-    input_range: tuple[float, float]
+    low: float
+    high: float
+
+    def to_input(self, stored: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+        """Stored pixels, 0 to ``scale``, as floats in the range of the networks."""
+        return stored.to(dtype) * ((self.high - self.low) / scale) + self.low
+
+    def to_unit(self, images: Tensor) -> Tensor:
+        """Images in the range of the networks as floats in [0, 1]."""
+        return (images - self.low) / (self.high - self.low)
 
 
-MODELS: dict[str, Pair] = {"mlp": Pair(_mlp_discriminator, _mlp_generator, (0.0, 1.0))}
+MODELS: dict[str, Pair] = {"mlp": Pair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0)}

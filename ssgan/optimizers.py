@@ -1,7 +1,6 @@
 """Adam with its epsilon where the paper's code has it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,21 +37,20 @@ class Adam:
         self.second = [torch.zeros_like(p) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
+    def step(self, gradients: list[Tensor] | tuple[Tensor, ...], learning_rate: float) -> None:
         """Take one step; ``gradients`` are in the order of the parameters."""
         self.steps += 1
         beta1, beta2 = self.betas
         torch._foreach_lerp_(self.first, gradients, 1.0 - beta1)
         torch._foreach_mul_(self.second, beta2)
         torch._foreach_addcmul_(self.second, gradients, gradients, 1.0 - beta2)
-        root = torch._foreach_div(self.second, 1.0 - beta2**self.steps)
+        # Both debiasing factors are moved out of the root: sqrt(v / c + e) = sqrt(v + e * c) / sqrt(c).
+        correction1, correction2 = 1.0 - beta1**self.steps, 1.0 - beta2**self.steps
         if self.inside_root:
-            torch._foreach_add_(root, self.epsilon)
-        torch._foreach_sqrt_(root)
-        if not self.inside_root:
-            torch._foreach_add_(root, self.epsilon)
-        torch._foreach_addcdiv_(self.parameters, self.first, root, -learning_rate / (1.0 - beta1**self.steps))
-
-    def state(self) -> dict[str, Any]:
-        """What must be saved to go on from here: plain types and tensors."""
-        return {"steps": self.steps, "first": self.first, "second": self.second}
+            root = torch._foreach_add(self.second, self.epsilon * correction2)
+            torch._foreach_sqrt_(root)
+        else:
+            root = torch._foreach_sqrt(self.second)
+            torch._foreach_add_(root, self.epsilon * correction2**0.5)
+        step_size = learning_rate * correction2**0.5 / correction1
+        torch._foreach_addcdiv_(self.parameters, self.first, root, -step_size)

@@ -83,7 +83,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
             f"{len(known)} (every labelled image of the pool), or be 'all'."
         )
     # RandomState's stream is frozen for ever: the same draw under every version of numpy.
-    random = np.random.RandomState(seed)  # noqa: NPY002
+    random = np.random.RandomState(seed)
     class_order = random.permutation(present)
     turns = []
     for rank, label in enumerate(class_order):

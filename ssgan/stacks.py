@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ssgan.errors import UserError
+
 __all__ = ["Net", "Stack", "choose_strategy", "over_seeds"]
 
 EVALUATION_ROWS = 2000
@@ -27,6 +29,7 @@ class Net:
         self.couples_rows: bool = module.couples_rows  # type: ignore[assignment]
 
     def __call__(self, x: Tensor) -> Any:
+        """What the module returns for one batch."""
         return functional_call(self.module, {**self.parameters, **self.buffers}, (x,))
 
 
@@ -56,6 +59,23 @@ class Stack:
         """Parameters and buffers for a phase; the parameters are detached unless the phase trains them."""
         parameters = self.parameters if trained else {k: v.detach() for k, v in self.parameters.items()}
         return {"parameters": parameters, "buffers": self.buffers}
+
+    def fill(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
+        """Take over saved values [S, ...].
+
+        Raises
+        ------
+        UserError
+            Where a name or a shape is not this stack's.
+        """
+        for kind, ours, saved in (("parameters", self.parameters, parameters), ("buffers", self.buffers, buffers)):
+            wanted = {k: tuple(v.shape) for k, v in ours.items()}
+            found = {k: tuple(v.shape) for k, v in saved.items()}
+            if wanted != found:
+                odd = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+                raise UserError(f"The checkpoint's {kind} do not fit its network: {', '.join(odd)}.")
+            for name, value in saved.items():
+                ours[name].data.copy_(value)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> Any:

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.devices import select
 from ssgan.errors import UserError
+from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets, Phase
-from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
-from ssgan.models import MODELS, latent
+from ssgan.models import MODELS
 from ssgan.optimizers import Adam
 from ssgan.splits import Split
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
@@ -63,7 +63,8 @@ class Trainer:
         self.history: dict[str, dict[str, Tensor]] = {}
         if config.weight_historical_averaging:
             self.history = {
-                name: {k: v.detach().clone() for k, v in stack.parameters.items()} for name, stack in self.stacks.items()
+                name: {k: v.detach().clone() for k, v in stack.parameters.items()}
+                for name, stack in self.stacks.items()
             }
         self.log_sums: dict[str, Tensor] = {}
 
@@ -91,6 +92,19 @@ class Trainer:
         """D's parameters averaged over the steps, debiased: the model that is evaluated."""
         mass = 1.0 - self.ema_decay**self.steps_done
         return {k: v / mass for k, v in self.ema.items()}
+
+    def models(self, data: Data) -> Models:
+        """The networks as they are now, ready to use."""
+        return Models(
+            config=self.config,
+            D=self.stacks["D"],
+            G=self.stacks.get("G"),
+            averaged=self.averaged(),
+            scale=data.scale,
+            image_shape=data.image_shape,
+            classes=data.classes,
+            seeds=self.batches.seeds,
+        )
 
     def read_logs(self, steps: int) -> dict[str, np.ndarray]:
         """The mean of each log over the last ``steps`` steps, arrays [S]; the only read from the device."""
@@ -172,8 +186,9 @@ class Run:
 
     Attributes
     ----------
+    models : Models
+        D, its average and G of every seed.
     trainer : Trainer
-        Holds the stacked models; ``trainer.averaged()`` is D as evaluated.
     splits : list of Split
         Of each seed.
     errors, errors_raw : list of float or None
@@ -192,6 +207,7 @@ class Run:
     seeds: list[int]
     splits: list[Split]
     device: torch.device
+    models: Models
     trainer: Trainer
     errors: list[float | None]
     errors_raw: list[float | None]
@@ -201,7 +217,23 @@ class Run:
     seconds: float
     diverged: dict[int, int]
     collapsed: dict[int, int]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint holds: tensors and plain types."""
+        trainer = self.trainer
+        return {
+            "config": self.config.to_dict(),
+            "dataset": {"name": self.data.name, "sha256": self.data.sha256},
+            "image_shape": list(self.data.image_shape),
+            "classes": list(self.data.classes),
+            "scale": self.data.scale,
+            "seeds": self.seeds,
+            "split_sha256": [split.sha256 for split in self.splits],
+            "steps_done": trainer.steps_done,
+            "networks": {name: stack.state(trained=False) for name, stack in trainer.stacks.items()},
+            "averaged": self.models.averaged,
+        }
 
 
 def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[Split]:
@@ -224,7 +256,7 @@ def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[Spli
         if config.labels is None:
             drawn = [np.flatnonzero(y >= 0)] * config.seeds
         else:
-            drawn = [splits_module.draw(y, config.labels, seed) for seed in draw_seeds(config)]
+            drawn = [splits_module.draw(y, config.labels, seed or 0) for seed in draw_seeds(config)]
     else:
         several = len(indices) > 0 and np.ndim(indices[0]) == 1
         drawn = [np.unique(np.asarray(i, np.int64)) for i in (indices if several else [indices] * config.seeds)]
@@ -240,16 +272,16 @@ def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[Spli
     return found
 
 
-def draw_seeds(config: Config) -> list[int]:
-    """The draw seed of each model."""
+def draw_seeds(config: Config) -> Sequence[int | None]:
+    """The draw seed of each model; None where nothing is drawn."""
+    if not isinstance(config.labels, int):
+        return [None] * config.seeds
     if config.draw_seed is not None:
         return [config.draw_seed] * config.seeds
     return [config.seed + i for i in range(config.seeds)]
 
 
-def train(
-    data: Data, config: Config, indices: Any = None, on_report: Callable[[Report], None] | None = None
-) -> Run:
+def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[Report], None] | None = None) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
     Parameters
@@ -281,21 +313,6 @@ def train(
         return _loop(data, trainer, splits, on_report)
 
 
-def evaluate(trainer: Trainer, data: Data, averaged: bool = True) -> np.ndarray:
-    """Class probabilities [S, N, K] of the test images; rows of a diverged seed are NaN."""
-    images = trainer.batches.images(torch.from_numpy(data.x_test).to(trainer.batches.device))
-    logits, _ = trainer.stacks["D"].evaluate(images, trainer.averaged() if averaged else None)
-    return np.stack([softmax(one) for one in logits.double().cpu().numpy()])
-
-
-def sample(trainer: Trainer, count: int) -> np.ndarray:
-    """Generated images [S, count, ...] in [0, 1], from noise that depends on the first seed alone."""
-    generator = torch.Generator().manual_seed(stream_key(trainer.batches.seeds[0], "samples"))
-    z = latent(trainer.config, count, generator=generator).to(trainer.batches.device, trainer.batches.dtype)
-    low, high = trainer.batches.low, trainer.batches.high
-    return ((trainer.stacks["G"].evaluate(z) - low) / (high - low)).cpu().numpy()
-
-
 def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable[[Report], None] | None) -> Run:
     config, clock, watch = trainer.config, _Clock(trainer.batches.device), Watch(trainer.batches.seeds)
     said: list[str] = []
@@ -316,7 +333,9 @@ def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable
         with clock.paused():
             warnings = watch.look(done, means)
             said += warnings
-            errors = _scores(error_percent, evaluate(trainer, data), data) if evaluating else None
+            errors = None
+            if evaluating:
+                errors = trainer.models(data).scores(data.x_test, data.y_test, metrics=["error"])["error"]
             rate = clock.steps_per_second(done)
             if on_report is not None:
                 on_report(
@@ -332,29 +351,27 @@ def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable
                     )
                 )
     rate = clock.steps_per_second(trainer.steps_done)
-    p, p_raw = evaluate(trainer, data), evaluate(trainer, data, averaged=False)
+    models = trainer.models(data)
+    scores = models.scores(data.x_test, data.y_test)
+    raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
     return Run(
         config=config,
         data=data,
         seeds=trainer.batches.seeds,
         splits=splits,
         device=trainer.batches.device,
+        models=models,
         trainer=trainer,
-        errors=_scores(error_percent, p, data),
-        errors_raw=_scores(error_percent, p_raw, data),
-        ece=_scores(expected_calibration_error, p, data),
-        nll=_scores(negative_log_likelihood, p, data),
+        errors=scores["error"],
+        errors_raw=raw["error"],
+        ece=scores["ece"],
+        nll=scores["nll"],
         images_per_second=rate * config.images_per_step,
         seconds=time.perf_counter() - clock.born,
         diverged=watch.diverged,
         collapsed=watch.collapsed,
         warnings=said,
     )
-
-
-def _scores(metric: Callable[[np.ndarray, np.ndarray], float], p_SNK: np.ndarray, data: Data) -> list[float | None]:
-    """A metric of each seed; None where a probability is not finite or there is nothing to test on."""
-    return [metric(p, data.y_test) if len(p) and np.isfinite(p).all() else None for p in p_SNK]
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -1,0 +1,304 @@
+"""The command line: words for the user. Torch is imported only where a command needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssgan import config as configuration
+from ssgan import screen
+from ssgan.config import DATASET_PRESETS, PRESETS, Config
+from ssgan.errors import UserError
+
+app = typer.Typer(
+    name="ssgan",
+    help="Semi-supervised image classification: thousands of images, labels for a few dozen.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show versions, device and commit.")] = False,
+) -> None:
+    """Semi-supervised image classification: thousands of images, labels for a few dozen."""
+    if version:
+        from ssgan.devices import device_name, select
+        from ssgan.runs import provenance
+
+        made = provenance()
+        device = select("auto")
+        versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+        screen.say(f"{versions}\ndevice {device} ({device_name(device)})\ncommit {made['commit'] or 'unknown'}")
+    elif context.invoked_subcommand is None:
+        screen.say(context.get_help())
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="The data set: digits.")],
+    labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length of training in passes over the pool.")] = None,
+    seed: Annotated[int | None, typer.Option(help="First seed: initialisation, order and noise.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Models trained side by side, each with its own draw.")] = None,
+    draw_seed: Annotated[int | None, typer.Option(help="One draw of labelled images for all models.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder, which must not exist. [default: runs/<n>-...]")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
+    ] = None,
+    as_json: JsonFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
+) -> None:
+    """Train a classifier from few labels and many images, and report its accuracy."""
+    from ssgan.data import load
+
+    loaded = load(data)
+    flags = {
+        "labels": None if labels is None else configuration.parse(f"labels={labels}")[1],
+        "method": method,
+        "seed": seed,
+        "seeds": seeds,
+        "draw_seed": draw_seed,
+        "device": device,
+        "total_images": None if epochs is None else round(epochs * len(loaded.x_train)),
+    }
+    config = _resolve(preset or DATASET_PRESETS[loaded.name], set_ or [], flags)
+
+    from ssgan.devices import device_name, select
+    from ssgan.trainer import labeled_splits
+
+    where = select(config.device)
+    splits = labeled_splits(loaded, config)
+    if dry_run:
+        if as_json:
+            print(json.dumps(config.to_dict()))
+        else:
+            screen.settings(configuration.describe(config))
+        return
+
+    from ssgan.experiment import run_experiment
+    from ssgan.runs import claim
+
+    folder = claim(out, loaded.name, config)
+    if not as_json:
+        models = "1 model" if config.seeds == 1 else f"{config.seeds} models"
+        screen.say(
+            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images, "
+            f"method {config.method}, {models}, {config.total_images:,} images\n"
+            f"on {device_name(where)} ({where}), into {folder}"
+        )
+        changed = Config(preset=config.preset).diff(config)
+        words = [f"{name}={value}" for name, value, _ in configuration.describe(config) if name in changed]
+        screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
+    with screen.following(quiet=as_json) as on_report:
+        report = run_experiment(loaded, config, folder, on_report)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show_report(report)
+        if (folder / "samples.png").exists():
+            screen.say(f"Generated images: {folder / 'samples.png'}")
+        screen.say(f"Score again with: ssgan evaluate {folder}")
+    if len(report["diverged"]) == len(report["seeds"]):
+        raise UserError(
+            f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
+        )
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")],
+    data: Annotated[str | None, typer.Option(help="Another data set with the same classes.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Score the models of a run on the test share."""
+    from ssgan import runs
+
+    config, report = runs.read_config(run), runs.read_report(run)
+    from ssgan import checkpoint
+    from ssgan.data import load
+    from ssgan.devices import device_name, select
+    from ssgan.experiment import summarize_scores
+    from ssgan.inference import Models
+
+    where = select(device)
+    loaded = load(data or report["dataset"])
+    models = Models.from_state(checkpoint.load(run / "checkpoint"), where)
+    if loaded.image_shape != models.image_shape or loaded.classes != models.classes:
+        raise UserError(
+            f"{loaded.name} holds {len(loaded.classes)} classes of images {list(loaded.image_shape)}, but the models "
+            f"of {run} know {len(models.classes)} classes of images {list(models.image_shape)}."
+        )
+    scores = models.scores(loaded.x_test, loaded.y_test)
+    scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
+    same = {key: report[key] for key in ("labels", "method", "preset", "seeds")}
+    place = {"device": str(where), "device_name": device_name(where), "run": str(run)}
+    result = {"dataset": loaded.name, **same, **place, **summarize_scores(scores)}
+    rows = [{"seed": s, "draw_seed": row["draw_seed"]} for s, row in zip(report["seeds"], report["rows"], strict=True)]
+    for name, values in scores.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    result["rows"] = rows
+    if as_json:
+        print(json.dumps(result))
+    else:
+        screen.say(f"{run} on {len(loaded.x_test):,} test images of {loaded.name}, by {place['device_name']} ({where})")
+        screen.say(f"{config.method} with {report['labels']:,} labels")
+        _show_scores(result)
+
+
+@app.command("data")
+def show_data(
+    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help="A data set, or a run folder.")],
+    labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
+    draw_seed: Annotated[int, typer.Option(help="The seed of that draw.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
+    import numpy as np
+
+    from ssgan import data as sources
+    from ssgan import splits as drawn
+
+    is_run = source not in sources.DATASETS and Path(source).is_dir()
+    if is_run:
+        from ssgan import runs
+
+        if labels is not None:
+            raise UserError(
+                "--labels draws from a data set, but a run folder has its draws already: leave --labels away."
+            )
+        report = runs.read_report(Path(source))
+        loaded = sources.load(report["dataset"])
+        found = drawn.load(Path(source) / "split.json")
+        if any(split.indices.max() >= len(loaded.y_train) for split in found):
+            raise UserError(f"The split of {source} does not fit {loaded.name}: it names images that are not there.")
+        names = [f"seed {row['seed']}" for row in report["rows"]]
+    else:
+        loaded = sources.load(source)
+        found, names = [], []
+        if labels is not None:
+            config = Config(labels=configuration.parse(f"labels={labels}")[1], draw_seed=draw_seed)
+            rows = drawn.draw(loaded.y_train, config.labels or "all", draw_seed)
+            found, names = [drawn.Split(rows, loaded.y_train[rows])], [f"draw {draw_seed}"]
+    kinds = len(loaded.classes)
+    counts = {"pool": loaded.y_train[loaded.y_train >= 0], "test": loaded.y_test}
+    counts |= {name: split.y for name, split in zip(names, found, strict=True)}
+    per_class = {name: np.bincount(y, minlength=kinds).tolist() for name, y in counts.items()}
+    result: dict[str, Any] = {
+        "dataset": loaded.name,
+        "sha256": loaded.sha256,
+        "image_shape": list(loaded.image_shape),
+        "classes": list(loaded.classes),
+        "images": len(loaded.x_train),
+        "unlabeled": int((loaded.y_train < 0).sum()),
+        "test_images": len(loaded.x_test),
+        "per_class": per_class,
+        "splits": [
+            {"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in zip(names, found, strict=True)
+        ],
+    }
+    if as_json:
+        print(json.dumps(result))
+        return
+    shape = "x".join(map(str, loaded.image_shape))
+    screen.say(
+        f"{loaded.name}: {len(loaded.x_train):,} images in the training pool, {len(loaded.x_test):,} test images, each "
+        f"{shape} of {loaded.x_train.dtype}, full intensity {loaded.scale:g}"
+    )
+    shown = list(per_class)[:8]
+    rows_shown = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(loaded.classes)]
+    screen.table(["class", *shown], [*rows_shown, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
+    if len(per_class) > len(shown):
+        screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
+    for split in result["splits"][:8]:
+        few = ", ".join(map(str, split["indices"][:12])) + (", ..." if len(split["indices"]) > 12 else "")
+        screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+    if is_run and (Path(source) / "labeled.png").exists():
+        screen.say(f"Labelled images of the first seed: {Path(source) / 'labeled.png'}")
+
+
+def _resolve(preset: str, assignments: list[str], flags: dict[str, Any]) -> Config:
+    """Preset, then --set, with a named flag and --set for the same field refused."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    for assignment in assignments:
+        name, value = configuration.parse(assignment)
+        if name in given:
+            raise UserError(f"{name} is set twice: by --set {assignment} and by another option.")
+        given[name] = value
+    return configuration.resolve(preset, given)
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    _show_scores(report)
+    screen.say(
+        f"{report['images_per_second']:,.0f} images/s per model, {report['seconds']:.0f} s, "
+        f"{report['device_name']} ({report['device']})"
+    )
+    for warning in report["warnings"]:
+        screen.say(warning, style="yellow")
+    screen.say(f"Run folder: {report['run']}")
+
+
+def _show_scores(result: dict[str, Any]) -> None:
+    def cell(value: float | None, digits: int = 2) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    rows = [
+        [
+            row["seed"],
+            row["draw_seed"],
+            cell(None if row["error"] is None else 100 - row["error"]),
+            cell(row["error"]),
+            cell(row["error_raw"]),
+            cell(row["ece"], 3),
+            cell(row["nll"], 3),
+        ]
+        for row in result["rows"]
+    ]
+    screen.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
+    count = sum(e is not None for e in result["errors"])
+    over = f" over {count} models" if count > 1 else ""
+    screen.say(
+        f"accuracy {screen.plus_minus(result['accuracy_mean'], result['accuracy_std'])} %, "
+        f"error {screen.plus_minus(result['error_mean'], result['error_std'])} %{over}",
+        style="bold",
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and leave with its status: 0 done, 2 the user's mistake, 1 a fault of ours."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except UserError as mistake:
+        status = _mistake(str(mistake))
+    except KeyboardInterrupt:
+        print("\nssgan: interrupted.", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        # The usage errors of the option parser know how to word themselves; all else is ours.
+        if not hasattr(error, "format_message"):
+            raise
+        status = _mistake(f"{error.format_message().rstrip('.')}. See `ssgan --help`.")
+    sys.exit(status or 0)
+
+
+def _mistake(sentence: str) -> int:
+    print(f"ssgan: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Trained models at work: class probabilities, scores and samples of every seed of a stack."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssgan.config import Config
+from ssgan.errors import UserError
+from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.models import MODELS, latent
+from ssgan.stacks import Stack
+
+__all__ = ["METRICS", "Models"]
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "error": error_percent,
+    "nll": negative_log_likelihood,
+    "ece": expected_calibration_error,
+}
+
+
+@dataclass(eq=False)
+class Models:
+    """S trained pairs, ready to use.
+
+    Attributes
+    ----------
+    D, G : Stack
+        G is None where the method trains no generator.
+    averaged : dict of str to Tensor [S, ...]
+        D's averaged parameters.
+    scale : float
+        The stored value of full intensity.
+    image_shape : tuple of int
+    classes : tuple of str
+    seeds : list of int
+    """
+
+    config: Config
+    D: Stack
+    G: Stack | None
+    averaged: dict[str, Tensor]
+    scale: float
+    image_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    seeds: list[int]
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
+        """Rebuild the networks of a checkpoint and fill in their values, every one of them.
+
+        Raises
+        ------
+        UserError
+            Where the checkpoint's tensors are not those of its networks.
+        """
+        known = dict(state["config"])
+        config, image_shape = Config(**known), tuple(state["image_shape"])
+        pair, classes = MODELS[config.network], tuple(state["classes"])
+        with torch.random.fork_rng(devices=[]):
+            modules = {"D": pair.discriminator(config, image_shape, len(classes))}
+            if "G" in state["networks"]:
+                modules["G"] = pair.generator(config, image_shape)
+        stacks = {}
+        for name, module in modules.items():
+            stacks[name] = Stack([module] * len(state["seeds"]), device)
+            stacks[name].fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
+        averaged = {k: v.to(device) for k, v in state["averaged"].items()}
+        if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in stacks["D"].parameters.items()}:
+            raise UserError("The averaged parameters of the checkpoint are not those of its discriminator.")
+        scale, seeds = state["scale"], list(state["seeds"])
+        return cls(config, stacks["D"], stacks.get("G"), averaged, scale, image_shape, classes, seeds)
+
+    def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Class probabilities [S, N, K] of stored images [N, ...]; rows of a diverged seed are NaN."""
+        stored = torch.from_numpy(x).to(next(iter(self.averaged.values())).device)
+        images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
+        logits, _ = self.D.evaluate(images, self.averaged if averaged else None)
+        return np.stack([softmax(one) for one in logits.double().cpu().numpy()])
+
+    def scores(
+        self, x: np.ndarray, y: np.ndarray, averaged: bool = True, metrics: Sequence[str] = tuple(METRICS)
+    ) -> dict[str, list[float | None]]:
+        """Each metric of each seed on labelled images; None where the seed diverged or there are no images.
+
+        ``error`` in percent, ``nll`` in nats, ``ece`` from 0 to 1.
+        """
+        p_SNK = self.probabilities(x, averaged) if len(x) else np.full((len(self.seeds), 0, 0), np.nan)
+        usable = [len(p) > 0 and bool(np.isfinite(p).all()) for p in p_SNK]
+        return {
+            name: [METRICS[name](p, y) if fine else None for p, fine in zip(p_SNK, usable, strict=True)]
+            for name in metrics
+        }
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """Generated images [S, count, ...] in [0, 1]; every model gets the same noise, which ``seed`` decides.
+
+        Raises
+        ------
+        UserError
+            Where the method trained no generator.
+        """
+        if self.G is None:
+            raise UserError(f"These models have no generator: method {self.config.method!r} trains none.")
+        like = next(iter(self.averaged.values()))
+        z = latent(self.config, count, generator=torch.Generator().manual_seed(seed)).to(like)
+        return MODELS[self.config.network].to_unit(self.G.evaluate(z)).cpu().numpy()

@@ -1,0 +1,127 @@
+"""What a person sees in a terminal 80 columns wide: progress on standard error, results on standard output."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ssgan.trainer import Report
+
+__all__ = ["following", "plus_minus", "say", "settings", "table"]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+MILESTONES = 10
+NAMES = {
+    "L": "L",
+    "U": "U",
+    "V": "V",
+    "entropy": "entropy",
+    "feature_matching": "feature matching",
+    "minimax": "minimax",
+    "non_saturating": "non-saturating",
+    "pull_away": "pull-away",
+}
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """One line of result."""
+    out.print(Text(text, style=style or ""))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0) -> None:
+    """A small table; the first ``left`` columns are text, the others numbers."""
+    sheet = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for i, column in enumerate(columns):
+        sheet.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+    for row in rows:
+        sheet.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    out.print(sheet)
+
+
+def settings(lines: Sequence[tuple[str, str, str]]) -> None:
+    """Name, value and unit of each setting."""
+    table(["setting", "value", "unit"], lines, left=3)
+
+
+def plus_minus(mean: float | None, std: float | None) -> str:
+    """``4.81 +- 0.62``, without the deviation where there is none."""
+    if mean is None:
+        return "-"
+    return f"{mean:.2f}" + (f" +- {std:.2f}" if std is not None else "")
+
+
+@contextmanager
+def following(quiet: bool = False) -> Iterator[Callable[["Report"], None]]:
+    """Give a function that shows each report: a live bar in a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield _warn
+    elif err.is_terminal:
+        with _live_bar() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _live_bar() -> Iterator[Callable[["Report"], None]]:
+    bar = Progress(
+        TaskProgressColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[counts]}"),
+        console=err,
+    )
+    task = bar.add_task("", total=None, counts="initialising")
+    with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
+
+        def show(report: "Report") -> None:
+            bar.update(task, total=report.steps, completed=report.step, counts=_counts(report))
+            live.update(Group(bar, Text(_losses(report), style="dim", no_wrap=True, overflow="ellipsis")))
+            for warning in report.warnings:
+                live.console.print(Text(warning, style="yellow"))
+
+        yield show
+
+
+def _lines() -> Callable[["Report"], None]:
+    shown = 0
+
+    def show(report: "Report") -> None:
+        nonlocal shown
+        for warning in report.warnings:
+            err.print(Text(warning, style="yellow"))
+        if report.step * MILESTONES // report.steps > shown:
+            shown = report.step * MILESTONES // report.steps
+            err.print(
+                Text(f"{100 * report.step // report.steps:3d}%  {_counts(report)}  {_losses(report)}"), soft_wrap=True
+            )
+
+    return show
+
+
+def _warn(report: "Report") -> None:
+    for warning in report.warnings:
+        err.print(Text(warning, style="yellow"))
+
+
+def _counts(report: "Report") -> str:
+    minutes, seconds = divmod(round(report.seconds_left), 60)
+    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {minutes}:{seconds:02d} left"
+
+
+def _losses(report: "Report") -> str:
+    """Means over the seeds."""
+    means = {name: float(values.mean()) for name, values in report.means.items()}
+    words = [f"{NAMES[name]} {value:.3g}" for name, value in means.items() if name in NAMES]
+    if "p_real_unlabeled" in means and "p_real_fake" in means:
+        words.append(f"p(real) {means['p_real_unlabeled']:.2f} real {means['p_real_fake']:.2f} generated")
+    if report.errors and None not in report.errors:
+        words.append(f"test error {sum(e for e in report.errors if e is not None) / len(report.errors):.2f} %")
+    return "  ".join(words)
