@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -303,6 +304,7 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         Where data and configuration do not fit.
     """
     device = select(config.device)
+    clock = _Clock(device)
     seeds = [config.seed + i for i in range(config.seeds)]
     splits = labeled_splits(data, config, indices)
     cuda = [device] if device.type == "cuda" else []
@@ -310,11 +312,13 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
-        return _loop(data, trainer, splits, on_report)
+        return _loop(data, trainer, splits, clock, on_report)
 
 
-def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable[[Report], None] | None) -> Run:
-    config, clock, watch = trainer.config, _Clock(trainer.batches.device), Watch(trainer.batches.seeds)
+def _loop(
+    data: Data, trainer: Trainer, splits: list[Split], clock: "_Clock", on_report: Callable[[Report], None] | None
+) -> Run:
+    config, watch = trainer.config, Watch(trainer.batches.seeds)
     said: list[str] = []
     per_step = config.discriminator_steps
     stream = _groups(trainer.batches.from_batch(0, config.steps * per_step), per_step)
@@ -330,13 +334,13 @@ def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable
             continue
         means = trainer.read_logs(done - last_report)
         last_report = done
+        rate = clock.steps_per_second(done)
         with clock.paused():
             warnings = watch.look(done, means)
             said += warnings
             errors = None
             if evaluating:
                 errors = trainer.models(data).scores(data.x_test, data.y_test, metrics=["error"])["error"]
-            rate = clock.steps_per_second(done)
             if on_report is not None:
                 on_report(
                     Report(
@@ -367,7 +371,7 @@ def _loop(data: Data, trainer: Trainer, splits: list[Split], on_report: Callable
         ece=scores["ece"],
         nll=scores["nll"],
         images_per_second=rate * config.images_per_step,
-        seconds=time.perf_counter() - clock.born,
+        seconds=clock.seconds(),
         diverged=watch.diverged,
         collapsed=watch.collapsed,
         warnings=said,
@@ -390,20 +394,26 @@ class _Clock:
         self.left_out = 0.0
 
     def tick(self, steps_done: int) -> None:
+        """Start the measurement once the first steps are done."""
         if steps_done == WARM_UP_STEPS:
             self.started, self.warm_steps, self.left_out = self._now(), steps_done, 0.0
 
-    def paused(self) -> "_Clock":
-        return self
-
-    def __enter__(self) -> None:
-        self._paused_at = self._now()
-
-    def __exit__(self, *_: object) -> None:
-        self.left_out += self._now() - self._paused_at
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time spent inside."""
+        paused_at = self._now()
+        yield
+        self.left_out += self._now() - paused_at
 
     def steps_per_second(self, steps_done: int) -> float:
-        return (steps_done - self.warm_steps) / max(self._now() - self.started - self.left_out, 1e-9)
+        """Since the first steps; while there are no others, since the beginning."""
+        if steps_done == self.warm_steps:
+            return steps_done / (self._now() - self.born)
+        return (steps_done - self.warm_steps) / (self._now() - self.started - self.left_out)
+
+    def seconds(self) -> float:
+        """Since the beginning, everything included."""
+        return self._now() - self.born
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -1,0 +1,450 @@
+"""The promises of the training loop: no leak, seeds that do not meet, averages and schedules by the formula."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from ssgan import splits
+from ssgan.batches import Batches, Order
+from ssgan.config import PRESETS, Config
+from ssgan.data import Data
+from ssgan.errors import UserError
+from ssgan.stacks import Net, Stack, over_seeds
+from ssgan.trainer import Run, Trainer, labeled_splits, train
+
+QUIET = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    stacks = {f"{net}.{k}": v for net, stack in run.trainer.stacks.items() for k, v in stack.parameters.items()}
+    return {**stacks, **{f"averaged.{k}": v for k, v in run.models.averaged.items()}}
+
+
+def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def trainer(data: Data, config: Config) -> Trainer:
+    found = labeled_splits(data, config)
+    seeds = [config.seed + i for i in range(config.seeds)]
+    torch.manual_seed(0)
+    batches = Batches(data.x_train, data.scale, found, seeds, config, torch.device("cpu"))
+    return Trainer(batches, data.image_shape, len(data.classes), config)
+
+
+# No leak
+
+
+@pytest.mark.parametrize("settings", [{}, {"generator_norm": "virtual", "minibatch_kernels": 4, "weight_entropy": 0.1}])
+def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settings: dict[str, Any]) -> None:
+    config = tiny(seeds=2, **settings)
+    drawn = [splits.draw(few_digits.y_train, 20, seed) for seed in (0, 1)]
+    hidden = np.setdiff1d(np.arange(len(few_digits.y_train)), np.concatenate(drawn))
+    y = few_digits.y_train.copy()
+    y[hidden] = np.random.default_rng(0).permutation(y[hidden])
+    permuted = dataclasses.replace(few_digits, y_train=y)
+    assert (y != few_digits.y_train).sum() > 100
+    plain, other = train(few_digits, config, indices=drawn), train(permuted, config, indices=drawn)
+    assert same_bits(weights(plain), weights(other))
+    # The control: one visible label does change the weights.
+    y = few_digits.y_train.copy()
+    y[drawn[0][0]] = (y[drawn[0][0]] + 1) % 10
+    changed = train(dataclasses.replace(few_digits, y_train=y), config, indices=drawn)
+    assert not same_bits(weights(plain), weights(changed))
+
+
+def test_test_images_and_labels_do_not_reach_the_weights(few_digits: Data) -> None:
+    other = dataclasses.replace(few_digits, x_test=few_digits.x_test[::-1] // 2, y_test=few_digits.y_test * 0)
+    config = tiny(evaluate_every_images=100)
+    assert same_bits(weights(train(few_digits, config)), weights(train(other, config)))
+
+
+def test_splits_hold_the_labels_of_the_drawn_rows_alone(few_digits: Data) -> None:
+    found = labeled_splits(few_digits, tiny(labels=20, seeds=3, seed=4))
+    for split, seed in zip(found, (4, 5, 6), strict=True):
+        np.testing.assert_array_equal(split.indices, splits.draw(few_digits.y_train, 20, seed))
+        np.testing.assert_array_equal(split.y, few_digits.y_train[split.indices])
+
+
+def test_one_draw_seed_gives_every_seed_the_same_labels(few_digits: Data) -> None:
+    found = labeled_splits(few_digits, tiny(seeds=3, draw_seed=7))
+    assert {split.sha256 for split in found} == {labeled_splits(few_digits, tiny(draw_seed=7, seed=5))[0].sha256}
+    assert len({split.sha256 for split in labeled_splits(few_digits, tiny(seeds=3))}) == 3
+
+
+def test_labels_as_given_are_used_where_no_number_is_asked_for(few_digits: Data) -> None:
+    given = dataclasses.replace(few_digits, y_train=splits.hide(few_digits.y_train, np.array([3, 5, 8])))
+    assert labeled_splits(given, Config())[0].indices.tolist() == [3, 5, 8]
+    nothing = dataclasses.replace(few_digits, y_train=np.full_like(few_digits.y_train, -1))
+    with pytest.raises(UserError, match="no labelled image"):
+        labeled_splits(nothing, Config())
+    with pytest.raises(UserError, match="unlabelled row"):
+        labeled_splits(given, Config(), indices=[3, 4])
+    with pytest.raises(UserError, match="3 draws, but seeds is 2"):
+        labeled_splits(given, Config(seeds=2), indices=[[3], [5], [8]])
+
+
+# The seed axis
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"generator_norm": "virtual", "reference_rows": 8},
+        {"generator_norm": "none", "weight_pull_away": 0.2, "weight_historical_averaging": 0.01},
+        {"minibatch_kernels": 3, "weight_entropy": 0.1, "weight_non_saturating": 0.5, "discriminator_steps": 2},
+        {"method": "supervised"},
+    ],
+    ids=["batch", "virtual", "none", "minibatch", "supervised"],
+)
+def test_stacked_training_equals_separate_training(few_digits: Data, settings: dict[str, Any]) -> None:
+    quiet = {**QUIET, "dtype": "float64", **settings}
+    separate = [weights(train(few_digits, tiny(seed=seed, **quiet))) for seed in range(3)]
+    for strategy in ("vmap", "loop"):
+        stacked = weights(train(few_digits, tiny(seeds=3, seed_strategy=strategy, **quiet)))
+        for seed, alone in enumerate(separate):
+            for name, value in alone.items():
+                torch.testing.assert_close(stacked[name][seed], value[0], rtol=0, atol=1e-12, msg=f"{strategy} {name}")
+
+
+def test_stacked_training_equals_separate_training_in_float32(few_digits: Data) -> None:
+    stacked = weights(train(few_digits, tiny(seeds=2, seed_strategy="vmap", total_images=100, **QUIET)))
+    for seed in range(2):
+        for name, value in weights(train(few_digits, tiny(seed=seed, total_images=100, **QUIET))).items():
+            torch.testing.assert_close(stacked[name][seed], value[0], rtol=0, atol=1e-5)
+
+
+def test_the_three_strategies_lift_a_loss_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(1, 4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    results = []
+    for strategy in ("direct", "vmap", "loop"):
+        leaf = w.clone().requires_grad_()
+        value, logs = over_seeds(lambda s, b: ((s["w"] * b).sin().sum(), {"a": b.mean()}), strategy)({"w": leaf}, x)
+        assert value.shape == (1,)
+        assert logs["a"].shape == (1,)
+        results.append((value.detach(), logs["a"], torch.autograd.grad(value.sum(), leaf)[0]))
+    for other in results[1:]:
+        for ours, theirs in zip(results[0], other, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+def test_seeds_draw_different_noise(strategy: str) -> None:
+    noise = over_seeds(lambda x: torch.randn_like(x), strategy)(torch.zeros(2, 50))
+    assert not torch.equal(noise[0], noise[1])
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+def test_a_nan_in_one_seed_leaves_the_others_bit_identical(few_digits: Data, strategy: str) -> None:
+    results = []
+    for poisoned in (False, True):
+        ours = trainer(few_digits, tiny(seeds=3, seed_strategy=strategy))
+        if poisoned:
+            ours.stacks["D"].parameters["output.v"].data[1, 0, 0] = float("nan")
+        torch.manual_seed(1)
+        for batch in ours.batches.from_batch(0, 10):
+            ours.step([batch])
+        results.append({f"{n}.{k}": v.detach() for n, s in ours.stacks.items() for k, v in s.parameters.items()})
+    for name, value in results[1].items():
+        assert torch.equal(value[[0, 2]], results[0][name][[0, 2]]), name
+    assert results[1]["D.output.v"][1].isnan().all()
+
+
+def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Trainer._build
+
+    def poisoned(self: Trainer, *arguments: Any) -> dict[str, Stack]:
+        stacks = build(self, *arguments)
+        stacks["D"].parameters["output.v"].data[1] = float("nan")
+        return stacks
+
+    monkeypatch.setattr(Trainer, "_build", poisoned)
+    run = train(few_digits, tiny(seeds=3))
+    assert list(run.diverged) == [1]
+    assert run.errors[1] is None
+    assert run.ece[1] is None
+    assert None not in (run.errors[0], run.errors[2])
+    assert sum("Seed 1 diverged" in warning for warning in run.warnings) == 1
+
+
+# Weight 0
+
+
+def gradients_of_d(data: Data, config: Config) -> list[torch.Tensor]:
+    """D's gradients on the first batch, with noise from a fixed seed."""
+    ours = trainer(data, config)
+    (batch,) = ours.batches.from_batch(0, 1)
+    torch.manual_seed(3)
+    phase = ours.phases[0]
+    loss, _ = over_seeds(ours._loss_of_one_seed(phase), "direct")(ours._states("D"), batch)
+    return list(torch.autograd.grad(loss.sum(), list(ours.stacks["D"].parameters.values())))
+
+
+def test_weight_zero_gives_the_supervised_gradients_bit_for_bit(few_digits: Data) -> None:
+    zero = gradients_of_d(few_digits, tiny(weight_unlabeled=0.0, weight_fake=0.0))
+    alone = gradients_of_d(few_digits, tiny(method="supervised"))
+    full = gradients_of_d(few_digits, tiny())
+    assert all(torch.equal(a, b) for a, b in zip(zero, alone, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(full, alone, strict=True))
+
+
+def test_weight_zero_gives_the_supervised_training_bit_for_bit(few_digits: Data) -> None:
+    zero = weights(train(few_digits, tiny(weight_unlabeled=0.0, weight_fake=0.0, seeds=2)))
+    alone = weights(train(few_digits, tiny(method="supervised", seeds=2)))
+    assert same_bits(zero, alone)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({}, 60 + 40),
+        ({"weight_unlabeled": 0.0}, 40 + 40),
+        ({"weight_labeled": 0.0}, 40 + 40),
+        ({"weight_entropy": 0.1}, 60 + 40),
+        ({"weight_unlabeled": 0.0, "weight_entropy": 0.1}, 60 + 40),
+        ({"weight_fake": 0.0}, 40),
+        ({"weight_feature_matching": 0.0, "weight_non_saturating": 1.0}, 60 + 20),
+        ({"weight_unlabeled": 0.0, "weight_fake": 0.0}, 20),
+        ({"method": "supervised"}, 20),
+    ],
+)
+def test_a_term_of_weight_zero_costs_no_pass(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], rows: int
+) -> None:
+    """With batches of 20: the rows that go through D in D's phase and in G's, each row drawing its own noise."""
+    ours = trainer(few_digits, tiny(**settings))
+    seen: list[int] = []
+    call = Net.__call__
+
+    def counting(self: Net, x: torch.Tensor) -> Any:
+        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
+        return call(self, x)
+
+    monkeypatch.setattr(Net, "__call__", counting)
+    ours.step(list(ours.batches.from_batch(0, 1)))
+    assert sum(seen) == rows
+
+
+# Batches
+
+
+def test_an_order_is_permutation_after_permutation() -> None:
+    order = Order(rows=7, seed=0, stream="labeled")
+    epochs = order.take(0, 70).reshape(10, 7)
+    assert (np.sort(epochs, axis=1) == np.arange(7)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > 5
+    assert not np.array_equal(epochs, Order(7, 1, "labeled").take(0, 70).reshape(10, 7))
+    assert not np.array_equal(epochs, Order(7, 0, "unlabeled").take(0, 70).reshape(10, 7))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1257, 9000])
+def test_an_order_is_a_function_of_the_place(rows: int) -> None:
+    whole = Order(rows, 3, "unlabeled").take(0, 20_000)
+    order = Order(rows, 3, "unlabeled")
+    for start, count in ((19_000, 1000), (0, 1), (8191, 2), (8000, 10_000)):
+        np.testing.assert_array_equal(order.take(start, count), whole[start : start + count])
+
+
+def test_a_batch_is_a_function_of_the_step_and_the_seed(few_digits: Data) -> None:
+    config = tiny(seeds=2)
+    ours = trainer(few_digits, config).batches
+    whole = list(ours.from_batch(0, 70))
+    (later,) = ours.from_batch(66, 67)
+    (alone,) = trainer(few_digits, tiny(seed=1)).batches.from_batch(66, 67)
+    for name, value in later._asdict().items():
+        assert torch.equal(value, getattr(whole[66], name)), name
+        assert torch.equal(value[1], getattr(alone, name)[0]), name
+
+
+def test_a_batch_holds_what_its_names_say(few_digits: Data) -> None:
+    config = tiny(seeds=2, labels=20, batch_size=20)
+    found = labeled_splits(few_digits, config)
+    batches = list(trainer(few_digits, config).batches.from_batch(0, 15))
+    pool = few_digits.x_train / 16.0
+    for seed, split in enumerate(found):
+        labeled = {tuple(pool[i].ravel()): int(y) for i, y in zip(split.indices, split.y, strict=True)}
+        for batch in batches:
+            for x, y in zip(batch.x_lab[seed].double().numpy(), batch.y_lab[seed].numpy(), strict=True):
+                assert labeled[tuple(x.ravel())] == y
+        # 15 batches of 20 are one epoch of the pool of 300: every image once in D's phase and once in G's.
+        for name in ("x_unl", "x_unl2"):
+            seen = torch.cat([getattr(batch, name)[seed] for batch in batches]).double().numpy()
+            assert sorted(x.tobytes() for x in seen) == sorted(x.tobytes() for x in pool)
+    first = batches[0]
+    assert not torch.equal(first.x_unl, first.x_unl2)
+    assert not torch.equal(first.z, first.z2)
+    assert float(first.z.min()) >= 0.0
+    assert float(first.z.max()) <= 1.0
+
+
+def test_k_discriminator_steps_take_k_fresh_batches_each(few_digits: Data) -> None:
+    config = tiny(discriminator_steps=3, total_images=300)
+    assert config.steps == 5
+    ours = trainer(few_digits, config)
+    before = ours.stacks["G"].parameters["output.v"].detach().clone()
+    for start in range(0, 15, 3):
+        ours.step(list(ours.batches.from_batch(start, start + 3)))
+    assert ours.optimizers["D"].steps == 15
+    assert ours.optimizers["G"].steps == 5
+    assert not torch.equal(before, ours.stacks["G"].parameters["output.v"])
+
+
+# Averages and schedules
+
+
+def test_the_average_is_debiased(few_digits: Data) -> None:
+    config = tiny(total_images=100, ema_half_life_images=40.0)
+    ours = trainer(few_digits, config)
+    decay = 0.5 ** (20 / 40)
+    seen = []
+    for batch in ours.batches.from_batch(0, 5):
+        ours.step([batch])
+        seen.append(ours.stacks["D"].parameters["output.v"].detach().clone())
+    shares = np.array([decay ** (4 - i) for i in range(5)])
+    expected = sum(share * value for share, value in zip(shares / shares.sum(), seen, strict=True))
+    torch.testing.assert_close(ours.averaged()["output.v"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_learning_rate_falls_linearly_over_the_last_share(few_digits: Data) -> None:
+    ours = trainer(
+        few_digits, tiny(total_images=1200, decay_last_fraction=0.5, learning_rate_d=1.0, learning_rate_g=0.1)
+    )
+    rates = []
+    for step in (0, 30, 45, 59):
+        ours.steps_done = step
+        rates.append((ours.learning_rate("D"), ours.learning_rate("G")))
+    np.testing.assert_allclose(rates, [(1.0, 0.1), (1.0, 0.1), (0.5, 0.05), (1 / 30, 0.1 / 30)])
+
+
+def test_the_history_is_the_mean_of_past_parameters(few_digits: Data) -> None:
+    ours = trainer(few_digits, tiny(weight_historical_averaging=0.01))
+    seen = [ours.stacks["G"].parameters["output.v"].detach().clone()]
+    for batch in ours.batches.from_batch(0, 4):
+        ours.step([batch])
+        seen.append(ours.stacks["G"].parameters["output.v"].detach().clone())
+    torch.testing.assert_close(ours.history["G"]["output.v"], torch.stack(seen).mean(0), rtol=1e-5, atol=1e-6)
+
+
+# Reports and surroundings
+
+
+def test_reports_cover_every_step_once_and_end_at_the_last(few_digits: Data) -> None:
+    reports: list[Any] = []
+    run = train(few_digits, tiny(seeds=2, evaluate_every_images=200), on_report=reports.append)
+    assert [report.step for report in reports] == [5, 10, 15, 20]
+    assert [report.errors is not None for report in reports] == [False, True, False, True]
+    assert reports[-1].errors == run.errors
+    assert reports[-1].images == 400
+    assert set(reports[0].means) == {"L", "U", "V", "feature_matching", "p_real_unlabeled", "p_real_fake"}
+    assert all(values.shape == (2,) for values in reports[0].means.values())
+    assert run.images_per_second > 0
+
+
+def test_looking_at_a_run_does_not_change_it(few_digits: Data) -> None:
+    often = tiny(report_every_images=20, evaluate_every_images=20)
+    seen: list[int] = []
+    watched = train(few_digits, often, on_report=lambda report: seen.append(report.step))
+    assert len(seen) == 20
+    assert same_bits(weights(watched), weights(train(few_digits, tiny())))
+
+
+def test_training_leaves_the_global_random_state_alone(few_digits: Data) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    np.random.seed(5)  # noqa: NPY002
+    first = train(few_digits, tiny())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    np.random.rand(7)  # noqa: NPY002
+    assert same_bits(weights(first), weights(train(few_digits, tiny())))
+
+
+def test_a_pool_without_test_images_trains(few_digits: Data) -> None:
+    untested = dataclasses.replace(few_digits, x_test=few_digits.x_test[:0], y_test=few_digits.y_test[:0])
+    assert train(untested, tiny()).errors == [None]
+
+
+# Every setting does something
+
+
+CHANGES: dict[str, Any] = {
+    "method": "supervised",
+    "labels": 30,
+    "seed": 3,
+    "draw_seed": 5,
+    "total_images": 440,
+    "batch_size": 25,
+    "discriminator_steps": 2,
+    "real_target": 0.9,
+    "feature_matching_norm": "l1",
+    "discriminator_widths": (17, 12),
+    "generator_widths": (11,),
+    "minibatch_kernels": 2,
+    "latent_size": 7,
+    "latent_distribution": "normal",
+    "generator_norm": "none",
+    "init_images": 60,
+    "adam_beta1": 0.6,
+    "adam_beta2": 0.99,
+    "adam_epsilon": 1e-3,
+    "adam_epsilon_inside_root": False,
+    "decay_last_fraction": 0.9,
+    "ema_half_life_images": 100.0,
+    "dtype": "float64",
+    "weight_labeled": 2.0,
+    "noise_input_std": 0.1,
+    "noise_hidden_std": 0.1,
+    "learning_rate_d": 1e-3,
+    "learning_rate_g": 1e-3,
+    "weight_entropy": 0.1,
+    "weight_unlabeled": 0.4,
+    "weight_fake": 0.4,
+    "weight_feature_matching": 2.0,
+    "weight_minimax": 0.1,
+    "weight_non_saturating": 0.1,
+    "weight_pull_away": 0.1,
+    "weight_historical_averaging": 0.1,
+}
+CONDITIONAL = {
+    "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
+    "reference_rows": ({"generator_norm": "virtual"}, 30),
+}
+NO_EFFECT_ON_WEIGHTS = {
+    "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "seed_strategy",
+}  # fmt: skip
+
+
+def test_the_list_of_settings_below_is_complete() -> None:
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert fields == set(CHANGES) | set(CONDITIONAL) | NO_EFFECT_ON_WEIGHTS
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *CONDITIONAL])
+def test_every_setting_changes_the_weights(few_digits: Data, name: str) -> None:
+    base, value = CONDITIONAL.get(name, ({}, CHANGES.get(name)))
+    plain = weights(train(few_digits, tiny(**base)))
+    assert not same_bits(plain, weights(train(few_digits, tiny(**{**base, name: value}))))
+
+
+# It learns
+
+
+def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -> None:
+    short = {
+        "total_images": 40_000,
+        "discriminator_widths": (100, 50),
+        "generator_widths": (64,),
+        "ema_half_life_images": 5000.0,
+        "seeds": 3,
+    }
+    errors = {}
+    for method in ("gan", "supervised"):
+        errors[method] = np.mean(train(digits, Config(**{**PRESETS["digits"], **short, "method": method})).errors)
+    assert errors["gan"] < 11.0
+    assert errors["gan"] < errors["supervised"] - 2.0
