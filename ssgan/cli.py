@@ -76,10 +76,10 @@ def train(
     config = _resolve(preset or DATASET_PRESETS[loaded.name], set_ or [], flags)
 
     from ssgan.devices import device_name, select
-    from ssgan.trainer import labeled_splits
+    from ssgan.splits import for_seeds
 
     where = select(config.device)
-    splits = labeled_splits(loaded, config)
+    splits = for_seeds(loaded.y_train, config.labels, config.draw_seeds)
     if dry_run:
         if as_json:
             print(json.dumps(config.to_dict()))

@@ -141,6 +141,11 @@ class Config:
         return self.batch_size * self.discriminator_steps
 
     @property
+    def draw_seeds(self) -> list[int]:
+        """The seed of each model's draw of labelled images."""
+        return [self.seed + i if self.draw_seed is None else self.draw_seed for i in range(self.seeds)]
+
+    @property
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
         return self.method == "gan" and self.weight_fake > 0

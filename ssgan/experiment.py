@@ -13,7 +13,7 @@ from ssgan.data import Data
 from ssgan.devices import device_name
 from ssgan.files import write_json
 from ssgan.gallery import grid
-from ssgan.trainer import Report, Run, draw_seeds, train
+from ssgan.trainer import Report, Run, train
 
 __all__ = ["run_experiment", "summarize", "summarize_scores"]
 
@@ -38,7 +38,7 @@ def run_experiment(
             on_report(report)
 
     run = train(data, config, on_report=log)
-    drawn = draw_seeds(config)
+    drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
     splits.save(folder / "split.json", run.splits, drawn)
     first = run.splits[0]
     shown = first.indices[np.argsort(first.y, kind="stable")][:LABELED_IMAGES_SHOWN]

@@ -9,13 +9,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-__all__ = ["Split", "draw", "hide", "load", "save"]
+__all__ = ["Split", "draw", "for_seeds", "hide", "load", "save"]
 
 FORMAT_VERSION = 1
 
@@ -97,6 +98,42 @@ def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
     visible = np.full_like(y, -1)
     visible[indices] = y[indices]
     return visible
+
+
+def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int], indices: Any = None) -> list[Split]:
+    """The labelled rows and labels of each of S models; every other label ends here.
+
+    Parameters
+    ----------
+    y : ndarray of int, shape [N]
+        Labels of the pool, -1 for unlabelled rows.
+    labels : int, "all" or None
+        How many to draw; None takes every label there is, as "all" does.
+    draw_seeds : sequence of int, length S
+    indices : array of int [n], or one such array for each model, optional
+        Rows to use instead of a draw.
+
+    Raises
+    ------
+    UserError
+        Where there is nothing to learn from, or the indices do not fit.
+    """
+    count = len(draw_seeds)
+    if indices is None:
+        drawn = [draw(y, "all" if labels is None else labels, seed) for seed in draw_seeds]
+    else:
+        several = len(indices) > 0 and np.ndim(indices[0]) == 1
+        drawn = [np.unique(np.asarray(rows, np.int64)) for rows in (indices if several else [indices] * count)]
+        if len(drawn) != count:
+            raise UserError(f"indices holds {len(drawn)} draws, but there are {count} seeds.")
+        if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in drawn):
+            raise UserError(f"indices names rows outside the pool, which has rows 0 to {len(y) - 1}.")
+    found = [Split(rows, hide(y, rows)[rows]) for rows in drawn]
+    if not all(len(split.y) for split in found):
+        raise UserError("There is no labelled image to learn from: label some, or give indices.")
+    if any(split.y.min() < 0 for split in found):
+        raise UserError("indices names an image that has no label.")
+    return found
 
 
 def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) -> None:

@@ -1,9 +1,7 @@
 """The loop: S models train side by side, one step of every phase at a time."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,23 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssgan import splits as splits_module
 from ssgan.batches import Batches, stream_key
+from ssgan.clock import Clock
 from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.devices import select
-from ssgan.errors import UserError
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets, Phase
 from ssgan.models import MODELS
 from ssgan.optimizers import Adam
-from ssgan.splits import Split
+from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
 from ssgan.watch import Watch
 
-__all__ = ["Report", "Run", "Trainer", "labeled_splits", "train"]
-
-WARM_UP_STEPS = 10
+__all__ = ["Report", "Run", "Trainer", "train"]
 
 
 class Trainer:
@@ -237,51 +232,6 @@ class Run:
         }
 
 
-def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[Split]:
-    """The labelled rows and labels of each seed; every other label ends here.
-
-    Parameters
-    ----------
-    data : Data
-    config : Config
-    indices : array of int [n], or one such array for each seed, optional
-        Rows to use instead of a draw.
-
-    Raises
-    ------
-    UserError
-        Where there is nothing to learn from, or the indices do not fit.
-    """
-    y = data.y_train
-    if indices is None:
-        if config.labels is None:
-            drawn = [np.flatnonzero(y >= 0)] * config.seeds
-        else:
-            drawn = [splits_module.draw(y, config.labels, seed or 0) for seed in draw_seeds(config)]
-    else:
-        several = len(indices) > 0 and np.ndim(indices[0]) == 1
-        drawn = [np.unique(np.asarray(i, np.int64)) for i in (indices if several else [indices] * config.seeds)]
-        if len(drawn) != config.seeds:
-            raise UserError(f"indices holds {len(drawn)} draws, but seeds is {config.seeds}.")
-    visible = [splits_module.hide(y, rows) for rows in drawn]
-    found = [Split(rows, labels[rows]) for rows, labels in zip(drawn, visible, strict=True)]
-    for split in found:
-        if not len(split.y) or split.y.min() < 0:
-            raise UserError(
-                "There is no labelled image to learn from." if not len(split.y) else "An index names an unlabelled row."
-            )
-    return found
-
-
-def draw_seeds(config: Config) -> Sequence[int | None]:
-    """The draw seed of each model; None where nothing is drawn."""
-    if not isinstance(config.labels, int):
-        return [None] * config.seeds
-    if config.draw_seed is not None:
-        return [config.draw_seed] * config.seeds
-    return [config.seed + i for i in range(config.seeds)]
-
-
 def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[Report], None] | None = None) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -304,9 +254,9 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         Where data and configuration do not fit.
     """
     device = select(config.device)
-    clock = _Clock(device)
+    clock = Clock(device)
     seeds = [config.seed + i for i in range(config.seeds)]
-    splits = labeled_splits(data, config, indices)
+    splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
@@ -316,7 +266,7 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
 
 
 def _loop(
-    data: Data, trainer: Trainer, splits: list[Split], clock: "_Clock", on_report: Callable[[Report], None] | None
+    data: Data, trainer: Trainer, splits: list[Split], clock: Clock, on_report: Callable[[Report], None] | None
 ) -> Run:
     config, watch = trainer.config, Watch(trainer.batches.seeds)
     said: list[str] = []
@@ -382,40 +332,3 @@ def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """Consecutive lists of ``size`` batches."""
     while group := list(itertools.islice(batches, size)):
         yield group
-
-
-class _Clock:
-    """Times steps on the device, without the first ones and without pauses."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.born = self.started = time.perf_counter()
-        self.warm_steps = 0
-        self.left_out = 0.0
-
-    def tick(self, steps_done: int) -> None:
-        """Start the measurement once the first steps are done."""
-        if steps_done == WARM_UP_STEPS:
-            self.started, self.warm_steps, self.left_out = self._now(), steps_done, 0.0
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave out the time spent inside."""
-        paused_at = self._now()
-        yield
-        self.left_out += self._now() - paused_at
-
-    def steps_per_second(self, steps_done: int) -> float:
-        """Since the first steps; while there are no others, since the beginning."""
-        if steps_done == self.warm_steps:
-            return steps_done / (self._now() - self.born)
-        return (steps_done - self.warm_steps) / (self._now() - self.started - self.left_out)
-
-    def seconds(self) -> float:
-        """Since the beginning, everything included."""
-        return self._now() - self.born
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()

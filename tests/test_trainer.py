@@ -14,7 +14,7 @@ from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.stacks import Net, Stack, over_seeds
-from ssgan.trainer import Run, Trainer, labeled_splits, train
+from ssgan.trainer import Run, Trainer, train
 
 QUIET = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
 
@@ -34,6 +34,10 @@ def trainer(data: Data, config: Config) -> Trainer:
     torch.manual_seed(0)
     batches = Batches(data.x_train, data.scale, found, seeds, config, torch.device("cpu"))
     return Trainer(batches, data.image_shape, len(data.classes), config)
+
+
+def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[splits.Split]:
+    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
 
 
 # No leak
@@ -82,9 +86,11 @@ def test_labels_as_given_are_used_where_no_number_is_asked_for(few_digits: Data)
     nothing = dataclasses.replace(few_digits, y_train=np.full_like(few_digits.y_train, -1))
     with pytest.raises(UserError, match="no labelled image"):
         labeled_splits(nothing, Config())
-    with pytest.raises(UserError, match="unlabelled row"):
+    with pytest.raises(UserError, match="has no label"):
         labeled_splits(given, Config(), indices=[3, 4])
-    with pytest.raises(UserError, match="3 draws, but seeds is 2"):
+    with pytest.raises(UserError, match="rows outside the pool, which has rows 0 to 299"):
+        labeled_splits(given, Config(), indices=[3, 300])
+    with pytest.raises(UserError, match="3 draws, but there are 2 seeds"):
         labeled_splits(given, Config(seeds=2), indices=[[3], [5], [8]])
 
 

@@ -1,0 +1,107 @@
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from ssgan.optimizers import Adam
+
+# A step's learning rate, so that a schedule is followed too.
+RATES = [0.01 * (1.0 - 0.03 * step) for step in range(20)]
+settings = pytest.mark.parametrize(("betas", "epsilon"), [((0.5, 0.999), 1e-8), ((0.9, 0.99), 1e-3)])
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def gradients_of_many_sizes(*shape: int) -> torch.Tensor:
+    """Between about 1e-6 and 1e2, so that epsilon matters to some and not to others."""
+    return torch.randn(*shape, dtype=torch.float64) * 10.0 ** (8.0 * torch.rand(*shape, dtype=torch.float64) - 6.0)
+
+
+@settings
+def test_epsilon_outside_the_root_equals_torch(betas, epsilon):
+    parameters = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 2), (4,)]]
+    reference = [p.detach().clone().requires_grad_() for p in parameters]
+    start = [p.detach().clone() for p in parameters]
+    optimizer = Adam(parameters, betas, epsilon, inside_root=False)
+    torch_optimizer = torch.optim.Adam(reference, betas=betas, eps=epsilon)
+    for rate in RATES:
+        gradients = [gradients_of_many_sizes(*p.shape) for p in parameters]
+        optimizer.step(gradients, rate)
+        for p, gradient in zip(reference, gradients, strict=True):
+            p.grad = gradient
+        torch_optimizer.param_groups[0]["lr"] = rate
+        torch_optimizer.step()
+        for mine, theirs in zip(parameters, reference, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    assert all((p - p0).abs().min() > 1e-6 for p, p0 in zip(parameters, start, strict=True))
+
+
+@settings
+def test_epsilon_inside_the_root_equals_the_plain_formula(betas, epsilon):
+    parameter = torch.randn(30, dtype=torch.float64, requires_grad=True)
+    theta, m, v = parameter.detach().numpy().copy(), np.zeros(30), np.zeros(30)
+    optimizer = Adam([parameter], betas, epsilon, inside_root=True)
+    for step, rate in enumerate(RATES, start=1):
+        gradient = gradients_of_many_sizes(30)
+        optimizer.step((gradient,), rate)
+        g = gradient.numpy()
+        m = betas[0] * m + (1.0 - betas[0]) * g
+        v = betas[1] * v + (1.0 - betas[1]) * g**2
+        theta = theta - rate * (m / (1.0 - betas[0] ** step)) / np.sqrt(v / (1.0 - betas[1] ** step) + epsilon)
+        np.testing.assert_allclose(parameter.detach().numpy(), theta, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("inside_root", "expected"),
+    [(True, 1e-6 / math.sqrt(1e-12 + 1e-8)), (False, 1e-6 / (1e-6 + 1e-8))],
+    ids=["inside", "outside"],
+)
+def test_first_step_of_a_tiny_gradient_is_worked_by_hand(inside_root, expected):
+    # After one debiased step m = g and v = g^2: the step is g / sqrt(g^2 + e), or g / (|g| + e), of the rate.
+    parameter = torch.zeros(1, dtype=torch.float64)
+    Adam([parameter], (0.5, 0.999), 1e-8, inside_root).step([torch.full_like(parameter, 1e-6)], 1.0)
+    assert -parameter.item() == pytest.approx(expected, rel=1e-10)
+    assert (-parameter.item() < 0.01) == inside_root
+
+
+@pytest.mark.parametrize("inside_root", [True, False])
+def test_nan_in_one_seed_leaves_the_others_bit_identical(inside_root):
+    start = torch.randn(3, 5)
+    gradients = [torch.randn(3, 5) for _ in range(5)]
+    finals = []
+    for poisoned in (False, True):
+        parameter = start.clone()
+        optimizer = Adam([parameter], (0.5, 0.999), 1e-8, inside_root)
+        for step, gradient in enumerate(gradients):
+            gradient = gradient.clone()
+            if poisoned and step == 1:
+                gradient[1] = math.nan
+            optimizer.step([gradient], 0.01)
+        finals.append(parameter)
+    clean, broken = finals
+    assert torch.equal(broken[[0, 2]], clean[[0, 2]])
+    assert broken[1].isnan().all()
+    assert clean.isfinite().all()
+    assert not torch.equal(clean, start)
+
+
+@pytest.mark.parametrize("inside_root", [True, False])
+def test_stacked_seeds_step_as_separate_ones(inside_root):
+    start = torch.randn(3, 5)
+    gradients = [torch.randn(3, 5) for _ in range(5)]
+    stacked, separate = start.clone(), [row.clone() for row in start]
+    together = Adam([stacked], (0.5, 0.999), 1e-8, inside_root)
+    alone = [Adam([row], (0.5, 0.999), 1e-8, inside_root) for row in separate]
+    for gradient in gradients:
+        together.step([gradient], 0.01)
+        for seed, optimizer in enumerate(alone):
+            optimizer.step([gradient[seed]], 0.01)
+    torch.testing.assert_close(stacked, torch.stack(separate), rtol=0, atol=1e-6)
+    assert not torch.equal(stacked, start)
