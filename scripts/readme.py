@@ -21,7 +21,9 @@ NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "n
 
 def rows(dataset: str) -> list[dict[str, Any]]:
     """Every row of a data set."""
-    return [json.loads(line) for line in (ROOT / "results" / f"{dataset}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (ROOT / "results" / f"{dataset}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def cell(found: list[dict[str, Any]]) -> str:
@@ -46,11 +48,11 @@ def digits_table() -> str:
     draws = " or ".join(map(str, sorted({len(found) for found in cells.values()})))
     lines += [
         "",
-        f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last step.",
-        f"Both methods have the same network, draws and {one['images']:,} images, no augmentation; labelled images also lie",
-        "in the unlabelled pool. Every seed is a row of [results/digits.jsonl](results/digits.jsonl). Training the",
-        f"{len(one['stack'])} models of the cell with {one['labels']} labels side by side took {one['seconds'] / 60:.1f} "
-        f"minutes on {one['device_name']}.",
+        f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
+        f"step. Both methods have one network, the same draws and {one['images']:,} images, without augmentation;",
+        "labelled images also lie in the pool. Every seed is a row of [results/digits.jsonl](results/digits.jsonl).",
+        f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
+        f"{one['seconds'] / 60:.1f} minutes on {one['device_name']}.",
     ]
     return "\n".join(lines)
 
@@ -121,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--picture", action="store_true", help="draw results/digits.png anew")
     readme = ROOT / "README.md"
-    readme.write_text(rendered(readme.read_text()))
+    readme.write_text(rendered(readme.read_text(encoding="utf-8")), encoding="utf-8")
     if parser.parse_args().picture:
         picture()
 

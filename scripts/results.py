@@ -28,9 +28,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
 
 def done(path: Path, config: Config) -> bool:
     """Whether the rows of this cell are there."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    stack = [config.seed + i for i in range(config.seeds)]
-    return any(row["config_sha256"] == config.sha256 and row["stack"] == stack for row in rows)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return any(row["config_sha256"] == config.sha256 and row["stack"] == config.all_seeds for row in rows)
 
 
 def main() -> None:

@@ -141,9 +141,14 @@ class Config:
         return self.batch_size * self.discriminator_steps
 
     @property
+    def all_seeds(self) -> list[int]:
+        """The seed of each model."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+    @property
     def draw_seeds(self) -> list[int]:
         """The seed of each model's draw of labelled images."""
-        return [self.seed + i if self.draw_seed is None else self.draw_seed for i in range(self.seeds)]
+        return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
 
     @property
     def trains_generator(self) -> bool:
@@ -160,6 +165,20 @@ class Config:
         """Plain types, as ``config.json`` holds them."""
         plain = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
+        """Read what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        UserError
+            Where it holds settings that this version does not know.
+        """
+        strange = sorted(set(plain) - set(FIELDS))
+        if strange:
+            raise UserError(f"The configuration holds settings that this version does not know: {', '.join(strange)}.")
+        return cls(**plain)
 
     def replace(self, **changes: Any) -> "Config":
         """A checked copy with other values."""
@@ -187,7 +206,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate_g": 2e-3,
         "decay_last_fraction": 1 / 3,
         "ema_half_life_images": 34_623.0,
-        "report_every_images": 5_000,
+        "report_every_images": 2_000,
     },
 }
 DATASET_PRESETS = {"digits": "digits"}

@@ -29,7 +29,8 @@ class Data:
         Name of each class.
     name : str
     scale : float
-        The value that stands for full intensity: pixels / ``scale`` lie in [0, 1].
+        The value that stands for full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the
+        usual one, 255 for uint8 and 1 for float32.
 
     Raises
     ------
@@ -43,10 +44,11 @@ class Data:
     y_test: np.ndarray
     classes: tuple[str, ...]
     name: str = "arrays"
-    scale: float = 255.0
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
         for share in ("train", "test"):
             x, y = getattr(self, f"x_{share}"), np.asarray(getattr(self, f"y_{share}"))
             if x.dtype not in (np.uint8, np.float32) or x.ndim not in (2, 3, 4):
@@ -59,6 +61,7 @@ class Data:
                     f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
                     f"{len(x)} rows of x_{share}."
                 )
+            object.__setattr__(self, f"x_{share}", np.ascontiguousarray(x))
             object.__setattr__(self, f"y_{share}", y.astype(np.int64))
             lowest = UNLABELED if share == "train" else 0
             if y.size and not (lowest <= y.min() and y.max() < len(self.classes)):

@@ -58,8 +58,7 @@ class Models:
         UserError
             Where the checkpoint's tensors are not those of its networks.
         """
-        known = dict(state["config"])
-        config, image_shape = Config(**known), tuple(state["image_shape"])
+        config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         pair, classes = MODELS[config.network], tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):
             modules = {"D": pair.discriminator(config, image_shape, len(classes))}

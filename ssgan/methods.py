@@ -73,7 +73,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
         total.add("V", config.weight_fake, losses.fake(logits["fake"]))
     if config.weight_entropy:
         total.add("entropy", config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
-    _add_history(total, nets.D, config)
+    _add_history(total, "D", nets.D, config)
     for name in ("unlabeled", "fake"):
         if name in logits:
             total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
@@ -94,7 +94,7 @@ def generator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Lo
         total.add("non_saturating", config.weight_non_saturating, losses.generator_non_saturating(logits_fake))
     if config.weight_pull_away:
         total.add("pull_away", config.weight_pull_away, losses.pull_away(features_fake))
-    _add_history(total, nets.G, config)
+    _add_history(total, "G", nets.G, config)
     return total.value, total.logs
 
 
@@ -103,7 +103,7 @@ def supervised_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, L
     total = _Total()
     logits, _ = nets.D(batch.x_lab)
     total.add("L", config.weight_labeled, losses.supervised(logits, batch.y_lab))
-    _add_history(total, nets.D, config)
+    _add_history(total, "D", nets.D, config)
     return total.value, total.logs
 
 
@@ -152,7 +152,7 @@ def _separately(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, 
     return dict(zip(inputs, zip(logits.split(sizes), features.split(sizes), strict=True), strict=True))
 
 
-def _add_history(total: _Total, net: Any, config: Config) -> None:
+def _add_history(total: _Total, name: str, net: Any, config: Config) -> None:
     if config.weight_historical_averaging:
         distance = losses.historical_averaging(net.parameters, net.history)
-        total.add("historical_averaging", config.weight_historical_averaging, distance)
+        total.add(f"historical_averaging_{name}", config.weight_historical_averaging, distance)

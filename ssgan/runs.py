@@ -48,11 +48,7 @@ def read_config(run: Path) -> Config:
     UserError
         Where ``run`` is no run folder, or was written by another version.
     """
-    content: dict[str, Any] = _read_json(run, "config.json")
-    try:
-        return Config(**content)
-    except TypeError:
-        raise UserError(f"{run / 'config.json'} holds settings that this version of ssgan does not know.") from None
+    return Config.from_dict(_read_json(run, "config.json"))
 
 
 def read_report(run: Path) -> dict[str, Any]:

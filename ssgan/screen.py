@@ -24,7 +24,7 @@ NAMES = {
     "U": "U",
     "V": "V",
     "entropy": "entropy",
-    "feature_matching": "feature matching",
+    "feature_matching": "matching",
     "minimax": "minimax",
     "non_saturating": "non-saturating",
     "pull_away": "pull-away",
@@ -119,9 +119,9 @@ def _counts(report: "Report") -> str:
 def _losses(report: "Report") -> str:
     """Means over the seeds."""
     means = {name: float(values.mean()) for name, values in report.means.items()}
-    words = [f"{NAMES[name]} {value:.3g}" for name, value in means.items() if name in NAMES]
+    words = [f"{NAMES[name]} {value:.2g}" for name, value in means.items() if name in NAMES]
     if "p_real_unlabeled" in means and "p_real_fake" in means:
-        words.append(f"p(real) {means['p_real_unlabeled']:.2f} real {means['p_real_fake']:.2f} generated")
+        words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
     if report.errors and None not in report.errors:
         words.append(f"test error {sum(e for e in report.errors if e is not None) / len(report.errors):.2f} %")
     return "  ".join(words)

@@ -73,8 +73,7 @@ class Trainer:
                 loss_S, logs = lifted(self._states(phase.net), batch)
                 gradients = torch.autograd.grad(loss_S.sum(), optimizer.parameters)
                 optimizer.step(gradients, self.learning_rate(phase.net))
-                for name, value_S in logs.items():
-                    self._log(f"{name}_{phase.net}" if name == "historical_averaging" else name, value_S / phase.repeat)
+                self._log(logs, phase.repeat)
         self.steps_done += 1
         self._update_averages()
 
@@ -135,8 +134,9 @@ class Trainer:
             states[name]["history"] = history
         return states
 
-    def _log(self, name: str, value_S: Tensor) -> None:
-        self.log_sums[name] = self.log_sums[name] + value_S if name in self.log_sums else value_S
+    def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
+        for name, value_S in logs.items():
+            self.log_sums[name] = self.log_sums.get(name, 0.0) + value_S / repeat
 
     @torch.no_grad()
     def _update_averages(self) -> None:
@@ -255,7 +255,7 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
     """
     device = select(config.device)
     clock = Clock(device)
-    seeds = [config.seed + i for i in range(config.seeds)]
+    seeds = config.all_seeds
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -273,7 +273,7 @@ def _loop(
     per_step = config.discriminator_steps
     stream = _groups(trainer.batches.from_batch(0, config.steps * per_step), per_step)
     report_every = max(1, config.report_every_images // config.images_per_step)
-    evaluate_every = config.evaluate_every_images // config.images_per_step
+    evaluate_every = -(-config.evaluate_every_images // config.images_per_step)
     last_report = 0
     for batches in stream:
         trainer.step(batches)

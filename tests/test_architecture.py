@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| (\d) \| `(\w+)` \| [^|]+ \|([^|]*)\|$", re.MULTILINE)
 TABLE = {
     name: (int(level), {word.strip() for word in forbidden.split(",") if word.strip()})
-    for level, name, forbidden in ROW.findall((ROOT / "docs" / "architecture.md").read_text())
+    for level, name, forbidden in ROW.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
 }
 
 
@@ -35,7 +35,7 @@ def imports(tree: ast.Module, everywhere: bool) -> Iterator[str]:
 
 
 def siblings(name: str) -> set[str]:
-    tree = ast.parse((ROOT / "ssgan" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "ssgan" / f"{name}.py").read_text(encoding="utf-8"))
     found = {
         parts[1] for i in imports(tree, everywhere=True) if (parts := i.split("."))[0] == "ssgan" and len(parts) > 1
     }
@@ -54,18 +54,18 @@ def test_a_module_imports_only_from_lower_levels(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_a_module_does_not_import_what_it_must_not_know(name: str) -> None:
-    tree = ast.parse((ROOT / "ssgan" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "ssgan" / f"{name}.py").read_text(encoding="utf-8"))
     # The command line may import what it needs inside a command, after the arguments are known to be right.
     found = {i.split(".")[0] for i in imports(tree, everywhere=name != "cli")}
     assert found & TABLE[name][1] == set()
 
 
 def test_the_step_reads_top_to_bottom_in_one_place() -> None:
-    tree = ast.parse((ROOT / "ssgan" / "trainer.py").read_text())
+    tree = ast.parse((ROOT / "ssgan" / "trainer.py").read_text(encoding="utf-8"))
     (step,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "step")
     assert (step.end_lineno or 0) - step.lineno < 30
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "ssgan").glob("*.py")), ids=lambda path: path.stem)
 def test_a_module_is_one_room(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 450
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

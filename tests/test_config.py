@@ -1,0 +1,468 @@
+"""Settings: documented, checked, read from words, hashed by what decides a result."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import ssgan
+from ssgan import config as configuration
+from ssgan.config import METHOD_NAMES, NETWORK_NAMES, PRESETS, Config, describe, parse, resolve
+from ssgan.errors import UserError
+from ssgan.methods import METHODS
+from ssgan.models import MODELS
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+TYPES = typing.get_type_hints(Config)
+WIDTHS = [name for name in FIELDS if TYPES[name] == tuple[int, ...]]
+NUMBERS = [
+    name for name in FIELDS if {int, float} & {TYPES[name], *typing.get_args(TYPES[name])} and name not in WIDTHS
+]
+# With a second objective, each of them alone may be 0.
+BASE = {"weight_minimax": 1.0}
+
+
+def refusal(**settings: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        Config(**settings)
+    return str(refused.value)
+
+
+def other_value(name: str) -> Any:
+    """A valid value of the field that is not its default."""
+    annotation, default = TYPES[name], getattr(Config(), name)
+    if annotation is bool:
+        return not default
+    if annotation is str:
+        return "cpu"
+    if annotation is float:
+        return default / 2 + 0.001
+    if typing.get_origin(annotation) is Literal:
+        return next((word for word in typing.get_args(annotation) if word != default), default)
+    if annotation == tuple[int, ...]:
+        return (*default, 7)
+    return (default or 0) + 20
+
+
+# Documentation
+
+
+def test_every_field_has_a_unit_and_a_text() -> None:
+    for field in FIELDS.values():
+        for key in ("unit", "text"):
+            assert isinstance(field.metadata[key], str), field.name
+            assert field.metadata[key].strip(), field.name
+
+
+def test_names_equal_the_registries() -> None:
+    assert typing.get_args(TYPES["method"]) == METHOD_NAMES == tuple(METHODS)
+    assert typing.get_args(TYPES["network"]) == NETWORK_NAMES == tuple(MODELS)
+
+
+def test_the_defaults_are_valid_and_of_their_types() -> None:
+    config = Config()
+    for name in NUMBERS:
+        if (value := getattr(config, name)) is not None:
+            assert type(value) is (float if TYPES[name] is float else int), name
+
+
+def test_describe_lists_every_field_in_order_with_its_unit() -> None:
+    config = Config(labels=50, discriminator_widths=(300, 150), learning_rate_d=0.002, total_images=18_000_000)
+    lines = describe(config)
+    assert [name for name, _, _ in lines] == list(FIELDS)
+    assert [unit for _, _, unit in lines] == [field.metadata["unit"] for field in FIELDS.values()]
+    shown = {name: value for name, value, _ in lines}
+    expected = {
+        "labels": "50",
+        "draw_seed": "none",
+        "method": "gan",
+        "total_images": "18000000",
+        "discriminator_widths": "300,150",
+        "learning_rate_d": "0.002",
+        "adam_epsilon_inside_root": "true",
+    }
+    assert {name: shown[name] for name in expected} == expected
+
+
+# Presets
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_a_difference(preset: str) -> None:
+    config, default = resolve(preset, {}), Config()
+    assert PRESETS[preset].keys() <= FIELDS.keys() - {"preset"}
+    for name, value in PRESETS[preset].items():
+        assert getattr(config, name) == value
+        assert getattr(config, name) != getattr(default, name), f"{name} is the default"
+    changed = {name: ours for name, (_, ours) in default.diff(config).items()}
+    assert changed == {**PRESETS[preset], "preset": preset}
+
+
+def test_the_users_own_settings_win_over_the_preset() -> None:
+    config = resolve("digits", {"labels": 20, "batch_size": 7})
+    assert (config.labels, config.batch_size, config.total_images) == (20, 7, PRESETS["digits"]["total_images"])
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(UserError) as refused:
+        resolve("digit", {})
+    assert str(refused.value).startswith(f"Unknown preset 'digit': choose from {', '.join(PRESETS)}")
+    assert "Did you mean 'digits'?" in str(refused.value)
+
+
+def test_an_unknown_field_suggests_a_known_one() -> None:
+    with pytest.raises(UserError) as refused:
+        resolve("digits", {"bach_size": 3})
+    assert str(refused.value) == "Unknown setting 'bach_size'. Did you mean 'batch_size'?"
+
+
+# Reading field=value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("batch_size=32", 32),
+        ("seed=0", 0),
+        ("learning_rate_d=3e-4", 3e-4),
+        ("weight_fake=1", 1.0),
+        ("adam_epsilon_inside_root=false", False),
+        ("adam_epsilon_inside_root=No", False),
+        ("adam_epsilon_inside_root=0", False),
+        ("adam_epsilon_inside_root=yes", True),
+        ("adam_epsilon_inside_root=TRUE", True),
+        ("adam_epsilon_inside_root=1", True),
+        ("discriminator_widths=300,150", (300, 150)),
+        ("discriminator_widths=300", (300,)),
+        ("generator_widths= 20, 10 ", (20, 10)),
+        ("labels=50", 50),
+        ("labels=all", "all"),
+        ("labels=none", None),
+        ("draw_seed=7", 7),
+        ("draw_seed=None", None),
+        ("method=supervised", "supervised"),
+        ("device=cuda:1", "cuda:1"),
+        (" dtype = float64 ", "float64"),
+    ],
+)
+def test_a_setting_is_read_as_the_type_of_its_field(assignment: str, value: Any) -> None:
+    name, read = parse(assignment)
+    assert name == assignment.partition("=")[0].strip()
+    assert type(read) is type(value)
+    assert read == value
+    assert Config(**{name: read}) == Config().replace(**{name: value})
+
+
+UNREADABLE = {
+    "batch_size": "'batch_size' is no setting: write field=value, such as batch_size=100.",
+    "batch_size=abc": "batch_size is 'abc', but must be a whole number at least 2.",
+    "batch_size=": "batch_size is '', but must be a whole number at least 2.",
+    "batch_size=1.5": "batch_size is '1.5', but must be a whole number at least 2.",
+    "learning_rate_d=fast": "learning_rate_d is 'fast', but must be a number at least 0.",
+    "real_target=x": "real_target is 'x', but must be a number at least 0 and at most 1.",
+    "adam_epsilon=x": "adam_epsilon is 'x', but must be a number above 0 and at most 1.",
+    "adam_epsilon_inside_root=maybe": "adam_epsilon_inside_root is 'maybe', but must be true or false.",
+    "discriminator_widths=30,x": (
+        "discriminator_widths is '30,x', but must be whole numbers separated by commas, each at least 1."
+    ),
+    "labels=few": "labels is 'few', but must be a whole number at least 1, or 'all', or none.",
+    "draw_seed=all": "draw_seed is 'all', but must be a whole number at least 0 and at most 2147483648, or none.",
+    "lerning_rate_d=1": "Unknown setting 'lerning_rate_d'. Did you mean 'learning_rate_d'?",
+    "zzzz=1": "Unknown setting 'zzzz'. `ssgan train DATA --dry-run` lists them all.",
+}
+
+
+@pytest.mark.parametrize(("assignment", "sentence"), UNREADABLE.items(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_refused(assignment: str, sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse(assignment)
+    assert str(refused.value) == sentence
+
+
+# Ranges
+
+
+RANGES = [
+    ("labels", 0, 1),
+    ("labels", -50, "all"),
+    ("seed", -1, 0),
+    ("seed", 2**31 + 1, 2**31),
+    ("seeds", 0, 1),
+    ("seeds", 4097, 4096),
+    ("draw_seed", -1, 0),
+    ("draw_seed", 2**31 + 1, 2**31),
+    ("total_images", 0, 1),
+    ("batch_size", 1, 2),
+    ("discriminator_steps", 0, 1),
+    ("weight_labeled", -1e-9, 0.0),
+    ("weight_unlabeled", -0.5, 0.0),
+    ("weight_fake", -0.5, 0.0),
+    ("real_target", 1.0001, 1.0),
+    ("real_target", -0.1, 0.0),
+    ("weight_entropy", -1, 0),
+    ("weight_feature_matching", -1, 0),
+    ("weight_minimax", -1, 0),
+    ("weight_non_saturating", -1, 0),
+    ("weight_pull_away", -1, 0),
+    ("weight_historical_averaging", -1, 0),
+    ("discriminator_widths", (10, 0), (10, 1)),
+    ("discriminator_widths", (), (1,)),
+    ("generator_widths", (-5,), (1,)),
+    ("noise_input_std", -0.1, 0),
+    ("noise_hidden_std", -0.1, 0),
+    ("minibatch_kernels", -1, 0),
+    ("minibatch_kernel_dim", 0, 1),
+    ("latent_size", 0, 1),
+    ("reference_rows", 1, 2),
+    ("init_images", 1, 2),
+    ("learning_rate_d", -1e-9, 0),
+    ("learning_rate_g", -1e-9, 0),
+    ("adam_beta1", 1.0, 0.9999999),
+    ("adam_beta2", 1.0, 0),
+    ("adam_epsilon", 0, 1e-300),
+    ("adam_epsilon", 1.1, 1),
+    ("decay_last_fraction", 1.1, 1),
+    ("decay_last_fraction", -0.1, 0),
+    ("ema_half_life_images", 0, 1e-9),
+    ("report_every_images", 0, 1),
+    ("evaluate_every_images", -1, 0),
+]
+
+
+def test_every_range_is_tested() -> None:
+    assert {name for name, _, _ in RANGES} == {*NUMBERS, *WIDTHS}
+
+
+@pytest.mark.parametrize(("name", "outside", "edge"), RANGES)
+def test_a_range_ends_where_it_says(name: str, outside: Any, edge: Any) -> None:
+    assert getattr(Config(**{**BASE, name: edge}), name) == edge
+    assert refusal(**{**BASE, name: outside}).startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, True, False, "7"])
+def test_no_number_may_be_nan_infinite_a_truth_value_or_a_word(name: str, bad: Any) -> None:
+    assert refusal(**{**BASE, name: bad}).startswith(f"{name} is ")
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if TYPES[name] is not float])
+def test_a_whole_number_may_not_be_a_fraction(name: str) -> None:
+    assert refusal(**{name: 50.5}).startswith(f"{name} is 50.5, but must be a whole number")
+    assert "but must be a whole number" in refusal(**{name: 50.0})
+
+
+@pytest.mark.parametrize("widths", [(10, True), (10, 2.5), (math.nan,), "300", 300, None])
+def test_widths_are_whole_numbers(widths: Any) -> None:
+    assert "but must be whole numbers separated by commas, each at least 1." in refusal(discriminator_widths=widths)
+
+
+def test_whole_numbers_become_fractions_and_lists_tuples() -> None:
+    config = Config(weight_fake=1, discriminator_widths=[30, 20])
+    assert type(config.weight_fake) is float
+    assert config.discriminator_widths == (30, 20)
+
+
+SENTENCES = {
+    "batch_size": (1, "batch_size is 1, but must be a whole number at least 2."),
+    "real_target": (1.5, "real_target is 1.5, but must be a number at least 0 and at most 1."),
+    "adam_epsilon": (0, "adam_epsilon is 0, but must be a number above 0 and at most 1."),
+    "method": ("gun", "Unknown method 'gun': choose from gan, supervised. Did you mean 'gan'?"),
+    "dtype": ("int8", "Unknown dtype 'int8': choose from float32, float64."),
+    "adam_epsilon_inside_root": (1, "adam_epsilon_inside_root is 1, but must be true or false."),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_the_sentence_names_field_value_and_what_is_allowed(name: str) -> None:
+    value, sentence = SENTENCES[name]
+    assert refusal(**{name: value}) == sentence
+
+
+# Settings that contradict each other
+
+
+def test_direct_trains_one_seed() -> None:
+    assert Config(seed_strategy="direct", seeds=1).seeds == 1
+    assert refusal(seed_strategy="direct", seeds=2) == (
+        "seed_strategy is 'direct', which trains one seed, but seeds is 2: choose vmap or loop."
+    )
+
+
+def test_a_generator_needs_an_objective() -> None:
+    assert refusal(weight_feature_matching=0) == (
+        "Every objective of the generator has weight 0: set one of weight_feature_matching, weight_minimax, "
+        "weight_non_saturating, or weight_fake=0 to train without a generator."
+    )
+    for allowed in ({"weight_minimax": 1}, {"weight_non_saturating": 1}, {"weight_fake": 0}, {"method": "supervised"}):
+        assert Config(weight_feature_matching=0, **allowed).weight_feature_matching == 0
+
+
+def test_a_discriminator_needs_a_loss() -> None:
+    assert Config(weight_labeled=0).weight_labeled == 0
+    for nothing in ({"method": "supervised"}, {"weight_unlabeled": 0, "weight_fake": 0}):
+        sentence = refusal(weight_labeled=0, **nothing)
+        assert sentence == "Every weight of the discriminator's loss is 0: set weight_labeled above 0."
+
+
+USELESS = {
+    "weight_fake": ({"method": "supervised", "weight_fake": 0.7}, "weight_fake=0.7", "method=gan"),
+    "weight_unlabeled": ({"method": "supervised", "weight_unlabeled": 0.7}, "weight_unlabeled=0.7", "method=gan"),
+    "weight_entropy": ({"method": "supervised", "weight_entropy": 1.0}, "weight_entropy=1", "method=gan"),
+    "real_target": ({"weight_unlabeled": 0.0, "real_target": 0.9}, "real_target=0.9", "weight_unlabeled above 0"),
+    "generator_widths": ({"weight_fake": 0.0, "generator_widths": (9, 8)}, "generator_widths=9,8", "weight_fake above"),
+    "weight_pull_away": ({"weight_fake": 0.0, "weight_pull_away": 1.0}, "weight_pull_away=1", "weight_fake above 0"),
+    "latent_size": ({"method": "supervised", "latent_size": 9}, "latent_size=9", "method=gan"),
+    "learning_rate_g": ({"method": "supervised", "learning_rate_g": 0.1}, "learning_rate_g=0.1", "method=gan"),
+    "discriminator_steps": ({"method": "supervised", "discriminator_steps": 2}, "discriminator_steps=2", "method=gan"),
+    "feature_matching_norm": (
+        {"weight_feature_matching": 0.0, "weight_minimax": 1.0, "feature_matching_norm": "l1"},
+        "feature_matching_norm=l1",
+        "weight_feature_matching above 0",
+    ),
+    "minibatch_kernel_dim": ({"minibatch_kernel_dim": 3}, "minibatch_kernel_dim=3", "minibatch_kernels above 0"),
+    "reference_rows": ({"reference_rows": 50}, "reference_rows=50", "generator_norm=virtual"),
+    "draw_seed": ({"labels": "all", "draw_seed": 3}, "draw_seed=3", "labels"),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_a_setting_that_would_do_nothing_is_refused(name: str) -> None:
+    overrides, setting, needed = USELESS[name]
+    with pytest.raises(UserError) as refused:
+        resolve("digits", overrides)
+    assert str(refused.value).startswith(f"{setting} would do nothing: it needs ")
+    assert needed in str(refused.value)
+
+
+def test_the_same_settings_are_allowed_where_they_do_something() -> None:
+    for overrides in (
+        {"weight_fake": 0.7, "weight_unlabeled": 0.7, "weight_entropy": 1.0, "real_target": 0.9, "draw_seed": 3},
+        {"generator_widths": (9, 8), "weight_pull_away": 1.0, "latent_size": 9, "learning_rate_g": 0.1},
+        {"feature_matching_norm": "l1", "discriminator_steps": 2},
+        {"minibatch_kernel_dim": 3, "minibatch_kernels": 10},
+        {"reference_rows": 50, "generator_norm": "virtual"},
+    ):
+        config = resolve("digits", overrides)
+        assert {name: getattr(config, name) for name in overrides} == overrides
+
+
+def test_values_of_the_preset_that_would_do_nothing_are_not_refused() -> None:
+    assert PRESETS["digits"]["learning_rate_g"] != Config().learning_rate_g
+    config = resolve("digits", {"method": "supervised"})
+    assert (config.method, config.learning_rate_g) == ("supervised", PRESETS["digits"]["learning_rate_g"])
+
+
+def test_every_condition_names_a_field() -> None:
+    assert configuration._NEEDS.keys() <= FIELDS.keys()
+
+
+# What follows from the settings
+
+
+def test_steps_count_unlabelled_images() -> None:
+    config = Config(total_images=1000, batch_size=100, discriminator_steps=2)
+    assert (config.images_per_step, config.steps) == (200, 5)
+    assert Config(total_images=1, batch_size=100).steps == 1
+
+
+def test_draw_seeds_advance_with_the_seeds_unless_fixed() -> None:
+    assert Config(seed=4, seeds=3).draw_seeds == [4, 5, 6]
+    assert Config(seed=4, seeds=3, draw_seed=9).draw_seeds == [9, 9, 9]
+
+
+def test_a_generator_is_trained_where_its_images_are_seen() -> None:
+    assert Config().trains_generator
+    assert not Config(method="supervised").trains_generator
+    assert not Config(weight_fake=0).trains_generator
+
+
+def test_a_copy_is_checked_and_the_original_kept() -> None:
+    config = Config()
+    assert config.replace(batch_size=7).batch_size == 7
+    with pytest.raises(UserError, match="batch_size is 0"):
+        config.replace(batch_size=0)
+    assert config == Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.batch_size = 7  # type: ignore[misc]
+
+
+def test_a_difference_holds_both_values() -> None:
+    config = Config(labels=20, dtype="float64")
+    assert Config().diff(config) == {"labels": (None, 20), "dtype": ("float32", "float64")}
+    assert config.diff(config) == {}
+
+
+# The hash and the file
+
+
+def test_the_hash_knows_what_decides_a_result() -> None:
+    default = Config()
+    ignored, alone = set(), set()
+    for name in FIELDS:
+        changed = default.replace(**{name: other_value(name)})
+        if changed == default:
+            alone.add(name)
+        elif changed.sha256 == default.sha256:
+            ignored.add(name)
+    assert alone == {name for name in FIELDS if len(typing.get_args(TYPES[name])) == 1}
+    assert ignored == {
+        "preset",
+        "seed",
+        "seeds",
+        "draw_seed",
+        "device",
+        "report_every_images",
+        "evaluate_every_images",
+    }
+    assert default.sha256 == Config().sha256
+
+
+@pytest.mark.parametrize("config", [Config(), *(resolve(preset, {}) for preset in PRESETS), Config(labels="all")])
+def test_a_configuration_comes_back_from_json(config: Config) -> None:
+    read = Config(**json.loads(json.dumps(config.to_dict(), allow_nan=False)))
+    assert read == config
+    assert read.sha256 == config.sha256
+    assert list(read.to_dict()) == list(FIELDS)
+
+
+# Imports
+
+
+def test_the_command_line_imports_no_torch_for_its_help(tmp_path: Path) -> None:
+    code = """
+import sys
+import ssgan, ssgan.config, ssgan.cli
+assert dir(ssgan)
+try:
+    ssgan.cli.main(["--help"])
+except SystemExit as left:
+    assert left.code == 0
+print("imported", sorted({"torch", "sklearn", "torchvision"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "imported []"
+    assert [word for word in ("train", "evaluate", "data") if any(line.split()[:1] == [word] for line in lines)] == [
+        "train",
+        "evaluate",
+        "data",
+    ]
+
+
+def test_the_package_gives_its_names_on_first_use() -> None:
+    assert ssgan.Config is Config
+    assert {"Config", "Data", "load", "train"} <= set(dir(ssgan))
+    assert callable(ssgan.load)
+    assert callable(ssgan.train)
+    with pytest.raises(AttributeError, match="module 'ssgan' has no attribute 'nothing'"):
+        _ = ssgan.nothing

@@ -1,0 +1,185 @@
+"""Data sets: what digits holds, a hash that names the data, and arrays that do not fit together."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from ssgan.config import DATASET_PRESETS, PRESETS
+from ssgan.data import DATASETS, Data, load
+from ssgan.errors import UserError
+
+
+def small(**changes: Any) -> Data:
+    """Six images of 2x3 and two classes; two rows without a label."""
+    arrays = {
+        "x_train": np.arange(36, dtype=np.uint8).reshape(6, 2, 3),
+        "y_train": np.array([0, 1, -1, 0, 1, -1]),
+        "x_test": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
+        "y_test": np.array([1, 0]),
+        "classes": ("cat", "dog"),
+    }
+    return Data(**{**arrays, **changes})
+
+
+# Digits
+
+
+def test_digits_has_shapes_types_and_range(digits: Data) -> None:
+    assert digits.x_train.shape == (1257, 8, 8)
+    assert digits.x_test.shape == (540, 8, 8)
+    assert digits.image_shape == (8, 8)
+    assert digits.x_train.dtype == digits.x_test.dtype == np.uint8
+    assert digits.y_train.dtype == digits.y_test.dtype == np.int64
+    assert (digits.x_train.min(), digits.x_train.max(), digits.scale) == (0, 16, 16.0)
+    assert digits.classes == tuple("0123456789")
+    assert digits.name == "digits"
+
+
+def test_the_test_share_of_digits_is_pinned(digits: Data) -> None:
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(1797)
+    for share, rows in (("test", order[:540]), ("train", order[540:])):
+        x, y = getattr(digits, f"x_{share}"), getattr(digits, f"y_{share}")
+        assert np.array_equal(x.reshape(-1, 64), images[rows])
+        assert np.array_equal(y, labels[rows])
+
+
+def test_no_digit_is_in_both_shares(digits: Data) -> None:
+    train = {image.tobytes() for image in digits.x_train}
+    assert len(train) == 1257
+    assert not train & {image.tobytes() for image in digits.x_test}
+
+
+def test_the_hash_of_digits_is_frozen(digits: Data) -> None:
+    expected = "f5a57546af421e177fb1cff3f03e263b4ee134d1ce20f3002af44bf0fd68b982"
+    assert digits.sha256 == expected
+    assert load("digits").sha256 == expected
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UserError) as refused:
+        load("digit")
+    assert str(refused.value).startswith("Unknown data set 'digit': choose from digits")
+
+
+def test_every_data_set_has_a_preset() -> None:
+    assert set(DATASETS) <= set(DATASET_PRESETS)
+    assert set(DATASET_PRESETS.values()) <= set(PRESETS)
+
+
+# The hash
+
+
+def test_the_hash_does_not_depend_on_memory_layout() -> None:
+    scattered = np.asfortranarray(small().x_train)
+    assert not scattered.flags.c_contiguous
+    assert small(x_train=scattered).sha256 == small().sha256
+
+
+@pytest.mark.parametrize("array", ["x_train", "y_train", "x_test", "y_test"])
+def test_the_hash_changes_with_each_array(array: str) -> None:
+    changed = getattr(small(), array).copy()
+    changed[0] = 1 - changed[0]
+    assert small(**{array: changed}).sha256 != small().sha256
+
+
+def test_the_hash_changes_with_shape_and_share() -> None:
+    data = small()
+    turned = small(x_train=data.x_train.reshape(6, 3, 2), x_test=data.x_test.reshape(2, 3, 2))
+    moved = small(x_train=data.x_train[:5], y_train=data.y_train[:5])
+    assert len({data.sha256, turned.sha256, moved.sha256}) == 3
+
+
+# What fits together
+
+
+def test_labels_become_int64_and_classes_words() -> None:
+    data = small(y_test=np.array([1, 0], np.uint8), y_train=[0, 1, -1, 0, 1, -1], classes=[7, 8])
+    assert data.y_train.dtype == data.y_test.dtype == np.int64
+    assert data.y_train.tolist() == [0, 1, -1, 0, 1, -1]
+    assert data.classes == ("7", "8")
+
+
+def test_an_empty_test_share_is_allowed() -> None:
+    data = small(x_test=np.zeros((0, 2, 3), np.uint8), y_test=np.zeros(0, np.int64))
+    assert len(data.x_test) == 0
+
+
+def test_vectors_are_allowed() -> None:
+    vectors = {"x_train": np.zeros((6, 4), np.float32), "x_test": np.zeros((2, 4), np.float32)}
+    assert small(**vectors).image_shape == (4,)
+
+
+X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
+MISFITS = {
+    "type of images": (
+        {"x_train": np.zeros((6, 2, 3))},
+        f"x_train is float64 of shape [6, 2, 3], {X_ERROR}",
+    ),
+    "type of test images": (
+        {"x_test": np.zeros((2, 2, 3), np.int64)},
+        f"x_test is int64 of shape [2, 2, 3], {X_ERROR}",
+    ),
+    "dimensions": (
+        {"x_train": np.zeros(6, np.uint8)},
+        f"x_train is uint8 of shape [6], {X_ERROR}",
+    ),
+    "length": (
+        {"y_train": np.array([0, 1, 0])},
+        "y_train is int64 of shape [3], but must hold one integer for each of the 6 rows of x_train.",
+    ),
+    "length of test": (
+        {"y_test": np.array([0, 1, 0])},
+        "y_test is int64 of shape [3], but must hold one integer for each of the 2 rows of x_test.",
+    ),
+    "one-hot labels": (
+        {"y_test": np.eye(2, dtype=np.int64)},
+        "y_test is int64 of shape [2, 2], but must hold one integer for each of the 2 rows of x_test.",
+    ),
+    "type of labels": (
+        {"y_test": np.array([0.0, 1.0])},
+        "y_test is float64 of shape [2], but must hold one integer for each of the 2 rows of x_test.",
+    ),
+    "label too high": (
+        {"y_train": np.array([0, 1, -1, 2, 0, 0])},
+        "y_train holds -1 to 2, but with 2 classes it must lie in -1 to 1.",
+    ),
+    "label too low": (
+        {"y_train": np.array([0, 1, -2, 1, 0, 0])},
+        "y_train holds -2 to 1, but with 2 classes it must lie in -1 to 1.",
+    ),
+    "unlabelled test": (
+        {"y_test": np.array([0, -1])},
+        "y_test holds -1 to 0, but with 2 classes it must lie in 0 to 1.",
+    ),
+    "empty pool": (
+        {"x_train": np.zeros((0, 2, 3), np.uint8), "y_train": np.zeros(0, np.int64)},
+        "x_train holds no image: at least one is needed to train on.",
+    ),
+    "shapes": (
+        {"x_test": np.zeros((2, 3, 2), np.uint8)},
+        "x_train holds uint8 [2, 3] and x_test uint8 [3, 2], but both must have the same type and shape.",
+    ),
+    "types": (
+        {"x_test": np.zeros((2, 2, 3), np.float32)},
+        "x_train holds uint8 [2, 3] and x_test float32 [2, 3], but both must have the same type and shape.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), MISFITS.values(), ids=MISFITS)
+def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        small(**changes)
+    assert str(refused.value) == sentence
+
+
+def test_a_changed_copy_is_checked_and_hashed_anew() -> None:
+    data = small()
+    assert data.sha256
+    assert dataclasses.replace(data, y_test=np.array([0, 1])).sha256 != data.sha256
+    with pytest.raises(UserError, match="y_test holds 0 to 2"):
+        dataclasses.replace(data, y_test=np.array([0, 2]))

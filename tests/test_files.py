@@ -1,0 +1,177 @@
+"""Files that are whole or not there, and checkpoints that are read without running any code."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssgan import checkpoint
+from ssgan.errors import UserError
+from ssgan.files import write_atomic, write_json
+
+STATE: dict[str, Any] = {
+    "config": {"method": "gan", "labels": None, "widths": [16, 8], "rate": 2e-3, "root": True},
+    "networks": {"D": {"parameters": {"w": torch.arange(6, dtype=torch.float64).reshape(2, 3) / 7}, "buffers": {}}},
+    "averaged": {"w": torch.tensor([1.5, -2.25])},
+    "seeds": [0, 1],
+    "step": torch.tensor(3),
+}
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
+# Whole or not there
+
+
+def test_writing_makes_a_file_and_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for content in (b"first, the longer one", b"second"):
+        write_atomic(path, content)
+        assert path.read_bytes() == content
+        assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, b"new")
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(tmp_path / "b.bin", b"new")
+    assert path.read_bytes() == b"old"
+    assert visible(tmp_path) == ["a.bin"]
+
+
+def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.bin"
+    synced = []
+
+    def look(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_atomic(path, b"12345")
+    assert synced[0] == (5, False)
+    assert path.read_bytes() == b"12345"
+
+
+def test_json_that_not_every_reader_accepts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"error": 1.5, "seeds": [0]})
+    assert path.read_text() == '{\n  "error": 1.5,\n  "seeds": [\n    0\n  ]\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"error": float("nan")})
+    assert '"error": 1.5' in path.read_text()
+
+
+# Checkpoints
+
+
+def assert_same(left: Any, right: Any) -> None:
+    assert type(left) is type(right)
+    if isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key, value in left.items():
+            assert_same(value, right[key])
+    else:
+        assert left == right
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "checkpoint", STATE)
+    assert_same(checkpoint.load(tmp_path / "checkpoint"), {"format_version": 1, **STATE})
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, STATE)
+    whole = path.read_bytes()
+    for length in (0, 1, 4, 100, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError) as refused:
+            checkpoint.load(path)
+        assert str(refused.value) == f"{path} cannot be read as a checkpoint: it is damaged or something else."
+
+
+def unread(error: type[Exception]) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, raises=error, reason=f"checkpoint.load lets {error.__name__} through")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not a checkpoint\n",
+        '{"config": {}}\n',
+        "PK\x03\x04 is how a zip begins",
+        " ",
+        pytest.param("hello\n", marks=unread(KeyError)),
+        pytest.param("accuracy 95 %\n", marks=unread(IndexError)),
+    ],
+)
+def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_text(text)
+    with pytest.raises(UserError, match="cannot be read as a checkpoint: it is damaged or something else"):
+        checkpoint.load(path)
+
+
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "torch, old form"])
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
+    path, sprung = tmp_path / "checkpoint", tmp_path / "sprung"
+    content = {"format_version": 1, "config": Trap(sprung)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        checkpoint.load(path)
+    assert not sprung.exists()
+    # The trap is a real one.
+    if form == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert sprung.is_dir()
+
+
+@pytest.mark.parametrize(("content", "version"), [({"format_version": 2}, 2), ({"weights": {}}, None), ([1, 2], None)])
+def test_another_format_is_refused(tmp_path: Path, content: object, version: int | None) -> None:
+    path = tmp_path / "checkpoint"
+    torch.save(content, path)
+    with pytest.raises(UserError) as refused:
+        checkpoint.load(path)
+    assert str(refused.value) == f"{path} has format version {version}, but this version of ssgan reads 1."
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with pytest.raises(UserError) as refused:
+        checkpoint.load(path)
+    assert str(refused.value) == f"There is no {path}: the run did not finish, or this is no run folder."
+    path.mkdir()
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        checkpoint.load(path)

@@ -1,0 +1,103 @@
+"""What the README shows runs as written, and its tables are those of the rows."""
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ssgan.cli import main
+from ssgan.config import FIELDS, PRESETS, resolve
+from ssgan.splits import draw
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [shlex.split(command)[1] for command in COMMANDS] == ["train", "evaluate", "data", "data"]
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        assert program == ".venv/bin/ssgan"
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0, f"{command}\n{capsys.readouterr().err}"
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    errors = json.loads(capsys.readouterr().out)
+    assert len(errors) == 2
+    assert all(0 < error < 40 for error in errors)
+    assert names["p"].shape == (2, 540, 10)  # type: ignore[attr-defined]
+
+
+def test_the_settings_the_readme_names_are_settings() -> None:
+    named = set(re.findall(r"`(\w+)=[^`]+`", README)) - {"field"}
+    assert named >= {"generator_norm", "minibatch_kernels", "real_target", "weight_historical_averaging"}
+    assert named <= set(FIELDS)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_rows() -> None:
+    assert script("readme").rendered(README) == README
+
+
+def test_the_files_the_readme_links_to_are_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_published_rows_are_whole_and_were_made_with_the_presets_of_today() -> None:
+    """Ten different draws a cell, the labels that the draw seed gives, and the settings that stand in config.py."""
+    cells: dict[str, list[dict[str, object]]] = {}
+    for line in (ROOT / "results" / "digits.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        cells.setdefault(row["config_sha256"], []).append(row)
+    today = set()
+    for cell in script("results").GRIDS["digits"]:
+        config = resolve("digits", cell)
+        today.add(config.sha256)
+        rows = cells[config.sha256]
+        assert [row["seed"] for row in rows] == list(range(10)), cell
+        assert len({row["split_sha256"] for row in rows}) == 10, cell
+        assert all(row["images"] == PRESETS["digits"]["total_images"] for row in rows)
+    assert set(cells) == today
+
+
+def test_gan_and_supervised_rows_share_their_label_draws() -> None:
+    splits: dict[tuple[str, int, int], str] = {}
+    for line in (ROOT / "results" / "digits.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        splits[row["method"], row["labels"], row["seed"]] = row["split_sha256"]
+    assert len(splits) == 60
+    for (_, labels, seed), sha256 in splits.items():
+        assert splits["supervised", labels, seed] == sha256
+
+
+def test_the_draws_behind_the_rows_can_be_made_again(digits) -> None:  # type: ignore[no-untyped-def]
+    from ssgan.splits import Split
+
+    for line in (ROOT / "results" / "digits.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows = draw(digits.y_train, row["labels"], row["draw_seed"])
+        assert Split(rows, digits.y_train[rows]).sha256 == row["split_sha256"]
+        assert digits.sha256 == row["dataset_sha256"]
