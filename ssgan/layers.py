@@ -82,7 +82,9 @@ class WeightNormLinear(nn.Module):
         """
         activation = self.forward(x) if self.b is None else self.forward(x) - self.b
         mean, std = activation.mean(dim=0), activation.std(dim=0, correction=0)
-        scale = torch.where(std > 1e-12, 1.0 / std, torch.ones_like(std))
+        # A deviation below the rounding of an activation is none.
+        rounding = 8 * torch.finfo(x.dtype).eps * self.g.abs() * x.square().sum(dim=1).mean().sqrt()
+        scale = torch.where(std > rounding, 1.0 / std, torch.ones_like(std))
         self.g.mul_(scale)
         if self.b is not None:
             self.b.copy_(-mean * scale)
@@ -243,10 +245,14 @@ class MinibatchDiscrimination(nn.Module):
 
     @torch.no_grad()
     def init_from(self, f: Tensor) -> Tensor:
-        """Set s so that half the mean distance to the nearest other row is 1, and the bias so that the mean is 0."""
-        itself = torch.eye(f.shape[0], dtype=f.dtype, device=f.device)[:, :, None]
-        nearest = (self._distances(f, f) + 1e6 * itself).amin(dim=1).mean(dim=0)
-        self.log_scale.sub_(torch.log((0.5 * nearest).clamp_min(1e-6))[:, None])
+        """Set s so that half the mean distance to the nearest other row is 1, and the bias so that the mean is 0.
+
+        Needs two rows. A kernel in which no two rows differ keeps its scale.
+        """
+        itself = torch.eye(f.shape[0], dtype=torch.bool, device=f.device)[:, :, None]
+        nearest = self._distances(f, f).masked_fill(itself, torch.inf).amin(dim=1).mean(dim=0)
+        scale = torch.where((nearest > 0) & nearest.isfinite(), 0.5 * nearest, torch.ones_like(nearest))
+        self.log_scale.sub_(scale.log()[:, None])
         self.bias.zero_()
         self.bias.copy_(-self.forward(f)[:, f.shape[1] :].mean(dim=0))
         return self.forward(f)

@@ -119,7 +119,8 @@ def pull_away(features_BF: Tensor) -> Tensor:
     """
     rows = features_BF.shape[0]
     # Where a row is zero, the norm's gradient would be NaN; a root taken of a clamped square has none.
-    norm_B1 = features_BF.square().sum(dim=1, keepdim=True).clamp_min(1e-24).sqrt()
+    tiny = torch.finfo(features_BF.dtype).tiny
+    norm_B1 = features_BF.square().sum(dim=1, keepdim=True).clamp_min(tiny).sqrt()
     unit_BF = features_BF / norm_B1
     squared_cosine_BB = (unit_BF @ unit_BF.T).square()
     return (squared_cosine_BB.sum() - squared_cosine_BB.diagonal().sum()) / max(rows * (rows - 1), 1)

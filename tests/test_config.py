@@ -263,6 +263,11 @@ def test_widths_are_whole_numbers(widths: Any) -> None:
     assert "but must be whole numbers separated by commas, each at least 1." in refusal(discriminator_widths=widths)
 
 
+def test_every_field_is_a_number_widths_a_word_or_a_truth_value() -> None:
+    rest = FIELDS.keys() - {*NUMBERS, *WIDTHS}
+    assert all(TYPES[name] in (str, bool) or typing.get_origin(TYPES[name]) is Literal for name in rest)
+
+
 def test_whole_numbers_become_fractions_and_lists_tuples() -> None:
     config = Config(weight_fake=1, discriminator_widths=[30, 20])
     assert type(config.weight_fake) is float

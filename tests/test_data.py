@@ -113,6 +113,11 @@ def test_vectors_are_allowed() -> None:
     assert small(**vectors).image_shape == (4,)
 
 
+def test_full_intensity_follows_from_the_type_unless_given() -> None:
+    vectors = {"x_train": np.zeros((6, 4), np.float32), "x_test": np.zeros((2, 4), np.float32)}
+    assert [small().scale, small(**vectors).scale, small(scale=16.0).scale] == [255.0, 1.0, 16.0]
+
+
 X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
 MISFITS = {
     "type of images": (

@@ -1,6 +1,7 @@
 """Label draws: balanced, nested, frozen for ever, independent of everything but labels, count and seed."""
 
 import dataclasses
+import itertools
 import json
 import random
 import re
@@ -112,7 +113,7 @@ def test_all_is_every_labelled_row(digits: Data) -> None:
 @pytest.mark.parametrize("seed", [0, 4])
 def test_draws_of_one_seed_are_nested(digits: Data, seed: int) -> None:
     draws = [set(splits.draw(digits.y_train, labels, seed).tolist()) for labels in (10, 20, 23, 50, 300, 1257)]
-    for small, large in zip(draws, draws[1:], strict=False):
+    for small, large in itertools.pairwise(draws):
         assert small < large
 
 
