@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of README.md from the rows in `results/`, and the picture beside them.
+"""Write the tables of README.md from the rows in `results/`, docs/settings.md, and the picture.
 
 Only what stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced. The test suite makes the
 tables again and compares. `--picture` draws `results/digits.png` anew (trains one model of 50 labels
@@ -14,6 +14,8 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from ssgan.config import FIELDS, Config, allowed, describe, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
@@ -81,6 +83,26 @@ def rendered(text: str) -> str:
     return text
 
 
+def settings() -> str:
+    """docs/settings.md: every setting, from config.py."""
+    shown = [{name: value for name, value, _ in describe(c)} for c in (Config(), resolve("digits", {}))]
+    lines = [
+        "# Settings",
+        "",
+        "Set by `--set field=value`, or in Python by `Config(field=value)`. The defaults are the paper's MNIST recipe;",
+        "where the preset `digits` differs, its value stands behind. This page is written by `scripts/readme.py`.",
+        "",
+        "| setting | default | `digits` | unit | what it is | allowed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, field in FIELDS.items():
+        default, digits = (values[name] or " " for values in shown)
+        own = digits if digits != default else ""
+        text, unit = field.metadata["text"], field.metadata["unit"]
+        lines.append(f"| `{name}` | {default} | {own} | {unit} | {text} | {allowed(name)} |")
+    return "\n".join(lines) + "\n"
+
+
 def picture() -> None:
     """Draw error against labels for every draw, and generated digits beside it."""
     import matplotlib
@@ -90,7 +112,6 @@ def picture() -> None:
     from matplotlib import pyplot as plt
 
     from ssgan import load, train
-    from ssgan.config import resolve
     from ssgan.files import write_atomic
     from ssgan.gallery import grid
 
@@ -124,6 +145,7 @@ def main() -> None:
     parser.add_argument("--picture", action="store_true", help="draw results/digits.png anew")
     readme = ROOT / "README.md"
     readme.write_text(rendered(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")
     if parser.parse_args().picture:
         picture()
 

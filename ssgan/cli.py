@@ -64,6 +64,8 @@ def train(
     from ssgan.data import load
 
     loaded = load(data)
+    if epochs is not None and not 0 < epochs < float("inf"):
+        raise UserError(f"--epochs is {epochs:g}, but must be a number above 0.")
     flags = {
         "labels": None if labels is None else configuration.parse(f"labels={labels}")[1],
         "method": method,
@@ -71,7 +73,7 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else round(epochs * len(loaded.x_train)),
+        "total_images": None if epochs is None else max(1, round(epochs * len(loaded.x_train))),
     }
     config = _resolve(preset or DATASET_PRESETS[loaded.name], set_ or [], flags)
 
@@ -291,7 +293,8 @@ def main(arguments: list[str] | None = None) -> None:
         # The usage errors of the option parser know how to word themselves; all else is ours.
         if not hasattr(error, "format_message"):
             raise
-        status = _mistake(f"{error.format_message().rstrip('.')}. See `ssgan --help`.")
+        words = error.format_message().rstrip(".")
+        status = _mistake(f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`.")
     sys.exit(status or 0)
 
 

@@ -5,30 +5,33 @@ a configuration file, then flags and ``--set field=value``.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ssgan import fields
 from ssgan.errors import UserError
+from ssgan.fields import setting
 
-__all__ = ["DATASET_PRESETS", "METHOD_NAMES", "NETWORK_NAMES", "PRESETS", "Config", "describe", "parse", "resolve"]
+__all__ = [
+    "DATASET_PRESETS",
+    "METHOD_NAMES",
+    "NETWORK_NAMES",
+    "PRESETS",
+    "Config",
+    "allowed",
+    "describe",
+    "parse",
+    "resolve",
+]
 
-METHOD_NAMES = ("gan", "supervised")
-NETWORK_NAMES = ("mlp",)
-
-
-def _field(
-    default: Any, unit: str, text: str, low: float = 0.0, high: float = float("inf"), above: bool = False
-) -> Any:
-    """A setting: its unit, what it does, and its range (``above``: ``low`` itself is not allowed)."""
-    return dataclasses.field(
-        default=default, metadata={"unit": unit, "text": text, "low": low, "high": high, "above": above}
-    )
+MethodName = Literal["gan", "supervised"]
+NetworkName = Literal["mlp"]
+METHOD_NAMES = typing.get_args(MethodName)
+NETWORK_NAMES = typing.get_args(NetworkName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +46,16 @@ class Config:
         For a value outside its range.
     """
 
-    preset: str = _field("", "name", "the preset this came from, for the record")
+    preset: str = setting("", "name", "the preset this came from, for the record")
     # What is trained
-    method: Literal["gan", "supervised"] = _field("gan", "name", "how a batch becomes losses")
-    network: Literal["mlp"] = _field("mlp", "name", "the pair of G and D")
-    labels: int | Literal["all"] | None = _field(
+    method: MethodName = setting("gan", "name", "how a batch becomes losses")
+    network: NetworkName = setting("mlp", "name", "the pair of G and D")
+    labels: int | Literal["all"] | None = setting(
         None, "images", "labelled images in total, drawn class-balanced; all, or none to use the labels as given", 1
     )
-    seed: int = _field(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
-    seeds: int = _field(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
-    draw_seed: int | None = _field(
+    seed: int = setting(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
+    seeds: int = setting(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
+    draw_seed: int | None = setting(
         None,
         "seed",
         "the draw of labelled images, the same for every model; none: each draws by its seed",
@@ -60,46 +63,50 @@ class Config:
         2**31,
     )
     # How long
-    total_images: int = _field(18_000_000, "images", "length of training", 1)
-    batch_size: int = _field(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
-    discriminator_steps: int = _field(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
+    total_images: int = setting(18_000_000, "images", "length of training", 1)
+    batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
+    discriminator_steps: int = setting(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
     # D's loss
-    weight_labeled: float = _field(1.0, "weight", "of L, the cross-entropy of labelled images")
-    weight_unlabeled: float = _field(0.5, "weight", "of U, -log p(real) of unlabelled images")
-    weight_fake: float = _field(0.5, "weight", "of V, -log p(generated) of generated images; 0 trains no generator")
-    real_target: float = _field(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
-    weight_entropy: float = _field(0.0, "weight", "of the class entropy of unlabelled images")
+    weight_labeled: float = setting(1.0, "weight", "of L, the cross-entropy of labelled images")
+    weight_unlabeled: float = setting(0.5, "weight", "of U, -log p(real) of unlabelled images")
+    weight_fake: float = setting(0.5, "weight", "of V, -log p(generated) of generated images; 0 trains no generator")
+    real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
+    weight_entropy: float = setting(0.0, "weight", "of the class entropy of unlabelled images")
     # G's loss
-    weight_feature_matching: float = _field(1.0, "weight", "of feature matching")
-    feature_matching_norm: Literal["l2", "l1"] = _field("l2", "name", "squared or absolute differences")
-    weight_minimax: float = _field(0.0, "weight", "of log p(generated) of generated images")
-    weight_non_saturating: float = _field(0.0, "weight", "of -log p(real) of generated images")
-    weight_pull_away: float = _field(0.0, "weight", "of the squared cosine between features of generated images")
+    weight_feature_matching: float = setting(1.0, "weight", "of feature matching")
+    feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
+    weight_minimax: float = setting(0.0, "weight", "of log p(generated) of generated images")
+    weight_non_saturating: float = setting(0.0, "weight", "of -log p(real) of generated images")
+    weight_pull_away: float = setting(0.0, "weight", "of the squared cosine between features of generated images")
     # Both
-    weight_historical_averaging: float = _field(0.0, "weight", "of the squared distance to the mean of past parameters")
-    # Networks
-    discriminator_widths: tuple[int, ...] = _field((1000, 500, 250, 250, 250), "units", "hidden layers of D", 1)
-    generator_widths: tuple[int, ...] = _field((500, 500), "units", "hidden layers of G", 1)
-    noise_input_std: float = _field(0.3, "intensity, image range 1", "Gaussian noise on D's input while training")
-    noise_hidden_std: float = _field(0.5, "activation", "Gaussian noise before D's other layers while training")
-    minibatch_kernels: int = _field(0, "kernels", "minibatch discrimination in D; 0 has none")
-    minibatch_kernel_dim: int = _field(5, "features", "size of a kernel of minibatch discrimination", 1)
-    latent_size: int = _field(100, "features", "size of G's noise", 1)
-    latent_distribution: Literal["uniform", "normal"] = _field("uniform", "name", "G's noise: U(0, 1) or N(0, 1)")
-    generator_norm: Literal["batch", "virtual", "none"] = _field("batch", "name", "normalisation of G's hidden layers")
-    reference_rows: int = _field(100, "rows", "reference batch of virtual batch norm in G", 2)
-    init_images: int = _field(500, "images", "pool images of the data-dependent initialisation of D", 2)
-    # Optimisation
-    learning_rate_d: float = _field(3e-3, "per step", "Adam's step size for D")
-    learning_rate_g: float = _field(3e-3, "per step", "Adam's step size for G")
-    adam_beta1: float = _field(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
-    adam_beta2: float = _field(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
-    adam_epsilon: float = _field(
-        1e-8, "squared gradient if inside the root, else gradient", "Adam's epsilon", 0, 1, True
+    weight_historical_averaging: float = setting(
+        0.0, "weight", "of the squared distance to the mean of past parameters"
     )
-    adam_epsilon_inside_root: bool = _field(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
-    decay_last_fraction: float = _field(0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1)
-    ema_half_life_images: float = _field(
+    # Networks
+    discriminator_widths: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "units", "hidden layers of D", 1)
+    generator_widths: tuple[int, ...] = setting((500, 500), "units", "hidden layers of G", 1)
+    noise_input_std: float = setting(0.3, "intensity", "Gaussian noise on D's input while training")
+    noise_hidden_std: float = setting(0.5, "activation", "Gaussian noise before D's other layers while training")
+    minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0 has none")
+    minibatch_kernel_dim: int = setting(5, "features", "size of a kernel of minibatch discrimination", 1)
+    latent_size: int = setting(100, "features", "size of G's noise", 1)
+    latent_distribution: Literal["uniform", "normal"] = setting("uniform", "name", "G's noise: U(0, 1) or N(0, 1)")
+    generator_norm: Literal["batch", "virtual", "none"] = setting("batch", "name", "normalisation of G's hidden layers")
+    reference_rows: int = setting(100, "rows", "reference batch of virtual batch norm in G", 2)
+    init_images: int = setting(500, "images", "pool images of the data-dependent initialisation of D", 2)
+    # Optimisation
+    learning_rate_d: float = setting(3e-3, "per step", "Adam's step size for D")
+    learning_rate_g: float = setting(3e-3, "per step", "Adam's step size for G")
+    adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
+    adam_beta2: float = setting(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
+    adam_epsilon: float = setting(
+        1e-8, "squared gradient", "Adam's epsilon; a gradient if outside the root", 0, 1, True
+    )
+    adam_epsilon_inside_root: bool = setting(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
+    decay_last_fraction: float = setting(
+        0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1
+    )
+    ema_half_life_images: float = setting(
         693_112.0,
         "images",
         "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100",
@@ -107,17 +114,19 @@ class Config:
         above=True,
     )
     # Reports and machine
-    report_every_images: int = _field(10_000, "images", "between reports, where losses are read from the device", 1)
-    evaluate_every_images: int = _field(
+    report_every_images: int = setting(10_000, "images", "between reports, where losses are read from the device", 1)
+    evaluate_every_images: int = setting(
         0, "images", "between test errors in the log, never used to choose; 0: at the end only"
     )
-    device: str = _field("auto", "name", "auto, cpu, cuda, cuda:N or mps")
-    dtype: Literal["float32", "float64"] = _field("float32", "name", "of parameters and images")
-    seed_strategy: Literal["auto", "direct", "vmap", "loop"] = _field("auto", "name", "how a loss is lifted over seeds")
+    device: str = setting("auto", "name", "auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["float32", "float64"] = setting("float32", "name", "of parameters and images")
+    seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
+        "auto", "name", "how a loss is lifted over seeds"
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        for name, field in FIELDS.items():
+            object.__setattr__(self, name, fields.checked(field, _TYPES[name], getattr(self, name)))
         if self.seed_strategy == "direct" and self.seeds > 1:
             raise UserError(
                 f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
@@ -251,14 +260,18 @@ def resolve(preset: str, overrides: Mapping[str, Any]) -> Config:
         For an unknown preset or field, a value outside its range, or a setting that would do nothing.
     """
     if preset not in PRESETS:
-        raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{_did_you_mean(preset, PRESETS)}")
+        raise UserError(
+            f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{fields.did_you_mean(preset, PRESETS)}"
+        )
     for name in overrides:
         _known(name)
+    if "preset" in overrides:
+        raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
     config = Config(**{**PRESETS[preset], "preset": preset, **overrides})
     for name in overrides:
         needed, holds = _NEEDS.get(name, ("", lambda c: True))
         if getattr(config, name) != getattr(Config(), name) and not holds(config):
-            raise UserError(f"{name}={_show(overrides[name])} would do nothing: it needs {needed}.")
+            raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
     return config
 
 
@@ -277,101 +290,20 @@ def parse(assignment: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"{assignment!r} is no setting: write field=value, such as batch_size=100.")
     _known(name)
-    annotation = _TYPES[name]
-    try:
-        if annotation is bool:
-            return name, {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if annotation is int:
-            return name, int(text)
-        if annotation is float:
-            return name, float(text)
-        if annotation == tuple[int, ...]:
-            return name, tuple(int(part) for part in text.split(",") if part.strip())
-        if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-            literals = [v for a in typing.get_args(annotation) for v in typing.get_args(a)]
-            return name, None if text.lower() == "none" else text if text in literals else int(text)
-        return name, text
-    except (ValueError, KeyError):
-        raise UserError(f"{name} is {text!r}, but must be {_allowed(FIELDS[name])}.") from None
+    return name, fields.read(FIELDS[name], _TYPES[name], text)
 
 
 def describe(config: Config) -> list[tuple[str, str, str]]:
     """Name, value and unit of every field, in order, for people."""
-    return [(name, _show(getattr(config, name)), field.metadata["unit"]) for name, field in FIELDS.items()]
+    return [(name, fields.show(getattr(config, name)), field.metadata["unit"]) for name, field in FIELDS.items()]
+
+
+def allowed(name: str) -> str:
+    """What a field may be, in words."""
+    return fields.allowed(FIELDS[name], _TYPES[name])
 
 
 def _known(name: str) -> None:
     if name not in FIELDS:
-        raise UserError(
-            f"Unknown setting {name!r}.{_did_you_mean(name, FIELDS) or ' `ssgan train DATA --dry-run` lists them all.'}"
-        )
-
-
-def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _allowed(field: "dataclasses.Field[Any]") -> str:
-    """What a field may be, in words."""
-    annotation, meta = _TYPES[field.name], field.metadata
-    if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(typing.get_args(annotation))
-    if annotation is str:
-        return "a word"
-    if annotation is bool:
-        return "true or false"
-    bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
-    if meta["high"] != float("inf"):
-        bounds += f" and at most {meta['high']:.12g}"
-    kind = "a number" if annotation is float else "a whole number"
-    if annotation == tuple[int, ...]:
-        kind = "whole numbers separated by commas, each"
-    words = [repr(v) for a in typing.get_args(annotation) for v in typing.get_args(a)]
-    words += ["none"] if type(None) in typing.get_args(annotation) else []
-    return f"{kind} {bounds}" + "".join(f", or {word}" for word in words)
-
-
-def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
-    """The value in its proper type, or a UserError."""
-    annotation, meta = _TYPES[field.name], field.metadata
-    fail = UserError(f"{field.name} is {_show(value)}, but must be {_allowed(field)}.")
-
-    def number(candidate: Any) -> Any:
-        kinds = int | float if annotation is float else int
-        if isinstance(candidate, bool) or not isinstance(candidate, kinds):
-            raise fail
-        too_low = candidate <= meta["low"] if meta["above"] else candidate < meta["low"]
-        if candidate != candidate or too_low or candidate > meta["high"] or candidate == float("inf"):
-            raise fail
-        return float(candidate) if annotation is float else candidate
-
-    if annotation in (int, float):
-        return number(value)
-    if annotation in (str, bool):
-        if not isinstance(value, annotation):
-            raise fail
-        return value
-    if annotation == tuple[int, ...]:
-        if not isinstance(value, tuple | list) or not value:
-            raise fail
-        return tuple(number(v) for v in value)
-    if typing.get_origin(annotation) is Literal:
-        if value not in typing.get_args(annotation):
-            near = _did_you_mean(str(value), dict.fromkeys(typing.get_args(annotation)))
-            raise UserError(
-                f"Unknown {field.name} {value!r}: choose from {', '.join(typing.get_args(annotation))}.{near}"
-            )
-        return value
-    literals = [v for a in typing.get_args(annotation) for v in typing.get_args(a)]
-    return value if value is None or value in literals else number(value)
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        near = fields.did_you_mean(name, FIELDS) or " `ssgan train DATA --dry-run` lists them all."
+        raise UserError(f"Unknown setting {name!r}.{near}")

@@ -47,8 +47,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0) 
 
 
 def settings(lines: Sequence[tuple[str, str, str]]) -> None:
-    """Name, value and unit of each setting."""
-    table(["setting", "value", "unit"], lines, left=3)
+    """Name, value and unit of each setting, never cut short."""
+    name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
+    for name, value, unit in lines:
+        say(f"{name:{name_width}}  {value:{value_width}}  {unit}")
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:

@@ -61,6 +61,12 @@ def test_the_tables_of_the_readme_are_those_of_the_rows() -> None:
     assert script("readme").rendered(README) == README
 
 
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert script("readme").settings() == page
+    assert all(f"| `{name}` |" in page for name in FIELDS)
+
+
 def test_the_files_the_readme_links_to_are_there() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target

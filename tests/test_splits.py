@@ -258,8 +258,8 @@ def test_the_file_names_seed_hash_and_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("part", "before", "after"), [("indices", "195", "196"), ("y", "8\n", "7\n")])
 def test_a_changed_file_is_refused(tmp_path: Path, part: str, before: str, after: str) -> None:
     path = tmp_path / "split.json"
-    splits.save(path, [golden()], [0])
-    head, key, tail = path.read_text().partition(f'"{part}"')
+    splits.save(path, [golden(), golden()], [0, 0])
+    head, key, tail = path.read_text().rpartition(f'"{part}"')
     assert before in tail
     path.write_text(head + key + tail.replace(before, after, 1))
     with pytest.raises(UserError) as refused:

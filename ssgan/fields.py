@@ -1,0 +1,127 @@
+"""One setting: its unit and range, how it is read from text, checked and shown. Knows none in particular.
+
+A setting is a dataclass field made by :func:`setting`, with a type of int, float, bool, str, a tuple of
+int, a ``Literal``, or a union of int with a ``Literal`` and None.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from ssgan.errors import UserError
+
+__all__ = ["allowed", "checked", "did_you_mean", "read", "setting", "show"]
+
+INFINITY = float("inf")
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def setting(default: Any, unit: str, text: str, low: float = 0.0, high: float = INFINITY, above: bool = False) -> Any:
+    """A dataclass field with its unit, what it does, and its range (``above``: ``low`` itself is not allowed)."""
+    metadata = {"unit": unit, "text": text, "low": low, "high": high, "above": above}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
+    """What a field may be, in words."""
+    if typing.get_origin(annotation) is Literal:
+        return "one of " + ", ".join(typing.get_args(annotation))
+    if annotation is str:
+        return "a word"
+    if annotation is bool:
+        return "true or false"
+    meta = field.metadata
+    bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
+    if meta["high"] != INFINITY:
+        bounds += f" and at most {meta['high']:.12g}"
+    kind = "a number" if annotation is float else "a whole number"
+    if annotation == tuple[int, ...]:
+        kind = "whole numbers separated by commas, each"
+    words = [repr(word) for word in _words(annotation)]
+    words += ["none"] if type(None) in typing.get_args(annotation) else []
+    return f"{kind} {bounds}" + "".join(f", or {word}" for word in words)
+
+
+def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
+    """The value of the field's type that a text stands for, its range not yet checked.
+
+    Raises
+    ------
+    UserError
+        Where the text stands for no such value.
+    """
+    try:
+        if annotation is bool:
+            return WORDS[text.lower()]
+        if annotation in (int, float):
+            return annotation(text)
+        if annotation == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(","))
+        if annotation is str or typing.get_origin(annotation) is Literal:
+            return text
+        return None if text.lower() == "none" else text if text in _words(annotation) else int(text)
+    except (ValueError, KeyError):
+        raise UserError(f"{field.name} is {text!r}, but must be {allowed(field, annotation)}.") from None
+
+
+def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any:
+    """The value in its proper type.
+
+    Raises
+    ------
+    UserError
+        Where it has another type or lies outside its range.
+    """
+    meta = field.metadata
+    fail = UserError(f"{field.name} is {show(value)}, but must be {allowed(field, annotation)}.")
+
+    def number(candidate: Any) -> Any:
+        kinds = int | float if annotation is float else int
+        if isinstance(candidate, bool) or not isinstance(candidate, kinds):
+            raise fail
+        too_low = candidate <= meta["low"] if meta["above"] else candidate < meta["low"]
+        if candidate != candidate or too_low or candidate > meta["high"] or candidate == INFINITY:
+            raise fail
+        return float(candidate) if annotation is float else candidate
+
+    if annotation in (int, float):
+        return number(value)
+    if annotation in (str, bool):
+        if not isinstance(value, annotation):
+            raise fail
+        return value
+    if annotation == tuple[int, ...]:
+        if not isinstance(value, tuple | list) or not value:
+            raise fail
+        return tuple(number(one) for one in value)
+    if typing.get_origin(annotation) is Literal:
+        choices = typing.get_args(annotation)
+        if value not in choices:
+            near = did_you_mean(str(value), choices)
+            raise UserError(f"Unknown {field.name} {value!r}: choose from {', '.join(choices)}.{near}")
+        return value
+    return value if value is None or value in _words(annotation) else number(value)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest known word, or nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def show(value: Any) -> str:
+    """A value as a person would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words of the literals in a union."""
+    return [word for part in typing.get_args(annotation) for word in typing.get_args(part)]
