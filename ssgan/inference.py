@@ -56,8 +56,11 @@ class Models:
         Raises
         ------
         UserError
-            Where the checkpoint's tensors are not those of its networks.
+            Where something is missing or the tensors are not those of the networks.
         """
+        for key in ("config", "image_shape", "classes", "scale", "seeds", "networks", "averaged"):
+            if key not in state:
+                raise UserError(f"The checkpoint lacks {key!r}: it holds no trained models.")
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         pair, classes = MODELS[config.network], tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,117 @@
+"""Trained models at work: what a prediction depends on, and what a checkpoint gives back."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from ssgan import checkpoint
+from ssgan.data import Data
+from ssgan.errors import UserError
+from ssgan.inference import Models
+from ssgan.stacks import EVALUATION_ROWS
+from ssgan.trainer import Run, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(few_digits: Data) -> Run:
+    """Two models with every layer that couples rows."""
+    return train(few_digits, tiny(seeds=2, minibatch_kernels=4, generator_norm="virtual", reference_rows=12))
+
+
+def test_a_prediction_does_not_depend_on_its_batch_mates(few_digits: Data, run: Run) -> None:
+    x = few_digits.x_test
+    whole = run.models.probabilities(x)
+    np.testing.assert_allclose(run.models.probabilities(x[7:8])[:, 0], whole[:, 7], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(run.models.probabilities(x[::-1].copy())[:, ::-1], whole, rtol=1e-5, atol=1e-7)
+    many = np.concatenate([x] * (EVALUATION_ROWS // len(x) + 1))
+    np.testing.assert_allclose(run.models.probabilities(many)[:, : len(x)], whole, rtol=1e-5, atol=1e-7)
+
+
+def test_a_prediction_draws_nothing_and_is_a_distribution(few_digits: Data, run: Run) -> None:
+    first, second = (run.models.probabilities(few_digits.x_test) for _ in range(2))
+    assert np.array_equal(first, second)
+    np.testing.assert_allclose(first.sum(axis=2), 1.0, rtol=1e-12)
+    assert not np.array_equal(first, run.models.probabilities(few_digits.x_test, averaged=False))
+
+
+def test_scores_are_those_of_the_run(few_digits: Data, run: Run) -> None:
+    scores = run.models.scores(few_digits.x_test, few_digits.y_test)
+    assert scores["error"] == run.errors
+    by_hand = [100 * np.mean(p.argmax(1) != few_digits.y_test) for p in run.models.probabilities(few_digits.x_test)]
+    assert scores["error"] == by_hand
+
+
+def test_samples_follow_the_seed_and_lie_in_the_unit_range(run: Run) -> None:
+    samples = run.models.sample(9, seed=1)
+    assert samples.shape == (2, 9, 8, 8)
+    assert samples.min() >= 0.0
+    assert samples.max() <= 1.0
+    assert np.array_equal(samples, run.models.sample(9, seed=1))
+    assert not np.array_equal(samples, run.models.sample(9, seed=2))
+    # Virtual batch norm: an image does not depend on the others of its grid.
+    np.testing.assert_allclose(run.models.sample(4, seed=1), samples[:, :4], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"method": "supervised"}, {"minibatch_kernels": 4, "generator_norm": "virtual"}]
+)
+def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path, settings: dict[str, Any]) -> None:
+    run = train(few_digits, tiny(seeds=2, **settings))
+    checkpoint.save(tmp_path / "checkpoint", run.state())
+    models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), CPU)
+    for averaged in (True, False):
+        ours, theirs = (m.probabilities(few_digits.x_test, averaged) for m in (run.models, models))
+        assert np.array_equal(ours, theirs)
+    assert models.seeds == run.seeds
+    assert models.config == run.config
+    assert models.classes == few_digits.classes
+    if run.models.G is None:
+        with pytest.raises(UserError, match="no generator: method 'supervised' trains none"):
+            models.sample(1)
+    else:
+        assert np.array_equal(models.sample(5), run.models.sample(5))
+
+
+def test_a_checkpoint_holds_no_hidden_label_and_no_image_but_the_reference(run: Run) -> None:
+    state = run.state()
+    described = {"config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "steps_done"}
+    assert set(state) == described | {"networks", "averaged"}
+    assert set(state["networks"]["D"]["buffers"]) == {"reference", *(f"trunk.{i}.g" for i in (1, 4))}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda s: s["networks"]["D"]["parameters"].pop("output.v"), "parameters do not fit its network: output.v"),
+        (lambda s: s["networks"]["D"]["parameters"].update(odd=torch.zeros(2)), "do not fit its network: odd"),
+        (lambda s: s["networks"]["G"]["buffers"].update(reference=torch.zeros(2, 3, 3)), "buffers do not fit"),
+        (lambda s: s["averaged"].pop("output.b"), "averaged parameters"),
+        (lambda s: s["config"].update(discriminator_widths=[16, 13]), "do not fit its network"),
+        (lambda s: s["config"].update(tomorrow=1), "does not know: tomorrow"),
+        (lambda s: s.pop("networks"), "lacks 'networks'"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_its_network_is_refused(run: Run, damage: Any, words: str) -> None:
+    state = copy.deepcopy(run.state())
+    damage(state)
+    with pytest.raises(UserError, match=words):
+        Models.from_state(state, CPU)
+
+
+def test_a_diverged_seed_has_no_score_and_leaves_the_other_alone(few_digits: Data, run: Run) -> None:
+    averaged = {k: v.clone() for k, v in run.models.averaged.items()}
+    averaged["output.v"][1, 0, 0] = float("nan")
+    broken = dataclasses.replace(run.models, averaged=averaged)
+    assert broken.scores(few_digits.x_test, few_digits.y_test)["error"] == [run.errors[0], None]
+
+
+def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
+    assert run.models.scores(few_digits.x_test[:0], few_digits.y_test[:0])["error"] == [None, None]
