@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+INTERRUPTED = 130
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
 
 
@@ -48,10 +49,10 @@ def train(
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length of training in passes over the pool.")] = None,
-    seed: Annotated[int | None, typer.Option(help="First seed: initialisation, order and noise.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Models trained side by side, each with its own draw.")] = None,
-    draw_seed: Annotated[int | None, typer.Option(help="One draw of labelled images for all models.")] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="First seed: initialisation, order, noise.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models trained at once, each with its draw.")] = None,
+    draw_seed: Annotated[str | None, typer.Option(metavar="D", help="One draw of labels for all models.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, which must not exist. [default: runs/<n>-...]")] = None,
     set_: Annotated[
@@ -64,16 +65,14 @@ def train(
     from ssgan.data import load
 
     loaded = load(data)
-    if epochs is not None and not 0 < epochs < float("inf"):
-        raise UserError(f"--epochs is {epochs:g}, but must be a number above 0.")
     flags = {
-        "labels": None if labels is None else configuration.parse(f"labels={labels}")[1],
+        "labels": labels,
         "method": method,
         "seed": seed,
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else max(1, round(epochs * len(loaded.x_train))),
+        "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
     }
     config = _resolve(preset or DATASET_PRESETS[loaded.name], set_ or [], flags)
 
@@ -165,7 +164,7 @@ def evaluate(
 def show_data(
     source: Annotated[str, typer.Argument(metavar="DATA|RUN", help="A data set, or a run folder.")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
-    draw_seed: Annotated[int, typer.Option(help="The seed of that draw.")] = 0,
+    draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
@@ -182,6 +181,7 @@ def show_data(
             raise UserError(
                 "--labels draws from a data set, but a run folder has its draws already: leave --labels away."
             )
+        runs.read_config(Path(source))
         report = runs.read_report(Path(source))
         loaded = sources.load(report["dataset"])
         found = drawn.load(Path(source) / "split.json")
@@ -189,12 +189,17 @@ def show_data(
             raise UserError(f"The split of {source} does not fit {loaded.name}: it names images that are not there.")
         names = [f"seed {row['seed']}" for row in report["rows"]]
     else:
+        if source not in sources.DATASETS and any(c in source for c in "/\\."):
+            raise UserError(
+                f"There is no run folder {source}, and no such data set: choose from {', '.join(sources.DATASETS)}."
+            )
         loaded = sources.load(source)
         found, names = [], []
         if labels is not None:
-            config = Config(labels=configuration.parse(f"labels={labels}")[1], draw_seed=draw_seed)
-            rows = drawn.draw(loaded.y_train, config.labels or "all", draw_seed)
-            found, names = [drawn.Split(rows, loaded.y_train[rows])], [f"draw {draw_seed}"]
+            texts = {"labels": labels, "draw_seed": draw_seed or "0"}
+            config = Config(**dict(configuration.parse(f"{name}={text}") for name, text in texts.items()))
+            found = drawn.for_seeds(loaded.y_train, config.labels, config.draw_seeds)
+            names = [f"draw {config.draw_seed}"]
     kinds = len(loaded.classes)
     counts = {"pool": loaded.y_train[loaded.y_train >= 0], "test": loaded.y_test}
     counts |= {name: split.y for name, split in zip(names, found, strict=True)}
@@ -232,15 +237,26 @@ def show_data(
         screen.say(f"Labelled images of the first seed: {Path(source) / 'labeled.png'}")
 
 
-def _resolve(preset: str, assignments: list[str], flags: dict[str, Any]) -> Config:
-    """Preset, then --set, with a named flag and --set for the same field refused."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    for assignment in assignments:
+def _resolve(preset: str, assignments: list[str], flags: dict[str, str | None]) -> Config:
+    """Preset, then the named options and --set, of which no two may speak of the same field."""
+    given: dict[str, Any] = {}
+    for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
         name, value = configuration.parse(assignment)
         if name in given:
-            raise UserError(f"{name} is set twice: by --set {assignment} and by another option.")
+            raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
         given[name] = value
     return configuration.resolve(preset, given)
+
+
+def _images(epochs: str, pool: int) -> str:
+    """How many images so many passes over the pool are."""
+    try:
+        images = float(epochs) * pool
+    except ValueError:
+        images = float("nan")
+    if not 0 < images < float("inf"):
+        raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
+    return str(max(1, round(images)))
 
 
 def _show_report(report: dict[str, Any]) -> None:
@@ -287,14 +303,18 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as mistake:
         status = _mistake(str(mistake))
     except KeyboardInterrupt:
-        print("\nssgan: interrupted.", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except Exception as error:
-        # The usage errors of the option parser know how to word themselves; all else is ours.
-        if not hasattr(error, "format_message"):
+        # The option parser's errors know how to word themselves, and its Abort is Ctrl-C; all else is ours.
+        if type(error).__name__ == "Abort":
+            status = INTERRUPTED
+        elif hasattr(error, "format_message"):
+            words = error.format_message().rstrip(".")
+            status = _mistake(f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`.")
+        else:
             raise
-        words = error.format_message().rstrip(".")
-        status = _mistake(f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`.")
+    if status == INTERRUPTED:
+        print("ssgan: interrupted.", file=sys.stderr)
     sys.exit(status or 0)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ssgan import fields
-from ssgan.errors import UserError
+from ssgan.errors import UserError, did_you_mean
 from ssgan.fields import setting
 
 __all__ = [
@@ -260,9 +260,7 @@ def resolve(preset: str, overrides: Mapping[str, Any]) -> Config:
         For an unknown preset or field, a value outside its range, or a setting that would do nothing.
     """
     if preset not in PRESETS:
-        raise UserError(
-            f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{fields.did_you_mean(preset, PRESETS)}"
-        )
+        raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}")
     for name in overrides:
         _known(name)
     if "preset" in overrides:
@@ -305,5 +303,5 @@ def allowed(name: str) -> str:
 
 def _known(name: str) -> None:
     if name not in FIELDS:
-        near = fields.did_you_mean(name, FIELDS) or " `ssgan train DATA --dry-run` lists them all."
+        near = did_you_mean(name, FIELDS) or " `ssgan train DATA --dry-run` lists them all."
         raise UserError(f"Unknown setting {name!r}.{near}")

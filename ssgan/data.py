@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, did_you_mean
 
 __all__ = ["DATASETS", "Data", "load"]
 
@@ -48,14 +48,15 @@ class Data:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
-        object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
         for share in ("train", "test"):
-            x, y = getattr(self, f"x_{share}"), np.asarray(getattr(self, f"y_{share}"))
-            if x.dtype not in (np.uint8, np.float32) or x.ndim not in (2, 3, 4):
+            x, y = np.asarray(getattr(self, f"x_{share}")), np.asarray(getattr(self, f"y_{share}"))
+            if not ((x.dtype == np.uint8 and x.ndim in (3, 4)) or (x.dtype == np.float32 and x.ndim == 2)):
                 raise UserError(
                     f"x_{share} is {x.dtype} of shape {list(x.shape)}, but must be uint8 images [N, H, W] or "
                     f"[N, H, W, C], or float32 vectors [N, F]."
                 )
+            if x.dtype == np.float32 and not np.isfinite(x).all():
+                raise UserError(f"x_{share} holds a value that is not finite: mend or leave out such rows.")
             if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
                 raise UserError(
                     f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
@@ -69,6 +70,7 @@ class Data:
                     f"y_{share} holds {y.min()} to {y.max()}, but with {len(self.classes)} classes it must lie in "
                     f"{lowest} to {len(self.classes) - 1}."
                 )
+        object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
         if not len(self.x_train):
             raise UserError("x_train holds no image: at least one is needed to train on.")
         if self.x_train.shape[1:] != self.x_test.shape[1:] or self.x_train.dtype != self.x_test.dtype:
@@ -128,5 +130,6 @@ def load(name_or_path: str | Path, root: str | Path | None = None) -> Data:
     """
     reader = DATASETS.get(str(name_or_path))
     if reader is None:
-        raise UserError(f"Unknown data set {str(name_or_path)!r}: choose from {', '.join(DATASETS)}.")
+        near = did_you_mean(str(name_or_path), DATASETS)
+        raise UserError(f"Unknown data set {str(name_or_path)!r}: choose from {', '.join(DATASETS)}.{near}")
     return reader(None if root is None else Path(root))

@@ -40,10 +40,10 @@ def run_experiment(
     run = train(data, config, on_report=log)
     drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
     splits.save(folder / "split.json", run.splits, drawn)
+    checkpoint.save(folder / "checkpoint", run.state())
     first = run.splits[0]
     shown = first.indices[np.argsort(first.y, kind="stable")][:LABELED_IMAGES_SHOWN]
     _draw(folder / "labeled.png", data.x_train[shown] / data.scale)
-    checkpoint.save(folder / "checkpoint", run.state())
     if run.models.G is not None:
         samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
         if np.isfinite(samples).all():
@@ -128,8 +128,8 @@ def _settings(diff: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _draw(path: Path, images: np.ndarray) -> None:
-    """Write images in [0, 1] as a grid; vectors that are no pictures are left out."""
-    if images.ndim in (3, 4):
+    """Write images in [0, 1] as a grid; what is no grey or colour picture is left out."""
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)):
         part = path.with_name(f".{path.name}")
         grid((255 * images).round().clip(0, 255).astype(np.uint8)).save(part, format="png")
         part.replace(path)

@@ -5,16 +5,17 @@ int, a ``Literal``, or a union of int with a ``Literal`` and None.
 """
 
 import dataclasses
-import difflib
+import numbers
+import sys
 import typing
-from collections.abc import Iterable
 from typing import Any, Literal
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, did_you_mean
 
-__all__ = ["allowed", "checked", "did_you_mean", "read", "setting", "show"]
+__all__ = ["allowed", "checked", "read", "setting", "show"]
 
 INFINITY = float("inf")
+LARGEST_INTEGER = 2**63 - 1
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -75,16 +76,18 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
         Where it has another type or lies outside its range.
     """
     meta = field.metadata
-    fail = UserError(f"{field.name} is {show(value)}, but must be {allowed(field, annotation)}.")
+    shown = repr(value) if isinstance(value, str) else show(value)
+    fail = UserError(f"{field.name} is {shown}, but must be {allowed(field, annotation)}.")
 
     def number(candidate: Any) -> Any:
-        kinds = int | float if annotation is float else int
-        if isinstance(candidate, bool) or not isinstance(candidate, kinds):
+        kind: Any = numbers.Real if annotation is float else numbers.Integral
+        largest = sys.float_info.max if annotation is float else LARGEST_INTEGER
+        if isinstance(candidate, bool) or not isinstance(candidate, kind):
             raise fail
         too_low = candidate <= meta["low"] if meta["above"] else candidate < meta["low"]
-        if candidate != candidate or too_low or candidate > meta["high"] or candidate == INFINITY:
+        if candidate != candidate or too_low or candidate > meta["high"] or candidate > largest:
             raise fail
-        return float(candidate) if annotation is float else candidate
+        return float(candidate) if annotation is float else int(candidate)
 
     if annotation in (int, float):
         return number(value)
@@ -103,12 +106,6 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
             raise UserError(f"Unknown {field.name} {value!r}: choose from {', '.join(choices)}.{near}")
         return value
     return value if value is None or value in _words(annotation) else number(value)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest known word, or nothing where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def show(value: Any) -> str:

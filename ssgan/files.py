@@ -11,11 +11,15 @@ __all__ = ["write_atomic", "write_json"]
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary name beside ``path``, sync it to the disk, then rename it into place."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:

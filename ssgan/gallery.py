@@ -11,7 +11,7 @@ def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = 48, gap: int 
 
     Parameters
     ----------
-    images : ndarray of uint8, shape [N, H, W] or [N, H, W, C]
+    images : ndarray of uint8, shape [N, H, W] or [N, H, W, C], C = 1 or 3
         Full intensity is 255.
     columns : int
     tile_pixels : int
@@ -19,6 +19,8 @@ def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = 48, gap: int 
     gap : int
         Pixels between tiles.
     """
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
     height, width = images.shape[1:3]
     factor = max(1, round(tile_pixels / height))
     tiles = images.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -58,9 +58,13 @@ class Models:
         UserError
             Where something is missing or the tensors are not those of the networks.
         """
-        for key in ("config", "image_shape", "classes", "scale", "seeds", "networks", "averaged"):
-            if key not in state:
-                raise UserError(f"The checkpoint lacks {key!r}: it holds no trained models.")
+        try:
+            return cls._from_state(state, device)
+        except (KeyError, TypeError, AttributeError) as cause:
+            raise UserError(f"The checkpoint holds no trained models ({type(cause).__name__}: {cause}).") from cause
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         pair, classes = MODELS[config.network], tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):

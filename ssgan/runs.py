@@ -14,6 +14,8 @@ from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
+NEEDED = ("dataset", "labels", "method", "preset", "seeds", "rows")
+
 __all__ = ["append_rows", "claim", "commit", "provenance", "read_config", "read_report"]
 
 
@@ -48,7 +50,11 @@ def read_config(run: Path) -> Config:
     UserError
         Where ``run`` is no run folder, or was written by another version.
     """
-    return Config.from_dict(_read_json(run, "config.json"))
+    content = _read_json(run, "config.json")
+    try:
+        return Config.from_dict(content)
+    except UserError as mistake:
+        raise UserError(f"{run / 'config.json'}: {mistake}") from None
 
 
 def read_report(run: Path) -> dict[str, Any]:
@@ -59,7 +65,10 @@ def read_report(run: Path) -> dict[str, Any]:
     UserError
         Where ``run`` is no run folder or did not finish.
     """
-    report: dict[str, Any] = _read_json(run, "report.json")
+    report = _read_json(run, "report.json")
+    missing = [key for key in NEEDED if key not in report]
+    if missing:
+        raise UserError(f"{run / 'report.json'} lacks {', '.join(missing)}: it is damaged or something else.")
     return report
 
 
@@ -91,13 +100,16 @@ def provenance() -> dict[str, Any]:
     return {"versions": {"ssgan": __version__, "python": platform.python_version(), **versions}, "commit": commit()}
 
 
-def _read_json(run: Path, name: str) -> Any:
+def _read_json(run: Path, name: str) -> dict[str, Any]:
     if not run.is_dir():
         raise UserError(f"There is no run folder {run}: give the folder that `ssgan train` printed.")
     try:
-        return json.loads((run / name).read_text())
+        content = json.loads((run / name).read_text())
     except FileNotFoundError:
         missing = "is no run folder" if name == "config.json" else "is a run that did not finish"
         raise UserError(f"{run} {missing}: there is no {name} in it.") from None
-    except (OSError, ValueError):
-        raise UserError(f"{run / name} cannot be read: it is damaged or something else.") from None
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{run / name} cannot be read: it is damaged or something else.")
+    return content

@@ -76,9 +76,13 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
     if labels == "all":
         return known
     present = np.unique(y[known])
+    if not len(known):
+        raise UserError("There is no labelled image to draw from: every label of the pool is -1.")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"The draw seed is {seed}, but must lie between 0 and {2**32 - 1}.")
     if isinstance(labels, bool) or not isinstance(labels, int | np.integer):
         raise UserError(f"The number of labels is {labels!r}, but must be a whole number or 'all'.")
-    if not max(len(present), 1) <= labels <= len(known):
+    if not len(present) <= labels <= len(known):
         raise UserError(
             f"The number of labels is {labels}, but must lie between {len(present)} (one for each class) and "
             f"{len(known)} (every labelled image of the pool), or be 'all'."
@@ -95,7 +99,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
 
 def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """A copy of ``y`` with -1 everywhere but at ``indices``."""
-    visible = np.full_like(y, -1)
+    visible = np.full(np.shape(y), -1, np.int64)
     visible[indices] = y[indices]
     return visible
 
@@ -154,11 +158,16 @@ def load(path: Path) -> list[Split]:
         Where the file is not such a file or does not match its hashes.
     """
     try:
-        entries = json.loads(path.read_text())["splits"]
+        content = json.loads(path.read_text())
+        entries, version = content["splits"], content["format_version"]
+        if not isinstance(entries, list) or not entries or version != FORMAT_VERSION:
+            raise ValueError("no entries, or of another version")
         splits = [Split(np.array(e["indices"], np.int64), np.array(e["y"], np.int64)) for e in entries]
         intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
+    if not all(len(split.y) for split in splits):
+        raise UserError(f"{path} holds a split without labelled images.")
     if not intact:
         raise UserError(f"{path} does not match its own SHA-256: it was changed after it was written.")
     return splits

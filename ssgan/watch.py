@@ -36,12 +36,13 @@ class Watch:
         ``diverged`` and ``collapsed`` then hold the step at which each seed was first seen so.
         """
         said = []
+        others = " The other seeds go on." if len(self.seeds) > 1 else ""
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
         for seed, fine in zip(self.seeds, finite, strict=True):
             if not fine and seed not in self.diverged:
                 self.diverged[seed] = step
                 said.append(
-                    f"Seed {seed} diverged by step {step}: a loss is not finite. The other seeds go on. "
+                    f"Seed {seed} diverged by step {step}: a loss is not finite.{others} "
                     f"Lower learning_rate_d and learning_rate_g."
                 )
         matching = means.get("feature_matching")

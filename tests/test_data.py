@@ -169,8 +169,20 @@ MISFITS = {
         "x_train holds uint8 [2, 3] and x_test uint8 [3, 2], but both must have the same type and shape.",
     ),
     "types": (
-        {"x_test": np.zeros((2, 2, 3), np.float32)},
-        "x_train holds uint8 [2, 3] and x_test float32 [2, 3], but both must have the same type and shape.",
+        {"x_test": np.zeros((2, 6), np.float32)},
+        "x_train holds uint8 [2, 3] and x_test float32 [6], but both must have the same type and shape.",
+    ),
+}
+
+
+MISFITS |= {
+    "flat bytes": (
+        {"x_test": np.zeros((2, 6), np.uint8)},
+        "x_test is uint8 of shape [2, 6], but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F].",
+    ),
+    "not finite": (
+        {"x_train": np.full((2, 6), np.nan, np.float32), "x_test": np.zeros((2, 6), np.float32)},
+        "x_train holds a value that is not finite: mend or leave out such rows.",
     ),
 }
 

@@ -46,7 +46,6 @@ def test_no_gap() -> None:
     assert np.asarray(grid(images, columns=2, tile_pixels=1, gap=0)).tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="gallery.grid cannot draw [N, H, W, 1], which Data accepts")
 def test_one_channel_is_grey() -> None:
     images = np.array([[[[10]]], [[[20]]]], np.uint8)
     sheet = grid(images, columns=2, tile_pixels=1, gap=1)

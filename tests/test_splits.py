@@ -278,14 +278,8 @@ FOREIGN_JSON = [
     '{"splits": [1]}',
     '{"splits": [{"indices": [1], "sha256": "x"}]}',
     '{"splits": [{"indices": ["a"], "y": [1], "sha256": "x"}]}',
-    pytest.param(
-        '{"splits": [{"indices": [1000000000000000000000], "y": [1], "sha256": "x"}]}',
-        marks=pytest.mark.xfail(strict=True, raises=OverflowError, reason="splits.load lets OverflowError through"),
-    ),
-    pytest.param(
-        '{"splits": {}}',
-        marks=pytest.mark.xfail(strict=True, reason="splits.load takes a file without entries for no splits"),
-    ),
+    '{"splits": [{"indices": [1000000000000000000000], "y": [1], "sha256": "x"}]}',
+    '{"splits": {}}',
 ]
 
 
