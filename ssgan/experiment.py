@@ -26,8 +26,8 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train, evaluate and write everything about it into a claimed run folder; return the report.
 
-    ``config.json`` is there already; this adds ``log.jsonl``, ``split.json``, ``labeled.png``,
-    ``checkpoint``, ``samples.png`` (where a generator was trained) and, last, ``report.json``.
+    ``config.json`` is there already; this adds ``split.json`` and ``labeled.png``, then ``log.jsonl`` while
+    it trains, then ``checkpoint``, ``samples.png`` (where a generator was trained) and, last, ``report.json``.
     """
 
     def log(report: Report) -> None:
@@ -37,13 +37,13 @@ def run_experiment(
         if on_report is not None:
             on_report(report)
 
-    run = train(data, config, on_report=log)
+    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
     drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
-    splits.save(folder / "split.json", run.splits, drawn)
-    checkpoint.save(folder / "checkpoint", run.state())
-    first = run.splits[0]
-    shown = first.indices[np.argsort(first.y, kind="stable")][:LABELED_IMAGES_SHOWN]
+    splits.save(folder / "split.json", found, drawn)
+    shown = found[0].indices[np.argsort(found[0].y, kind="stable")][:LABELED_IMAGES_SHOWN]
     _draw(folder / "labeled.png", data.x_train[shown] / data.scale)
+    run = train(data, config, indices=[split.indices for split in found], on_report=log)
+    checkpoint.save(folder / "checkpoint", run.state())
     if run.models.G is not None:
         samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
         if np.isfinite(samples).all():

@@ -178,7 +178,8 @@ MISFITS = {
 MISFITS |= {
     "flat bytes": (
         {"x_test": np.zeros((2, 6), np.uint8)},
-        "x_test is uint8 of shape [2, 6], but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F].",
+        "x_test is uint8 of shape [2, 6], but must be uint8 images [N, H, W] or [N, H, W, C], "
+        "or float32 vectors [N, F].",
     ),
     "not finite": (
         {"x_train": np.full((2, 6), np.nan, np.float32), "x_test": np.zeros((2, 6), np.float32)},
