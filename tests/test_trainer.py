@@ -445,5 +445,6 @@ def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -
     for method in ("gan", "supervised"):
         config = Config(**{**PRESETS["digits"], "method": method, "total_images": 60_000, "seeds": 2, "device": "cpu"})
         errors[method] = np.mean(train(digits, config).errors)  # type: ignore[arg-type]
-    assert errors["gan"] < 11.0
-    assert errors["gan"] < errors["supervised"] - 2.0
+    # Seen: 7.1 and 14.1; the margins allow for other versions and machines.
+    assert errors["gan"] < 10.0
+    assert errors["gan"] < errors["supervised"] - 3.0
