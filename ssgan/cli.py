@@ -1,5 +1,6 @@
 """The command line: words for the user. Torch is imported only where a command needs it."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
+SHOWN_SPLITS = 6
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
 
 
@@ -74,7 +76,7 @@ def train(
         "device": device,
         "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
     }
-    config = _resolve(preset or DATASET_PRESETS[loaded.name], set_ or [], flags)
+    config = _resolve(DATASET_PRESETS[loaded.name] if preset is None else preset, set_ or [], flags)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
@@ -102,8 +104,12 @@ def train(
         changed = Config(preset=config.preset).diff(config)
         words = [f"{name}={value}" for name, value, _ in configuration.describe(config) if name in changed]
         screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
-    with screen.following(quiet=as_json) as on_report:
-        report = run_experiment(loaded, config, folder, on_report)
+    try:
+        with screen.following(quiet=as_json) as on_report:
+            report = run_experiment(loaded, config, folder, on_report)
+    except KeyboardInterrupt:
+        print(f"ssgan: {folder} is left behind unfinished.", file=sys.stderr)
+        raise
     if as_json:
         print(json.dumps(report))
     else:
@@ -136,7 +142,11 @@ def evaluate(
 
     where = select(device)
     loaded = load(data or report["dataset"])
-    models = Models.from_state(checkpoint.load(run / "checkpoint"), where)
+    state = checkpoint.load(run / "checkpoint")
+    models = Models.from_state(state, where)
+    splits = [row["split_sha256"] for row in report["rows"]]
+    if (state["seeds"], state["split_sha256"], models.config) != (report["seeds"], splits, config):
+        raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
     if loaded.image_shape != models.image_shape or loaded.classes != models.classes:
         raise UserError(
             f"{loaded.name} holds {len(loaded.classes)} classes of images {list(loaded.image_shape)}, but the models "
@@ -185,8 +195,10 @@ def show_data(
         report = runs.read_report(Path(source))
         loaded = sources.load(report["dataset"])
         found = drawn.load(Path(source) / "split.json")
-        if any(split.indices.max() >= len(loaded.y_train) for split in found):
-            raise UserError(f"The split of {source} does not fit {loaded.name}: it names images that are not there.")
+        if [split.sha256 for split in found] != [row["split_sha256"] for row in report["rows"]]:
+            raise UserError(f"The split.json and report.json of {source} are not of the same run.")
+        if loaded.sha256 != report["dataset_sha256"]:
+            raise UserError(f"{loaded.name} is not what it was when {source} was trained: its hash has changed.")
         names = [f"seed {row['seed']}" for row in report["rows"]]
     else:
         if source not in sources.DATASETS and any(c in source for c in "/\\."):
@@ -222,19 +234,19 @@ def show_data(
         return
     shape = "x".join(map(str, loaded.image_shape))
     screen.say(
-        f"{loaded.name}: {len(loaded.x_train):,} images in the training pool, {len(loaded.x_test):,} test images, each "
-        f"{shape} of {loaded.x_train.dtype}, full intensity {loaded.scale:g}"
+        f"{loaded.name}: {len(loaded.x_train):,} images in the training pool, {len(loaded.x_test):,} test images"
     )
-    shown = list(per_class)[:8]
+    screen.say(f"each {shape} of {loaded.x_train.dtype}, full intensity {loaded.scale:g}")
+    shown = list(per_class)[: SHOWN_SPLITS + 2]
     rows_shown = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(loaded.classes)]
     screen.table(["class", *shown], [*rows_shown, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
     if len(per_class) > len(shown):
         screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    for split in result["splits"][:8]:
-        few = ", ".join(map(str, split["indices"][:12])) + (", ..." if len(split["indices"]) > 12 else "")
+    for split in result["splits"][:SHOWN_SPLITS]:
+        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
     if is_run and (Path(source) / "labeled.png").exists():
-        screen.say(f"Labelled images of the first seed: {Path(source) / 'labeled.png'}")
+        screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
 
 
 def _resolve(preset: str, assignments: list[str], flags: dict[str, str | None]) -> Config:
@@ -308,6 +320,14 @@ def main(arguments: list[str] | None = None) -> None:
         # The option parser's errors know how to word themselves, and its Abort is Ctrl-C; all else is ours.
         if type(error).__name__ == "Abort":
             status = INTERRUPTED
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            status = _mistake(
+                f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
+            )
+        elif type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+            status = _mistake(
+                "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+            )
         elif hasattr(error, "format_message"):
             words = error.format_message().rstrip(".")
             status = _mistake(f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`.")

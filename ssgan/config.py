@@ -111,6 +111,7 @@ class Config:
         "images",
         "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100",
         0,
+        1e12,
         above=True,
     )
     # Reports and machine
@@ -136,7 +137,8 @@ class Config:
                 f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
                 f"or weight_fake=0 to train without a generator."
             )
-        if not (self.weight_labeled or (self.method == "gan" and (self.weight_unlabeled or self.weight_fake))):
+        others = (self.weight_unlabeled, self.weight_fake, self.weight_entropy) if self.method == "gan" else ()
+        if not (self.weight_labeled or any(others)):
             raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
 
     @property
@@ -238,7 +240,6 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
             "latent_size",
             "latent_distribution",
             "learning_rate_g",
-            "discriminator_steps",
         ],
         _NEEDS_GENERATOR,
     ),

@@ -62,7 +62,7 @@ class Data:
                     f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
                     f"{len(x)} rows of x_{share}."
                 )
-            object.__setattr__(self, f"x_{share}", np.ascontiguousarray(x))
+            object.__setattr__(self, f"x_{share}", np.require(x, requirements=["C", "W"]))
             object.__setattr__(self, f"y_{share}", y.astype(np.int64))
             lowest = UNLABELED if share == "train" else 0
             if y.size and not (lowest <= y.min() and y.max() < len(self.classes)):
@@ -71,6 +71,15 @@ class Data:
                     f"{lowest} to {len(self.classes) - 1}."
                 )
         object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")
+        for share in ("train", "test"):
+            x = getattr(self, f"x_{share}")
+            if x.size and not (x.min() >= 0 and x.max() <= self.scale):
+                raise UserError(
+                    f"x_{share} holds values from {x.min():g} to {x.max():g}, but all must lie in 0 to {self.scale:g}, "
+                    f"the value of full intensity: rescale them, or set scale."
+                )
         if not len(self.x_train):
             raise UserError("x_train holds no image: at least one is needed to train on.")
         if self.x_train.shape[1:] != self.x_test.shape[1:] or self.x_train.dtype != self.x_test.dtype:

@@ -40,8 +40,9 @@ def run_experiment(
     found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
     drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
     splits.save(folder / "split.json", found, drawn)
-    shown = found[0].indices[np.argsort(found[0].y, kind="stable")][:LABELED_IMAGES_SHOWN]
-    _draw(folder / "labeled.png", data.x_train[shown] / data.scale)
+    each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
+    shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
+    _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
     run = train(data, config, indices=[split.indices for split in found], on_report=log)
     checkpoint.save(folder / "checkpoint", run.state())
     if run.models.G is not None:

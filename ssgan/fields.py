@@ -37,7 +37,7 @@ def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
     bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
     if meta["high"] != INFINITY:
         bounds += f" and at most {meta['high']:.12g}"
-    kind = "a number" if annotation is float else "a whole number"
+    kind = "a finite number" if annotation is float else "a whole number"
     if annotation == tuple[int, ...]:
         kind = "whole numbers separated by commas, each"
     words = [repr(word) for word in _words(annotation)]
@@ -76,7 +76,7 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
         Where it has another type or lies outside its range.
     """
     meta = field.metadata
-    shown = repr(value) if isinstance(value, str) else show(value)
+    shown = repr(value) if isinstance(value, str | float) else show(value)
     fail = UserError(f"{field.name} is {shown}, but must be {allowed(field, annotation)}.")
 
     def number(candidate: Any) -> Any:

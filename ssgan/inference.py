@@ -23,6 +23,9 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
+GRID_ROWS = 100
+
+
 @dataclass(eq=False)
 class Models:
     """S trained pairs, ready to use.
@@ -71,9 +74,9 @@ class Models:
             modules = {"D": pair.discriminator(config, image_shape, len(classes))}
             if "G" in state["networks"]:
                 modules["G"] = pair.generator(config, image_shape)
-        stacks = {}
+        stacks, dtype = {}, getattr(torch, config.dtype)
         for name, module in modules.items():
-            stacks[name] = Stack([module] * len(state["seeds"]), device)
+            stacks[name] = Stack([module.to(dtype)] * len(state["seeds"]), device)
             stacks[name].fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
         averaged = {k: v.to(device) for k, v in state["averaged"].items()}
         if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in stacks["D"].parameters.items()}:
@@ -82,11 +85,24 @@ class Models:
         return cls(config, stacks["D"], stacks.get("G"), averaged, scale, image_shape, classes, seeds)
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Class probabilities [S, N, K] of stored images [N, ...]; rows of a diverged seed are NaN."""
-        stored = torch.from_numpy(x).to(next(iter(self.averaged.values())).device)
+        """Class probabilities [S, N, K] of stored images [N, ...]; rows of a diverged seed are NaN.
+
+        Raises
+        ------
+        UserError
+            Where the images are not of the type and shape that the models were trained on.
+        """
+        kind = np.uint8 if len(self.image_shape) > 1 else np.float32
+        x = np.asarray(x)
+        if x.dtype != kind or x.shape[1:] != self.image_shape:
+            raise UserError(
+                f"The images are {x.dtype} of shape {list(x.shape)}, but these models take {np.dtype(kind)} of shape "
+                f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
+            )
+        stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
         logits, _ = self.D.evaluate(images, self.averaged if averaged else None)
-        return np.stack([softmax(one) for one in logits.double().cpu().numpy()])
+        return np.stack([softmax(one) for one in logits.cpu().double().numpy()])
 
     def scores(
         self, x: np.ndarray, y: np.ndarray, averaged: bool = True, metrics: Sequence[str] = tuple(METRICS)
@@ -105,6 +121,8 @@ class Models:
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Generated images [S, count, ...] in [0, 1]; every model gets the same noise, which ``seed`` decides.
 
+        They are always made 100 at a time, because with batch norm an image depends on its batch-mates.
+
         Raises
         ------
         UserError
@@ -112,6 +130,7 @@ class Models:
         """
         if self.G is None:
             raise UserError(f"These models have no generator: method {self.config.method!r} trains none.")
-        like = next(iter(self.averaged.values()))
-        z = latent(self.config, count, generator=torch.Generator().manual_seed(seed)).to(like)
-        return MODELS[self.config.network].to_unit(self.G.evaluate(z)).cpu().numpy()
+        like, generator, rows = next(iter(self.averaged.values())), torch.Generator().manual_seed(seed), GRID_ROWS
+        z = torch.cat([latent(self.config, rows, generator=generator) for _ in range(-(-count // rows))])
+        images = self.G.evaluate(z.to(like), rows=rows)[:, :count]
+        return MODELS[self.config.network].to_unit(images).cpu().numpy()

@@ -117,7 +117,7 @@ def gan(config: Config) -> tuple[Phase, ...]:
 
 def supervised(config: Config) -> tuple[Phase, ...]:
     """The baseline."""
-    return (Phase("D", supervised_loss),)
+    return (Phase("D", supervised_loss, config.discriminator_steps),)
 
 
 METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {"gan": gan, "supervised": supervised}

@@ -93,7 +93,8 @@ class MLPDiscriminator(nn.Module):
         if self.minibatch is not None:
             rows = torch.arange(len(self.reference)) % len(x)
             self.reference.copy_(x[rows])
-            features = self.minibatch.init_from(features)
+            # As many rows as a training batch: the sum over the other rows grows with their number.
+            features = self.minibatch.init_from(features[: len(self.reference) + 1])
         self.output.init_from(self.noise(features))
 
 

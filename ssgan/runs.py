@@ -14,7 +14,7 @@ from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-NEEDED = ("dataset", "labels", "method", "preset", "seeds", "rows")
+NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 __all__ = ["append_rows", "claim", "commit", "provenance", "read_config", "read_report"]
 
@@ -27,19 +27,26 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
     UserError
         Where it exists already or cannot be made.
     """
-    if out is None:
-        labels = "given" if config.labels is None else config.labels
-        root = Path("runs")
-        number = 1 + max((int(m[1]) for p in root.glob("*") if (m := re.match(r"(\d+)-", p.name))), default=0)
-        out = root / f"{number}-{dataset}-{labels}-{config.method}"
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{out} exists already: choose another folder with --out, or leave --out away.") from None
-    except OSError as cause:
-        raise UserError(f"The folder {out} cannot be made ({cause.strerror}): choose another with --out.") from None
-    write_json(out / "config.json", config.to_dict())
-    return out
+    number = 0
+    while True:
+        folder = out
+        if folder is None:
+            taken = [int(m[1]) for p in Path("runs").glob("*") if (m := re.match(r"(\d+)-", p.name))]
+            number = max([number, *taken]) + 1
+            labels = "given" if config.labels is None else config.labels
+            folder = Path("runs") / f"{number}-{dataset}-{labels}-{config.method}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if out is not None:
+                words = f"{out} exists already: choose another folder with --out, or leave --out away."
+                raise UserError(words) from None
+        except OSError as cause:
+            words = f"The folder {folder} cannot be made ({cause.strerror}): choose another with --out."
+            raise UserError(words) from None
+    write_json(folder / "config.json", config.to_dict())
+    return folder
 
 
 def read_config(run: Path) -> Config:
@@ -66,9 +73,12 @@ def read_report(run: Path) -> dict[str, Any]:
         Where ``run`` is no run folder or did not finish.
     """
     report = _read_json(run, "report.json")
-    missing = [key for key in NEEDED if key not in report]
-    if missing:
-        raise UserError(f"{run / 'report.json'} lacks {', '.join(missing)}: it is damaged or something else.")
+    seeds, rows = report.get("seeds"), report.get("rows")
+    whole = all(isinstance(report.get(key), kind) for key, kind in NEEDED.items())
+    if not (whole and isinstance(seeds, list) and isinstance(rows, list) and len(seeds) == len(rows) > 0):
+        raise UserError(f"{run / 'report.json'} lacks what a report holds: it is damaged or something else.")
+    if not all(isinstance(row, dict) and {"seed", "draw_seed", "split_sha256"} <= row.keys() for row in rows):
+        raise UserError(f"{run / 'report.json'} holds rows that are none of ours: it is damaged or something else.")
     return report
 
 

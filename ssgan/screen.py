@@ -1,5 +1,6 @@
 """What a person sees in a terminal 80 columns wide: progress on standard error, results on standard output."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["following", "plus_minus", "say", "settings", "table"]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Goes on in silence where nobody reads any more, such as behind ``| head``: a training is worth more."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich calls in place of writing."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False)
 
 MILESTONES = 10
 NAMES = {
@@ -37,13 +47,14 @@ def say(text: str = "", style: str | None = None) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0) -> None:
-    """A small table; the first ``left`` columns are text, the others numbers."""
-    sheet = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i, column in enumerate(columns):
-        sheet.add_column(column, justify="left" if i < left else "right", no_wrap=True)
-    for row in rows:
-        sheet.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    out.print(sheet)
+    """A small table, never cut short; the first ``left`` columns are text, the others numbers."""
+    cells = [[*columns], *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for i, row in enumerate(cells):
+        words = [
+            cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        say("  ".join(words).rstrip(), style=None if i else "bold")
 
 
 def settings(lines: Sequence[tuple[str, str, str]]) -> None:

@@ -126,8 +126,8 @@ def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int]
     if indices is None:
         drawn = [draw(y, "all" if labels is None else labels, seed) for seed in draw_seeds]
     else:
-        several = len(indices) > 0 and np.ndim(indices[0]) == 1
-        drawn = [np.unique(np.asarray(rows, np.int64)) for rows in (indices if several else [indices] * count)]
+        several = isinstance(indices, list | tuple | np.ndarray) and len(indices) > 0 and np.ndim(indices[0]) == 1
+        drawn = [_rows(rows, len(y)) for rows in (indices if several else [indices] * count)]
         if len(drawn) != count:
             raise UserError(f"indices holds {len(drawn)} draws, but there are {count} seeds.")
         if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in drawn):
@@ -138,6 +138,18 @@ def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int]
     if any(split.y.min() < 0 for split in found):
         raise UserError("indices names an image that has no label.")
     return found
+
+
+def _rows(given: Any, pool: int) -> np.ndarray:
+    """Row numbers, ascending and each once, from row numbers or a mask over the pool."""
+    rows = np.asarray(given)
+    if rows.dtype == bool and rows.shape == (pool,):
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
+        raise UserError(
+            f"indices is {rows.dtype} of shape {list(rows.shape)}, but must hold row numbers, or a mask of {pool} rows."
+        )
+    return np.unique(rows.astype(np.int64))
 
 
 def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) -> None:

@@ -78,16 +78,17 @@ class Stack:
                 ours[name].data.copy_(value)
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> Any:
+    def evaluate(self, x: Tensor, parameters: dict[str, Tensor] | None = None, rows: int = EVALUATION_ROWS) -> Any:
         """Outputs of every seed in evaluation mode for the same rows: each output leads with [S, B].
 
-        ``parameters`` [S, ...] stand in for the stack's own, such as their average.
+        ``parameters`` [S, ...] stand in for the stack's own, such as their average. The rows go through
+        in batches of ``rows``.
         """
         parameters = self.parameters if parameters is None else parameters
         outputs = []
         for seed in range(self.seeds):
             values = {k: v[seed] for k, v in {**parameters, **self.buffers}.items()}
-            parts = [functional_call(self.evaluation, values, (rows,)) for rows in x.split(EVALUATION_ROWS)]
+            parts = [functional_call(self.evaluation, values, (part,)) for part in x.split(rows)]
             outputs.append(tree_map(lambda *tensors: torch.cat(tensors), *parts))
         return tree_map(lambda *tensors: torch.stack(tensors), *outputs)
 

@@ -1,6 +1,7 @@
 """The loop: S models train side by side, one step of every phase at a time."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ssgan.clock import Clock
 from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.devices import select
+from ssgan.errors import UserError
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets, Phase
 from ssgan.models import MODELS
@@ -85,7 +87,7 @@ class Trainer:
 
     def averaged(self) -> dict[str, Tensor]:
         """D's parameters averaged over the steps, debiased: the model that is evaluated."""
-        mass = 1.0 - self.ema_decay**self.steps_done
+        mass = -math.expm1(self.steps_done * math.log(self.ema_decay))
         return {k: v / mass for k, v in self.ema.items()}
 
     def models(self, data: Data) -> Models:
@@ -101,11 +103,16 @@ class Trainer:
             seeds=self.batches.seeds,
         )
 
+    def finite(self) -> np.ndarray:
+        """Whether every weight and average of each seed is finite, array of bool [S]."""
+        values = [*self.ema.values(), *(v for stack in self.stacks.values() for v in stack.parameters.values())]
+        return torch.stack([v.flatten(1).isfinite().all(dim=1) for v in values]).all(dim=0).cpu().numpy()
+
     def read_logs(self, steps: int) -> dict[str, np.ndarray]:
         """The mean of each log over the last ``steps`` steps, arrays [S]; the only read from the device."""
         names, sums = list(self.log_sums), list(self.log_sums.values())
         self.log_sums = {}
-        values = (torch.stack(sums) / steps).double().cpu().numpy()
+        values = (torch.stack(sums) / steps).cpu().double().numpy()
         return dict(zip(names, values, strict=True))
 
     def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
@@ -254,6 +261,8 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         Where data and configuration do not fit.
     """
     device = select(config.device)
+    if device.type == "mps" and config.dtype == "float64":
+        raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
     clock = Clock(device)
     seeds = config.all_seeds
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
@@ -270,6 +279,8 @@ def _loop(
 ) -> Run:
     config, watch = trainer.config, Watch(trainer.batches.seeds)
     said: list[str] = []
+    if not config.weight_labeled:
+        said.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
     per_step = config.discriminator_steps
     stream = _groups(trainer.batches.from_batch(0, config.steps * per_step), per_step)
     report_every = max(1, config.report_every_images // config.images_per_step)
@@ -305,6 +316,7 @@ def _loop(
                     )
                 )
     rate = clock.steps_per_second(trainer.steps_done)
+    said += watch.look_at_weights(trainer.steps_done, trainer.finite())
     models = trainer.models(data)
     scores = models.scores(data.x_test, data.y_test)
     raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])

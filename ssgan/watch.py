@@ -35,16 +35,8 @@ class Watch:
 
         ``diverged`` and ``collapsed`` then hold the step at which each seed was first seen so.
         """
-        said = []
-        others = " The other seeds go on." if len(self.seeds) > 1 else ""
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
-        for seed, fine in zip(self.seeds, finite, strict=True):
-            if not fine and seed not in self.diverged:
-                self.diverged[seed] = step
-                said.append(
-                    f"Seed {seed} diverged by step {step}: a loss is not finite.{others} "
-                    f"Lower learning_rate_d and learning_rate_g."
-                )
+        said = self._diverged(step, finite, "a loss")
         matching = means.get("feature_matching")
         if matching is None or "U" not in means or "V" not in means:
             return said
@@ -63,4 +55,23 @@ class Watch:
                         f"adam_epsilon at 1e-8 or more, or lower learning_rate_d."
                     )
         self._matching.append(matching)
+        return said
+
+    def look_at_weights(self, step: int, finite: np.ndarray) -> list[str]:
+        """Take whether the weights of each seed are finite, array of bool [S]; return what is new and wrong.
+
+        For the end of training: a loss that comes before the last update cannot show what that did.
+        """
+        return self._diverged(step, finite, "a weight")
+
+    def _diverged(self, step: int, finite: np.ndarray, what: str) -> list[str]:
+        said = []
+        others = " The other seeds go on." if len(self.seeds) > 1 else ""
+        for seed, fine in zip(self.seeds, finite, strict=True):
+            if not fine and seed not in self.diverged:
+                self.diverged[seed] = step
+                said.append(
+                    f"Seed {seed} diverged by step {step}: {what} is not finite.{others} "
+                    f"Lower learning_rate_d and learning_rate_g."
+                )
         return said

@@ -320,7 +320,9 @@ def test_data_of_a_set(digits: Data, capsys: pytest.CaptureFixture[str]) -> None
     assert result["splits"] == []
     assert status_of("data", "digits") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("digits: 1,257 images in the training pool, 540 test images, each 8x8 of uint8")
+    assert lines[0] == "digits: 1,257 images in the training pool, 540 test images"
+    assert lines[1] == "each 8x8 of uint8, full intensity 16"
+    assert max(map(len, lines)) <= 80
     assert ["0", "133", "45"] in [line.split() for line in lines]
     assert ["total", "1257", "540"] in [line.split() for line in lines]
 
@@ -334,7 +336,7 @@ def test_data_of_a_draw(digits: Data, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["splits"] == [{"name": "draw 7", "sha256": sha256, "indices": rows.tolist()}]
     assert status_of("data", "digits", "--labels", "20", "--draw-seed", "7") == 0
     said = capsys.readouterr().out
-    assert f"draw 7: split {sha256[:12]}, rows {', '.join(map(str, rows[:12]))}, ..." in said.splitlines()
+    assert f"draw 7: split {sha256[:12]}, rows {', '.join(map(str, rows[:8]))}, ..." in said.splitlines()
     assert status_of("data", "digits", "--labels", "all", "--json") == 0
     (split,) = last_object(capsys.readouterr().out)["splits"]
     assert split["indices"] == list(range(1257))
@@ -350,7 +352,10 @@ def test_data_of_a_run(trained: tuple[Path, str], digits: Data, capsys: pytest.C
         assert result["per_class"][split["name"]] == [2] * 10
     assert [split["sha256"] for split in result["splits"]] == [r["split_sha256"] for r in runs.read_report(out)["rows"]]
     assert status_of("data", out) == 0
-    assert f"Labelled images of the first seed: {out / 'labeled.png'}" in capsys.readouterr().out.splitlines()
+    assert (
+        f"Labelled images of the first seed (some, if many): {out / 'labeled.png'}"
+        in capsys.readouterr().out.splitlines()
+    )
 
 
 # Mistakes: one sentence with the value and a way out, and nothing written
@@ -363,7 +368,10 @@ TRAIN_MISTAKES = {
     "strange field": (["digits", "--set", "zzzz=1"], ["'zzzz'", "ssgan train DATA --dry-run"]),
     "unreadable value": (["digits", "--set", "batch_size=abc"], ["batch_size", "'abc'", "a whole number at least 2"]),
     "value out of range": (["digits", "--set", "batch_size=1"], ["batch_size is 1,", "a whole number at least 2"]),
-    "not a number": (["digits", "--set", "learning_rate_d=nan"], ["learning_rate_d is nan", "a number at least 0"]),
+    "not a number": (
+        ["digits", "--set", "learning_rate_d=nan"],
+        ["learning_rate_d is nan", "a finite number at least 0"],
+    ),
     "no assignment": (["digits", "--set", "batch_size"], ["'batch_size'", "field=value"]),
     "same field twice": (["digits", "--set", "batch_size=8", "--set", "batch_size=9"], ["batch_size=9", "twice"]),
     "flag and field": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "leave one"]),
@@ -565,3 +573,68 @@ def test_an_interruption_leaves_with_status_130(
     monkeypatch.setattr("ssgan.data.load", interrupt)
     assert status_of("train", "digits") == 130
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
+
+
+def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m ssgan.cli train digits --labels 20 --device cpu --out run {' '.join(TINY)} | head -1"
+    )
+    environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.stdout.startswith("digits: 20 labelled of 1,257 images")
+    assert (tmp_path / "run" / "report.json").exists(), done.stderr
+
+
+def test_files_of_two_runs_are_not_taken_for_one(
+    mistake: Callable[..., str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["--labels", "20", "--seed", "3", "--seeds", "2", "--draw-seed", "9", "--device", "cpu", "--out", "other"]
+    assert status_of("train", "digits", *other, *TINY) == 0
+    capsys.readouterr()
+    shutil.copy(tmp_path / "other" / "checkpoint", run / "checkpoint")
+    shutil.copy(tmp_path / "other" / "split.json", run / "split.json")
+    assert "not of the same run" in mistake("evaluate", "run")
+    assert "not of the same run" in mistake("data", "run")
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": []}, {"rows": [{}, {}]}, {"labels": "many"}, {"labels": None}, {"seeds": 5}, {"rows": 7}]
+)
+def test_a_report_of_odd_content_is_refused(mistake: Callable[..., str], run: Path, change: dict[str, Any]) -> None:
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**report, **change}))
+    for command in ("evaluate", "data"):
+        assert "report.json" in mistake(command, "run")
+
+
+def test_numbered_folders_do_not_meet(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "7-other").mkdir(parents=True)
+    claimed = {runs.claim(None, "digits", Config(labels=20)).name for _ in range(3)}
+    assert claimed == {f"{n}-digits-20-gan" for n in (8, 9, 10)}
+
+
+def test_too_much_for_the_memory_is_said_in_a_sentence(mistake: Callable[..., str]) -> None:
+    huge = ["--set", "discriminator_widths=100000,100000000", "--labels", "20", "--device", "cpu", "--out", "run"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "digits", *huge])
+    assert left.value.code == 2
+
+
+def test_an_interrupted_training_names_what_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssgan.experiment.train", interrupt)
+    assert status_of("train", "digits", "--labels", "20", "--out", "run") == 130
+    assert capsys.readouterr().err.splitlines() == ["ssgan: run is left behind unfinished.", "ssgan: interrupted."]
+    assert splits.load(tmp_path / "run" / "split.json")[0].indices.tolist()
+
+
+def test_a_table_is_never_cut_short(capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert status_of("evaluate", "run") == 0
+    assert "seed  draw  accuracy %  error %  error % (raw)    ECE    NLL" in capsys.readouterr().out

@@ -165,9 +165,9 @@ UNREADABLE = {
     "batch_size=abc": "batch_size is 'abc', but must be a whole number at least 2.",
     "batch_size=": "batch_size is '', but must be a whole number at least 2.",
     "batch_size=1.5": "batch_size is '1.5', but must be a whole number at least 2.",
-    "learning_rate_d=fast": "learning_rate_d is 'fast', but must be a number at least 0.",
-    "real_target=x": "real_target is 'x', but must be a number at least 0 and at most 1.",
-    "adam_epsilon=x": "adam_epsilon is 'x', but must be a number above 0 and at most 1.",
+    "learning_rate_d=fast": "learning_rate_d is 'fast', but must be a finite number at least 0.",
+    "real_target=x": "real_target is 'x', but must be a finite number at least 0 and at most 1.",
+    "adam_epsilon=x": "adam_epsilon is 'x', but must be a finite number above 0 and at most 1.",
     "adam_epsilon_inside_root=maybe": "adam_epsilon_inside_root is 'maybe', but must be true or false.",
     "discriminator_widths=30,x": (
         "discriminator_widths is '30,x', but must be whole numbers separated by commas, each at least 1."
@@ -276,8 +276,8 @@ def test_whole_numbers_become_fractions_and_lists_tuples() -> None:
 
 SENTENCES = {
     "batch_size": (1, "batch_size is 1, but must be a whole number at least 2."),
-    "real_target": (1.5, "real_target is 1.5, but must be a number at least 0 and at most 1."),
-    "adam_epsilon": (0, "adam_epsilon is 0, but must be a number above 0 and at most 1."),
+    "real_target": (1.5, "real_target is 1.5, but must be a finite number at least 0 and at most 1."),
+    "adam_epsilon": (0, "adam_epsilon is 0, but must be a finite number above 0 and at most 1."),
     "method": ("gun", "Unknown method 'gun': choose from gan, supervised. Did you mean 'gan'?"),
     "dtype": ("int8", "Unknown dtype 'int8': choose from float32, float64."),
     "adam_epsilon_inside_root": (1, "adam_epsilon_inside_root is 1, but must be true or false."),
@@ -325,7 +325,6 @@ USELESS = {
     "weight_pull_away": ({"weight_fake": 0.0, "weight_pull_away": 1.0}, "weight_pull_away=1", "weight_fake above 0"),
     "latent_size": ({"method": "supervised", "latent_size": 9}, "latent_size=9", "method=gan"),
     "learning_rate_g": ({"method": "supervised", "learning_rate_g": 0.1}, "learning_rate_g=0.1", "method=gan"),
-    "discriminator_steps": ({"method": "supervised", "discriminator_steps": 2}, "discriminator_steps=2", "method=gan"),
     "feature_matching_norm": (
         {"weight_feature_matching": 0.0, "weight_minimax": 1.0, "feature_matching_norm": "l1"},
         "feature_matching_norm=l1",

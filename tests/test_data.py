@@ -115,7 +115,7 @@ def test_vectors_are_allowed() -> None:
 
 def test_full_intensity_follows_from_the_type_unless_given() -> None:
     vectors = {"x_train": np.zeros((6, 4), np.float32), "x_test": np.zeros((2, 4), np.float32)}
-    assert [small().scale, small(**vectors).scale, small(scale=16.0).scale] == [255.0, 1.0, 16.0]
+    assert [small().scale, small(**vectors).scale, small(scale=40.0).scale] == [255.0, 1.0, 40.0]
 
 
 X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
@@ -181,6 +181,18 @@ MISFITS |= {
         "x_test is uint8 of shape [2, 6], but must be uint8 images [N, H, W] or [N, H, W, C], "
         "or float32 vectors [N, F].",
     ),
+    "too bright": (
+        {"scale": 16.0},
+        "x_train holds values from 0 to 35, but all must lie in 0 to 16, the value of full intensity: rescale them, "
+        "or set scale.",
+    ),
+    "too dark": (
+        {"x_train": np.full((6, 2), -1, np.float32), "x_test": np.zeros((2, 2), np.float32)},
+        "x_train holds values from -1 to -1, but all must lie in 0 to 1, the value of full intensity: rescale them, "
+        "or set scale.",
+    ),
+    "scale below 0": ({"scale": -1.0}, "scale is -1.0, but must be the value of full intensity, above 0."),
+    "scale not a number": ({"scale": float("nan")}, "scale is nan, but must be the value of full intensity, above 0."),
     "not finite": (
         {"x_train": np.full((2, 6), np.nan, np.float32), "x_test": np.zeros((2, 6), np.float32)},
         "x_train holds a value that is not finite: mend or leave out such rows.",

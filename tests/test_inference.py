@@ -14,6 +14,7 @@ from ssgan import checkpoint
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.inference import Models
+from ssgan.models import MODELS
 from ssgan.stacks import EVALUATION_ROWS
 from ssgan.trainer import Run, train
 
@@ -61,7 +62,8 @@ def test_samples_follow_the_seed_and_lie_in_the_unit_range(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"method": "supervised"}, {"minibatch_kernels": 4, "generator_norm": "virtual"}]
+    "settings",
+    [{}, {"dtype": "float64"}, {"method": "supervised"}, {"minibatch_kernels": 4, "generator_norm": "virtual"}],
 )
 def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path, settings: dict[str, Any]) -> None:
     run = train(few_digits, tiny(seeds=2, **settings))
@@ -78,6 +80,38 @@ def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path,
             models.sample(1)
     else:
         assert np.array_equal(models.sample(5), run.models.sample(5))
+
+
+def test_a_sample_follows_the_seed_and_not_the_size_of_its_grid_with_batch_norm(few_digits: Data) -> None:
+    models = train(few_digits, tiny()).models
+    one, other, many = models.sample(1, seed=0), models.sample(1, seed=7), models.sample(150, seed=0)
+    assert not np.array_equal(one, other)
+    assert np.array_equal(one, many[:, :1])
+    assert not np.array_equal(many[:, 0], many[:, 100])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((3, 8, 8), np.float32),
+        np.zeros((3, 8, 9), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        [[0.5]],
+    ],
+)
+def test_images_of_another_kind_are_refused(run: Run, x: Any) -> None:
+    with pytest.raises(UserError, match=r"these models take uint8 of shape \[N, 8, 8\], 0 to 16"):
+        run.models.probabilities(x)
+
+
+def test_minibatch_discrimination_starts_centred_on_a_training_batch(few_digits: Data) -> None:
+    config = tiny(minibatch_kernels=20, batch_size=50, init_images=300, noise_input_std=0.0, noise_hidden_std=0.0)
+    torch.manual_seed(0)
+    D: Any = MODELS["mlp"].discriminator(config, (8, 8), 10)
+    x = torch.from_numpy(few_digits.x_train).float() / 16
+    D.initialize(x)
+    closeness = D.minibatch(D.trunk(x[:50].flatten(1)))[:, -20:]
+    assert closeness.mean(dim=0).abs().max() < 1e-4
 
 
 def test_a_checkpoint_holds_no_hidden_label_and_no_image_but_the_reference(run: Run) -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -42,13 +43,15 @@ def test_every_command_of_the_readme_runs(
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(block, names)
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(first, names)
     errors = json.loads(capsys.readouterr().out)
     assert len(errors) == 2
     assert all(0 < error < 40 for error in errors)
-    assert names["p"].shape == (2, 540, 10)  # type: ignore[attr-defined]
+    assert names["p"].shape == (2, 540, 10)
+    exec(second, names)
+    assert names["run"].splits[0].indices.tolist() == list(range(40))
 
 
 def test_the_settings_the_readme_names_are_settings() -> None:

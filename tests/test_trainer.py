@@ -178,6 +178,18 @@ def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch:
     assert sum("Seed 1 diverged" in warning for warning in run.warnings) == 1
 
 
+def test_a_divergence_in_the_last_step_is_seen(few_digits: Data) -> None:
+    run = train(few_digits, tiny(method="supervised", total_images=20, learning_rate_d=1e39))
+    assert run.diverged == {0: 1}
+    assert run.errors == [None]
+    assert "Seed 0 diverged by step 1: a weight is not finite" in run.warnings[0]
+
+
+def test_training_without_labels_in_the_loss_is_said(few_digits: Data) -> None:
+    assert "which class is which is chance" in train(few_digits, tiny(weight_labeled=0.0)).warnings[0]
+    assert train(few_digits, tiny()).warnings == []
+
+
 # Weight 0
 
 
@@ -203,6 +215,13 @@ def test_weight_zero_gives_the_supervised_training_bit_for_bit(few_digits: Data)
     zero = weights(train(few_digits, tiny(weight_unlabeled=0.0, weight_fake=0.0, seeds=2)))
     alone = weights(train(few_digits, tiny(method="supervised", seeds=2)))
     assert same_bits(zero, alone)
+
+
+def test_the_baseline_takes_as_many_steps_of_d_as_the_gan(few_digits: Data) -> None:
+    zero = train(few_digits, tiny(weight_unlabeled=0.0, weight_fake=0.0, discriminator_steps=3))
+    alone = train(few_digits, tiny(method="supervised", discriminator_steps=3))
+    assert zero.trainer.optimizers["D"].steps == alone.trainer.optimizers["D"].steps == 21
+    assert same_bits(weights(zero), weights(alone))
 
 
 @pytest.mark.parametrize(
@@ -300,6 +319,21 @@ def test_k_discriminator_steps_take_k_fresh_batches_each(few_digits: Data) -> No
     assert not torch.equal(before, ours.stacks["G"].parameters["output.v"])
 
 
+# Rows given by hand
+
+
+def test_indices_are_rows_or_a_mask(few_digits: Data) -> None:
+    mask = np.zeros(300, bool)
+    mask[[4, 7, 250]] = True
+    for indices in (mask, [250, 4, 7, 7], np.array([7, 4, 250], np.int32), [mask]):
+        assert labeled_splits(few_digits, Config(), indices)[0].indices.tolist() == [4, 7, 250]
+    for nonsense in ([1.7, 2.9], "abc", {"rows": [1]}, 5, mask[:10], np.zeros((2, 2, 2), int)):
+        with pytest.raises(UserError, match="must hold row numbers, or a mask of 300 rows"):
+            labeled_splits(few_digits, Config(), nonsense)
+    with pytest.raises(UserError, match="no labelled image to learn from"):
+        labeled_splits(few_digits, Config(), [])
+
+
 # Averages and schedules
 
 
@@ -357,6 +391,31 @@ def test_looking_at_a_run_does_not_change_it(few_digits: Data) -> None:
     watched = train(few_digits, often, on_report=lambda report: seen.append(report.step))
     assert len(seen) == 20
     assert same_bits(weights(watched), weights(train(few_digits, tiny())))
+
+
+def test_numbers_of_64_bits_are_made_on_the_host_alone(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some devices have none: what is read must leave the device before it is widened."""
+    cpu, double, arrived = torch.Tensor.cpu, torch.Tensor.double, []
+
+    def marked(self: torch.Tensor) -> torch.Tensor:
+        moved = cpu(self).clone()
+        arrived.append(moved.data_ptr())
+        return moved
+
+    def checked(self: torch.Tensor) -> torch.Tensor:
+        assert self.data_ptr() in arrived, "widened before it was moved"
+        return double(self)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", marked)
+    monkeypatch.setattr(torch.Tensor, "double", checked)
+    assert None not in train(few_digits, tiny(seeds=2, evaluate_every_images=100)).errors
+    assert len(arrived) > 5
+
+
+def test_a_device_without_64_bits_is_not_asked_for_them(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssgan.trainer.select", lambda name: torch.device("mps"))
+    with pytest.raises(UserError, match="dtype is float64, which the device mps does not have"):
+        train(few_digits, tiny(dtype="float64"))
 
 
 def test_training_leaves_the_global_random_state_alone(few_digits: Data) -> None:
