@@ -9,7 +9,7 @@ import torch
 from conftest import tiny
 
 from ssgan import splits
-from ssgan.batches import Batches, Order
+from ssgan.batches import Batches, Order, stream_key
 from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
@@ -253,6 +253,24 @@ def test_a_term_of_weight_zero_costs_no_pass(
     monkeypatch.setattr(Net, "__call__", counting)
     ours.step(list(ours.batches.from_batch(0, 1)))
     assert sum(seen) == rows
+    if settings == {"weight_entropy": 0.1}:
+        assert seen == [60, 20, 20]
+
+
+def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = trainer(few_digits, tiny(minibatch_kernels=2))
+    seen: list[int] = []
+    call = Net.__call__
+
+    def counting(self: Net, x: torch.Tensor) -> Any:
+        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
+        return call(self, x)
+
+    monkeypatch.setattr(Net, "__call__", counting)
+    ours.step(list(ours.batches.from_batch(0, 1)))
+    assert seen == [20] * 5
 
 
 # Batches
@@ -265,6 +283,23 @@ def test_an_order_is_permutation_after_permutation() -> None:
     assert len({tuple(epoch) for epoch in epochs}) > 5
     assert not np.array_equal(epochs, Order(7, 1, "labeled").take(0, 70).reshape(10, 7))
     assert not np.array_equal(epochs, Order(7, 0, "unlabeled").take(0, 70).reshape(10, 7))
+
+
+def test_an_order_does_not_come_round() -> None:
+    order = Order(rows=9000, seed=0, stream="unlabeled")
+    assert not np.array_equal(order.take(0, 9000), order.take(9000, 9000))
+    small = Order(rows=7, seed=0, stream="labeled")
+    size = small.rows * small.block_epochs
+    assert not np.array_equal(small.take(0, size), small.take(size, size))
+
+
+def test_the_noise_of_a_step_is_seeded_by_the_whole_stack(few_digits: Data) -> None:
+    seeds: list[int] = []
+    for seed, count in ((0, 1), (0, 2), (1, 1)):
+        config = tiny(seed=seed, seeds=count, report_every_images=400)
+        train(few_digits, config, on_report=lambda report: seeds.append(torch.initial_seed()))
+    assert seeds == [stream_key(0, "noise", 0), stream_key(0, "noise", 0, 1), stream_key(1, "noise", 1)]
+    assert len(set(seeds)) == 3
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1257, 9000])
@@ -303,6 +338,8 @@ def test_a_batch_holds_what_its_names_say(few_digits: Data) -> None:
     first = batches[0]
     assert not torch.equal(first.x_unl, first.x_unl2)
     assert not torch.equal(first.z, first.z2)
+    (later,) = trainer(few_digits, config).batches.from_batch(64, 65)
+    assert not torch.equal(first.z, later.z)
     assert float(first.z.min()) >= 0.0
     assert float(first.z.max()) <= 1.0
 
