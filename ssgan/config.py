@@ -72,6 +72,9 @@ class Config:
     weight_fake: float = setting(0.5, "weight", "of V, -log p(generated) of generated images; 0 trains no generator")
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
     weight_entropy: float = setting(0.0, "weight", "of the class entropy of unlabelled images")
+    weight_consistency: float = setting(
+        0.0, "weight", "of the squared difference in class probabilities of two noisy passes over unlabelled images"
+    )
     # G's loss
     weight_feature_matching: float = setting(1.0, "weight", "of feature matching")
     feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
@@ -137,7 +140,11 @@ class Config:
                 f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
                 f"or weight_fake=0 to train without a generator."
             )
-        others = (self.weight_unlabeled, self.weight_fake, self.weight_entropy) if self.method == "gan" else ()
+        others = (
+            (self.weight_unlabeled, self.weight_fake, self.weight_entropy, self.weight_consistency)
+            if self.method == "gan"
+            else ()
+        )
         if not (self.weight_labeled or any(others)):
             raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
 
@@ -230,6 +237,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
     "weight_unlabeled": _NEEDS_GAN,
     "weight_fake": _NEEDS_GAN,
     "weight_entropy": _NEEDS_GAN,
+    "weight_consistency": _NEEDS_GAN,
     "real_target": ("method=gan and weight_unlabeled above 0", lambda c: c.method == "gan" and c.weight_unlabeled > 0),
     **dict.fromkeys(
         [

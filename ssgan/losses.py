@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "conditional_entropy",
+    "consistency",
     "fake",
     "feature_matching",
     "generator_minimax",
@@ -107,6 +108,18 @@ def conditional_entropy(logits_BK: Tensor) -> Tensor:
     """
     log_p_BK = F.log_softmax(logits_BK, dim=1)
     return -(log_p_BK.exp() * log_p_BK).sum(dim=1).mean()
+
+
+def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
+    """Mean squared difference of the class probabilities of two noisy passes over the same images.
+
+    The mean is over rows and classes; 0 where both agree, at most 2 / K. Gradients flow into both
+    passes; detach one to make it a target.
+
+    Source: Laine & Aila, *Temporal Ensembling for Semi-Supervised Learning*, 2017 (the Pi model); in a
+    K+1 GAN: Wei et al., *Improving the Improved Training of Wasserstein GANs*, 2018, section 3.2.
+    """
+    return (logits_BK.softmax(dim=1) - other_BK.softmax(dim=1)).square().mean()
 
 
 def pull_away(features_BF: Tensor) -> Tensor:

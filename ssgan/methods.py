@@ -58,8 +58,10 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     inputs = {}
     if config.weight_labeled:
         inputs["labeled"] = batch.x_lab
-    if config.weight_unlabeled or config.weight_entropy:
+    if config.weight_unlabeled or config.weight_entropy or config.weight_consistency:
         inputs["unlabeled"] = batch.x_unl
+    if config.weight_consistency:
+        inputs["unlabeled_again"] = batch.x_unl
     if config.weight_fake:
         inputs["fake"] = nets.G(batch.z)
     logits = {name: output[0] for name, output in _separately(nets.D, inputs).items()}
@@ -73,6 +75,9 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
         total.add("V", config.weight_fake, losses.fake(logits["fake"]))
     if config.weight_entropy:
         total.add("entropy", config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
+    if config.weight_consistency:
+        distance = losses.consistency(logits["unlabeled"], logits["unlabeled_again"])
+        total.add("consistency", config.weight_consistency, distance)
     _add_history(total, "D", nets.D, config)
     for name in ("unlabeled", "fake"):
         if name in logits:

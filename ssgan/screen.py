@@ -34,6 +34,7 @@ NAMES = {
     "U": "U",
     "V": "V",
     "entropy": "entropy",
+    "consistency": "consistency",
     "feature_matching": "matching",
     "minimax": "minimax",
     "non_saturating": "non-saturating",

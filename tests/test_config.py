@@ -207,6 +207,7 @@ RANGES = [
     ("real_target", 1.0001, 1.0),
     ("real_target", -0.1, 0.0),
     ("weight_entropy", -1, 0),
+    ("weight_consistency", -1, 0),
     ("weight_feature_matching", -1, 0),
     ("weight_minimax", -1, 0),
     ("weight_non_saturating", -1, 0),

@@ -27,6 +27,7 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "generator_minimax": (losses.generator_minimax, [(4, 3)]),
     "generator_non_saturating": (losses.generator_non_saturating, [(4, 3)]),
     "conditional_entropy": (losses.conditional_entropy, [(4, 3)]),
+    "consistency": (losses.consistency, [(4, 3), (4, 3)]),
     "pull_away": (losses.pull_away, [(4, 3)]),
     "historical_averaging": (historical_averaging_of_two, [(3, 2), (3,), (3, 2), (3,)]),
     "p_real": (losses.p_real, [(4, 3)]),
@@ -329,3 +330,17 @@ def test_p_real_is_the_sigmoid_of_logsumexp():
     torch.testing.assert_close(losses.p_real(logits), (z / (z + 1.0)).mean(), rtol=0, atol=1e-14)
     torch.testing.assert_close(losses.p_real(logits), logits.logsumexp(dim=1).sigmoid().mean(), rtol=0, atol=1e-14)
     assert losses.p_real(double([[0.0, 0.0, 0.0]])).item() == pytest.approx(0.75, abs=1e-14)
+
+
+def test_consistency_is_worked_by_hand():
+    # Rows (1/2, 1/2) and (1/4, 3/4) against (1/2, 1/2) and (3/4, 1/4): squares 0, 0, 1/4, 1/4 over four entries.
+    log3 = math.log(3.0)
+    value = losses.consistency(double([[0.0, 0.0], [0.0, log3]]), double([[7.0, 7.0], [log3, 0.0]]))
+    assert value.item() == pytest.approx(1 / 8, abs=1e-15)
+
+
+def test_consistency_of_a_pass_with_itself_is_zero_and_has_its_largest_value_for_certain_opposites():
+    logits = normal(5, 4)
+    assert losses.consistency(logits, logits.detach() + 3.0).item() == pytest.approx(0.0, abs=1e-30)
+    opposites = losses.consistency(double([[1e4, 0.0, 0.0]]), double([[0.0, 1e4, 0.0]]))
+    assert opposites.item() == pytest.approx(2 / 3, abs=1e-15)
