@@ -20,8 +20,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 # Each cell: settings beyond the preset of the data set.
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "digits": [
-        *({"method": m, "labels": n, "seeds": 10} for n in (20, 50, 100) for m in ("gan", "supervised")),
-        *({"method": "gan", "labels": 50, "seeds": 10, "generator_norm": norm} for norm in ("virtual", "none")),
+        *({"method": m, "labels": n, "seeds": 10} for m in ("gan", "supervised") for n in (20, 50, 100)),
+        *({"method": "gan", "labels": 50, "seeds": 5, "generator_norm": norm} for norm in ("virtual", "none")),
     ],
 }
 
@@ -37,9 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=sorted(GRIDS))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--part", default="1/1", help="2/3: the second of three parts, to run beside the others")
     args = parser.parse_args()
     data, path = load(args.data), RESULTS / f"{args.data}.jsonl"
-    for cell in GRIDS[args.data]:
+    part, parts = map(int, args.part.split("/"))
+    for cell in GRIDS[args.data][part - 1 :: parts]:
         config = resolve(DATASET_PRESETS[args.data], {**cell, "device": args.device})
         words = " ".join(f"{k}={v}" for k, v in cell.items())
         if done(path, config):

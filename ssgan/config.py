@@ -175,8 +175,12 @@ class Config:
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings that decide a result: all but device and reports."""
-        decisive = {k: v for k, v in self.to_dict().items() if k not in _INDECISIVE}
+        """Hash of the settings that decide a result and differ from the defaults: not device, seeds and reports.
+
+        A setting that comes to the software later leaves the hash of older results as it is.
+        """
+        chosen = {name: getattr(self, name) for name, f in FIELDS.items() if getattr(self, name) != f.default}
+        decisive = {name: value for name, value in chosen.items() if name not in _INDECISIVE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,7 +224,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "discriminator_widths": (300, 150, 150),
         "generator_widths": (300, 300),
         "noise_input_std": 0.2,
-        "noise_hidden_std": 0.4,
+        "noise_hidden_std": 0.3,
+        "weight_unlabeled": 1.0,
+        "weight_fake": 1.0,
         "learning_rate_d": 2e-3,
         "learning_rate_g": 2e-3,
         "decay_last_fraction": 1 / 3,
