@@ -184,13 +184,16 @@ def show_data(
     from ssgan import splits as drawn
 
     is_run = source not in sources.DATASETS and Path(source).is_dir()
+    if draw_seed is not None and labels is None and not is_run:
+        raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
     if is_run:
         from ssgan import runs
 
-        if labels is not None:
-            raise UserError(
-                "--labels draws from a data set, but a run folder has its draws already: leave --labels away."
-            )
+        for option, value in (("--labels", labels), ("--draw-seed", draw_seed)):
+            if value is not None:
+                raise UserError(
+                    f"{option} draws from a data set, but a run has its draws already: leave {option} away."
+                )
         runs.read_config(Path(source))
         report = runs.read_report(Path(source))
         loaded = sources.load(report["dataset"])

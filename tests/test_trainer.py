@@ -224,6 +224,20 @@ def test_the_baseline_takes_as_many_steps_of_d_as_the_gan(few_digits: Data) -> N
     assert same_bits(weights(zero), weights(alone))
 
 
+def rows_through_d(ours: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of each batch that goes through D in one step."""
+    seen: list[int] = []
+    call = Net.__call__
+
+    def counting(self: Net, x: torch.Tensor) -> Any:
+        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
+        return call(self, x)
+
+    monkeypatch.setattr(Net, "__call__", counting)
+    ours.step(list(ours.batches.from_batch(0, 1)))
+    return seen
+
+
 @pytest.mark.parametrize(
     ("settings", "rows"),
     [
@@ -243,16 +257,7 @@ def test_a_term_of_weight_zero_costs_no_pass(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], rows: int
 ) -> None:
     """With batches of 20: the rows that go through D in D's phase and in G's, each row drawing its own noise."""
-    ours = trainer(few_digits, tiny(**settings))
-    seen: list[int] = []
-    call = Net.__call__
-
-    def counting(self: Net, x: torch.Tensor) -> Any:
-        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
-        return call(self, x)
-
-    monkeypatch.setattr(Net, "__call__", counting)
-    ours.step(list(ours.batches.from_batch(0, 1)))
+    seen = rows_through_d(trainer(few_digits, tiny(**settings)), monkeypatch)
     assert sum(seen) == rows
     if settings == {"weight_entropy": 0.1}:
         assert seen == [60, 20, 20]
@@ -261,16 +266,7 @@ def test_a_term_of_weight_zero_costs_no_pass(
 def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = trainer(few_digits, tiny(minibatch_kernels=2))
-    seen: list[int] = []
-    call = Net.__call__
-
-    def counting(self: Net, x: torch.Tensor) -> Any:
-        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
-        return call(self, x)
-
-    monkeypatch.setattr(Net, "__call__", counting)
-    ours.step(list(ours.batches.from_batch(0, 1)))
+    seen = rows_through_d(trainer(few_digits, tiny(minibatch_kernels=2)), monkeypatch)
     assert seen == [20] * 5
 
 
