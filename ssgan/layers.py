@@ -26,7 +26,7 @@ class WeightNormLinear(nn.Module):
 
     The published recipes freeze ``g`` after the data-dependent initialisation and train it in the
     last layer only: ``train_scale=False`` keeps ``g`` as a buffer. (``torch.nn.utils`` trains it
-    everywhere, which costs several points of error.)
+    everywhere.)
 
     Parameters
     ----------
