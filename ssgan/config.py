@@ -220,7 +220,7 @@ _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_no
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {
         "labels": 50,
-        "total_images": 400_000,
+        "total_images": 600_000,
         "discriminator_widths": (300, 150, 150),
         "generator_widths": (300, 300),
         "noise_input_std": 0.2,

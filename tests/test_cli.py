@@ -279,7 +279,7 @@ def test_dry_run_shows_every_field_and_writes_nothing(tmp_path: Path, capsys: py
     assert status_of("train", "digits", "--dry-run", "--labels", "20", "--out", "run", "--set", "batch_size=32") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = {words[0]: words[1] for words in lines if len(words) > 1}
-    expected = {"labels": "20", "batch_size": "32", "method": "gan", "total_images": "400000", "draw_seed": "none"}
+    expected = {"labels": "20", "batch_size": "32", "method": "gan", "total_images": "600000", "draw_seed": "none"}
     assert {name: shown.get(name) for name in expected} == expected
     assert len(lines) >= len(Config().to_dict())
     assert list(tmp_path.iterdir()) == []
