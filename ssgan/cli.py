@@ -24,6 +24,7 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
 SHOWN_SPLITS = 6
+DATA_HELP = "digits, mnist, fashion-mnist, or an .npz file."
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
 
 
@@ -47,7 +48,7 @@ def root(
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="The data set: digits.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
@@ -76,7 +77,7 @@ def train(
         "device": device,
         "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
     }
-    config = _resolve(DATASET_PRESETS[loaded.name] if preset is None else preset, set_ or [], flags)
+    config = _resolve(preset or DATASET_PRESETS.get(data, "mnist-paper"), set_ or [], flags)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds

@@ -218,6 +218,8 @@ _INDECISIVE = {"preset", "device", "report_every_images", "evaluate_every_images
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
+    "mnist-paper": {"labels": 100},
     "digits": {
         "labels": 50,
         "total_images": 600_000,
@@ -234,7 +236,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "report_every_images": 2_000,
     },
 }
-DATASET_PRESETS = {"digits": "digits"}
+DATASET_PRESETS = {"digits": "digits", "mnist": "mnist-paper", "fashion-mnist": "mnist-paper"}
 
 # Settings that do something only where another one allows it: (what is needed, whether it holds).
 _NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)

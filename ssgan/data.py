@@ -1,18 +1,36 @@
 """Images and labels from wherever they are, in one shape: :func:`load` -> :class:`Data`."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from ssgan.errors import UserError, did_you_mean
 
-__all__ = ["DATASETS", "Data", "load"]
+__all__ = ["DATASETS", "Data", "default_root", "load"]
 
 UNLABELED = -1
+NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
+# MD5 of the original files, unpacked: images and labels of the training pool, then of the test share.
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_MD5 = {
+    "MNIST": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "FashionMNIST": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +137,112 @@ def _digits(root: Path | None) -> Data:
     return Data(images[train], labels[train], images[test], labels[test], classes, name="digits", scale=16.0)
 
 
-DATASETS: dict[str, Callable[[Path | None], Data]] = {"digits": _digits}
+def _idx(kind: str, name: str, root: Path | None) -> Data:
+    """Read MNIST or Fashion-MNIST by torchvision, which downloads what is missing, and check its MD5."""
+    from torchvision import datasets
+
+    root = default_root() if root is None else root
+    folder, dataset = root / kind / "raw", getattr(datasets, kind)
+    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
+    try:
+        shares = [dataset(root, train=train, download=bool(missing)) for train in (True, False)]
+    except Exception as cause:  # a network, a disk and a parser of arbitrary bytes can fail in any way
+        reason = next(iter(str(cause).splitlines()), "").rstrip(":. ") or type(cause).__name__
+        if missing:
+            raise UserError(
+                f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
+                f"{', '.join(missing)} there, or say with --data-dir or SSGAN_DATA which folder holds {kind}/raw."
+            ) from cause
+        raise UserError(
+            f"{folder} holds an idx file that cannot be read ({reason}): delete the folder, and {name} is downloaded."
+        ) from cause
+    arrays = [array.numpy() for share in shares for array in (share.data, share.targets)]
+    for file, md5, array in zip(IDX_FILES, IDX_MD5[kind], arrays, strict=True):
+        # The file as it was published: magic number, sizes, then the bytes.
+        header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
+        if hashlib.md5(header + array.astype(np.uint8).tobytes(), usedforsecurity=False).hexdigest() != md5:
+            raise UserError(
+                f"{folder / file} is not the original of {name}: delete it to download it, or load arrays of your own "
+                f"from an .npz."
+            )
+    x_train, y_train, x_test, y_test = arrays
+    classes = tuple(label.split(" - ")[0] for label in dataset.classes)
+    return Data(x_train, y_train, x_test, y_test, classes, name=name)
+
+
+def _npz(path: Path) -> Data:
+    """Read ``x_train, y_train[, x_test, y_test][, classes][, scale]`` from an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = set(archive.files)
+            arrays = {key: archive[key] for key in NPZ_ARRAYS if key in found}
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
+        raise UserError(f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
+    absent = [key for key in NPZ_ARRAYS if key not in arrays]
+    for needed in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
+        if needed in absent:
+            raise UserError(
+                f"{path} holds {', '.join(sorted(found)) or 'nothing'}, but no {needed}: an .npz needs x_train and "
+                f"y_train, and x_test and y_test together."
+            )
+    for key in sorted(found - set(NPZ_ARRAYS)):
+        if near := did_you_mean(key, absent):
+            raise UserError(f"{path} holds an array {key!r}, which means nothing here.{near}")
+    x_train, y_train = arrays["x_train"], arrays["y_train"]
+    x_test, y_test = arrays.get("x_test", x_train[:0]), arrays.get("y_test", y_train[:0])
+    if "classes" in arrays:
+        classes = tuple(map(str, arrays["classes"].ravel()))
+    else:
+        numbers = [y for y in (y_train, y_test) if y.size and y.dtype.kind in "iu"]
+        classes = tuple(map(str, range(max((int(y.max()) for y in numbers), default=-1) + 1)))
+    scale = arrays.get("scale", np.zeros(()))
+    if scale.size != 1 or scale.dtype.kind not in "iuf":
+        raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")
+    try:
+        return Data(x_train, y_train, x_test, y_test, classes, name=path.stem, scale=float(scale.item()))
+    except UserError as mistake:
+        raise UserError(f"{path}: {mistake}") from None
+
+
+def default_root() -> Path:
+    """Where downloaded sets lie: ``SSGAN_DATA``, or ``ssgan`` in the user's cache."""
+    chosen = os.environ.get("SSGAN_DATA")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(cache) / "ssgan"
+
+
+DATASETS: dict[str, Callable[[Path | None], Data]] = {
+    "digits": _digits,
+    "mnist": partial(_idx, "MNIST", "mnist"),
+    "fashion-mnist": partial(_idx, "FashionMNIST", "fashion-mnist"),
+}
 
 
 def load(name_or_path: str | Path, root: str | Path | None = None) -> Data:
-    """Load a data set by name.
+    """Load a data set by name, or from an ``.npz`` file.
 
     Parameters
     ----------
     name_or_path : str or Path
-        A name of ``DATASETS``.
+        A name of ``DATASETS``, or the path of an ``.npz`` with ``x_train`` (uint8 [N, H, W] or
+        [N, H, W, C]), ``y_train`` (int [N], -1 for unlabelled), and optionally ``x_test`` and
+        ``y_test``, ``classes`` (names) and ``scale`` (the value of full intensity, else 255).
     root : str or Path, optional
-        Where downloaded sets lie.
+        Where downloaded sets lie, in torchvision's layout; otherwise :func:`default_root`.
 
     Raises
     ------
     UserError
-        For a name that is not known.
+        For a name that is not known, and files that are missing, damaged or something else.
     """
-    reader = DATASETS.get(str(name_or_path))
-    if reader is None:
-        near = did_you_mean(str(name_or_path), DATASETS)
-        raise UserError(f"Unknown data set {str(name_or_path)!r}: choose from {', '.join(DATASETS)}.{near}")
-    return reader(None if root is None else Path(root))
+    reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
+    if reader is not None:
+        return reader(None if root is None else Path(root))
+    if path.suffix == ".npz":
+        return _npz(path)
+    near = did_you_mean(str(name_or_path), DATASETS)
+    raise UserError(
+        f"Unknown data set {str(name_or_path)!r}: choose from {', '.join(DATASETS)}, or give an .npz file.{near}"
+    )
