@@ -85,6 +85,7 @@ class Batches:
         self.pool = torch.from_numpy(x_pool).to(device)
         self.labeled_rows = [torch.from_numpy(split.indices).to(device) for split in splits]
         self.labels = [torch.from_numpy(split.y).to(device) for split in splits]
+        self.split_sha256 = [split.sha256 for split in splits]
         self.orders = {
             "labeled": [Order(len(split.indices), seed, "labeled") for split, seed in zip(splits, seeds, strict=True)],
             "unlabeled": [Order(len(x_pool), seed, "unlabeled") for seed in seeds],

@@ -12,7 +12,7 @@ from ssgan.files import write_atomic
 
 __all__ = ["FORMAT_VERSION", "load", "save"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -25,6 +25,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as
 INTERRUPTED = 130
 SHOWN_SPLITS = 6
 DATA_HELP = "digits, mnist, fashion-mnist, or an .npz file."
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
+]
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
 
 
@@ -48,7 +51,7 @@ def root(
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
@@ -58,16 +61,24 @@ def train(
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="One draw of labels for all models.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, which must not exist. [default: runs/<n>-...]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
     ] = None,
+    data_dir: DataDir = None,
     as_json: JsonFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan.data import load
+    from ssgan import runs
+    from ssgan.data import DATASETS, load
 
-    loaded = load(data)
+    if resume:
+        _check_resume(out, config)
+    loaded = load(data, data_dir)
     flags = {
         "labels": labels,
         "method": method,
@@ -77,40 +88,53 @@ def train(
         "device": device,
         "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
     }
-    config = _resolve(preset or DATASET_PRESETS.get(data, "mnist-paper"), set_ or [], flags)
+    given = _given(set_ or [], flags)
+    if resume and out is not None:
+        settings = _going_on(out, preset, given)
+    else:
+        earlier = {} if config is None else runs.read_settings(config)
+        settings = configuration.resolve(_preset(data, preset, config, earlier), given, earlier)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
 
-    where = select(config.device)
-    splits = for_seeds(loaded.y_train, config.labels, config.draw_seeds)
+    where = select(settings.device)
+    splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if dry_run:
         if as_json:
-            print(json.dumps(config.to_dict()))
+            print(json.dumps(settings.to_dict()))
         else:
-            screen.settings(configuration.describe(config))
+            screen.settings(configuration.describe(settings))
         return
 
     from ssgan.experiment import run_experiment
-    from ssgan.runs import claim
 
-    folder = claim(out, loaded.name, config)
+    folder = runs.reopen(out, settings) if resume and out is not None else runs.claim(out, loaded.name, settings)
+    report = runs.finished(folder, settings)
+    source = {
+        "data": data if data in DATASETS else str(Path(data).resolve()),
+        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+    }
     if not as_json:
-        models = "1 model" if config.seeds == 1 else f"{config.seeds} models"
+        models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
         screen.say(
             f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images, "
-            f"method {config.method}, {models}, {config.total_images:,} images\n"
+            f"method {settings.method}, {models}, {settings.total_images:,} images\n"
             f"on {device_name(where)} ({where}), into {folder}"
         )
-        changed = Config(preset=config.preset).diff(config)
-        words = [f"{name}={value}" for name, value, _ in configuration.describe(config) if name in changed]
+        changed = Config(preset=settings.preset).diff(settings)
+        words = [f"{name}={value}" for name, value, _ in configuration.describe(settings) if name in changed]
         screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
-    try:
-        with screen.following(quiet=as_json) as on_report:
-            report = run_experiment(loaded, config, folder, on_report)
-    except KeyboardInterrupt:
-        print(f"ssgan: {folder} is left behind unfinished.", file=sys.stderr)
-        raise
+        if report is not None:
+            screen.say("This run is finished: nothing was left to train.")
+    if report is None:
+        try:
+            with screen.following(quiet=as_json) as on_report:
+                report = run_experiment(loaded, settings, folder, on_report, source)
+        except KeyboardInterrupt:
+            again = f"ssgan train {data} --out {folder} --resume"
+            print(f"ssgan: {folder} is unfinished; go on with it by: {again}", file=sys.stderr)
+            raise
     if as_json:
         print(json.dumps(report))
     else:
@@ -128,26 +152,26 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")],
     data: Annotated[str | None, typer.Option(help="Another data set with the same classes.")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Also score the models together; they must share one draw of labels.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Score the models of a run on the test share."""
     from ssgan import runs
 
-    config, report = runs.read_config(run), runs.read_report(run)
-    from ssgan import checkpoint
+    runs.read_config(run)
+    source, root = runs.source_of(runs.read_report(run), data_dir)
     from ssgan.data import load
     from ssgan.devices import device_name, select
-    from ssgan.experiment import summarize_scores
-    from ssgan.inference import Models
+    from ssgan.inference import open_run
+    from ssgan.metrics import summarize_scores
 
     where = select(device)
-    loaded = load(data or report["dataset"])
-    state = checkpoint.load(run / "checkpoint")
-    models = Models.from_state(state, where)
-    splits = [row["split_sha256"] for row in report["rows"]]
-    if (state["seeds"], state["split_sha256"], models.config) != (report["seeds"], splits, config):
-        raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
+    models, report = open_run(run, where)
+    loaded = load(data or source, root)
     if loaded.image_shape != models.image_shape or loaded.classes != models.classes:
         raise UserError(
             f"{loaded.name} holds {len(loaded.classes)} classes of images {list(loaded.image_shape)}, but the models "
@@ -163,105 +187,104 @@ def evaluate(
         for row, value in zip(rows, values, strict=True):
             row[name] = value
     result["rows"] = rows
+    if ensemble:
+        result["ensemble"] = models.ensemble(loaded.x_test, loaded.y_test)
     if as_json:
         print(json.dumps(result))
     else:
         screen.say(f"{run} on {len(loaded.x_test):,} test images of {loaded.name}, by {place['device_name']} ({where})")
-        screen.say(f"{config.method} with {report['labels']:,} labels")
+        screen.say(f"{report['method']} with {report['labels']:,} labels")
         _show_scores(result)
 
 
 @app.command("data")
 def show_data(
-    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help="A data set, or a run folder.")],
+    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
+    data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
-    import numpy as np
+    from ssgan import inventory
+    from ssgan.data import DATASETS
 
-    from ssgan import data as sources
-    from ssgan import splits as drawn
-
-    is_run = source not in sources.DATASETS and Path(source).is_dir()
-    if draw_seed is not None and labels is None and not is_run:
-        raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
+    is_run = source not in DATASETS and Path(source).is_dir()
     if is_run:
-        from ssgan import runs
-
         for option, value in (("--labels", labels), ("--draw-seed", draw_seed)):
             if value is not None:
                 raise UserError(
                     f"{option} draws from a data set, but a run has its draws already: leave {option} away."
                 )
-        runs.read_config(Path(source))
-        report = runs.read_report(Path(source))
-        loaded = sources.load(report["dataset"])
-        found = drawn.load(Path(source) / "split.json")
-        if [split.sha256 for split in found] != [row["split_sha256"] for row in report["rows"]]:
-            raise UserError(f"The split.json and report.json of {source} are not of the same run.")
-        if loaded.sha256 != report["dataset_sha256"]:
-            raise UserError(f"{loaded.name} is not what it was when {source} was trained: its hash has changed.")
-        names = [f"seed {row['seed']}" for row in report["rows"]]
+        found = inventory.of_run(Path(source), data_dir)
     else:
-        if source not in sources.DATASETS and any(c in source for c in "/\\."):
+        if draw_seed is not None and labels is None:
+            raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
+        if source not in DATASETS and any(c in source for c in "/\\.") and not Path(source).exists():
             raise UserError(
-                f"There is no run folder {source}, and no such data set: choose from {', '.join(sources.DATASETS)}."
+                f"There is no run folder or file {source}, and no such data set: choose from {', '.join(DATASETS)}."
             )
-        loaded = sources.load(source)
-        found, names = [], []
-        if labels is not None:
-            texts = {"labels": labels, "draw_seed": draw_seed or "0"}
-            config = Config(**dict(configuration.parse(f"{name}={text}") for name, text in texts.items()))
-            found = drawn.for_seeds(loaded.y_train, config.labels, config.draw_seeds)
-            names = [f"draw {config.draw_seed}"]
-    kinds = len(loaded.classes)
-    counts = {"pool": loaded.y_train[loaded.y_train >= 0], "test": loaded.y_test}
-    counts |= {name: split.y for name, split in zip(names, found, strict=True)}
-    per_class = {name: np.bincount(y, minlength=kinds).tolist() for name, y in counts.items()}
-    result: dict[str, Any] = {
-        "dataset": loaded.name,
-        "sha256": loaded.sha256,
-        "image_shape": list(loaded.image_shape),
-        "classes": list(loaded.classes),
-        "images": len(loaded.x_train),
-        "unlabeled": int((loaded.y_train < 0).sum()),
-        "test_images": len(loaded.x_test),
-        "per_class": per_class,
-        "splits": [
-            {"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in zip(names, found, strict=True)
-        ],
-    }
+        found = inventory.of_data(source, data_dir, labels, draw_seed)
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(found))
         return
-    shape = "x".join(map(str, loaded.image_shape))
+    shape, per_class = "x".join(map(str, found["image_shape"])), found["per_class"]
+    unlabeled = f" ({found['unlabeled']:,} of them without a label)" if found["unlabeled"] else ""
     screen.say(
-        f"{loaded.name}: {len(loaded.x_train):,} images in the training pool, {len(loaded.x_test):,} test images"
+        f"{found['dataset']}: {found['images']:,} images in the training pool{unlabeled}, "
+        f"{found['test_images']:,} test images"
     )
-    screen.say(f"each {shape} of {loaded.x_train.dtype}, full intensity {loaded.scale:g}")
+    screen.say(f"each {shape} of {found['dtype']}, full intensity {found['scale']:g}")
     shown = list(per_class)[: SHOWN_SPLITS + 2]
-    rows_shown = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(loaded.classes)]
-    screen.table(["class", *shown], [*rows_shown, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
+    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(found["classes"])]
+    screen.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
     if len(per_class) > len(shown):
         screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    for split in result["splits"][:SHOWN_SPLITS]:
+    for split in found["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
 
 
-def _resolve(preset: str, assignments: list[str], flags: dict[str, str | None]) -> Config:
-    """Preset, then the named options and --set, of which no two may speak of the same field."""
+def _given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
+    """The named options and --set, of which no two may speak of the same field."""
     given: dict[str, Any] = {}
     for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
         name, value = configuration.parse(assignment)
         if name in given:
             raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
         given[name] = value
-    return configuration.resolve(preset, given)
+    return given
+
+
+def _preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, Any]) -> str:
+    """The preset: the one asked for, that of an earlier run, or the one that the data set names."""
+    before = earlier.get("preset")
+    if asked is not None and before not in (None, asked):
+        raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
+    return asked or str(before or DATASET_PRESETS.get(data, "mnist-paper"))
+
+
+def _check_resume(out: Path | None, config: Path | None) -> None:
+    if out is None:
+        raise UserError("--resume needs --out, the folder of the run to go on with.")
+    if config is not None:
+        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
+
+
+def _going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
+    """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
+    from ssgan import runs
+
+    begun = runs.read_config(run)
+    asked = begun.replace(**given, **({} if preset is None else {"preset": preset}))
+    changed = begun.hinders(asked)
+    if preset not in (None, begun.preset):
+        changed = [f"preset {begun.preset}, now {preset}", *changed]
+    if changed:
+        raise UserError(f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+    return asked
 
 
 def _images(epochs: str, pool: int) -> str:
@@ -310,6 +333,14 @@ def _show_scores(result: dict[str, Any]) -> None:
         f"error {screen.plus_minus(result['error_mean'], result['error_std'])} %{over}",
         style="bold",
     )
+    together = result.get("ensemble")
+    if together is not None:
+        error, models = together["error"], together["models"]
+        screen.say(
+            f"ensemble of {models} models: accuracy {cell(None if error is None else 100 - error)} %, "
+            f"error {cell(error)} %, ECE {cell(together['ece'], 3)}, NLL {cell(together['nll'], 3)}",
+            style="bold",
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,18 +12,22 @@ WARM_UP_STEPS = 10
 
 
 class Clock:
-    """Times steps on the device, without the first ones and without pauses."""
+    """Times steps on the device, without the first ones and without pauses.
+
+    Steps are counted from its making: those of a run that goes on do not count again.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.born = self.started = time.perf_counter()
-        self.warm_steps = 0
+        self.steps = self.warm_steps = 0
         self.left_out = 0.0
 
-    def tick(self, steps_done: int) -> None:
-        """Start the measurement once the first steps are done."""
-        if steps_done == WARM_UP_STEPS:
-            self.started, self.warm_steps, self.left_out = self._now(), steps_done, 0.0
+    def tick(self) -> None:
+        """One step more; the measurement starts once the first ones are done."""
+        self.steps += 1
+        if self.steps == WARM_UP_STEPS:
+            self.started, self.warm_steps, self.left_out = self._now(), self.steps, 0.0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -32,11 +36,11 @@ class Clock:
         yield
         self.left_out += self._now() - paused_at
 
-    def steps_per_second(self, steps_done: int) -> float:
+    def steps_per_second(self) -> float:
         """Since the first steps; while there are no others, since the beginning."""
-        if steps_done == self.warm_steps:
-            return steps_done / (self._now() - self.born)
-        return (steps_done - self.warm_steps) / (self._now() - self.started - self.left_out)
+        if self.steps == self.warm_steps:
+            return self.steps / (self._now() - self.born)
+        return (self.steps - self.warm_steps) / (self._now() - self.started - self.left_out)
 
     def seconds(self) -> float:
         """Since the beginning, everything included."""

@@ -122,6 +122,9 @@ class Config:
     evaluate_every_images: int = setting(
         0, "images", "between test errors in the log, never used to choose; 0: at the end only"
     )
+    checkpoint_every_seconds: float = setting(
+        60.0, "seconds", "between checkpoints, written at the report that follows; 0: at every report"
+    )
     device: str = setting("auto", "name", "auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["float32", "float64"] = setting("float32", "name", "of parameters and images")
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
@@ -211,10 +214,27 @@ class Config:
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
+    def hinders(self, other: "Config") -> list[str]:
+        """What in ``other`` keeps a run begun with these settings from going on with those, in words.
+
+        Where and how often to report may change, and a longer ``total_images`` where the step size is constant:
+        the steps so far are then the same.
+        """
+        changed = self.diff(other)
+        if not self.decay_last_fraction and other.total_images >= self.total_images:
+            changed.pop("total_images", None)
+        return [
+            f"{name} {fields.show(ours)}, now {fields.show(theirs)}"
+            for name, (ours, theirs) in changed.items()
+            if name not in _BESIDE
+        ]
+
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
-_INDECISIVE = {"preset", "device", "report_every_images", "evaluate_every_images", "seed", "seeds", "draw_seed"}
+# What has no part in what a step computes.
+_BESIDE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed"}
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -269,21 +289,23 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
 }
 
 
-def resolve(preset: str, overrides: Mapping[str, Any]) -> Config:
-    """The configuration of a preset with the user's own settings on top.
+def resolve(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> Config:
+    """The configuration of a preset, with the settings of an earlier run and then the user's own on top.
 
     Raises
     ------
     UserError
-        For an unknown preset or field, a value outside its range, or a setting that would do nothing.
+        For an unknown preset or field, a value outside its range, or one of the user's own settings that would
+        do nothing.
     """
+    earlier = {name: value for name, value in (earlier or {}).items() if name != "preset"}
     if preset not in PRESETS:
         raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}")
-    for name in overrides:
+    for name in [*earlier, *overrides]:
         _known(name)
     if "preset" in overrides:
         raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
-    config = Config(**{**PRESETS[preset], "preset": preset, **overrides})
+    config = Config(**{**PRESETS[preset], "preset": preset, **earlier, **overrides})
     for name in overrides:
         needed, holds = _NEEDS.get(name, ("", lambda c: True))
         if getattr(config, name) != getattr(Config(), name) and not holds(config):

@@ -7,7 +7,7 @@ import torch
 
 from ssgan.errors import UserError
 
-__all__ = ["device_name", "select"]
+__all__ = ["device_name", "noise_state", "restore_noise", "select"]
 
 
 def select(name: str) -> torch.device:
@@ -41,3 +41,20 @@ def device_name(device: torch.device) -> str:
         if models:
             return f"{models[0]}, {torch.get_num_threads()} threads"
     return platform.processor() or platform.machine()
+
+
+def noise_state(device: torch.device) -> torch.Tensor:
+    """State of the generator from which a device draws its noise, uint8."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def restore_noise(device: torch.device, state: torch.Tensor) -> None:
+    """Go on drawing from where :func:`noise_state` was taken."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.set_rng_state(state)

@@ -1,6 +1,7 @@
-"""One training, whole: from data and configuration to a run folder."""
+"""One training, whole: from data and configuration to a run folder, in one session or several."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,47 +12,105 @@ from ssgan import checkpoint, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.devices import device_name
+from ssgan.errors import UserError
 from ssgan.files import write_json
 from ssgan.gallery import grid
-from ssgan.trainer import Report, Run, train
+from ssgan.metrics import summarize_scores
+from ssgan.records import Report, Run
+from ssgan.trainer import train
 
-__all__ = ["run_experiment", "summarize", "summarize_scores"]
+__all__ = ["Paused", "run_experiment", "summarize"]
 
 GRID_IMAGES = 100
 LABELED_IMAGES_SHOWN = 200
 
 
+class Paused(Exception):  # noqa: N818 - no error
+    """Training has stopped at a checkpoint because its time was up; calling :func:`run_experiment` again goes on."""
+
+
 def run_experiment(
-    data: Data, config: Config, folder: Path, on_report: Callable[[Report], None] | None = None
+    data: Data,
+    config: Config,
+    folder: Path,
+    on_report: Callable[[Report], None] | None = None,
+    source: Mapping[str, str | None] | None = None,
+    pause_after_seconds: float = float("inf"),
 ) -> dict[str, Any]:
-    """Train, evaluate and write everything about it into a claimed run folder; return the report.
+    """Train, evaluate and write everything about it into a run folder; return the report.
 
-    ``config.json`` is there already; this adds ``split.json`` and ``labeled.png``, then ``log.jsonl`` while
-    it trains, then ``checkpoint``, ``samples.png`` (where a generator was trained) and, last, ``report.json``.
+    ``config.json`` is there already. This adds ``split.json`` and ``labeled.png``, then ``log.jsonl`` and
+    ``checkpoint`` while it trains, then ``samples.png`` (where a generator was trained) and, last,
+    ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled images of its
+    ``split.json``: nothing is drawn twice.
+
+    Parameters
+    ----------
+    data : Data
+    config : Config
+    folder : Path
+        Made by :func:`ssgan.runs.claim`.
+    on_report : callable, optional
+    source : mapping, optional
+        ``data`` and ``data_dir`` from which the data were loaded, for the report: a later evaluation loads
+        them from there.
+    pause_after_seconds : float
+        Stop at the first report after so long.
+
+    Raises
+    ------
+    UserError
+        Where data, configuration and folder do not fit.
+    Paused
+        Where the time was up before the end.
     """
+    found = _splits(data, config, folder)
+    drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
+    state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
+    began = saved = time.monotonic()
 
-    def log(report: Report) -> None:
+    def follow(report: Report) -> None:
+        nonlocal saved
         line = {"step": report.step, "images": report.images, "images_per_second": report.images_per_second}
         means = {k: [v if np.isfinite(v) else None for v in values.tolist()] for k, values in report.means.items()}
         runs.append_rows(folder / "log.jsonl", [{**line, **means, "errors": report.errors}])
         if on_report is not None:
             on_report(report)
+        now, last = time.monotonic(), report.step == report.steps
+        paused = now - began >= pause_after_seconds and not last
+        if paused or last or now - saved >= config.checkpoint_every_seconds:
+            checkpoint.save(folder / "checkpoint", report.state())
+            saved = time.monotonic()
+        if paused:
+            raise Paused(f"{folder} has {report.step:,} of {report.steps:,} steps.")
 
-    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
-    drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
     splits.save(folder / "split.json", found, drawn)
     each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
     shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
     _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
-    run = train(data, config, indices=[split.indices for split in found], on_report=log)
-    checkpoint.save(folder / "checkpoint", run.state())
+    runs.trim_log(folder / "log.jsonl", 0 if state is None else state["steps_done"])
+    (folder / "report.json").unlink(missing_ok=True)
+    run = train(data, config, [split.indices for split in found], follow, state)
     if run.models.G is not None:
         samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
         if np.isfinite(samples).all():
             _draw(folder / "samples.png", samples)
-    report = summarize(run, folder, drawn)
+    report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source)}
     write_json(folder / "report.json", report)
     return report
+
+
+def _splits(data: Data, config: Config, folder: Path) -> list[splits.Split]:
+    """The labelled images of a new run, drawn; those of a run that goes on, as they were saved."""
+    if not (folder / "split.json").exists():
+        return splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+    saved = splits.load(folder / "split.json")
+    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
+    if [split.sha256 for split in found] != [split.sha256 for split in saved]:
+        raise UserError(
+            f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
+        )
+    return found
 
 
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:
@@ -98,25 +157,6 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
         "warnings": run.warnings,
         "run": str(folder),
         "rows": rows,
-    }
-
-
-def summarize_scores(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
-    """Mean and deviation over the seeds of ``error`` and the errors of each, in percent.
-
-    A seed that diverged has None and is left out of the mean, which is None where no seed is left; the
-    deviation is the sample's (n - 1), and None for fewer than two.
-    """
-    errors = np.array([e for e in scores["error"] if e is not None])
-    mean = float(errors.mean()) if len(errors) else None
-    std = float(errors.std(ddof=1)) if len(errors) > 1 else None
-    return {
-        "accuracy_mean": None if mean is None else 100.0 - mean,
-        "accuracy_std": std,
-        "error_mean": mean,
-        "error_std": std,
-        "errors": list(scores["error"]),
-        "errors_raw": list(scores["error_raw"]),
     }
 
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssgan import checkpoint, runs
 from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
 from ssgan.models import MODELS, latent
 from ssgan.stacks import Stack
 
-__all__ = ["METRICS", "Models"]
+__all__ = ["METRICS", "Models", "open_run"]
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "error": error_percent,
@@ -41,6 +44,8 @@ class Models:
     image_shape : tuple of int
     classes : tuple of str
     seeds : list of int
+    split_sha256 : list of str
+        Hash of the labelled images that each model learned from.
     """
 
     config: Config
@@ -51,6 +56,7 @@ class Models:
     image_shape: tuple[int, ...]
     classes: tuple[str, ...]
     seeds: list[int]
+    split_sha256: list[str]
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
@@ -78,11 +84,20 @@ class Models:
         for name, module in modules.items():
             stacks[name] = Stack([module.to(dtype)] * len(state["seeds"]), device)
             stacks[name].fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
-        averaged = {k: v.to(device) for k, v in state["averaged"].items()}
+        averaged = {k: v.to(device) / state["average"]["mass"] for k, v in state["average"]["sums"].items()}
         if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in stacks["D"].parameters.items()}:
             raise UserError("The averaged parameters of the checkpoint are not those of its discriminator.")
-        scale, seeds = state["scale"], list(state["seeds"])
-        return cls(config, stacks["D"], stacks.get("G"), averaged, scale, image_shape, classes, seeds)
+        return cls(
+            config=config,
+            D=stacks["D"],
+            G=stacks.get("G"),
+            averaged=averaged,
+            scale=state["scale"],
+            image_shape=image_shape,
+            classes=classes,
+            seeds=list(state["seeds"]),
+            split_sha256=list(state["split_sha256"]),
+        )
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Class probabilities [S, N, K] of stored images [N, ...]; rows of a diverged seed are NaN.
@@ -101,7 +116,7 @@ class Models:
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
-        logits, _ = self.D.evaluate(images, self.averaged if averaged else None)
+        logits = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
         return np.stack([softmax(one) for one in logits.cpu().double().numpy()])
 
     def scores(
@@ -117,6 +132,31 @@ class Models:
             name: [METRICS[name](p, y) if fine else None for p, fine in zip(p_SNK, usable, strict=True)]
             for name in metrics
         }
+
+    def ensemble(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        """Each metric of the mean of the models' probabilities on labelled images, and how many models entered.
+
+        A diverged model is left out. The metrics are those of :meth:`scores`.
+
+        Raises
+        ------
+        UserError
+            Where the models have not all learned from the same labelled images: together they would
+            have seen more labels than each. Where there is one model only.
+        """
+        draws = len(set(self.split_sha256))
+        if draws > 1:
+            raise UserError(
+                f"These {len(self.seeds)} models learned from {draws} different draws of labels, so together they have "
+                f"seen more labels than each: train them with --draw-seed to make an ensemble."
+            )
+        if len(self.seeds) < 2:
+            raise UserError("This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed.")
+        p_SNK = self.probabilities(x) if len(x) else np.full((len(self.seeds), 0, 0), np.nan)
+        usable = [p for p in p_SNK if len(p) and np.isfinite(p).all()]
+        mean_NK = np.mean(usable, axis=0) if usable else None
+        scores = {name: None if mean_NK is None else metric(mean_NK, y) for name, metric in METRICS.items()}
+        return {"models": len(usable), **scores}
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Generated images [S, count, ...] in [0, 1]; every model gets the same noise, which ``seed`` decides.
@@ -134,3 +174,20 @@ class Models:
         z = torch.cat([latent(self.config, rows, generator=generator) for _ in range(-(-count // rows))])
         images = self.G.evaluate(z.to(like), rows=rows)[:, :count]
         return MODELS[self.config.network].to_unit(images).cpu().numpy()
+
+
+def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
+    """The models and the report of a finished run.
+
+    Raises
+    ------
+    UserError
+        Where ``run`` is no run folder, did not finish, or its files are damaged or not of one run.
+    """
+    config, report = runs.read_config(run), runs.read_report(run)
+    state = checkpoint.load(run / "checkpoint")
+    models = Models.from_state(state, device)
+    splits = [row["split_sha256"] for row in report["rows"]]
+    if (models.seeds, models.split_sha256) != (report["seeds"], splits) or models.config.hinders(config):
+        raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
+    return models, report

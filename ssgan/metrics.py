@@ -1,8 +1,11 @@
 """Numbers from predictions: arrays in, numbers out. N rows, K classes."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-__all__ = ["error_percent", "expected_calibration_error", "negative_log_likelihood", "softmax"]
+__all__ = ["error_percent", "expected_calibration_error", "negative_log_likelihood", "softmax", "summarize_scores"]
 
 
 def softmax(logits_NK: np.ndarray) -> np.ndarray:
@@ -33,3 +36,22 @@ def expected_calibration_error(p_NK: np.ndarray, y_N: np.ndarray, bins: int = 15
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(place, weights=hit - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y_N))
+
+
+def summarize_scores(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
+    """Mean and deviation over the seeds of ``error`` and the errors of each, in percent.
+
+    A seed that diverged has None and is left out of the mean, which is None where no seed is left; the
+    deviation is the sample's (n - 1), and None for fewer than two.
+    """
+    errors = np.array([e for e in scores["error"] if e is not None])
+    mean = float(errors.mean()) if len(errors) else None
+    std = float(errors.std(ddof=1)) if len(errors) > 1 else None
+    return {
+        "accuracy_mean": None if mean is None else 100.0 - mean,
+        "accuracy_std": std,
+        "error_mean": mean,
+        "error_std": std,
+        "errors": list(scores["error"]),
+        "errors_raw": list(scores["error_raw"]),
+    }

@@ -1,6 +1,7 @@
 """Adam with its epsilon where the paper's code has it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,19 @@ class Adam:
         self.steps = 0
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
+
+    def state(self) -> dict[str, Any]:
+        """The moments and the number of steps."""
+        return {"steps": self.steps, "first": self.first, "second": self.second}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved :meth:`state` of the same parameters; ValueError where it is of others."""
+        self.steps = state["steps"]
+        for ours, saved in ((self.first, state["first"]), (self.second, state["second"])):
+            for tensor, value in zip(ours, saved, strict=True):
+                if tensor.shape != value.shape:
+                    raise ValueError(f"a moment has shape {list(value.shape)}, but its parameter {list(tensor.shape)}")
+                tensor.copy_(value)
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor] | tuple[Tensor, ...], learning_rate: float) -> None:

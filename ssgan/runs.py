@@ -12,11 +12,23 @@ from typing import Any
 from ssgan import __version__
 from ssgan.config import Config
 from ssgan.errors import UserError
-from ssgan.files import write_json
+from ssgan.files import write_atomic, write_json
 
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
-__all__ = ["append_rows", "claim", "commit", "provenance", "read_config", "read_report"]
+__all__ = [
+    "append_rows",
+    "claim",
+    "commit",
+    "finished",
+    "provenance",
+    "read_config",
+    "read_report",
+    "read_settings",
+    "reopen",
+    "source_of",
+    "trim_log",
+]
 
 
 def claim(out: Path | None, dataset: str, config: Config) -> Path:
@@ -40,13 +52,30 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
             break
         except FileExistsError:
             if out is not None:
-                words = f"{out} exists already: choose another folder with --out, or leave --out away."
+                words = (
+                    f"{out} exists already: choose another folder with --out, or go on with the run in it by --resume."
+                )
                 raise UserError(words) from None
         except OSError as cause:
             words = f"The folder {folder} cannot be made ({cause.strerror}): choose another with --out."
             raise UserError(words) from None
     write_json(folder / "config.json", config.to_dict())
     return folder
+
+
+def reopen(run: Path, config: Config) -> Path:
+    """The folder of a run that goes on with these settings."""
+    if read_config(run) != config:
+        write_json(run / "config.json", config.to_dict())
+    return run
+
+
+def finished(run: Path, config: Config) -> dict[str, Any] | None:
+    """The report of a run that has trained to the end of these settings, or None."""
+    if not (run / "report.json").exists():
+        return None
+    report = read_report(run)
+    return report if report.get("images") == config.steps * config.images_per_step else None
 
 
 def read_config(run: Path) -> Config:
@@ -62,6 +91,21 @@ def read_config(run: Path) -> Config:
         return Config.from_dict(content)
     except UserError as mistake:
         raise UserError(f"{run / 'config.json'}: {mistake}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings of a JSON file, such as the ``config.json`` of a run, or of a run folder; not yet checked.
+
+    Raises
+    ------
+    UserError
+        Where there is no such file, or it is no JSON object.
+    """
+    if path.is_dir():
+        return _read_json(path, "config.json")
+    if not path.exists():
+        raise UserError(f"There is no file {path}: give a run folder, or its config.json.")
+    return _read_json(path.parent, path.name)
 
 
 def read_report(run: Path) -> dict[str, Any]:
@@ -82,10 +126,33 @@ def read_report(run: Path) -> dict[str, Any]:
     return report
 
 
+def source_of(report: dict[str, Any], root: Path | None = None) -> tuple[str, str | Path | None]:
+    """What :func:`ssgan.data.load` needs for the data of a run: the name or path, and where downloaded sets lie."""
+    source = report.get("source") or {"data": report["dataset"], "data_dir": None}
+    if not isinstance(source, dict) or not {"data", "data_dir"} <= source.keys():
+        raise UserError(f"The report of {report.get('run')} does not say where its data came from: it is damaged.")
+    return str(source["data"]), root or source["data_dir"]
+
+
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Add one line of JSON for each row; what is there stays."""
     with path.open("a") as stream:
         stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+def trim_log(path: Path, steps_done: int) -> None:
+    """Keep the lines of a log up to a step: those after the last checkpoint will be written again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            continue  # torn when the run was killed
+        if step <= steps_done:
+            kept.append(line + "\n")
+    write_atomic(path, "".join(kept).encode())
 
 
 def commit() -> str | None:
@@ -116,7 +183,8 @@ def _read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((run / name).read_text())
     except FileNotFoundError:
-        missing = "is no run folder" if name == "config.json" else "is a run that did not finish"
+        unfinished = "is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`)"
+        missing = "is no run folder" if name == "config.json" else unfinished
         raise UserError(f"{run} {missing}: there is no {name} in it.") from None
     except (OSError, ValueError, RecursionError):
         content = None

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ssgan.trainer import Report
+    from ssgan.records import Report
 
 __all__ = ["following", "plus_minus", "say", "settings", "table"]
 

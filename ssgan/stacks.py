@@ -78,17 +78,23 @@ class Stack:
                 ours[name].data.copy_(value)
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor, parameters: dict[str, Tensor] | None = None, rows: int = EVALUATION_ROWS) -> Any:
+    def evaluate(
+        self,
+        x: Tensor,
+        parameters: dict[str, Tensor] | None = None,
+        rows: int = EVALUATION_ROWS,
+        pick: Callable[[Any], Any] = lambda outputs: outputs,
+    ) -> Any:
         """Outputs of every seed in evaluation mode for the same rows: each output leads with [S, B].
 
         ``parameters`` [S, ...] stand in for the stack's own, such as their average. The rows go through
-        in batches of ``rows``.
+        in batches of ``rows``; of the network's outputs for each, only what ``pick`` takes is kept.
         """
         parameters = self.parameters if parameters is None else parameters
         outputs = []
         for seed in range(self.seeds):
             values = {k: v[seed] for k, v in {**parameters, **self.buffers}.items()}
-            parts = [functional_call(self.evaluation, values, (part,)) for part in x.split(rows)]
+            parts = [pick(functional_call(self.evaluation, values, (part,))) for part in x.split(rows)]
             outputs.append(tree_map(lambda *tensors: torch.cat(tensors), *parts))
         return tree_map(lambda *tensors: torch.stack(tensors), *outputs)
 

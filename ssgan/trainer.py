@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,18 @@ from ssgan.batches import Batches, stream_key
 from ssgan.clock import Clock
 from ssgan.config import Config
 from ssgan.data import Data
-from ssgan.devices import select
+from ssgan.devices import noise_state, restore_noise, select
 from ssgan.errors import UserError
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets, Phase
 from ssgan.models import MODELS
 from ssgan.optimizers import Adam
+from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
 from ssgan.watch import Watch
 
-__all__ = ["Report", "Run", "Trainer", "train"]
+__all__ = ["Trainer", "train"]
 
 
 class Trainer:
@@ -87,8 +87,12 @@ class Trainer:
 
     def averaged(self) -> dict[str, Tensor]:
         """D's parameters averaged over the steps, debiased: the model that is evaluated."""
-        mass = -math.expm1(self.steps_done * math.log(self.ema_decay))
-        return {k: v / mass for k, v in self.ema.items()}
+        return {k: v / self.ema_mass for k, v in self.ema.items()}
+
+    @property
+    def ema_mass(self) -> float:
+        """How much of the average the steps so far make up; the rest is the zero that it began with."""
+        return -math.expm1(self.steps_done * math.log(self.ema_decay))
 
     def models(self, data: Data) -> Models:
         """The networks as they are now, ready to use."""
@@ -101,6 +105,7 @@ class Trainer:
             image_shape=data.image_shape,
             classes=data.classes,
             seeds=self.batches.seeds,
+            split_sha256=self.batches.split_sha256,
         )
 
     def finite(self) -> np.ndarray:
@@ -114,6 +119,31 @@ class Trainer:
         self.log_sums = {}
         values = (torch.stack(sums) / steps).cpu().double().numpy()
         return dict(zip(names, values, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, in tensors and plain types; the tensors are those in use."""
+        return {
+            "steps_done": self.steps_done,
+            "networks": {name: stack.state(trained=False) for name, stack in self.stacks.items()},
+            "optimizers": {name: optimizer.state() for name, optimizer in self.optimizers.items()},
+            "average": {"sums": self.ema, "mass": self.ema_mass},
+            "history": self.history,
+            "noise": noise_state(self.batches.device),
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state` of the same configuration: the next step is the one it would have had."""
+        self.steps_done = state["steps_done"]
+        for name, stack in self.stacks.items():
+            stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
+            self.optimizers[name].restore(state["optimizers"][name])
+        averages = [(self.ema, state["average"]["sums"])]
+        averages += [(history, state["history"][name]) for name, history in self.history.items()]
+        for ours, saved in averages:
+            for name, value in ours.items():
+                value.copy_(saved[name])
+        restore_noise(self.batches.device, state["noise"])
 
     def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
         """Each seed's networks, initialised from its own stream on the CPU, whatever the stack and device."""
@@ -154,92 +184,13 @@ class Trainer:
             torch._foreach_lerp_(list(history.values()), list(self.stacks[name].parameters.values()), share)
 
 
-@dataclass
-class Report:
-    """Where training stands, at one report interval.
-
-    Attributes
-    ----------
-    step, steps, images : int
-        Steps done and to do; unlabelled images seen per model.
-    means : dict of str to ndarray [S]
-        Mean of each loss and probability since the last report.
-    errors : list of float or None
-        Test error in percent of the averaged model of each seed, where it was evaluated.
-    images_per_second : float
-        Unlabelled D-phase images per model, warm-up and evaluation left out.
-    seconds_left : float
-    warnings : list of str
-        What is newly wrong.
-    """
-
-    step: int
-    steps: int
-    images: int
-    means: dict[str, np.ndarray]
-    errors: list[float | None] | None
-    images_per_second: float
-    seconds_left: float
-    warnings: list[str]
-
-
-@dataclass
-class Run:
-    """A finished training: the models and what is known about them.
-
-    Attributes
-    ----------
-    models : Models
-        D, its average and G of every seed.
-    trainer : Trainer
-    splits : list of Split
-        Of each seed.
-    errors, errors_raw : list of float or None
-        Test error in percent of the averaged and the last D of each seed; None where it diverged or
-        there is no test share.
-    ece, nll : list of float or None
-        Calibration of the averaged D: expected calibration error, mean negative log-likelihood in nats.
-    diverged, collapsed : dict of int to int
-        Seeds, and the step at which it was seen.
-    seconds : float
-        Wall-clock time of the whole training with its evaluations.
-    """
-
-    config: Config
-    data: Data
-    seeds: list[int]
-    splits: list[Split]
-    device: torch.device
-    models: Models
-    trainer: Trainer
-    errors: list[float | None]
-    errors_raw: list[float | None]
-    ece: list[float | None]
-    nll: list[float | None]
-    images_per_second: float
-    seconds: float
-    diverged: dict[int, int]
-    collapsed: dict[int, int]
-    warnings: list[str]
-
-    def state(self) -> dict[str, Any]:
-        """Everything a checkpoint holds: tensors and plain types."""
-        trainer = self.trainer
-        return {
-            "config": self.config.to_dict(),
-            "dataset": {"name": self.data.name, "sha256": self.data.sha256},
-            "image_shape": list(self.data.image_shape),
-            "classes": list(self.data.classes),
-            "scale": self.data.scale,
-            "seeds": self.seeds,
-            "split_sha256": [split.sha256 for split in self.splits],
-            "steps_done": trainer.steps_done,
-            "networks": {name: stack.state(trained=False) for name, stack in trainer.stacks.items()},
-            "averaged": self.models.averaged,
-        }
-
-
-def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[Report], None] | None = None) -> Run:
+def train(
+    data: Data,
+    config: Config,
+    indices: Any = None,
+    on_report: Callable[[Report], None] | None = None,
+    state: dict[str, Any] | None = None,
+) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
     Parameters
@@ -250,6 +201,9 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         Labelled rows of the pool; otherwise ``config`` says how to draw them.
     on_report : callable, optional
         Called at every report interval and at the end.
+    state : dict, optional
+        What ``Report.state()`` or ``Run.state()`` gave: training goes on from there, to the same weights, bit
+        for bit, as if it had not been interrupted (on the same kind of device and number of threads).
 
     Returns
     -------
@@ -258,7 +212,7 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
     Raises
     ------
     UserError
-        Where data and configuration do not fit.
+        Where data and configuration do not fit, or the state is one of other data or another configuration.
     """
     device = select(config.device)
     if device.type == "mps" and config.dtype == "float64":
@@ -271,73 +225,138 @@ def train(data: Data, config: Config, indices: Any = None, on_report: Callable[[
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
-        return _loop(data, trainer, splits, clock, on_report)
+        training = _Training(data, trainer, splits, clock)
+        if state is not None:
+            training.restore(state)
+        training.loop(on_report)
+        return training.finish()
 
 
-def _loop(
-    data: Data, trainer: Trainer, splits: list[Split], clock: Clock, on_report: Callable[[Report], None] | None
-) -> Run:
-    config, watch = trainer.config, Watch(trainer.batches.seeds)
-    said: list[str] = []
-    if not config.weight_labeled:
-        said.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
-    per_step = config.discriminator_steps
-    stream = _groups(trainer.batches.from_batch(0, config.steps * per_step), per_step)
-    report_every = max(1, config.report_every_images // config.images_per_step)
-    evaluate_every = -(-config.evaluate_every_images // config.images_per_step)
-    last_report = 0
-    for batches in stream:
-        trainer.step(batches)
-        done = trainer.steps_done
-        clock.tick(done)
-        evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(data.x_test) > 0
-        if done % report_every and not evaluating and done < config.steps:
-            continue
-        means = trainer.read_logs(done - last_report)
-        last_report = done
-        rate = clock.steps_per_second(done)
-        with clock.paused():
-            warnings = watch.look(done, means)
-            said += warnings
-            errors = None
-            if evaluating:
-                errors = trainer.models(data).scores(data.x_test, data.y_test, metrics=["error"])["error"]
-            if on_report is not None:
-                on_report(
-                    Report(
-                        step=done,
-                        steps=config.steps,
-                        images=done * config.images_per_step,
-                        means=means,
-                        errors=errors,
-                        images_per_second=rate * config.images_per_step,
-                        seconds_left=(config.steps - done) / rate,
-                        warnings=warnings,
+class _Training:
+    """One training under way: what the loop keeps beside the trainer."""
+
+    def __init__(self, data: Data, trainer: Trainer, splits: list[Split], clock: Clock) -> None:
+        self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
+        self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
+        self.warnings: list[str] = []
+        if not self.config.weight_labeled:
+            self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
+        self.images_per_second, self.seconds_before = 0.0, 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        data, device = self.data, self.trainer.batches.device
+        return {
+            "config": self.config.to_dict(),
+            "dataset": {"name": data.name, "sha256": data.sha256},
+            "image_shape": list(data.image_shape),
+            "classes": list(data.classes),
+            "scale": data.scale,
+            "seeds": self.trainer.batches.seeds,
+            "split_sha256": self.trainer.batches.split_sha256,
+            "device_type": device.type,
+            "watch": self.watch.state(),
+            "warnings": list(self.warnings),
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds_before + self.clock.seconds(),
+            **self.trainer.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, if it is one of these data, this split and this configuration."""
+        try:
+            self._compare(state)
+            self.trainer.restore(state)
+            self.watch.restore(state["watch"])
+            self.warnings = list(state["warnings"])
+            self.images_per_second, self.seconds_before = state["images_per_second"], state["seconds"]
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
+            if isinstance(cause, UserError):
+                raise
+            raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
+
+    def _compare(self, state: dict[str, Any]) -> None:
+        changed = Config.from_dict(state["config"]).hinders(self.config)
+        if changed:
+            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+        if state["dataset"]["sha256"] != self.data.sha256:
+            raise UserError(f"{self.data.name} does not hold what {state['dataset']['name']} held when the run began.")
+        if state["split_sha256"] != self.trainer.batches.split_sha256:
+            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
+        device = self.trainer.batches.device.type
+        if state["device_type"] != device:
+            raise UserError(
+                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
+                f"go on with --device {state['device_type']}."
+            )
+
+    def loop(self, on_report: Callable[[Report], None] | None) -> None:
+        """Take every step that is left."""
+        trainer, config, clock = self.trainer, self.config, self.clock
+        per_step = config.discriminator_steps
+        stream = trainer.batches.from_batch(trainer.steps_done * per_step, config.steps * per_step)
+        report_every = max(1, config.report_every_images // config.images_per_step)
+        evaluate_every = -(-config.evaluate_every_images // config.images_per_step)
+        last_report = trainer.steps_done
+        for batches in _groups(stream, per_step):
+            trainer.step(batches)
+            clock.tick()
+            done = trainer.steps_done
+            evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
+            if done % report_every and not evaluating and done < config.steps:
+                continue
+            means = trainer.read_logs(done - last_report)
+            last_report = done
+            rate = clock.steps_per_second()
+            with clock.paused():
+                self.images_per_second = rate * config.images_per_step
+                warnings = self.watch.look(done, means)
+                self.warnings += warnings
+                errors = None
+                if evaluating:
+                    scores = trainer.models(self.data).scores(self.data.x_test, self.data.y_test, metrics=["error"])
+                    errors = scores["error"]
+                if on_report is not None:
+                    on_report(
+                        Report(
+                            step=done,
+                            steps=config.steps,
+                            images=done * config.images_per_step,
+                            means=means,
+                            errors=errors,
+                            images_per_second=self.images_per_second,
+                            seconds_left=(config.steps - done) / rate,
+                            warnings=warnings,
+                            state=self.state,
+                        )
                     )
-                )
-    rate = clock.steps_per_second(trainer.steps_done)
-    said += watch.look_at_weights(trainer.steps_done, trainer.finite())
-    models = trainer.models(data)
-    scores = models.scores(data.x_test, data.y_test)
-    raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
-    return Run(
-        config=config,
-        data=data,
-        seeds=trainer.batches.seeds,
-        splits=splits,
-        device=trainer.batches.device,
-        models=models,
-        trainer=trainer,
-        errors=scores["error"],
-        errors_raw=raw["error"],
-        ece=scores["ece"],
-        nll=scores["nll"],
-        images_per_second=rate * config.images_per_step,
-        seconds=clock.seconds(),
-        diverged=watch.diverged,
-        collapsed=watch.collapsed,
-        warnings=said,
-    )
+
+    def finish(self) -> Run:
+        """Evaluate the trained models."""
+        data, trainer, watch = self.data, self.trainer, self.watch
+        self.warnings += watch.look_at_weights(trainer.steps_done, trainer.finite())
+        models = trainer.models(data)
+        scores = models.scores(data.x_test, data.y_test)
+        raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        return Run(
+            config=self.config,
+            data=data,
+            seeds=trainer.batches.seeds,
+            splits=self.splits,
+            device=trainer.batches.device,
+            models=models,
+            trainer=trainer,
+            errors=scores["error"],
+            errors_raw=raw["error"],
+            ece=scores["ece"],
+            nll=scores["nll"],
+            images_per_second=self.images_per_second,
+            seconds=self.seconds_before + self.clock.seconds(),
+            diverged=watch.diverged,
+            collapsed=watch.collapsed,
+            warnings=self.warnings,
+            state=self.state,
+        )
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -1,6 +1,7 @@
 """Notices training that has gone wrong, and says so in words: numbers in, sentences out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,16 @@ class Watch:
         self.diverged: dict[int, int] = {}
         self.collapsed: dict[int, int] = {}
         self._matching: list[np.ndarray] = []
+
+    def state(self) -> dict[str, Any]:
+        """What has been seen, in plain types."""
+        matching = [values.tolist() for values in self._matching]
+        return {"diverged": self.diverged, "collapsed": self.collapsed, "matching": matching}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved :meth:`state`."""
+        self.diverged, self.collapsed = dict(state["diverged"]), dict(state["collapsed"])
+        self._matching = [np.array(values) for values in state["matching"]]
 
     def look(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
         """Take the mean of each log since the last report, arrays [S]; return what is new and wrong.

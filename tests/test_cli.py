@@ -111,10 +111,10 @@ def test_commands_and_options_are_pinned() -> None:
     assert found == {
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
-            *["--out", "--set", "--json", "--dry-run"],
+            *["--out", "--resume", "--config", "--set", "--data-dir", "--json", "--dry-run"],
         },
-        "evaluate": {"--data", "--device", "--json"},
-        "data": {"--labels", "--draw-seed", "--json"},
+        "evaluate": {"--data", "--ensemble", "--device", "--data-dir", "--json"},
+        "data": {"--labels", "--draw-seed", "--data-dir", "--json"},
     }
     arguments = {
         name: [p.metavar for p in command.params if p.param_type_name == "argument"]
@@ -204,7 +204,9 @@ def test_evaluate_scores_the_averaged_and_the_last_models(run: Path, capsys: pyt
     """With the two exchanged in the checkpoint, the two errors are exchanged."""
     state = torch.load(run / "checkpoint", weights_only=True)
     last = state["networks"]["D"]
-    state["averaged"], last["parameters"] = last["parameters"], state["averaged"]
+    mass = state["average"]["mass"]
+    averaged = {k: v / mass for k, v in state["average"]["sums"].items()}
+    state["average"], last["parameters"] = {"sums": last["parameters"], "mass": 1.0}, averaged
     torch.save(state, run / "checkpoint")
     assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
     result, report = last_object(capsys.readouterr().out), runs.read_report(run)
@@ -422,7 +424,9 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
         path = tmp_path / name
         path.mkdir() if name == "folder" else path.write_text("mine")
         sentence = mistake("train", "digits", "--out", path, *TINY)
-        assert sentence == f"{path} exists already: choose another folder with --out, or leave --out away."
+        assert sentence == (
+            f"{path} exists already: choose another folder with --out, or go on with the run in it by --resume."
+        )
 
 
 def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
@@ -454,7 +458,10 @@ def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_pat
 @pytest.mark.parametrize("command", ["evaluate", "data"])
 def test_a_run_that_did_not_finish_is_refused(mistake: Callable[..., str], run: Path, command: str) -> None:
     (run / "report.json").unlink()
-    assert mistake(command, "run") == "run is a run that did not finish: there is no report.json in it."
+    assert mistake(command, "run") == (
+        "run is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`): there is no "
+        "report.json in it."
+    )
 
 
 @pytest.mark.parametrize("name", ["config.json", "report.json"])
@@ -539,7 +546,7 @@ def test_a_checkpoint_of_something_else_is_refused(mistake: Callable[..., str], 
 
 def test_a_checkpoint_with_a_changed_weight_is_refused(mistake: Callable[..., str], run: Path) -> None:
     path = run / "checkpoint"
-    content, weights = path.read_bytes(), torch.load(path, weights_only=True)["averaged"]
+    content, weights = path.read_bytes(), torch.load(path, weights_only=True)["average"]["sums"]
     at = content.index(max(weights.values(), key=torch.numel).numpy().tobytes())
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     assert "checkpoint" in mistake("evaluate", "run")
@@ -632,7 +639,8 @@ def test_an_interrupted_training_names_what_it_leaves(
 
     monkeypatch.setattr("ssgan.experiment.train", interrupt)
     assert status_of("train", "digits", "--labels", "20", "--out", "run") == 130
-    assert capsys.readouterr().err.splitlines() == ["ssgan: run is left behind unfinished.", "ssgan: interrupted."]
+    again = "ssgan: run is unfinished; go on with it by: ssgan train digits --out run --resume"
+    assert capsys.readouterr().err.splitlines() == [again, "ssgan: interrupted."]
     assert splits.load(tmp_path / "run" / "split.json")[0].indices.tolist()
 
 

@@ -233,6 +233,7 @@ RANGES = [
     ("decay_last_fraction", -0.1, 0),
     ("ema_half_life_images", 0, 1e-9),
     ("report_every_images", 0, 1),
+    ("checkpoint_every_seconds", -0.1, 0.0),
     ("evaluate_every_images", -1, 0),
 ]
 
@@ -425,6 +426,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "device",
         "report_every_images",
         "evaluate_every_images",
+        "checkpoint_every_seconds",
     }
     assert default.sha256 == Config().sha256
 

@@ -515,7 +515,8 @@ CONDITIONAL = {
     "reference_rows": ({"generator_norm": "virtual"}, 30),
 }
 NO_EFFECT_ON_WEIGHTS = {
-    "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "seed_strategy",
+    "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
+    "seed_strategy",
 }  # fmt: skip
 
 

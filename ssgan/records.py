@@ -1,0 +1,94 @@
+"""What a training tells: a :class:`Report` at every interval, a :class:`Run` at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ssgan.config import Config
+from ssgan.data import Data
+from ssgan.inference import Models
+from ssgan.splits import Split
+
+if TYPE_CHECKING:
+    from ssgan.trainer import Trainer
+
+__all__ = ["Report", "Run"]
+
+
+@dataclass
+class Report:
+    """Where training stands, at one report interval.
+
+    Attributes
+    ----------
+    step, steps, images : int
+        Steps done and to do; unlabelled images seen per model.
+    means : dict of str to ndarray [S]
+        Mean of each loss and probability since the last report.
+    errors : list of float or None
+        Test error in percent of the averaged model of each seed, where it was evaluated.
+    images_per_second : float
+        Unlabelled D-phase images per model, warm-up and evaluation left out.
+    seconds_left : float
+    warnings : list of str
+        What is newly wrong.
+    state : callable
+        Gives all that a checkpoint holds, from which training goes on, in tensors and plain types; the
+        tensors are those in use, so save or copy them before the callback returns.
+    """
+
+    step: int
+    steps: int
+    images: int
+    means: dict[str, np.ndarray]
+    errors: list[float | None] | None
+    images_per_second: float
+    seconds_left: float
+    warnings: list[str]
+    state: Callable[[], dict[str, Any]]
+
+
+@dataclass
+class Run:
+    """A finished training: the models and what is known about them.
+
+    Attributes
+    ----------
+    models : Models
+        D, its average and G of every seed.
+    trainer : Trainer
+    splits : list of Split
+        Of each seed.
+    errors, errors_raw : list of float or None
+        Test error in percent of the averaged and the last D of each seed; None where it diverged or
+        there is no test share.
+    ece, nll : list of float or None
+        Calibration of the averaged D: expected calibration error, mean negative log-likelihood in nats.
+    diverged, collapsed : dict of int to int
+        Seeds, and the step at which it was seen.
+    seconds : float
+        Wall-clock time of the whole training with its evaluations, over all its sessions.
+    state : callable
+        Gives all that a checkpoint holds, in tensors and plain types.
+    """
+
+    config: Config
+    data: Data
+    seeds: list[int]
+    splits: list[Split]
+    device: torch.device
+    models: Models
+    trainer: "Trainer"
+    errors: list[float | None]
+    errors_raw: list[float | None]
+    ece: list[float | None]
+    nll: list[float | None]
+    images_per_second: float
+    seconds: float
+    diverged: dict[int, int]
+    collapsed: dict[int, int]
+    warnings: list[str]
+    state: Callable[[], dict[str, Any]]
