@@ -82,7 +82,7 @@ def test_published_rows_are_whole_and_were_made_with_the_presets_of_today() -> N
         row = json.loads(line)
         cells.setdefault(row["config_sha256"], []).append(row)
     today = set()
-    for cell in script("results").GRIDS["digits"]:
+    for cell in script("results").GRIDS["digits"].cells:
         config = resolve("digits", cell)
         today.add(config.sha256)
         rows = cells[config.sha256]
