@@ -2,13 +2,15 @@
 """Train a published grid and add its rows: `scripts/results.py digits`.
 
 One line of `results/GRID.jsonl` for each seed, and, where test errors are followed on the way, one line
-of `results/GRID-curves.jsonl` for each of them. A cell that is there with today's settings is not trained
-again, and one that was stopped goes on from its checkpoint in `runs/results/`, so the script can be
-stopped at any time and started again; `--minutes` stops it by itself.
+of `results/GRID-curves.jsonl` for each of them, with the samples of the first cell beside. A cell that
+is there with today's settings is not trained again, and one that was stopped goes on from its checkpoint
+in `runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it by
+itself.
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ssgan import load, runs, screen
 from ssgan.config import DATASET_PRESETS, Config, resolve
+from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +70,7 @@ def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing; return 0 when all is there, 3 when the time was up before."""
+    """Train what is missing; return 0 when all is there, 3 when the time was up before, 2 for the user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--device", default="auto")
@@ -75,6 +78,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", default="1/1", help="2/3: the second of three parts, to run beside the others")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to go on another time")
     args = parser.parse_args(arguments)
+    try:
+        return train_missing(args)
+    except UserError as mistake:
+        print(f"ssgan: {mistake}", file=sys.stderr)
+        return 2
+
+
+def train_missing(args: argparse.Namespace) -> int:
+    """Go through the cells of a part of a grid."""
     until = time.monotonic() + 60 * args.minutes
     grid, path = GRIDS[args.grid], RESULTS / f"{args.grid}.jsonl"
     data = load(grid.data, args.data_dir)
@@ -98,6 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"The time is up: {pause} The same command goes on.")
             return 3
         if config.evaluate_every_images:
+            if cell is grid.cells[0]:
+                shutil.copyfile(folder / "samples.png", RESULTS / f"{args.grid}-samples.png")
             runs.append_rows(RESULTS / f"{args.grid}-curves.jsonl", curves(folder, report))
         runs.append_rows(path, report["rows"])
         print(f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %", flush=True)
