@@ -73,7 +73,8 @@ def run_experiment(
         nonlocal saved
         line = {"step": report.step, "images": report.images, "images_per_second": report.images_per_second}
         means = {k: [v if np.isfinite(v) else None for v in values.tolist()] for k, values in report.means.items()}
-        runs.append_rows(folder / "log.jsonl", [{**line, **means, "errors": report.errors}])
+        errors = {"errors": report.errors, "errors_raw": report.errors_raw}
+        runs.append_rows(folder / "log.jsonl", [{**line, **means, **errors}])
         if on_report is not None:
             on_report(report)
         now, last = time.monotonic(), report.step == report.steps

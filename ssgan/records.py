@@ -28,8 +28,8 @@ class Report:
         Steps done and to do; unlabelled images seen per model.
     means : dict of str to ndarray [S]
         Mean of each loss and probability since the last report.
-    errors : list of float or None
-        Test error in percent of the averaged model of each seed, where it was evaluated.
+    errors, errors_raw : list of float or None
+        Test error in percent of the averaged and the present D of each seed, where they were evaluated.
     images_per_second : float
         Unlabelled D-phase images per model, warm-up and evaluation left out.
     seconds_left : float
@@ -45,6 +45,7 @@ class Report:
     images: int
     means: dict[str, np.ndarray]
     errors: list[float | None] | None
+    errors_raw: list[float | None] | None
     images_per_second: float
     seconds_left: float
     warnings: list[str]

@@ -312,10 +312,7 @@ class _Training:
                 self.images_per_second = rate * config.images_per_step
                 warnings = self.watch.look(done, means)
                 self.warnings += warnings
-                errors = None
-                if evaluating:
-                    scores = trainer.models(self.data).scores(self.data.x_test, self.data.y_test, metrics=["error"])
-                    errors = scores["error"]
+                errors, errors_raw = self._errors() if evaluating else (None, None)
                 if on_report is not None:
                     on_report(
                         Report(
@@ -324,12 +321,19 @@ class _Training:
                             images=done * config.images_per_step,
                             means=means,
                             errors=errors,
+                            errors_raw=errors_raw,
                             images_per_second=self.images_per_second,
                             seconds_left=(config.steps - done) / rate,
                             warnings=warnings,
                             state=self.state,
                         )
                     )
+
+    def _errors(self) -> tuple[list[float | None], list[float | None]]:
+        """Test errors of the averaged and of the present models."""
+        models, data = self.trainer.models(self.data), self.data
+        averaged, raw = (models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False))
+        return averaged, raw
 
     def finish(self) -> Run:
         """Evaluate the trained models."""

@@ -51,6 +51,7 @@ def test_a_grid_gives_one_row_for_each_seed_and_is_not_trained_twice(
     curve = rows(tmp_path / "small-curves.jsonl")
     assert [(line["images"], line["stack"]) for line in curve] == [(200, [0, 1]), (400, [0, 1])]
     assert curve[-1]["errors"] == [row["error"] for row in once[:2]]
+    assert curve[-1]["errors_raw"] == [row["error_raw"] for row in once[:2]]
     assert {line["config_sha256"] for line in curve} == {once[0]["config_sha256"]}
     assert (tmp_path / "small-samples.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
