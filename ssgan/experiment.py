@@ -106,12 +106,13 @@ def _splits(data: Data, config: Config, folder: Path) -> list[splits.Split]:
     if not (folder / "split.json").exists():
         return splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
     saved = splits.load(folder / "split.json")
-    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
-    if [split.sha256 for split in found] != [split.sha256 for split in saved]:
-        raise UserError(
-            f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
-        )
-    return found
+    for split in saved:
+        y = data.y_train[split.indices[split.indices < len(data.y_train)]]
+        if not np.array_equal(y, split.y):
+            raise UserError(
+                f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
+            )
+    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
 
 
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:
