@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +11,6 @@ from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.inference import Models
 from ssgan.splits import Split
-
-if TYPE_CHECKING:
-    from ssgan.trainer import Trainer
 
 __all__ = ["Report", "Run"]
 
@@ -60,7 +57,8 @@ class Run:
     ----------
     models : Models
         D, its average and G of every seed.
-    trainer : Trainer
+    trainer : ssgan.trainer.Trainer
+        As it was after the last step.
     splits : list of Split
         Of each seed.
     errors, errors_raw : list of float or None
@@ -82,7 +80,7 @@ class Run:
     splits: list[Split]
     device: torch.device
     models: Models
-    trainer: "Trainer"
+    trainer: Any
     errors: list[float | None]
     errors_raw: list[float | None]
     ece: list[float | None]
