@@ -141,32 +141,41 @@ def _idx(kind: str, name: str, root: Path | None) -> Data:
     """Read MNIST or Fashion-MNIST by torchvision, which downloads what is missing, and check its MD5."""
     from torchvision import datasets
 
-    root = default_root() if root is None else root
-    folder, dataset = root / kind / "raw", getattr(datasets, kind)
-    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
+    root = Path(os.path.expanduser(default_root() if root is None else root))
+    folder, original = root / kind / "raw", getattr(datasets, kind)
+
+    def missing() -> list[str]:
+        return [file for file in IDX_FILES if not os.path.isfile(folder / file)]
+
+    absent = missing()
+    # By itself torchvision would fetch all four over those that are there, and prefer the processed/*.pt of its past.
+    resources = [resource for resource in original.resources if Path(resource[0]).stem in absent]
+    dataset = type(kind, (original,), {"resources": resources, "_check_legacy_exist": lambda _: False})
     try:
-        shares = [dataset(root, train=train, download=bool(missing)) for train in (True, False)]
-    except Exception as cause:  # a network, a disk and a parser of arbitrary bytes can fail in any way
-        reason = next(iter(str(cause).splitlines()), "").rstrip(":. ") or type(cause).__name__
-        if missing:
+        if absent:
+            dataset(root, download=True)
+    except Exception as cause:  # a network and a disk can fail in any way
+        # Where nothing is missing now, a file that was there before could not be read: the MD5 will name it.
+        if absent := missing():
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1].rstrip(":. ")
             raise UserError(
                 f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
-                f"{', '.join(missing)} there, or say with --data-dir or SSGAN_DATA which folder holds {kind}/raw."
+                f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds {kind}/raw."
             ) from cause
-        raise UserError(
-            f"{folder} holds an idx file that cannot be read ({reason}): delete the folder, and {name} is downloaded."
-        ) from cause
-    arrays = [array.numpy() for share in shares for array in (share.data, share.targets)]
-    for file, md5, array in zip(IDX_FILES, IDX_MD5[kind], arrays, strict=True):
-        # The file as it was published: magic number, sizes, then the bytes.
-        header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
-        if hashlib.md5(header + array.astype(np.uint8).tobytes(), usedforsecurity=False).hexdigest() != md5:
+    for file, md5 in zip(IDX_FILES, IDX_MD5[kind], strict=True):
+        try:
+            content = (folder / file).read_bytes()
+        except OSError as cause:
+            raise UserError(f"{folder / file} cannot be read ({cause.strerror}).") from cause
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise UserError(
                 f"{folder / file} is not the original of {name}: delete it to download it, or load arrays of your own "
                 f"from an .npz."
             )
+    shares = [dataset(root, train=train) for train in (True, False)]
+    arrays = [array.numpy() for share in shares for array in (share.data, share.targets)]
     x_train, y_train, x_test, y_test = arrays
-    classes = tuple(label.split(" - ")[0] for label in dataset.classes)
+    classes = tuple(label.split(" - ")[0] for label in original.classes)
     return Data(x_train, y_train, x_test, y_test, classes, name=name)
 
 
@@ -176,10 +185,15 @@ def _npz(path: Path) -> Data:
         with np.load(path, allow_pickle=False) as archive:
             found = set(archive.files)
             arrays = {key: archive[key] for key in NPZ_ARRAYS if key in found}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("a member of the archive is no .npy file")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
-        raise UserError(f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
+        raise UserError(
+            f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}): write it by numpy.savez, from "
+            f"arrays of numbers and words."
+        ) from cause
     absent = [key for key in NPZ_ARRAYS if key not in arrays]
     for needed in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
         if needed in absent:
@@ -191,12 +205,20 @@ def _npz(path: Path) -> Data:
         if near := did_you_mean(key, absent):
             raise UserError(f"{path} holds an array {key!r}, which means nothing here.{near}")
     x_train, y_train = arrays["x_train"], arrays["y_train"]
-    x_test, y_test = arrays.get("x_test", x_train[:0]), arrays.get("y_test", y_train[:0])
+    x_test = arrays.get("x_test", np.atleast_1d(x_train)[:0])
+    y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
     if "classes" in arrays:
-        classes = tuple(map(str, arrays["classes"].ravel()))
+        names = arrays["classes"].ravel()
+        classes = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
     else:
-        numbers = [y for y in (y_train, y_test) if y.size and y.dtype.kind in "iu"]
-        classes = tuple(map(str, range(max((int(y.max()) for y in numbers), default=-1) + 1)))
+        numbers = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
+        highest, count = max((int(y.max()) for y in numbers), default=-1), sum(y.size for y in numbers)
+        if highest >= count:
+            raise UserError(
+                f"{path} holds the label {highest}, which is too high for {count} images: number the classes 0, 1, "
+                f"2, ..., or give their names as classes."
+            )
+        classes = tuple(map(str, range(highest + 1)))
     scale = arrays.get("scale", np.zeros(()))
     if scale.size != 1 or scale.dtype.kind not in "iuf":
         raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")
@@ -208,9 +230,9 @@ def _npz(path: Path) -> Data:
 
 def default_root() -> Path:
     """Where downloaded sets lie: ``SSGAN_DATA``, or ``ssgan`` in the user's cache."""
-    chosen = os.environ.get("SSGAN_DATA")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(cache) / "ssgan"
+    if chosen := os.environ.get("SSGAN_DATA"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ssgan")
 
 
 DATASETS: dict[str, Callable[[Path | None], Data]] = {

@@ -1,13 +1,15 @@
 """What several test modules share."""
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from ssgan.config import PRESETS, Config
-from ssgan.data import Data, load
+from ssgan.data import IDX_FILES, IDX_MD5, Data, load
 
 TINY = {
     "labels": 20,
@@ -43,6 +45,24 @@ def few_digits(digits: Data) -> Data:
         x_test=digits.x_test[:100],
         y_test=digits.y_test[:100],
     )
+
+
+@pytest.fixture(scope="session")
+def real_data_root() -> Path:
+    """The folder that SSGAN_DATA names, with the real MNIST and Fashion-MNIST; tests of them are skipped without."""
+    named = os.environ.get("SSGAN_DATA")
+    if not named:
+        pytest.skip("needs the real MNIST and Fashion-MNIST: SSGAN_DATA names no folder that holds them")
+    needed = [Path(named, kind, "raw", file) for kind in IDX_MD5 for file in IDX_FILES]
+    if absent := [path for path in needed if not path.is_file()]:
+        pytest.skip(f"needs the real MNIST and Fashion-MNIST: SSGAN_DATA is set, but there is no {absent[0]}")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def real_sets(real_data_root: Path) -> dict[str, Data]:
+    """MNIST and Fashion-MNIST, whole."""
+    return {name: load(name, real_data_root) for name in ("mnist", "fashion-mnist")}
 
 
 def tiny(**settings: Any) -> Config:
