@@ -3,7 +3,7 @@
 
 Only what stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced. The test suite makes the
 tables again and compares. `--picture` draws `results/digits.png` anew (trains one model of 50 labels
-for its samples).
+for its samples) and `results/mnist-short.png`.
 """
 
 import argparse
@@ -15,17 +15,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ssgan.config import FIELDS, Config, allowed, describe, resolve
+from ssgan.config import FIELDS, PRESETS, Config, allowed, describe, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
+MNIST_POOL = 60_000
+EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
+EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
+MODELS = {"errors": "averaged", "errors_raw": "last"}
 NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
 
 
-def rows(dataset: str) -> list[dict[str, Any]]:
-    """Every row of a data set."""
-    return [
-        json.loads(line) for line in (ROOT / "results" / f"{dataset}.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+def rows(name: str) -> list[dict[str, Any]]:
+    """Every row of a file of results."""
+    lines = (ROOT / "results" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def cell(found: list[dict[str, Any]]) -> str:
@@ -73,7 +76,43 @@ def norm_table() -> str:
     return "\n".join([*lines, *(f"| {NORMS[norm]} | {cell(common[norm])} |" for norm in NORMS)])
 
 
-BLOCKS = {"digits": digits_table, "norms": norm_table}
+def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
+    """Lines of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
+    found: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
+    for line in rows("mnist-short-curves"):
+        inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
+        found[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
+    return found
+
+
+def mnist_table() -> str:
+    """Error on the way, by the place of Adam's epsilon."""
+    found = mnist_curves()
+    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in found[True].values())]
+    lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
+    lines.append("|---" * (len(shown) + 2) + "|")
+    for inside, name in EPSILONS.items():
+        for kind, model in MODELS.items():
+            cells = []
+            for epoch in shown:
+                errors = [line[epoch][kind][0] for line in found[inside].values() if epoch in line]
+                each = ", ".join(f"{error:.2f}" for error in errors)
+                cells.append(f"{statistics.mean(errors):.2f} ({each})" if errors else " ")
+            lines.append(f"| {name} | {model} | " + " | ".join(cells) + " |")
+    longest = [row for row in rows("mnist-short") if row["settings"].get("adam_epsilon_inside_root", True)]
+    seconds, images = (statistics.mean(row[key] for row in longest) for key in ("seconds", "images"))
+    lines += [
+        "",
+        f"Test error in % with {longest[0]['labels']} labels, mean and each of {len(longest)} label draws, of the",
+        f"averaged discriminator and of the last one. {images / MNIST_POOL:.0f} of the recipe's 300 epochs",
+        f"took {seconds / 60:.0f} minutes a draw on {longest[0]['device_name']}, two draws side by side and",
+        "other work beside them.",
+        "Every draw is a row of [results/mnist-short.jsonl](results/mnist-short.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+BLOCKS = {"digits": digits_table, "norms": norm_table, "mnist": mnist_table}
 
 
 def rendered(text: str) -> str:
@@ -87,34 +126,31 @@ def rendered(text: str) -> str:
 
 def settings() -> str:
     """docs/settings.md: every setting, from config.py."""
-    shown = [{name: value for name, value, _ in describe(c)} for c in (Config(), resolve("digits", {}))]
+    default = {name: value for name, value, _ in describe(Config())}
+    presets = {preset: {name: value for name, value, _ in describe(resolve(preset, {}))} for preset in PRESETS}
     lines = [
         "# Settings",
         "",
-        "Set by `--set field=value`, or in Python by `Config(field=value)`. The defaults are the paper's MNIST recipe;",
-        "where the preset `digits` differs, its value stands behind. This page is written by `scripts/readme.py`.",
+        "Set by `--set field=value`, or in Python by `Config(field=value)`. The defaults are the paper's MNIST recipe.",
+        "This page is written by `scripts/readme.py`.",
         "",
-        "| setting | default | `digits` | unit | what it is | allowed |",
+        "| setting | default | in presets | unit | what it is | allowed |",
         "|---|---|---|---|---|---|",
     ]
     for name, field in FIELDS.items():
-        default, digits = (values[name] or " " for values in shown)
-        own = digits if digits != default else ""
+        differing = [f"`{p}` {v[name]}" for p, v in presets.items() if name != "preset" and v[name] != default[name]]
         text, unit = field.metadata["text"], field.metadata["unit"]
-        lines.append(f"| `{name}` | {default} | {own} | {unit} | {text} | {allowed(name)} |")
+        own = ", ".join(differing)
+        lines.append(f"| `{name}` | {default[name] or ' '} | {own} | {unit} | {text} | {allowed(name)} |")
     return "\n".join(lines) + "\n"
 
 
-def picture() -> None:
+def digits_picture() -> None:
     """Draw error against labels for every draw, and generated digits beside it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import numpy as np
     from matplotlib import pyplot as plt
 
     from ssgan import load, train
-    from ssgan.files import write_atomic
     from ssgan.gallery import grid
 
     run = train(load("digits"), resolve("digits", {}))
@@ -130,21 +166,62 @@ def picture() -> None:
             left.plot([place] * len(each), each, ".", color=colour, alpha=0.45, markersize=7)
         left.set_xticks(np.arange(len(labels)), [str(n) for n in labels])
     left.set(xlabel="labelled images", ylabel="test error, %", ylim=(0, None), title="digits: every label draw")
-    left.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False)
-    right.imshow(grid(samples, columns=8, tile_pixels=48), cmap="gray")
-    right.set(title="generated digits")
-    right.axis("off")
+    _show_samples(right, grid(samples, columns=8, tile_pixels=48), "generated digits")
+    _save(figure, "digits.png")
+
+
+def mnist_picture() -> None:
+    """Draw error and feature matching over the epochs of the short MNIST runs, and generated digits beside them."""
+    from matplotlib import pyplot as plt
+    from PIL import Image
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=(1.2, 1.2, 1))
+    colours = {True: "tab:blue", False: "tab:orange"}
+    for inside, seeds in mnist_curves().items():
+        for seed, line in seeds.items():
+            name = f"epsilon {'inside' if inside else 'outside'} the root" if seed == min(seeds) else None
+            left.plot(list(line), [one["errors"][0] for one in line.values()], color=colours[inside], label=name)
+            left.plot(list(line), [one["errors_raw"][0] for one in line.values()], ":", color=colours[inside])
+            middle.plot(list(line), [one["feature_matching"][0] for one in line.values()], ".-", color=colours[inside])
+    left.set(xlabel="epochs", ylabel="test error, %", ylim=(0, None), title="MNIST, 100 labels (dotted: not averaged)")
+    middle.set(xlabel="epochs", ylabel="feature matching loss", yscale="log", title="what the generator is left with")
+    left.legend(frameon=False)
+    with Image.open(ROOT / "results" / "mnist-short-samples.png") as samples:
+        _show_samples(right, samples.copy(), "generated digits")
+    _save(figure, "mnist-short.png")
+
+
+def _show_samples(axes: Any, samples: Any, title: str) -> None:
+    axes.imshow(samples, cmap="gray")
+    axes.set(title=title)
+    axes.axis("off")
+
+
+def _save(figure: Any, name: str) -> None:
+    from ssgan.files import write_atomic
+
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     content = io.BytesIO()
     figure.savefig(content, dpi=110, metadata={"Software": None})
-    write_atomic(ROOT / "results" / "digits.png", content.getvalue())
+    write_atomic(ROOT / "results" / name, content.getvalue())
+
+
+def picture() -> None:
+    """Draw every picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    digits_picture()
+    mnist_picture()
 
 
 def main() -> None:
     """Write README.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--picture", action="store_true", help="draw results/digits.png anew")
+    parser.add_argument("--picture", action="store_true", help="draw the pictures anew")
     readme = ROOT / "README.md"
     readme.write_text(rendered(readme.read_text(encoding="utf-8")), encoding="utf-8")
     (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")
