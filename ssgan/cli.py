@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,8 +110,8 @@ def train(
 
     from ssgan.experiment import run_experiment
 
-    folder = runs.reopen(out, settings) if resume and out is not None else runs.claim(out, loaded.name, settings)
-    report = runs.finished(folder, settings)
+    folder = out if resume and out is not None else runs.claim(out, loaded.name, settings)
+    report = runs.finished(folder, settings, loaded.name, loaded.sha256)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
@@ -132,8 +133,9 @@ def train(
             with screen.following(quiet=as_json) as on_report:
                 report = run_experiment(loaded, settings, folder, on_report, source)
         except KeyboardInterrupt:
-            again = f"ssgan train {data} --out {folder} --resume"
-            print(f"ssgan: {folder} is unfinished; go on with it by: {again}", file=sys.stderr)
+            again = ["ssgan", "train", data, "--out", str(folder), "--resume"]
+            again += [] if data_dir is None else ["--data-dir", str(data_dir)]
+            print(f"ssgan: {folder} is unfinished; go on with it by: {shlex.join(again)}", file=sys.stderr)
             raise
     if as_json:
         print(json.dumps(report))
@@ -283,7 +285,10 @@ def _going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     if preset not in (None, begun.preset):
         changed = [f"preset {begun.preset}, now {preset}", *changed]
     if changed:
-        raise UserError(f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+        raise UserError(
+            f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}; leave them as they were, "
+            f"or begin another run with --config {run}."
+        )
     return asked
 
 

@@ -220,14 +220,16 @@ class Config:
         Where and how often to report may change, and a longer ``total_images`` where the step size is constant:
         the steps so far are then the same.
         """
-        changed = self.diff(other)
-        if not self.decay_last_fraction and other.total_images >= self.total_images:
-            changed.pop("total_images", None)
-        return [
-            f"{name} {fields.show(ours)}, now {fields.show(theirs)}"
-            for name, (ours, theirs) in changed.items()
-            if name not in _BESIDE
-        ]
+        said = []
+        for name, (ours, theirs) in self.diff(other).items():
+            longer = name == "total_images" and theirs > ours
+            if name in _BESIDE or (longer and not self.decay_last_fraction):
+                continue
+            # What is shown is rounded: two values that differ must not look alike.
+            show = fields.show if fields.show(ours) != fields.show(theirs) else repr
+            why = " (with decay_last_fraction above 0, every step size depends on the length)" if longer else ""
+            said.append(f"{name} {show(ours)}, now {show(theirs)}{why}")
+        return said
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}

@@ -17,7 +17,7 @@ from ssgan.files import write_json
 from ssgan.gallery import grid
 from ssgan.metrics import summarize_scores
 from ssgan.records import Report, Run
-from ssgan.trainer import train
+from ssgan.trainer import check_state, train
 
 __all__ = ["Paused", "run_experiment", "summarize"]
 
@@ -39,10 +39,10 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train, evaluate and write everything about it into a run folder; return the report.
 
-    ``config.json`` is there already. This adds ``split.json`` and ``labeled.png``, then ``log.jsonl`` and
-    ``checkpoint`` while it trains, then ``samples.png`` (where a generator was trained) and, last,
-    ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled images of its
-    ``split.json``: nothing is drawn twice.
+    ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
+    ``split.json`` and ``labeled.png``, then ``log.jsonl`` and ``checkpoint`` while it trains, then
+    ``samples.png`` (where a generator was trained) and, last, ``report.json``. A folder with a checkpoint is
+    gone on with from there, on the labelled images of its ``split.json``: nothing is drawn twice.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ def run_experiment(
     found = _splits(data, config, folder)
     drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
+    if state is not None:
+        check_state(state, data, config, found)
     began = saved = time.monotonic()
 
     def follow(report: Report) -> None:
@@ -85,6 +87,8 @@ def run_experiment(
         if paused:
             raise Paused(f"{folder} has {report.step:,} of {report.steps:,} steps.")
 
+    # Nothing is written before here: a folder that cannot go on stays as it was.
+    runs.reopen(folder, config)
     splits.save(folder / "split.json", found, drawn)
     each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
     shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
@@ -106,13 +110,14 @@ def _splits(data: Data, config: Config, folder: Path) -> list[splits.Split]:
     if not (folder / "split.json").exists():
         return splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
     saved = splits.load(folder / "split.json")
-    for split in saved:
-        y = data.y_train[split.indices[split.indices < len(data.y_train)]]
-        if not np.array_equal(y, split.y):
-            raise UserError(
-                f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
-            )
-    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
+    other = f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
+    try:
+        found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
+    except UserError:  # rows that these data do not have
+        raise UserError(other) from None
+    if [split.sha256 for split in found] != [split.sha256 for split in saved]:
+        raise UserError(other)
+    return found
 
 
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:

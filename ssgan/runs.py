@@ -63,18 +63,25 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
     return folder
 
 
-def reopen(run: Path, config: Config) -> Path:
-    """The folder of a run that goes on with these settings."""
+def reopen(run: Path, config: Config) -> None:
+    """Go on with a run under these settings."""
     if read_config(run) != config:
         write_json(run / "config.json", config.to_dict())
-    return run
 
 
-def finished(run: Path, config: Config) -> dict[str, Any] | None:
-    """The report of a run that has trained to the end of these settings, or None."""
+def finished(run: Path, config: Config, dataset: str, dataset_sha256: str) -> dict[str, Any] | None:
+    """The report of a run that has trained to the end of these settings, or None.
+
+    Raises
+    ------
+    UserError
+        Where it is a report on other data.
+    """
     if not (run / "report.json").exists():
         return None
     report = read_report(run)
+    if report["dataset_sha256"] != dataset_sha256:
+        raise UserError(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
     return report if report.get("images") == config.steps * config.images_per_step else None
 
 
@@ -147,11 +154,10 @@ def trim_log(path: Path, steps_done: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            step = json.loads(line)["step"]
+            if json.loads(line)["step"] <= steps_done:
+                kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # torn when the run was killed
-        if step <= steps_done:
-            kept.append(line + "\n")
     write_atomic(path, "".join(kept).encode())
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,14 @@ from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
 from ssgan.watch import Watch
 
-__all__ = ["Trainer", "train"]
+__all__ = ["STATE", "Trainer", "check_state", "train"]
+
+# What a checkpoint holds: whose it is, what was seen so far, and all that the next step depends on.
+STATE = {
+    *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
+    *("watch", "warnings", "images_per_second", "seconds"),
+    *("steps_done", "networks", "optimizers", "average", "history", "noise"),
+}
 
 
 class Trainer:
@@ -92,7 +100,7 @@ class Trainer:
     @property
     def ema_mass(self) -> float:
         """How much of the average the steps so far make up; the rest is the zero that it began with."""
-        return -math.expm1(self.steps_done * math.log(self.ema_decay))
+        return -math.expm1(self.steps_done * math.log(self.ema_decay)) if self.ema_decay else 1.0
 
     def models(self, data: Data) -> Models:
         """The networks as they are now, ready to use."""
@@ -142,6 +150,8 @@ class Trainer:
         averages += [(history, state["history"][name]) for name, history in self.history.items()]
         for ours, saved in averages:
             for name, value in ours.items():
+                if value.shape != saved[name].shape:
+                    raise ValueError(f"an average of {name} has shape {list(saved[name].shape)}")
                 value.copy_(saved[name])
         restore_noise(self.batches.device, state["noise"])
 
@@ -220,6 +230,8 @@ def train(
     clock = Clock(device)
     seeds = config.all_seeds
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
+    if state is not None:
+        check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
@@ -230,6 +242,44 @@ def train(
             training.restore(state)
         training.loop(on_report)
         return training.finish()
+
+
+def check_state(state: dict[str, Any], data: Data, config: Config, splits: Sequence[Split]) -> None:
+    """Refuse a state from which a training on these data, labels and settings cannot go on; changes nothing.
+
+    Raises
+    ------
+    UserError
+        Which says what is other.
+    """
+    with _sound_state():
+        missing = sorted(STATE - state.keys())
+        if missing:
+            raise KeyError(", ".join(missing))
+        changed = Config.from_dict(state["config"]).hinders(config)
+        if changed:
+            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+        if state["dataset"]["sha256"] != data.sha256:
+            raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
+        if state["split_sha256"] != [split.sha256 for split in splits]:
+            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
+        device = select(config.device).type
+        if state["device_type"] != device:
+            raise UserError(
+                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
+                f"go on with --device {state['device_type']}."
+            )
+
+
+@contextmanager
+def _sound_state() -> Iterator[None]:
+    """Whatever can go wrong with a state that is none of ours is the user's to mend."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
+        raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
 
 
 class _Training:
@@ -263,32 +313,12 @@ class _Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state, if it is one of these data, this split and this configuration."""
-        try:
-            self._compare(state)
+        """Go on from a state that :func:`check_state` has let pass."""
+        with _sound_state():
             self.trainer.restore(state)
             self.watch.restore(state["watch"])
             self.warnings = list(state["warnings"])
             self.images_per_second, self.seconds_before = state["images_per_second"], state["seconds"]
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
-            if isinstance(cause, UserError):
-                raise
-            raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
-
-    def _compare(self, state: dict[str, Any]) -> None:
-        changed = Config.from_dict(state["config"]).hinders(self.config)
-        if changed:
-            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        if state["dataset"]["sha256"] != self.data.sha256:
-            raise UserError(f"{self.data.name} does not hold what {state['dataset']['name']} held when the run began.")
-        if state["split_sha256"] != self.trainer.batches.split_sha256:
-            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
-        device = self.trainer.batches.device.type
-        if state["device_type"] != device:
-            raise UserError(
-                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
-                f"go on with --device {state['device_type']}."
-            )
 
     def loop(self, on_report: Callable[[Report], None] | None) -> None:
         """Take every step that is left."""
@@ -342,6 +372,7 @@ class _Training:
         models = trainer.models(data)
         scores = models.scores(data.x_test, data.y_test)
         raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        state = self.state()  # now: the noise and the clock are this training's only until it returns
         return Run(
             config=self.config,
             data=data,
@@ -355,11 +386,11 @@ class _Training:
             ece=scores["ece"],
             nll=scores["nll"],
             images_per_second=self.images_per_second,
-            seconds=self.seconds_before + self.clock.seconds(),
+            seconds=state["seconds"],
             diverged=watch.diverged,
             collapsed=watch.collapsed,
             warnings=self.warnings,
-            state=self.state,
+            state=lambda: state,
         )
 
 

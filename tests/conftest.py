@@ -1,13 +1,16 @@
 """What several test modules share."""
 
 import dataclasses
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ssgan import cli
 from ssgan.config import PRESETS, Config
 from ssgan.data import IDX_FILES, IDX_MD5, Data, load
 
@@ -68,3 +71,50 @@ def real_sets(real_data_root: Path) -> dict[str, Data]:
 def tiny(**settings: Any) -> Config:
     """A configuration that trains in a second."""
     return Config(**{**PRESETS["digits"], **TINY, **settings})
+
+
+# The command line
+
+
+def status_of(*arguments: str | Path) -> int:
+    """Run a command in this process; its exit status."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def last_object(text: str) -> dict[str, Any]:
+    """The JSON object in the last line, read as strictly as any other program would."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(text.splitlines()[-1], parse_constant=refuse)
+    assert isinstance(read, dict)
+    return read
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that is the user's mistake; return the one sentence it answers with."""
+
+    def answer(*arguments: str | Path) -> str:
+        before = contents(tmp_path)
+        capsys.readouterr()
+        status = status_of(*arguments)
+        said = capsys.readouterr()
+        assert status == 2, said.err
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        (line,) = said.err.splitlines()
+        assert line.startswith("ssgan: ")
+        assert line.endswith((".", "?"))
+        assert contents(tmp_path) == before
+        return line.removeprefix("ssgan: ")
+
+    return answer

@@ -473,3 +473,94 @@ def test_the_package_gives_its_names_on_first_use() -> None:
     assert callable(ssgan.train)
     with pytest.raises(AttributeError, match="module 'ssgan' has no attribute 'nothing'"):
         _ = ssgan.nothing
+
+
+# A run that goes on
+
+
+FREE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])
+def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) -> None:
+    """Every field: it may change, or it hinders and is named with both values; and so in the other direction."""
+    begun = Config(decay_last_fraction=0.25)
+    asked = begun.replace(**{name: other_value(name)})
+    assert asked != begun
+    for first, second in ((begun, asked), (asked, begun)):
+        said = first.hinders(second)
+        if name in FREE:
+            assert said == []
+        else:
+            (sentence,) = said
+            shown = [{n: v for n, v, _ in describe(config)}[name] for config in (first, second)]
+            assert sentence.startswith(f"{name} {shown[0]}, now {shown[1]}")
+    assert begun.hinders(begun) == []
+
+
+def test_what_hinders_is_shown_as_it_is_typed() -> None:
+    begun = Config(labels=50, learning_rate_d=0.003)
+    asked = begun.replace(
+        labels=None, learning_rate_d=1e-4, discriminator_widths=(30, 20), adam_epsilon_inside_root=False
+    )
+    assert begun.hinders(asked) == [
+        "labels 50, now none",
+        "discriminator_widths 1000,500,250,250,250, now 30,20",
+        "learning_rate_d 0.003, now 0.0001",
+        "adam_epsilon_inside_root true, now false",
+    ]
+
+
+def test_two_values_that_differ_do_not_look_alike() -> None:
+    """The digits preset has a third, which is shown with six digits: typed in again it is another number."""
+    begun = resolve("digits", {})
+    assert begun.hinders(begun.replace(decay_last_fraction=0.333333)) == [
+        "decay_last_fraction 0.3333333333333333, now 0.333333"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("decay", "length", "words"),
+    [
+        (0.0, 1001, []),
+        (0.0, 1000, []),
+        (0.0, 999, ["total_images 1000, now 999"]),
+        (0.25, 1000, []),
+        (0.25, 999, ["total_images 1000, now 999"]),
+        (
+            0.25,
+            1001,
+            ["total_images 1000, now 1001 (with decay_last_fraction above 0, every step size depends on the length)"],
+        ),
+    ],
+)
+def test_a_run_may_get_longer_where_its_step_size_is_constant(decay: float, length: int, words: list[str]) -> None:
+    begun = Config(total_images=1000, decay_last_fraction=decay)
+    assert begun.hinders(begun.replace(total_images=length)) == words
+    # Longer with a decay that it did not have would change the steps that are still to come.
+    if not decay and length > 1000:
+        asked = begun.replace(total_images=length, decay_last_fraction=0.5)
+        assert begun.hinders(asked) == ["decay_last_fraction 0, now 0.5"]
+
+
+# Settings of an earlier run
+
+
+def test_settings_of_an_earlier_run_stand_between_the_preset_and_the_users_own() -> None:
+    config = resolve("digits", {"labels": 30}, {"labels": 20, "batch_size": 7, "preset": "other"})
+    assert (config.labels, config.batch_size, config.preset) == (30, 7, "digits")
+    assert config.total_images == PRESETS["digits"]["total_images"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset: str) -> None:
+    for changes in ({"method": "supervised", "labels": 20}, {"weight_fake": 0.0}, {"labels": "all"}, {}):
+        config = resolve(preset, changes)
+        assert resolve(preset, {}, json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -> None:
+    earlier = Config(method="supervised", weight_fake=0.7, latent_size=9).to_dict()
+    assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
+    with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan\.$"):
+        resolve("mnist-paper", {"weight_fake": 0.8}, earlier)

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and checkpoints that are read without running any code."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssgan import checkpoint
+from ssgan import checkpoint, runs
+from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
 
@@ -171,3 +173,89 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         checkpoint.load(path)
+
+
+# The log and the settings of a run folder
+
+
+LINES = [json.dumps({"step": step, "L": [0.5, None]}) for step in (5, 10, 15, 20)]
+
+
+def test_a_log_is_kept_up_to_the_step_of_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut anywhere, as a kill may cut it: every whole line up to the step stays, in order, and nothing else."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    path, whole = tmp_path / "log.jsonl", "\n".join(LINES) + "\n"
+    for steps_done in (0, 4, 5, 12, 20, 99):
+        for cut in range(len(whole) + 1):
+            path.write_text(whole[:cut])
+            runs.trim_log(path, steps_done)
+            ends = [len("\n".join(LINES[: i + 1])) for i in range(len(LINES))]
+            kept = [line for line, end in zip(LINES, ends, strict=True) if end <= cut]
+            assert path.read_text().splitlines() == [line for line in kept if json.loads(line)["step"] <= steps_done]
+            assert path.read_text().endswith("\n" if path.read_text() else "")
+
+
+def test_what_is_no_line_of_ours_leaves_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    odd = [b"\xff\xfe\x00", b"7", b"[]", b"null", b"{}", b'{"step": null}', b'{"step": "5"}', b'{"step": [1]}', b""]
+    path.write_bytes(b"\n".join([*odd, LINES[0].encode(), *odd, LINES[1].encode()]))
+    runs.trim_log(path, 10)
+    assert path.read_text().splitlines() == LINES[:2]
+    (tmp_path / "none").mkdir()
+    runs.trim_log(tmp_path / "none" / "log.jsonl", 10)
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_a_run_goes_on_under_its_settings(tmp_path: Path) -> None:
+    config = Config(labels=20, decay_last_fraction=0.0)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    before = (folder / "config.json").stat().st_mtime_ns
+    runs.reopen(folder, config)
+    assert (folder / "config.json").stat().st_mtime_ns == before
+    runs.reopen(folder, config.replace(report_every_images=7))
+    assert runs.read_config(folder) == config.replace(report_every_images=7)
+    with pytest.raises(UserError, match=r"is no run folder: there is no config\.json in it\.$"):
+        runs.reopen(tmp_path, config)
+    assert visible(tmp_path) == ["run"]
+
+
+def report(**change: Any) -> dict[str, Any]:
+    words = {"dataset": "digits", "dataset_sha256": "abc", "labels": 20, "method": "gan", "preset": "digits"}
+    rows = [{"seed": 3, "draw_seed": 3, "split_sha256": "def"}]
+    return {**words, "images": 400, "seeds": [3], "rows": rows, "run": "run", **change}
+
+
+def test_a_run_is_finished_when_its_report_is_of_that_length_and_those_data(tmp_path: Path) -> None:
+    config = Config(total_images=400, batch_size=20)
+    assert runs.finished(tmp_path, config, "digits", "abc") is None
+    write_json(tmp_path / "report.json", report())
+    assert runs.finished(tmp_path, config, "digits", "abc") == report()
+    # 409 images are no more steps than 400.
+    assert runs.finished(tmp_path, config.replace(total_images=409), "digits", "abc") == report()
+    for other in (420, 380):
+        assert runs.finished(tmp_path, config.replace(total_images=other), "digits", "abc") is None
+    with pytest.raises(UserError) as refused:
+        runs.finished(tmp_path, config, "mine", "other")
+    assert str(refused.value) == f"mine does not hold what digits held when {tmp_path} was trained."
+
+
+def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
+    config = Config(labels=20)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    assert runs.read_settings(folder) == runs.read_settings(folder / "config.json") == config.to_dict()
+    (tmp_path / "mine.json").write_text('{"learning_rate_d": 1}')
+    assert runs.read_settings(tmp_path / "mine.json") == {"learning_rate_d": 1}
+
+
+def test_the_source_of_a_run_is_what_load_needs() -> None:
+    recorded = report(source={"data": "/far/few.npz", "data_dir": "/cache"})
+    assert runs.source_of(recorded) == ("/far/few.npz", "/cache")
+    assert runs.source_of(recorded, Path("here")) == ("/far/few.npz", Path("here"))
+    assert runs.source_of(report(source={"data": "digits", "data_dir": None})) == ("digits", None)
+    # A report of a run that was not begun at the command line, or by an older version.
+    assert runs.source_of(report(source=None)) == runs.source_of(report()) == ("digits", None)
+    assert runs.source_of(report(), Path("here")) == ("digits", Path("here"))
+    for odd in ("digits", ["digits"], {"data": "digits"}, {"data_dir": None}, 5):
+        with pytest.raises(UserError) as refused:
+            runs.source_of(report(source=odd))
+        assert str(refused.value) == "The report of run does not say where its data came from: it is damaged."

@@ -151,3 +151,93 @@ def test_a_diverged_seed_has_no_score_and_leaves_the_other_alone(few_digits: Dat
 
 def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
     assert run.models.scores(few_digits.x_test[:0], few_digits.y_test[:0])["error"] == [None, None]
+
+
+# Ensembles
+
+
+@pytest.fixture(scope="module")
+def together(few_digits: Data) -> Models:
+    """Three models that learned from the same labelled images, far enough to differ."""
+    return train(few_digits, tiny(seeds=3, draw_seed=7, total_images=1200)).models
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities(few_digits: Data, together: Models) -> None:
+    x, y = few_digits.x_test, few_digits.y_test
+    p = together.probabilities(x[:50]).sum(axis=0) / 3
+    scores = together.ensemble(x[:50], y[:50])
+    right = p[np.arange(50), y[:50]]
+    assert scores.keys() == {"models", "error", "nll", "ece"}
+    assert scores["models"] == 3
+    assert scores["error"] == 100 * np.mean(np.argmax(p, axis=1) != y[:50])
+    assert scores["nll"] == pytest.approx(-np.mean(np.log(right)), rel=1e-12)
+    confidence, hit = p.max(axis=1), np.argmax(p, axis=1) == y[:50]
+    place = np.minimum((confidence * 15).astype(int), 14)
+    gaps = [abs(hit[place == b].sum() - confidence[place == b].sum()) for b in range(15)]
+    assert scores["ece"] == pytest.approx(sum(gaps) / 50, abs=1e-12)
+    # The mean of probabilities, and neither of logits nor of scores: -log is convex.
+    each = together.scores(x[:50], y[:50])["nll"]
+    assert scores["nll"] < np.mean([nll for nll in each if nll is not None]) - 1e-3
+    assert scores["nll"] not in each
+
+
+def test_an_ensemble_is_of_the_averaged_models(few_digits: Data, together: Models) -> None:
+    last = dataclasses.replace(together, averaged={k: v.detach() for k, v in together.D.parameters.items()})
+    x, y = few_digits.x_test, few_digits.y_test
+    assert last.ensemble(x, y)["nll"] != together.ensemble(x, y)["nll"]
+
+
+def test_models_of_other_labelled_images_are_no_ensemble(few_digits: Data) -> None:
+    """As many labels, but one of them of another image."""
+    config, rows, other = tiny(seeds=3, total_images=20), np.arange(20), np.append(np.arange(19), 20)
+    models = train(few_digits, config, indices=[rows, rows, other]).models
+    with pytest.raises(UserError) as refused:
+        models.ensemble(few_digits.x_test, few_digits.y_test)
+    assert str(refused.value) == (
+        "These 3 models learned from 2 different draws of labels, so together they have seen more labels than each: "
+        "train them with --draw-seed to make an ensemble."
+    )
+    # By whatever way they came to the same images.
+    models = train(few_digits, config, indices=[rows, rows[::-1], rows]).models
+    assert models.ensemble(few_digits.x_test, few_digits.y_test)["models"] == 3
+
+
+def test_one_model_is_no_ensemble(few_digits: Data) -> None:
+    models = train(few_digits, tiny(total_images=20, draw_seed=7)).models
+    with pytest.raises(UserError) as refused:
+        models.ensemble(few_digits.x_test, few_digits.y_test)
+    assert str(refused.value) == (
+        "This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed."
+    )
+
+
+def test_models_of_all_labels_are_an_ensemble(few_digits: Data) -> None:
+    models = train(few_digits, tiny(total_images=20, labels="all", seeds=2)).models
+    assert models.ensemble(few_digits.x_test, few_digits.y_test)["models"] == 2
+
+
+def test_a_diverged_model_is_left_out_of_an_ensemble(few_digits: Data, together: Models) -> None:
+    x, y = few_digits.x_test, few_digits.y_test
+    averaged = {k: v.clone() for k, v in together.averaged.items()}
+    averaged["output.v"][1, 0, 0] = float("nan")
+    broken = dataclasses.replace(together, averaged=averaged)
+    mean = together.probabilities(x)[[0, 2]].mean(axis=0)
+    scores = broken.ensemble(x, y)
+    assert scores["models"] == 2
+    assert scores["error"] == 100 * np.mean(mean.argmax(axis=1) != y)
+    averaged["output.v"][:] = float("inf")
+    assert broken.ensemble(x, y) == {"models": 0, "error": None, "nll": None, "ece": None}
+
+
+def test_an_ensemble_without_images_has_no_score(few_digits: Data, together: Models) -> None:
+    nothing = together.ensemble(few_digits.x_test[:0], few_digits.y_test[:0])
+    assert nothing == {"models": 0, "error": None, "nll": None, "ece": None}
+
+
+def test_a_checkpoint_remembers_which_labels_its_models_saw(few_digits: Data, tmp_path: Path) -> None:
+    for draw_seed, distinct in ((7, 1), (None, 2)):
+        run = train(few_digits, tiny(total_images=20, seeds=2, draw_seed=draw_seed))
+        checkpoint.save(tmp_path / "checkpoint", run.state())
+        models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), CPU)
+        assert models.split_sha256 == [split.sha256 for split in run.splits]
+        assert len(set(models.split_sha256)) == distinct
