@@ -1,18 +1,39 @@
-"""Numbers from predictions: arrays in, numbers out. N rows, K classes."""
+"""Numbers from predictions: arrays in, numbers out. S seeds, N rows, K classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["error_percent", "expected_calibration_error", "negative_log_likelihood", "softmax", "summarize_scores"]
+__all__ = [
+    "confusion",
+    "error_percent",
+    "expected_calibration_error",
+    "generated_probability",
+    "negative_log_likelihood",
+    "per_class",
+    "reliability",
+    "softmax",
+    "summarize_scores",
+]
+
+BINS = 15
 
 
-def softmax(logits_NK: np.ndarray) -> np.ndarray:
-    """Class probabilities [N, K] of logits [N, K]; rows sum to 1."""
-    shifted = logits_NK - logits_NK.max(axis=1, keepdims=True)
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities [..., K] of logits [..., K]; they sum to 1."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
     p = np.exp(shifted)
-    return p / p.sum(axis=1, keepdims=True)
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def generated_probability(logits: np.ndarray) -> np.ndarray:
+    """Probability [...] that a row is generated, ``1 / (Z + 1)`` with ``Z = sum_k exp(logits)``, of logits [..., K].
+
+    It is ``sigmoid(-logsumexp(logits))``, written so that it neither overflows nor loses small values.
+    Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, section 5.
+    """
+    return np.exp(-np.logaddexp(0.0, np.logaddexp.reduce(logits, axis=-1)))
 
 
 def error_percent(p_NK: np.ndarray, y_N: np.ndarray) -> float:
@@ -26,16 +47,68 @@ def negative_log_likelihood(p_NK: np.ndarray, y_N: np.ndarray) -> float:
     return float(-np.log(np.maximum(p_y, np.finfo(np.float64).tiny)).mean())
 
 
-def expected_calibration_error(p_NK: np.ndarray, y_N: np.ndarray, bins: int = 15) -> float:
+def expected_calibration_error(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> float:
     """Mean gap between confidence and accuracy over equal-width bins of confidence, 0 to 1.
 
     Each bin counts with its share of the rows. Source: Guo et al., *On Calibration of Modern Neural
     Networks*, 2017, section 2.
     """
     confidence, hit = p_NK.max(axis=1), p_NK.argmax(axis=1) == y_N
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(place, weights=hit - confidence, minlength=bins)
+    gap = np.bincount(_bin(confidence, bins), weights=hit - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y_N))
+
+
+def reliability(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+    """How often the rows of each bin of confidence are right, in the bins of :func:`expected_calibration_error`.
+
+    Returns
+    -------
+    list of dict
+        For each bin ``low`` and ``high``, of which the upper belongs to it; ``count`` of rows; their mean
+        ``confidence`` and their ``accuracy``, all from 0 to 1, or None in a bin without rows.
+    """
+    confidence, hit = p_NK.max(axis=1), p_NK.argmax(axis=1) == y_N
+    place = _bin(confidence, bins)
+    counts = np.bincount(place, minlength=bins).tolist()
+    sums = [np.bincount(place, weights=values, minlength=bins).tolist() for values in (confidence, hit)]
+    return [
+        {
+            "low": i / bins,
+            "high": (i + 1) / bins,
+            "count": count,
+            "confidence": confident / count if count else None,
+            "accuracy": right / count if count else None,
+        }
+        for i, (count, confident, right) in enumerate(zip(counts, *sums, strict=True))
+    ]
+
+
+def _bin(confidence_N: np.ndarray, bins: int) -> np.ndarray:
+    """Which of the equal-width bins (low, high] of [0, 1] each confidence falls into."""
+    return np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
+
+
+def confusion(y_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:
+    """How many rows of each class (rows of the matrix) were taken for each class (columns), int64 [K, K]."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(y_N, predicted_N, labels=np.arange(classes))
+
+
+def per_class(confusion_KK: np.ndarray) -> list[dict[str, float | None]]:
+    """``precision``, ``recall`` and ``f1`` of each class, 0 to 1, of a matrix of :func:`confusion`.
+
+    None where it is undefined: the precision of a class that was never predicted, the recall of one without
+    rows, the F1 of one that is neither.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    y, predicted = np.indices(confusion_KK.shape).reshape(2, -1)
+    found = precision_recall_fscore_support(
+        y, predicted, labels=np.arange(len(confusion_KK)), sample_weight=confusion_KK.ravel(), zero_division=np.nan
+    )
+    columns = [[None if np.isnan(value) else float(value) for value in column] for column in found[:3]]
+    return [dict(zip(("precision", "recall", "f1"), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def summarize_scores(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:

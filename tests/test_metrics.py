@@ -1,11 +1,21 @@
 """Numbers from predictions, against values worked by hand."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.metrics import (
+    confusion,
+    error_percent,
+    expected_calibration_error,
+    generated_probability,
+    negative_log_likelihood,
+    per_class,
+    reliability,
+    softmax,
+)
 
 
 def test_softmax_of_worked_logits() -> None:
@@ -81,3 +91,76 @@ def test_an_upper_edge_belongs_to_its_bin() -> None:
     assert expected_calibration_error(p, y, bins=4) == pytest.approx((0.75 - 0.375) / 2, rel=1e-14)
     p, y = (np.concatenate(parts) for parts in zip(rows(0.5, 1, 1), rows(0.75, 0, 1), strict=True))
     assert expected_calibration_error(p, y, bins=4) == pytest.approx((0.5 + 0.75) / 2, rel=1e-14)
+
+
+def test_reliability_of_worked_rows() -> None:
+    """Of four bins: (0.25, 0.5] has 0.5 right and 0.5 wrong, (0.5, 0.75] has 0.75 right and 0.625 wrong."""
+    parts = rows(0.5, 1, 2), rows(0.75, 1, 1), rows(0.625, 0, 1), rows(0.875, 2, 2)
+    p, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+    assert reliability(p, y, bins=4) == [
+        {"low": 0.0, "high": 0.25, "count": 0, "confidence": None, "accuracy": None},
+        {"low": 0.25, "high": 0.5, "count": 2, "confidence": 0.5, "accuracy": 0.5},
+        {"low": 0.5, "high": 0.75, "count": 2, "confidence": 0.6875, "accuracy": 0.5},
+        {"low": 0.75, "high": 1.0, "count": 2, "confidence": 0.875, "accuracy": 1.0},
+    ]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40])
+def test_calibration_error_is_the_weighted_gap_of_the_bins(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    p, y = softmax(2 * rng.normal(size=(500, classes))), rng.integers(0, classes, 500)
+    bins = [one for one in reliability(p, y) if one["count"]]
+    assert len(reliability(p, y)) == 15
+    assert sum(one["count"] for one in bins) == 500
+    assert all(one["low"] < one["confidence"] <= one["high"] for one in bins)
+    gap = sum(one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / 500
+    assert expected_calibration_error(p, y) == pytest.approx(gap, rel=1e-12)
+
+
+def test_confusion_has_rows_by_true_class_and_columns_by_predicted() -> None:
+    """Class 3 is neither there nor predicted, and keeps its row and column."""
+    y, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 0])
+    assert confusion(y, predicted, 4).tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_per_class_of_a_worked_matrix() -> None:
+    """Class 0: 6 of 8 predictions and 6 of 10 rows are right; 1: never predicted; 2: no rows; 3: neither."""
+    found = per_class(np.array([[6, 0, 4, 0], [2, 0, 3, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
+    expected: list[dict[str, Any]] = [
+        {"precision": 0.75, "recall": 0.6, "f1": 2 / 3},
+        {"precision": None, "recall": 0.0, "f1": 0.0},
+        {"precision": 0.0, "recall": None, "f1": 0.0},
+        {"precision": None, "recall": None, "f1": None},
+    ]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == {name: None if value is None else pytest.approx(value) for name, value in theirs.items()}
+
+
+def test_per_class_is_that_of_the_rows() -> None:
+    """Against the definitions, counted row by row."""
+    rng = np.random.default_rng(0)
+    y, predicted = rng.integers(0, 5, (2, 300))
+    for k, row in enumerate(per_class(confusion(y, predicted, 5))):
+        right = np.sum((y == k) & (predicted == k))
+        precision, recall = right / np.sum(predicted == k), right / np.sum(y == k)
+        f1 = 2 * precision * recall / (precision + recall)
+        assert row == pytest.approx({"precision": precision, "recall": recall, "f1": f1}, rel=1e-12)
+
+
+def test_a_class_of_the_k_plus_1_softmax_is_the_generated_one() -> None:
+    """1 / (Z + 1) by its formula, by 1 - sigmoid(logsumexp), and as the last entry of softmax over [logits, 0]."""
+    logits = np.random.default_rng(0).normal(scale=3, size=(4, 50, 7))
+    found = generated_probability(logits)
+    assert found.shape == (4, 50)
+    np.testing.assert_allclose(found, 1 / (np.exp(logits).sum(axis=-1) + 1), rtol=1e-13)
+    lse = np.log(np.exp(logits).sum(axis=-1))
+    np.testing.assert_allclose(found, 1 - 1 / (1 + np.exp(-lse)), atol=1e-15)
+    appended = np.concatenate([logits, np.zeros((4, 50, 1))], axis=-1)
+    np.testing.assert_allclose(found, softmax(appended)[..., -1], rtol=1e-13)
+    assert generated_probability(np.log([[1.0, 2.0]])) == pytest.approx([0.25], rel=1e-14)
+
+
+def test_the_generated_probability_is_stable_far_from_zero() -> None:
+    with np.errstate(all="raise", under="ignore"):
+        found = generated_probability(np.array([[1e4, 0.0], [-1e4, -1e4], [50.0, -1e4], [-40.0, -1e4]]))
+    assert found == pytest.approx([0.0, 1.0, np.exp(-50.0), 1.0], rel=1e-12)
