@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len as width
+from rich.cells import set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -13,7 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ssgan.records import Report
 
-__all__ = ["following", "plus_minus", "say", "settings", "table"]
+__all__ = ["cut", "following", "plus_minus", "say", "settings", "table", "width"]
 
 
 class _Console(Console):
@@ -47,15 +49,22 @@ def say(text: str = "", style: str | None = None) -> None:
     out.print(Text(text, style=style or ""))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
     """A small table, never cut short; the first ``left`` columns are text, the others numbers."""
     cells = [[*columns], *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     for i, row in enumerate(cells):
-        words = [
-            cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        say("  ".join(words).rstrip(), style=None if i else "bold")
+        words = []
+        for k, (cell, whole) in enumerate(zip(row, widths, strict=True)):
+            pad = " " * (whole - width(cell))
+            words.append(cell + pad if k < left else pad + cell)
+        say((" " * gap).join(words).rstrip(), style=None if i else "bold")
+
+
+def cut(text: str, most: int) -> str:
+    """Text in one line of at most so many columns of a terminal, with an ellipsis where it was cut."""
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return plain if width(plain) <= most else set_cell_size(plain, most - 1).rstrip() + "…"
 
 
 def settings(lines: Sequence[tuple[str, str, str]]) -> None:

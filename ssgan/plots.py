@@ -1,0 +1,188 @@
+"""What ``ssgan evaluate`` found, drawn: the confusion matrix and the reliability diagram as PNG."""
+
+import functools
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssgan.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["confusion_png", "reliability_png", "save"]
+
+DPI = 120
+# Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
+COUNTED_CLASSES = 25
+NAMED_CLASSES = 120
+NAME_WIDTH = 32
+DEFAULT_FONT, PLACEHOLDER_FONT = "DejaVu Sans", "Last Resort High-Efficiency"
+
+
+def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str, str]:
+    """Write ``confusion.png`` and ``reliability.png`` of an evaluation; each is whole or not there.
+
+    Parameters
+    ----------
+    result : mapping
+        What :func:`ssgan.scoring.evaluate_run` returns, of models of which not all diverged.
+    folder : Path
+    suffix : str
+        Part of the file names, such as ``-other`` for ``confusion-other.png``.
+
+    Returns
+    -------
+    dict of str to str
+        The two paths, as ``confusion`` and ``reliability``.
+
+    Raises
+    ------
+    OSError
+        Where they cannot be written.
+    """
+    from matplotlib import style
+
+    of = f"{result['dataset']}, {result['predictions_of']}"
+    ece = result["ensemble"]["ece"] if "ensemble" in result else result["ece_mean"]
+    with style.context("default"):  # whatever the user's own matplotlibrc says
+        drawn = {
+            "confusion": confusion_png(result["confusion"], result["classes"], of),
+            "reliability": reliability_png(result["reliability"], f"{of}: ECE {ece:.3f}"),
+        }
+    paths = {name: folder / f"{name}{suffix}.png" for name in drawn}
+    for name, content in drawn.items():
+        write_atomic(paths[name], content)
+    return {name: str(path) for name, path in paths.items()}
+
+
+def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> bytes:
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours the share of the row.
+
+    Parameters
+    ----------
+    confusion : K sequences of K int
+    classes : sequence of str
+        The names, drawn whole up to 120 classes; beyond, the axes have numbers. A name with characters that
+        no font here has is drawn as its number, ``#3``.
+    title : str
+    """
+    import numpy as np
+    from matplotlib.colors import PowerNorm
+
+    counts = np.asarray(confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    K = len(counts)
+    cell_inches = 0.6 if K <= COUNTED_CLASSES else 0.16
+    side = min(max(3.2, K * cell_inches), 20.0)
+    figure = _figure(side + 1.2, side)
+    axes = figure.add_subplot()
+    # The power makes a share of one in a hundred visible beside the diagonal.
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
+    figure.colorbar(image, label="share of the true class", fraction=0.046, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
+    axes.set(xlabel="predicted class", ylabel="true class")
+    _title(axes, title)
+    if K <= NAMED_CLASSES:
+        size = 9 if K <= COUNTED_CLASSES else 6
+        fonts, missing = _fonts(classes)
+        names = [
+            f"#{k}" if _characters([name]) & missing else textwrap.fill(name, NAME_WIDTH)
+            for k, name in enumerate(classes)
+        ]
+        upright = max(map(len, names)) > 3 or K > COUNTED_CLASSES
+        style: dict[str, Any] = {"fontsize": size, "fontfamily": fonts, "parse_math": False}
+        axes.set_xticks(range(K), names, rotation=90 if upright else 0, **style)
+        axes.set_yticks(range(K), names, **style)
+    if K <= COUNTED_CLASSES:
+        points = min(9.0, 34 / len(f"{counts.max()}"))
+        for i, j in np.argwhere(counts):
+            colour = "white" if share[i, j] > 0.4 else "black"
+            axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=points)
+    return _png(figure)
+
+
+def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
+    """Draw accuracy and count against confidence.
+
+    Parameters
+    ----------
+    bins : sequence of mapping
+        What :func:`ssgan.metrics.reliability` returns.
+    title : str
+    """
+    figure = _figure(5.2, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    filled = [one for one in bins if one["count"]]
+    left, width = [one["low"] for one in filled], 1 / len(bins)
+    accuracy, confidence = ([one[key] for one in filled] for key in ("accuracy", "confidence"))
+    upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
+    upper.bar(left, accuracy, width, align="edge", color="tab:blue", edgecolor="white", label="accuracy")
+    low = [min(pair) for pair in zip(accuracy, confidence, strict=True)]
+    gap = [abs(a - c) for a, c in zip(accuracy, confidence, strict=True)]
+    hatched = {"color": "none", "edgecolor": "tab:red", "hatch": "////", "linewidth": 0.8}
+    upper.bar(left, gap, width, bottom=low, align="edge", label="gap to the mean confidence", **hatched)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    _title(upper, title)
+    upper.legend(loc="upper left", framealpha=0.9, fontsize=8)
+    lower.bar(left, [one["count"] for one in filled], width, align="edge", color="0.6", edgecolor="white")
+    lower.set(xlabel="confidence", ylabel="images", yscale="log")
+    lower.set_ylim(bottom=0.5)
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure of so many inches on the Agg canvas, which needs no screen and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", bbox_inches="tight")
+    return content.getvalue()
+
+
+def _title(axes: "Axes", text: str) -> None:
+    """Write a title in which a character that no font here has is a question mark."""
+    fonts, missing = _fonts([text])
+    legible = "".join("?" if ord(c) in missing else c for c in text)
+    axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts)
+
+
+def _fonts(texts: Sequence[str]) -> tuple[list[str], set[int]]:
+    """Families that together have the characters of the texts, and the characters that no upright font here has."""
+    from matplotlib import font_manager
+
+    upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
+    files = {entry.name: entry.fname for entry in upright if entry.name != PLACEHOLDER_FONT}
+    missing, families = _characters(texts), []
+    for name in [DEFAULT_FONT, *sorted(files.keys() - {DEFAULT_FONT})]:
+        found = missing & _code_points(files[name])
+        if found or name == DEFAULT_FONT:
+            families.append(name)
+            missing -= found
+        if not missing:
+            break
+    return families, missing
+
+
+def _characters(texts: Sequence[str]) -> set[int]:
+    return {ord(c) for text in texts for c in text if not c.isspace()}
+
+
+@functools.cache
+def _code_points(file: str) -> frozenset[int]:
+    """The characters that a font file has."""
+    from matplotlib import font_manager
+
+    try:
+        return frozenset(font_manager.get_font(file).get_charmap())
+    except (OSError, RuntimeError):  # a font that cannot be read is one that is not there
+        return frozenset()

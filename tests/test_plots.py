@@ -1,0 +1,103 @@
+"""Plots of an evaluation: PNG files that open, are not blank, and show every class whatever its name."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssgan import files, plots
+from ssgan.metrics import confusion, reliability, softmax
+
+LONG = "a name that goes on and on, further than anybody would like a name to go"
+
+
+def result(K: int, names: list[str] | None = None) -> dict[str, Any]:
+    """An evaluation of 20 images of each class."""
+    rng, y = np.random.default_rng(0), np.repeat(np.arange(K), 20)
+    logits = rng.normal(size=(len(y), K))
+    logits[np.arange(len(y)), y] += 3
+    p = softmax(logits)
+    return {
+        "dataset": "some",
+        "predictions_of": "1 model",
+        "classes": names or [f"class {k}" for k in range(K)],
+        "confusion": confusion(y, p.argmax(axis=1), K).tolist(),
+        "reliability": reliability(p, y),
+        "ece_mean": 0.05,
+    }
+
+
+def pixels(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("K", [2, 10, 100])
+def test_plots_are_pictures_and_not_blank(K: int, tmp_path: Path) -> None:
+    found = plots.save(result(K), tmp_path)
+    assert found == {name: str(tmp_path / f"{name}.png") for name in ("confusion", "reliability")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion.png", "reliability.png"]
+    for path in found.values():
+        sheet = pixels(Path(path).read_bytes())
+        assert 400 < min(sheet.shape[:2]) <= max(sheet.shape[:2]) < 4000
+        assert len(np.unique(sheet.astype(np.int32) @ [65536, 256, 1])) > 50
+
+
+def test_a_matrix_shows_the_share_of_each_row() -> None:
+    """Of two classes: the cells of the diagonal are darker than those beside it, and darkest where all are right."""
+    sheet = pixels(plots.confusion_png([[5, 5], [0, 10]], ["a", "b"], "t")).astype(int).sum(axis=2)
+    values, counts = np.unique(sheet, return_counts=True)
+    whole, half, none, paper = counts[counts > 0.04 * sheet.size]  # from dark to light; numbers and frame are small
+    assert half == pytest.approx(2 * whole, rel=0.05)
+    assert none == pytest.approx(whole, rel=0.1)
+    assert paper > none
+    assert values[-1] == 3 * 255
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["$x_1$", "a\\b{", "100 %"], ["über", "Ελληνικά", "кошка"], ["猫", "🐈", "a\x1b[31m\nb"], [LONG, "b", LONG + "!"]],
+    ids=["mathematics", "letters", "no font", "long"],
+)
+def test_every_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
+    """Without a warning, which would reach the user's terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save({**result(3, names), "dataset": names[0]}, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_name_that_no_font_has_becomes_its_number() -> None:
+    fonts, missing = plots._fonts(["cat", "x\U0010fffd"])
+    assert fonts[0] == "DejaVu Sans"
+    assert missing == {0x10FFFD}
+    ours = plots.confusion_png([[1, 0], [0, 1]], ["cat", "x\U0010fffd"], "t")
+    assert np.array_equal(pixels(ours), pixels(plots.confusion_png([[1, 0], [0, 1]], ["cat", "#1"], "t")))
+
+
+def test_a_bin_without_images_is_left_out() -> None:
+    p = np.array([[0.75, 0.25], [0.75, 0.25]])
+    assert pixels(plots.reliability_png(reliability(p, np.array([0, 1])), "t")).size
+
+
+def test_plots_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plots.save(result(2), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        plots.save(result(3), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_other_data_get_plots_of_their_own(tmp_path: Path) -> None:
+    plots.save(result(2), tmp_path, "-other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion-other.png", "reliability-other.png"]
