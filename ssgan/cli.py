@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ssgan import config as configuration
-from ssgan import screen
+from ssgan import screen, tables
 from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
 
@@ -140,7 +140,7 @@ def train(
     if as_json:
         print(json.dumps(report))
     else:
-        _show_report(report)
+        tables.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
         screen.say(f"Score again with: ssgan evaluate {folder}")
@@ -161,42 +161,25 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Score the models of a run on the test share."""
+    """Score the models of a run on the test share: errors, calibration, and each class."""
     from ssgan import runs
 
+    # A folder that is no finished run is answered before torch is imported.
     runs.read_config(run)
-    source, root = runs.source_of(runs.read_report(run), data_dir)
-    from ssgan.data import load
-    from ssgan.devices import device_name, select
-    from ssgan.inference import open_run
-    from ssgan.metrics import summarize_scores
+    runs.read_report(run)
+    from ssgan import plots, scoring
 
-    where = select(device)
-    models, report = open_run(run, where)
-    loaded = load(data or source, root)
-    if loaded.image_shape != models.image_shape or loaded.classes != models.classes:
-        raise UserError(
-            f"{loaded.name} holds {len(loaded.classes)} classes of images {list(loaded.image_shape)}, but the models "
-            f"of {run} know {len(models.classes)} classes of images {list(models.image_shape)}."
-        )
-    scores = models.scores(loaded.x_test, loaded.y_test)
-    scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
-    same = {key: report[key] for key in ("labels", "method", "preset", "seeds")}
-    place = {"device": str(where), "device_name": device_name(where), "run": str(run)}
-    result = {"dataset": loaded.name, **same, **place, **summarize_scores(scores)}
-    rows = [{"seed": s, "draw_seed": row["draw_seed"]} for s, row in zip(report["seeds"], report["rows"], strict=True)]
-    for name, values in scores.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = value
-    result["rows"] = rows
-    if ensemble:
-        result["ensemble"] = models.ensemble(loaded.x_test, loaded.y_test)
+    result = scoring.evaluate_run(run, data, data_dir, ensemble, device)
+    result["plots"] = None
+    try:
+        if result["confusion"] is not None:
+            result["plots"] = plots.save(result, run, f"-{result['dataset']}" if data else "")
+    except OSError as cause:
+        print(f"ssgan: no plots: {run} cannot be written to ({cause.strerror}).", file=sys.stderr)
     if as_json:
         print(json.dumps(result))
     else:
-        screen.say(f"{run} on {len(loaded.x_test):,} test images of {loaded.name}, by {place['device_name']} ({where})")
-        screen.say(f"{report['method']} with {report['labels']:,} labels")
-        _show_scores(result)
+        tables.evaluation(result)
 
 
 @app.command("data")
@@ -301,51 +284,6 @@ def _images(epochs: str, pool: int) -> str:
     if not 0 < images < float("inf"):
         raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
     return str(max(1, round(images)))
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    _show_scores(report)
-    screen.say(
-        f"{report['images_per_second']:,.0f} images/s per model, {report['seconds']:.0f} s, "
-        f"{report['device_name']} ({report['device']})"
-    )
-    for warning in report["warnings"]:
-        screen.say(warning, style="yellow")
-    screen.say(f"Run folder: {report['run']}")
-
-
-def _show_scores(result: dict[str, Any]) -> None:
-    def cell(value: float | None, digits: int = 2) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    rows = [
-        [
-            row["seed"],
-            row["draw_seed"],
-            cell(None if row["error"] is None else 100 - row["error"]),
-            cell(row["error"]),
-            cell(row["error_raw"]),
-            cell(row["ece"], 3),
-            cell(row["nll"], 3),
-        ]
-        for row in result["rows"]
-    ]
-    screen.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
-    count = sum(e is not None for e in result["errors"])
-    over = f" over {count} models" if count > 1 else ""
-    screen.say(
-        f"accuracy {screen.plus_minus(result['accuracy_mean'], result['accuracy_std'])} %, "
-        f"error {screen.plus_minus(result['error_mean'], result['error_std'])} %{over}",
-        style="bold",
-    )
-    together = result.get("ensemble")
-    if together is not None:
-        error, models = together["error"], together["models"]
-        screen.say(
-            f"ensemble of {models} models: accuracy {cell(None if error is None else 100 - error)} %, "
-            f"error {cell(error)} %, ECE {cell(together['ece'], 3)}, NLL {cell(together['nll'], 3)}",
-            style="bold",
-        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Trained models at work: class probabilities, scores and samples of every seed of a stack."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,17 @@ from torch import Tensor
 from ssgan import checkpoint, runs
 from ssgan.config import Config
 from ssgan.errors import UserError
-from ssgan.metrics import error_percent, expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.metrics import (
+    error_percent,
+    expected_calibration_error,
+    generated_probability,
+    negative_log_likelihood,
+    softmax,
+)
 from ssgan.models import MODELS, latent
 from ssgan.stacks import Stack
 
-__all__ = ["METRICS", "Models", "open_run"]
+__all__ = ["METRICS", "Models", "open_run", "score", "usable"]
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "error": error_percent,
@@ -99,8 +105,29 @@ class Models:
             split_sha256=list(state["split_sha256"]),
         )
 
-    def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Class probabilities [S, N, K] of stored images [N, ...]; rows of a diverged seed are NaN.
+    @property
+    def finite(self) -> list[bool]:
+        """Whether every averaged parameter of each seed is finite: where not, the model diverged."""
+        each = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in self.averaged.values()])
+        finite: list[bool] = each.all(dim=0).tolist()
+        return finite
+
+    def only(self, seeds: Sequence[int]) -> "Models":
+        """The models of these seeds, in this order; ``config`` stays that of the whole run."""
+        places = [self.seeds.index(seed) for seed in seeds]
+        return replace(
+            self,
+            D=self.D.only(places),
+            G=None if self.G is None else self.G.only(places),
+            averaged={name: value[places] for name, value in self.averaged.items()},
+            seeds=[self.seeds[place] for place in places],
+            split_sha256=[self.split_sha256[place] for place in places],
+        )
+
+    def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
+
+        ``averaged`` takes D's averaged parameters, else the last ones.
 
         Raises
         ------
@@ -116,27 +143,34 @@ class Models:
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
-        logits = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
-        return np.stack([softmax(one) for one in logits.cpu().double().numpy()])
+        logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
+        return logits_SNK.cpu().double().numpy()
+
+    def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Class probabilities [S, N, K] of stored images [N, ...], given that they are real: see :meth:`logits`."""
+        return softmax(self.logits(x, averaged))
+
+    def generated_probability(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Probability [S, N] that stored images [N, ...] are generated, ``1 / (Z + 1)``: see :meth:`logits`.
+
+        Raises
+        ------
+        UserError
+            Where the models never saw a generated image, so that the number would mean nothing.
+        """
+        if self.G is None:
+            raise UserError(f"These models saw no generated image: method {self.config.method!r} trains no generator.")
+        return generated_probability(self.logits(x, averaged))
 
     def scores(
         self, x: np.ndarray, y: np.ndarray, averaged: bool = True, metrics: Sequence[str] = tuple(METRICS)
     ) -> dict[str, list[float | None]]:
-        """Each metric of each seed on labelled images; None where the seed diverged or there are no images.
-
-        ``error`` in percent, ``nll`` in nats, ``ece`` from 0 to 1.
-        """
+        """Each metric of each seed on labelled images, as :func:`score` gives them; None where there are no images."""
         p_SNK = self.probabilities(x, averaged) if len(x) else np.full((len(self.seeds), 0, 0), np.nan)
-        usable = [len(p) > 0 and bool(np.isfinite(p).all()) for p in p_SNK]
-        return {
-            name: [METRICS[name](p, y) if fine else None for p, fine in zip(p_SNK, usable, strict=True)]
-            for name in metrics
-        }
+        return score(p_SNK, y, metrics)
 
-    def ensemble(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-        """Each metric of the mean of the models' probabilities on labelled images, and how many models entered.
-
-        A diverged model is left out. The metrics are those of :meth:`scores`.
+    def ensemble(self, p_SNK: np.ndarray) -> np.ndarray | None:
+        """The mean [N, K] of what :meth:`probabilities` gave, without diverged models; None where all diverged.
 
         Raises
         ------
@@ -152,11 +186,8 @@ class Models:
             )
         if len(self.seeds) < 2:
             raise UserError("This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed.")
-        p_SNK = self.probabilities(x) if len(x) else np.full((len(self.seeds), 0, 0), np.nan)
-        usable = [p for p in p_SNK if len(p) and np.isfinite(p).all()]
-        mean_NK = np.mean(usable, axis=0) if usable else None
-        scores = {name: None if mean_NK is None else metric(mean_NK, y) for name, metric in METRICS.items()}
-        return {"models": len(usable), **scores}
+        fine = usable(p_SNK)
+        return p_SNK[fine].mean(axis=0) if any(fine) else None
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Generated images [S, count, ...] in [0, 1]; every model gets the same noise, which ``seed`` decides.
@@ -174,6 +205,22 @@ class Models:
         z = torch.cat([latent(self.config, rows, generator=generator) for _ in range(-(-count // rows))])
         images = self.G.evaluate(z.to(like), rows=rows)[:, :count]
         return MODELS[self.config.network].to_unit(images).cpu().numpy()
+
+
+def usable(p_SNK: np.ndarray) -> list[bool]:
+    """Whether each seed has finite probabilities: a model that diverged has not, nor has one without images."""
+    return [len(p_NK) > 0 and bool(np.isfinite(p_NK).all()) for p_NK in p_SNK]
+
+
+def score(p_SNK: np.ndarray, y_N: np.ndarray, metrics: Sequence[str] = tuple(METRICS)) -> dict[str, list[float | None]]:
+    """Each metric of each seed's probabilities; None where they are not usable.
+
+    ``error`` in percent, ``nll`` in nats, ``ece`` from 0 to 1.
+    """
+    fine = usable(p_SNK)
+    return {
+        name: [METRICS[name](p, y_N) if ok else None for p, ok in zip(p_SNK, fine, strict=True)] for name in metrics
+    }
 
 
 def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:

@@ -77,6 +77,14 @@ class Stack:
             for name, value in saved.items():
                 ours[name].data.copy_(value)
 
+    def only(self, places: Sequence[int]) -> "Stack":
+        """The networks at these places of the seed axis."""
+        chosen = copy.copy(self)
+        for kind in ("parameters", "buffers"):
+            values = {name: value.detach()[list(places)] for name, value in getattr(self, kind).items()}
+            setattr(chosen, kind, values)
+        return chosen
+
     @torch.no_grad()
     def evaluate(
         self,

@@ -29,6 +29,7 @@ from ssgan.inference import open_run
 
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 FILES = {"checkpoint", "config.json", "labeled.png", "log.jsonl", "report.json", "samples.png", "split.json"}
+PLOTS = {"confusion.png", "reliability.png"}
 PROMISED = {
     *["dataset", "labels", "method", "preset", "seeds", "device", "device_name", "accuracy_mean", "accuracy_std"],
     *["error_mean", "error_std", "errors", "errors_raw", "images_per_second", "seconds", "run"],
@@ -147,16 +148,71 @@ def test_json_is_the_last_line_and_the_report(trained: tuple[Path, str]) -> None
     assert [row["error"] for row in result["rows"]] == result["errors"]
 
 
-def test_evaluate_gives_the_same_errors(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = trained
-    before = contents(out)
-    assert status_of("evaluate", out, "--device", "cpu", "--json") == 0
-    result, report = last_object(capsys.readouterr().out), runs.read_report(out)
+def test_evaluate_gives_the_same_errors(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(run)
+    assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
+    result, report = last_object(capsys.readouterr().out), runs.read_report(run)
     for name in ("dataset", "labels", "method", "preset", "seeds", "errors", "errors_raw", "error_mean", "error_std"):
         assert result[name] == report[name]
     for ours, theirs in zip(result["rows"], report["rows"], strict=True):
         assert {**theirs, **ours} == theirs
-    assert contents(out) == before
+    after = contents(run)
+    assert {name: after.pop(name) is not None for name in PLOTS} == dict.fromkeys(PLOTS, True)
+    assert after == before
+
+
+def test_evaluate_counts_each_class_and_draws_it(run: Path, digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
+    said = capsys.readouterr()
+    result = last_object(said.out)
+    assert (len(said.out.splitlines()), said.err) == (1, "")
+    assert [sum(row) for row in result["confusion"]] == (2 * np.bincount(digits.y_test)).tolist()
+    assert [row.keys() for row in result["per_class"]] == [{"class", "precision", "recall", "f1", "count"}] * 10
+    assert [row.keys() for row in result["reliability"]] == [{"low", "high", "count", "confidence", "accuracy"}] * 15
+    assert result["plots"] == {name: str(run / f"{name}.png") for name in ("confusion", "reliability")}
+    for path in result["plots"].values():
+        with Image.open(path) as plot:
+            assert min(plot.size) > 400
+    assert status_of("evaluate", run, "--device", "cpu") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"Confusion: {run / 'confusion.png'}", f"Reliability: {run / 'reliability.png'}"]
+    at = lines.index("Rows: true class; columns: predicted, by 2 models, counted together")
+    shown = [[0 if cell == "." else int(cell) for cell in line.split()[1:]] for line in lines[at + 2 : at + 12]]
+    assert shown == result["confusion"]
+
+
+def test_evaluate_draws_other_data_beside_the_runs_own(
+    run: Path, digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = {"x_test": digits.x_test[:30], "y_test": digits.y_test[:30], "scale": 16}
+    np.savez(tmp_path / "few.npz", x_train=digits.x_train, y_train=digits.y_train, **shares)
+    assert status_of("evaluate", run, "--data", "few.npz", "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["test_images"] == 30
+    assert {path.name for path in run.iterdir()} - FILES == {"confusion-few.png", "reliability-few.png"}
+
+
+def test_evaluate_without_room_for_plots_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "confusion.png").mkdir()
+    (run / "confusion.png" / "mine").write_text("mine")
+    assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
+    said = capsys.readouterr()
+    assert last_object(said.out)["plots"] is None
+    assert said.err.startswith(f"ssgan: no plots: {run} cannot be written to (")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_evaluate_refuses_an_ensemble_of_several_draws(mistake: Callable[..., str], run: Path) -> None:
+    assert "2 models learned from 2 different draws" in mistake("evaluate", "run", "--ensemble")
+
+
+def test_evaluate_without_a_test_share_says_how_to_get_one(
+    mistake: Callable[..., str], run: Path, digits: Data, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "bare.npz", x_train=digits.x_train, y_train=digits.y_train, scale=16)
+    assert mistake("evaluate", "run", "--data", "bare.npz") == (
+        "bare has no test images to score: give --data an .npz that holds some, with their labels, as x_test and "
+        "y_test."
+    )
 
 
 def test_evaluate_scores_the_averaged_and_the_last_models(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,12 +228,9 @@ def test_evaluate_scores_the_averaged_and_the_last_models(run: Path, capsys: pyt
     assert (result["errors"], result["errors_raw"]) == (report["errors_raw"], report["errors"])
 
 
-def test_evaluate_shows_accuracy_error_and_device(
-    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, _ = trained
-    assert status_of("evaluate", out, "--device", "cpu") == 0
-    said, report = capsys.readouterr().out, runs.read_report(out)
+def test_evaluate_shows_accuracy_error_and_device(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("evaluate", run, "--device", "cpu") == 0
+    said, report = capsys.readouterr().out, runs.read_report(run)
     assert "540 test images of digits" in said
     assert report["device_name"] in said
     mean, std = report["error_mean"], report["error_std"]
@@ -230,7 +283,8 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
     )
     assert last_object((tmp_path / "run" / "log.jsonl").read_text())["L"] == [None]
     assert status_of("evaluate", "run", "--json") == 0
-    assert last_object(capsys.readouterr().out)["errors"] == [None]
+    said = capsys.readouterr()
+    assert (last_object(said.out)["errors"], last_object(said.out)["plots"], said.err) == ([None], None, "")
 
 
 # Without training

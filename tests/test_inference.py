@@ -149,6 +149,69 @@ def test_a_diverged_seed_has_no_score_and_leaves_the_other_alone(few_digits: Dat
     assert broken.scores(few_digits.x_test, few_digits.y_test)["error"] == [run.errors[0], None]
 
 
+def test_a_broken_model_is_found_by_its_weights(run: Run) -> None:
+    averaged = {k: v.clone() for k, v in run.models.averaged.items()}
+    averaged["output.b"][0, 3] = float("inf")
+    assert run.models.finite == [True, True]
+    assert dataclasses.replace(run.models, averaged=averaged).finite == [False, True]
+
+
+def test_one_pass_gives_the_classes_and_the_generated_probability(few_digits: Data) -> None:
+    """Both follow from the same K logits, in float64 to the last digits."""
+    models = train(few_digits, tiny(seeds=2, dtype="float64")).models
+    x, passes = few_digits.x_test, []
+    logits = models.logits(x)
+    evaluate = models.D.evaluate
+    models.D.evaluate = lambda *a, **b: passes.append(1) or evaluate(*a, **b)  # type: ignore[method-assign, func-returns-value]
+    p, generated = models.probabilities(x), models.generated_probability(x)
+    assert len(passes) == 2
+    Z = np.exp(logits).sum(axis=2)
+    assert (p.shape, generated.shape) == ((2, 100, 10), (2, 100))
+    np.testing.assert_allclose(p, np.exp(logits) / Z[..., None], rtol=1e-12)
+    np.testing.assert_allclose(generated, 1 / (Z + 1), rtol=1e-12)
+    lse = torch.from_numpy(logits).logsumexp(dim=2)
+    np.testing.assert_allclose(generated, 1 - lse.sigmoid().numpy(), atol=1e-14)
+
+
+def test_models_that_saw_no_generated_image_give_no_probability_of_one(few_digits: Data) -> None:
+    models = train(few_digits, tiny(method="supervised")).models
+    with pytest.raises(UserError, match="saw no generated image: method 'supervised'"):
+        models.generated_probability(few_digits.x_test)
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 0]])
+def test_some_of_the_models_are_those_models(few_digits: Data, run: Run, seeds: list[int]) -> None:
+    """Averaged and last parameters, with the buffers of their own references."""
+    some, x = run.models.only(seeds), few_digits.x_test
+    assert (some.seeds, some.D.seeds) == (seeds, len(seeds))
+    for averaged in (True, False):
+        assert np.array_equal(some.probabilities(x, averaged), run.models.probabilities(x, averaged)[seeds])
+    assert np.array_equal(some.sample(3), run.models.sample(3)[seeds])
+    assert some.split_sha256 == [run.models.split_sha256[seed] for seed in seeds]
+
+
+def test_the_ensemble_is_the_mean_without_diverged_models(few_digits: Data, run: Run) -> None:
+    one_draw = dataclasses.replace(run.models, split_sha256=run.models.split_sha256[:1] * 2)
+    p = run.models.probabilities(few_digits.x_test)
+    mean = one_draw.ensemble(p)
+    assert mean is not None
+    np.testing.assert_allclose(mean, (p[0] + p[1]) / 2, rtol=1e-14)
+    broken = p.copy()
+    broken[0, 0, 0] = np.nan
+    alone = one_draw.ensemble(broken)
+    assert alone is not None
+    assert np.array_equal(alone, p[1])
+    assert one_draw.ensemble(np.full_like(p, np.nan)) is None
+
+
+def test_models_of_different_draws_make_no_ensemble(few_digits: Data, run: Run) -> None:
+    p = run.models.probabilities(few_digits.x_test)
+    with pytest.raises(UserError, match="2 models learned from 2 different draws of labels"):
+        run.models.ensemble(p)
+    with pytest.raises(UserError, match="an ensemble needs two"):
+        run.models.only([0]).ensemble(p[:1])
+
+
 def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
     assert run.models.scores(few_digits.x_test[:0], few_digits.y_test[:0])["error"] == [None, None]
 

@@ -1,0 +1,150 @@
+"""Results as text in 80 columns: scores of each seed, of each class, and which classes are confused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ssgan import screen
+
+__all__ = ["evaluation", "report"]
+
+WIDTH = 80
+LISTED_CLASSES = 20
+LISTED_PAIRS = 12
+NAME_WIDTH = 30
+# Of a matrix: the fewest letters of a row's name, how many are worth narrower columns, and the fewest over a column.
+LEAST_NAME, NAME_ROOM, LEAST_HEAD = 8, 20, 5
+
+
+def report(found: Mapping[str, Any]) -> None:
+    """Show what a training reports: scores of each seed, speed, warnings."""
+    _scores(found)
+    screen.say(
+        f"{found['images_per_second']:,.0f} images/s per model, {found['seconds']:.0f} s, "
+        f"{found['device_name']} ({found['device']})"
+    )
+    for warning in found["warnings"]:
+        screen.say(warning, style="yellow")
+    screen.say(f"Run folder: {found['run']}")
+
+
+def evaluation(result: Mapping[str, Any]) -> None:
+    """Show what :func:`ssgan.scoring.evaluate_run` found, and where ``plots`` of it lie."""
+    screen.say(
+        f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
+        f"({result['device']})"
+    )
+    screen.say(f"{result['method']} with {result['labels']:,} labels")
+    _scores(result)
+    if result["diverged"]:
+        seeds = ", ".join(map(str, result["diverged"]))
+        screen.say(f"Left out, because they diverged: seed {seeds}", style="yellow")
+    if result["confusion"] is None:
+        return
+    screen.say()
+    _per_class(result)
+    screen.say()
+    _confusion(result["confusion"], result["classes"], _of(result))
+    for name, path in (result["plots"] or {}).items():
+        screen.say(f"{name.capitalize()}: {path}")
+
+
+def _of(result: Mapping[str, Any]) -> str:
+    """Whose predictions are counted."""
+    words = str(result["predictions_of"])
+    together = "ensemble" not in result and words != "1 model"
+    return f"{words}, counted together" if together else words
+
+
+def _scores(result: Mapping[str, Any]) -> None:
+    rows = [
+        [
+            row["seed"],
+            row["draw_seed"],
+            _cell(None if row["error"] is None else 100 - row["error"]),
+            _cell(row["error"]),
+            _cell(row["error_raw"]),
+            _cell(row["ece"], 3),
+            _cell(row["nll"], 3),
+        ]
+        for row in result["rows"]
+    ]
+    screen.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
+    count = sum(e is not None for e in result["errors"])
+    over = f" over {count} models" if count > 1 else ""
+    screen.say(
+        f"accuracy {screen.plus_minus(result['accuracy_mean'], result['accuracy_std'])} %, "
+        f"error {screen.plus_minus(result['error_mean'], result['error_std'])} %{over}",
+        style="bold",
+    )
+    if count > 1 and "ece_mean" in result:
+        screen.say(f"ECE {_cell(result['ece_mean'], 3)}, NLL {_cell(result['nll_mean'], 3)} in the mean")
+    together = result.get("ensemble")
+    if together is not None:
+        error, models = together["error"], together["models"]
+        screen.say(
+            f"ensemble of {models} models: accuracy {_cell(None if error is None else 100 - error)} %, "
+            f"error {_cell(error)} %, ECE {_cell(together['ece'], 3)}, NLL {_cell(together['nll'], 3)}",
+            style="bold",
+        )
+
+
+def _per_class(result: Mapping[str, Any]) -> None:
+    """Every class, or of many those with the lowest F1."""
+    shown, total = list(result["per_class"]), len(result["per_class"])
+    words = f"Each class, by {_of(result)}"
+    if total > LISTED_CLASSES:
+        shown.sort(key=lambda row: float("inf") if row["f1"] is None else row["f1"])
+        shown = shown[:LISTED_CLASSES]
+        words = f"The {LISTED_CLASSES} of {total} classes with the lowest F1, by {_of(result)}"
+    screen.say(words)
+    rows = [
+        [screen.cut(row["class"], NAME_WIDTH), row["count"], *(_percent(row[n]) for n in ("precision", "recall", "f1"))]
+        for row in shown
+    ]
+    screen.table(["class", "images", "precision %", "recall %", "F1 %"], rows, left=1)
+    if total > len(rows):
+        screen.say(f"({total - len(rows):,} more classes: --json shows all)")
+
+
+def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> None:
+    """The matrix where it fits into 80 columns, else the pairs that are most confused."""
+    K, digits = len(classes), max(len(str(count)) for row in confusion for count in row)
+    least, longest = max(digits, len(str(K - 1))), max(screen.width(name) for name in classes)
+    if LEAST_NAME + K * (least + 1) > WIDTH:
+        _pairs(confusion, classes, of)
+        return
+    head = max(least, min(longest, (WIDTH - min(longest, NAME_ROOM)) // K - 1))
+    heads, names = [screen.cut(name, head) for name in classes], list(classes)
+    if longest > head and (head < LEAST_HEAD or len(set(heads)) < K):
+        head, heads = least, [str(k) for k in range(K)]
+        names = [f"{k} {name}" for k, name in enumerate(classes)]
+    rows = [
+        [screen.cut(name, min(WIDTH - K * (head + 1), NAME_WIDTH)), *(count or "." for count in row)]
+        for name, row in zip(names, confusion, strict=True)
+    ]
+    screen.say(f"Rows: true class; columns: predicted, by {of}")
+    screen.table(["", *heads], rows, left=1, gap=1)
+
+
+def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> None:
+    wrong = [(n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n and i != j]
+    if not wrong:
+        screen.say(f"No class is taken for another, by {of}")
+        return
+    wrong.sort(key=lambda pair: (-pair[0], *pair[1:]))
+    screen.say(f"The most confused of {len(classes)} classes, by {of}")
+    rows = [
+        [*(screen.cut(classes[k], NAME_WIDTH) for k in (i, j)), n, _percent(n / sum(confusion[i]))]
+        for n, i, j in wrong[:LISTED_PAIRS]
+    ]
+    screen.table(["true class", "predicted", "images", "% of true"], rows, left=2)
+    if len(wrong) > len(rows):
+        screen.say(f"({len(wrong) - len(rows):,} more pairs: --json shows all)")
+
+
+def _cell(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,142 @@
+"""Results as text: every line fits into 80 columns and says what it should."""
+
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from ssgan import screen, tables
+
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+
+def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[str, Any]:
+    score = {"error": 12.5, "error_raw": 12.0, "nll": 0.5, "ece": 0.25}
+    per_class = [
+        {"class": name, "precision": 0.5, "recall": (k + 1) / len(classes), "f1": (k + 1) / len(classes), "count": 7}
+        for k, name in enumerate(classes)
+    ]
+    return {
+        **{"run": "run", "test_images": 540, "dataset": "some", "device_name": "chip", "device": "cpu"},
+        **{"method": "gan", "labels": 20, "diverged": [], "errors": [12.5], "predictions_of": "1 model"},
+        **{"accuracy_mean": 87.5, "accuracy_std": None, "error_mean": 12.5, "error_std": None},
+        **{"rows": [{"seed": 0, "draw_seed": 0, **score}], "ece_mean": 0.25, "nll_mean": 0.5},
+        **{"classes": classes, "confusion": confusion, "per_class": per_class, "plots": None},
+        **more,
+    }
+
+
+def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str]:
+    tables.evaluation(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if cell_len(line) > 80] == []
+    return lines
+
+
+def banded(K: int, diagonal: int) -> list[list[int]]:
+    """Each class right ``diagonal`` times, and k times taken for the next one."""
+    return [[diagonal if i == j else i if j == i + 1 else 0 for j in range(K)] for i in range(K)]
+
+
+def test_a_small_matrix_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, result(["cat", "dog", "cow"], [[10, 2, 0], [0, 7, 123], [4, 5, 6]]))
+    at = lines.index("Rows: true class; columns: predicted, by 1 model")
+    assert lines[at + 1 : at + 5] == [
+        "    cat dog cow",
+        "cat  10   2   .",
+        "dog   .   7 123",
+        "cow   4   5   6",
+    ]
+
+
+@pytest.mark.parametrize("most", [9, 12345])
+def test_ten_classes_have_their_names_over_the_columns(capsys: pytest.CaptureFixture[str], most: int) -> None:
+    lines = shown(capsys, result(FASHION, banded(10, most)))
+    at = lines.index("Rows: true class; columns: predicted, by 1 model")
+    assert lines[at + 1].split() == [
+        "T-sh…",
+        "Trou…",
+        "Pull…",
+        "Dress",
+        "Coat",
+        "Sand…",
+        "Shirt",
+        "Snea…",
+        "Bag",
+        "Ankl…",
+    ]
+    assert [line.split()[-1] for line in lines[at + 2 : at + 12]] == [*"........8", str(most)]
+    assert [line[: len(name)] for line, name in zip(lines[at + 2 :], FASHION, strict=False)] == FASHION
+
+
+def test_names_alike_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"a long name for the class {k}" for k in range(5)]
+    lines = shown(capsys, result(names, banded(5, 3)))
+    at = lines.index("Rows: true class; columns: predicted, by 1 model")
+    assert lines[at + 1].split() == list("01234")
+    assert lines[at + 2].startswith("0 a long name for the class 0 3 .")
+
+
+def test_many_classes_show_the_pairs_most_confused(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, result([f"class {k}" for k in range(100)], banded(100, 98)))
+    at = lines.index("The most confused of 100 classes, by 1 model")
+    assert lines[at + 1].split() == ["true", "class", "predicted", "images", "%", "of", "true"]
+    assert lines[at + 2].split() == ["class", "98", "class", "99", "98", "50.0"]
+    assert lines[at + 3].split() == ["class", "97", "class", "98", "97", "49.7"]
+    assert lines[at + 14 :] == ["(86 more pairs: --json shows all)"]
+    at = lines.index("The 20 of 100 classes with the lowest F1, by 1 model")
+    assert [line.split()[1] for line in lines[at + 2 : at + 22]] == [str(k) for k in range(20)]
+    assert lines[at + 22] == "(80 more classes: --json shows all)"
+
+
+def test_many_classes_that_are_all_right_are_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    confusion = [[5 if i == j else 0 for j in range(40)] for i in range(40)]
+    assert (
+        shown(capsys, result(list(map(str, range(40))), confusion))[-1] == "No class is taken for another, by 1 model"
+    )
+
+
+def test_names_are_cut_by_the_columns_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Chinese letter takes two; a control character must not reach the terminal."""
+    names = ["猫" * 40, "ü" * 40, "a\x1b[31mb\nc"]
+    lines = shown(capsys, result(names, banded(3, 3)))
+    at = next(i for i, line in enumerate(lines) if line.startswith("Each class"))
+    assert lines[at + 2].startswith("猫" * 14 + "… ")
+    assert lines[at + 3].startswith("ü" * 29 + "… ")
+    assert lines[at + 4].startswith("a\ufffd[31mb\ufffdc ")
+    assert len({cell_len(line) for line in lines[at + 1 : at + 5]}) == 1
+
+
+def test_what_is_undefined_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result(["a", "b"], [[1, 0], [0, 1]])
+    found["per_class"][0].update(precision=None, f1=None)
+    assert ["a", "7", "-", "50.0", "-"] in [line.split() for line in shown(capsys, found)]
+
+
+def test_whose_predictions_are_counted_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    matrix = [[1, 0], [0, 1]]
+    rows = [{**result(["a", "b"], matrix)["rows"][0], "seed": seed} for seed in (3, 4)]
+    several = {"rows": rows, "errors": [10.0, 15.0], "predictions_of": "2 models"}
+    lines = shown(capsys, result(["a", "b"], matrix, **several))
+    assert "Each class, by 2 models, counted together" in lines
+    assert "ECE 0.250, NLL 0.500 in the mean" in lines
+    both = {"error": 9.0, "nll": 0.25, "ece": 0.125, "models": 2}
+    lines = shown(
+        capsys,
+        result(["a", "b"], matrix, **{**several, "ensemble": both, "predictions_of": "the ensemble of 2 models"}),
+    )
+    assert "Each class, by the ensemble of 2 models" in lines
+    assert "ensemble of 2 models: accuracy 91.00 %, error 9.00 %, ECE 0.125, NLL 0.250" in lines
+
+
+def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, result(["a", "b"], [[1, 0], [0, 1]], diverged=[4, 7]))
+    assert "Left out, because they diverged: seed 4, 7" in lines
+    nothing = {"diverged": [0], "confusion": None, "per_class": None, "errors": [None], "error_mean": None}
+    lines = shown(capsys, {**result(["a", "b"], []), **nothing})
+    assert lines[-1] == "Left out, because they diverged: seed 0"
+
+
+@pytest.mark.parametrize(("text", "most", "expected"), [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("a cd", 3, "a…")])
+def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> None:
+    assert screen.cut(text, most) == expected
