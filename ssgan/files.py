@@ -2,24 +2,36 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["write_atomic", "write_json"]
+__all__ = ["open_atomic", "write_atomic", "write_json"]
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside ``path``, sync it to the disk, then rename it into place."""
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to a temporary name beside ``path``; at the end sync it to the disk and rename it into place.
+
+    Where the block is left by an error, nothing is left behind.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a whole file at once, as :func:`open_atomic` does."""
+    with open_atomic(path) as stream:
+        stream.write(content)
 
 
 def write_json(path: Path, content: Any) -> None:
