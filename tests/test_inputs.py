@@ -1,0 +1,149 @@
+"""What arguments stand for: files in order, folders, patterns, lists and arrays, each readable or with a reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssgan.inputs import Found, gather, read
+
+X = np.random.default_rng(0).integers(0, 17, (5, 4, 4), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def names(*arguments: str, lines: tuple[str, ...] = ()) -> list[str]:
+    found = gather(arguments, lines)
+    assert [one.reason for one in found] == [""] * len(found)
+    return [one.name for one in found]
+
+
+def test_files_keep_their_order_and_stand_as_often_as_named() -> None:
+    assert names("b.png", "a.txt", "b.png", "missing") == ["b.png", "a.txt", "b.png", "missing"]
+
+
+def test_a_folder_stands_for_its_pictures_at_every_depth() -> None:
+    touch(
+        "f/b.png",
+        "f/a.JPEG",
+        "f/notes.txt",
+        "f/x.npz",
+        "f/sub/deep/c.tif",
+        "f/.hidden.png",
+        "f/.git/d.png",
+        "f/._a.jpg",
+    )
+    assert names("f") == ["f/a.JPEG", "f/b.png", "f/sub/deep/c.tif"]
+    assert names("f/") == ["f/a.JPEG", "f/b.png", "f/sub/deep/c.tif"]
+
+
+def test_a_pattern_stands_for_what_it_matches() -> None:
+    touch("f/b.png", "f/a.png", "f/c.txt", "f/sub/d.png", "ü [1].png")
+    assert names("f/*.png") == ["f/a.png", "f/b.png"]
+    assert names("f/*") == ["f/a.png", "f/b.png", "f/c.txt", "f/sub/d.png"]
+    assert names("f/**", lines=()) == ["f/a.png", "f/b.png", "f/sub/d.png", "f/c.txt"]
+    assert names("**/*.png") == ["f/a.png", "f/b.png", "f/sub/d.png", "ü [1].png"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file() -> None:
+    touch("ü [1].png")
+    assert names("ü [1].png") == ["ü [1].png"]
+    assert names("-", lines=("*.png\n",)) == ["*.png"]
+
+
+def test_a_dash_stands_for_the_lines() -> None:
+    touch("f/a.png")
+    lines = ("two words.png\n", "\n", "f\r\n", "last.png")
+    assert names("first.png", "-", "end.png", lines=lines) == [
+        "first.png",
+        "two words.png",
+        "f/a.png",
+        "last.png",
+        "end.png",
+    ]
+    assert gather(["-"], []) == []
+
+
+def test_what_stands_for_nothing_says_so() -> None:
+    touch("f/notes.txt")
+    assert gather(["*.png", "f"]) == [
+        Found("*.png", "*.png matches no file."),
+        Found("f", "f holds no picture (.png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff, .webp, .ppm, .pgm, .pnm)."),
+    ]
+
+
+# Reading
+
+
+def test_pictures_arrays_and_reasons_come_one_by_one() -> None:
+    Image.fromarray(X[0]).save("a.png")
+    np.savez("x.npz", x_test=X)
+    items = list(read([Found("x.npz"), Found("no", "why"), Found("a.png"), Found("gone.png")], (4, 4), 255.0))
+    assert [item.name for item in items] == [*(f"x.npz[{i}]" for i in range(5)), "no", "a.png", "gone.png"]
+    for i, item in enumerate(items[:5]):
+        assert np.array_equal(item.pixels, X[i])  # type: ignore[arg-type]
+    assert (items[5].pixels, items[5].reason) == (None, "why")
+    assert np.array_equal(items[6].pixels, X[0])  # type: ignore[arg-type]
+    assert (items[7].pixels, items[7].reason) == (None, "There is no file gone.png.")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "row"),
+    [
+        ({"x_train": X[:2], "x_test": X[2:]}, 2),
+        ({"x_train": X[1:], "y_train": np.zeros(4), "other": X}, 1),
+        ({"images": X[3:], "classes": np.array(["a"]), "scale": 255}, 3),
+    ],
+)
+def test_an_npz_gives_its_test_share_else_the_pool_else_its_only_array(arrays: dict[str, Any], row: int) -> None:
+    np.savez("x.npz", **arrays)
+    first = next(read([Found("x.npz")], (4, 4), 255.0))
+    assert first.name == "x.npz[0]"
+    assert np.array_equal(first.pixels, X[row])  # type: ignore[arg-type]
+
+
+def test_vectors_are_read_from_an_npz() -> None:
+    np.savez("x.npz", x=np.ones((2, 3), np.float32))
+    assert [item.reason for item in read([Found("x.npz")], (3,), 1.0)] == ["", ""]
+    np.savez("x.npz", x=np.ones((2, 3)))
+    (item,) = read([Found("x.npz")], (3,), 1.0)
+    assert item.reason == "x.npz holds x, float64 of shape [2, 3], but the models take float32 of shape [N, 3]."
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"a": X, "b": X}, "holds a, b: call the array to classify x_test"),
+        ({"y_test": X}, "holds no images"),
+        ({"x": X[:, :3]}, r"holds x, uint8 of shape [5, 3, 4], but the models take uint8 of shape [N, 4, 4]"),
+        ({"x": X[:0]}, "of shape [0, 4, 4]"),
+        ({"x": X + 1}, "full intensity 16, but the models take 0 to 16"),
+        ({"x": X, "scale": 255}, "full intensity 255, but the models take 0 to 16"),
+        ({"x": np.array([{}], object)}, "cannot be read as an .npz of plain arrays (ValueError)"),
+    ],
+)
+def test_an_npz_that_does_not_fit_is_one_row_with_the_reason(arrays: dict[str, Any], words: str) -> None:
+    np.savez("x.npz", **{"x": X, **arrays} if "x" in arrays else arrays)
+    (item,) = read([Found("x.npz")], (4, 4), 16.0)
+    assert (item.name, item.pixels) == ("x.npz", None)
+    assert item.reason.startswith("x.npz ")
+    assert words in item.reason
+
+
+def test_a_broken_npz_is_one_row_with_the_reason() -> None:
+    Path("x.npz").write_bytes(b"PK no")
+    Path("folder.npz").mkdir()
+    for name in ("x.npz", "gone.npz"):
+        (item,) = read([Found(name)], (4, 4), 16.0)
+        assert name in item.reason
