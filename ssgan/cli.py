@@ -5,13 +5,13 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ssgan import config as configuration
 from ssgan import screen, tables
-from ssgan.config import DATASET_PRESETS, PRESETS, Config
+from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
 SHOWN_SPLITS = 6
+SHOWN_UNREADABLE = 20
 DATA_HELP = "digits, mnist, fashion-mnist, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
@@ -74,11 +75,11 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan import runs
+    from ssgan import options, runs
     from ssgan.data import DATASETS, load
 
     if resume:
-        _check_resume(out, config)
+        options.check_resume(out, config)
     loaded = load(data, data_dir)
     flags = {
         "labels": labels,
@@ -87,14 +88,14 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
+        "total_images": None if epochs is None else options.images(epochs, len(loaded.x_train)),
     }
-    given = _given(set_ or [], flags)
+    given = options.given(set_ or [], flags)
     if resume and out is not None:
-        settings = _going_on(out, preset, given)
+        settings = options.going_on(out, preset, given)
     else:
         earlier = {} if config is None else runs.read_settings(config)
-        settings = configuration.resolve(_preset(data, preset, config, earlier), given, earlier)
+        settings = configuration.resolve(options.preset(data, preset, config, earlier), given, earlier)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
@@ -182,6 +183,51 @@ def evaluate(
         tables.evaluation(result)
 
 
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES...", help="Files, folders, patterns, .npz; - reads a list from standard input."),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")
+    ] = "-",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also that of every class.")] = False,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Classify images: one row each, with the class, its probability, and whether it looks like none."""
+    from ssgan import inputs, options, runs, sheets
+
+    alone = None if seed is None else options.whole("--seed", seed)
+    sheets.check(out)
+    runs.read_config(run)
+    runs.read_report(run)
+    found = inputs.gather(images, inputs.listed())
+    if not found:
+        raise UserError("Standard input names no image: give one path in each line, or files and folders.")
+    from ssgan import prediction
+
+    predictor = prediction.open_predictor(run, alone, device)
+    total = None if any(one.name.lower().endswith(".npz") for one in found) else len(found)
+    screen.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
+    with screen.counting(total, "images", quiet=as_json) as on_row:
+        summary = prediction.write_predictions(predictor, found, out, probabilities, on_row)
+    for one in summary["unreadable"][:SHOWN_UNREADABLE]:
+        screen.note(one["reason"], style="yellow")
+    if len(summary["unreadable"]) > SHOWN_UNREADABLE:
+        screen.note(f"and {len(summary['unreadable']) - SHOWN_UNREADABLE:,} more")
+    if as_json:
+        print(json.dumps({"run": str(run), **summary}))
+    elif out != sheets.STDOUT:
+        unlike = f", of which {summary['unlike']:,} look like none of the classes" if summary["unlike"] else ""
+        screen.say(f"{summary['classified']:,} of {summary['images']:,} images classified{unlike}: {out}")
+    if not summary["classified"]:
+        raise UserError("None of the images could be read.")
+
+
 @app.command("data")
 def show_data(
     source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
@@ -230,60 +276,6 @@ def show_data(
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
-
-
-def _given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
-    """The named options and --set, of which no two may speak of the same field."""
-    given: dict[str, Any] = {}
-    for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
-        name, value = configuration.parse(assignment)
-        if name in given:
-            raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
-        given[name] = value
-    return given
-
-
-def _preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, Any]) -> str:
-    """The preset: the one asked for, that of an earlier run, or the one that the data set names."""
-    before = earlier.get("preset")
-    if asked is not None and before not in (None, asked):
-        raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
-    return asked or str(before or DATASET_PRESETS.get(data, "mnist-paper"))
-
-
-def _check_resume(out: Path | None, config: Path | None) -> None:
-    if out is None:
-        raise UserError("--resume needs --out, the folder of the run to go on with.")
-    if config is not None:
-        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
-
-
-def _going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
-    """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
-    from ssgan import runs
-
-    begun = runs.read_config(run)
-    asked = begun.replace(**given, **({} if preset is None else {"preset": preset}))
-    changed = begun.hinders(asked)
-    if preset not in (None, begun.preset):
-        changed = [f"preset {begun.preset}, now {preset}", *changed]
-    if changed:
-        raise UserError(
-            f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}; leave them as they were, "
-            f"or begin another run with --config {run}."
-        )
-    return asked
-
-
-def _images(epochs: str, pool: int) -> str:
-    """How many images so many passes over the pool are."""
-    try:
-        images = float(epochs) * pool
-    except ValueError:
-        images = float("nan")
-    if not 0 < images < float("inf"):
-        raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
-    return str(max(1, round(images)))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,7 +22,8 @@ BINS = 15
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Class probabilities [..., K] of logits [..., K]; they sum to 1."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinite logits, such as those of a diverged model, give NaN
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     p = np.exp(shifted)
     return p / p.sum(axis=-1, keepdims=True)
 

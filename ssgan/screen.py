@@ -1,6 +1,7 @@
 """What a person sees in a terminal 80 columns wide: progress on standard error, results on standard output."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,13 @@ from rich.cells import cell_len as width
 from rich.cells import set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 if TYPE_CHECKING:
     from ssgan.records import Report
 
-__all__ = ["cut", "following", "plus_minus", "say", "settings", "table", "width"]
+__all__ = ["counting", "cut", "following", "note", "plus_minus", "say", "settings", "table", "width"]
 
 
 class _Console(Console):
@@ -31,6 +32,7 @@ out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
 MILESTONES = 10
+SECONDS_BETWEEN_LINES = 10.0
 NAMES = {
     "L": "L",
     "U": "U",
@@ -49,6 +51,11 @@ def say(text: str = "", style: str | None = None) -> None:
     out.print(Text(text, style=style or ""))
 
 
+def note(text: str, style: str | None = None) -> None:
+    """One line beside the results, on standard error."""
+    err.print(Text(_plain(text), style=style or ""), soft_wrap=True)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
     """A small table, never cut short; the first ``left`` columns are text, the others numbers."""
     cells = [[*columns], *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
@@ -63,7 +70,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, 
 
 def cut(text: str, most: int) -> str:
     """Text in one line of at most so many columns of a terminal, with an ellipsis where it was cut."""
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    plain = _plain(text)
     return plain if width(plain) <= most else set_cell_size(plain, most - 1).rstrip() + "…"
 
 
@@ -79,6 +86,11 @@ def plus_minus(mean: float | None, std: float | None) -> str:
     if mean is None:
         return "-"
     return f"{mean:.2f}" + (f" +- {std:.2f}" if std is not None else "")
+
+
+def _plain(text: str) -> str:
+    """Text that leaves a terminal as it is: names of classes and files can hold anything."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @contextmanager
@@ -127,6 +139,31 @@ def _lines() -> Callable[["Report"], None]:
             )
 
     return show
+
+
+@contextmanager
+def counting(total: int | None, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows how many are done: a live bar in a terminal, a line now and then elsewhere.
+
+    ``total`` is None where it is not known.
+    """
+    if not quiet and err.is_terminal:
+        columns = (BarColumn(bar_width=24), TextColumn("{task.completed:,.0f} " + unit), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    began = last = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not quiet and now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            of = "" if total is None else f" of {total:,}"
+            err.print(Text(f"{done:,}{of} {unit}, {done / (now - began):,.0f}/s"))
+
+    yield show
 
 
 def _warn(report: "Report") -> None:

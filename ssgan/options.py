@@ -1,0 +1,72 @@
+"""What options ask for: those of ``ssgan train`` as settings, and numbers."""
+
+from pathlib import Path
+from typing import Any
+
+from ssgan import config as configuration
+from ssgan import runs
+from ssgan.config import DATASET_PRESETS, Config
+from ssgan.errors import UserError
+
+__all__ = ["check_resume", "given", "going_on", "images", "preset", "whole"]
+
+
+def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
+    """The named options and --set, of which no two may speak of the same field."""
+    found: dict[str, Any] = {}
+    for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
+        name, value = configuration.parse(assignment)
+        if name in found:
+            raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
+        found[name] = value
+    return found
+
+
+def preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, Any]) -> str:
+    """The preset: the one asked for, that of an earlier run, or the one that the data set names."""
+    before = earlier.get("preset")
+    if asked is not None and before not in (None, asked):
+        raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
+    return asked or str(before or DATASET_PRESETS.get(data, "mnist-paper"))
+
+
+def check_resume(out: Path | None, config: Path | None) -> None:
+    """Whether --resume says which run to go on with, and nothing else does."""
+    if out is None:
+        raise UserError("--resume needs --out, the folder of the run to go on with.")
+    if config is not None:
+        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
+
+
+def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
+    """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
+    begun = runs.read_config(run)
+    asked = begun.replace(**given, **({} if preset is None else {"preset": preset}))
+    changed = begun.hinders(asked)
+    if preset not in (None, begun.preset):
+        changed = [f"preset {begun.preset}, now {preset}", *changed]
+    if changed:
+        raise UserError(
+            f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}; leave them as they were, "
+            f"or begin another run with --config {run}."
+        )
+    return asked
+
+
+def images(epochs: str, pool: int) -> str:
+    """How many images so many passes over the pool are."""
+    try:
+        count = float(epochs) * pool
+    except ValueError:
+        count = float("nan")
+    if not 0 < count < float("inf"):
+        raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
+    return str(max(1, round(count)))
+
+
+def whole(option: str, text: str) -> int:
+    """The whole number that was given to an option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{option} is {text}, but must be a whole number.") from None
