@@ -50,7 +50,7 @@ def test_plots_are_pictures_and_not_blank(K: int, tmp_path: Path) -> None:
 
 def test_a_matrix_shows_the_share_of_each_row() -> None:
     """Of two classes: the cells of the diagonal are darker than those beside it, and darkest where all are right."""
-    sheet = pixels(plots.confusion_png([[5, 5], [0, 10]], ["a", "b"], "t")).astype(int).sum(axis=2)
+    sheet = pixels(plots.confusion_png([[50, 50], [0, 10]], ["a", "b"], "t")).astype(int).sum(axis=2)
     values, counts = np.unique(sheet, return_counts=True)
     whole, half, none, paper = counts[counts > 0.04 * sheet.size]  # from dark to light; numbers and frame are small
     assert half == pytest.approx(2 * whole, rel=0.05)
@@ -61,7 +61,12 @@ def test_a_matrix_shows_the_share_of_each_row() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [["$x_1$", "a\\b{", "100 %"], ["über", "Ελληνικά", "кошка"], ["猫", "🐈", "a\x1b[31m\nb"], [LONG, "b", LONG + "!"]],
+    [
+        ["$x_1$", "$\\frac{$", "100 % of $5 to $7"],
+        ["über", "Ελληνικά", "кошка"],
+        ["猫", "🐈", "a\x1b[31m\nb"],
+        [LONG, "b", LONG + "!"],
+    ],
     ids=["mathematics", "letters", "no font", "long"],
 )
 def test_every_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:

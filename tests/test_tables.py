@@ -78,7 +78,9 @@ def test_names_alike_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_many_classes_show_the_pairs_most_confused(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = shown(capsys, result([f"class {k}" for k in range(100)], banded(100, 98)))
+    found = result([f"class {k}" for k in range(100)], banded(100, 98))
+    found["per_class"].reverse()
+    lines = shown(capsys, found)
     at = lines.index("The most confused of 100 classes, by 1 model")
     assert lines[at + 1].split() == ["true", "class", "predicted", "images", "%", "of", "true"]
     assert lines[at + 2].split() == ["class", "98", "class", "99", "98", "50.0"]
@@ -105,6 +107,13 @@ def test_names_are_cut_by_the_columns_they_take(capsys: pytest.CaptureFixture[st
     assert lines[at + 3].startswith("ü" * 29 + "… ")
     assert lines[at + 4].startswith("a\ufffd[31mb\ufffdc ")
     assert len({cell_len(line) for line in lines[at + 1 : at + 5]}) == 1
+
+
+def test_columns_line_up_where_the_widest_name_is_of_wide_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, result(["猫犬" * 5, "b"], banded(2, 3)))
+    for head in ("Each class, by 1 model", "Rows: true class; columns: predicted, by 1 model"):
+        at = lines.index(head)
+        assert len({cell_len(line) for line in lines[at + 1 : at + 4]}) == 1
 
 
 def test_what_is_undefined_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
