@@ -48,10 +48,12 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
 
     of = f"{result['dataset']}, {result['predictions_of']}"
     ece = result["ensemble"]["ece"] if "ensemble" in result else result["ece_mean"]
+    # The bins count the predictions of several models together; their ECE is the mean of what each has.
+    mean = "" if "ensemble" in result or result["predictions_of"] == "1 model" else "mean "
     with style.context("default"):  # whatever the user's own matplotlibrc says
         drawn = {
             "confusion": confusion_png(result["confusion"], result["classes"], of),
-            "reliability": reliability_png(result["reliability"], f"{of}: ECE {ece:.3f}"),
+            "reliability": reliability_png(result["reliability"], f"{of}: {mean}ECE {ece:.3f}"),
         }
     paths = {name: folder / f"{name}{suffix}.png" for name in drawn}
     for name, content in drawn.items():
