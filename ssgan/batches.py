@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssgan import augment
 from ssgan.config import Config
+from ssgan.errors import UserError
 from ssgan.methods import Batch
 from ssgan.models import MODELS, latent
 from ssgan.splits import Split
@@ -19,7 +21,10 @@ __all__ = ["Batches", "Order", "stream_key"]
 
 CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192
-STREAMS = ("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2")
+STREAMS = (
+    *("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2"),
+    *("augment_labeled", "augment_unlabeled", "augment_unlabeled2", "augment_strong"),
+)
 
 
 def stream_key(seed: int, stream: str, *place: int) -> int:
@@ -91,10 +96,31 @@ class Batches:
             "unlabeled": [Order(len(x_pool), seed, "unlabeled") for seed in seeds],
             "unlabeled2": [Order(len(x_pool), seed, "unlabeled2") for seed in seeds],
         }
+        # Streams of numbers, and how many uniform ones a row takes; G's noise has a size and distribution of its own.
+        self.draws = {"z": 0, "z2": 0}
+        self.strong = config.weight_pseudo_label > 0
+        self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
+        if self.augmentation is not None:
+            if x_pool.ndim < 3:
+                raise UserError(
+                    f"augmentation is {config.augmentation!r}, but these data are vectors of {x_pool.shape[1]} "
+                    f"numbers, not images: leave it at 'none'."
+                )
+            names = ("augment_labeled", "augment_unlabeled", "augment_unlabeled2")
+            self.draws |= dict.fromkeys(names, augment.WEAK_NUMBERS)
+            if self.strong:
+                self.draws["augment_strong"] = augment.STRONG_NUMBERS
 
-    def images(self, stored: Tensor) -> Tensor:
-        """Stored pixels as floats in the network's input range."""
-        return MODELS[self.config.network].to_input(stored, self.scale, self.dtype)
+    def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
+        """Stored pixels [S, B, ...] as floats in the network's input range, augmented by numbers ``u`` [S, B, P]."""
+        pair = MODELS[self.config.network]
+        if u is None or self.augmentation is None:
+            return pair.to_input(stored, self.scale, self.dtype)
+        unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)
+        unit = unit.movedim(-1, 1) if unit.dim() == 4 else unit.unsqueeze(1)
+        view = (augment.strong if strong else augment.weak)(unit, u.flatten(0, 1), self.augmentation)
+        view = view.movedim(1, -1) if stored.dim() == 5 else view.squeeze(1)
+        return pair.from_unit(view).reshape(stored.shape)
 
     def initialization_images(self, seed: int) -> Tensor:
         """Pool images for the data-dependent initialisation of one seed."""
@@ -107,14 +133,22 @@ class Batches:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
             rows = {name: self._rows(name, first, count) for name in self.orders}
-            noise = {name: self._noise(name, chunk)[:, offset : offset + count] for name in ("z", "z2")}
+            drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.draws}
             for i in range(count):
                 index = {name: r[:, i] for name, r in rows.items()}
+                u = {name: numbers[:, i] for name, numbers in drawn.items()}
                 x_lab = torch.stack([self.pool[r[i]] for r, i in zip(self.labeled_rows, index["labeled"], strict=True)])
                 y_lab = torch.stack([y[i] for y, i in zip(self.labels, index["labeled"], strict=True)])
                 x_unl, x_unl2 = self.pool[index["unlabeled"]], self.pool[index["unlabeled2"]]
-                images = [self.images(x) for x in (x_lab, x_unl, x_unl2)]
-                yield Batch(images[0], y_lab, images[1], images[2], noise["z"][:, i], noise["z2"][:, i])
+                yield Batch(
+                    x_lab=self.images(x_lab, u.get("augment_labeled")),
+                    y_lab=y_lab,
+                    x_unl=self.images(x_unl, u.get("augment_unlabeled")),
+                    x_unl2=self.images(x_unl2, u.get("augment_unlabeled2")),
+                    z=u["z"],
+                    z2=u["z2"],
+                    x_strong=self.images(x_unl if self.strong else x_unl[:, :0], u.get("augment_strong"), strong=True),
+                )
             first += count
 
     def _rows(self, name: str, first: int, count: int) -> Tensor:
@@ -123,9 +157,13 @@ class Batches:
         return torch.from_numpy(rows).to(self.device).unflatten(1, (count, size))
 
     def _noise(self, name: str, chunk: int) -> Tensor:
-        """G's noise [S, CHUNK_BATCHES, B, latent_size] of a whole chunk, whatever part of it is used."""
-        parts = []
+        """A stream's numbers [S, CHUNK_BATCHES, B, P] of a whole chunk, whatever part of it is used."""
+        parts, shape = [], (CHUNK_BATCHES, self.config.batch_size)
         for seed in self.seeds:
             generator = torch.Generator(self.device).manual_seed(stream_key(seed, name, chunk))
-            parts.append(latent(self.config, CHUNK_BATCHES, self.config.batch_size, generator=generator))
+            if self.draws[name]:
+                part = torch.rand(*shape, self.draws[name], generator=generator, device=self.device)
+            else:
+                part = latent(self.config, *shape, generator=generator)
+            parts.append(part)
         return torch.stack(parts).to(self.dtype)

@@ -75,12 +75,20 @@ class Config:
     weight_consistency: float = setting(
         0.0, "weight", "of the squared difference in class probabilities of two noisy passes over unlabelled images"
     )
+    weight_pseudo_label: float = setting(
+        0.0, "weight", "of the cross-entropy of strong views against the class that weak views are sure of"
+    )
+    pseudo_label_threshold: float = setting(0.95, "probability", "above which a weak view is sure of its class")
     # G's loss
     weight_feature_matching: float = setting(1.0, "weight", "of feature matching")
     feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
     weight_minimax: float = setting(0.0, "weight", "of log p(generated) of generated images")
     weight_non_saturating: float = setting(0.0, "weight", "of -log p(real) of generated images")
     weight_pull_away: float = setting(0.0, "weight", "of the squared cosine between features of generated images")
+    # Augmentation
+    augmentation: Literal["none", "digits", "natural"] = setting(
+        "none", "name", "weak views of every image that D sees: small affine maps, and flips of natural images"
+    )
     # Both
     weight_historical_averaging: float = setting(
         0.0, "weight", "of the squared distance to the mean of past parameters"
@@ -143,11 +151,7 @@ class Config:
                 f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
                 f"or weight_fake=0 to train without a generator."
             )
-        others = (
-            (self.weight_unlabeled, self.weight_fake, self.weight_entropy, self.weight_consistency)
-            if self.method == "gan"
-            else ()
-        )
+        others = (self.weight_fake, self.sees_unlabeled) if self.method == "gan" else ()
         if not (self.weight_labeled or any(others)):
             raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
 
@@ -175,6 +179,12 @@ class Config:
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
         return self.method == "gan" and self.weight_fake > 0
+
+    @property
+    def sees_unlabeled(self) -> bool:
+        """Whether a term of D's loss needs unlabelled images."""
+        weights = (self.weight_unlabeled, self.weight_entropy, self.weight_consistency, self.weight_pseudo_label)
+        return self.method == "gan" and any(weights)
 
     @property
     def sha256(self) -> str:
@@ -268,6 +278,8 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
     "weight_fake": _NEEDS_GAN,
     "weight_entropy": _NEEDS_GAN,
     "weight_consistency": _NEEDS_GAN,
+    "weight_pseudo_label": ("method=gan and an augmentation", lambda c: c.method == "gan" and c.augmentation != "none"),
+    "pseudo_label_threshold": ("weight_pseudo_label above 0", lambda c: c.weight_pseudo_label > 0),
     "real_target": ("method=gan and weight_unlabeled above 0", lambda c: c.method == "gan" and c.weight_unlabeled > 0),
     **dict.fromkeys(
         [

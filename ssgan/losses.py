@@ -30,8 +30,10 @@ __all__ = [
     "generator_non_saturating",
     "historical_averaging",
     "p_real",
+    "pseudo_label",
     "pull_away",
     "supervised",
+    "sure",
     "unlabeled_real",
 ]
 
@@ -120,6 +122,32 @@ def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
     K+1 GAN: Wei et al., *Improving the Improved Training of Wasserstein GANs*, 2018, section 3.2.
     """
     return (logits_BK.softmax(dim=1) - other_BK.softmax(dim=1)).square().mean()
+
+
+def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy of strongly augmented images against the class that their weak views are sure of.
+
+    Rows whose weak view gives no class more than ``threshold`` count as 0; the mean is over all B rows, so the
+    term grows as the classifier becomes sure. Gradients flow into ``strong_BK`` only. A threshold of 1 or more
+    gives 0.
+
+    Parameters
+    ----------
+    strong_BK, weak_BK : Tensor, shape [B, K]
+        Logits of two views of the same images.
+    threshold : float
+        Probability above which a class is taken for the label.
+
+    Source: Sohn et al., *FixMatch*, 2020, section 2.
+    """
+    confidence_B, label_B = weak_BK.detach().softmax(dim=1).max(dim=1)
+    sure_B = (confidence_B > threshold).to(strong_BK.dtype)
+    return (sure_B * F.cross_entropy(strong_BK, label_B, reduction="none")).mean()
+
+
+def sure(logits_BK: Tensor, threshold: float) -> Tensor:
+    """Share of rows with a class of probability above ``threshold``, a number to watch and not a loss."""
+    return (logits_BK.softmax(dim=1).amax(dim=1) > threshold).to(logits_BK.dtype).mean()
 
 
 def pull_away(features_BF: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ Logs = dict[str, Tensor]
 class Batch(NamedTuple):
     """One batch, each row in the network's input range.
 
-    ``x_unl2`` and ``z2`` are the generator phase's own unlabelled images and noise.
+    ``x_unl2`` and ``z2`` are the generator phase's own unlabelled images and noise; ``x_strong`` are strongly
+    augmented views of ``x_unl``, no rows where no term needs them.
     """
 
     x_lab: Tensor
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     x_unl2: Tensor
     z: Tensor
     z2: Tensor
+    x_strong: Tensor
 
 
 class Nets(NamedTuple):
@@ -58,10 +60,12 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     inputs = {}
     if config.weight_labeled:
         inputs["labeled"] = batch.x_lab
-    if config.weight_unlabeled or config.weight_entropy or config.weight_consistency:
+    if config.sees_unlabeled:
         inputs["unlabeled"] = batch.x_unl
     if config.weight_consistency:
         inputs["unlabeled_again"] = batch.x_unl
+    if config.weight_pseudo_label:
+        inputs["strong"] = batch.x_strong
     if config.weight_fake:
         inputs["fake"] = nets.G(batch.z)
     logits = {name: output[0] for name, output in _separately(nets.D, inputs).items()}
@@ -78,6 +82,11 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     if config.weight_consistency:
         distance = losses.consistency(logits["unlabeled"], logits["unlabeled_again"])
         total.add("consistency", config.weight_consistency, distance)
+    if config.weight_pseudo_label:
+        threshold = config.pseudo_label_threshold
+        term = losses.pseudo_label(logits["strong"], logits["unlabeled"], threshold)
+        total.add("pseudo_label", config.weight_pseudo_label, term)
+        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), threshold)
     _add_history(total, "D", nets.D, config)
     for name in ("unlabeled", "fake"):
         if name in logits:

@@ -199,6 +199,10 @@ class Pair(NamedTuple):
         """Stored pixels, 0 to ``scale``, as floats in the range of the networks."""
         return stored.to(dtype) * ((self.high - self.low) / scale) + self.low
 
+    def from_unit(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as floats in the range of the networks."""
+        return images * (self.high - self.low) + self.low
+
     def to_unit(self, images: Tensor) -> Tensor:
         """Images in the range of the networks as floats in [0, 1]."""
         return (images - self.low) / (self.high - self.low)

@@ -39,6 +39,8 @@ NAMES = {
     "V": "V",
     "entropy": "entropy",
     "consistency": "consistency",
+    "pseudo_label": "pseudo-label",
+    "sure": "sure",
     "feature_matching": "matching",
     "minimax": "minimax",
     "non_saturating": "non-saturating",

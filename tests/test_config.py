@@ -208,6 +208,8 @@ RANGES = [
     ("real_target", -0.1, 0.0),
     ("weight_entropy", -1, 0),
     ("weight_consistency", -1, 0),
+    ("weight_pseudo_label", -1, 0),
+    ("pseudo_label_threshold", -0.1, 0),
     ("weight_feature_matching", -1, 0),
     ("weight_minimax", -1, 0),
     ("weight_non_saturating", -1, 0),

@@ -17,6 +17,8 @@ def historical_averaging_of_two(weight: Tensor, bias: Tensor, mean_weight: Tenso
 
 
 # Every loss as a function of tensors alone, with the shapes of its arguments.
+# Largest probabilities: 1/3, and about 0.58, 0.79 and 0.998.
+SURE = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 7.0]], dtype=torch.float64)
 LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "supervised": (lambda logits: losses.supervised(logits, LABELS), [(4, 3)]),
     "unlabeled_real": (losses.unlabeled_real, [(4, 3)]),
@@ -28,6 +30,7 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "generator_non_saturating": (losses.generator_non_saturating, [(4, 3)]),
     "conditional_entropy": (losses.conditional_entropy, [(4, 3)]),
     "consistency": (losses.consistency, [(4, 3), (4, 3)]),
+    "pseudo_label": (lambda strong: losses.pseudo_label(strong, SURE, 0.6), [(4, 3)]),
     "pull_away": (losses.pull_away, [(4, 3)]),
     "historical_averaging": (historical_averaging_of_two, [(3, 2), (3,), (3, 2), (3,)]),
     "p_real": (losses.p_real, [(4, 3)]),
@@ -344,3 +347,26 @@ def test_consistency_of_a_pass_with_itself_is_zero_and_has_its_largest_value_for
     assert losses.consistency(logits, logits.detach() + 3.0).item() == pytest.approx(0.0, abs=1e-30)
     opposites = losses.consistency(double([[1e4, 0.0, 0.0]]), double([[0.0, 1e4, 0.0]]))
     assert opposites.item() == pytest.approx(2 / 3, abs=1e-15)
+
+
+def test_pseudo_labels_are_worked_by_hand():
+    """Only the last two weak views are sure of a class above 0.6, classes 1 and 2; the mean is over all four rows."""
+    strong = double([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, math.log(2.0), 0.0]])
+    expected = (math.log(3.0) + math.log(4.0)) / 4
+    assert losses.pseudo_label(strong, SURE, 0.6).item() == pytest.approx(expected, abs=1e-15)
+    assert losses.sure(SURE, 0.6).item() == 0.5
+
+
+def test_pseudo_labels_teach_the_strong_view_only_and_only_where_the_weak_one_is_sure():
+    strong, weak = normal(4, 3), SURE.clone().requires_grad_()
+    by_strong, by_weak = torch.autograd.grad(losses.pseudo_label(strong, weak, 0.6), [strong, weak], allow_unused=True)
+    assert by_weak is None
+    assert by_strong.abs().sum(dim=1).gt(0).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1.5])
+def test_a_threshold_above_every_probability_gives_no_gradient(threshold):
+    strong = normal(4, 3)
+    value = losses.pseudo_label(strong, SURE, threshold)
+    assert value.item() == 0.0
+    assert not torch.autograd.grad(value, [strong])[0].any()

@@ -247,6 +247,7 @@ def rows_through_d(ours: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"weight_entropy": 0.1}, 60 + 40),
         ({"weight_unlabeled": 0.0, "weight_entropy": 0.1}, 60 + 40),
         ({"weight_consistency": 1.0}, 80 + 40),
+        ({"weight_pseudo_label": 1.0, "augmentation": "digits"}, 80 + 40),
         ({"weight_fake": 0.0}, 40),
         ({"weight_feature_matching": 0.0, "weight_non_saturating": 1.0}, 60 + 20),
         ({"weight_unlabeled": 0.0, "weight_fake": 0.0}, 20),
@@ -502,6 +503,7 @@ CHANGES: dict[str, Any] = {
     "learning_rate_g": 1e-3,
     "weight_entropy": 0.1,
     "weight_consistency": 1.0,
+    "augmentation": "digits",
     "weight_unlabeled": 0.4,
     "weight_fake": 0.4,
     "weight_feature_matching": 2.0,
@@ -513,6 +515,8 @@ CHANGES: dict[str, Any] = {
 CONDITIONAL = {
     "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
     "reference_rows": ({"generator_norm": "virtual"}, 30),
+    "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
+    "pseudo_label_threshold": ({"augmentation": "digits", "weight_pseudo_label": 1.0}, 0.3),
 }
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
