@@ -105,7 +105,7 @@ def test_both_programs_add_the_same_noise(few_digits: Data) -> None:
 def test_both_programs_learn_from_batches_of_one_kind(few_digits: Data) -> None:
     trainer = speed.build(CONFIG, few_digits)
     ours, theirs = next(trainer.batches.from_batch(0, 1)), next(speed.Plain(trainer, few_digits).batches())
-    assert [(t.dtype, t.shape) for t in theirs] == [(t.dtype, t.shape[1:]) for t in ours]
+    assert [(t.dtype, t.shape) for t in theirs] == [(t.dtype, t.shape[1:]) for t in ours[:6]]
     labels = {tuple(x.flatten().tolist()): y for x, y in zip(ours.x_lab[0], ours.y_lab[0].tolist(), strict=True)}
     rows = zip(theirs[0], theirs[1].tolist(), strict=True)
     assert all(labels[tuple(x.flatten().tolist())] == y for x, y in rows)
