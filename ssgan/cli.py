@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ssgan import answers, screen
 from ssgan import config as configuration
-from ssgan import screen, tables
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 
@@ -75,11 +75,12 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan import options, runs
+    from ssgan import flags as flags_of
+    from ssgan import runs
     from ssgan.data import DATASETS, load
 
     if resume:
-        options.check_resume(out, config)
+        flags_of.check_resume(out, config)
     loaded = load(data, data_dir)
     flags = {
         "labels": labels,
@@ -88,14 +89,14 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else options.images(epochs, len(loaded.x_train)),
+        "total_images": None if epochs is None else flags_of.images(epochs, len(loaded.x_train)),
     }
-    given = options.given(set_ or [], flags)
+    given = flags_of.given(set_ or [], flags)
     if resume and out is not None:
-        settings = options.going_on(out, preset, given)
+        settings = flags_of.going_on(out, preset, given)
     else:
         earlier = {} if config is None else runs.read_settings(config)
-        settings = configuration.resolve(options.preset(data, preset, config, earlier), given, earlier)
+        settings = configuration.resolve(flags_of.preset(data, preset, config, earlier), given, earlier)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
@@ -141,7 +142,7 @@ def train(
     if as_json:
         print(json.dumps(report))
     else:
-        tables.report(report)
+        answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
         screen.say(f"Score again with: ssgan evaluate {folder}")
@@ -180,7 +181,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        tables.evaluation(result)
+        answers.evaluation(result)
 
 
 @app.command()
@@ -199,9 +200,9 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
-    from ssgan import inputs, options, runs, sheets
+    from ssgan import flags, inputs, runs, sheets
 
-    alone = None if seed is None else options.whole("--seed", seed)
+    alone = None if seed is None else flags.whole("--seed", seed)
     sheets.check(out)
     runs.read_config(run)
     runs.read_report(run)

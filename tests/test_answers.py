@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from ssgan import screen, tables
+from ssgan import answers, screen
 
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
@@ -27,7 +27,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
 
 
 def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str]:
-    tables.evaluation(found)
+    answers.evaluation(found)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if cell_len(line) > 80] == []
     return lines
