@@ -2,16 +2,21 @@
 
 import errno
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssgan import answers, screen
 from ssgan import config as configuration
-from ssgan import screen
 from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
+
+if TYPE_CHECKING:
+    from ssgan.options import Options
 
 app = typer.Typer(
     name="ssgan",
@@ -23,12 +28,17 @@ app = typer.Typer(
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
-SHOWN_SPLITS = 6
-DATA_HELP = "digits, mnist, fashion-mnist, or an .npz file."
+DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, a folder or .zip of pictures, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
 ]
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
+]
+LabelsCsv = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -68,17 +78,18 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
     ] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
     from ssgan import runs
-    from ssgan.data import DATASETS, load
+    from ssgan.data import DATASETS, Options, load
 
     if resume:
         _check_resume(out, config)
-    loaded = load(data, data_dir)
     flags = {
         "labels": labels,
         "method": method,
@@ -86,14 +97,23 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else _images(epochs, len(loaded.x_train)),
+        "image_size": image_size,
     }
     given = _given(set_ or [], flags)
-    if resume and out is not None:
-        settings = _going_on(out, preset, given)
-    else:
+    if epochs is not None and "total_images" in given:
+        raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
+
+    def resolved(given: dict[str, Any]) -> Config:
+        if resume and out is not None:
+            return _going_on(out, preset, given)
         earlier = {} if config is None else runs.read_settings(config)
-        settings = configuration.resolve(_preset(data, preset, config, earlier), given, earlier)
+        return configuration.resolve(_preset(data, preset, config, earlier), given, earlier)
+
+    settings = resolved(given)
+    with screen.reading(quiet=as_json) as progress:
+        loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
+    if epochs is not None:  # only now is the length of a pass known
+        settings = resolved({**given, "total_images": _images(epochs, len(loaded.x_train))})
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
@@ -109,16 +129,25 @@ def train(
 
     from ssgan.experiment import run_experiment
 
+    place = (out or Path("runs")).resolve()
+    if data not in DATASETS and Path(data).is_dir() and place.is_relative_to(Path(data).resolve()):
+        # Its images would be pictures of the data from then on.
+        raise UserError(f"The run would lie in {data}, among the pictures: choose a folder elsewhere with --out.")
     folder = runs.reopen(out, settings) if resume and out is not None else runs.claim(out, loaded.name, settings)
     report = runs.finished(folder, settings)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
     }
+    for line in screen.lost_files(loaded.skipped, loaded.found):
+        screen.warn(line)
     if not as_json:
         models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
+        apart = loaded.found.get("tested", {}).get("held out")
+        held = f" and {apart:,} held out for testing" if apart else ""
         screen.say(
-            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images, "
+            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images{held}, "
             f"method {settings.method}, {models}, {settings.total_images:,} images\n"
             f"on {device_name(where)} ({where}), into {folder}"
         )
@@ -132,13 +161,15 @@ def train(
             with screen.following(quiet=as_json) as on_report:
                 report = run_experiment(loaded, settings, folder, on_report, source)
         except KeyboardInterrupt:
-            again = f"ssgan train {data} --out {folder} --resume"
+            places = {"--labels-csv": labels_csv, "--data-dir": data_dir, "--out": folder}
+            words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
+            again = shlex.join(["ssgan", "train", data, *words, "--resume"])
             print(f"ssgan: {folder} is unfinished; go on with it by: {again}", file=sys.stderr)
             raise
     if as_json:
         print(json.dumps(report))
     else:
-        _show_report(report)
+        answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
         screen.say(f"Score again with: ssgan evaluate {folder}")
@@ -156,22 +187,29 @@ def evaluate(
         bool, typer.Option("--ensemble", help="Also score the models together; they must share one draw of labels.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Score the models of a run on the test share."""
     from ssgan import runs
 
-    runs.read_config(run)
-    source, root = runs.source_of(runs.read_report(run), data_dir)
-    from ssgan.data import load
+    settings = runs.read_config(run)
+    source, root, options = runs.source_of(runs.read_report(run), settings, data_dir)
+    from ssgan.data import DATASETS, Options, load
     from ssgan.devices import device_name, select
     from ssgan.inference import open_run
     from ssgan.metrics import summarize_scores
 
     where = select(device)
     models, report = open_run(run, where)
-    loaded = load(data or source, root)
+    if labels_csv is not None:
+        options = replace(options, labels_csv=labels_csv)
+    if data is not None:
+        is_files = data not in DATASETS and not data.endswith(".npz")
+        options = _fitted(models.image_shape, labels_csv) if is_files else Options(labels_csv=labels_csv)
+    with screen.reading(quiet=as_json) as progress:
+        loaded = load(data or source, root, options, progress)
     if loaded.image_shape != models.image_shape or loaded.classes != models.classes:
         raise UserError(
             f"{loaded.name} holds {len(loaded.classes)} classes of images {list(loaded.image_shape)}, but the models "
@@ -194,7 +232,7 @@ def evaluate(
     else:
         screen.say(f"{run} on {len(loaded.x_test):,} test images of {loaded.name}, by {place['device_name']} ({where})")
         screen.say(f"{report['method']} with {report['labels']:,} labels")
-        _show_scores(result)
+        answers.scores(result)
 
 
 @app.command("data")
@@ -202,21 +240,35 @@ def show_data(
     source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="image_mode, test_share or test_seed; repeatable."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
-    from ssgan import inventory
-    from ssgan.data import DATASETS
+    from ssgan import inventory, runs
+    from ssgan.data import DATASETS, Options
 
-    is_run = source not in DATASETS and Path(source).is_dir()
+    is_run = source not in DATASETS and runs.is_run(Path(source))
     if is_run:
-        for option, value in (("--labels", labels), ("--draw-seed", draw_seed)):
-            if value is not None:
+        own = {
+            "--labels": labels,
+            "--draw-seed": draw_seed,
+            "--image-size": image_size,
+            "--labels-csv": labels_csv,
+            "--set": set_,
+        }
+        for option, value in own.items():
+            if value not in (None, []):
                 raise UserError(
-                    f"{option} draws from a data set, but a run has its draws already: leave {option} away."
+                    f"{option} is for a data set, but a run has its data and draws already: leave {option} away."
                 )
-        found = inventory.of_run(Path(source), data_dir)
+        with screen.reading(quiet=as_json) as progress:
+            found = inventory.of_run(Path(source), data_dir, progress)
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
@@ -224,27 +276,30 @@ def show_data(
             raise UserError(
                 f"There is no run folder or file {source}, and no such data set: choose from {', '.join(DATASETS)}."
             )
-        found = inventory.of_data(source, data_dir, labels, draw_seed)
+        given = _given(set_ or [], {"image_size": image_size})
+        if strange := [name for name in given if name not in Options.settings()]:
+            raise UserError(f"{strange[0]} has no part in what data hold: set one of {', '.join(Options.settings())}.")
+        options = Options.of(Config(**given), labels_csv)
+        with screen.reading(quiet=as_json) as progress:
+            found = inventory.of_data(source, data_dir, labels, draw_seed, options, progress)
     if as_json:
         print(json.dumps(found))
         return
-    shape, per_class = "x".join(map(str, found["image_shape"])), found["per_class"]
-    unlabeled = f" ({found['unlabeled']:,} of them without a label)" if found["unlabeled"] else ""
-    screen.say(
-        f"{found['dataset']}: {found['images']:,} images in the training pool{unlabeled}, "
-        f"{found['test_images']:,} test images"
-    )
-    screen.say(f"each {shape} of {found['dtype']}, full intensity {found['scale']:g}")
-    shown = list(per_class)[: SHOWN_SPLITS + 2]
-    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(found["classes"])]
-    screen.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
-    if len(per_class) > len(shown):
-        screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    for split in found["splits"][:SHOWN_SPLITS]:
-        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
-        screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+    answers.contents(found)
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
+
+
+def _fitted(image_shape: tuple[int, ...], labels_csv: Path | None) -> "Options":
+    """Options that bring other pictures to the shape that the models of a run know."""
+    from ssgan.options import Options
+
+    square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
+    return Options(
+        image_size=image_shape[0] if square else None,
+        image_mode="rgb" if len(image_shape) == 3 else "grey",
+        labels_csv=labels_csv,
+    )
 
 
 def _given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
@@ -263,7 +318,7 @@ def _preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, 
     before = earlier.get("preset")
     if asked is not None and before not in (None, asked):
         raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
-    return asked or str(before or DATASET_PRESETS.get(data, "mnist-paper"))
+    return asked or str(before or DATASET_PRESETS.get(data, "images"))
 
 
 def _check_resume(out: Path | None, config: Path | None) -> None:
@@ -287,7 +342,7 @@ def _going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     return asked
 
 
-def _images(epochs: str, pool: int) -> str:
+def _images(epochs: str, pool: int) -> int:
     """How many images so many passes over the pool are."""
     try:
         images = float(epochs) * pool
@@ -295,52 +350,7 @@ def _images(epochs: str, pool: int) -> str:
         images = float("nan")
     if not 0 < images < float("inf"):
         raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
-    return str(max(1, round(images)))
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    _show_scores(report)
-    screen.say(
-        f"{report['images_per_second']:,.0f} images/s per model, {report['seconds']:.0f} s, "
-        f"{report['device_name']} ({report['device']})"
-    )
-    for warning in report["warnings"]:
-        screen.say(warning, style="yellow")
-    screen.say(f"Run folder: {report['run']}")
-
-
-def _show_scores(result: dict[str, Any]) -> None:
-    def cell(value: float | None, digits: int = 2) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    rows = [
-        [
-            row["seed"],
-            row["draw_seed"],
-            cell(None if row["error"] is None else 100 - row["error"]),
-            cell(row["error"]),
-            cell(row["error_raw"]),
-            cell(row["ece"], 3),
-            cell(row["nll"], 3),
-        ]
-        for row in result["rows"]
-    ]
-    screen.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
-    count = sum(e is not None for e in result["errors"])
-    over = f" over {count} models" if count > 1 else ""
-    screen.say(
-        f"accuracy {screen.plus_minus(result['accuracy_mean'], result['accuracy_std'])} %, "
-        f"error {screen.plus_minus(result['error_mean'], result['error_std'])} %{over}",
-        style="bold",
-    )
-    together = result.get("ensemble")
-    if together is not None:
-        error, models = together["error"], together["models"]
-        screen.say(
-            f"ensemble of {models} models: accuracy {cell(None if error is None else 100 - error)} %, "
-            f"error {cell(error)} %, ECE {cell(together['ece'], 3)}, NLL {cell(together['nll'], 3)}",
-            style="bold",
-        )
+    return max(1, round(images))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -359,7 +369,11 @@ def main(arguments: list[str] | None = None) -> None:
             status = _mistake(
                 f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
             )
-        elif type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        elif (
+            isinstance(error, MemoryError)
+            or type(error).__name__ == "OutOfMemoryError"
+            or "allocate memory" in str(error)
+        ):
             status = _mistake(
                 "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
             )
