@@ -13,8 +13,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_LAZY = {"Config": "ssgan.config", "Data": "ssgan.data", "load": "ssgan.data", "train": "ssgan.trainer"}
-__all__ = ["Config", "Data", "load", "train"]
+_LAZY = {
+    "Config": "ssgan.config",
+    "Data": "ssgan.data",
+    "Options": "ssgan.data",
+    "load": "ssgan.data",
+    "train": "ssgan.trainer",
+}
+__all__ = ["Config", "Data", "Options", "load", "train"]
 
 # How long an idle OpenMP thread spins before it sleeps. The default of libgomp spins for
 # milliseconds, which on a busy machine makes a training step many times slower. It is read once,

@@ -1,15 +1,16 @@
-"""Results as text in 80 columns: scores of each seed, of each class, and which classes are confused."""
+"""What the commands answer, as text in 80 columns: scores of each seed and class, and what data hold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssgan import screen
 
-__all__ = ["evaluation", "report"]
+__all__ = ["contents", "evaluation", "report"]
 
 WIDTH = 80
 LISTED_CLASSES = 20
 LISTED_PAIRS = 12
+SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 # Of a matrix: the fewest letters of a row's name, how many are worth narrower columns, and the fewest over a column.
 LEAST_NAME, NAME_ROOM, LEAST_HEAD = 8, 20, 5
@@ -46,6 +47,36 @@ def evaluation(result: Mapping[str, Any]) -> None:
     _confusion(result["confusion"], result["classes"], _of(result))
     for name, path in (result["plots"] or {}).items():
         screen.say(f"{name.capitalize()}: {path}")
+
+
+def contents(found: dict[str, Any]) -> None:
+    """What :mod:`ssgan.inventory` found in a data set or a run."""
+    shape, per_class = "x".join(map(str, found["image_shape"])), found["per_class"]
+    unlabeled = f" ({found['unlabeled']:,} of them without a label)" if found["unlabeled"] else ""
+    screen.say(
+        f"{found['dataset']}: {found['images']:,} images in the training pool{unlabeled}, "
+        f"{found['test_images']:,} test images"
+        + (" (held out)" if found.get("files", {}).get("tested", {}).get("held out") else "")
+    )
+    screen.say(f"each {shape} of {found['dtype']}, full intensity {found['scale']:g}")
+    shown = list(per_class)[: SHOWN_SPLITS + 2]
+    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(found["classes"])]
+    if "files" in found:
+        screen.say(f"sizes of the files {screen.counts(found['files']['sizes'])}")
+        screen.say(f"modes of the files {screen.counts(found['files']['modes'])}")
+    screen.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
+    if len(per_class) > len(shown):
+        screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
+    if "files" in found:
+        doubled = found["duplicates"]
+        if doubled["count"]:
+            test, train = doubled["first"][0]
+            screen.say(f"{doubled['count']:,} test images lie in the pool too, pixel for pixel: {test} is {train}, ...")
+        for line in [*found["notes"], *screen.lost_files(found["skipped"], found["files"])]:
+            screen.say(line, style="yellow")
+    for split in found["splits"][:SHOWN_SPLITS]:
+        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
+        screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
 def _of(result: Mapping[str, Any]) -> str:

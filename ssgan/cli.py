@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,13 +24,18 @@ app = typer.Typer(
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
-SHOWN_SPLITS = 6
 SHOWN_UNREADABLE = 20
-DATA_HELP = "digits, mnist, fashion-mnist, or an .npz file."
+DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, a folder or .zip of pictures, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
 ]
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
+]
+LabelsCsv = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -70,6 +75,8 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
     ] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
@@ -77,11 +84,10 @@ def train(
     """Train a classifier from few labels and many images, and report its accuracy."""
     from ssgan import flags as flags_of
     from ssgan import runs
-    from ssgan.data import DATASETS, load
+    from ssgan.data import DATASETS, Options, load
 
     if resume:
         flags_of.check_resume(out, config)
-    loaded = load(data, data_dir)
     flags = {
         "labels": labels,
         "method": method,
@@ -89,14 +95,23 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
-        "total_images": None if epochs is None else flags_of.images(epochs, len(loaded.x_train)),
+        "image_size": image_size,
     }
     given = flags_of.given(set_ or [], flags)
-    if resume and out is not None:
-        settings = flags_of.going_on(out, preset, given)
-    else:
+    if epochs is not None and "total_images" in given:
+        raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
+
+    def resolved(given: dict[str, Any]) -> Config:
+        if resume and out is not None:
+            return flags_of.going_on(out, preset, given)
         earlier = {} if config is None else runs.read_settings(config)
-        settings = configuration.resolve(flags_of.preset(data, preset, config, earlier), given, earlier)
+        return configuration.resolve(flags_of.preset(data, preset, config, earlier), given, earlier)
+
+    settings = resolved(given)
+    with screen.reading(quiet=as_json) as progress:
+        loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
+    if epochs is not None:  # only now is the length of a pass known
+        settings = resolved({**given, "total_images": flags_of.images(epochs, len(loaded.x_train))})
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
@@ -112,16 +127,25 @@ def train(
 
     from ssgan.experiment import run_experiment
 
+    place = (out or Path("runs")).resolve()
+    if data not in DATASETS and Path(data).is_dir() and place.is_relative_to(Path(data).resolve()):
+        # Its images would be pictures of the data from then on.
+        raise UserError(f"The run would lie in {data}, among the pictures: choose a folder elsewhere with --out.")
     folder = out if resume and out is not None else runs.claim(out, loaded.name, settings)
     report = runs.finished(folder, settings, loaded.name, loaded.sha256)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
     }
+    for line in screen.lost_files(loaded.skipped, loaded.found):
+        screen.warn(line)
     if not as_json:
         models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
+        apart = loaded.found.get("tested", {}).get("held out")
+        held = f" and {apart:,} held out for testing" if apart else ""
         screen.say(
-            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images, "
+            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images{held}, "
             f"method {settings.method}, {models}, {settings.total_images:,} images\n"
             f"on {device_name(where)} ({where}), into {folder}"
         )
@@ -135,9 +159,10 @@ def train(
             with screen.following(quiet=as_json) as on_report:
                 report = run_experiment(loaded, settings, folder, on_report, source)
         except KeyboardInterrupt:
-            again = ["ssgan", "train", data, "--out", str(folder), "--resume"]
-            again += [] if data_dir is None else ["--data-dir", str(data_dir)]
-            print(f"ssgan: {folder} is unfinished; go on with it by: {shlex.join(again)}", file=sys.stderr)
+            places = {"--labels-csv": labels_csv, "--data-dir": data_dir, "--out": folder}
+            words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
+            again = shlex.join(["ssgan", "train", data, *words, "--resume"])
+            print(f"ssgan: {folder} is unfinished; go on with it by: {again}", file=sys.stderr)
             raise
     if as_json:
         print(json.dumps(report))
@@ -160,6 +185,7 @@ def evaluate(
         bool, typer.Option("--ensemble", help="Also score the models together; they must share one draw of labels.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -171,7 +197,8 @@ def evaluate(
     runs.read_report(run)
     from ssgan import plots, scoring
 
-    result = scoring.evaluate_run(run, data, data_dir, ensemble, device)
+    with screen.reading(quiet=as_json) as progress:
+        result = scoring.evaluate_run(run, data, data_dir, ensemble, device, labels_csv, progress)
     result["plots"] = None
     try:
         if result["confusion"] is not None:
@@ -234,21 +261,35 @@ def show_data(
     source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="image_mode, test_share or test_seed; repeatable."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
-    from ssgan import inventory
-    from ssgan.data import DATASETS
+    from ssgan import flags, inventory, runs
+    from ssgan.data import DATASETS, Options
 
-    is_run = source not in DATASETS and Path(source).is_dir()
+    is_run = source not in DATASETS and runs.is_run(Path(source))
     if is_run:
-        for option, value in (("--labels", labels), ("--draw-seed", draw_seed)):
-            if value is not None:
+        own = {
+            "--labels": labels,
+            "--draw-seed": draw_seed,
+            "--image-size": image_size,
+            "--labels-csv": labels_csv,
+            "--set": set_,
+        }
+        for option, value in own.items():
+            if value not in (None, []):
                 raise UserError(
-                    f"{option} draws from a data set, but a run has its draws already: leave {option} away."
+                    f"{option} is for a data set, but a run has its data and draws already: leave {option} away."
                 )
-        found = inventory.of_run(Path(source), data_dir)
+        with screen.reading(quiet=as_json) as progress:
+            found = inventory.of_run(Path(source), data_dir, progress)
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
@@ -256,25 +297,16 @@ def show_data(
             raise UserError(
                 f"There is no run folder or file {source}, and no such data set: choose from {', '.join(DATASETS)}."
             )
-        found = inventory.of_data(source, data_dir, labels, draw_seed)
+        given = flags.given(set_ or [], {"image_size": image_size})
+        if strange := [name for name in given if name not in Options.settings()]:
+            raise UserError(f"{strange[0]} has no part in what data hold: set one of {', '.join(Options.settings())}.")
+        options = Options.of(Config(**given), labels_csv)
+        with screen.reading(quiet=as_json) as progress:
+            found = inventory.of_data(source, data_dir, labels, draw_seed, options, progress)
     if as_json:
         print(json.dumps(found))
         return
-    shape, per_class = "x".join(map(str, found["image_shape"])), found["per_class"]
-    unlabeled = f" ({found['unlabeled']:,} of them without a label)" if found["unlabeled"] else ""
-    screen.say(
-        f"{found['dataset']}: {found['images']:,} images in the training pool{unlabeled}, "
-        f"{found['test_images']:,} test images"
-    )
-    screen.say(f"each {shape} of {found['dtype']}, full intensity {found['scale']:g}")
-    shown = list(per_class)[: SHOWN_SPLITS + 2]
-    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(found["classes"])]
-    screen.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
-    if len(per_class) > len(shown):
-        screen.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    for split in found["splits"][:SHOWN_SPLITS]:
-        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
-        screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+    answers.contents(found)
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
 
@@ -295,7 +327,11 @@ def main(arguments: list[str] | None = None) -> None:
             status = _mistake(
                 f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
             )
-        elif type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        elif (
+            isinstance(error, MemoryError)
+            or type(error).__name__ == "OutOfMemoryError"
+            or "allocate memory" in str(error)
+        ):
             status = _mistake(
                 "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
             )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ssgan import fields
 from ssgan.errors import UserError, did_you_mean
 from ssgan.fields import setting
+from ssgan.options import ImageMode, Options
 
 __all__ = [
     "DATASET_PRESETS",
@@ -62,6 +63,25 @@ class Config:
         0,
         2**31,
     )
+    # How files of pictures become data
+    image_size: int | None = setting(
+        Options.image_size,
+        "pixels",
+        "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are",
+        1,
+        4096,
+    )
+    image_mode: ImageMode = setting(
+        Options.image_mode, "name", "channels of files of pictures; auto: grey where every file is"
+    )
+    test_share: float = setting(
+        Options.test_share,
+        "share",
+        "of each class's labelled pictures held out for testing, where files have no test share of their own",
+        0,
+        0.9,
+    )
+    test_seed: int = setting(Options.test_seed, "seed", "which pictures are held out for testing", 0, 2**31)
     # How long
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
@@ -267,8 +287,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema_half_life_images": 34_623.0,
         "report_every_images": 2_000,
     },
+    # A user's own pictures, with the labels that they have.
+    "images": {"total_images": 2_000_000},
 }
-DATASET_PRESETS = {"digits": "digits", "mnist": "mnist-paper", "fashion-mnist": "mnist-paper"}
+DATASET_PRESETS = {"digits": "digits", **dict.fromkeys(["mnist", "fashion-mnist", "cifar10", "svhn"], "mnist-paper")}
 
 # Settings that do something only where another one allows it: (what is needed, whether it holds).
 _NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
@@ -300,6 +322,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
+    "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
 

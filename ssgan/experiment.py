@@ -10,7 +10,7 @@ import numpy as np
 
 from ssgan import checkpoint, runs, splits
 from ssgan.config import PRESETS, Config
-from ssgan.data import Data
+from ssgan.dataset import Data
 from ssgan.devices import device_name
 from ssgan.errors import UserError
 from ssgan.files import write_json
@@ -52,8 +52,8 @@ def run_experiment(
         Made by :func:`ssgan.runs.claim`.
     on_report : callable, optional
     source : mapping, optional
-        ``data`` and ``data_dir`` from which the data were loaded, for the report: a later evaluation loads
-        them from there.
+        ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report: a later
+        evaluation loads them from there.
     pause_after_seconds : float
         Stop at the first report after so long.
 
@@ -157,6 +157,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
     ]
     return {
         **shared,
+        "classes": list(data.classes),
         "seeds": run.seeds,
         **summarize_scores({"error": run.errors, "error_raw": run.errors_raw}),
         "diverged": sorted(run.diverged),

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the folder for what is downloaded or made."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["open_atomic", "write_atomic", "write_json"]
+__all__ = ["default_root", "open_atomic", "write_atomic", "write_json"]
 
 
 @contextmanager
@@ -37,3 +37,10 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that any reader accepts: a NaN is refused rather than written."""
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def default_root() -> Path:
+    """Where downloaded sets lie: ``SSGAN_DATA``, or ``ssgan`` in the user's cache."""
+    if chosen := os.environ.get("SSGAN_DATA"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ssgan")

@@ -27,7 +27,7 @@ def preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, A
     before = earlier.get("preset")
     if asked is not None and before not in (None, asked):
         raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
-    return asked or str(before or DATASET_PRESETS.get(data, "mnist-paper"))
+    return asked or str(before or DATASET_PRESETS.get(data, "images"))
 
 
 def check_resume(out: Path | None, config: Path | None) -> None:
@@ -53,7 +53,7 @@ def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     return asked
 
 
-def images(epochs: str, pool: int) -> str:
+def images(epochs: str, pool: int) -> int:
     """How many images so many passes over the pool are."""
     try:
         count = float(epochs) * pool
@@ -61,7 +61,7 @@ def images(epochs: str, pool: int) -> str:
         count = float("nan")
     if not 0 < count < float("inf"):
         raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
-    return str(max(1, round(count)))
+    return max(1, round(count))
 
 
 def whole(option: str, text: str) -> int:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssgan.errors import UserError
-from ssgan.pictures import SUFFIXES, prepare
+from ssgan.pictures import SUFFIXES, Broken, decode
 
-__all__ = ["Found", "Item", "gather", "listed", "read"]
+__all__ = ["Found", "Item", "gather", "listed", "prepare", "read"]
 
 # Arrays of an .npz that hold no images.
 OTHER_ARRAYS = {"y_train", "y_test", "classes", "scale"}
@@ -78,9 +78,9 @@ def _expand(name: str) -> list[Found]:
 
     for base, folders, files in os.walk(name, onerror=fail):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        pictures = sorted(f for f in files if f.lower().endswith(SUFFIXES) and not f.startswith("."))
+        pictures = sorted(f for f in files if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith("."))
         found += [Found(os.path.join(base, file)) for file in pictures]
-    return found or [Found(name, f"{name} holds no picture ({', '.join(SUFFIXES)}).")]
+    return found or [Found(name, f"{name} holds no picture ({', '.join(sorted(SUFFIXES))}).")]
 
 
 def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> Iterator[Item]:
@@ -105,6 +105,45 @@ def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> It
                 yield Item(name, prepare(Path(name), image_shape, scale))
         except UserError as mistake:
             yield Item(name, None, str(mistake))
+
+
+def prepare(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> np.ndarray:
+    """Decode a picture as those of a training are: uint8 of ``image_shape``, full intensity ``scale``.
+
+    Parameters
+    ----------
+    path : Path
+    image_shape : sequence of int
+        [H, W] or [H, W, 1] for grey, [H, W, 3] for RGB. A square one is cut out of the middle; a picture must have
+        any other by itself.
+    scale : float
+        The value that stands for full intensity, where a picture has 255.
+
+    Raises
+    ------
+    UserError
+        Where the file is not there or no picture, or the shape is not one of pictures.
+    """
+    if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[2] not in (1, 3)):
+        raise UserError(f"{path} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
+    height, width = image_shape[:2]
+    try:
+        with path.open("rb") as stream:
+            pixels = decode(stream, height if height == width else None, grey=image_shape[2:] != (3,))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except OSError as cause:
+        raise UserError(f"{path} cannot be opened ({cause.strerror}).") from None
+    except Broken as reason:
+        raise UserError(f"{path} {reason}.") from None
+    if pixels.shape[:2] != (height, width):
+        raise UserError(
+            f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but the models take {width} x {height}: "
+            f"resize it."
+        )
+    if scale != 255:
+        pixels = (pixels * (scale / 255)).round().astype(np.uint8)
+    return pixels.reshape(tuple(image_shape))
 
 
 def _rows(name: str, image_shape: tuple[int, ...], scale: float) -> np.ndarray:

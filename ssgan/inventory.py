@@ -1,5 +1,6 @@
-"""What a data set or a run holds: counts per class, and which images are labelled."""
+"""What a data set or a run holds: counts per class, which images are labelled, and what is odd about its files."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,27 @@ import numpy as np
 from ssgan import config as configuration
 from ssgan import data as sources
 from ssgan import runs, splits
+from ssgan.albums import Progress
 from ssgan.config import Config
-from ssgan.data import Data
+from ssgan.dataset import Data
 from ssgan.errors import UserError
+from ssgan.options import Options
 from ssgan.splits import Split
 
 __all__ = ["of_data", "of_run"]
 
+DUPLICATES_SHOWN = 10
+UNEVEN = 3  # times as many labelled images in one class as in another: worth a word
 
-def of_data(source: str, root: Path | None, labels: str | None = None, draw_seed: str | None = None) -> dict[str, Any]:
+
+def of_data(
+    source: str,
+    root: Path | None,
+    labels: str | None = None,
+    draw_seed: str | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """What a data set holds, and what a draw of so many labels would.
 
     Parameters
@@ -26,18 +39,23 @@ def of_data(source: str, root: Path | None, labels: str | None = None, draw_seed
     root : Path, optional
     labels, draw_seed : str, optional
         As on the command line; no labels, no draw.
+    options, progress
+        As :func:`ssgan.data.load` takes them.
 
     Returns
     -------
     dict
         Plain types; ``per_class`` counts the labels of pool, test share and draws, ``splits`` names the rows.
+        Where the images came from files, a split names them too, ``files`` says what was met, ``skipped`` names
+        those that could not be read, ``duplicates`` counts test images whose pixels lie in the pool too, and
+        ``notes`` says what else a user should know.
 
     Raises
     ------
     UserError
         Where there is no such data set, or no such draw.
     """
-    data = sources.load(source, root)
+    data = sources.load(source, root, options, progress)
     if labels is None:
         return _counted(data, {})
     texts = {"labels": labels, "draw_seed": draw_seed or "0"}
@@ -46,7 +64,7 @@ def of_data(source: str, root: Path | None, labels: str | None = None, draw_seed
     return _counted(data, {f"draw {config.draw_seed}": split})
 
 
-def of_run(run: Path, root: Path | None) -> dict[str, Any]:
+def of_run(run: Path, root: Path | None, progress: Progress | None = None) -> dict[str, Any]:
     """What the data of a run hold, and which images each of its models had labelled.
 
     Returns
@@ -59,9 +77,8 @@ def of_run(run: Path, root: Path | None) -> dict[str, Any]:
     UserError
         Where ``run`` is no finished run, or its data are not what they were.
     """
-    runs.read_config(run)
-    report = runs.read_report(run)
-    data = sources.load(*runs.source_of(report, root))
+    config, report = runs.read_config(run), runs.read_report(run)
+    data = sources.load(*runs.source_of(report, config, root), progress)
     found = splits.load(run / "split.json")
     if [split.sha256 for split in found] != [row["split_sha256"] for row in report["rows"]]:
         raise UserError(f"The split.json and report.json of {run} are not of the same run.")
@@ -73,6 +90,17 @@ def of_run(run: Path, root: Path | None) -> dict[str, Any]:
 def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
     counts = {"pool": data.y_train[data.y_train >= 0], "test": data.y_test}
     counts |= {name: split.y for name, split in found.items()}
+    entries = [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in found.items()]
+    about_files = {}
+    if data.files_train:
+        for entry in entries:
+            entry["files"] = [data.files_train[row] for row in entry["indices"]]
+        about_files = {
+            "files": {what: dict(count) for what, count in data.found.items()},
+            "skipped": [list(pair) for pair in data.skipped],
+            "duplicates": _duplicates(data),
+            "notes": _notes(data),
+        }
     return {
         "dataset": data.name,
         "sha256": data.sha256,
@@ -84,5 +112,36 @@ def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
         "unlabeled": int((data.y_train < 0).sum()),
         "test_images": len(data.x_test),
         "per_class": {name: np.bincount(y, minlength=len(data.classes)).tolist() for name, y in counts.items()},
-        "splits": [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in found.items()],
+        "splits": entries,
+        **about_files,
     }
+
+
+def _duplicates(data: Data) -> dict[str, Any]:
+    """Test images that equal an image of the pool pixel for pixel: how many, and the first few by file."""
+    pool: dict[bytes, int] = {}
+    for row, image in enumerate(data.x_train):
+        pool.setdefault(hashlib.sha256(image.data).digest(), row)
+    pairs = [(row, pool.get(hashlib.sha256(image.data).digest())) for row, image in enumerate(data.x_test)]
+    found = [(data.files_test[row], data.files_train[twin]) for row, twin in pairs if twin is not None]
+    return {"count": len(found), "first": [list(pair) for pair in found[:DUPLICATES_SHOWN]]}
+
+
+def _notes(data: Data) -> list[str]:
+    """What a user should know of the labels: uneven classes, and classes that cannot be tested."""
+    labelled = np.bincount(data.y_train[data.y_train >= 0], minlength=len(data.classes))
+    tested = np.bincount(data.y_test, minlength=len(data.classes))
+    most, least = int(labelled.argmax()), int(labelled.argmin())
+    notes = []
+    if labelled[most] >= UNEVEN * labelled[least]:
+        notes.append(
+            f"The classes are uneven: {labelled[most]:,} labelled images of {data.classes[most]} in the pool, "
+            f"{labelled[least]:,} of {data.classes[least]}; a draw by --labels takes the same number of each as "
+            f"long as it can."
+        )
+    if not len(data.y_test):
+        notes.append("There is no test image, so no error will be measured.")
+    elif not tested.all():
+        without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
+        notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")
+    return notes

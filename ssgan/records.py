@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ssgan.config import Config
-from ssgan.data import Data
+from ssgan.dataset import Data
 from ssgan.inference import Models
 from ssgan.splits import Split
 

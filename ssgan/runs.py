@@ -13,6 +13,7 @@ from ssgan import __version__
 from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
+from ssgan.options import Options
 
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
@@ -21,6 +22,7 @@ __all__ = [
     "claim",
     "commit",
     "finished",
+    "is_run",
     "provenance",
     "read_config",
     "read_report",
@@ -133,12 +135,20 @@ def read_report(run: Path) -> dict[str, Any]:
     return report
 
 
-def source_of(report: dict[str, Any], root: Path | None = None) -> tuple[str, str | Path | None]:
-    """What :func:`ssgan.data.load` needs for the data of a run: the name or path, and where downloaded sets lie."""
+def source_of(
+    report: dict[str, Any], config: Config, root: Path | None = None
+) -> tuple[str, str | Path | None, Options]:
+    """What :func:`ssgan.data.load` needs for the data of a run: name or path, where downloaded sets lie, options."""
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
     if not isinstance(source, dict) or not {"data", "data_dir"} <= source.keys():
         raise UserError(f"The report of {report.get('run')} does not say where its data came from: it is damaged.")
-    return str(source["data"]), root or source["data_dir"]
+    table = source.get("labels_csv")
+    return str(source["data"]), root or source["data_dir"], Options.of(config, None if table is None else Path(table))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder was written by ``ssgan train``, whole or not: then it is no folder of pictures."""
+    return any((path / name).is_file() for name in ("config.json", "split.json", "report.json"))
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

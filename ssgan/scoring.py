@@ -1,12 +1,13 @@
 """What ``ssgan evaluate`` finds out: a run and a test share in, plain numbers out."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssgan import runs
-from ssgan.data import Data, load
+from ssgan.data import DATASETS, Data, Options, Progress, load
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import METRICS, Models, open_run, score, usable
@@ -16,7 +17,13 @@ __all__ = ["evaluate_run"]
 
 
 def evaluate_run(
-    run: Path, data: str | None = None, root: Path | None = None, ensemble: bool = False, device: str = "auto"
+    run: Path,
+    data: str | None = None,
+    root: Path | None = None,
+    ensemble: bool = False,
+    device: str = "auto",
+    labels_csv: Path | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score the models of a run on the test share of its data, or of other data with the same classes.
 
@@ -31,6 +38,10 @@ def evaluate_run(
     ensemble : bool
         Score the mean of the models' probabilities too.
     device : str
+    labels_csv : Path, optional
+        The table of a folder of pictures without class folders, in place of the run's own.
+    progress : callable, optional
+        As :func:`ssgan.data.load` takes it.
 
     Returns
     -------
@@ -50,8 +61,13 @@ def evaluate_run(
     """
     where = select(device)
     models, report = open_run(run, where)
-    source, source_root = runs.source_of(report, root)
-    loaded = load(data or source, source_root)
+    source, source_root, options = runs.source_of(report, models.config, root)
+    if labels_csv is not None:
+        options = dataclasses.replace(options, labels_csv=labels_csv)
+    if data is not None:
+        of_arrays = data in DATASETS or data.endswith(".npz")
+        options = Options(labels_csv=labels_csv) if of_arrays else _fitted(models.image_shape, labels_csv)
+    loaded = load(data or source, source_root, options, progress)
     _check(loaded, models, run)
     p_SNK = models.probabilities(loaded.x_test)
     scores = score(p_SNK, loaded.y_test)
@@ -81,6 +97,16 @@ def evaluate_run(
         result["ensemble"] = {"models": sum(fine), **dict.fromkeys(METRICS), **of_mean}
     words = f"the ensemble of {_number(sum(fine))}" if ensemble else _number(sum(fine))
     return {**result, "predictions_of": words, **_classes(counted, loaded.y_test, models.classes)}
+
+
+def _fitted(image_shape: tuple[int, ...], labels_csv: Path | None) -> Options:
+    """Options that bring other pictures to the shape that the models of a run know."""
+    square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
+    return Options(
+        image_size=image_shape[0] if square else None,
+        image_mode="rgb" if len(image_shape) == 3 else "grey",
+        labels_csv=labels_csv,
+    )
 
 
 def _check(data: Data, models: Models, run: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,21 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ssgan.records import Report
 
-__all__ = ["counting", "cut", "following", "note", "plus_minus", "say", "settings", "table", "width"]
+__all__ = [
+    "counting",
+    "counts",
+    "cut",
+    "following",
+    "lost_files",
+    "note",
+    "plus_minus",
+    "reading",
+    "say",
+    "settings",
+    "table",
+    "warn",
+    "width",
+]
 
 
 class _Console(Console):
@@ -32,7 +46,9 @@ out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
 MILESTONES = 10
-SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+COUNTS_SHOWN = 5
+FILES_SHOWN = 3
 NAMES = {
     "L": "L",
     "U": "U",
@@ -56,6 +72,11 @@ def say(text: str = "", style: str | None = None) -> None:
 def note(text: str, style: str | None = None) -> None:
     """One line beside the results, on standard error."""
     err.print(Text(_plain(text), style=style or ""), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """One line on standard error that a user should see."""
+    note(text, style="yellow")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
@@ -93,6 +114,60 @@ def plus_minus(mean: float | None, std: float | None) -> str:
 def _plain(text: str) -> str:
     """Text that leaves a terminal as it is: names of classes and files can hold anything."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def counts(count: Mapping[str, int]) -> str:
+    """``28x28: 500, 32x32: 3``, the commonest first, with the number of kinds left out."""
+    ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+    words = [f"{kind}: {number:,}" for kind, number in ranked[:COUNTS_SHOWN]]
+    return ", ".join(words + [f"{len(ranked) - COUNTS_SHOWN:,} more"] * (len(ranked) > COUNTS_SHOWN))
+
+
+def lost_files(skipped: Sequence[Sequence[str]], found: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Sentences about files that could not be read, each (name, reason), and files that are no pictures."""
+    lines = []
+    if skipped:
+        few = "; ".join(f"{name} {reason}" for name, reason in skipped[:FILES_SHOWN])
+        more = "; ... (`ssgan data DATA --json` lists all)" if len(skipped) > FILES_SHOWN else ""
+        labelled = found.get("skipped", {}).get("labelled", 0)
+        lines.append(
+            f"Skipped files that cannot be read: {len(skipped):,} ({labelled:,} of them labelled): {few}{more}"
+        )
+    if ignored := found.get("ignored"):
+        lines.append(f"Ignored files that are no pictures: {sum(ignored.values()):,} ({counts(ignored)})")
+    return lines
+
+
+@contextmanager
+def reading(quiet: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Give a function that shows how many pictures are read: one living line in a terminal, few lines elsewhere."""
+    if quiet:
+        yield None
+    elif err.is_terminal:
+        status = err.status("")
+
+        def show(what: str, done: int, count: int) -> None:
+            status.update(f"{what} {done:,} of {count:,} pictures")
+            status.start()
+
+        try:
+            yield show
+        finally:
+            status.stop()
+    else:
+        yield _now_and_then()
+
+
+def _now_and_then() -> Callable[[str, int, int], None]:
+    last = time.monotonic()
+
+    def show(what: str, done: int, count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            err.print(Text(f"{what} {done:,} of {count:,} pictures"), soft_wrap=True)
+
+    return show
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssgan.batches import Batches, stream_key
 from ssgan.clock import Clock
 from ssgan.config import Config
-from ssgan.data import Data
+from ssgan.dataset import Data
 from ssgan.devices import noise_state, restore_noise, select
 from ssgan.errors import UserError
 from ssgan.inference import Models

@@ -20,10 +20,12 @@ import pytest
 import torch
 import typer
 from conftest import contents, last_object, status_of
+from pictures_on_disk import classes, encoded, grey, packed, write
 from PIL import Image
+from rich.console import Console
 
 import ssgan
-from ssgan import cli, runs, splits
+from ssgan import cli, runs, screen, splits
 from ssgan.config import Config, resolve
 from ssgan.data import DATASETS, Data
 from ssgan.inference import open_run, score
@@ -72,11 +74,12 @@ def test_commands_and_options_are_pinned() -> None:
     assert found == {
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
-            *["--out", "--resume", "--config", "--set", "--data-dir", "--json", "--dry-run"],
+            *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
+            "--dry-run",
         },
-        "evaluate": {"--data", "--ensemble", "--device", "--data-dir", "--json"},
+        "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
         "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
-        "data": {"--labels", "--draw-seed", "--data-dir", "--json"},
+        "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
     }
     arguments = {
         name: [p.metavar for p in command.params if p.param_type_name == "argument"]
@@ -370,7 +373,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     rows = rows_of("\n".join(table))
     assert [row["file"] for row in rows] == names
     assert [row["class"] != "" for row in rows] == [False, True, False, False, False]
-    assert rows[0]["note"] == "notes.txt is no picture of a known format."
+    assert rows[0]["note"] == "notes.txt is no picture that can be read."
     assert rows[3]["note"] == "There is no file gone.png."
     assert rows[4]["note"] == "*.tif matches no file."
     assert said.err.splitlines()[1:] == [row["note"] for row in rows if not row["class"]]
@@ -681,6 +684,285 @@ def test_a_checkpoint_with_a_changed_weight_is_refused(mistake: Callable[..., st
     assert "checkpoint" in mistake("evaluate", "run")
 
 
+# A user's own pictures
+
+PHOTOS = {
+    **classes(each=10),
+    **{f"unlabeled/{i}.png": grey(1000 + i) for i in range(20)},
+    "cat/broken.png": b"",
+    "unlabeled/text.jpg": b"no picture",
+    "notes.txt": b"mine",
+}
+TINIER = [*TINY, "--set", "batch_size=10", "--set", "init_images=20", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSGAN_DATA", str(cache))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pictures") / "photos", PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def trained_on_photos(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run, with what `train` printed on both streams; nothing but the run and the cache was written."""
+    place = tmp_path_factory.mktemp("photos")
+    before, said, shown = contents(photos.parent), io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(photos.parent)
+        patch.setenv("SSGAN_DATA", str(cache))
+        patch.setattr(screen.err, "_file", shown)
+        options = ["--image-size", "6", "--set", "test_share=0.3", "--set", "test_seed=4", "--set", "image_mode=rgb"]
+        assert status_of("train", "photos", *options, "--out", place / "run", *TINIER, "--json") == 0
+    assert contents(photos.parent) == before
+    assert [path.name for path in place.iterdir()] == ["run"]
+    assert {path.name for path in cache.iterdir()} == {"decoded"}
+    return place / "run", said.getvalue(), shown.getvalue()
+
+
+def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Path, str, str], photos: Path) -> None:
+    run, printed, _ = trained_on_photos
+    report = last_object(printed)
+    assert report["source"] == {"data": str(photos), "data_dir": None, "labels_csv": None}
+    assert (report["dataset"], report["classes"], report["preset"]) == ("photos", ["cat", "dog"], "images")
+    assert report["labels"] == 14
+    config = runs.read_config(run)
+    assert (config.image_size, config.image_mode, config.test_share, config.test_seed) == (6, "rgb", 0.3, 4)
+    assert config.labels is None
+    assert {path.name for path in run.iterdir()} == FILES
+
+
+def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, str, str]) -> None:
+    lines = trained_on_photos[2].splitlines()
+    assert lines[:2] == [
+        "Skipped files that cannot be read: 2 (1 of them labelled): cat/broken.png is empty; unlabeled/text.jpg is no "
+        "picture that can be read",
+        "Ignored files that are no pictures: 1 (.txt: 1)",
+    ]
+
+
+def test_evaluate_and_data_load_the_same_photos_from_anywhere(
+    trained_on_photos: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, printed, _ = trained_on_photos
+    report = last_object(printed)
+    assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+    assert status_of("data", run, "--json") == 0
+    found = last_object(capsys.readouterr().out)
+    assert (found["sha256"], found["image_shape"]) == (report["dataset_sha256"], [6, 6, 3])
+    assert found["per_class"] == {"pool": [7, 7], "test": [3, 3], "seed 0": [7, 7]}
+    assert [Path(name).parts[0] for name in found["splits"][0]["files"]] == ["cat"] * 7 + ["dog"] * 7
+
+
+def test_evaluate_brings_other_photos_to_what_the_models_know(
+    trained_on_photos: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "others", {**classes("train/", each=1, first=50), **classes("test/", each=2, first=60)})
+    assert status_of("evaluate", trained_on_photos[0], "--data", folder, "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["dataset"] == "others"
+    write(folder, {"test/dog/9.png": np.zeros((30, 20, 3), np.uint8)})
+    assert status_of("evaluate", trained_on_photos[0], "--data", folder, "--device", "cpu") == 0
+    assert "5 test images of others" in capsys.readouterr().out
+
+
+def test_a_run_on_photos_goes_on(
+    trained_on_photos: tuple[Path, str, str], photos: Path, tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    run = shutil.copytree(trained_on_photos[0], tmp_path / "run")
+    begun = runs.read_report(run)["dataset_sha256"]
+    assert status_of("train", photos, "--out", run, "--resume", "--set", "total_images=2200", "--json") == 0
+    report = runs.read_report(run)
+    assert (report["images"], report["dataset_sha256"]) == (2200, begun)
+    refused = mistake("train", photos, "--out", run, "--resume", "--image-size", "7")
+    assert "so it cannot go on: image_size 6, now 7; leave them as they were" in refused
+
+
+def test_a_table_is_part_of_where_data_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(20)})
+    (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{i}.png,{'xy'[i % 2]}\n" for i in range(12)))
+    assert "--labels-csv FILE" in mistake("train", "flat", *TINIER)
+    assert status_of("train", "flat", "--labels-csv", "l.csv", "--labels", "4", "--out", "run", *TINIER, "--json") == 0
+    report = last_object(capsys.readouterr().out)
+    assert report["source"]["labels_csv"] == str(tmp_path / "l.csv")
+    assert (report["labels"], report["classes"]) == (4, ["x", "y"])
+    monkeypatch.chdir("/")
+    assert status_of("evaluate", tmp_path / "run", "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+    assert status_of("data", tmp_path / "run", "--json") == 0
+    assert last_object(capsys.readouterr().out)["per_class"]["pool"] == [5, 5]
+    (tmp_path / "l.csv").rename(tmp_path / "m.csv")
+    table = ["--labels-csv", tmp_path / "m.csv"]
+    for moved in (table, ["--data", tmp_path / "moved", *table]):
+        assert status_of("evaluate", tmp_path / "run", *moved, "--device", "cpu", "--json") == 0
+        assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+        if moved == table:
+            (tmp_path / "flat").rename(tmp_path / "moved")
+
+
+def test_an_interrupted_run_says_how_to_load_its_photos_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "my flat", {f"{i}.png": grey(i) for i in range(4)})
+    (tmp_path / "l.csv").write_text("file,label\n0.png,x\n1.png,y\n")
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssgan.experiment.train", interrupt)
+    assert status_of("train", "my flat", "--labels-csv", "l.csv", "--out", "run", "--json") == 130
+    again = "ssgan train 'my flat' --labels-csv l.csv --out run --resume"
+    assert f"ssgan: run is unfinished; go on with it by: {again}" in capsys.readouterr().err.splitlines()
+
+
+def test_what_is_held_out_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("data", photos) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "photos: 36 images in the training pool (20 of them without a label), 4 test images (held out)"
+    assert status_of("train", photos, "--out", "run", *TINIER[2:], "--set", "total_images=20") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "photos: 16 labelled of 36 images and 4 held out for testing, method gan, 1 model, 20 images"
+
+
+def test_epochs_are_passes_over_the_photos(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("train", photos, "--epochs", "3", "--dry-run", "--json") == 0
+    config = Config(**last_object(capsys.readouterr().out))
+    assert config == resolve("images", {"total_images": 3 * 36})
+    assert status_of("train", photos, "--dry-run", "--json") == 0
+    assert Config(**last_object(capsys.readouterr().out)) == resolve("images", {})
+
+
+def test_settings_are_resolved_before_pictures_are_read(
+    photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssgan.data.load", lambda *_: pytest.fail("read"))
+    assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
+    assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
+    assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
+    assert "twice" in mistake("train", photos, "--epochs", "1", "--set", "total_images=8")
+
+
+def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(
+        tmp_path / "odd",
+        {
+            **PHOTOS,
+            **{f"cat/more{i}.png": grey(300 + i) for i in range(25)},
+            "test/cat/a.png": grey(3),
+            "test/cat/b.png": grey(1002),
+            "test/cat/c.png": grey(4444),
+            "cat/colour.png": np.zeros((8, 8, 3), np.uint8),
+            "owl/1.png": grey(900),
+            "test/owl/1.png": grey(901),
+        },
+    )
+    assert status_of("data", folder, "--set", "image_mode=grey", "--json") == 0
+    found = last_object(capsys.readouterr().out)
+    assert found["duplicates"] == {
+        "count": 2,
+        "first": [["test/cat/a.png", "cat/3.png"], ["test/cat/b.png", "unlabeled/2.png"]],
+    }
+    assert found["files"] == {
+        "sizes": {"8x8": 71},
+        "modes": {"L": 70, "RGB": 1},
+        "ignored": {".txt": 1},
+        "skipped": {"labelled": 1, "unlabelled": 1},
+        "tested": {"in test/": 4},
+    }
+    assert found["skipped"] == [
+        ["cat/broken.png", "is empty"],
+        ["unlabeled/text.jpg", "is no picture that can be read"],
+    ]
+    uneven, untested = found["notes"]
+    assert "uneven: 36 labelled images of cat in the pool, 1 of owl" in uneven
+    assert untested == "No test image of 1 classes: dog."
+    assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sizes of the files 8x8: 71" in lines
+    assert "modes of the files L: 70, RGB: 1" in lines
+    assert "2 test images lie in the pool too, pixel for pixel: test/cat/a.png is cat/3.png, ..." in lines
+    assert uneven in lines
+    assert any(line.startswith("Skipped files that cannot be read: 2 (1 of them labelled): cat/br") for line in lines)
+
+
+def test_many_skipped_files_are_counted_and_some_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a", {**classes(), **{f"cat/x{i}.png": b"" for i in range(20)}})
+    assert status_of("data", "a") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Skipped")]
+    assert "20 (20 of them labelled): cat/x0.png is empty; cat/x1.png" in line
+    assert "--json` lists all" in line
+    assert status_of("data", "a", "--json") == 0
+    assert len(last_object(capsys.readouterr().out)["skipped"]) == 20
+
+
+def test_data_of_arrays_says_nothing_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("data", "digits", "--json") == 0
+    assert not {"files", "skipped", "duplicates", "notes"} & last_object(capsys.readouterr().out).keys()
+
+
+def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    packed(tmp_path / "bad.zip", {**classes(), "../x.png": encoded(grey(1))})
+    for command in ("train", "data"):
+        assert "image_size=8 would do nothing" in mistake(command, "digits", "--image-size", "8")
+        assert "labels_csv=l.csv would do nothing" in mistake(command, photos, "--labels-csv", "l.csv")
+        assert mistake(command, "empty").startswith("empty ")
+        assert "'../x.png'" in mistake(command, "bad.zip")
+        assert "nothing.zip" in mistake(command, "nothing.zip")
+    assert "There is no folder or file no/such." in mistake("train", "no/such")
+    assert "batch_size has no part in what data hold: set one of image_size" in mistake(
+        "data", photos, "--set", "batch_size=3"
+    )
+
+
+def test_a_run_takes_no_options_of_pictures(
+    mistake: Callable[..., str], trained_on_photos: tuple[Path, str, str]
+) -> None:
+    run = trained_on_photos[0]
+    for option, value in (("--image-size", "8"), ("--labels-csv", "l.csv"), ("--set", "test_share=0")):
+        assert f"leave {option} away" in mistake("data", run, option, value)
+
+
+def test_a_run_does_not_lie_among_the_pictures(
+    mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", classes())
+    expected = "The run would lie in a, among the pictures: choose a folder elsewhere with --out."
+    assert mistake("train", "a", "--out", "a/run", *TINIER) == expected
+    monkeypatch.chdir(tmp_path / "a")
+    assert "choose a folder elsewhere" in mistake("train", ".", *TINIER)
+
+
+def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=80)
+        monkeypatch.setattr(screen, "err", console)
+        monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 0)
+        with screen.reading() as show:
+            assert show is not None
+            show("decoding", 640, 60_000)
+        assert "decoding 640 of 60,000 pictures" in stream.getvalue()
+    monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 60)
+    with screen.reading() as show:
+        assert show is not None
+        before = stream.getvalue()
+        show("decoding", 704, 60_000)
+    assert stream.getvalue() == before
+    with screen.reading(quiet=True) as nothing:
+        assert nothing is None
+
+
 # The process itself
 
 
@@ -841,7 +1123,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "unknown preset": (
         '{"preset": "digit"}',
         [],
-        "Unknown preset 'digit': choose from mnist-paper, digits. Did you mean 'digits'?",
+        "Unknown preset 'digit': choose from mnist-paper, digits, images. Did you mean 'digits'?",
     ),
     "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),
     "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or something else."),
@@ -956,7 +1238,7 @@ def own(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_a_file_is_found_again_from_anywhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = runs.read_report(own)
-    assert report["source"] == {"data": str(own.parent / "few.npz"), "data_dir": None}
+    assert report["source"] == {"data": str(own.parent / "few.npz"), "data_dir": None, "labels_csv": None}
     assert status_of("evaluate", own, "--device", "cpu", "--json") == 0
     result = last_object(capsys.readouterr().out)
     assert (result["dataset"], result["errors"]) == ("few", report["errors"])
@@ -1007,7 +1289,8 @@ def test_where_downloaded_sets_lie_is_recorded_and_can_be_said_anew(
     options = ["--labels", "20", "--device", "cpu", "--out", "run", "--data-dir", "cache", "--json"]
     assert status_of("train", "mnist", "--preset", "digits", *options, *TINY) == 0
     cache = tmp_path / "cache"
-    assert last_object(capsys.readouterr().out)["source"] == {"data": "mnist", "data_dir": str(cache)}
+    source = last_object(capsys.readouterr().out)["source"]
+    assert source == {"data": "mnist", "data_dir": str(cache), "labels_csv": None}
     monkeypatch.chdir(tmp_path / "run")
     for command in ("evaluate", "data"):
         assert status_of(command, tmp_path / "run", "--json") == 0

@@ -18,6 +18,7 @@ from ssgan.config import METHOD_NAMES, NETWORK_NAMES, PRESETS, Config, describe,
 from ssgan.errors import UserError
 from ssgan.methods import METHODS
 from ssgan.models import MODELS
+from ssgan.options import Options
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 TYPES = typing.get_type_hints(Config)
@@ -147,6 +148,10 @@ def test_an_unknown_field_suggests_a_known_one() -> None:
         ("labels=none", None),
         ("draw_seed=7", 7),
         ("draw_seed=None", None),
+        ("image_size=28", 28),
+        ("image_size=none", None),
+        ("image_mode=grey", "grey"),
+        ("test_share=0", 0.0),
         ("method=supervised", "supervised"),
         ("device=cuda:1", "cuda:1"),
         (" dtype = float64 ", "float64"),
@@ -198,6 +203,12 @@ RANGES = [
     ("seeds", 4097, 4096),
     ("draw_seed", -1, 0),
     ("draw_seed", 2**31 + 1, 2**31),
+    ("image_size", 0, 1),
+    ("image_size", 4097, 4096),
+    ("test_share", -0.1, 0.0),
+    ("test_share", 0.95, 0.9),
+    ("test_seed", -1, 0),
+    ("test_seed", 2**31 + 1, 2**31),
     ("total_images", 0, 1),
     ("batch_size", 1, 2),
     ("discriminator_steps", 0, 1),
@@ -337,6 +348,7 @@ USELESS = {
     "minibatch_kernel_dim": ({"minibatch_kernel_dim": 3}, "minibatch_kernel_dim=3", "minibatch_kernels above 0"),
     "reference_rows": ({"reference_rows": 50}, "reference_rows=50", "generator_norm=virtual"),
     "draw_seed": ({"labels": "all", "draw_seed": 3}, "draw_seed=3", "labels"),
+    "test_seed": ({"test_share": 0, "test_seed": 3}, "test_seed=3", "test_share above 0"),
 }
 
 
@@ -439,6 +451,15 @@ def test_a_configuration_comes_back_from_json(config: Config) -> None:
     assert read == config
     assert read.sha256 == config.sha256
     assert list(read.to_dict()) == list(FIELDS)
+
+
+def test_the_options_of_files_are_settings() -> None:
+    config = Config()
+    assert {name: getattr(Options(), name) for name in Options.settings()} == {
+        name: getattr(config, name) for name in ("image_size", "image_mode", "test_share", "test_seed")
+    }
+    changed = Config(image_size=9, image_mode="rgb", test_share=0.5, test_seed=7)
+    assert Options.of(changed, Path("l.csv")) == Options(9, "rgb", Path("l.csv"), 0.5, 7)
 
 
 # Imports

@@ -13,6 +13,7 @@ from ssgan import checkpoint, runs
 from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
+from ssgan.options import Options
 
 STATE: dict[str, Any] = {
     "config": {"method": "gan", "labels": None, "widths": [16, 8], "rate": 2e-3, "root": True},
@@ -249,13 +250,17 @@ def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
 
 def test_the_source_of_a_run_is_what_load_needs() -> None:
     recorded = report(source={"data": "/far/few.npz", "data_dir": "/cache"})
-    assert runs.source_of(recorded) == ("/far/few.npz", "/cache")
-    assert runs.source_of(recorded, Path("here")) == ("/far/few.npz", Path("here"))
-    assert runs.source_of(report(source={"data": "digits", "data_dir": None})) == ("digits", None)
+    config, plain = Config(image_size=6), Options(image_size=6)
+    assert runs.source_of(recorded, config) == ("/far/few.npz", "/cache", plain)
+    assert runs.source_of(recorded, config, Path("here")) == ("/far/few.npz", Path("here"), plain)
+    assert runs.source_of(report(source={"data": "digits", "data_dir": None}), config) == ("digits", None, plain)
+    table = report(source={"data": "flat", "data_dir": None, "labels_csv": "labels.csv"})
+    assert runs.source_of(table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
     # A report of a run that was not begun at the command line, or by an older version.
-    assert runs.source_of(report(source=None)) == runs.source_of(report()) == ("digits", None)
-    assert runs.source_of(report(), Path("here")) == ("digits", Path("here"))
+    for old in (report(source=None), report()):
+        assert runs.source_of(old, config) == ("digits", None, plain)
+        assert runs.source_of(old, config, Path("here")) == ("digits", Path("here"), plain)
     for odd in ("digits", ["digits"], {"data": "digits"}, {"data_dir": None}, 5):
         with pytest.raises(UserError) as refused:
-            runs.source_of(report(source=odd))
+            runs.source_of(report(source=odd), config)
         assert str(refused.value) == "The report of run does not say where its data came from: it is damaged."

@@ -79,7 +79,7 @@ def test_what_stands_for_nothing_says_so() -> None:
     touch("f/notes.txt")
     assert gather(["*.png", "f"]) == [
         Found("*.png", "*.png matches no file."),
-        Found("f", "f holds no picture (.png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff, .webp, .ppm, .pgm, .pnm)."),
+        Found("f", "f holds no picture (.bmp, .dib, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp)."),
     ]
 
 

@@ -1,134 +1,313 @@
-"""Image files as arrays: turned, composited, coloured, framed and scaled as the training images were."""
+"""One picture: every format and mode, upright, without transparency, in 8 bits; broken files give a reason."""
 
-from pathlib import Path
+import io
+import struct
+import warnings
+import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from ssgan.data import Data
-from ssgan.errors import UserError
-from ssgan.pictures import prepare
+from ssgan import pictures
+from ssgan.pictures import Broken, Header
 
-
-def saved(path: Path, pixels: Any, mode: str | None = None, **options: Any) -> Path:
-    image = Image.fromarray(np.array(pixels, np.uint8))
-    (image if mode is None else image.convert(mode)).save(path, **options)
-    return path
+LOSSLESS: dict[str, dict[str, Any]] = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True}}
 
 
-def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    grey, rgb = (rng.integers(0, 256, shape, np.uint8) for shape in ((5, 7), (5, 7, 3)))
-    assert np.array_equal(prepare(saved(tmp_path / "g.png", grey), (5, 7)), grey)
-    assert np.array_equal(prepare(saved(tmp_path / "g.png", grey), (5, 7, 1)), grey[..., None])
-    assert np.array_equal(prepare(saved(tmp_path / "c.png", rgb), (5, 7, 3)), rgb)
-    assert prepare(tmp_path / "c.png", (5, 7, 3)).dtype == np.uint8
+def saved(image: Image.Image | np.ndarray, form: str = "PNG", **options: Any) -> io.BytesIO:
+    stream = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(stream, form, **options)
+    stream.seek(0)
+    return stream
 
 
-def test_digits_come_back_from_their_pictures(digits: Data, tmp_path: Path) -> None:
-    """Full intensity is 16 there and 255 in a file; every one of the 17 values survives."""
-    for i, image in enumerate(digits.x_test[:20]):
-        path = saved(tmp_path / f"{i}.png", (image * (255 / 16)).round())
-        assert np.array_equal(prepare(path, (8, 8), 16.0), image)
-    ramp = np.arange(17, dtype=np.uint8)[None]
-    assert np.array_equal(prepare(saved(tmp_path / "ramp.png", (ramp * (255 / 16)).round()), (1, 17), 16.0), ramp)
+def noise(*shape: int) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, shape, np.uint8)
 
 
-def test_grey_and_colour_follow_the_shape(tmp_path: Path) -> None:
-    red = saved(tmp_path / "red.png", np.full((2, 2, 3), [255, 0, 0]))
-    assert prepare(red, (2, 2)).tolist() == [[76, 76], [76, 76]]  # 0.299 of 255, ITU-R 601
-    grey = saved(tmp_path / "grey.png", [[0, 100], [200, 255]])
-    assert prepare(grey, (2, 2, 3)).tolist() == [[[0] * 3, [100] * 3], [[200] * 3, [255] * 3]]
+def reason(content: bytes, size: int | None = None) -> str:
+    """Why decoding gives nothing; the head may already be refused, with the same words."""
+    with pytest.raises(Broken) as refused:
+        pictures.decode(io.BytesIO(content), size, grey=False)
+    return str(refused.value)
 
 
-def test_what_is_transparent_is_white(tmp_path: Path) -> None:
-    """Alpha 0, a fifth and full over black; in colours, in grey, and as an entry of a palette."""
-    rgba = [[[0, 0, 0, 0], [0, 0, 0, 51], [0, 0, 0, 255]]]
-    assert prepare(saved(tmp_path / "rgba.png", rgba), (1, 3)).tolist() == [[255, 204, 0]]
-    assert prepare(saved(tmp_path / "la.png", rgba, "LA"), (1, 3)).tolist() == [[255, 204, 0]]
-    palette = saved(tmp_path / "p.png", [[[0, 0, 0], [0, 204, 51]]], "P", transparency=0)
-    with Image.open(palette) as image:
-        assert image.mode == "P"
-        first = image.getpixel((0, 0))
-    expected = [[255] * 3, [0, 204, 51]] if first == 0 else [[0] * 3, [255] * 3]
-    assert prepare(palette, (1, 2, 3)).tolist() == [expected]
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8-bit grey with these chunks behind its head, whatever they hold."""
+    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in (head, *chunks, (b"IEND", b""))
+    )
 
 
-def test_a_palette_without_transparency_has_its_colours(tmp_path: Path) -> None:
-    path = saved(tmp_path / "p.gif", [[[0, 0, 0], [0, 204, 51]]], "P")
-    assert prepare(path, (1, 2, 3)).tolist() == [[[0, 0, 0], [0, 204, 51]]]
+# Formats
 
 
-@pytest.mark.parametrize(
-    ("orientation", "expected"),
-    [
-        (1, [[1, 2, 3], [4, 5, 6]]),
-        (3, [[6, 5, 4], [3, 2, 1]]),
-        (6, [[4, 1], [5, 2], [6, 3]]),
-        (8, [[3, 6], [2, 5], [1, 4]]),
-    ],
-)
-def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, expected: list[list[int]]) -> None:
+@pytest.mark.parametrize("form", LOSSLESS)
+def test_lossless_formats_keep_every_pixel(form: str) -> None:
+    colour, grey = noise(5, 7, 3), noise(5, 7)
+    stored = saved(colour, form, **LOSSLESS[form])
+    assert np.array_equal(pictures.decode(stored, None, grey=False), colour)
+    if form != "WEBP":  # which has no grey
+        stored = saved(grey, form)
+        assert pictures.header(stored) == Header(7, 5, "L", True)
+        assert np.array_equal(pictures.decode(stored, None, grey=True), grey)
+
+
+def test_a_gif_gives_its_first_frame() -> None:
+    frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (10, 200)]
+    stored = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pictures.header(stored).grey
+    assert np.array_equal(pictures.decode(stored, None, grey=True), np.full((4, 6), 10))
+
+
+def test_a_jpeg_is_near_what_was_saved() -> None:
+    smooth = np.add.outer(np.arange(0, 64), np.arange(0, 64)).astype(np.uint8)
+    colour = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
+    decoded = pictures.decode(saved(colour, "JPEG", quality=95), None, grey=False)
+    assert np.abs(decoded.astype(int) - colour).max() < 12
+    assert pictures.header(saved(smooth, "JPEG")) == Header(64, 64, "L", True)
+
+
+@pytest.mark.parametrize("form", ["PPM", "ICO", "EPS", "TGA", "PCX"])
+def test_other_formats_are_not_read_under_any_name(form: str) -> None:
+    content = saved(noise(16, 16, 3), form).getvalue()
+    assert reason(content) == "is no picture that can be read"
+
+
+# Modes
+
+
+def test_colour_becomes_grey_and_grey_colour() -> None:
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
+    assert pictures.decode(saved(colours), None, grey=True).tolist() == [[76, 150, 29, 9]]
+    grey = noise(3, 4)
+    assert np.array_equal(pictures.decode(saved(grey), None, grey=False), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    stored = saved(Image.fromarray(noise(4, 9) > 127))
+    assert pictures.header(stored) == Header(9, 4, "1", True)
+    assert np.array_equal(pictures.decode(stored, None, grey=True), np.where(noise(4, 9) > 127, 255, 0))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "big-endian TIFF"])
+def test_sixteen_bits_are_scaled_to_eight(form: str) -> None:
+    values = np.array([[0, 128, 129, 257, 2570, 40000, 65407, 65535]], np.uint16)
+    if form == "big-endian TIFF":
+        image = Image.frombytes("I;16B", (8, 1), values.astype(">u2").tobytes())
+        stored = saved(image, "TIFF")
+    else:
+        stored = saved(values, form)
+    assert pictures.header(stored).grey
+    assert pictures.decode(stored, None, grey=True).tolist() == [[0, 0, 1, 1, 10, 156, 255, 255]]
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_palettes_are_looked_up(form: str) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+    stored = saved(image, form)
+    assert pictures.header(stored) == Header(3, 1, "P", False)
+    assert pictures.decode(stored, None, grey=False).tolist() == [[[200, 0, 0], [0, 200, 0], [0, 0, 200]]]
+    image.putpalette([7, 7, 7, 90, 90, 90, 3, 3, 3])
+    stored = saved(image, form)
+    assert pictures.header(stored).grey
+    assert pictures.decode(stored, None, grey=True).tolist() == [[7, 90, 3]]
+
+
+def test_what_is_transparent_lies_on_white() -> None:
+    rgba = np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [200, 100, 0, 0], [0, 0, 0, 128]]], np.uint8)
+    decoded = pictures.decode(saved(rgba), None, grey=False)
+    assert decoded.tolist() == [[[0] * 3, [255] * 3, [255] * 3, [127] * 3]]
+    la = Image.fromarray(rgba).convert("LA")
+    assert pictures.header(saved(la)) == Header(4, 1, "LA", True)
+    assert pictures.decode(saved(la), None, grey=True).tolist() == [[0, 255, 255, 127]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    palette.putpalette([9, 9, 9, 80, 80, 80])
+    for form in ("PNG", "GIF"):
+        stored = saved(palette, form, transparency=0)
+        assert pictures.decode(stored, None, grey=True).tolist() == [[255, 80]], form
+    one_colour = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+    stored = saved(one_colour, transparency=(1, 2, 3))
+    assert pictures.decode(stored, None, grey=False).tolist() == [[[255] * 3, [4, 5, 6]]]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb(form: str) -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    stored = saved(red, form)
+    assert pictures.header(stored) == Header(16, 16, "CMYK", False)
+    assert np.abs(pictures.decode(stored, None, grey=False).astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_without_full_intensity_are_refused(kind: type) -> None:
+    stored = saved(np.ones((4, 4), kind), "TIFF")
+    assert "32 bits without a value of full intensity" in reason(stored.getvalue())
+
+
+# Which side is up: stored rows and columns by EXIF's own table
+
+UPRIGHT = np.repeat(np.repeat(np.array([[0, 60, 120], [180, 220, 255]], np.uint8), 16, axis=0), 16, axis=1)
+STORED = {
+    1: UPRIGHT,  # the 0th row is the top, the 0th column the left side
+    2: UPRIGHT[:, ::-1],  # top, right
+    3: UPRIGHT[::-1, ::-1],  # bottom, right
+    4: UPRIGHT[::-1],  # bottom, left
+    5: UPRIGHT.T,  # left, top
+    6: UPRIGHT[:, ::-1].T,  # right, top
+    7: UPRIGHT[::-1, ::-1].T,  # right, bottom
+    8: UPRIGHT[::-1].T,  # left, bottom
+}
+
+
+def with_orientation(value: int, form: str) -> io.BytesIO:
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path / "turned.png", [[1, 2, 3], [4, 5, 6]], exif=exif)
-    assert prepare(path, np.shape(expected)).tolist() == expected
+    exif[0x0112] = value
+    return saved(np.ascontiguousarray(STORED[value]), form, exif=exif, **LOSSLESS.get(form, {"quality": 95}))
 
 
-def test_the_longer_side_is_cut_on_both_ends(tmp_path: Path) -> None:
-    """A row of three squares, 60 x 20: the middle one is left; of a column too."""
-    row = np.repeat(np.repeat([[10, 120, 240]], 20, axis=0), 20, axis=1)
-    for pixels in (row, row.T):
-        found = prepare(saved(tmp_path / "long.png", pixels), (4, 4)).astype(int)
-        assert abs(found - 120).max() <= 12  # the filter reaches a little over the edge
-        assert abs(found[1:3, 1:3] - 120).max() <= 2
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("value", STORED)
+def test_every_orientation_is_brought_upright(value: int, form: str) -> None:
+    stored = with_orientation(value, form)
+    head = pictures.header(stored)
+    assert (head.width, head.height) == (48, 32)
+    decoded = pictures.decode(stored, None, grey=True)
+    assert decoded.shape == (32, 48)
+    assert np.abs(decoded.astype(int) - UPRIGHT).max() <= (6 if form == "JPEG" else 0)
+    square = pictures.decode(stored, 4, grey=True).astype(int)
+    expected = np.array([[30, 60, 60, 90]] * 2 + [[200, 220, 220, 237]] * 2)
+    assert np.abs(square[[0, -1]][:, 1:3] - expected[[0, -1]][:, 1:3]).max() < 16
 
 
-def test_the_shorter_side_fills_the_shape(tmp_path: Path) -> None:
-    """Four bands, 16 high and 8 wide, into 4 x 4: of the height the outer bands are cut, of the width nothing."""
-    pixels = np.repeat(np.repeat([[0], [80], [160], [240]], 4, axis=0), 8, axis=1)
-    pixels[:, 0] = 255
-    found = prepare(saved(tmp_path / "tall.png", pixels), (4, 4)).astype(int)
-    bands = found[:, 1:].mean(axis=1)
-    assert abs(bands - [80, 80, 160, 160]).max() <= 12
-    assert (found[:, 0] > bands + 30).all()
+def test_an_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = b"".join(b"\0" + bytes(row.tolist()) for row in STORED[6])
+    content = png(32, 48, (b"IDAT", zlib.compress(pixels)), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    assert np.array_equal(pictures.decode(io.BytesIO(content), None, grey=True), UPRIGHT)
 
 
-def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(tmp_path / "deep.png")
-    assert prepare(tmp_path / "deep.png", (1, 3)).tolist() == [[0, 100, 255]]
+@pytest.mark.parametrize("value", [0, 9, 77])
+def test_an_orientation_that_means_nothing_turns_nothing(value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    assert np.array_equal(pictures.decode(saved(UPRIGHT, exif=exif), None, grey=True), UPRIGHT)
 
 
-def test_other_depths_and_formats_are_read(tmp_path: Path) -> None:
-    assert prepare(saved(tmp_path / "bits.png", [[0, 255]], "1"), (1, 2)).tolist() == [[0, 255]]
-    cmyk = prepare(saved(tmp_path / "print.jpg", np.full((8, 8, 3), 200), "CMYK", quality=100), (8, 8, 3))
-    assert abs(cmyk.astype(int) - 200).max() < 8
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(UserError, match="32 bits a pixel"):
-        prepare(tmp_path / "float.tiff", (2, 2))
+def test_exif_of_any_content_does_not_break_a_picture() -> None:
+    for exif in (b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"):
+        content = saved(UPRIGHT, "JPEG", exif=exif, quality=95).getvalue()
+        with pictures.quiet():
+            assert pictures.decode(io.BytesIO(content), None, grey=True).shape == UPRIGHT.shape
+            assert pictures.header(io.BytesIO(content)).width == UPRIGHT.shape[1]
 
 
-def test_models_of_vectors_take_no_picture(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", [[0]])
-    with pytest.raises(UserError, match=r"is a picture, but the models take arrays of shape \[64\]: give an .npz"):
-        prepare(path, (64,))
-    with pytest.raises(UserError, match=r"shape \[8, 8, 4\]"):
-        prepare(path, (8, 8, 4))
+# Squares
 
 
-def test_files_that_are_no_picture_are_refused_in_a_sentence(tmp_path: Path) -> None:
-    whole = saved(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (40, 40))).read_bytes()
-    contents = {"text.png": b"hello", "empty.jpg": b"", "cut.png": whole[:-400], "head.png": whole[:20]}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "folder.png").mkdir()
-    for name in [*contents, "folder.png", "missing.png"]:
-        with pytest.raises(UserError) as mistake:
-            prepare(tmp_path / name, (8, 8))
-        sentence = str(mistake.value)
-        assert name in sentence
-        assert sentence.endswith(".")
-        assert "\n" not in sentence
-    assert "There is no file" in sentence
+def test_the_middle_of_the_longer_side_is_kept() -> None:
+    wide = np.zeros((20, 60), np.uint8)
+    wide[:, 20:40] = 200
+    for stored in (wide, np.ascontiguousarray(wide.T)):
+        assert np.array_equal(pictures.decode(saved(stored), 20, grey=True), np.full((20, 20), 200))
+
+
+def test_the_shorter_side_is_brought_to_the_size() -> None:
+    for shape in ((100, 130), (7, 5), (1, 40)):
+        decoded = pictures.decode(saved(np.full(shape, 77, np.uint8)), 10, grey=True)
+        assert np.array_equal(decoded, np.full((10, 10), 77)), shape
+
+
+def test_what_has_the_size_is_left_alone() -> None:
+    image = noise(12, 12, 3)
+    assert np.array_equal(pictures.decode(saved(image), 12, grey=False), image)
+
+
+def test_reducing_averages_over_what_it_leaves_out() -> None:
+    checks = np.indices((400, 400)).sum(axis=0).astype(np.uint8) % 2 * 255
+    reduced = pictures.decode(saved(checks), 8, grey=True)
+    assert np.abs(reduced.astype(int) - 127).max() <= 2
+
+
+def test_a_jpeg_reduced_while_decoding_is_near_one_reduced_afterwards() -> None:
+    wave = 127 + 120 * np.sin(np.arange(512) / 60)
+    image = np.add.outer(wave, wave).astype(np.uint16) // 2
+    stored = saved(image.astype(np.uint8), "JPEG", quality=95)
+    whole = Image.fromarray(pictures.decode(stored, None, grey=True)).resize((24, 24), Image.Resampling.BICUBIC)
+    stored.seek(0)
+    assert np.abs(pictures.decode(stored, 24, grey=True).astype(int) - np.asarray(whole)).max() <= 3
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(512, 64), (97, 49), (96, 48), (95, 95), (30, 30)])
+def test_a_jpeg_is_decoded_no_larger_than_needed_and_no_smaller(
+    monkeypatch: pytest.MonkeyPatch, side: int, decoded: int
+) -> None:
+    """Twice the size that is wanted, or more, as long as the file holds so many pixels."""
+    sizes = []
+    load = JpegImageFile.load
+
+    def looking(self: JpegImageFile) -> Any:
+        sizes.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImageFile, "load", looking)
+    pictures.decode(saved(noise(side, side), "JPEG"), 24, grey=True)
+    assert sizes[0] == (decoded, decoded)
+
+
+# Broken files
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_a_file_cut_short_is_broken(form: str) -> None:
+    content = saved(noise(40, 40, 3), form).getvalue()
+    for part in (0.5, 0.9):
+        assert reason(content[: int(part * len(content))]).startswith(("cannot be decoded (", "is no picture"))
+
+
+def test_what_is_no_picture_is_broken() -> None:
+    assert reason(b"") == "is empty"
+    assert reason(b"dear diary, ...") == "is no picture that can be read"
+    assert reason(bytes(1000)) == "is no picture that can be read"
+    with pytest.raises(Broken, match="is empty"):
+        pictures.header(io.BytesIO())
+
+
+def test_damage_inside_is_broken() -> None:
+    content = bytearray(saved(noise(40, 40), "PNG").getvalue())
+    content[len(content) // 2] ^= 0xFF
+    assert reason(bytes(content)).startswith("cannot be decoded (")
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (60_000, 60_000)])
+def test_a_decompression_bomb_is_broken_before_it_is_decoded(width: int, height: int) -> None:
+    """Above Pillow's limit, where Pillow itself only warns, and far above."""
+    content = png(width, height, (b"IDAT", zlib.compress(bytes(1000))))
+    with pictures.quiet():
+        assert "pixels" in (said := reason(content))
+        assert "limit of 89,478,485" in said
+        with pytest.raises(Broken, match="pixels"):
+            pictures.header(io.BytesIO(content))
+
+
+def test_quiet_is_over_when_it_ends() -> None:
+    with pictures.quiet():
+        warnings.warn("of one file", UserWarning, stacklevel=1)
+    with pytest.warns(UserWarning, match="of something else"):
+        warnings.warn("of something else", UserWarning, stacklevel=1)
+
+
+def test_too_little_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(MemoryError):
+        pictures.decode(saved(noise(4, 4)), None, grey=True)

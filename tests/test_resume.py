@@ -748,7 +748,8 @@ def test_the_same_settings_may_be_said_again(here: Path, capsys: pytest.CaptureF
     assert status_of("train", "few.npz", "--out", "run", "--resume", *said) == 0
     words = capsys.readouterr().out
     assert "few: 20 labelled of 300 images, method gan, 2 models, 400 images" in words
-    assert runs.read_report(here / "run")["source"] == {"data": str(here / "few.npz"), "data_dir": None}
+    source = runs.read_report(here / "run")["source"]
+    assert source == {"data": str(here / "few.npz"), "data_dir": None, "labels_csv": None}
 
 
 def test_a_dry_run_shows_the_settings_of_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -811,5 +812,5 @@ def test_an_interruption_says_how_to_go_on(
     given = ["train", "my few.npz", "--labels", "20", "--out", "my run", "--data-dir", "my cache"]
     assert status_of(*given) == 130
     again, _ = capsys.readouterr().err.splitlines()
-    words = "ssgan train 'my few.npz' --out 'my run' --resume --data-dir 'my cache'"
+    words = "ssgan train 'my few.npz' --data-dir 'my cache' --out 'my run' --resume"
     assert again == f"ssgan: my run is unfinished; go on with it by: {words}"

@@ -520,7 +520,7 @@ CONDITIONAL = {
 }
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
-    "seed_strategy",
+    "seed_strategy", "image_size", "image_mode", "test_share", "test_seed",
 }  # fmt: skip
 
 

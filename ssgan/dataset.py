@@ -1,0 +1,120 @@
+"""What training needs of images and labels, in one shape that is checked when made: :class:`Data`."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ssgan.errors import UserError
+
+__all__ = ["UNLABELED", "Data"]
+
+UNLABELED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A training pool and a test share.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray
+        uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F].
+    y_train, y_test : ndarray of int64, shape [N]
+        Class indices; -1 in ``y_train`` means unlabelled.
+    classes : tuple of str
+        Name of each class.
+    name : str
+    scale : float
+        The value that stands for full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the
+        usual one, 255 for uint8 and 1 for float32.
+    files_train, files_test : tuple of str
+        Name of the file behind each row, where the images came from files; else empty.
+    skipped : tuple of (str, str)
+        Files that could not be read, each with the reason.
+    found : mapping of str to counts
+        What was met among the files: ``sizes`` and ``modes`` of the pictures, ``ignored`` files by their
+        suffix, how many of the ``skipped`` ones were labelled, and whether those ``tested`` were held out. No
+        part of the data, nor of their hash.
+
+    Raises
+    ------
+    UserError
+        Where the arrays do not fit together.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+    name: str = "arrays"
+    scale: float = 0.0
+    files_train: tuple[str, ...] = ()
+    files_test: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        for share in ("train", "test"):
+            x, y = np.asarray(getattr(self, f"x_{share}")), np.asarray(getattr(self, f"y_{share}"))
+            if not ((x.dtype == np.uint8 and x.ndim in (3, 4)) or (x.dtype == np.float32 and x.ndim == 2)):
+                raise UserError(
+                    f"x_{share} is {x.dtype} of shape {list(x.shape)}, but must be uint8 images [N, H, W] or "
+                    f"[N, H, W, C], or float32 vectors [N, F]."
+                )
+            if x.dtype == np.float32 and not np.isfinite(x).all():
+                raise UserError(f"x_{share} holds a value that is not finite: mend or leave out such rows.")
+            if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+                raise UserError(
+                    f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
+                    f"{len(x)} rows of x_{share}."
+                )
+            files = getattr(self, f"files_{share}")
+            if files and len(files) != len(x):
+                raise UserError(
+                    f"files_{share} names {len(files)} files, but must name one for each of the {len(x)} rows of "
+                    f"x_{share}, or none."
+                )
+            object.__setattr__(self, f"x_{share}", np.require(x, requirements=["C", "W"]))
+            object.__setattr__(self, f"y_{share}", y.astype(np.int64))
+            lowest = UNLABELED if share == "train" else 0
+            if y.size and not (lowest <= y.min() and y.max() < len(self.classes)):
+                raise UserError(
+                    f"y_{share} holds {y.min()} to {y.max()}, but with {len(self.classes)} classes it must lie in "
+                    f"{lowest} to {len(self.classes) - 1}."
+                )
+        object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")
+        for share in ("train", "test"):
+            x = getattr(self, f"x_{share}")
+            if x.size and not (x.min() >= 0 and x.max() <= self.scale):
+                raise UserError(
+                    f"x_{share} holds values from {x.min():g} to {x.max():g}, but all must lie in 0 to {self.scale:g}, "
+                    f"the value of full intensity: rescale them, or set scale."
+                )
+        if not len(self.x_train):
+            raise UserError("x_train holds no image: at least one is needed to train on.")
+        if self.x_train.shape[1:] != self.x_test.shape[1:] or self.x_train.dtype != self.x_test.dtype:
+            raise UserError(
+                f"x_train holds {self.x_train.dtype} {list(self.x_train.shape[1:])} and x_test {self.x_test.dtype} "
+                f"{list(self.x_test.shape[1:])}, but both must have the same type and shape."
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image, without N."""
+        return tuple(self.x_train.shape[1:])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every array, to name the data in a result."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()

@@ -1,0 +1,262 @@
+"""A user's own pictures: what the folders or a table say about each file, and the data that follow.
+
+Three layouts, in a folder or a zip. A class folder may hold folders of its own::
+
+    train/<class>/...   [unlabeled/...]   [test/<class>/...]
+    <class>/...         [unlabeled/...]   [test/<class>/...]
+    ...                 and a table of file,label
+
+Where there is no test/, a share of the labelled pictures of each class is held out.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssgan import pictures, tables, trees
+from ssgan.albums import Album, Progress, arranged, gather
+from ssgan.dataset import UNLABELED, Data
+from ssgan.errors import UserError, did_you_mean
+from ssgan.options import Options
+from ssgan.trees import Tree
+
+__all__ = ["held_out", "read"]
+
+# The American spelling is the documented one; the other must not silently become a class.
+WITHOUT_LABELS = ("unlabeled", "unlabelled")
+KNOWN = ("train", "test", *WITHOUT_LABELS)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What each file is, before any is opened.
+
+    ``labels`` holds every picture, -1 for unlabelled; ``test`` those of the test share, None where the source
+    has none.
+    """
+
+    classes: tuple[str, ...]
+    labels: Mapping[str, int]
+    test: frozenset[str] | None
+
+
+def read(path: Path, options: Options, progress: Progress | None = None) -> Data:
+    """Load pictures from a folder or a ``.zip``.
+
+    Rows come in the order of their names, and classes in the order of theirs.
+
+    Parameters
+    ----------
+    path : Path
+    options : Options
+    progress : callable, optional
+        Told what is being done, how many pictures are done and how many there are.
+
+    Raises
+    ------
+    UserError
+        For a layout that is none of the three, a table that does not fit, pictures that do not go together, and
+        options that would do nothing.
+    """
+    with trees.opened(path, pictures.SUFFIXES, KNOWN) as tree:
+        if not tree.pictures:
+            others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
+            words = "is without pictures: it holds no JPEG, PNG, WebP, BMP, GIF or TIFF, told by the suffix"
+            raise UserError(f"{path} {words}{others}.")
+        plan = _by_folders(tree) if options.labels_csv is None else _by_table(tree, Path(options.labels_csv))
+        if plan.test is not None:
+            options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
+        album = gather(tree, options.image_size, options.image_mode, progress)
+    return _data(path, tree, plan, album, options)
+
+
+def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The rows that are held out for testing.
+
+    Of n labelled rows of a class they are ``share * n``, rounded half up, and at most n - 1; unlabelled rows
+    stay. Which ones follows from ``y``, ``share`` and ``seed`` alone, each class by itself.
+
+    Parameters
+    ----------
+    y : ndarray of int, shape [N]
+        -1 for unlabelled.
+    share : float
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, ascending
+    """
+    rows = []
+    for label in range(y.max(initial=UNLABELED) + 1):
+        # RandomState's stream is frozen for ever, so the test share is the same under every numpy.
+        own = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
+        rows.append(own[: max(0, min(len(own) - 1, int(share * len(own) + 0.5)))])
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+
+def _by_folders(tree: Tree) -> _Plan:
+    """What the names of folders say."""
+    tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
+    for top in sorted(tops - set(KNOWN)):
+        if top.lower() in KNOWN:
+            raise UserError(f"{tree.path} holds a folder {top}: call it {top.lower()} if that is what it is.")
+    with_train = "train" in tops
+    above = "train/" if with_train else ""
+    classes = _folders_in(tree, "train/") if with_train else sorted(tops - set(KNOWN))
+    for name in classes:
+        if name.lower() in WITHOUT_LABELS:
+            raise UserError(f"{tree.path / above / name} would be a class: put it beside train/, not into it.")
+    strange = sorted({_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)) if with_train else []
+    if strange:
+        raise UserError(
+            f"{tree.path} holds {strange[0]}/ beside train/, which means nothing here: beside train/ there may be "
+            f"test/ and unlabeled/.{did_you_mean(strange[0], KNOWN)}"
+        )
+    if not classes:
+        raise UserError(
+            f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
+            f"say with --labels-csv FILE which label which file has."
+        )
+    loose = [name for name in tree.pictures if name.count("/") < (2 if _top(name) in ("train", "test") else 1)]
+    if loose:
+        raise UserError(
+            f"{tree.path} holds {len(loose):,} pictures outside its class folders (the first: {loose[0]}): move them "
+            f"into a class folder or into unlabeled/."
+        )
+    if len(classes) == 1:
+        inner = _folders_in(tree, f"{above}{classes[0]}/")
+        deeper = f": is {tree.path / above / classes[0]} the folder to give?" if len(inner) > 1 else "."
+        raise UserError(
+            f"{tree.path} holds one class folder, {above}{classes[0]}, but at least two classes are needed{deeper}"
+        )
+    tested = _folders_in(tree, "test/")
+    for strange_class in sorted(set(tested) - set(classes)):
+        raise UserError(
+            f"{tree.path} holds the class {strange_class!r} in test/ but not in {above or 'the training pool'}: put "
+            f"pictures to learn it from there, or take it out of test/.{did_you_mean(strange_class, classes)}"
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    labels, test = {}, set()
+    for name in tree.pictures:
+        parts = name.split("/")
+        if parts[0] in WITHOUT_LABELS:
+            labels[name] = UNLABELED
+        elif parts[0] in ("train", "test"):
+            labels[name] = number[parts[1]]
+            if parts[0] == "test":
+                test.add(name)
+        else:
+            labels[name] = number[parts[0]]
+    _check_classes(tree, classes, [labels[name] for name in tree.pictures if name not in test], above)
+    return _Plan(tuple(classes), labels, frozenset(test) or None)
+
+
+def _by_table(tree: Tree, path: Path) -> _Plan:
+    """What a table says; a file that it does not list is unlabelled."""
+    flat = any("/" not in name for name in tree.pictures)
+    sorted_already = {_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)
+    if any(name.startswith("train/") and name.count("/") > 1 for name in tree.pictures) or (
+        len(sorted_already) > 1 and not flat
+    ):
+        raise UserError(
+            f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
+            f"it away, or put the pictures into one folder."
+        )
+    rows = tables.read(path)
+    known = set(tree.pictures)
+    for row in rows:
+        if row.file not in known:
+            near = did_you_mean(row.file, tree.pictures)
+            raise UserError(f"{path}, line {row.line}: {tree.path} holds no picture {row.file}.{near}")
+    classes = sorted({row.label for row in rows})
+    if len(classes) == 1:
+        raise UserError(f"{path} knows one label, {classes[0]!r}, but at least two classes are needed.")
+    number = {name: label for label, name in enumerate(classes)}
+    return _Plan(
+        tuple(classes),
+        {**dict.fromkeys(tree.pictures, UNLABELED), **{row.file: number[row.label] for row in rows}},
+        None,
+    )
+
+
+def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -> Data:
+    """Rows with their labels, the pool before the test share, in the album's own memory."""
+    y = np.array([plan.labels[name] for name in album.names], np.int64)
+    if plan.test is None:
+        in_test = np.zeros(len(y), bool)
+        in_test[held_out(y, options.test_share, options.test_seed)] = True
+    else:
+        in_test = np.array([name in plan.test for name in album.names], bool)
+    learned = set(y[~in_test].tolist())
+    for label, name in enumerate(plan.classes):
+        if label not in learned:
+            lost = [
+                f"{file} {reason}"
+                for file, reason in album.skipped
+                if plan.labels[file] == label and file not in (plan.test or ())
+            ]
+            raise UserError(
+                f"The class {name!r} of {path} has no picture left to learn from, for {len(lost):,} cannot be read "
+                f"(the first: {lost[0]}): mend them, or leave the class away."
+            )
+    order = np.concatenate([np.flatnonzero(~in_test), np.flatnonzero(in_test)])
+    pool = len(y) - int(in_test.sum())
+    x = arranged(album.x, order.tolist())
+    files = [album.names[row] for row in order]
+    labelled = sum(plan.labels[file] >= 0 for file, _ in album.skipped)
+    found = {
+        "sizes": album.sizes,
+        "modes": album.modes,
+        "ignored": _others(tree, options.labels_csv),
+        "skipped": {"labelled": labelled, "unlabelled": len(album.skipped) - labelled},
+        "tested": {"held out" if plan.test is None else "in test/": len(y) - pool},
+    }
+    return Data(
+        x[:pool],
+        y[order[:pool]],
+        x[pool:],
+        y[order[pool:]],
+        plan.classes,
+        name=_name(path),
+        files_train=tuple(files[:pool]),
+        files_test=tuple(files[pool:]),
+        skipped=tuple(sorted((*album.skipped, *tree.unreadable))),
+        found=found,
+    )
+
+
+def _others(tree: Tree, labels_csv: Path | None) -> dict[str, int]:
+    """How many files were ignored, by suffix; the table of labels was not, where it lies among the pictures."""
+    others = Counter(tree.ignored)
+    if labels_csv is not None and Path(labels_csv).resolve().is_relative_to(tree.path.resolve()):
+        others[Path(labels_csv).suffix.lower()] -= 1
+    return dict(+others)
+
+
+def _name(path: Path) -> str:
+    """What the data are called: the folder's own name, or that of the zip without its suffix."""
+    path = path.resolve()
+    return (path.name if path.is_dir() else path.stem) or "pictures"
+
+
+def _check_classes(tree: Tree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:
+    """Every class must have a picture to learn from."""
+    present = set(labels)
+    for label, name in enumerate(classes):
+        if label not in present:
+            raise UserError(
+                f"The class folder {tree.path / above / name} holds no picture: put some in, or take it away."
+            )
+
+
+def _folders_in(tree: Tree, above: str) -> list[str]:
+    """The names of the folders directly in ``above``, ascending."""
+    return sorted({name[len(above) :].split("/")[0] for name in tree.folders if name.startswith(above)})
+
+
+def _top(name: str) -> str:
+    return name.split("/")[0]

@@ -1,0 +1,60 @@
+"""How files of pictures become data: what :func:`ssgan.data.load` takes beside a path."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ssgan.errors import UserError
+
+__all__ = ["ImageMode", "Options"]
+
+ImageMode = Literal["auto", "grey", "rgb"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files of pictures become data. All but ``labels_csv`` are settings of a run as well.
+
+    Attributes
+    ----------
+    image_size : int or None
+        Resize the shorter side to so many pixels and cut the square out of the middle; None leaves pictures
+        of one size as they are.
+    image_mode : {"auto", "grey", "rgb"}
+        One channel or three; auto: one where every picture is stored as grey.
+    labels_csv : Path or None
+        A table of ``file,label`` for a folder without class folders.
+    test_share : float
+        Share of the labelled pictures of each class held out for testing, where the source has no test share.
+    test_seed : int
+        Seed of that held-out share.
+    """
+
+    image_size: int | None = None
+    image_mode: ImageMode = "auto"
+    labels_csv: Path | None = None
+    test_share: float = 0.2
+    test_seed: int = 0
+
+    @classmethod
+    def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
+        """Those that a :class:`ssgan.config.Config` holds, and the table that it does not."""
+        return cls(**{name: getattr(config, name) for name in cls.settings()}, labels_csv=labels_csv)
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """The names of those that are settings of a run."""
+        return [field.name for field in dataclasses.fields(cls) if field.name != "labels_csv"]
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""
+        for name in names:
+            if (value := getattr(self, name)) != getattr(Options(), name):
+                raise UserError(f"{name}={value} would do nothing: {why}.")
+
+    def refuse_all(self, source: str) -> None:
+        """Raise a :class:`UserError` for any that is set: the source is made of arrays."""
+        names = [field.name for field in dataclasses.fields(self)]
+        self.refuse(names, f"it is for files of pictures (a folder or a .zip), and {source} holds arrays")

@@ -1,0 +1,227 @@
+"""Data sets that come as arrays: by name, or from an ``.npz`` file."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssgan.dataset import Data
+from ssgan.errors import UserError, did_you_mean
+from ssgan.files import default_root
+
+__all__ = ["DATASETS", "read_npz"]
+
+NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
+# MD5 of the original files, unpacked: images and labels of the training pool, then of the test share.
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_MD5 = {
+    "MNIST": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "FashionMNIST": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+CIFAR10_FOLDER = "cifar-10-batches-py"
+CIFAR10_FILES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch", "batches.meta")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
+
+
+def _digits(root: Path | None) -> Data:
+    """Read the 1797 handwritten digits of 8x8 pixels that scikit-learn carries.
+
+    The first 540 of a fixed order are the test share.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # RandomState's stream is frozen for ever, so the test share is the same under every numpy.
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    test, train = order[:540], order[540:]
+    images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    classes = tuple(str(name) for name in bunch.target_names)
+    return Data(images[train], labels[train], images[test], labels[test], classes, name="digits", scale=16.0)
+
+
+def _shares(name: str, folder: Path, place: str, files: Sequence[str], make: Callable[[bool, bool], Any]) -> list[Any]:
+    """The training pool and the test share as torchvision reads them.
+
+    Parameters
+    ----------
+    name : str
+    folder : Path
+        Where the files lie.
+    place : str
+        That folder, or the files, as a user looks for them under ``--data-dir``.
+    files : sequence of str
+        Where one is missing, torchvision downloads.
+    make : callable
+        Gives torchvision's data set for (whether the training pool, whether to download).
+    """
+    missing = [file for file in files if not (folder / file).is_file()]
+    try:
+        return [make(train, bool(missing)) for train in (True, False)]
+    except Exception as cause:  # a network, a disk and a parser of arbitrary bytes can fail in any way
+        reason = next(iter(str(cause).splitlines()), "").rstrip(":. ") or type(cause).__name__
+        if missing:
+            raise UserError(
+                f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
+                f"{', '.join(missing)} there, or say with --data-dir or SSGAN_DATA which folder holds {place}."
+            ) from cause
+        raise UserError(
+            f"{folder} holds a file of {name} that cannot be read or is not the original ({reason}): delete "
+            f"{', '.join(files)} there, and {name} is downloaded."
+        ) from cause
+
+
+def _idx(kind: str, name: str, root: Path | None) -> Data:
+    """Read MNIST or Fashion-MNIST by torchvision, which downloads what is missing, and check its MD5."""
+    from torchvision import datasets
+
+    root = Path(os.path.expanduser(default_root() if root is None else root))
+    folder, original = root / kind / "raw", getattr(datasets, kind)
+
+    def missing() -> list[str]:
+        return [file for file in IDX_FILES if not os.path.isfile(folder / file)]
+
+    absent = missing()
+    # By itself torchvision would fetch all four over those that are there, and prefer the processed/*.pt of its past.
+    resources = [resource for resource in original.resources if Path(resource[0]).stem in absent]
+    dataset = type(kind, (original,), {"resources": resources, "_check_legacy_exist": lambda _: False})
+    try:
+        if absent:
+            dataset(root, download=True)
+    except Exception as cause:  # a network and a disk can fail in any way
+        # Where nothing is missing now, a file that was there before could not be read: the MD5 will name it.
+        if absent := missing():
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1].rstrip(":. ")
+            raise UserError(
+                f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
+                f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds {kind}/raw."
+            ) from cause
+    for file, md5 in zip(IDX_FILES, IDX_MD5[kind], strict=True):
+        try:
+            content = (folder / file).read_bytes()
+        except OSError as cause:
+            raise UserError(f"{folder / file} cannot be read ({cause.strerror}).") from cause
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise UserError(
+                f"{folder / file} is not the original of {name}: delete it to download it, or load arrays of your own "
+                f"from an .npz."
+            )
+    shares = [dataset(root, train=train) for train in (True, False)]
+    arrays = [array.numpy() for share in shares for array in (share.data, share.targets)]
+    x_train, y_train, x_test, y_test = arrays
+    classes = tuple(label.split(" - ")[0] for label in original.classes)
+    return Data(x_train, y_train, x_test, y_test, classes, name=name)
+
+
+def _cifar10(root: Path | None) -> Data:
+    """Read CIFAR-10 from ``cifar10.npz`` where there is one, else by torchvision, which downloads it and checks MD5."""
+    root = default_root() if root is None else root
+    if (root / "cifar10.npz").is_file():
+        data = read_npz(root / "cifar10.npz")
+        if data.image_shape != (32, 32, 3) or len(data.classes) != len(CIFAR10_CLASSES):
+            raise UserError(
+                f"{root / 'cifar10.npz'} holds {len(data.classes)} classes of images {list(data.image_shape)}, but "
+                f"CIFAR-10 has 10 of [32, 32, 3]: take the file away, and cifar10 is read from {CIFAR10_FOLDER}."
+            )
+        return dataclasses.replace(data, name="cifar10", classes=CIFAR10_CLASSES)
+
+    from torchvision.datasets import CIFAR10
+
+    folder = root / CIFAR10_FOLDER
+    pool, test = _shares(
+        "cifar10", folder, CIFAR10_FOLDER, CIFAR10_FILES, lambda train, get: CIFAR10(root, train, download=get)
+    )
+    labels = [np.asarray(share.targets, np.int64) for share in (pool, test)]
+    return Data(pool.data, labels[0], test.data, labels[1], tuple(pool.classes), name="cifar10")
+
+
+def _svhn(root: Path | None) -> Data:
+    """Read the Street View House Numbers by torchvision, which downloads them and checks MD5; ``extra`` is left out."""
+    try:
+        import scipy.io  # noqa: F401 - torchvision reads the files by it
+    except ImportError as cause:
+        raise UserError("svhn needs scipy to read its .mat files: install it by `pip install scipy`.") from cause
+    from torchvision.datasets import SVHN
+
+    root = default_root() if root is None else root
+    place = " and ".join(SVHN_FILES)
+    shares = _shares(
+        "svhn", root, place, SVHN_FILES, lambda train, get: SVHN(root, "train" if train else "test", download=get)
+    )
+    # torchvision has the channels first, and the digit 0, which the files call 10, as class 0.
+    images = [np.ascontiguousarray(share.data.transpose(0, 2, 3, 1)) for share in shares]
+    labels = [share.labels.reshape(-1).astype(np.int64) for share in shares]
+    return Data(images[0], labels[0], images[1], labels[1], tuple("0123456789"), name="svhn")
+
+
+def read_npz(path: Path) -> Data:
+    """Read ``x_train, y_train[, x_test, y_test][, classes][, scale]`` from an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = set(archive.files)
+            arrays = {key: archive[key] for key in NPZ_ARRAYS if key in found}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("a member of the archive is no .npy file")
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
+        raise UserError(
+            f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}): write it by numpy.savez, from "
+            f"arrays of numbers and words."
+        ) from cause
+    absent = [key for key in NPZ_ARRAYS if key not in arrays]
+    for needed in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
+        if needed in absent:
+            raise UserError(
+                f"{path} holds {', '.join(sorted(found)) or 'nothing'}, but no {needed}: an .npz needs x_train and "
+                f"y_train, and x_test and y_test together."
+            )
+    for key in sorted(found - set(NPZ_ARRAYS)):
+        if near := did_you_mean(key, absent):
+            raise UserError(f"{path} holds an array {key!r}, which means nothing here.{near}")
+    x_train, y_train = arrays["x_train"], arrays["y_train"]
+    x_test = arrays.get("x_test", np.atleast_1d(x_train)[:0])
+    y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
+    if "classes" in arrays:
+        names = arrays["classes"].ravel()
+        classes = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    else:
+        numbers = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
+        highest, count = max((int(y.max()) for y in numbers), default=-1), sum(y.size for y in numbers)
+        if highest >= count:
+            raise UserError(
+                f"{path} holds the label {highest}, which is too high for {count} images: number the classes 0, 1, "
+                f"2, ..., or give their names as classes."
+            )
+        classes = tuple(map(str, range(highest + 1)))
+    scale = arrays.get("scale", np.zeros(()))
+    if scale.size != 1 or scale.dtype.kind not in "iuf":
+        raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")
+    try:
+        return Data(x_train, y_train, x_test, y_test, classes, name=path.stem, scale=float(scale.item()))
+    except UserError as mistake:
+        raise UserError(f"{path}: {mistake}") from None
+
+
+DATASETS: dict[str, Callable[[Path | None], Data]] = {
+    "digits": _digits,
+    "mnist": partial(_idx, "MNIST", "mnist"),
+    "fashion-mnist": partial(_idx, "FashionMNIST", "fashion-mnist"),
+    "cifar10": _cifar10,
+    "svhn": _svhn,
+}

@@ -1,0 +1,307 @@
+"""Many pictures in one array: decoded once, kept under what they are, and found again only while they are that."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures_on_disk import classes, grey, packed, write
+
+import ssgan
+from ssgan import albums, cache, pictures, trees
+from ssgan.albums import Album, arranged, gather
+from ssgan.data import Options, load
+from ssgan.errors import UserError
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which decoded pictures are kept."""
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
+    monkeypatch.delenv("SSGAN_CACHE", raising=False)
+    return tmp_path / "cache" / "decoded"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one with each picture that is decoded."""
+    count: list[int] = []
+    decode = pictures.decode
+
+    def counting(*arguments: Any) -> np.ndarray:
+        count.append(1)
+        return decode(*arguments)
+
+    monkeypatch.setattr(pictures, "decode", counting)
+    return count
+
+
+def album(path: Path, size: int | None = None, mode: str = "auto", **more: Any) -> Album:
+    with trees.opened(path, pictures.SUFFIXES) as tree:
+        return gather(tree, size, mode, **more)
+
+
+# Decoding
+
+
+def test_rows_are_the_files_in_order(tmp_path: Path, kept: Path) -> None:
+    folder = write(tmp_path / "a", {f"{i:03d}.png": grey(i) for i in range(200)})
+    found = album(folder)
+    assert found.names == [f"{i:03d}.png" for i in range(200)]
+    assert found.x.dtype == np.uint8
+    assert all(np.array_equal(image, grey(i)) for i, image in enumerate(found.x))
+
+
+def test_several_threads_decode(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(albums, "_processors", lambda: 3)
+    monkeypatch.setattr(albums, "CHUNK", 1)
+    together, decode = threading.Barrier(3, timeout=30), pictures.decode
+
+    def meeting(*arguments: Any) -> np.ndarray:
+        together.wait()  # goes on when three are in it at once
+        return decode(*arguments)
+
+    monkeypatch.setattr(pictures, "decode", meeting)
+    assert len(album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(9)})).x) == 9
+
+
+def test_progress_counts_up_to_the_end(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(albums, "CHUNK", 4)
+    told: list[tuple[str, int, int]] = []
+    album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(10)}), progress=lambda *words: told.append(words))
+    steps = [0, 4, 8, 10]
+    assert told == [(what, done, 10) for what in ("looking at", "decoding") for done in steps]
+
+
+def test_an_interruption_does_not_wait_for_the_rest(
+    tmp_path: Path, kept: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(albums, "CHUNK", 1)
+
+    def interrupt(what: str, done: int, _: int) -> None:
+        if what == "decoding" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        album(write(tmp_path / "a", {f"{i:03d}.png": grey(i) for i in range(400)}), progress=interrupt)
+    assert len(decoded) < 400
+    assert not kept.exists()
+
+
+def test_a_picture_that_is_not_what_its_head_says_is_skipped(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = pictures.decode
+    monkeypatch.setattr(
+        pictures, "decode", lambda stream, *rest: decode(stream, *rest)[: 7 if "1.png" in stream.name else 8]
+    )
+    found = album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(3)}))
+    assert found.skipped == [("1.png", "is 8x7, though its head says 8x8")]
+    assert found.names == ["0.png", "2.png"]
+
+
+def test_nothing_is_held_twice_in_memory(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pool and test share are parts of the one array that was decoded into, or read from the cache."""
+    found: list[Album] = []
+    monkeypatch.setattr("ssgan.folders.gather", lambda *words: found.append(gather(*words)) or found[-1])
+    folder = write(tmp_path / "a", {**classes(each=10), "cat/x.png": b""})
+    for _ in range(2):
+        data = load(folder)
+        assert len(data.x_test) == 4
+        for x in (data.x_train, data.x_test):
+            assert np.shares_memory(x, found[-1].x)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_rows_are_rearranged_in_place(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 12))
+    order = data.draw(st.permutations(range(count)))[: data.draw(st.integers(0, count))]
+    x = np.arange(count * 2, dtype=np.uint8).reshape(count, 2)
+    expected = x[list(order)].copy()
+    found = arranged(x, order)
+    assert np.array_equal(found, expected)
+    assert np.shares_memory(found, x) or not len(order)
+
+
+# What was decoded before
+
+
+def test_pictures_are_decoded_once(tmp_path: Path, kept: Path, decoded: list[int]) -> None:
+    folder = write(tmp_path / "a", {**classes(each=3), "cat/x.png": b"", "unlabeled/1.png": grey(9)})
+    first = load(folder)
+    assert len(decoded) == 7
+    assert len(list(kept.iterdir())) == 1
+    again = load(folder)
+    assert len(decoded) == 7
+    assert again.sha256 == first.sha256
+    for name in ("files_train", "files_test", "skipped", "found", "classes"):
+        assert getattr(again, name) == getattr(first, name), name
+    again.x_train[0] = 1  # a memory of its own, which nobody else sees
+    assert load(folder).sha256 == first.sha256
+
+
+def test_the_held_out_share_does_not_decode_anew(tmp_path: Path, kept: Path, decoded: list[int]) -> None:
+    folder = write(tmp_path / "a", classes(each=5))
+    for options in (Options(), Options(test_seed=3), Options(test_share=0)):
+        load(folder, None, options)
+    assert len(decoded) == 10
+
+
+def test_size_and_mode_are_decoded_anew(tmp_path: Path, kept: Path, decoded: list[int]) -> None:
+    folder = write(tmp_path / "a", classes(each=2))
+    for options in (Options(), Options(image_size=4), Options(image_size=5), Options(image_mode="rgb")):
+        load(folder, None, options)
+    assert len(decoded) == 16
+
+
+@pytest.mark.parametrize("change", ["content", "name", "another", "one less", "place", "zip"])
+def test_what_has_changed_is_decoded_anew(tmp_path: Path, kept: Path, change: str) -> None:
+    files = classes(each=2)
+    folder = write(tmp_path / "a", files)
+    path = packed(tmp_path / "a.zip", files) if change == "zip" else folder
+    before = load(path, None, Options(test_share=0))
+    victim = folder / "cat" / "0.png"
+    if change == "content":
+        met = victim.stat()
+        other = grey(0).copy()
+        other[0, 0] ^= 1
+        content = victim.read_bytes()
+        write(folder, {"cat/0.png": other})
+        assert len(victim.read_bytes()) == len(content)
+        os.utime(victim, ns=(met.st_atime_ns, met.st_mtime_ns))  # as `cp -p` leaves it
+    elif change == "name":
+        victim.rename(victim.with_name("z.png"))
+    elif change == "another":
+        write(folder, {"cat/5.png": grey(5)})
+    elif change == "one less":
+        victim.unlink()
+    elif change == "place":
+        path = folder.rename(tmp_path / "b")
+    else:
+        packed(path, {**files, "cat/0.png": grey(77)})
+    after = load(path, None, Options(test_share=0))
+    assert (after.sha256 == before.sha256) == (change == "place")
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_another_decoder_decodes_anew(
+    tmp_path: Path, kept: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "a", classes(each=2))
+    load(folder)
+    monkeypatch.setattr(pictures, "DECODER", "2 of tomorrow")
+    load(folder)
+    assert len(decoded) == 8
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "folder", "other arrays", "pickle"])
+def test_a_damaged_cache_is_decoded_anew(tmp_path: Path, kept: Path, decoded: list[int], damage: str) -> None:
+    folder = write(tmp_path / "a", classes(each=2))
+    whole = load(folder)
+    (entry,) = kept.iterdir()
+    content = bytearray(entry.read_bytes())
+    if damage == "flipped":
+        at = content.index(grey(0).tobytes())
+        content[at] ^= 1
+    new = {"cut": content[: len(content) // 2], "flipped": content, "empty": b"", "text": b"nothing of the kind"}
+    if damage == "folder":
+        entry.unlink()
+        entry.mkdir()
+    elif damage == "other arrays":
+        np.savez(entry, x=whole.x_train)
+    elif damage == "pickle":
+        np.savez(entry, x=np.array([{}], object), about=np.zeros(1))
+    else:
+        entry.write_bytes(new[damage])
+    assert load(folder).sha256 == whole.sha256
+    assert len(decoded) == 8
+    if damage != "folder":
+        assert load(folder).sha256 == whole.sha256
+        assert len(decoded) == 8
+    assert [path.name for path in kept.iterdir()] == [entry.name]
+
+
+def test_the_cache_can_be_switched_off(
+    tmp_path: Path, kept: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "a", classes(each=2))
+    load(folder)
+    monkeypatch.setenv("SSGAN_CACHE", "off")
+    load(folder)
+    assert len(decoded) == 8
+    load(folder, None, Options(image_size=4))
+    assert len(list(kept.iterdir())) == 1
+    monkeypatch.setenv("SSGAN_CACHE", "of")
+    with pytest.raises(UserError, match="SSGAN_CACHE is 'of', but must be on or off"):
+        load(folder)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "a", classes(each=2))
+    kept.parent.write_text("a file where the folder should be")
+    assert len(load(folder, None, Options(test_share=0)).x_train) == 4
+    kept.parent.unlink()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert len(load(folder, None, Options(test_share=0)).x_train) == 4
+    assert list(kept.iterdir()) == []
+
+
+def test_a_disk_that_fails_is_not_remembered(tmp_path: Path, kept: Path) -> None:
+    folder = write(tmp_path / "a", {"0.png": grey(0), "1.png": grey(1)})
+    with trees.opened(folder, pictures.SUFFIXES) as tree:
+        (folder / "1.png").unlink()
+        found = gather(tree, None, "auto")
+    assert found.skipped == [("1.png", "cannot be opened (No such file or directory)")]
+    assert not kept.exists()
+
+
+def test_two_processes_may_decode_at_once(tmp_path: Path, kept: Path) -> None:
+    folder = write(tmp_path / "a", classes(each=40))
+    code = f"from ssgan import load; print(load({str(folder)!r}).sha256)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "SSGAN_DATA": str(kept.parent)}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = {process.communicate(timeout=60)[0] for process in running}
+    assert said == {f"{load(folder).sha256}\n"}
+    assert [path.suffix for path in kept.iterdir()] == [".npz"]
+
+
+def test_entries_that_were_not_used_for_longest_make_room(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LIMIT", 3500)
+    for i, key in enumerate("abc"):
+        cache.keep(key, {"x": np.full(800, i, np.uint8)})
+        os.utime(kept / f"{key}.npz", (i, i))
+    assert cache.recall("a") is not None  # and so used last
+    (kept / ".left.part").write_text("by a process that was killed")
+    os.utime(kept / ".left.part", (1, 1))
+    (kept / ".new.part").write_text("by one that is at it")
+    cache.keep("d", {"x": np.zeros(800, np.uint8)})
+    assert {path.name for path in kept.iterdir()} == {"a.npz", "c.npz", "d.npz", ".new.part"}
+    cache.keep("e", {"x": np.zeros(4000, np.uint8)})
+    assert cache.recall("e") is None
+
+
+def test_what_is_kept_says_nothing_of_where(tmp_path: Path, kept: Path) -> None:
+    """An entry holds pixels, names and counts, not a pickle."""
+    album(write(tmp_path / "a", classes(each=2)))
+    (entry,) = kept.iterdir()
+    with np.load(entry, allow_pickle=False) as archive:
+        assert set(archive.files) == {"x", "about"}
+        names, skipped, sizes, modes = json.loads(archive["about"].tobytes())
+    assert (names, skipped, sizes, modes) == (list(classes(each=2)), [], {"8x8": 4}, {"L": 4})
