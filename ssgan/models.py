@@ -20,9 +20,8 @@ from ssgan.layers import (
     GaussianNoise,
     MinibatchDiscrimination,
     VirtualBatchNorm,
-    WeightNormLinear,
-    init_from,
 )
+from ssgan.weightnorm import WeightNormLinear, init_from
 
 __all__ = ["MODELS", "MLPDiscriminator", "MLPGenerator", "Pair", "latent"]
 

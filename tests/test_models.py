@@ -7,8 +7,9 @@ import torch
 from conftest import tiny
 
 from ssgan.config import Config
-from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm, WeightNormLinear
+from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
 from ssgan.models import MODELS, MLPDiscriminator, latent
+from ssgan.weightnorm import WeightNormLinear
 
 
 def discriminator(**settings: Any) -> Any:
