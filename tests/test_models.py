@@ -8,7 +8,8 @@ from conftest import tiny
 
 from ssgan.config import Config
 from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
-from ssgan.models import MODELS, MLPDiscriminator, latent
+from ssgan.mlp import MLPDiscriminator
+from ssgan.models import MODELS, latent
 from ssgan.weightnorm import WeightNormLinear
 
 
