@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ssgan import fields
 from ssgan.errors import UserError, did_you_mean
 from ssgan.fields import setting
+from ssgan.presets import DATASET_PRESETS, PRESETS
 
 __all__ = [
     "DATASET_PRESETS",
@@ -236,27 +237,6 @@ _TYPES = typing.get_type_hints(Config)
 _BESIDE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed"}
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
-    "mnist-paper": {"labels": 100},
-    "digits": {
-        "labels": 50,
-        "total_images": 600_000,
-        "discriminator_widths": (300, 150, 150),
-        "generator_widths": (300, 300),
-        "noise_input_std": 0.2,
-        "noise_hidden_std": 0.3,
-        "weight_unlabeled": 1.0,
-        "weight_fake": 1.0,
-        "learning_rate_d": 2e-3,
-        "learning_rate_g": 2e-3,
-        "decay_last_fraction": 1 / 3,
-        "ema_half_life_images": 34_623.0,
-        "report_every_images": 2_000,
-    },
-}
-DATASET_PRESETS = {"digits": "digits", "mnist": "mnist-paper", "fashion-mnist": "mnist-paper"}
 
 # Settings that do something only where another one allows it: (what is needed, whether it holds).
 _NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)

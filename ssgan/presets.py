@@ -1,0 +1,26 @@
+"""Recipes by name, each a difference from the defaults of ``config``, and the one that a data set names."""
+
+from typing import Any
+
+__all__ = ["DATASET_PRESETS", "PRESETS"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
+    "mnist-paper": {"labels": 100},
+    "digits": {
+        "labels": 50,
+        "total_images": 600_000,
+        "discriminator_widths": (300, 150, 150),
+        "generator_widths": (300, 300),
+        "noise_input_std": 0.2,
+        "noise_hidden_std": 0.3,
+        "weight_unlabeled": 1.0,
+        "weight_fake": 1.0,
+        "learning_rate_d": 2e-3,
+        "learning_rate_g": 2e-3,
+        "decay_last_fraction": 1 / 3,
+        "ema_half_life_images": 34_623.0,
+        "report_every_images": 2_000,
+    },
+}
+DATASET_PRESETS = {"digits": "digits", "mnist": "mnist-paper", "fashion-mnist": "mnist-paper"}
