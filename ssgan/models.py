@@ -5,21 +5,32 @@ which the pair owns. :mod:`ssgan.frames` says what else both can do.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssgan.config import Config
+from ssgan.conv import DeconvGenerator, compact_trunk, paper_trunk
+from ssgan.dcgan import DCGANDiscriminator, DCGANGenerator
 from ssgan.frames import Discriminator, Generator
+from ssgan.layers import MinibatchDiscrimination
 from ssgan.mlp import MLPDiscriminator, MLPGenerator
+from ssgan.pieces import ChannelsFirst, Noise, channels_of
+from ssgan.resnet import wide_trunk
+from ssgan.traits import check_image_shape
+from ssgan.weightnorm import WeightNormLinear
 
 __all__ = ["MODELS", "Pair", "latent"]
 
 
 class Pair(NamedTuple):
-    """How to build a G and a D that fit together, and the range [low, high] of their images."""
+    """How to build a G and a D that fit together, and the range [low, high] of their images.
+
+    Both raise UserError where the network does not take images of that shape.
+    """
 
     discriminator: Callable[[Config, tuple[int, ...], int], Discriminator]
     generator: Callable[[Config, tuple[int, ...]], Generator]
@@ -46,6 +57,10 @@ def _reference(config: Config) -> Tensor | None:
     return latent(config, config.reference_rows) if config.generator_norm == "virtual" else None
 
 
+def _noise(config: Config) -> Noise:
+    return Noise(config.noise_input_std, config.noise_hidden_std, config.dropout_input, config.dropout_hidden)
+
+
 def _stored_rows(config: Config) -> int:
     """Real images kept by a D that couples rows: with each row of its own they make a training batch."""
     return config.batch_size - 1
@@ -69,4 +84,69 @@ def _mlp_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     return MLPGenerator(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
 
 
-MODELS: dict[str, Pair] = {"mlp": Pair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0)}
+def _pooled_discriminator(
+    config: Config,
+    image_shape: tuple[int, ...],
+    classes: int,
+    build: Callable[[int, Sequence[int], Noise], nn.Sequential],
+) -> Discriminator:
+    """A trunk with weight norm whose features are the mean over the pixels of its last width of channels."""
+    check_image_shape(config.network, image_shape)
+    channels, features, kernels = channels_of(image_shape), config.discriminator_widths[-1], config.minibatch_kernels
+    return Discriminator(
+        layout=ChannelsFirst(),
+        trunk=build(channels, config.discriminator_widths, _noise(config)),
+        minibatch=MinibatchDiscrimination(features, kernels, config.minibatch_kernel_dim) if kernels else None,
+        output=WeightNormLinear(features + kernels, classes, train_scale=True, std=0.05, init_std=0.1),
+        noise_std=config.noise_hidden_std,
+        reference=torch.zeros(_stored_rows(config), channels, *image_shape[:2]),
+    )
+
+
+def _deconv_generator(
+    config: Config, image_shape: tuple[int, ...], kernel: int = 5, squash: Callable[[Tensor], Tensor] = torch.tanh
+) -> Generator:
+    check_image_shape(config.network, image_shape)
+    return DeconvGenerator(
+        config.latent_size,
+        image_shape,
+        config.generator_widths,
+        config.generator_norm,
+        _reference(config),
+        kernel,
+        squash,
+    )
+
+
+def _dcgan_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
+    check_image_shape(config.network, image_shape)
+    return DCGANDiscriminator(
+        image_shape,
+        classes,
+        config.discriminator_widths[0],
+        _noise(config),
+        config.minibatch_kernels,
+        config.minibatch_kernel_dim,
+        reference_rows=_stored_rows(config),
+    )
+
+
+def _dcgan_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+    check_image_shape(config.network, image_shape)
+    reference = _reference(config)
+    return DCGANGenerator(config.latent_size, image_shape, config.generator_widths[0], config.generator_norm, reference)
+
+
+MODELS: dict[str, Pair] = {
+    "mlp": Pair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0),
+    "paper-conv": Pair(partial(_pooled_discriminator, build=paper_trunk), _deconv_generator, low=-1.0, high=1.0),
+    # From 0, so that the zeros around an image go on with the black around a digit.
+    "compact-conv": Pair(
+        partial(_pooled_discriminator, build=compact_trunk),
+        partial(_deconv_generator, kernel=4, squash=torch.sigmoid),
+        low=0.0,
+        high=1.0,
+    ),
+    "wide-resnet": Pair(partial(_pooled_discriminator, build=wide_trunk), _deconv_generator, low=-1.0, high=1.0),
+    "dcgan": Pair(_dcgan_discriminator, _dcgan_generator, low=-1.0, high=1.0),
+}

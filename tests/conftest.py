@@ -47,4 +47,4 @@ def few_digits(digits: Data) -> Data:
 
 def tiny(**settings: Any) -> Config:
     """A configuration that trains in a second."""
-    return Config(**{**PRESETS["digits"], **TINY, **settings})
+    return Config(**{**PRESETS["digits"], **TINY}).replace(**settings)
