@@ -22,6 +22,7 @@ from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
+from ssgan.traits import TRAITS
 from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
@@ -43,8 +44,11 @@ class Trainer:
     def __init__(self, batches: Batches, image_shape: tuple[int, ...], classes: int, config: Config) -> None:
         self.config, self.batches = config, batches
         self.phases = METHODS[config.method](config)
-        strategy = config.seed_strategy
-        self.strategy = choose_strategy(len(batches.seeds)) if strategy == "auto" else strategy
+        strategy: str = config.seed_strategy
+        if strategy == "auto":
+            convolutional = TRAITS[config.network].convolutional
+            strategy = choose_strategy(len(batches.seeds), convolutional, batches.device.type)
+        self.strategy = strategy
         self.stacks = self._build(image_shape, classes)
         self.optimizers = {
             name: Adam(

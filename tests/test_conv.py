@@ -24,6 +24,7 @@ from ssgan.layers import BatchStatNorm, Dropout, GaussianNoise
 from ssgan.models import MODELS, latent
 from ssgan.pieces import ChannelsFirst, ChannelsLast, Noise
 from ssgan.resnet import BLOCKS, ResidualBlock, wide_trunk
+from ssgan.stacks import choose_strategy
 from ssgan.trainer import train
 from ssgan.traits import OWN_SETTINGS, TRAITS, check_image_shape
 from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
@@ -631,6 +632,18 @@ def test_stacked_training_equals_separate_training(network: str, settings: dict[
         for seed, one in enumerate(alone):
             for name, value in one.items():
                 torch.testing.assert_close(stacked[name][seed], value[0], rtol=0, atol=1e-12, msg=f"{strategy} {name}")
+
+
+def test_seeds_of_convolutional_networks_take_turns_on_a_cpu() -> None:
+    assert choose_strategy(1, True, "cpu") == choose_strategy(1, False, "cuda") == "direct"
+    assert choose_strategy(2, True, "cpu") == "loop"
+    assert choose_strategy(2, False, "cpu") == choose_strategy(2, True, "cuda") == "vmap"
+    data = random_images(32, 32, 3)
+    assert train(data, narrow("compact-conv", seeds=2, total_images=4)).trainer.strategy == "loop"
+    flat = dataclasses.replace(data, name="flat")
+    assert (
+        train(flat, narrow("compact-conv", seeds=2, total_images=4).replace(network="mlp")).trainer.strategy == "vmap"
+    )
 
 
 @every_network
