@@ -13,6 +13,7 @@ from ssgan import answers, screen
 from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.traits import check_image_shape
 
 app = typer.Typer(
     name="ssgan",
@@ -116,6 +117,7 @@ def train(
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds
 
+    check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device)
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if dry_run:

@@ -1,7 +1,8 @@
 """Every setting of a run, with its unit, its default and what it may be. No torch here.
 
 The defaults are the paper's MNIST recipe; a preset is a diff against them. Precedence: preset, then
-a configuration file, then flags and ``--set field=value``.
+a configuration file, then flags and ``--set field=value``. What a network brings along (``traits``) is the
+default of some settings, and values of theirs that were chosen for another network are left behind.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ from ssgan import fields
 from ssgan.errors import UserError, did_you_mean
 from ssgan.fields import setting
 from ssgan.options import ImageMode, Options
+from ssgan.presets import DATASET_PRESETS, PRESETS
+from ssgan.traits import OWN, OWN_SETTINGS, TRAITS, check_widths
 
 __all__ = [
     "DATASET_PRESETS",
@@ -30,7 +33,7 @@ __all__ = [
 ]
 
 MethodName = Literal["gan", "supervised"]
-NetworkName = Literal["mlp"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -114,10 +117,18 @@ class Config:
         0.0, "weight", "of the squared distance to the mean of past parameters"
     )
     # Networks
-    discriminator_widths: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "units", "hidden layers of D", 1)
-    generator_widths: tuple[int, ...] = setting((500, 500), "units", "hidden layers of G", 1)
-    noise_input_std: float = setting(0.3, "intensity", "Gaussian noise on D's input while training")
-    noise_hidden_std: float = setting(0.5, "activation", "Gaussian noise before D's other layers while training")
+    discriminator_widths: tuple[int, ...] = setting(
+        OWN, "units", "hidden layers of D, or their channels; default by network", 1
+    )
+    generator_widths: tuple[int, ...] = setting(
+        OWN, "units", "hidden layers of G, or their channels; default by network", 1
+    )
+    noise_input_std: float = setting(OWN, "intensity", "Gaussian noise on D's input while training; default by network")
+    noise_hidden_std: float = setting(
+        OWN, "activation", "Gaussian noise before D's other layers while training; default by network"
+    )
+    dropout_input: float = setting(OWN, "share", "dropout of D's input while training; default by network", 0, 0.99)
+    dropout_hidden: float = setting(OWN, "share", "dropout inside D while training; default by network", 0, 0.99)
     minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0 has none")
     minibatch_kernel_dim: int = setting(5, "features", "size of a kernel of minibatch discrimination", 1)
     latent_size: int = setting(100, "features", "size of G's noise", 1)
@@ -161,7 +172,11 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():
-            object.__setattr__(self, name, fields.checked(field, _TYPES[name], getattr(self, name)))
+            # The network stands before the settings that it decides on.
+            value = self.default(name) if getattr(self, name) is OWN else getattr(self, name)
+            object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
+        for name in ("discriminator_widths", "generator_widths"):
+            check_widths(self.network, name, getattr(self, name))
         if self.seed_strategy == "direct" and self.seeds > 1:
             raise UserError(
                 f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
@@ -174,6 +189,10 @@ class Config:
         others = (self.weight_fake, self.sees_unlabeled) if self.method == "gan" else ()
         if not (self.weight_labeled or any(others)):
             raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
+
+    def default(self, name: str) -> Any:
+        """What a field is where nobody has chosen: for some of them, the network's own."""
+        return TRAITS[self.network].settings.get(name, FIELDS[name].default)
 
     @property
     def steps(self) -> int:
@@ -212,7 +231,7 @@ class Config:
 
         A setting that comes to the software later leaves the hash of older results as it is.
         """
-        chosen = {name: getattr(self, name) for name, f in FIELDS.items() if getattr(self, name) != f.default}
+        chosen = {name: getattr(self, name) for name in FIELDS if getattr(self, name) != self.default(name)}
         decisive = {name: value for name, value in chosen.items() if name not in _INDECISIVE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -237,7 +256,8 @@ class Config:
 
     def replace(self, **changes: Any) -> "Config":
         """A checked copy with other values."""
-        return dataclasses.replace(self, **changes)
+        ours = {name: getattr(self, name) for name in FIELDS}
+        return Config(**_over(ours, changes))
 
     def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
         """The fields in which two configurations differ, with both values."""
@@ -269,29 +289,6 @@ _BESIDE = {"preset", "device", "report_every_images", "evaluate_every_images", "
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed"}
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
-    "mnist-paper": {"labels": 100},
-    "digits": {
-        "labels": 50,
-        "total_images": 600_000,
-        "discriminator_widths": (300, 150, 150),
-        "generator_widths": (300, 300),
-        "noise_input_std": 0.2,
-        "noise_hidden_std": 0.3,
-        "weight_unlabeled": 1.0,
-        "weight_fake": 1.0,
-        "learning_rate_d": 2e-3,
-        "learning_rate_g": 2e-3,
-        "decay_last_fraction": 1 / 3,
-        "ema_half_life_images": 34_623.0,
-        "report_every_images": 2_000,
-    },
-    # A user's own pictures, with the labels that they have.
-    "images": {"total_images": 2_000_000},
-}
-DATASET_PRESETS = {"digits": "digits", **dict.fromkeys(["mnist", "fashion-mnist", "cifar10", "svhn"], "mnist-paper")}
-
 # Settings that do something only where another one allows it: (what is needed, whether it holds).
 _NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
 _NEEDS_GAN = ("method=gan", lambda c: c.method == "gan")
@@ -319,6 +316,10 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
         "feature matching (method=gan, weight_feature_matching above 0)",
         lambda c: c.trains_generator and c.weight_feature_matching > 0,
     ),
+    **dict.fromkeys(
+        ["dropout_input", "dropout_hidden"],
+        ("a convolutional network, such as compact-conv", lambda c: TRAITS[c.network].convolutional),
+    ),
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
@@ -342,10 +343,10 @@ def resolve(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any
         _known(name)
     if "preset" in overrides:
         raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
-    config = Config(**{**PRESETS[preset], "preset": preset, **earlier, **overrides})
+    config = Config(**_over(_over({**PRESETS[preset], "preset": preset}, earlier), overrides))
     for name in overrides:
         needed, holds = _NEEDS.get(name, ("", lambda c: True))
-        if getattr(config, name) != getattr(Config(), name) and not holds(config):
+        if getattr(config, name) != config.default(name) and not holds(config):
             raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
     return config
 
@@ -376,6 +377,13 @@ def describe(config: Config) -> list[tuple[str, str, str]]:
 def allowed(name: str) -> str:
     """What a field may be, in words."""
     return fields.allowed(FIELDS[name], _TYPES[name])
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings laid over others; where they bring another network, what was the old one's own does not stay."""
+    before = below.get("network", FIELDS["network"].default)
+    left = OWN_SETTINGS if above.get("network", before) != before else ()
+    return {**{name: value for name, value in below.items() if name not in left}, **above}
 
 
 def _known(name: str) -> None:

@@ -83,7 +83,7 @@ class Models:
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         pair, classes = MODELS[config.network], tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):
-            modules = {"D": pair.discriminator(config, image_shape, len(classes))}
+            modules: dict[str, Any] = {"D": pair.discriminator(config, image_shape, len(classes))}
             if "G" in state["networks"]:
                 modules["G"] = pair.generator(config, image_shape)
         stacks, dtype = {}, getattr(torch, config.dtype)

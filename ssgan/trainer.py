@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssgan.batches import Batches, stream_key
 from ssgan.clock import Clock
@@ -18,11 +18,12 @@ from ssgan.devices import noise_state, restore_noise, select
 from ssgan.errors import UserError
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets, Phase
-from ssgan.models import MODELS
+from ssgan.models import MODELS, latent
 from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
+from ssgan.traits import TRAITS
 from ssgan.watch import Watch
 
 __all__ = ["STATE", "Trainer", "check_state", "train"]
@@ -51,8 +52,11 @@ class Trainer:
     def __init__(self, batches: Batches, image_shape: tuple[int, ...], classes: int, config: Config) -> None:
         self.config, self.batches = config, batches
         self.phases = METHODS[config.method](config)
-        strategy = config.seed_strategy
-        self.strategy = choose_strategy(len(batches.seeds)) if strategy == "auto" else strategy
+        strategy: str = config.seed_strategy
+        if strategy == "auto":
+            convolutional = TRAITS[config.network].convolutional
+            strategy = choose_strategy(len(batches.seeds), convolutional, batches.device.type)
+        self.strategy = strategy
         self.stacks = self._build(image_shape, classes)
         self.optimizers = {
             name: Adam(
@@ -160,11 +164,14 @@ class Trainer:
         pair, built = MODELS[self.config.network], []
         for seed in self.batches.seeds:
             torch.manual_seed(stream_key(seed, "init"))
-            D: Any = pair.discriminator(self.config, image_shape, classes).to(self.batches.dtype)
+            dtype = self.batches.dtype
+            D = pair.discriminator(self.config, image_shape, classes).to(dtype)
             D.initialize(self.batches.initialization_images(seed).cpu())
-            nets = {"D": D}
+            nets: dict[str, nn.Module] = {"D": D}
             if self.config.trains_generator:
-                nets["G"] = pair.generator(self.config, image_shape).to(self.batches.dtype)
+                G = pair.generator(self.config, image_shape).to(dtype)
+                G.initialize(latent(self.config, self.config.batch_size).to(dtype))
+                nets["G"] = G
             built.append(nets)
         return {name: Stack([nets[name] for nets in built], self.batches.device) for name in built[0]}
 

@@ -70,7 +70,7 @@ def real_sets(real_data_root: Path) -> dict[str, Data]:
 
 def tiny(**settings: Any) -> Config:
     """A configuration that trains in a second."""
-    return Config(**{**PRESETS["digits"], **TINY, **settings})
+    return Config(**{**PRESETS["digits"], **TINY}).replace(**settings)
 
 
 # The command line

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
-from ssgan import layers
-from ssgan.layers import BatchStatNorm, GaussianNoise, MinibatchDiscrimination, VirtualBatchNorm, WeightNormLinear
+from ssgan.layers import BatchStatNorm, Dropout, GaussianNoise, MinibatchDiscrimination, VirtualBatchNorm
+from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
 dense_and_convolutional = pytest.mark.parametrize("pixels", [(), (2, 3)], ids=["dense", "convolutional"])
 
@@ -42,125 +42,6 @@ def gradcheck_with_parameters(layer: nn.Module, *inputs: Tensor) -> bool:
 
     leaves = [tensor.detach().clone().requires_grad_() for tensor in [*inputs, *layer.parameters()]]
     return torch.autograd.gradcheck(function, leaves)
-
-
-def assert_standardized(activation: Tensor) -> None:
-    torch.testing.assert_close(activation.mean(dim=0), torch.zeros_like(activation[0]), rtol=0, atol=1e-10)
-    torch.testing.assert_close(activation.std(dim=0, correction=0), torch.ones_like(activation[0]), rtol=0, atol=1e-10)
-
-
-def test_weight_norm_equals_the_formula():
-    layer = randomized(WeightNormLinear(3, 2))
-    v, g, b = (tensor.detach().numpy() for tensor in (layer.v, layer.g, layer.b))
-    x = normal(4, 3)
-    expected = [[g[o] * (x[i].numpy() @ v[o]) / np.linalg.norm(v[o]) + b[o] for o in range(2)] for i in range(4)]
-    np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=0, atol=1e-14)
-
-
-def test_weight_norm_rows_have_the_length_of_the_scale():
-    layer = randomized(WeightNormLinear(7, 5))
-    layer.g[0] = -2.0
-    torch.testing.assert_close(layer.weight().norm(dim=1), layer.g.abs(), rtol=0, atol=1e-14)
-
-
-def test_weight_norm_output_does_not_depend_on_the_length_of_v():
-    layer, x = randomized(WeightNormLinear(7, 3)), normal(4, 7)
-    before = layer(x)
-    with torch.no_grad():
-        layer.v.mul_(torch.tensor([[1e-3], [2.0], [1e4]], dtype=torch.float64))
-    torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("train_scale", [False, True])
-def test_weight_norm_trains_its_scale_only_when_asked(train_scale):
-    layer = WeightNormLinear(7, 5, train_scale=train_scale)
-    assert ("g" in dict(layer.named_parameters())) == train_scale
-    assert ("g" in dict(layer.named_buffers())) == (not train_scale)
-    assert set(layer.state_dict()) == {"v", "g", "b"}
-    layer(torch.randn(4, 7)).square().sum().backward()
-    assert layer.v.grad.abs().min() > 0
-    assert (layer.g.grad is not None) == train_scale
-
-
-def test_weight_norm_gradient_agrees_with_finite_differences():
-    assert gradcheck_with_parameters(randomized(WeightNormLinear(4, 3, train_scale=True)), normal(5, 4))
-
-
-def test_weight_norm_draws_v_as_asked():
-    # 60,000 draws of N(0, 0.05): their deviation has a standard error of 0.05 / sqrt(120,000).
-    v = WeightNormLinear(300, 200, std=0.05).v
-    assert v.std().item() == pytest.approx(0.05, abs=5 * 0.05 / 120_000**0.5)
-    bound = (6.0 / 500.0) ** 0.5
-    v = WeightNormLinear(300, 200, std=None).v
-    assert 0.999 * bound < v.abs().max().item() <= bound
-
-
-@pytest.mark.parametrize("train_scale", [False, True])
-def test_weight_norm_init_gives_every_unit_mean_0_and_deviation_1(train_scale):
-    layer = randomized(WeightNormLinear(7, 5, train_scale=train_scale))
-    x = normal(500, 7, mean=3.0, std=2.0)
-    output = layer.init_from(x)
-    assert_standardized(output)
-    assert torch.equal(layer(x), output)
-    assert not output.requires_grad
-
-
-def test_weight_norm_init_without_a_bias_sets_the_deviation_only():
-    layer = randomized(WeightNormLinear(7, 5, bias=False))
-    x = normal(500, 7, mean=3.0, std=2.0)
-    before = layer(x)
-    output = layer.init_from(x)
-    torch.testing.assert_close(output, before / before.std(dim=0, correction=0), rtol=0, atol=1e-10)
-    assert torch.equal(layer(x), output)
-    assert set(layer.state_dict()) == {"v", "g"}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("out_features", [1, 3])
-def test_weight_norm_init_keeps_the_scale_of_a_constant_unit(dtype, out_features):
-    layer = WeightNormLinear(3, out_features).to(dtype)
-    x = torch.randn(500, 3, dtype=dtype)
-    x[:, 0] = 0.7
-    with torch.no_grad():
-        layer.v[0] = torch.tensor([2.0, 0.0, 0.0])
-    output = layer.init_from(x)
-    assert layer.g[0].item() == 1.0
-    assert layer.b[0].item() == pytest.approx(-0.7, rel=1e-6)
-    assert output[:, 0].abs().max().item() < 1e-6
-    # The other units are initialised as ever.
-    for unit in range(1, out_features):
-        assert output[:, unit].std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
-
-
-def test_init_from_standardizes_every_layer_of_a_net():
-    net = nn.Sequential(
-        WeightNormLinear(6, 8), nn.ReLU(), WeightNormLinear(8, 5), nn.ReLU(), WeightNormLinear(5, 3, train_scale=True)
-    )
-    randomized(net)
-    x = normal(500, 6, mean=-1.0, std=4.0)
-    output = layers.init_from(net, x)
-    activation = x
-    for layer in net:
-        activation = layer(activation)
-        if isinstance(layer, WeightNormLinear):
-            assert_standardized(activation)
-        else:
-            assert activation.min() == 0.0
-    assert torch.equal(output, activation)
-
-
-def test_init_from_sees_the_noise_between_layers():
-    net = nn.Sequential(
-        GaussianNoise(0.3), WeightNormLinear(6, 4), nn.ReLU(), GaussianNoise(2.0), WeightNormLinear(4, 3)
-    )
-    net.double()
-    x = normal(500, 6)
-    torch.manual_seed(1)
-    output = layers.init_from(net, x)
-    assert_standardized(output)
-    torch.manual_seed(1)
-    torch.testing.assert_close(net(x), output, rtol=0, atol=1e-12)
-    assert (net.eval()(x).std(dim=0, correction=0) < 0.9).all()
 
 
 def test_gaussian_noise_is_off_at_evaluation():
@@ -202,6 +83,50 @@ def test_gaussian_noise_differs_between_seeds_under_vmap():
     assert torch.equal(vmap(noise, randomness="different")(x), x)
 
 
+def channels_last(*shape: int) -> Tensor:
+    return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
+
+
+def test_noise_in_images_with_channels_last_is_independent():
+    """The order in memory has no part in it."""
+    x = channels_last(40, 6, 9, 10)
+    added = GaussianNoise(0.3)(x) - x
+    assert added.std().item() == pytest.approx(0.3, rel=0.05)
+    assert abs(torch.corrcoef(torch.stack([added[:, 0].flatten(), added[:, 1].flatten()]))[0, 1].item()) < 0.1
+    assert abs(torch.corrcoef(torch.stack([added[:20].flatten(), added[20:].flatten()]))[0, 1].item()) < 0.1
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_dropout_sets_a_share_to_zero_and_keeps_the_mean(share):
+    x = normal(200, 300, mean=2.0)
+    y = Dropout(share)(x)
+    dropped = y == 0
+    # Five standard errors of a share of 60,000.
+    assert dropped.double().mean().item() == pytest.approx(share, abs=5 * (share * (1 - share) / 60_000) ** 0.5)
+    torch.testing.assert_close(y[~dropped], x[~dropped] / (1 - share), rtol=1e-15, atol=0)
+    x.requires_grad_()
+    torch.manual_seed(4)
+    (gradient,) = torch.autograd.grad(Dropout(share)(x).sum(), x)
+    torch.manual_seed(4)
+    assert torch.equal(gradient, Dropout(share)(torch.ones_like(x)))
+
+
+def test_dropout_is_off_at_evaluation_and_where_its_share_is_0():
+    x = torch.randn(4, 5)
+    before = torch.get_rng_state()
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(Dropout(0.5)(x), x)
+
+
+def test_dropout_differs_between_seeds_under_vmap():
+    dropped = vmap(Dropout(0.5), randomness="different")(torch.ones(3, 500))
+    assert ((dropped == 0).double().mean(dim=1) - 0.5).abs().max() < 0.12
+    assert not torch.equal(dropped[0], dropped[1])
+    assert not torch.equal(dropped[1], dropped[2])
+
+
 @pytest.mark.parametrize("std", [1.0, 1e-3])
 @pytest.mark.parametrize("training", [True, False])
 @dense_and_convolutional
@@ -216,6 +141,34 @@ def test_batch_stat_norm_equals_torch_in_training(pixels, training, std):
     mine, theirs = (torch.autograd.grad((weights * y).sum(), [x, layer.beta]) for y in (actual, expected))
     for gradient, expected_gradient in zip(mine, theirs, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-11)
+
+
+@dense_and_convolutional
+def test_batch_stat_norm_with_a_gain_equals_torch(pixels):
+    layer = randomized(BatchStatNorm(3, gain=True))
+    x = normal(6, 3, *pixels, mean=2.0)
+    expected = F.batch_norm(x, None, None, weight=layer.gamma, bias=layer.beta, training=True, eps=1e-6)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-11)
+    assert set(dict(BatchStatNorm(3).named_parameters())) == {"beta"}
+    assert torch.equal(BatchStatNorm(3, gain=True).gamma, torch.ones(3))
+
+
+@dense_and_convolutional
+def test_batch_stat_norm_takes_the_moments_of_the_reference_at_evaluation(pixels):
+    layer = randomized(BatchStatNorm(3, gain=True, reference_rows=4)).eval()
+    reference, x = normal(4, 3, *pixels, mean=2.0), normal(5, 3, *pixels, std=3.0)
+    y = layer(torch.cat([reference, x]))
+    shape = (1, 3, *[1 for _ in pixels])
+    axes = (0, *range(2, x.dim()))
+    mean, variance = reference.mean(dim=axes).view(shape), reference.var(dim=axes, correction=0).view(shape)
+    expected = layer.gamma.view(shape) * (x - mean) / (variance + 1e-6).sqrt() + layer.beta.view(shape)
+    torch.testing.assert_close(y[4:], expected, rtol=0, atol=1e-12)
+    # While training, and without a reference, the moments are those of the whole batch.
+    whole = randomized(BatchStatNorm(3, gain=True))
+    whole.load_state_dict(layer.state_dict())
+    both = torch.cat([reference, x])
+    assert torch.equal(layer.train()(both), whole.eval()(both))
+    assert not torch.allclose(layer(both), y)
 
 
 def virtual_batch_norm_by_loops(x: Tensor, ref: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple:
@@ -410,11 +363,22 @@ def test_minibatch_discrimination_gradients_agree_with_finite_differences():
     ("make", "shapes"),
     [
         (lambda: WeightNormLinear(4, 3), [(5, 4)]),
+        (lambda: WeightNormConv2d(4, 3, 3, 2, 1), [(5, 4, 6, 5)]),
+        (lambda: WeightNormConvTranspose2d(4, 3, 5), [(5, 4, 3, 2)]),
         (lambda: BatchStatNorm(4), [(5, 4)]),
+        (lambda: BatchStatNorm(4, gain=True, reference_rows=2).eval(), [(5, 4, 3, 2)]),
         (lambda: VirtualBatchNorm(4), [(5, 4, 2, 2), (6, 4, 2, 2)]),
         (lambda: MinibatchDiscrimination(4, 3, 2), [(5, 4)]),
     ],
-    ids=["weight-norm", "batch-stat", "virtual-batch-norm", "minibatch-discrimination"],
+    ids=[
+        "weight-norm",
+        "weight-norm-convolution",
+        "weight-norm-deconvolution",
+        "batch-stat",
+        "batch-stat-with-reference",
+        "virtual-batch-norm",
+        "minibatch-discrimination",
+    ],
 )
 def test_vmap_over_stacked_seeds_equals_the_loop(make, shapes):
     seeds = [randomized(make()) for _ in range(3)]

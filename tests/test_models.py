@@ -7,8 +7,10 @@ import torch
 from conftest import tiny
 
 from ssgan.config import Config
-from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm, WeightNormLinear
-from ssgan.models import MODELS, MLPDiscriminator, latent
+from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
+from ssgan.mlp import MLPDiscriminator
+from ssgan.models import MODELS, latent
+from ssgan.weightnorm import WeightNormLinear
 
 
 def discriminator(**settings: Any) -> Any:

@@ -512,14 +512,18 @@ CHANGES: dict[str, Any] = {
     "weight_pull_away": 0.1,
     "weight_historical_averaging": 0.1,
 }
+NARROW_RESNET = {"discriminator_widths": (4, 4, 4), "generator_widths": (6, 5, 4), "total_images": 100}
 CONDITIONAL = {
+    "network": (NARROW_RESNET, "wide-resnet"),
+    "dropout_input": ({"network": "wide-resnet", **NARROW_RESNET}, 0.3),
+    "dropout_hidden": ({"network": "wide-resnet", **NARROW_RESNET}, 0.3),
     "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
     "reference_rows": ({"generator_norm": "virtual"}, 30),
     "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
     "pseudo_label_threshold": ({"augmentation": "digits", "weight_pseudo_label": 1.0}, 0.3),
 }
 NO_EFFECT_ON_WEIGHTS = {
-    "preset", "network", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
+    "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
     "seed_strategy", "image_size", "image_mode", "test_share", "test_seed",
 }  # fmt: skip
 

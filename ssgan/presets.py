@@ -1,0 +1,47 @@
+"""Recipes by name, each a difference from the defaults of ``config``, and the one that a data set names."""
+
+from typing import Any
+
+__all__ = ["DATASET_PRESETS", "PRESETS"]
+
+# The paper's recipe for CIFAR-10 and SVHN, beyond the defaults.
+_PAPER_CONV = {
+    "network": "paper-conv",
+    "learning_rate_d": 3e-4,
+    "learning_rate_g": 3e-4,
+    "decay_last_fraction": 1 / 3,
+    "feature_matching_norm": "l1",
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
+    "mnist-paper": {"labels": 100},
+    # The same, section 5.2, and its code: 1,200 epochs of 50,000.
+    "cifar10-paper": {**_PAPER_CONV, "labels": 4000, "total_images": 60_000_000},
+    # Section 5.3, and its code: 900 epochs of 73,257.
+    "svhn-paper": {**_PAPER_CONV, "labels": 1000, "total_images": 65_931_300, "discriminator_widths": (64, 128)},
+    "digits": {
+        "labels": 50,
+        "total_images": 600_000,
+        "discriminator_widths": (300, 150, 150),
+        "generator_widths": (300, 300),
+        "noise_input_std": 0.2,
+        "noise_hidden_std": 0.3,
+        "weight_unlabeled": 1.0,
+        "weight_fake": 1.0,
+        "learning_rate_d": 2e-3,
+        "learning_rate_g": 2e-3,
+        "decay_last_fraction": 1 / 3,
+        "ema_half_life_images": 34_623.0,
+        "report_every_images": 2_000,
+    },
+    # A user's own pictures, with the labels that they have.
+    "images": {"total_images": 2_000_000},
+}
+DATASET_PRESETS = {
+    "digits": "digits",
+    "mnist": "mnist-paper",
+    "fashion-mnist": "mnist-paper",
+    "cifar10": "cifar10-paper",
+    "svhn": "svhn-paper",
+}

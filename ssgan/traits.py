@@ -1,0 +1,122 @@
+"""What sets the networks apart, in plain values: the settings each brings along and the images it takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssgan.errors import UserError
+
+__all__ = ["OWN", "OWN_SETTINGS", "TRAITS", "Traits", "check_image_shape", "check_widths"]
+
+# Stands for a value that has not been chosen where the default is the network's own.
+OWN: Any = object()
+
+
+@dataclass(frozen=True)
+class Traits:
+    """One network.
+
+    Attributes
+    ----------
+    settings : mapping
+        The values of the settings whose default is the network's own.
+    convolutional : bool
+        Whether it takes pictures alone, [H, W] or [H, W, C] with C 1 or 3.
+    smallest : int
+        The least height and width.
+    sizes : sequence of int
+        The heights that it takes, each as wide as high; empty: any of at least ``smallest``.
+    widths : mapping
+        How many numbers a setting of widths takes; those left out take any number of them.
+    """
+
+    settings: Mapping[str, Any]
+    convolutional: bool = True
+    smallest: int = 1
+    sizes: Sequence[int] = ()
+    widths: Mapping[str, int] = field(default_factory=dict)
+
+
+_NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
+
+TRAITS = {
+    "mlp": Traits(
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (1000, 500, 250, 250, 250),
+            "generator_widths": (500, 500),
+            "noise_input_std": 0.3,
+            "noise_hidden_std": 0.5,
+        },
+        convolutional=False,
+    ),
+    "paper-conv": Traits(
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (96, 192),
+            "generator_widths": (512, 256, 128),
+            "dropout_input": 0.2,
+            "dropout_hidden": 0.5,
+        },
+        smallest=9,
+        widths={"discriminator_widths": 2},
+    ),
+    "compact-conv": Traits(
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (32, 64, 128),
+            "generator_widths": (64, 32),
+            "dropout_input": 0.2,
+            "dropout_hidden": 0.5,
+        },
+        smallest=17,
+        widths={"discriminator_widths": 3},
+    ),
+    "wide-resnet": Traits(
+        {**_NO_NOISE, "discriminator_widths": (32, 64, 128), "generator_widths": (512, 256, 128)},
+        smallest=8,
+        widths={"discriminator_widths": 3},
+    ),
+    "dcgan": Traits(
+        {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,)},
+        sizes=(32, 64),
+        widths={"discriminator_widths": 1, "generator_widths": 1},
+    ),
+}
+OWN_SETTINGS = tuple(TRAITS["mlp"].settings)
+
+
+def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
+    """See that a setting of widths has as many numbers as the network takes.
+
+    Raises
+    ------
+    UserError
+        Where it has not.
+    """
+    count = TRAITS[network].widths.get(name, len(widths))
+    if len(widths) != count:
+        shown, numbers = ",".join(map(str, widths)), "1 number" if count == 1 else f"{count} numbers"
+        raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
+
+
+def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
+    """See that the network takes images of this shape.
+
+    Raises
+    ------
+    UserError
+        Where it does not.
+    """
+    traits = TRAITS[network]
+    if not traits.convolutional:
+        return
+    picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
+    height, width = tuple(image_shape[:2]) if picture else (0, 0)
+    fits = height == width and height in traits.sizes if traits.sizes else min(height, width) >= traits.smallest
+    if not (picture and fits):
+        sizes = " or ".join(f"{n}x{n}" for n in traits.sizes) or f"at least {traits.smallest}x{traits.smallest}"
+        raise UserError(
+            f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
+            f"but these are {list(image_shape)}."
+        )

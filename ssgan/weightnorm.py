@@ -1,0 +1,189 @@
+"""Layers with weight normalisation and data-dependent initialisation.
+
+``W = v * g / ||v||``, the norm taken over each unit's inputs: those of an output feature, or of an
+output channel. The published recipes freeze ``g`` after the initialisation and train it in the last
+layer only: ``train_scale=False`` keeps ``g`` as a buffer. (``torch.nn.utils`` trains it everywhere.)
+
+Shapes: B rows, F features, C channels, H and W pixels.
+
+Source: Salimans & Kingma, *Weight Normalization*, 2016, section 3; Salimans et al., *Improved Techniques
+for Training GANs*, 2016, and its published code.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", "init_from"]
+
+
+class _WeightNorm(nn.Module):
+    """What the layers share: the parameters, and the initialisation by a batch.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of v.
+    out_axis : int
+        The axis of v that counts the units.
+    train_scale : bool
+        Whether ``g`` is a parameter.
+    std : float or None
+        ``v`` starts as N(0, std); ``None`` is Glorot's uniform distribution.
+    bias : bool
+        Off where a normalisation follows that would remove it.
+    init_std : float
+        The standard deviation that :meth:`init_from` gives to every unit.
+    """
+
+    v: Tensor
+    g: Tensor
+    b: Tensor | None
+
+    def __init__(
+        self, shape: tuple[int, ...], out_axis: int, train_scale: bool, std: float | None, bias: bool, init_std: float
+    ) -> None:
+        super().__init__()
+        self.v = nn.Parameter(torch.empty(shape))
+        if std is None:
+            nn.init.xavier_uniform_(self.v)
+        else:
+            nn.init.normal_(self.v, std=std)
+        units = shape[out_axis]
+        g = torch.ones(units)
+        if train_scale:
+            self.g = nn.Parameter(g)
+        else:
+            self.register_buffer("g", g)
+        self.b = nn.Parameter(torch.zeros(units)) if bias else None
+        self.init_std = init_std
+        self._inputs = [axis for axis in range(len(shape)) if axis != out_axis]
+        self._per_unit = [units if axis == out_axis else 1 for axis in range(len(shape))]
+
+    def weight(self) -> Tensor:
+        """W, in the shape of v."""
+        return self.v * (self.g * torch.rsqrt(self.v.square().sum(dim=self._inputs))).view(self._per_unit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, F] or [B, C, H, W] by W and b."""
+        return self._map(x, self.b)
+
+    def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def init_from(self, x: Tensor) -> Tensor:
+        """Set g and b so that every unit has mean 0 and deviation ``init_std`` on ``x``; return the output.
+
+        Mean and deviation are taken over rows and pixels. A unit that does not vary on ``x`` keeps its scale.
+        """
+        activation = self._map(x, None)
+        axes = [0, *range(2, activation.dim())]
+        mean, std = activation.mean(dim=axes), activation.std(dim=axes, correction=0)
+        # A deviation below the rounding of an activation is none.
+        fan_in = math.prod(self.v.shape[axis] for axis in self._inputs)
+        rounding = 8 * torch.finfo(x.dtype).eps * self.g.abs() * (fan_in * x.square().mean()).sqrt()
+        scale = torch.where(std > rounding, self.init_std / std, torch.ones_like(std))
+        self.g.mul_(scale)
+        if self.b is not None:
+            self.b.copy_(-mean * scale)
+        return self.forward(x)
+
+
+class WeightNormLinear(_WeightNorm):
+    """``y = x W^T + b``, v of shape [out_features, in_features].
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    train_scale, std, bias, init_std
+        As in the base class.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        train_scale: bool = False,
+        std: float | None = 0.1,
+        bias: bool = True,
+        init_std: float = 1.0,
+    ) -> None:
+        super().__init__((out_features, in_features), 0, train_scale, std, bias, init_std)
+
+    def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, self.weight(), bias)
+
+
+class WeightNormConv2d(_WeightNorm):
+    """A convolution, v of shape [out_channels, in_channels, kernel_size, kernel_size].
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding : int
+    train_scale, std, bias, init_std
+        As in the base class.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        train_scale: bool = False,
+        std: float | None = 0.05,
+        bias: bool = True,
+        init_std: float = 1.0,
+    ) -> None:
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        super().__init__(shape, 0, train_scale, std, bias, init_std)
+        self.stride, self.padding = stride, padding
+
+    def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, self.weight(), bias, self.stride, self.padding)
+
+
+class WeightNormConvTranspose2d(_WeightNorm):
+    """A transposed convolution of stride 2 that doubles height and width.
+
+    v has shape [in_channels, out_channels, kernel_size, kernel_size]; the norm is over each output
+    channel's inputs.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+    train_scale, std, bias, init_std
+        As in the base class.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        train_scale: bool = False,
+        std: float | None = 0.05,
+        bias: bool = True,
+        init_std: float = 1.0,
+    ) -> None:
+        shape = (in_channels, out_channels, kernel_size, kernel_size)
+        super().__init__(shape, 1, train_scale, std, bias, init_std)
+
+    def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv_transpose2d(x, self.weight(), bias, *doubling(self.v.shape[-1]))
+
+
+def doubling(kernel_size: int) -> tuple[int, int, int]:
+    """Stride, padding and output padding with which a transposed convolution doubles height and width exactly."""
+    return 2, (kernel_size - 1) // 2, kernel_size % 2
+
+
+def init_from(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Run ``x`` through ``layers``, initialising each that can be; return the output."""
+    for layer in layers:
+        x = getattr(layer, "init_from", layer)(x)
+    return x
