@@ -40,8 +40,10 @@ def check_resume(out: Path | None, config: Path | None) -> None:
 
 def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
+    if "preset" in given:
+        raise UserError(f"preset={given['preset']} cannot be set: choose it with --preset.")
     begun = runs.read_config(run)
-    asked = begun.replace(**given, **({} if preset is None else {"preset": preset}))
+    asked = begun.replace(**given)
     changed = begun.hinders(asked)
     if preset not in (None, begun.preset):
         changed = [f"preset {begun.preset}, now {preset}", *changed]

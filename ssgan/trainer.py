@@ -266,7 +266,9 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
         changed = Config.from_dict(state["config"]).hinders(config)
         if changed:
             raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        if state["dataset"]["sha256"] != data.sha256:
+        # The hash is of the arrays alone.
+        held = (state["dataset"]["sha256"], state["scale"], state["classes"])
+        if held != (data.sha256, data.scale, list(data.classes)):
             raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
         if state["split_sha256"] != [split.sha256 for split in splits]:
             raise UserError("The run was begun with other labelled images, so it cannot go on with these.")

@@ -1123,7 +1123,8 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "unknown preset": (
         '{"preset": "digit"}',
         [],
-        "Unknown preset 'digit': choose from mnist-paper, digits, images. Did you mean 'digits'?",
+        "Unknown preset 'digit': choose from mnist-paper, cifar10-paper, svhn-paper, digits, images. "
+        "Did you mean 'digits'?",
     ),
     "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),
     "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or something else."),

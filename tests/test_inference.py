@@ -10,10 +10,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import checkpoint
+from ssgan import checkpoint, runs
 from ssgan.data import Data
 from ssgan.errors import UserError
-from ssgan.inference import METRICS, Models, usable
+from ssgan.experiment import run_experiment
+from ssgan.inference import METRICS, Models, open_run, usable
 from ssgan.models import MODELS
 from ssgan.stacks import EVALUATION_ROWS
 from ssgan.trainer import Run, train
@@ -312,3 +313,39 @@ def test_a_checkpoint_remembers_which_labels_its_models_saw(few_digits: Data, tm
         models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), CPU)
         assert models.split_sha256 == [split.sha256 for split in run.splits]
         assert len(set(models.split_sha256)) == distinct
+
+
+# Models of a run folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(split_sha256=state["split_sha256"][::-1]),
+        lambda state: state.update(seeds=[1, 0]),
+        lambda state: state["config"].update(learning_rate_d=0.1),
+        lambda state: state["config"].update(total_images=999),
+    ],
+    ids=["labels", "seeds", "settings", "length"],
+)
+def test_a_checkpoint_of_another_run_is_refused(few_digits: Data, tmp_path: Path, change: Any) -> None:
+    config = tiny(total_images=20, seeds=2)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    report = run_experiment(few_digits, config, folder)
+    models, found = open_run(folder, CPU)
+    assert (models.config, found) == (config, report)
+    state = checkpoint.load(folder / "checkpoint")
+    change(state)
+    checkpoint.save(folder / "checkpoint", state)
+    with pytest.raises(UserError) as refused:
+        open_run(folder, CPU)
+    assert str(refused.value) == (f"The checkpoint, config.json and report.json of {folder} are not of the same run.")
+
+
+def test_where_a_run_reports_is_no_other_run(few_digits: Data, tmp_path: Path) -> None:
+    """It may change on the way, and config.json says the last."""
+    config = tiny(total_images=20)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    run_experiment(few_digits, config, folder)
+    runs.reopen(folder, config.replace(report_every_images=7, device="auto"))
+    assert open_run(folder, CPU)[0].config == config

@@ -15,11 +15,11 @@ from ssgan.experiment import run_experiment
 
 @pytest.fixture
 def partly(few_digits: Data, tmp_path: Path) -> Path:
-    """A data set of one's own with three classes, of which some images have no label and one class none in the test."""
+    """A data set of one's own: images without a label, a class without test images, and a class without any."""
     y = np.array([0, 1, 2, 0, 1, 0, -1, -1, -1, -1])
     path = tmp_path / "partly.npz"
     x, test = few_digits.x_train[:10], few_digits.x_test[:4]
-    np.savez(path, x_train=x, y_train=y, x_test=test, y_test=[0, 0, 2, 0], classes=["a", "b", "c"], scale=20.0)
+    np.savez(path, x_train=x, y_train=y, x_test=test, y_test=[0, 0, 2, 0], classes=list("abcd"), scale=20.0)
     return path
 
 
@@ -31,11 +31,11 @@ def test_of_data_counts_what_is_there(partly: Path) -> None:
         "image_shape": [8, 8],
         "dtype": "uint8",
         "scale": 20.0,
-        "classes": ["a", "b", "c"],
+        "classes": ["a", "b", "c", "d"],
         "images": 10,
         "unlabeled": 4,
         "test_images": 4,
-        "per_class": {"pool": [3, 2, 1], "test": [3, 0, 1]},
+        "per_class": {"pool": [3, 2, 1, 0], "test": [3, 0, 1, 0]},
         "splits": [],
     }
 
@@ -48,7 +48,7 @@ def test_of_data_names_a_draw(partly: Path) -> None:
         name, sha256 = f"draw {draw_seed or 0}", splits.Split(rows, y[rows]).sha256
         assert found["splits"] == [{"name": name, "sha256": sha256, "indices": rows.tolist()}]
         assert found["per_class"].keys() == {"pool", "test", name}
-        assert found["per_class"][name] == [(y[rows] == k).sum() for k in range(3)]
+        assert found["per_class"][name] == [(y[rows] == k).sum() for k in range(4)]
         assert sum(found["per_class"][name]) == 4
     everything = inventory.of_data(str(partly), None, "all")
     assert everything["splits"][0]["indices"] == [0, 1, 2, 3, 4, 5]
@@ -71,7 +71,7 @@ def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
         rows = splits.draw(data.y_train, 4, seed)
         assert split["indices"] == rows.tolist()
         assert split["sha256"] == splits.Split(rows, data.y_train[rows]).sha256
-        assert found["per_class"][split["name"]] == np.bincount(data.y_train[rows], minlength=3).tolist()
+        assert found["per_class"][split["name"]] == np.bincount(data.y_train[rows], minlength=4).tolist()
     # Other data under the same name are not shown as those of the run.
     np.savez(partly, x_train=data.x_train ^ 1, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
     with pytest.raises(UserError) as refused:
