@@ -106,8 +106,13 @@ class Batches:
                     f"augmentation is {config.augmentation!r}, but these data are vectors of {x_pool.shape[1]} "
                     f"numbers, not images: leave it at 'none'."
                 )
-            names = ("augment_labeled", "augment_unlabeled", "augment_unlabeled2")
-            self.draws |= dict.fromkeys(names, augment.WEAK_NUMBERS)
+            # No view is made of images that no phase looks at.
+            looked_at = {
+                "augment_labeled": True,
+                "augment_unlabeled": config.sees_unlabeled,
+                "augment_unlabeled2": config.trains_generator,
+            }
+            self.draws |= {name: augment.WEAK_NUMBERS for name, needed in looked_at.items() if needed}
             if self.strong:
                 self.draws["augment_strong"] = augment.STRONG_NUMBERS
 

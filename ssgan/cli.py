@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -137,7 +138,7 @@ def train(
     report = runs.finished(folder, settings, loaded.name, loaded.sha256)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),
-        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "data_dir": None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir)),
         "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
     }
     for line in screen.lost_files(loaded.skipped, loaded.found):

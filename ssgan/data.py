@@ -1,5 +1,6 @@
 """Images and labels from wherever they are, in one shape: :func:`load` -> :class:`Data`."""
 
+import os
 from pathlib import Path
 
 from ssgan import folders, sets
@@ -59,7 +60,7 @@ def load(
     reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
     if reader is not None:
         options.refuse_all(str(name_or_path))
-        return reader(None if root is None else Path(root))
+        return reader(None if root is None else Path(os.path.expanduser(root)))
     if path.is_dir() or path.suffix.lower() == ".zip":
         return folders.read(path, options, progress)
     if path.suffix == ".npz":

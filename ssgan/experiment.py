@@ -17,7 +17,8 @@ from ssgan.files import write_json
 from ssgan.gallery import grid
 from ssgan.metrics import summarize_scores
 from ssgan.records import Report, Run
-from ssgan.trainer import check_state, train
+from ssgan.states import check_state
+from ssgan.trainer import train
 
 __all__ = ["Paused", "run_experiment", "summarize"]
 

@@ -42,5 +42,5 @@ def write_json(path: Path, content: Any) -> None:
 def default_root() -> Path:
     """Where downloaded sets lie: ``SSGAN_DATA``, or ``ssgan`` in the user's cache."""
     if chosen := os.environ.get("SSGAN_DATA"):
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ssgan")

@@ -90,7 +90,7 @@ def _idx(kind: str, name: str, root: Path | None) -> Data:
     """Read MNIST or Fashion-MNIST by torchvision, which downloads what is missing, and check its MD5."""
     from torchvision import datasets
 
-    root = Path(os.path.expanduser(default_root() if root is None else root))
+    root = default_root() if root is None else root
     folder, original = root / kind / "raw", getattr(datasets, kind)
 
     def missing() -> list[str]:

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,11 @@ from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
+from ssgan.states import check_state, sound_state
 from ssgan.traits import TRAITS
 from ssgan.watch import Watch
 
-__all__ = ["STATE", "Trainer", "check_state", "train"]
-
-# What a checkpoint holds: whose it is, what was seen so far, and all that the next step depends on.
-STATE = {
-    *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
-    *("watch", "warnings", "images_per_second", "seconds"),
-    *("steps_done", "networks", "optimizers", "average", "history", "noise"),
-}
+__all__ = ["Trainer", "train"]
 
 
 class Trainer:
@@ -251,46 +244,6 @@ def train(
         return training.finish()
 
 
-def check_state(state: dict[str, Any], data: Data, config: Config, splits: Sequence[Split]) -> None:
-    """Refuse a state from which a training on these data, labels and settings cannot go on; changes nothing.
-
-    Raises
-    ------
-    UserError
-        Which says what is other.
-    """
-    with _sound_state():
-        missing = sorted(STATE - state.keys())
-        if missing:
-            raise KeyError(", ".join(missing))
-        changed = Config.from_dict(state["config"]).hinders(config)
-        if changed:
-            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        # The hash is of the arrays alone.
-        held = (state["dataset"]["sha256"], state["scale"], state["classes"])
-        if held != (data.sha256, data.scale, list(data.classes)):
-            raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
-        if state["split_sha256"] != [split.sha256 for split in splits]:
-            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
-        device = select(config.device).type
-        if state["device_type"] != device:
-            raise UserError(
-                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
-                f"go on with --device {state['device_type']}."
-            )
-
-
-@contextmanager
-def _sound_state() -> Iterator[None]:
-    """Whatever can go wrong with a state that is none of ours is the user's to mend."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
-
-
 class _Training:
     """One training under way: what the loop keeps beside the trainer."""
 
@@ -323,7 +276,7 @@ class _Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state that :func:`check_state` has let pass."""
-        with _sound_state():
+        with sound_state():
             self.trainer.restore(state)
             self.watch.restore(state["watch"])
             self.warnings = list(state["warnings"])

@@ -110,3 +110,20 @@ def test_vectors_cannot_be_augmented(few_digits: Data) -> None:
     )
     with pytest.raises(UserError, match=r"'digits', but these data are vectors of 64 numbers, not images"):
         batches(vectors, tiny(augmentation="digits"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "augmented"),
+    [
+        ({}, {"x_lab", "x_unl", "x_unl2"}),
+        ({"weight_fake": 0.0}, {"x_lab", "x_unl"}),
+        ({"method": "supervised"}, {"x_lab"}),
+    ],
+)
+def test_views_are_made_of_what_a_phase_looks_at(
+    few_digits: Data, settings: dict[str, Any], augmented: set[str]
+) -> None:
+    (plain,) = batches(few_digits, tiny(**settings)).from_batch(0, 1)
+    (views,) = batches(few_digits, tiny(augmentation="digits", **settings)).from_batch(0, 1)
+    names = ("x_lab", "x_unl", "x_unl2")
+    assert {name for name in names if not torch.equal(getattr(plain, name), getattr(views, name))} == augmented

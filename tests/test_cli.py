@@ -1237,6 +1237,25 @@ def own(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "home" / "run"
 
 
+def test_a_tilde_in_data_dir_is_the_home_folder(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--data-dir=~/sets`, which no shell expands, is found and recorded where it is."""
+    seen: list[Path | None] = []
+
+    def read(root: Path | None) -> Data:
+        seen.append(root)
+        return dataclasses.replace(digits, name="mnist")
+
+    monkeypatch.setitem(DATASETS, "mnist", read)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    options = ["--preset", "digits", "--labels", "20", "--device", "cpu", "--out", "run", "--data-dir=~/sets", "--json"]
+    assert status_of("train", "mnist", *options, *TINY) == 0
+    assert last_object(capsys.readouterr().out)["source"]["data_dir"] == str(tmp_path / "sets")
+    assert seen == [tmp_path / "sets"]
+
+
 def test_a_file_is_found_again_from_anywhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = runs.read_report(own)
     assert report["source"] == {"data": str(own.parent / "few.npz"), "data_dir": None, "labels_csv": None}

@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import status_of
+from pictures_on_disk import grey, write
 
 from ssgan.cli import main
 from ssgan.config import DATASET_PRESETS, FIELDS, resolve
@@ -49,6 +51,27 @@ def test_every_command_of_the_readme_runs(
     said = capsys.readouterr().out
     assert "This run is finished" in said
     assert "ensemble of 2 models: accuracy" in said
+
+
+def test_the_commands_on_your_own_pictures_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As written, but for a shorter training: on class folders, and on the same pictures in a table."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
+    names = [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(10)]
+    write(tmp_path / "photos", {name: grey(i, size=40) for i, name in enumerate(names)})
+    flat = {name.replace("/", "-"): grey(i, size=40) for i, name in enumerate(names)}
+    write(tmp_path / "flat", flat)
+    rows = [f"{name},{name[:3]}" for name in flat]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    commands = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("ssgan ")]
+    assert [command[1] for command in commands] == ["data", "train", "train"]
+    for _, *arguments in commands:
+        short = ["--set", "total_images=200", "--set", "init_images=10"] if arguments[0] == "train" else []
+        assert status_of(*arguments, *short) == 0, capsys.readouterr().err
+    for folder in ("run", "other"):
+        assert json.loads((tmp_path / folder / "report.json").read_text())["classes"] == ["cat", "dog"]
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:

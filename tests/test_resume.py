@@ -27,7 +27,8 @@ from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.optimizers import Adam
 from ssgan.records import Report
-from ssgan.trainer import STATE, Run, train
+from ssgan.states import STATE
+from ssgan.trainer import Run, train
 from ssgan.watch import Watch
 
 CLOCK = {"seconds", "images_per_second"}
