@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--labels", default="50")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--root")
+    parser.add_argument("--preset", help="where the variants start; by default that of the data")
     parser.add_argument("variants", nargs="*", default=["base"])
     args = parser.parse_intermixed_args()
     data = development(load(args.data, args.root))
@@ -44,7 +45,7 @@ def main() -> None:
         for labels in map(int, args.labels.split(",")):
             own = {"labels": labels, "seeds": args.seeds, "seed": 1000, **settings}
             began = time.perf_counter()
-            run = train(data, resolve(DATASET_PRESETS[args.data], own))
+            run = train(data, resolve(args.preset or DATASET_PRESETS[args.data], own))
             errors = np.array([np.nan if e is None else e for e in run.errors])
             gap = errors - first.setdefault(labels, errors)
             print(
