@@ -18,7 +18,11 @@ LEAST_NAME, NAME_ROOM, LEAST_HEAD = 8, 20, 5
 
 def report(found: Mapping[str, Any]) -> None:
     """Show what a training reports: scores of each seed, speed, warnings."""
-    _scores(found)
+    folds = found.get("folds")
+    if folds is not None:
+        _folds(folds)
+    if folds is None or any(error is not None for error in found["errors"]) or found["diverged"]:
+        _scores(found)
     screen.say(
         f"{found['images_per_second']:,.0f} images/s per model, {found['seconds']:.0f} s, "
         f"{found['device_name']} ({found['device']})"
@@ -77,6 +81,25 @@ def contents(found: dict[str, Any]) -> None:
     for split in found["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+
+
+def _folds(found: Mapping[str, Any]) -> None:
+    """What cross-validation says of a model that learned from nearly as many labels."""
+    K, labels = found["folds"], found["labels_each"]
+    screen.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
+    if found["error"] is not None:
+        low, high = found["interval"]
+        screen.say(
+            f"error {found['error']:.2f} % ({found['wrong']:,} of {found['labels']:,} wrong), "
+            f"95 % interval {low:.2f} to {high:.2f} %",
+            style="bold",
+        )
+        screen.say(f"ECE {_cell(found['ece'], 3)}, NLL {_cell(found['nll'], 3)}")
+        screen.say(f"Labels least believed first: {found['predictions']}")
+    if found["diverged"]:
+        screen.say(
+            f"Left out, because their models diverged: fold {', '.join(map(str, found['diverged']))}", style="yellow"
+        )
 
 
 def _of(result: Mapping[str, Any]) -> str:

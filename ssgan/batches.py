@@ -91,10 +91,14 @@ class Batches:
         self.labeled_rows = [torch.from_numpy(split.indices).to(device) for split in splits]
         self.labels = [torch.from_numpy(split.y).to(device) for split in splits]
         self.split_sha256 = [split.sha256 for split in splits]
+        every = np.arange(len(x_pool))
+        self.seen_rows = [np.setdiff1d(every, s.held_out) if len(s.held_out) else every for s in splits]
         self.orders = {
             "labeled": [Order(len(split.indices), seed, "labeled") for split, seed in zip(splits, seeds, strict=True)],
-            "unlabeled": [Order(len(x_pool), seed, "unlabeled") for seed in seeds],
-            "unlabeled2": [Order(len(x_pool), seed, "unlabeled2") for seed in seeds],
+            **{
+                name: [Order(len(rows), seed, name) for rows, seed in zip(self.seen_rows, seeds, strict=True)]
+                for name in ("unlabeled", "unlabeled2")
+            },
         }
         # Streams of numbers, and how many uniform ones a row takes; G's noise has a size and distribution of its own.
         self.draws = {"z": 0, "z2": 0}
@@ -129,7 +133,8 @@ class Batches:
 
     def initialization_images(self, seed: int) -> Tensor:
         """Pool images for the data-dependent initialisation of one seed."""
-        rows = Order(len(self.pool), seed, "init").take(0, self.config.init_images)
+        seen = self.seen_rows[self.seeds.index(seed)]
+        rows = seen[Order(len(seen), seed, "init").take(0, self.config.init_images)]
         return self.images(self.pool[torch.from_numpy(rows).to(self.device)])
 
     def from_batch(self, first: int, stop: int) -> Iterator[Batch]:
@@ -158,7 +163,10 @@ class Batches:
 
     def _rows(self, name: str, first: int, count: int) -> Tensor:
         size = self.config.batch_size
-        rows = np.stack([order.take(first * size, count * size) for order in self.orders[name]])
+        places = [order.take(first * size, count * size) for order in self.orders[name]]
+        if name != "labeled":
+            places = [seen[place] for seen, place in zip(self.seen_rows, places, strict=True)]
+        rows = np.stack(places)
         return torch.from_numpy(rows).to(self.device).unflatten(1, (count, size))
 
     def _noise(self, name: str, chunk: int) -> Tensor:

@@ -77,6 +77,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
     ] = None,
+    folds: Annotated[
+        str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labelled images.")
+    ] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
@@ -97,6 +100,7 @@ def train(
         "seeds": seeds,
         "draw_seed": draw_seed,
         "device": device,
+        "folds": folds,
         "image_size": image_size,
     }
     given = flags_of.given(set_ or [], flags)
@@ -121,6 +125,10 @@ def train(
     check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device)
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
+    if settings.folds:
+        from ssgan import cross_validation
+
+        cross_validation.cut(loaded, settings)
     if dry_run:
         if as_json:
             print(json.dumps(settings.to_dict()))
@@ -143,8 +151,8 @@ def train(
     }
     for line in screen.lost_files(loaded.skipped, loaded.found):
         screen.warn(line)
+    models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
     if not as_json:
-        models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
         apart = loaded.found.get("tested", {}).get("held out")
         held = f" and {apart:,} held out for testing" if apart else ""
         screen.say(
@@ -159,8 +167,17 @@ def train(
             screen.say("This run is finished: nothing was left to train.")
     if report is None:
         try:
+            beside = None
+            if settings.folds:
+                if not as_json:
+                    screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
+                with screen.following(quiet=as_json) as on_report:
+                    inner = folder / cross_validation.FOLDER
+                    beside = {"folds": cross_validation.cross_validate(loaded, settings, inner, on_report, source)}
+                if not as_json:
+                    screen.say(f"Now {models}, from every labelled image")
             with screen.following(quiet=as_json) as on_report:
-                report = run_experiment(loaded, settings, folder, on_report, source)
+                report = run_experiment(loaded, settings, folder, on_report, source, beside=beside)
         except KeyboardInterrupt:
             places = {"--labels-csv": labels_csv, "--data-dir": data_dir, "--out": folder}
             words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
@@ -173,7 +190,8 @@ def train(
         answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
-        screen.say(f"Score again with: ssgan evaluate {folder}")
+        if len(loaded.x_test):
+            screen.say(f"Score again with: ssgan evaluate {folder}")
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."

@@ -66,6 +66,9 @@ class Config:
         0,
         2**31,
     )
+    folds: int = setting(
+        0, "folds", "of the labelled images, each left out by one more model to measure the error; 0: none", 0, 4096
+    )
     # How files of pictures become data
     image_size: int | None = setting(
         Options.image_size,
@@ -78,9 +81,10 @@ class Config:
         Options.image_mode, "name", "channels of files of pictures; auto: grey where every file is"
     )
     test_share: float = setting(
-        Options.test_share,
+        OWN,
         "share",
-        "of each class's labelled pictures held out for testing, where files have no test share of their own",
+        "of each class's labelled pictures held out for testing, where files have no test share of their own; "
+        "default 0.2, with folds 0",
         0,
         0.9,
     )
@@ -175,6 +179,13 @@ class Config:
             # The network stands before the settings that it decides on.
             value = self.default(name) if getattr(self, name) is OWN else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
+        if self.folds == 1:
+            raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
+        if self.folds and len(set(self.draw_seeds)) > 1 and isinstance(self.labels, int):
+            raise UserError(
+                f"folds is {self.folds}, but the {self.seeds} models have different labelled images: set draw_seed, so "
+                f"that there is one draw to cut into folds."
+            )
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
         if self.seed_strategy == "direct" and self.seeds > 1:
@@ -192,6 +203,8 @@ class Config:
 
     def default(self, name: str) -> Any:
         """What a field is where nobody has chosen: for some of them, the network's own."""
+        if name == "test_share":
+            return 0.0 if self.folds else Options.test_share
         return TRAITS[self.network].settings.get(name, FIELDS[name].default)
 
     @property
@@ -286,7 +299,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
 # What has no part in what a step computes.
 _BESIDE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
-_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed"}
+_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
 # Settings that do something only where another one allows it: (what is needed, whether it holds).

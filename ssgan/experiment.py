@@ -37,6 +37,8 @@ def run_experiment(
     on_report: Callable[[Report], None] | None = None,
     source: Mapping[str, str | None] | None = None,
     pause_after_seconds: float = float("inf"),
+    given: Sequence[splits.Split] | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and write everything about it into a run folder; return the report.
 
@@ -57,6 +59,10 @@ def run_experiment(
         evaluation loads them from there.
     pause_after_seconds : float
         Stop at the first report after so long.
+    given : sequence of Split, optional
+        The labelled images of each model, in place of a draw.
+    beside : mapping, optional
+        What else the report holds.
 
     Raises
     ------
@@ -65,8 +71,9 @@ def run_experiment(
     Paused
         Where the time was up before the end.
     """
-    found = _splits(data, config, folder)
-    drawn: list[int | None] = [*config.draw_seeds] if isinstance(config.labels, int) else [None] * config.seeds
+    found = _splits(data, config, folder, given)
+    by_draw = given is None and isinstance(config.labels, int)
+    drawn: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
         check_state(state, data, config, found)
@@ -96,29 +103,32 @@ def run_experiment(
     _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
     runs.trim_log(folder / "log.jsonl", 0 if state is None else state["steps_done"])
     (folder / "report.json").unlink(missing_ok=True)
-    run = train(data, config, [split.indices for split in found], follow, state)
+    indices, held_out = [split.indices for split in found], [split.held_out for split in found]
+    run = train(data, config, indices, follow, state, held_out)
     if run.models.G is not None:
         samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
         if np.isfinite(samples).all():
             _draw(folder / "samples.png", samples)
-    report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source)}
+    report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source), **(beside or {})}
     write_json(folder / "report.json", report)
     return report
 
 
-def _splits(data: Data, config: Config, folder: Path) -> list[splits.Split]:
-    """The labelled images of a new run, drawn; those of a run that goes on, as they were saved."""
+def _splits(
+    data: Data, config: Config, folder: Path, given: Sequence[splits.Split] | None = None
+) -> list[splits.Split]:
+    """The labelled images of a new run, given or drawn; those of a run that goes on, as they were saved."""
     if not (folder / "split.json").exists():
-        return splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+        return list(given or splits.for_seeds(data.y_train, config.labels, config.draw_seeds))
     saved = splits.load(folder / "split.json")
     other = f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
     try:
         found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
     except UserError:  # rows that these data do not have
         raise UserError(other) from None
-    if [split.sha256 for split in found] != [split.sha256 for split in saved]:
+    if [split.sha256 for split in given or found] != [split.sha256 for split in saved]:
         raise UserError(other)
-    return found
+    return list(given or found)
 
 
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a data set or a run holds: counts per class, which images are labelled, and what is odd about its files."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ssgan import data as sources
 from ssgan import runs, splits
 from ssgan.albums import Progress
 from ssgan.config import Config
-from ssgan.dataset import Data
+from ssgan.dataset import Data, image_hashes
 from ssgan.errors import UserError
 from ssgan.options import Options
 from ssgan.splits import Split
@@ -120,9 +119,9 @@ def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
 def _duplicates(data: Data) -> dict[str, Any]:
     """Test images that equal an image of the pool pixel for pixel: how many, and the first few by file."""
     pool: dict[bytes, int] = {}
-    for row, image in enumerate(data.x_train):
-        pool.setdefault(hashlib.sha256(image.data).digest(), row)
-    pairs = [(row, pool.get(hashlib.sha256(image.data).digest())) for row, image in enumerate(data.x_test)]
+    for row, digest in enumerate(image_hashes(data.x_train)):
+        pool.setdefault(digest, row)
+    pairs = [(row, pool.get(digest)) for row, digest in enumerate(image_hashes(data.x_test))]
     found = [(data.files_test[row], data.files_train[twin]) for row, twin in pairs if twin is not None]
     return {"count": len(found), "first": [list(pair) for pair in found[:DUPLICATES_SHOWN]]}
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "binomial_interval",
     "confusion",
     "error_percent",
     "expected_calibration_error",
@@ -87,6 +88,18 @@ def reliability(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> list[dic
 def _bin(confidence_N: np.ndarray, bins: int) -> np.ndarray:
     """Which of the equal-width bins (low, high] of [0, 1] each confidence falls into."""
     return np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
+
+
+def binomial_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The range, 0 to 1, that a probability lies in when ``count`` of ``total`` independent trials had the event.
+
+    Wilson's score interval, which holds for few trials and for none with the event. Source: Wilson, *Probable
+    Inference, the Law of Succession, and Statistical Inference*, 1927.
+    """
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, total).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def confusion(y_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:

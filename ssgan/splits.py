@@ -5,9 +5,10 @@ other labels are erased by :func:`hide` before training sees them.
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-__all__ = ["Split", "draw", "for_seeds", "hide", "load", "save"]
+__all__ = ["Split", "draw", "for_seeds", "hide", "in_folds", "load", "save"]
 
 FORMAT_VERSION = 1
 
@@ -31,10 +32,13 @@ class Split:
         Rows of the training pool, ascending.
     y : ndarray of int64, shape [n]
         Their labels: all that training ever sees.
+    held_out : ndarray of int64, shape [m]
+        Rows of the pool that the model never sees, not even without their labels.
     """
 
     indices: np.ndarray
     y: np.ndarray
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def sha256(self) -> str:
@@ -104,7 +108,53 @@ def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return visible
 
 
-def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int], indices: Any = None) -> list[Split]:
+def in_folds(split: Split, folds: int, seed: int, same: Sequence[Hashable] | None = None) -> list[Split]:
+    """K splits, each without one fold of the labelled rows, for K-fold cross-validation.
+
+    The rows of each class are shuffled and dealt to the folds in turn, class after class, so the folds differ by
+    one row at most, within a class and (copies apart) in all. Rows that are the ``same`` image go into one fold:
+    no model is tested on a copy of what it learned from.
+
+    Parameters
+    ----------
+    split : Split
+    folds : int
+        K.
+    seed : int
+    same : sequence of hashable, length n, optional
+        Equal where the labelled images are.
+
+    Returns
+    -------
+    list of Split, length K
+        ``held_out`` is the fold that is left out.
+
+    Raises
+    ------
+    UserError
+        Where there are fewer different labelled images than folds.
+    """
+    first: dict[Hashable, int] = {}
+    twins = [first.setdefault(one, i) for i, one in enumerate(range(len(split.y)) if same is None else same)]
+    originals = np.array(sorted(first.values()))
+    if not 2 <= folds <= len(originals):
+        raise UserError(
+            f"folds is {folds}, but must lie between 2 and {len(originals)}, the number of different labelled images."
+        )
+    random = np.random.RandomState(seed)
+    dealt = [random.permutation(originals[split.y[originals] == label]) for label in np.unique(split.y[originals])]
+    fold_of = dict(zip(np.concatenate(dealt).tolist(), itertools.cycle(range(folds)), strict=False))
+    fold = np.array([fold_of[twin] for twin in twins])
+    return [Split(split.indices[fold != k], split.y[fold != k], split.indices[fold == k]) for k in range(folds)]
+
+
+def for_seeds(
+    y: np.ndarray,
+    labels: int | str | None,
+    draw_seeds: Sequence[int],
+    indices: Any = None,
+    held_out: Sequence[np.ndarray] | None = None,
+) -> list[Split]:
     """The labelled rows and labels of each of S models; every other label ends here.
 
     Parameters
@@ -116,6 +166,8 @@ def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int]
     draw_seeds : sequence of int, length S
     indices : array of int [n], or one such array for each model, optional
         Rows to use instead of a draw.
+    held_out : one array of int for each model, optional
+        Rows that it never sees, not even without their labels.
 
     Raises
     ------
@@ -132,7 +184,12 @@ def for_seeds(y: np.ndarray, labels: int | str | None, draw_seeds: Sequence[int]
             raise UserError(f"indices holds {len(drawn)} draws, but there are {count} seeds.")
         if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in drawn):
             raise UserError(f"indices names rows outside the pool, which has rows 0 to {len(y) - 1}.")
-    found = [Split(rows, hide(y, rows)[rows]) for rows in drawn]
+    apart = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
+    found = [Split(rows, hide(y, rows)[rows], away) for rows, away in zip(drawn, apart, strict=True)]
+    if any(len(np.intersect1d(split.indices, split.held_out)) for split in found):
+        raise UserError("held_out names rows that indices names too: an image is learned from or held out, not both.")
+    if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in apart):
+        raise UserError(f"held_out names rows outside the pool, which has rows 0 to {len(y) - 1}.")
     if not all(len(split.y) for split in found):
         raise UserError("There is no labelled image to learn from: label some, or give indices.")
     if any(split.y.min() < 0 for split in found):

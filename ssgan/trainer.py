@@ -200,6 +200,7 @@ def train(
     indices: Any = None,
     on_report: Callable[[Report], None] | None = None,
     state: dict[str, Any] | None = None,
+    held_out: Sequence[np.ndarray] | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -214,6 +215,8 @@ def train(
     state : dict, optional
         What ``Report.state()`` or ``Run.state()`` gave: training goes on from there, to the same weights, bit
         for bit, as if it had not been interrupted (on the same kind of device and number of threads).
+    held_out : one array of int for each model, optional
+        Rows of the pool that it never sees, not even without their labels, so that it can be tested on them.
 
     Returns
     -------
@@ -229,7 +232,7 @@ def train(
         raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
     clock = Clock(device)
     seeds = config.all_seeds
-    splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
+    splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []

@@ -205,6 +205,8 @@ RANGES = [
     ("seeds", 4097, 4096),
     ("draw_seed", -1, 0),
     ("draw_seed", 2**31 + 1, 2**31),
+    ("folds", -1, 2),
+    ("folds", 4097, 4096),
     ("image_size", 0, 1),
     ("image_size", 4097, 4096),
     ("test_share", -0.1, 0.0),

@@ -66,11 +66,11 @@ def test_the_commands_on_your_own_pictures_run(
     rows = [f"{name},{name[:3]}" for name in flat]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     commands = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("ssgan ")]
-    assert [command[1] for command in commands] == ["data", "train", "train"]
+    assert [command[1] for command in commands] == ["data", "train", "train", "train"]
     for _, *arguments in commands:
         short = ["--set", "total_images=200", "--set", "init_images=10"] if arguments[0] == "train" else []
         assert status_of(*arguments, *short) == 0, capsys.readouterr().err
-    for folder in ("run", "other"):
+    for folder in ("run", "other", "k"):
         assert json.loads((tmp_path / folder / "report.json").read_text())["classes"] == ["cat", "dog"]
 
 

@@ -524,7 +524,7 @@ CONDITIONAL = {
 }
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
-    "seed_strategy", "image_size", "image_mode", "test_share", "test_seed",
+    "seed_strategy", "image_size", "image_mode", "test_share", "test_seed", "folds",
 }  # fmt: skip
 
 
