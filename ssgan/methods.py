@@ -60,7 +60,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     inputs = {}
     if config.weight_labeled:
         inputs["labeled"] = batch.x_lab
-    if config.sees_unlabeled:
+    if config.weight_unlabeled or config.weight_entropy or config.weight_consistency:
         inputs["unlabeled"] = batch.x_unl
     if config.weight_consistency:
         inputs["unlabeled_again"] = batch.x_unl
@@ -69,6 +69,9 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     if config.weight_fake:
         inputs["fake"] = nets.G(batch.z)
     logits = {name: output[0] for name, output in _separately(nets.D, inputs).items()}
+    if config.weight_pseudo_label and "unlabeled" not in logits:
+        with torch.no_grad():  # weak views give a target and nothing else
+            logits["unlabeled"] = nets.D(batch.x_unl)[0]
 
     total = _Total()
     if config.weight_labeled:

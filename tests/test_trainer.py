@@ -248,6 +248,7 @@ def rows_through_d(ours: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"weight_unlabeled": 0.0, "weight_entropy": 0.1}, 60 + 40),
         ({"weight_consistency": 1.0}, 80 + 40),
         ({"weight_pseudo_label": 1.0, "augmentation": "digits"}, 80 + 40),
+        ({"weight_pseudo_label": 1.0, "augmentation": "digits", "weight_unlabeled": 0.0}, 80 + 40),
         ({"weight_fake": 0.0}, 40),
         ({"weight_feature_matching": 0.0, "weight_non_saturating": 1.0}, 60 + 20),
         ({"weight_unlabeled": 0.0, "weight_fake": 0.0}, 20),
@@ -262,6 +263,16 @@ def test_a_term_of_weight_zero_costs_no_pass(
     assert sum(seen) == rows
     if settings == {"weight_entropy": 0.1}:
         assert seen == [60, 20, 20]
+
+
+def test_weak_views_that_are_a_target_alone_change_nothing_but_the_cost(few_digits: Data) -> None:
+    """A weight too small to count sends a gradient through them; weight 0 does not, and the step is the same."""
+    quiet = {**QUIET, "dtype": "float64", "augmentation": "digits", "weight_pseudo_label": 1.0}
+    loose = {**quiet, "pseudo_label_threshold": 0.0}  # every row has a target
+    plain, traced = (train(few_digits, tiny(weight_unlabeled=weight, **loose)) for weight in (0.0, 1e-200))
+    for ours, theirs in zip(weights(plain).values(), weights(traced).values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    assert not same_bits(weights(plain), weights(train(few_digits, tiny(weight_unlabeled=0.0, **quiet))))
 
 
 def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
