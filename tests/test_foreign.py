@@ -95,11 +95,11 @@ def test_no_test_image_is_in_a_pool_and_no_test_label_decides_one(results: Modul
 
 
 def test_a_cell_knows_its_share(results: ModuleType) -> None:
-    """Five draws of each share and of the baseline, no cell twice, each with one draw."""
+    """Five draws of each share, and of the baseline on own and on foreign pools; no cell twice, each with one draw."""
     grid = results.GRIDS["foreign"]
     found = [(cell["method"], cell["foreign_share"], cell["seed"]) for cell in grid.cells]
     wanted = [("gan", share, seed) for share in SHARES for seed in range(5)]
-    wanted += [("supervised", 0.0, seed) for seed in range(5)]
+    wanted += [("supervised", share, seed) for share in (0.0, 1.0) for seed in range(5)]
     assert sorted(found) == sorted(wanted)
     assert all("seeds" not in cell for cell in grid.cells)
     assert (
