@@ -197,3 +197,86 @@ def test_error_against_supervised_from_training_to_table(
     again = read(path)[-1]
     timed = ("seconds", "images_per_second")
     assert {**again, **dict.fromkeys(timed)} == {**by_cell["gan", 1.0, 1], **dict.fromkeys(timed)}
+
+    readme = script("readme")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    lines = readme.foreign_table().splitlines()
+    for share in (0.0, 1.0):
+        ours, theirs = (
+            [by_cell[m, s, seed]["error"] for seed in (0, 1)] for m, s in (("gan", share), ("supervised", 0.0))
+        )
+        mean, gap = sum(ours) / 2, (sum(ours) - sum(theirs)) / 2
+        (line,) = [line for line in lines if line.startswith(f"| {100 * share:.0f} % |")]
+        assert line.startswith(f"| {100 * share:.0f} % | {mean:.2f} ± ")
+        assert f"| {gap:+.2f} ± " in line
+    assert any(line.startswith(f"| `supervised` | {sum(theirs) / 2:.2f} ± ") for line in lines)
+
+
+def row(method: str, share: float, draw: int, error: float | None, *said: float | None) -> dict[str, Any]:
+    names = ("unlike_own", "unlike_foreign", "auroc_p_generated", "auroc_unsure")
+    cell = {"method": method, "foreign_share": share, "draw_seed": draw, "error": error}
+    return {**cell, "labels": LABELS, "images": 1000, **dict(zip(names, said, strict=True))}
+
+
+def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences are paired, a tie is not lower, a diverged draw is left out, and the control is no baseline."""
+    none = (None, None, None)
+    rows = [
+        *(row("supervised", 0.0, draw, error, *none, 0.8) for draw, error in enumerate((8.0, 10.0, 12.0))),
+        *(row("supervised", 1.0, draw, 50.0, *none, 0.1) for draw in range(3)),
+        *(row("gan", 0.0, draw, error, 0.02, 0.9, 0.9, 0.7) for draw, error in enumerate((2.0, 5.0, 8.0))),
+        *(row("gan", 0.5, draw, error, 0.1, 0.3, 0.6, 0.6) for draw, error in enumerate((8.0, 8.0, None))),
+        *(row("gan", 1.0, draw, error, 0.2, 0.1, 0.4, 0.5) for draw, error in enumerate((9.0, 9.0, 15.0))),
+    ]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "foreign.jsonl").write_text("".join(json.dumps(one) + "\n" for one in reversed(rows)))
+    readme = script("readme")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    table = readme.foreign_table()
+    assert table.splitlines()[2:6] == [
+        "| 0 % | 5.00 ± 3.00 | -5.00 ± 0.58 | 3 of 3 draws | 0.90 | 0.70 | 2 % | 90 % |",
+        "| 50 % | 8.00 ± 0.00, 1 diverged | -1.00 ± 1.00 | 1 of 3 draws | 0.60 | 0.60 | 10 % | 30 % |",
+        "| 100 % | 11.00 ± 3.46 | +1.00 ± 1.15 | 1 of 3 draws | 0.40 | 0.50 | 20 % | 10 % |",
+        "| `supervised` | 10.00 ± 2.00 |   |   |   | 0.80 |   |   |",
+    ]
+    assert "in every draw at 0 % foreign images." in table
+    assert "higher error on average at 100 % foreign images." in table
+
+
+def test_published_rows_are_those_of_the_grid_and_of_the_data(results: ModuleType, digits: Data) -> None:
+    rows = read(ROOT / "results" / "foreign.jsonl")
+    found = {(row["config_sha256"], tuple(row["stack"]), row["dataset_sha256"]): row for row in rows}
+    wanted = set()
+    for cell in results.GRIDS["foreign"].cells:
+        settings = {name: value for name, value in cell.items() if name != "foreign_share"}
+        config = resolve("digits", settings)
+        data = results.with_foreign(digits, cell["foreign_share"], config.labels, config.seed)
+        key = config.sha256, tuple(config.all_seeds), data.sha256
+        wanted.add(key)
+        assert found[key]["foreign_share"] == cell["foreign_share"]
+        assert found[key]["images"] == config.total_images
+        (split,) = for_seeds(data.y_train, config.labels, config.draw_seeds)
+        assert found[key]["split_sha256"] == split.sha256
+    assert set(found) == wanted
+    assert len(rows) == len(wanted) == 35
+    assert len({row["split_sha256"] for row in rows}) == 5
+    assert not any(row["commit"].endswith("+") for row in rows)
+
+
+def test_what_the_readme_says_of_foreign_images_follows_from_the_rows() -> None:
+    """Its sentences without numbers."""
+
+    def mean(method: str, share: float, column: str) -> float:
+        values = [
+            row[column]
+            for row in read(ROOT / "results" / "foreign.jsonl")
+            if (row["method"], row["foreign_share"]) == (method, share)
+        ]
+        return float(np.mean(values))
+
+    error = [mean("gan", share, "error") for share in SHARES]
+    assert error == sorted(error)
+    assert error[1] < mean("supervised", 0.0, "error") < error[-1]
+    assert mean("gan", 0.0, "auroc_p_generated") > 0.95
+    for share in SHARES[1:]:
+        assert mean("gan", share, "auroc_p_generated") < mean("gan", share, "auroc_unsure") < 0.8
