@@ -112,7 +112,70 @@ def mnist_table() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"digits": digits_table, "norms": norm_table, "mnist": mnist_table}
+def foreign_table() -> str:
+    """Error against supervised, and what is said of foreign test images, by the share of foreign images in the pool."""
+    baseline: dict[int, dict[str, Any]] = {}
+    cells: dict[float, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows("foreign"):
+        if row["method"] == "gan":
+            cells[row["foreign_share"]][row["draw_seed"]] = row
+        elif not row["foreign_share"]:
+            baseline[row["draw_seed"]] = row
+    lines = [
+        "| foreign among the unlabelled | error % | minus `supervised` | lower in | AUROC of `p_generated` "
+        "| AUROC of a low `probability` | own images noted | foreign images noted |",
+        "|---" * 8 + "|",
+    ]
+    gaps = {
+        share: [row["error"] - baseline[draw]["error"] for draw, row in draws.items() if row["error"] is not None]
+        for share, draws in sorted(cells.items())
+    }
+    lower = {share: sum(gap < 0 for gap in each) for share, each in gaps.items()}
+    for share, each in gaps.items():
+        draws = cells[share]
+        of_mean = statistics.stdev(each) / len(each) ** 0.5
+        columns = [
+            f"{100 * share:.0f} %",
+            cell([*draws.values()]),
+            f"{statistics.mean(each):+.2f} ± {of_mean:.2f}",
+            f"{lower[share]} of {len(draws)} draws",
+            *(_mean(draws, name, "{:.2f}") for name in ("auroc_p_generated", "auroc_unsure")),
+            *(_mean(draws, name, "{:.0%}").replace("%", " %") for name in ("unlike_own", "unlike_foreign")),
+        ]
+        lines.append(f"| {' | '.join(columns)} |")
+    unsure = _mean(baseline, "auroc_unsure", "{:.2f}")
+    lines.append(f"| `supervised` | {cell([*baseline.values()])} |   |   |   | {unsure} |   |   |")
+    claims = {
+        "the lower error in every draw": [share for share, draws in lower.items() if draws == len(cells[share])],
+        "the higher error on average": [share for share, each in gaps.items() if statistics.mean(each) > 0],
+    }
+    one = next(iter(baseline.values()))
+    lines += [
+        "",
+        f"Test error in % on the user's classes, mean ± standard deviation over {len(baseline)} draws of",
+        f"{one['labels']} labels, {one['images']:,} images long; the difference is paired, with its standard error.",
+        "Labels, test share and size of the pool are the same in every line.",
+        *(f"`gan` has {what} at {_percents(shares)} foreign images." for what, shares in claims.items() if shares),
+        "AUROC says how well foreign test images are told from own ones (1: always; 0.5: by chance); *noted* are those",
+        "that `predict` says look like none of the classes.",
+        "Every draw is a row of [results/foreign.jsonl](results/foreign.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+def _mean(draws: dict[int, dict[str, Any]], column: str, form: str) -> str:
+    """The mean of a column over the draws that have it, in a form."""
+    values = [row[column] for row in draws.values() if row[column] is not None]
+    return form.format(statistics.mean(values)) if values else " "
+
+
+def _percents(shares: list[float]) -> str:
+    """Shares in words: 0, 25 and 50 %."""
+    numbers = [f"{100 * share:.0f}" for share in shares]
+    return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
+
+
+BLOCKS = {"digits": digits_table, "norms": norm_table, "mnist": mnist_table, "foreign": foreign_table}
 
 
 def rendered(text: str) -> str:
