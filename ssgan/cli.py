@@ -118,7 +118,7 @@ def train(
         settings = resolved({**given, "total_images": flags_of.images(epochs, len(loaded.x_train))})
 
     from ssgan.devices import device_name, select
-    from ssgan.splits import for_seeds
+    from ssgan.splits import for_seeds, uneven
 
     check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device)
@@ -143,7 +143,8 @@ def train(
         "data_dir": None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir)),
         "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
     }
-    for line in screen.lost_files(loaded.skipped, loaded.found):
+    labelled = uneven([split.y for split in splits], loaded.classes)
+    for line in [*screen.lost_files(loaded.skipped, loaded.found), *labelled]:
         screen.warn(line)
     if not as_json:
         models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"

@@ -20,7 +20,7 @@ from ssgan.methods import METHODS, Batch, Nets, Phase
 from ssgan.models import MODELS, latent
 from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
-from ssgan.splits import Split, for_seeds
+from ssgan.splits import Split, for_seeds, uneven
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
 from ssgan.states import check_state, sound_state
 from ssgan.traits import TRAITS
@@ -250,7 +250,7 @@ class _Training:
     def __init__(self, data: Data, trainer: Trainer, splits: list[Split], clock: Clock) -> None:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
-        self.warnings: list[str] = []
+        self.warnings = uneven([split.y for split in splits], data.classes)
         if not self.config.weight_labeled:
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
