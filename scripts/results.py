@@ -23,7 +23,7 @@ from ssgan.experiment import Paused, run_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, SCRATCH = ROOT / "results", ROOT / "runs" / "results"
-MNIST_EPOCH = 60_000
+MNIST_EPOCH, CIFAR10_EPOCH = 60_000, 50_000
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 
 
@@ -53,6 +53,21 @@ GRIDS = {
     ),
     # The recipe as published: 300 epochs, ten draws, four numbers of labels.
     "mnist": Grid("mnist", [{"labels": n, "seeds": 10} for n in (100, 20, 50, 200)]),
+    # The beginning of the recipe on a CPU, with the step size that it has until its last third.
+    "cifar10-short": Grid(
+        "cifar10",
+        [
+            {
+                "labels": 4000,
+                "seed": 0,
+                "total_images": 2 * CIFAR10_EPOCH,
+                "decay_last_fraction": 0.0,
+                "evaluate_every_images": 10_000,
+            }
+        ],
+    ),
+    # The recipe as published: 1,200 epochs, ten draws, four numbers of labels.
+    "cifar10": Grid("cifar10", [{"labels": n, "seeds": 10} for n in (4000, 1000, 2000, 8000)]),
 }
 
 
