@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssgan import load, runs, screen
+from ssgan import Data, load, runs, screen
 from ssgan.config import DATASET_PRESETS, Config, resolve
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
@@ -71,10 +71,23 @@ GRIDS = {
 }
 
 
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What a file of results holds so far."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
 def done(path: Path, config: Config) -> bool:
     """Whether the rows of this cell are there."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return any(row["config_sha256"] == config.sha256 and row["stack"] == config.all_seeds for row in rows)
+    return any(row["config_sha256"] == config.sha256 and row["stack"] == config.all_seeds for row in rows(path))
+
+
+def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
+    """The report of one stack, which goes on in `runs/results/` where it was begun there."""
+    folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
+    if not folder.exists():
+        runs.claim(folder, data.name, config)
+    with screen.following() as on_report:
+        return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
 
 
 def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,18 +126,13 @@ def train_missing(args: argparse.Namespace) -> int:
             print(f"{words}: there already")
             continue
         print(f"{words} ...", flush=True)
-        folder = SCRATCH / f"{args.grid}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
-        if not folder.exists():
-            runs.claim(folder, data.name, config)
         try:
-            with screen.following() as on_report:
-                report = run_experiment(
-                    data, config, folder, on_report, pause_after_seconds=max(0.0, until - time.monotonic())
-                )
+            report = trained(data, config, args.grid, max(0.0, until - time.monotonic()))
         except Paused as pause:
             print(f"The time is up: {pause} The same command goes on.")
             return 3
         if config.evaluate_every_images:
+            folder = Path(report["run"])
             if cell is grid.cells[0]:
                 shutil.copyfile(folder / "samples.png", RESULTS / f"{args.grid}-samples.png")
             runs.append_rows(RESULTS / f"{args.grid}-curves.jsonl", curves(folder, report))
