@@ -28,6 +28,8 @@ from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
 
+FIRST_REPORT_STEP = 20  # besides those at the interval: where a step takes seconds, the time left is told soon
+
 
 class Trainer:
     """Parameters, optimisers and averages of S seeds, and the step that moves them.
@@ -295,7 +297,7 @@ class _Training:
             clock.tick()
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
-            if done % report_every and not evaluating and done < config.steps:
+            if done % report_every and done != FIRST_REPORT_STEP and not evaluating and done < config.steps:
                 continue
             means = trainer.read_logs(done - last_report)
             last_report = done

@@ -444,6 +444,13 @@ def test_the_history_is_the_mean_of_past_parameters(few_digits: Data) -> None:
 # Reports and surroundings
 
 
+def test_the_first_report_comes_soon(few_digits: Data) -> None:
+    """And those at the interval where they would be without it."""
+    reports: list[Any] = []
+    train(few_digits, tiny(total_images=1500, report_every_images=600), on_report=reports.append)
+    assert [report.step for report in reports] == [20, 30, 60, 75]
+
+
 def test_reports_cover_every_step_once_and_end_at_the_last(few_digits: Data) -> None:
     reports: list[Any] = []
     run = train(few_digits, tiny(seeds=2, evaluate_every_images=200), on_report=reports.append)
