@@ -32,7 +32,7 @@ from ssgan.splits import draw, hide
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, SCRATCH = ROOT / "results", ROOT / "runs" / "results"
-MNIST_EPOCH = 60_000
+MNIST_EPOCH, CIFAR10_EPOCH = 60_000, 50_000
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
 OWN_CLASSES = 6
@@ -43,7 +43,7 @@ FOREIGN_SETTINGS = {"labels": 30, "total_images": 200_000}
 
 
 class Grid(NamedTuple):
-    """A data set, and for each cell the settings beyond its preset.
+    """A data set, and for each cell the settings beyond the preset, which is that of the data where none is named.
 
     A ``foreign_share`` among them is no setting: it says which part of the data the cell is trained on, by
     :func:`with_foreign`.
@@ -51,6 +51,7 @@ class Grid(NamedTuple):
 
     data: str
     cells: list[dict[str, Any]]
+    preset: str = ""
 
 
 GRIDS = {
@@ -83,6 +84,21 @@ GRIDS = {
             for share in shares
         ],
     ),
+    # The beginning of the recipe on a CPU, with the step size that it has until its last third.
+    "cifar10-short": Grid(
+        "cifar10",
+        [
+            {
+                "labels": 4000,
+                "seed": 0,
+                "total_images": 2 * CIFAR10_EPOCH,
+                "decay_last_fraction": 0.0,
+                "evaluate_every_images": 10_000,
+            }
+        ],
+    ),
+    # The recipe as published: 1,200 epochs, ten draws, four numbers of labels.
+    "cifar10": Grid("cifar10", [{"labels": n, "seeds": 10} for n in (4000, 1000, 2000, 8000)]),
 }
 
 
@@ -102,12 +118,12 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
     own = random.permutation(np.setdiff1d(np.flatnonzero(y_own >= 0), labeled))
     foreign = random.permutation(np.flatnonzero(data.y_train >= OWN_CLASSES))
     count = round(share * UNLABELED_IMAGES)
-    rows = np.concatenate([labeled, own[: UNLABELED_IMAGES - count], foreign[:count]])
+    kept = np.concatenate([labeled, own[: UNLABELED_IMAGES - count], foreign[:count]])
     test = data.y_test < OWN_CLASSES
     return dataclasses.replace(
         data,
-        x_train=data.x_train[rows],
-        y_train=hide(data.y_train[rows], np.arange(labels)),
+        x_train=data.x_train[kept],
+        y_train=hide(data.y_train[kept], np.arange(labels)),
         x_test=data.x_test[test],
         y_test=data.y_test[test],
         classes=data.classes[:OWN_CLASSES],
@@ -140,11 +156,24 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
     return float(roc_auc_score(is_foreign, np.concatenate([own, foreign])))
 
 
-def done(path: Path, config: Config, data: Data) -> bool:
-    """Whether the rows of this cell are there."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    cell = (config.sha256, config.all_seeds, data.sha256)
-    return any((row["config_sha256"], row["stack"], row["dataset_sha256"]) == cell for row in rows)
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What a file of results holds so far."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def done(path: Path, config: Config, data: Data | None = None) -> bool:
+    """Whether the rows of this cell are there, on these data where they are given."""
+    found = [row for row in rows(path) if (row["config_sha256"], row["stack"]) == (config.sha256, config.all_seeds)]
+    return any(data is None or row["dataset_sha256"] == data.sha256 for row in found)
+
+
+def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
+    """The report of one stack, which goes on in `runs/results/` where it was begun there."""
+    folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
+    if not folder.exists():
+        runs.claim(folder, data.name, config)
+    with screen.following() as on_report:
+        return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
 
 
 def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -178,7 +207,7 @@ def train_missing(args: argparse.Namespace) -> int:
     part, parts = map(int, args.part.split("/"))
     for cell in grid.cells[part - 1 :: parts]:
         settings = {name: value for name, value in cell.items() if name != "foreign_share"}
-        config = resolve(DATASET_PRESETS[grid.data], {**settings, "device": args.device})
+        config = resolve(grid.preset or DATASET_PRESETS[grid.data], {**settings, "device": args.device})
         share = cell.get("foreign_share")
         data = whole
         if share is not None:
@@ -189,29 +218,22 @@ def train_missing(args: argparse.Namespace) -> int:
             print(f"{words}: there already")
             continue
         print(f"{words} ...", flush=True)
-        folder = SCRATCH / f"{args.grid}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
-        if share is not None:
-            folder = folder.with_name(f"{folder.name}-{share:g}")
-        if not folder.exists():
-            runs.claim(folder, data.name, config)
+        name = args.grid if share is None else f"{args.grid}-{share:g}"
         try:
-            with screen.following() as on_report:
-                report = run_experiment(
-                    data, config, folder, on_report, pause_after_seconds=max(0.0, until - time.monotonic())
-                )
+            report = trained(data, config, name, max(0.0, until - time.monotonic()))
         except Paused as pause:
             print(f"The time is up: {pause} The same command goes on.")
             return 3
+        folder, found = Path(report["run"]), report["rows"]
         if config.evaluate_every_images:
             if cell is grid.cells[0]:
                 shutil.copyfile(folder / "samples.png", RESULTS / f"{args.grid}-samples.png")
             runs.append_rows(RESULTS / f"{args.grid}-curves.jsonl", curves(folder, report))
-        rows = report["rows"]
         if share is not None:
             models, _ = open_run(folder, select(config.device))
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
-            rows = [{**row, "foreign_share": share, **verdict} for row in rows]
-        runs.append_rows(path, rows)
+            found = [{**row, "foreign_share": share, **verdict} for row in found]
+        runs.append_rows(path, found)
         print(f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %", flush=True)
     print(f"Now write them into the README: {sys.executable} scripts/readme.py", file=sys.stderr)
     return 0

@@ -1,6 +1,7 @@
 """The command line: words for the user. Torch is imported only where a command needs it."""
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -27,6 +28,7 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
 SHOWN_UNREADABLE = 20
+NAME_WIDTH = 200
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, a folder or .zip of pictures, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
@@ -120,7 +122,7 @@ def train(
         settings = resolved({**given, "total_images": flags_of.images(epochs, len(loaded.x_train))})
 
     from ssgan.devices import device_name, select
-    from ssgan.splits import for_seeds
+    from ssgan.splits import for_seeds, uneven
 
     check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device)
@@ -149,7 +151,8 @@ def train(
         "data_dir": None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir)),
         "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
     }
-    for line in screen.lost_files(loaded.skipped, loaded.found):
+    labelled = uneven([split.y for split in splits], loaded.classes)
+    for line in [*screen.lost_files(loaded.skipped, loaded.found), *labelled]:
         screen.warn(line)
     models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
     if not as_json:
@@ -334,6 +337,8 @@ def show_data(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 2 the user's mistake, 1 a fault of ours."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal has no letters for is written out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(args=arguments, standalone_mode=False)
     except UserError as mistake:
@@ -348,6 +353,9 @@ def main(arguments: list[str] | None = None) -> None:
             status = _mistake(
                 f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
             )
+        elif isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
+            name = screen.cut(str(error.filename or "A file"), NAME_WIDTH)
+            status = _mistake(f"{name} cannot be used ({error.strerror}).")
         elif (
             isinstance(error, MemoryError)
             or type(error).__name__ == "OutOfMemoryError"

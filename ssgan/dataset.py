@@ -66,6 +66,8 @@ class Data:
                     f"x_{share} is {x.dtype} of shape {list(x.shape)}, but must be uint8 images [N, H, W] or "
                     f"[N, H, W, C], or float32 vectors [N, F]."
                 )
+            if 0 in x.shape[1:]:
+                raise UserError(f"x_{share} is of shape {list(x.shape)}: its images hold no pixel.")
             if x.dtype == np.float32 and not np.isfinite(x).all():
                 raise UserError(f"x_{share} holds a value that is not finite: mend or leave out such rows.")
             if y.shape != x.shape[:1] or y.dtype.kind not in "iu":

@@ -18,7 +18,6 @@ from ssgan.splits import Split
 __all__ = ["of_data", "of_run"]
 
 DUPLICATES_SHOWN = 10
-UNEVEN = 3  # times as many labelled images in one class as in another: worth a word
 
 
 def of_data(
@@ -128,16 +127,8 @@ def _duplicates(data: Data) -> dict[str, Any]:
 
 def _notes(data: Data) -> list[str]:
     """What a user should know of the labels: uneven classes, and classes that cannot be tested."""
-    labelled = np.bincount(data.y_train[data.y_train >= 0], minlength=len(data.classes))
     tested = np.bincount(data.y_test, minlength=len(data.classes))
-    most, least = int(labelled.argmax()), int(labelled.argmin())
-    notes = []
-    if labelled[most] >= UNEVEN * labelled[least]:
-        notes.append(
-            f"The classes are uneven: {labelled[most]:,} labelled images of {data.classes[most]} in the pool, "
-            f"{labelled[least]:,} of {data.classes[least]}; a draw by --labels takes the same number of each as "
-            f"long as it can."
-        )
+    notes = splits.uneven([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
         notes.append("There is no test image, so no error will be measured.")
     elif not tested.all():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import inputs, sheets
+from ssgan import inputs, pictures, sheets
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import Models, open_run
@@ -160,7 +160,7 @@ def write_predictions(
     models, unreadable, done = predictor.models, [], 0
     labels: Counter[str | None] = Counter()
     unlike = 0
-    with sheets.open_sheet(out, columns(models.classes, probabilities)) as write:
+    with pictures.quiet(), sheets.open_sheet(out, columns(models.classes, probabilities)) as write:
         items = inputs.read(found, models.image_shape, models.scale)
         for done, row in enumerate(predict(models, items), 1):
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities

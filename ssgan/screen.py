@@ -47,6 +47,7 @@ err = _Console(stderr=True, highlight=False)
 
 MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
 NAMES = {
@@ -173,17 +174,41 @@ def _now_and_then() -> Callable[[str, int, int], None]:
 @contextmanager
 def following(quiet: bool = False) -> Iterator[Callable[["Report"], None]]:
     """Give a function that shows each report: a live bar in a terminal, a line now and then elsewhere."""
+    alerts = _alerts()
     if quiet:
-        yield _warn
+        yield lambda report: _alert(alerts(report), err)
     elif err.is_terminal:
-        with _live_bar() as show:
+        with _live_bar(alerts) as show:
             yield show
     else:
-        yield _lines()
+        yield _lines(alerts)
+
+
+def _alerts() -> Callable[["Report"], list[str]]:
+    """Give a function of each report: what is newly wrong, and at the first one whether days are left."""
+    first = True
+
+    def new(report: "Report") -> list[str]:
+        nonlocal first
+        days, was_first, first = report.seconds_left / DAY, first, False
+        if not was_first or days < 1:
+            return report.warnings
+        left = (
+            f"At this speed the training takes {days:,.1f} days more: Ctrl-C stops it, --epochs makes it shorter, "
+            f"--preset chooses another recipe, and --device a faster device."
+        )
+        return [left, *report.warnings]
+
+    return new
+
+
+def _alert(sentences: Sequence[str], console: Console) -> None:
+    for sentence in sentences:
+        console.print(Text(sentence, style="yellow"))
 
 
 @contextmanager
-def _live_bar() -> Iterator[Callable[["Report"], None]]:
+def _live_bar(alerts: Callable[["Report"], list[str]]) -> Iterator[Callable[["Report"], None]]:
     bar = Progress(
         TaskProgressColumn(),
         BarColumn(bar_width=24),
@@ -196,19 +221,17 @@ def _live_bar() -> Iterator[Callable[["Report"], None]]:
         def show(report: "Report") -> None:
             bar.update(task, total=report.steps, completed=report.step, counts=_counts(report))
             live.update(Group(bar, Text(_losses(report), style="dim", no_wrap=True, overflow="ellipsis")))
-            for warning in report.warnings:
-                live.console.print(Text(warning, style="yellow"))
+            _alert(alerts(report), live.console)
 
         yield show
 
 
-def _lines() -> Callable[["Report"], None]:
+def _lines(alerts: Callable[["Report"], list[str]]) -> Callable[["Report"], None]:
     shown = 0
 
     def show(report: "Report") -> None:
         nonlocal shown
-        for warning in report.warnings:
-            err.print(Text(warning, style="yellow"))
+        _alert(alerts(report), err)
         if report.step * MILESTONES // report.steps > shown:
             shown = report.step * MILESTONES // report.steps
             err.print(
@@ -243,14 +266,10 @@ def counting(total: int | None, unit: str, quiet: bool = False) -> Iterator[Call
     yield show
 
 
-def _warn(report: "Report") -> None:
-    for warning in report.warnings:
-        err.print(Text(warning, style="yellow"))
-
-
 def _counts(report: "Report") -> str:
     minutes, seconds = divmod(round(report.seconds_left), 60)
-    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {minutes}:{seconds:02d} left"
+    left = f"{minutes}:{seconds:02d}" if report.seconds_left < DAY else f"{report.seconds_left / DAY:,.1f} days"
+    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {left} left"
 
 
 def _losses(report: "Report") -> str:

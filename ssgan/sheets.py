@@ -56,8 +56,8 @@ def open_sheet(out: str, columns: Sequence[str]) -> Iterator[Write]:
     """
     with ExitStack() as stack:
         if out == STDOUT:
-            if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are not always text
-                sys.stdout.reconfigure(errors="surrogateescape")
+            if isinstance(sys.stdout, io.TextIOWrapper):  # as a file has it; names of files are not always text
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
             stream: TextIO = sys.stdout
         else:
             check(out)

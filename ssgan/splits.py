@@ -17,9 +17,10 @@ import numpy as np
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-__all__ = ["Split", "draw", "for_seeds", "hide", "in_folds", "load", "save"]
+__all__ = ["Split", "draw", "for_seeds", "hide", "in_folds", "load", "save", "uneven"]
 
 FORMAT_VERSION = 1
+UNEVEN = 3  # times as many labelled images in one class as in another: worth a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +196,30 @@ def for_seeds(
     if any(split.y.min() < 0 for split in found):
         raise UserError("indices names an image that has no label.")
     return found
+
+
+def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
+    """A sentence on the first of these sets of labels that is uneven over the classes; no sentence where none is.
+
+    Nothing but these labels is looked at. Training gives those of its splits, so with a number of ``labels`` the
+    drawn ones alone, and hidden ones cannot show; only where all labels are given to training are they the pool's.
+
+    Parameters
+    ----------
+    labels : sequence of ndarray of int, each of shape [n]
+        Class indices.
+    classes : sequence of str
+    """
+    for y in labels:
+        counts = np.bincount(y, minlength=len(classes))
+        most, least = int(counts.argmax()), int(counts.argmin())
+        if counts[most] >= UNEVEN * counts[least]:
+            return [
+                f"The labelled images are uneven: {counts[most]:,} of {classes[most]}, {counts[least]:,} of "
+                f"{classes[least]}. Label more of {classes[least]}, or draw fewer by --labels, which takes the same "
+                f"number of each class as long as it can."
+            ]
+    return []
 
 
 def _rows(given: Any, pool: int) -> np.ndarray:

@@ -20,13 +20,15 @@ from ssgan.methods import METHODS, Batch, Nets, Phase
 from ssgan.models import MODELS, latent
 from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
-from ssgan.splits import Split, for_seeds
+from ssgan.splits import Split, for_seeds, uneven
 from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
 from ssgan.states import check_state, sound_state
 from ssgan.traits import TRAITS
 from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
+
+FIRST_REPORT_STEP = 20  # besides those at the interval: where a step takes seconds, the time left is told soon
 
 
 class Trainer:
@@ -253,7 +255,7 @@ class _Training:
     def __init__(self, data: Data, trainer: Trainer, splits: list[Split], clock: Clock) -> None:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
-        self.warnings: list[str] = []
+        self.warnings = uneven([split.y for split in splits], data.classes)
         if not self.config.weight_labeled:
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
@@ -298,7 +300,7 @@ class _Training:
             clock.tick()
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
-            if done % report_every and not evaluating and done < config.steps:
+            if done % report_every and done != FIRST_REPORT_STEP and not evaluating and done < config.steps:
                 continue
             means = trainer.read_logs(done - last_report)
             last_report = done

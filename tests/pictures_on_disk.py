@@ -1,7 +1,9 @@
 """Small pictures in folders, zips and tables, for the tests of what reads them."""
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +25,15 @@ def encoded(content: Content) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(content).save(stream, "PNG")
     return stream.getvalue()
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8-bit grey that says it has this size, whatever the chunks hold."""
+    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in (head, *chunks, (b"IEND", b""))
+    )
 
 
 def write(folder: Path, files: Mapping[str, Content]) -> Path:
@@ -47,3 +58,35 @@ def classes(
 ) -> dict[str, Content]:
     """So many pictures in each of these class folders."""
     return {f"{above}{name}/{i}.png": grey(first + 100 * k + i) for k, name in enumerate(names) for i in range(each)}
+
+
+def photographs(count: int) -> tuple[dict[str, Content], list[str]]:
+    """Pictures of many sizes, modes, formats and orientations, in all three shares, and the names of the broken ones.
+
+    Every fiftieth is broken: cut short, empty, text, or zeros.
+    """
+    random = np.random.RandomState(0)
+    files: dict[str, Content] = {}
+    broken = []
+    for i in range(count):
+        pixels = random.randint(0, 256, (*random.randint(8, 30, 2), 3), np.uint8)
+        mode = ("L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16")[i % 8]
+        deep = pixels[..., 0].astype(np.uint16) * 257
+        image = Image.fromarray(deep) if mode == "I;16" else Image.fromarray(pixels).convert(mode)
+        form = ("PNG", "WEBP", "TIFF")[i % 3]
+        if i // 8 % 2 and mode in ("L", "RGB", "CMYK"):
+            form = "JPEG"
+        elif mode == "CMYK" or (form == "WEBP" and mode not in ("RGB", "RGBA")):
+            form = "TIFF"
+        exif = Image.Exif()
+        exif[0x0112] = i % 9
+        stream = io.BytesIO()
+        image.save(stream, form, exif=exif)
+        content = stream.getvalue()
+        place = ("train/cat", "train/dog", "unlabeled", "unlabeled", "test/cat", "test/dog")[i // 5 % 6]
+        name = f"{place}/{i:04d}.{form.lower()}"
+        if i % 50 == 49:
+            content = (content[: len(content) // 3], b"", b"no picture", bytes(50))[i // 50 % 4]
+            broken.append(name)
+        files[name] = content
+    return files, sorted(broken)

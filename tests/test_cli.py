@@ -292,6 +292,16 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
     assert (last_object(said.out)["errors"], last_object(said.out)["plots"], said.err) == ([None], None, "")
 
 
+def test_a_training_of_days_is_said_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssgan.clock.Clock.steps_per_second", lambda _: 1e-5)
+    assert status_of("train", "digits", "--device", "cpu", *TINY[2:], "--set", "total_images=3000", "--json") == 0
+    said = capsys.readouterr()
+    assert said.err.count("At this speed the training takes 11.6 days more: Ctrl-C stops it") == 1
+    assert last_object(said.out)["warnings"] == []
+
+
 # Predictions
 
 
@@ -884,7 +894,9 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
         ["unlabeled/text.jpg", "is no picture that can be read"],
     ]
     uneven, untested = found["notes"]
-    assert "uneven: 36 labelled images of cat in the pool, 1 of owl" in uneven
+    assert uneven.startswith(
+        "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer by "
+    )
     assert untested == "No test image of 1 classes: dog."
     assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -893,6 +905,21 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
     assert "2 test images lie in the pool too, pixel for pixel: test/cat/a.png is cat/3.png, ..." in lines
     assert uneven in lines
     assert any(line.startswith("Skipped files that cannot be read: 2 (1 of them labelled): cat/br") for line in lines)
+
+
+def test_uneven_labels_are_said_while_training_and_stand_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", {**classes(each=10), "owl/1.png": grey(900)})
+    said = "The labelled images are uneven: 8 of cat, 1 of owl. Label more of owl, or draw fewer by --labels"
+    for options, count in (([], 1), (["--labels", "all"], 1), (["--labels", "5"], 0), (["--labels", "9"], 1)):
+        assert status_of("train", "a", *options, *TINIER[2:], "--set", "total_images=20", "--json") == 0
+        shown = capsys.readouterr()
+        warnings = last_object(shown.out)["warnings"]
+        assert [line for line in shown.err.splitlines() if "uneven" in line] == warnings
+        assert len(warnings) == count
+        if options != ["--labels", "9"]:
+            assert [line.startswith(said) for line in warnings] == [True] * count
 
 
 def test_many_skipped_files_are_counted_and_some_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

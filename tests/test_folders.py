@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures_on_disk import Content, classes, encoded, grey, packed, write
+from pictures_on_disk import Content, classes, encoded, grey, packed, photographs, write
 from PIL import Image
 
 from ssgan import trees
@@ -538,32 +538,14 @@ def test_broken_files_do_not_count_for_the_held_out_share(tmp_path: Path) -> Non
 
 def test_pictures_of_a_user(tmp_path: Path) -> None:
     """A thousand of mixed size, mode, format and orientation, of which twenty are broken."""
-    random = np.random.RandomState(0)
-    files: dict[str, Content] = {}
-    for i in range(1000):
-        image = Image.fromarray(random.randint(0, 256, (*random.randint(8, 30, 2), 3), np.uint8))
-        image = image.convert(("L", "RGB", "RGBA", "P", "1", "LA", "CMYK")[i % 7])
-        form = "TIFF" if image.mode == "CMYK" else ("PNG", "WEBP", "TIFF")[i % 3]
-        if i % 2 and image.mode in ("L", "RGB", "CMYK"):
-            form = "JPEG"
-        if form == "WEBP" and image.mode not in ("RGB", "RGBA"):
-            image = image.convert("RGB")
-        exif = Image.Exif()
-        exif[0x0112] = i % 9
-        stream = io.BytesIO()
-        image.save(stream, form, exif=exif)
-        content = stream.getvalue()
-        if i % 50 == 49:
-            content = (content[: len(content) // 3], b"", b"no picture", bytes(50))[i // 50 % 4]
-        place = ("train/cat", "train/dog", "unlabeled", "unlabeled", "test/cat", "test/dog")[i % 6]
-        files[f"{place}/{i:04d}.{form.lower()}"] = content
+    files, broken = photographs(1000)
+    assert len(broken) == 20
     data = load(write(tmp_path / "a", files), None, Options(image_size=16))
     assert data.image_shape == (16, 16, 3)
     assert len(data.x_train) + len(data.x_test) == 980
-    assert [int(Path(name).stem) for name, _ in sorted(data.skipped, key=lambda pair: Path(pair[0]).stem)] == [
-        *range(49, 1000, 50)
-    ]
+    assert [name for name, _ in data.skipped] == broken
     assert sum(data.found["sizes"].values()) == sum(data.found["modes"].values()) == 980
+    assert data.found["modes"].keys() == {"L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16"}
     zipped = load(packed(tmp_path / "a.zip", files), None, Options(image_size=16))
     assert zipped.sha256 == data.sha256
     assert zipped.skipped == data.skipped

@@ -1,13 +1,14 @@
 """One picture: every format and mode, upright, without transparency, in 8 bits; broken files give a reason."""
 
+import contextlib
 import io
-import struct
 import warnings
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+from pictures_on_disk import png
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -33,15 +34,6 @@ def reason(content: bytes, size: int | None = None) -> str:
     with pytest.raises(Broken) as refused:
         pictures.decode(io.BytesIO(content), size, grey=False)
     return str(refused.value)
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8-bit grey with these chunks behind its head, whatever they hold."""
-    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in (head, *chunks, (b"IEND", b""))
-    )
 
 
 # Formats
@@ -270,6 +262,16 @@ def test_a_file_cut_short_is_broken(form: str) -> None:
     content = saved(noise(40, 40, 3), form).getvalue()
     for part in (0.5, 0.9):
         assert reason(content[: int(part * len(content))]).startswith(("cannot be decoded (", "is no picture"))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
+    content = saved(noise(10, 12, 3), form).getvalue()
+    whole = pictures.decode(io.BytesIO(content), None, grey=False)
+    with pictures.quiet():
+        for length in range(0, len(content), 3):
+            with contextlib.suppress(Broken):
+                assert np.array_equal(pictures.decode(io.BytesIO(content[:length]), None, grey=False), whole), length
 
 
 def test_what_is_no_picture_is_broken() -> None:

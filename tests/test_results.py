@@ -8,9 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TINY
 from test_readme import script
+
+from ssgan.data import Data
 
 ROOT = Path(__file__).parents[1]
 CELLS = [
@@ -86,19 +89,61 @@ def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
     assert [row["method"] for row in rows(tmp_path / "small.jsonl")] == ["supervised"]
 
 
-def test_the_recipe_is_reproduced_with_ten_draws_of_four_counts() -> None:
+@pytest.mark.parametrize(
+    ("data", "images", "labels"),
+    [("mnist", 18_000_000, (20, 50, 100, 200)), ("cifar10", 60_000_000, (1000, 2000, 4000, 8000))],
+)
+def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images: int, labels: tuple[int, ...]) -> None:
+    """And with nothing else changed."""
     module = script("results")
-    cells = [module.resolve("mnist-paper", cell) for cell in module.GRIDS["mnist"].cells]
-    assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, 18_000_000) for n in (20, 50, 100, 200)}
-    assert all(c.method == "gan" for c in cells)
+    cells = [module.resolve(module.DATASET_PRESETS[data], cell) for cell in module.GRIDS[data].cells]
+    assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, images) for n in labels}
+    preset = module.resolve(f"{data}-paper", {})
+    assert {name for c in cells for name in preset.diff(c)} == {"labels", "seeds"}
 
 
-def test_reproduce_mnist_says_where_the_data_are_missing(tmp_path: Path) -> None:
+def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> None:
+    grids = script("results").GRIDS
+    for name, preset in (("mnist-short", "mnist-paper"), ("cifar10-short", "cifar10-paper")):
+        whole, short = (results.resolve(preset, cell) for cell in ({}, grids[name].cells[0]))
+        changed = {"total_images", "evaluate_every_images", "decay_last_fraction"}
+        assert whole.diff(short).keys() <= changed
+        assert short.decay_last_fraction == 0
+        assert short.total_images < (1 - whole.decay_last_fraction) * whole.total_images
+        assert short.total_images % short.evaluate_every_images == 0
+
+
+def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few channels and few images of its size."""
+    (cell,) = script("results").GRIDS["cifar10-short"].cells
+    few = {"labels": 20, "total_images": 80, "evaluate_every_images": 40, "batch_size": 20, "init_images": 20}
+    narrow = {"discriminator_widths": (4, 6), "generator_widths": (8, 6, 4), "latent_size": 5}
+    monkeypatch.setattr(results, "GRIDS", {"cifar10-short": results.Grid("cifar10", [{**cell, **few, **narrow}])})
+    random = np.random.RandomState(0)
+    x, y = random.randint(0, 256, (60, 32, 32, 3), np.uint8), np.arange(60) % 10
+    monkeypatch.setattr(
+        results, "load", lambda *_: Data(x[:40], y[:40], x[40:], y[40:], tuple("0123456789"), name="cifar10")
+    )
+    assert results.main(["cifar10-short", "--device", "cpu"]) == 0
+    (row,) = rows(tmp_path / "cifar10-short.jsonl")
+    assert (row["preset"], row["labels"], row["images"]) == ("cifar10-paper", 20, 80)
+    curve = rows(tmp_path / "cifar10-short-curves.jsonl")
+    assert [line["images"] for line in curve] == [40, 80]
+    needed = {"L", "U", "V", "feature_matching", "images_per_second", "errors", "errors_raw"}
+    assert [needed - line.keys() for line in curve] == [set(), set()]
+    assert curve[-1]["errors"] == [row["error"]]
+    assert (tmp_path / "cifar10-short-samples.png").exists()
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10"])
+def test_a_reproduction_says_where_the_data_are_missing(tmp_path: Path, data: str) -> None:
     file = tmp_path / "nowhere"
     file.write_text("")
-    command = [sys.executable, str(ROOT / "scripts" / "reproduce_mnist"), "--data-dir", str(file), "--minutes", "0"]
+    command = [sys.executable, str(ROOT / "scripts" / f"reproduce_{data}"), "--data-dir", str(file), "--minutes", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith("ssgan: mnist is not whole in")
+    assert done.stderr.startswith(f"ssgan: {data} is not whole in")
     assert "Traceback" not in done.stderr

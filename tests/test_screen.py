@@ -1,12 +1,28 @@
 """Progress on standard error: lines now and then, a bar in a terminal, nothing where it is not wanted."""
 
+import dataclasses
 import io
 import time
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from ssgan import screen
+from ssgan.records import Report
+
+REPORT = Report(
+    step=20,
+    steps=600_000,
+    images=2000,
+    means={"L": np.array([1.5])},
+    errors=None,
+    errors_raw=None,
+    images_per_second=12.0,
+    seconds_left=5.0e6,
+    warnings=[],
+    state=dict,
+)
 
 
 def test_counting_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +59,32 @@ def test_counting_has_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, total
 def test_a_note_leaves_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     screen.note("a\x1b[2Jb\nc \udce9 猫" + "x" * 200)
     assert capsys.readouterr().err == "a\ufffd[2Jb\ufffdc \ufffd 猫" + "x" * 200 + "\n"
+
+
+@pytest.mark.parametrize("way", ["terminal", "lines", "quiet"])
+def test_a_training_of_days_is_said_at_the_first_report(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(screen, "err", Console(file=text, force_terminal=way == "terminal", width=300))
+    expected = (
+        "At this speed the training takes 57.9 days more: Ctrl-C stops it, --epochs makes it shorter, --preset chooses "
+        "another recipe, and --device a faster device."
+    )
+    for seconds_left, count in ((5.0e6, 1), (86_000.0, 0)):
+        text.truncate(0)
+        with screen.following(quiet=way == "quiet") as show:
+            for warnings in ([], ["Seed 0 diverged."]):
+                show(dataclasses.replace(REPORT, seconds_left=seconds_left, warnings=warnings))
+        assert text.getvalue().count(expected) == count
+        assert text.getvalue().count("Seed 0 diverged.") == 1
+
+
+def test_the_time_left_is_told_in_minutes_or_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(screen, "err", Console(file=text, width=300))
+    with screen.following() as show:
+        for step, seconds_left in ((300_000, 5.0e6), (600_000, 125.0)):
+            show(dataclasses.replace(REPORT, step=step, seconds_left=seconds_left))
+    assert [line.split(", ")[2].split("  ")[0] for line in text.getvalue().splitlines()[1:]] == [
+        "57.9 days left",
+        "2:05 left",
+    ]

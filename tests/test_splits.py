@@ -168,6 +168,25 @@ def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
     assert y.tolist() == [3, 1, 4, 1, 5]
 
 
+# Uneven labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[0, 0, 0, 1]], "3 of cat, 1 of dog. Label more of dog, or draw fewer by --labels"),
+        ([[0, 1, 1, 1, 1]], "4 of dog, 1 of cat. Label more of cat"),
+        ([[0, 1], [1, 1]], "2 of dog, 0 of cat."),
+        ([[0, 0, 1]], None),
+        ([[0, 1], [1, 0]], None),
+    ],
+)
+def test_uneven_labels_are_a_sentence(labels: list[list[int]], words: str | None) -> None:
+    said = splits.uneven([np.array(y) for y in labels], ["cat", "dog"])
+    assert [words in sentence for sentence in said] == [True] * (words is not None)
+    assert all(sentence.startswith("The labelled images are uneven: ") for sentence in said)
+
+
 # The splits of several models
 
 

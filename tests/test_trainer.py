@@ -1,6 +1,7 @@
 """The promises of the training loop: no leak, seeds that do not meet, averages and schedules by the formula."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import splits
+from ssgan import runs, splits
 from ssgan.batches import Batches, Order, stream_key
 from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
+from ssgan.experiment import run_experiment
 from ssgan.stacks import Net, Stack, over_seeds
 from ssgan.trainer import Run, Trainer, train
 
@@ -58,6 +60,40 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settin
     y[drawn[0][0]] = (y[drawn[0][0]] + 1) % 10
     changed = train(dataclasses.replace(few_digits, y_train=y), config, indices=drawn)
     assert not same_bits(weights(plain), weights(changed))
+
+
+def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_path: Path) -> None:
+    """Not even a note on how uneven they are; all that differs is the hash of the data and the time it took."""
+    drawn = [splits.draw(few_digits.y_train, 20, seed) for seed in (0, 1)]
+    hidden = np.setdiff1d(np.arange(len(few_digits.y_train)), np.concatenate(drawn))
+    own = {"dataset_sha256", "seconds", "images_per_second"}
+    reports, warnings = [], []
+    for i, labels in enumerate((few_digits.y_train[hidden], 0, np.random.default_rng(0).integers(0, 10, len(hidden)))):
+        y = few_digits.y_train.copy()
+        y[hidden] = labels
+        data, config = dataclasses.replace(few_digits, y_train=y), tiny(seeds=2)
+        (tmp_path / str(i)).mkdir()
+        folder = runs.claim(tmp_path / str(i) / "run", "digits", config)
+        splits.save(folder / "split.json", splits.for_seeds(y, 20, [0, 1], drawn), [0, 1])
+        report = run_experiment(data, config, folder)
+        rows = [{k: v for k, v in row.items() if k not in own} for row in report["rows"]]
+        reports.append({**{k: v for k, v in report.items() if k not in (*own, "run")}, "rows": rows})
+        warnings.append(train(data, tiny(labels="all")).warnings)
+    assert reports[0] == reports[1] == reports[2]
+    assert reports[0]["warnings"] == []
+    # The control: where every label is given to training, the uneven ones are told.
+    assert [len(said) for said in warnings] == [0, 1, 0]
+    assert warnings[1][0].startswith("The labelled images are uneven: ")
+
+
+def test_an_uneven_draw_is_told_by_the_drawn_labels(few_digits: Data) -> None:
+    """A class of which two images are labelled leaves its turns to the others."""
+    y = few_digits.y_train.copy()
+    y[np.flatnonzero(y == 3)[2:]] = -1
+    run = train(dataclasses.replace(few_digits, y_train=y), tiny(labels=60))
+    (said,) = run.warnings
+    assert said.startswith("The labelled images are uneven: 7 of ")
+    assert "2 of 3. Label more of 3" in said
 
 
 def test_test_images_and_labels_do_not_reach_the_weights(few_digits: Data) -> None:
@@ -417,6 +453,13 @@ def test_the_history_is_the_mean_of_past_parameters(few_digits: Data) -> None:
 
 
 # Reports and surroundings
+
+
+def test_the_first_report_comes_soon(few_digits: Data) -> None:
+    """And those at the interval where they would be without it."""
+    reports: list[Any] = []
+    train(few_digits, tiny(total_images=1500, report_every_images=600), on_report=reports.append)
+    assert [report.step for report in reports] == [20, 30, 60, 75]
 
 
 def test_reports_cover_every_step_once_and_end_at_the_last(few_digits: Data) -> None:
