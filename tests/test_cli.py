@@ -75,7 +75,7 @@ def test_commands_and_options_are_pinned() -> None:
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
             *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
-            "--dry-run",
+            *["--folds", "--dry-run"],
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
         "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
@@ -1150,7 +1150,8 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "unknown preset": (
         '{"preset": "digit"}',
         [],
-        "Unknown preset 'digit': choose from mnist-paper, cifar10-paper, svhn-paper, digits, images. "
+        "Unknown preset 'digit': choose from mnist-paper, cifar10-paper, svhn-paper, digits, mnist-fast, "
+        "cifar10-fast, images. "
         "Did you mean 'digits'?",
     ),
     "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),

@@ -13,7 +13,7 @@ from conftest import status_of
 from pictures_on_disk import grey, write
 
 from ssgan.cli import main
-from ssgan.config import DATASET_PRESETS, FIELDS, resolve
+from ssgan.config import FIELDS, resolve
 from ssgan.data import default_root
 from ssgan.splits import draw
 
@@ -116,7 +116,7 @@ def test_published_rows_are_whole_and_were_made_with_the_presets_of_today(name: 
         stacks.setdefault((row["config_sha256"], tuple(row["stack"])), []).append(row)
     grid, today = script("results").GRIDS[name], set()
     for cell in grid.cells:
-        config = resolve(DATASET_PRESETS[grid.data], cell)
+        config = resolve(grid.preset_name, cell)
         key = config.sha256, tuple(config.all_seeds)
         today.add(key)
         assert [row["seed"] for row in stacks[key]] == config.all_seeds, cell

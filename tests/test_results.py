@@ -96,7 +96,7 @@ def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
 def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images: int, labels: tuple[int, ...]) -> None:
     """And with nothing else changed."""
     module = script("results")
-    cells = [module.resolve(module.DATASET_PRESETS[data], cell) for cell in module.GRIDS[data].cells]
+    cells = [module.resolve(module.GRIDS[data].preset_name, cell) for cell in module.GRIDS[data].cells]
     assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, images) for n in labels}
     preset = module.resolve(f"{data}-paper", {})
     assert {name for c in cells for name in preset.diff(c)} == {"labels", "seeds"}
@@ -120,7 +120,9 @@ def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
     (cell,) = script("results").GRIDS["cifar10-short"].cells
     few = {"labels": 20, "total_images": 80, "evaluate_every_images": 40, "batch_size": 20, "init_images": 20}
     narrow = {"discriminator_widths": (4, 6), "generator_widths": (8, 6, 4), "latent_size": 5}
-    monkeypatch.setattr(results, "GRIDS", {"cifar10-short": results.Grid("cifar10", [{**cell, **few, **narrow}])})
+    monkeypatch.setattr(
+        results, "GRIDS", {"cifar10-short": results.Grid("cifar10", [{**cell, **few, **narrow}], "cifar10-paper")}
+    )
     random = np.random.RandomState(0)
     x, y = random.randint(0, 256, (60, 32, 32, 3), np.uint8), np.arange(60) % 10
     monkeypatch.setattr(
