@@ -21,7 +21,7 @@ _FAST = {
     "batch_size": 50,
     "weight_unlabeled": 0.0,
     "weight_fake": 0.0,
-    "weight_entropy": 0.3,
+    "weight_entropy": 1.0,
     "weight_pseudo_label": 1.0,
     "pseudo_label_threshold": 0.8,
     "decay_last_fraction": 1.0,
@@ -52,8 +52,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema_half_life_images": 34_623.0,
         "report_every_images": 2_000,
     },
-    "mnist-fast": {**_FAST, "labels": 100, "augmentation": "digits", "total_images": 1_000_000},
-    "cifar10-fast": {**_FAST, "labels": 4000, "augmentation": "natural", "total_images": 1_000_000},
+    "mnist-fast": {**_FAST, "labels": 100, "augmentation": "digits", "total_images": 900_000},
+    "cifar10-fast": {**_FAST, "labels": 4000, "augmentation": "natural", "total_images": 900_000},
     # A user's own pictures, with the labels that they have.
     "images": {"total_images": 2_000_000},
 }
