@@ -118,5 +118,5 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
         sizes = " or ".join(f"{n}x{n}" for n in traits.sizes) or f"at least {traits.smallest}x{traits.smallest}"
         raise UserError(
             f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
-            f"but these are {list(image_shape)}."
+            f"but these are {list(image_shape)}: choose another network, or for files of pictures another image_size."
         )

@@ -504,7 +504,7 @@ def test_the_sentence_about_images_names_the_sizes() -> None:
         check_image_shape("dcgan", (28, 28))
     assert str(refused.value) == (
         "Network dcgan takes images of 32x32 or 64x64 pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
-        "but these are [28, 28]."
+        "but these are [28, 28]: choose another network, or for files of pictures another image_size."
     )
     with pytest.raises(UserError, match="takes images of at least 9x9 pixels"):
         check_image_shape("paper-conv", (8, 8))

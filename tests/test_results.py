@@ -106,7 +106,7 @@ def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> Non
     grids = script("results").GRIDS
     for name, preset in (("mnist-short", "mnist-paper"), ("cifar10-short", "cifar10-paper")):
         whole, short = (results.resolve(preset, cell) for cell in ({}, grids[name].cells[0]))
-        changed = {"total_images", "evaluate_every_images", "decay_last_fraction"}
+        changed = {"total_images", "evaluate_every_images", "report_every_images", "decay_last_fraction"}
         assert whole.diff(short).keys() <= changed
         assert short.decay_last_fraction == 0
         assert short.total_images < (1 - whole.decay_last_fraction) * whole.total_images
