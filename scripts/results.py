@@ -94,7 +94,7 @@ GRIDS = {
             for share in shares
         ],
     ),
-    # The beginning of the recipe on a CPU, less than half an epoch, with the step size that it has until its last third.
+    # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
     "cifar10-short": Grid(
         "cifar10",
         [
