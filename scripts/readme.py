@@ -120,7 +120,8 @@ def mnist_fast_table() -> str:
     shown = [marks[0], *marks[2::2]] if len(marks) % 2 else [*marks[:1], *marks[1::2]]
     table = ["| images | share of the time | test error, % | each draw |", "|---|---|---|---|"]
     for images in shown:
-        errors = [line["errors"][0] for line in lines if line["images"] == images]
+        there = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
+        errors = [line["errors"][0] for line in there]
         each = ", ".join(f"{error:.2f}" for error in errors)
         table.append(f"| {images:,} | {images / marks[-1]:.0%} | {statistics.mean(errors):.2f} | {each} |")
     minutes = [row["seconds"] / 60 for row in found]
