@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,17 +110,18 @@ def train(
     if epochs is not None and "total_images" in given:
         raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
 
-    def resolved(given: dict[str, Any]) -> Config:
+    def resolved(given: dict[str, Any], image_shape: Sequence[int] | None = None) -> Config:
         if resume and out is not None:
             return flags_of.going_on(out, preset, given)
         earlier = {} if config is None else runs.read_settings(config)
-        return configuration.resolve(flags_of.preset(data, preset, config, earlier), given, earlier)
+        return configuration.resolve(flags_of.preset(data, preset, config, earlier, image_shape), given, earlier)
 
     settings = resolved(given)
     with screen.reading(quiet=as_json) as progress:
         loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
-    if epochs is not None:  # only now is the length of a pass known
-        settings = resolved({**given, "total_images": flags_of.images(epochs, len(loaded.x_train))})
+    # Only now are the shape of the images and the length of a pass known.
+    length = {} if epochs is None else {"total_images": flags_of.images(epochs, len(loaded.x_train))}
+    settings = resolved({**given, **length}, loaded.image_shape)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds, uneven

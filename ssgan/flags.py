@@ -1,12 +1,14 @@
 """What options ask for: those of ``ssgan train`` as settings, and numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ssgan import config as configuration
 from ssgan import runs
-from ssgan.config import DATASET_PRESETS, Config
+from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.traits import suits
 
 __all__ = ["check_resume", "given", "going_on", "images", "preset", "whole"]
 
@@ -22,12 +24,24 @@ def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any
     return found
 
 
-def preset(data: str, asked: str | None, file: Path | None, earlier: dict[str, Any]) -> str:
-    """The preset: the one asked for, that of an earlier run, or the one that the data set names."""
+def preset(
+    data: str,
+    asked: str | None,
+    file: Path | None,
+    earlier: dict[str, Any],
+    image_shape: Sequence[int] | None = None,
+) -> str:
+    """The preset: the one asked for, that of an earlier run, or the one that the data name.
+
+    Of a user's own data it depends on the shape, as soon as that is known: ``images``, or ``vectors`` for what is no
+    picture or too small for the network of ``images``.
+    """
     before = earlier.get("preset")
     if asked is not None and before not in (None, asked):
         raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
-    return asked or str(before or DATASET_PRESETS.get(data, "images"))
+    network = str(PRESETS["images"]["network"])
+    own = "images" if image_shape is None or suits(network, image_shape) else "vectors"
+    return asked or str(before or DATASET_PRESETS.get(data, own))
 
 
 def check_resume(out: Path | None, config: Path | None) -> None:

@@ -54,8 +54,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mnist-fast": {**_FAST, "labels": 100, "augmentation": "digits", "total_images": 900_000},
     "cifar10-fast": {**_FAST, "labels": 4000, "augmentation": "natural", "total_images": 900_000},
-    # A user's own pictures, with the labels that they have.
-    "images": {"total_images": 2_000_000},
+    # A user's own pictures, with the labels that they have. The generator costs as much again; it makes p(generated) mean
+    # something: the warning that a picture looks like none of the classes.
+    "images": {**_FAST, "weight_unlabeled": 0.5, "weight_fake": 0.5, "augmentation": "digits", "total_images": 300_000},
+    # A user's own numbers, and pictures too small for convolutions.
+    "vectors": {"total_images": 2_000_000},
 }
 DATASET_PRESETS = {
     "digits": "digits",

@@ -6,7 +6,7 @@ from typing import Any
 
 from ssgan.errors import UserError
 
-__all__ = ["OWN", "OWN_SETTINGS", "TRAITS", "Traits", "check_image_shape", "check_widths"]
+__all__ = ["OWN", "OWN_SETTINGS", "TRAITS", "Traits", "check_image_shape", "check_widths", "suits"]
 
 # Stands for a value that has not been chosen where the default is the network's own.
 OWN: Any = object()
@@ -100,6 +100,17 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
         raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
 
 
+def suits(network: str, image_shape: Sequence[int]) -> bool:
+    """Whether the network takes images of this shape."""
+    traits = TRAITS[network]
+    if not traits.convolutional:
+        return True
+    picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
+    height, width = tuple(image_shape[:2]) if picture else (0, 0)
+    fits = height == width and height in traits.sizes if traits.sizes else min(height, width) >= traits.smallest
+    return picture and fits
+
+
 def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
     """See that the network takes images of this shape.
 
@@ -108,13 +119,8 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
     UserError
         Where it does not.
     """
-    traits = TRAITS[network]
-    if not traits.convolutional:
-        return
-    picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
-    height, width = tuple(image_shape[:2]) if picture else (0, 0)
-    fits = height == width and height in traits.sizes if traits.sizes else min(height, width) >= traits.smallest
-    if not (picture and fits):
+    if not suits(network, image_shape):
+        traits = TRAITS[network]
         sizes = " or ".join(f"{n}x{n}" for n in traits.sizes) or f"at least {traits.smallest}x{traits.smallest}"
         raise UserError(
             f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "

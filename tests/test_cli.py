@@ -1151,7 +1151,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
         '{"preset": "digit"}',
         [],
         "Unknown preset 'digit': choose from mnist-paper, cifar10-paper, svhn-paper, digits, mnist-fast, "
-        "cifar10-fast, images. "
+        "cifar10-fast, images, vectors. "
         "Did you mean 'digits'?",
     ),
     "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),
