@@ -116,7 +116,13 @@ def train(
         earlier = {} if config is None else runs.read_settings(config)
         return configuration.resolve(flags_of.preset(data, preset, config, earlier, image_shape), given, earlier)
 
-    settings = resolved(given)
+    try:
+        settings = resolved(given)
+    except UserError as mistake:  # of the recipe for pictures: what is not loaded yet may be none
+        try:
+            settings = resolved(given, ())
+        except UserError:
+            raise mistake from None
     with screen.reading(quiet=as_json) as progress:
         loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
     # Only now are the shape of the images and the length of a pass known.

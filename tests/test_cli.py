@@ -742,7 +742,7 @@ def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Pa
     run, printed, _ = trained_on_photos
     report = last_object(printed)
     assert report["source"] == {"data": str(photos), "data_dir": None, "labels_csv": None}
-    assert (report["dataset"], report["classes"], report["preset"]) == ("photos", ["cat", "dog"], "images")
+    assert (report["dataset"], report["classes"], report["preset"]) == ("photos", ["cat", "dog"], "vectors")
     assert report["labels"] == 14
     config = runs.read_config(run)
     assert (config.image_size, config.image_mode, config.test_share, config.test_seed) == (6, "rgb", 0.3, 4)
@@ -847,9 +847,24 @@ def test_what_is_held_out_is_said(photos: Path, capsys: pytest.CaptureFixture[st
 def test_epochs_are_passes_over_the_photos(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", photos, "--epochs", "3", "--dry-run", "--json") == 0
     config = Config(**last_object(capsys.readouterr().out))
-    assert config == resolve("images", {"total_images": 3 * 36})
-    assert status_of("train", photos, "--dry-run", "--json") == 0
-    assert Config(**last_object(capsys.readouterr().out)) == resolve("images", {})
+    assert config == resolve("vectors", {"total_images": 3 * 36})
+
+
+def test_a_users_own_data_name_their_preset_by_their_shape(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures that the network of `images` takes, and what it does not; a setting that fits one of both will do."""
+    np.savez(tmp_path / "v.npz", x_train=np.random.rand(20, 30).astype(np.float32), y_train=np.arange(20) % 2)
+    for arguments, preset in (
+        (["train", photos], "vectors"),
+        (["train", tmp_path / "v.npz"], "vectors"),
+        (["train", tmp_path / "v.npz", "--set", "discriminator_widths=16,8"], "vectors"),
+        (["train", photos, "--image-size", "17"], "images"),
+        (["train", photos, "--image-size", "17", "--set", "discriminator_widths=16,8,8"], "images"),
+        (["train", photos, "--image-size", "17", "--preset", "vectors"], "vectors"),
+    ):
+        assert status_of(*arguments, "--dry-run", "--json") == 0
+        assert last_object(capsys.readouterr().out)["preset"] == preset
 
 
 def test_settings_are_resolved_before_pictures_are_read(
