@@ -854,7 +854,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pictures that the network of `images` takes, and what it does not; a setting that fits one of both will do."""
-    np.savez(tmp_path / "v.npz", x_train=np.random.rand(20, 30).astype(np.float32), y_train=np.arange(20) % 2)
+    np.savez(tmp_path / "v.npz", x_train=np.full((20, 30), 0.5, np.float32), y_train=np.arange(20) % 2)
     for arguments, preset in (
         (["train", photos], "vectors"),
         (["train", tmp_path / "v.npz"], "vectors"),
