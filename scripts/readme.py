@@ -137,6 +137,27 @@ def mnist_fast_table() -> str:
     )
 
 
+def files_sentence() -> str:
+    """The error of the same set as arrays and as files."""
+    found = rows("fashion-mnist-files")
+    errors = {
+        kind: [
+            row["error"]
+            for row in sorted(found, key=lambda row: row["seed"])
+            if row["dataset"].endswith("-files") == kind
+        ]
+        for kind in (False, True)
+    }
+    gaps = [files - arrays for arrays, files in zip(errors[False], errors[True], strict=True)]
+    arrays, files = (statistics.mean(errors[kind]) for kind in (False, True))
+    gap, spread = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+    return (
+        f"Fashion-MNIST with {found[0]['labels']} labels gives {files:.2f} % from PNG files in class folders and\n"
+        f"{arrays:.2f} % from its own arrays ({found[0]['images']:,} images, {len(gaps)} draws; paired difference "
+        f"{gap:+.2f} ± {spread:.2f})."
+    )
+
+
 def foreign_table() -> str:
     """Error against supervised, and what is said of foreign test images, by the share of foreign images in the pool."""
     baseline: dict[int, dict[str, Any]] = {}
@@ -206,6 +227,7 @@ BLOCKS = {
     "mnist-fast": mnist_fast_table,
     "mnist": mnist_table,
     "foreign": foreign_table,
+    "files": files_sentence,
 }
 
 
