@@ -6,9 +6,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +16,9 @@ from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.traits import check_image_shape
+
+if TYPE_CHECKING:
+    from ssgan.data import Data
 
 app = typer.Typer(
     name="ssgan",
@@ -110,24 +112,13 @@ def train(
     if epochs is not None and "total_images" in given:
         raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
 
-    def resolved(given: dict[str, Any], image_shape: Sequence[int] | None = None) -> Config:
-        if resume and out is not None:
-            return flags_of.going_on(out, preset, given)
-        earlier = {} if config is None else runs.read_settings(config)
-        return configuration.resolve(flags_of.preset(data, preset, config, earlier, image_shape), given, earlier)
-
-    try:
-        settings = resolved(given)
-    except UserError as mistake:  # of the recipe for pictures: what is not loaded yet may be none
-        try:
-            settings = resolved(given, ())
-        except UserError:
-            raise mistake from None
+    asked = flags_of.Asked(data, preset, out if resume else None, config, given)
+    settings = asked.early_settings()
     with screen.reading(quiet=as_json) as progress:
         loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
     # Only now are the shape of the images and the length of a pass known.
     length = {} if epochs is None else {"total_images": flags_of.images(epochs, len(loaded.x_train))}
-    settings = resolved({**given, **length}, loaded.image_shape)
+    settings = asked._replace(given={**given, **length}).settings(loaded.image_shape)
 
     from ssgan.devices import device_name, select
     from ssgan.splits import for_seeds, uneven
@@ -146,8 +137,6 @@ def train(
             screen.settings(configuration.describe(settings))
         return
 
-    from ssgan.experiment import run_experiment
-
     place = (out or Path("runs")).resolve()
     if data not in DATASETS and Path(data).is_dir() and place.is_relative_to(Path(data).resolve()):
         # Its images would be pictures of the data from then on.
@@ -162,13 +151,12 @@ def train(
     labelled = uneven([split.y for split in splits], loaded.classes)
     for line in [*screen.lost_files(loaded.skipped, loaded.found), *labelled]:
         screen.warn(line)
-    models = "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
     if not as_json:
         apart = loaded.found.get("tested", {}).get("held out")
         held = f" and {apart:,} held out for testing" if apart else ""
         screen.say(
             f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images{held}, "
-            f"method {settings.method}, {models}, {settings.total_images:,} images\n"
+            f"method {settings.method}, {_models(settings)}, {settings.total_images:,} images\n"
             f"on {device_name(where)} ({where}), into {folder}"
         )
         changed = Config(preset=settings.preset).diff(settings)
@@ -178,17 +166,7 @@ def train(
             screen.say("This run is finished: nothing was left to train.")
     if report is None:
         try:
-            beside = None
-            if settings.folds:
-                if not as_json:
-                    screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
-                with screen.following(quiet=as_json) as on_report:
-                    inner = folder / cross_validation.FOLDER
-                    beside = {"folds": cross_validation.cross_validate(loaded, settings, inner, on_report, source)}
-                if not as_json:
-                    screen.say(f"Now {models}, from every labelled image")
-            with screen.following(quiet=as_json) as on_report:
-                report = run_experiment(loaded, settings, folder, on_report, source, beside=beside)
+            report = _train_stages(loaded, settings, folder, source, as_json)
         except KeyboardInterrupt:
             places = {"--labels-csv": labels_csv, "--data-dir": data_dir, "--out": folder}
             words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
@@ -207,6 +185,30 @@ def train(
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
         )
+
+
+def _train_stages(
+    loaded: "Data", settings: Config, folder: Path, source: dict[str, str | None], quiet: bool
+) -> dict[str, Any]:
+    """First the models of the folds, where there are any; then the run's own; the report."""
+    from ssgan import cross_validation
+    from ssgan.experiment import run_experiment
+
+    beside = None
+    if settings.folds:
+        if not quiet:
+            screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
+        with screen.following(quiet=quiet) as on_report:
+            inner = folder / cross_validation.FOLDER
+            beside = {"folds": cross_validation.cross_validate(loaded, settings, inner, on_report, source)}
+        if not quiet:
+            screen.say(f"Now {_models(settings)}, from every labelled image")
+    with screen.following(quiet=quiet) as on_report:
+        return run_experiment(loaded, settings, folder, on_report, source, beside=beside)
+
+
+def _models(settings: Config) -> str:
+    return "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssgan import config as configuration
 from ssgan import runs
@@ -10,7 +10,9 @@ from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.traits import suits
 
-__all__ = ["check_resume", "given", "going_on", "images", "preset", "whole"]
+__all__ = ["Asked", "check_resume", "given", "going_on", "images", "whole"]
+
+PICTURE = 32  # height and width of a picture that every network takes
 
 
 def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
@@ -24,24 +26,40 @@ def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any
     return found
 
 
-def preset(
-    data: str,
-    asked: str | None,
-    file: Path | None,
-    earlier: dict[str, Any],
-    image_shape: Sequence[int] | None = None,
-) -> str:
-    """The preset: the one asked for, that of an earlier run, or the one that the data name.
+class Asked(NamedTuple):
+    """What says which settings a training has: the data, --preset, the run to go on with, --config, and the options."""
 
-    Of a user's own data it depends on the shape, as soon as that is known: ``images``, or ``vectors`` for what is no
-    picture or too small for the network of ``images``.
-    """
-    before = earlier.get("preset")
-    if asked is not None and before not in (None, asked):
-        raise UserError(f"--preset {asked} does not go with --config {file}, a run of preset {before!r}: choose one.")
-    network = str(PRESETS["images"]["network"])
-    own = "images" if image_shape is None or suits(network, image_shape) else "vectors"
-    return asked or str(before or DATASET_PRESETS.get(data, own))
+    data: str
+    preset: str | None
+    resumed: Path | None
+    file: Path | None
+    given: dict[str, Any]
+
+    def settings(self, image_shape: Sequence[int] = ()) -> Config:
+        """The configuration; that of a user's own data without a preset depends on the shape of their images.
+
+        The preset is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
+        """
+        if self.resumed is not None:
+            return going_on(self.resumed, self.preset, self.given)
+        earlier = {} if self.file is None else runs.read_settings(self.file)
+        before = earlier.get("preset")
+        if self.preset is not None and before not in (None, self.preset):
+            words = f"--preset {self.preset} does not go with --config {self.file}, a run of preset {before!r}"
+            raise UserError(f"{words}: choose one.")
+        own = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
+        preset = self.preset or str(before or DATASET_PRESETS.get(self.data, own))
+        return configuration.resolve(preset, self.given, earlier)
+
+    def early_settings(self) -> Config:
+        """What will do until the data are read: settings that suit one of the presets of own data are no mistake."""
+        try:
+            return self.settings((PICTURE, PICTURE))
+        except UserError as mistake:
+            try:
+                return self.settings()
+            except UserError:
+                raise mistake from None
 
 
 def check_resume(out: Path | None, config: Path | None) -> None:
