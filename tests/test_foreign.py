@@ -198,9 +198,9 @@ def test_error_against_supervised_from_training_to_table(
     timed = ("seconds", "images_per_second")
     assert {**again, **dict.fromkeys(timed)} == {**by_cell["gan", 1.0, 1], **dict.fromkeys(timed)}
 
-    readme = script("readme")
-    monkeypatch.setattr(readme, "ROOT", tmp_path)
-    lines = readme.foreign_table().splitlines()
+    tables = script("tables")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    lines = tables.foreign_table().splitlines()
     for share in (0.0, 1.0):
         ours, theirs = (
             [by_cell[m, s, seed]["error"] for seed in (0, 1)] for m, s in (("gan", share), ("supervised", 0.0))
@@ -230,9 +230,9 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "foreign.jsonl").write_text("".join(json.dumps(one) + "\n" for one in reversed(rows)))
-    readme = script("readme")
-    monkeypatch.setattr(readme, "ROOT", tmp_path)
-    table = readme.foreign_table()
+    tables = script("tables")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    table = tables.foreign_table()
     assert table.splitlines()[2:6] == [
         "| 0 % | 5.00 ± 3.00 | -5.00 ± 0.58 | 3 of 3 draws | 0.90 | 0.70 | 2 % | 90 % |",
         "| 50 % | 8.00 ± 0.00, 1 diverged | -1.00 ± 1.00 | 1 of 3 draws | 0.60 | 0.60 | 10 % | 30 % |",

@@ -16,7 +16,7 @@ from ssgan.data import DATASETS, Data, Options, load
 ROOT = Path(__file__).parents[1]
 SETTINGS = ["discriminator_widths=16,8", "generator_widths=16", "batch_size=20", "init_images=20"]
 OPTIONS = ["--labels", "12", "--draws", "2", "--images", "200", "--device", "cpu"]
-SMALL = [*OPTIONS, *(word for setting in SETTINGS for word in ("--set", setting))]
+SMALL = [*OPTIONS, "--preset", "vectors", *(word for setting in SETTINGS for word in ("--set", setting))]
 
 
 @pytest.fixture

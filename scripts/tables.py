@@ -1,0 +1,242 @@
+"""The tables of the README, each made from the rows of a file in `results/`."""
+
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MNIST_POOL = 60_000
+EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
+EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
+MODELS = {"errors": "averaged", "errors_raw": "last"}
+NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Every row of a file of results."""
+    lines = (ROOT / "results" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def cell(found: list[dict[str, Any]]) -> str:
+    """Mean and deviation of a cell's errors, with the number of draws that have one."""
+    errors = [row["error"] for row in found if row["error"] is not None]
+    lost = f", {len(found) - len(errors)} diverged" if len(errors) < len(found) else ""
+    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{lost}"
+
+
+def digits_table() -> str:
+    """Error by method and labels."""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits"):
+        if not row["settings"]:
+            cells[row["method"], row["labels"]].append(row)
+    labels = sorted({n for _, n in cells})
+    lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    for method in ("gan", "supervised"):
+        lines.append(f"| `{method}` | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
+    stack = cells["gan", labels[len(labels) // 2]]
+    one = stack[0]
+    draws = " or ".join(map(str, sorted({len(found) for found in cells.values()})))
+    lines += [
+        "",
+        f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
+        f"step. Both methods have one network, the same draws and {one['images']:,} images, without augmentation;",
+        "labelled images also lie in the pool. Every seed is a row of [results/digits.jsonl](results/digits.jsonl).",
+        f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
+        f"{one['seconds'] / 60:.1f} minutes on {one['device_name']}.",
+    ]
+    return "\n".join(lines)
+
+
+def norm_table() -> str:
+    """Error by the normalisation of G."""
+    cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits"):
+        settings = dict(row["settings"])
+        norm = settings.pop("generator_norm", "batch")
+        if row["method"] == "gan" and row["labels"] == 50 and not settings:
+            cells[norm].append(row)
+    draws = set.intersection(*({row["draw_seed"] for row in cells[norm]} for norm in NORMS))
+    common = {norm: [row for row in cells[norm] if row["draw_seed"] in draws] for norm in NORMS}
+    lines = [f"| generator's normalisation | error %, 50 labels, the same {len(draws)} draws |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {NORMS[norm]} | {cell(common[norm])} |" for norm in NORMS)])
+
+
+def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
+    """Lines of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
+    found: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
+    for line in rows("mnist-short-curves"):
+        inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
+        found[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
+    return found
+
+
+def mnist_table() -> str:
+    """Error on the way, by the place of Adam's epsilon."""
+    found = mnist_curves()
+    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in found[True].values())]
+    lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
+    lines.append("|---" * (len(shown) + 2) + "|")
+    for inside, name in EPSILONS.items():
+        for kind, model in MODELS.items():
+            cells = []
+            for epoch in shown:
+                errors = [line[epoch][kind][0] for line in found[inside].values() if epoch in line]
+                each = ", ".join(f"{error:.2f}" for error in errors)
+                cells.append(f"{statistics.mean(errors):.2f} ({each})" if errors else " ")
+            lines.append(f"| {name} | {model} | " + " | ".join(cells) + " |")
+    longest = [row for row in rows("mnist-short") if row["settings"].get("adam_epsilon_inside_root", True)]
+    seconds, images = (statistics.mean(row[key] for row in longest) for key in ("seconds", "images"))
+    lines += [
+        "",
+        f"Test error in % with {longest[0]['labels']} labels, mean and each of {len(longest)} label draws, of the",
+        f"averaged discriminator and of the last one. {images / MNIST_POOL:.0f} of the recipe's 300 epochs",
+        f"took {seconds / 60:.0f} minutes a draw on {longest[0]['device_name']}, two draws side by side and",
+        "other work beside them.",
+        "Every draw is a row of [results/mnist-short.jsonl](results/mnist-short.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+def mnist_fast_table() -> str:
+    """Error of the recipe for a CPU on the way, and its time."""
+    found = rows("mnist-fast")
+    lines = [line for line in rows("mnist-fast-curves") if line["config_sha256"] == found[0]["config_sha256"]]
+    marks = sorted({line["images"] for line in lines})
+    shown = [marks[0], *marks[2::2]] if len(marks) % 2 else [*marks[:1], *marks[1::2]]
+    table = ["| images | share of the time | test error, % | each draw |", "|---|---|---|---|"]
+    for images in shown:
+        there = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
+        errors = [line["errors"][0] for line in there]
+        each = ", ".join(f"{error:.2f}" for error in errors)
+        table.append(f"| {images:,} | {images / marks[-1]:.0%} | {statistics.mean(errors):.2f} | {each} |")
+    minutes = [row["seconds"] / 60 for row in found]
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"Preset `mnist-fast`, {found[0]['labels']} labels, {len(found)} label draws, of the averaged model; at",
+            f"the end {cell(found)} %. The whole takes {min(minutes):.0f} to {max(minutes):.0f} minutes a draw on",
+            f"{found[0]['device_name']}, two draws at a time.",
+            "Every draw is a row of [results/mnist-fast.jsonl](results/mnist-fast.jsonl).",
+        ]
+    )
+
+
+def files_sentence() -> str:
+    """The error of the same set as arrays and as files."""
+    found = rows("fashion-mnist-files")
+    errors = {
+        kind: [
+            row["error"]
+            for row in sorted(found, key=lambda row: row["seed"])
+            if row["dataset"].endswith("-files") == kind
+        ]
+        for kind in (False, True)
+    }
+    gaps = [files - arrays for arrays, files in zip(errors[False], errors[True], strict=True)]
+    arrays, files = (statistics.mean(errors[kind]) for kind in (False, True))
+    gap, spread = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+    return (
+        f"Fashion-MNIST with {found[0]['labels']} labels gives {files:.2f} % from PNG files in class folders and\n"
+        f"{arrays:.2f} % from its own arrays ({found[0]['images']:,} images, {len(gaps)} draws; paired difference "
+        f"{gap:+.2f} ± {spread:.2f})."
+    )
+
+
+def cifar10_table() -> str:
+    """The first steps of the paper's recipe for CIFAR-10."""
+    (row,) = rows("cifar10-short")
+    names = {"L": "L", "U": "U", "V": "V", "feature_matching": "feature matching"}
+    lines = [
+        "| images | " + " | ".join(names.values()) + " | test error, % (last D) |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for line in rows("cifar10-short-curves"):
+        losses = " | ".join(f"{line[name][0]:.3g}" for name in names)
+        lines.append(f"| {line['images']:,} | {losses} | {line['errors_raw'][0]:.2f} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{row['labels']:,} labels, one draw, {row['images_per_second']:.0f} images/s on {row['device_name']},",
+            "beside other work: [results/cifar10-short-curves.jsonl](results/cifar10-short-curves.jsonl).",
+        ]
+    )
+
+
+def foreign_table() -> str:
+    """Error against supervised, and what is said of foreign test images, by the share of foreign images in the pool."""
+    baseline: dict[int, dict[str, Any]] = {}
+    cells: dict[float, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows("foreign"):
+        if row["method"] == "gan":
+            cells[row["foreign_share"]][row["draw_seed"]] = row
+        elif not row["foreign_share"]:
+            baseline[row["draw_seed"]] = row
+    lines = [
+        "| foreign among the unlabelled | error % | minus `supervised` | lower in | AUROC of `p_generated` "
+        "| AUROC of a low `probability` | own images noted | foreign images noted |",
+        "|---" * 8 + "|",
+    ]
+    gaps = {
+        share: [row["error"] - baseline[draw]["error"] for draw, row in draws.items() if row["error"] is not None]
+        for share, draws in sorted(cells.items())
+    }
+    lower = {share: sum(gap < 0 for gap in each) for share, each in gaps.items()}
+    for share, each in gaps.items():
+        draws = cells[share]
+        of_mean = statistics.stdev(each) / len(each) ** 0.5
+        columns = [
+            f"{100 * share:.0f} %",
+            cell([*draws.values()]),
+            f"{statistics.mean(each):+.2f} ± {of_mean:.2f}",
+            f"{lower[share]} of {len(draws)} draws",
+            *(_mean(draws, name, "{:.2f}") for name in ("auroc_p_generated", "auroc_unsure")),
+            *(_mean(draws, name, "{:.0%}").replace("%", " %") for name in ("unlike_own", "unlike_foreign")),
+        ]
+        lines.append(f"| {' | '.join(columns)} |")
+    unsure = _mean(baseline, "auroc_unsure", "{:.2f}")
+    lines.append(f"| `supervised` | {cell([*baseline.values()])} |   |   |   | {unsure} |   |   |")
+    claims = {
+        "the lower error in every draw": [share for share, draws in lower.items() if draws == len(cells[share])],
+        "the higher error on average": [share for share, each in gaps.items() if statistics.mean(each) > 0],
+    }
+    one = next(iter(baseline.values()))
+    lines += [
+        "",
+        f"Test error in % on the user's classes, mean ± standard deviation over {len(baseline)} draws of",
+        f"{one['labels']} labels, {one['images']:,} images long; the difference is paired, with its standard error.",
+        "Labels, test share and size of the pool are the same in every line.",
+        *(f"`gan` has {what} at {_percents(shares)} foreign images." for what, shares in claims.items() if shares),
+        "AUROC says how well foreign test images are told from own ones (1: always; 0.5: by chance); *noted* are those",
+        "that `predict` says look like none of the classes.",
+        "Every draw is a row of [results/foreign.jsonl](results/foreign.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+def _mean(draws: dict[int, dict[str, Any]], column: str, form: str) -> str:
+    """The mean of a column over the draws that have it, in a form."""
+    values = [row[column] for row in draws.values() if row[column] is not None]
+    return form.format(statistics.mean(values)) if values else " "
+
+
+def _percents(shares: list[float]) -> str:
+    """Shares in words: 0, 25 and 50 %."""
+    numbers = [f"{100 * share:.0f}" for share in shares]
+    return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
+
+
+BLOCKS = {
+    "digits": digits_table,
+    "norms": norm_table,
+    "mnist-fast": mnist_fast_table,
+    "mnist": mnist_table,
+    "cifar10": cifar10_table,
+    "foreign": foreign_table,
+    "files": files_sentence,
+}
