@@ -1,6 +1,7 @@
 """What the commands answer, as text in 80 columns: scores of each seed and class, and what data hold."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ssgan import screen
@@ -20,7 +21,7 @@ def report(found: Mapping[str, Any]) -> None:
     """Show what a training reports: scores of each seed, speed, warnings."""
     folds = found.get("folds")
     if folds is not None:
-        _folds(folds)
+        _folds(folds, found["classes"])
     if folds is None or any(error is not None for error in found["errors"]) or found["diverged"]:
         _scores(found)
     screen.say(
@@ -83,7 +84,7 @@ def contents(found: dict[str, Any]) -> None:
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
-def _folds(found: Mapping[str, Any]) -> None:
+def _folds(found: Mapping[str, Any], classes: Sequence[str]) -> None:
     """What cross-validation says of a model that learned from nearly as many labels."""
     K, labels = found["folds"], found["labels_each"]
     screen.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
@@ -95,7 +96,13 @@ def _folds(found: Mapping[str, Any]) -> None:
             style="bold",
         )
         screen.say(f"ECE {_cell(found['ece'], 3)}, NLL {_cell(found['nll'], 3)}")
-        screen.say(f"Labels least believed first: {found['predictions']}")
+        each = ", ".join(_cell(error) for error in found["errors"])
+        screen.say(screen.cut(f"by fold: {each} %", WIDTH))
+        if Path(found["predictions"]).exists():
+            screen.say(f"Labels least believed first: {found['predictions']}")
+        screen.say()
+        _confusion(found["confusion"], classes, "the models of the folds")
+        screen.say()
     if found["diverged"]:
         screen.say(
             f"Left out, because their models diverged: fold {', '.join(map(str, found['diverged']))}", style="yellow"

@@ -179,7 +179,7 @@ def train(
         answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
-        if len(loaded.x_test):
+        if len(loaded.x_test) and len(report["diverged"]) < len(report["seeds"]):
             screen.say(f"Score again with: ssgan evaluate {folder}")
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(

@@ -186,6 +186,11 @@ class Config:
                 f"folds is {self.folds}, but the {self.seeds} models have different labelled images: set draw_seed, so "
                 f"that there is one draw to cut into folds."
             )
+        if self.folds and self.seed_strategy == "direct":
+            raise UserError(
+                f"seed_strategy is 'direct', which trains one model, but folds trains {self.folds} side by side: "
+                f"choose loop or vmap."
+            )
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
         if self.seed_strategy == "direct" and self.seeds > 1:
@@ -354,6 +359,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any
         raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}")
     for name in [*earlier, *overrides]:
         _known(name)
+    if "folds" in overrides and earlier.get("test_share") == (0.0 if earlier.get("folds") else Options.test_share):
+        del earlier["test_share"]  # nobody chose it: it followed from the folds
     if "preset" in overrides:
         raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
     config = Config(**_over(_over({**PRESETS[preset], "preset": preset}, earlier), overrides))

@@ -6,7 +6,8 @@ run's own.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,43 @@ def cut(data: Data, config: Config) -> list[Split]:
         Where they cannot be cut into so many folds.
     """
     whole = for_seeds(data.y_train, config.labels, config.draw_seeds[:1])[0]
-    hashes = image_hashes(data.x_train[whole.indices])
+    if len(np.unique(whole.y)) < 2:
+        raise UserError("Every labelled image is of one class, so there is no error to measure by folds.")
+    every = image_hashes(data.x_train)
+    hashes = [every[row] for row in whole.indices]
     for label, name in enumerate(data.classes):
         different = {digest for digest, y in zip(hashes, whole.y, strict=True) if y == label}
         if len(different) == 1:
             raise UserError(
-                f"The class {name!r} has one labelled image, and a model that never saw it cannot know the class: "
-                f"label another, or train without --folds."
+                f"The class {name!r} has one labelled image, copies aside, and a model that never saw it cannot know "
+                f"the class: give it another label, or train without --folds."
             )
-    return in_folds(whole, config.folds, config.seed, hashes)
+    parts = in_folds(whole, config.folds, config.seed, hashes)
+    rows_of = _rows_by_hash(every)
+    found = []
+    for part, tested in zip(parts, _tested(parts), strict=True):
+        if lost := set(whole.y.tolist()) - set(part.y.tolist()):
+            raise UserError(
+                f"A fold would hold every labelled image of the class {data.classes[min(lost)]!r}, because some of "
+                f"them lie in another class too: give each picture one label."
+            )
+        # Their copies without a label go with them.
+        away = np.unique(np.concatenate([rows_of[every[row]] for row in tested]))
+        found.append(Split(part.indices, part.y, away))
+    return found
+
+
+def _rows_by_hash(hashes: Sequence[bytes]) -> dict[bytes, list[int]]:
+    rows: dict[bytes, list[int]] = {}
+    for row, digest in enumerate(hashes):
+        rows.setdefault(digest, []).append(row)
+    return rows
+
+
+def _tested(parts: Sequence[Split]) -> list[np.ndarray]:
+    """The labelled rows that each fold's model is tested on: those that the others learned from and it did not."""
+    whole = np.unique(np.concatenate([part.indices for part in parts]))
+    return [np.setdiff1d(whole, part.indices) for part in parts]
 
 
 def cross_validate(
@@ -88,37 +117,40 @@ def cross_validate(
     """
     parts = cut(data, config)
     inner = config.replace(folds=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share)
-    if not (folder / "config.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # half made
-        runs.claim(folder, data.name, inner)
-    if runs.finished(folder, inner, data.name, data.sha256) is None:
-        run_experiment(data, inner, folder, on_report, source, given=parts)
-    models, _ = open_run(folder, select(config.device))
+    with _mendable(folder):
+        if not any((folder / name).exists() for name in ("config.json", "checkpoint", "report.json")):
+            shutil.rmtree(folder, ignore_errors=True)  # half made
+            runs.claim(folder, data.name, inner)
+        if runs.finished(folder, inner, data.name, data.sha256) is None:
+            run_experiment(data, inner, folder, on_report, source, given=parts)
+        models, _ = open_run(folder, select(config.device))
+        ours = (inner.all_seeds, [part.sha256 for part in parts])
+        if (models.seeds, models.split_sha256) != ours or models.config.hinders(inner):
+            raise UserError(f"{folder} holds models of other folds or settings.")
+    tested = _tested(parts)
     p_of = [
-        models.only([seed]).probabilities(data.x_train[part.held_out])[0]
-        for seed, part in zip(models.seeds, parts, strict=True)
+        models.only([seed]).probabilities(data.x_train[rows])[0]
+        for seed, rows in zip(models.seeds, tested, strict=True)
     ]
     fine = usable(p_of)  # type: ignore[arg-type]
     left = [k for k, ok in enumerate(fine) if ok]
     found: dict[str, Any] = {
         "folds": config.folds,
-        "labels": sum(len(part.held_out) for part in parts),
+        "labels": sum(map(len, tested)),
         "labels_each": round(float(np.mean([len(part.indices) for part in parts]))),
         "diverged": [k for k, ok in enumerate(fine) if not ok],
         **dict.fromkeys(("wrong", "interval", "confusion", *METRICS)),
-        "errors": [
-            METRICS["error"](p, data.y_train[parts[k].held_out]) if fine[k] else None for k, p in enumerate(p_of)
-        ],
+        "errors": [METRICS["error"](p, data.y_train[tested[k]]) if fine[k] else None for k, p in enumerate(p_of)],
         "run": str(folder),
     }
     if not left:
         return found
-    rows = np.concatenate([parts[k].held_out for k in left])
+    rows = np.concatenate([tested[k] for k in left])
     p_NK, y_N = np.concatenate([p_of[k] for k in left]), data.y_train[rows]
     predicted_N = p_NK.argmax(axis=1)
     wrong = int((predicted_N != y_N).sum())
     low, high = binomial_interval(wrong, len(y_N), CONFIDENCE)
-    folds = np.concatenate([np.full(len(parts[k].held_out), k) for k in left])
+    folds = np.concatenate([np.full(len(tested[k]), k) for k in left])
     _write(folder / SHEET, data, rows, folds, p_NK)
     return {
         **found,
@@ -129,6 +161,15 @@ def cross_validate(
         **{name: metric(p_NK, y_N) for name, metric in METRICS.items()},
         "predictions": str(folder / SHEET),
     }
+
+
+@contextmanager
+def _mendable(folder: Path) -> Iterator[None]:
+    """What is wrong with the folder of the folds can be mended by making it anew."""
+    try:
+        yield
+    except UserError as mistake:
+        raise UserError(f"{str(mistake).rstrip('.')} (delete {folder} to train the folds again).") from None
 
 
 def _write(path: Path, data: Data, rows: np.ndarray, folds: np.ndarray, p_NK: np.ndarray) -> None:

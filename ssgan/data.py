@@ -1,5 +1,6 @@
 """Images and labels from wherever they are, in one shape: :func:`load` -> :class:`Data`."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def load(
     """
     # Their ranges are those of the settings.
     checked = Config(**{name: getattr(options, name) for name in Options.settings()})
-    options = Options.of(checked, options.labels_csv)
+    options = dataclasses.replace(Options.of(checked, options.labels_csv), strict=options.strict)
     reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
     if reader is not None:
         options.refuse_all(str(name_or_path))

@@ -122,12 +122,14 @@ def _splits(
         return list(given or splits.for_seeds(data.y_train, config.labels, config.draw_seeds))
     saved = splits.load(folder / "split.json")
     other = f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
+    indices, held_out = [split.indices for split in saved], [split.held_out for split in saved]
     try:
-        found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, [split.indices for split in saved])
+        found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
     except UserError:  # rows that these data do not have
         raise UserError(other) from None
-    if [split.sha256 for split in given or found] != [split.sha256 for split in saved]:
-        raise UserError(other)
+    for ours, theirs in zip(given or found, saved, strict=True):
+        if ours.sha256 != theirs.sha256 or not np.array_equal(ours.held_out, theirs.held_out):
+            raise UserError(other)
     return list(given or found)
 
 

@@ -130,7 +130,7 @@ def _notes(data: Data) -> list[str]:
     tested = np.bincount(data.y_test, minlength=len(data.classes))
     notes = splits.uneven([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
-        notes.append("There is no test image, so no error will be measured.")
+        notes.append("There is no test image: only --folds would measure an error.")
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")

@@ -15,7 +15,7 @@ ImageMode = Literal["auto", "grey", "rgb"]
 
 @dataclass(frozen=True)
 class Options:
-    """How files of pictures become data. All but ``labels_csv`` are settings of a run as well.
+    """How files of pictures become data. All but ``labels_csv`` and ``strict`` are settings of a run as well.
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class Options:
         Share of the labelled pictures of each class held out for testing, where the source has no test share.
     test_seed : int
         Seed of that held-out share.
+    strict : bool
+        Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
     """
 
     image_size: int | None = None
@@ -37,6 +39,7 @@ class Options:
     labels_csv: Path | None = None
     test_share: float = 0.2
     test_seed: int = 0
+    strict: bool = True
 
     @classmethod
     def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
@@ -46,17 +49,17 @@ class Options:
     @classmethod
     def settings(cls) -> list[str]:
         """The names of those that are settings of a run."""
-        return [field.name for field in dataclasses.fields(cls) if field.name != "labels_csv"]
+        return [field.name for field in dataclasses.fields(cls) if field.name not in ("labels_csv", "strict")]
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""
         for name in names:
             value = getattr(self, name)
             # To hold nothing out does nothing anywhere.
-            if value != getattr(Options(), name) and not (name == "test_share" and value == 0):
+            if self.strict and value != getattr(Options(), name) and not (name == "test_share" and value == 0):
                 raise UserError(f"{name}={value} would do nothing: {why}.")
 
     def refuse_all(self, source: str) -> None:
         """Raise a :class:`UserError` for any that is set: the source is made of arrays."""
-        names = [field.name for field in dataclasses.fields(self)]
+        names = [*self.settings(), "labels_csv"]
         self.refuse(names, f"it is for files of pictures (a folder or a .zip), and {source} holds arrays")

@@ -66,9 +66,9 @@ def evaluate_run(
         options = dataclasses.replace(options, labels_csv=labels_csv)
     if data is not None:
         of_arrays = data in DATASETS or data.endswith(".npz")
-        options = Options(labels_csv=labels_csv) if of_arrays else _fitted(models.image_shape, labels_csv)
+        options = Options(labels_csv=labels_csv) if of_arrays else _fitted(models, labels_csv)
     loaded = load(data or source, source_root, options, progress)
-    _check(loaded, models, run)
+    _check(loaded, models, run, report)
     p_SNK = models.probabilities(loaded.x_test)
     scores = score(p_SNK, loaded.y_test)
     scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
@@ -99,17 +99,24 @@ def evaluate_run(
     return {**result, "predictions_of": words, **_classes(counted, loaded.y_test, models.classes)}
 
 
-def _fitted(image_shape: tuple[int, ...], labels_csv: Path | None) -> Options:
-    """Options that bring other pictures to the shape that the models of a run know."""
+def _fitted(models: Models, labels_csv: Path | None) -> Options:
+    """Options that bring other pictures to the shape that the models of a run know.
+
+    They hold out what the run held out, so that pictures of the run's own are not tested on that it learned from.
+    """
+    image_shape = models.image_shape
     square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
     return Options(
         image_size=image_shape[0] if square else None,
         image_mode="rgb" if len(image_shape) == 3 else "grey",
         labels_csv=labels_csv,
+        test_share=models.config.test_share,
+        test_seed=models.config.test_seed,
+        strict=False,
     )
 
 
-def _check(data: Data, models: Models, run: Path) -> None:
+def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> None:
     if data.image_shape != models.image_shape or len(data.classes) != len(models.classes):
         raise UserError(
             f"{data.name} holds {len(data.classes)} classes of images {list(data.image_shape)}, but the models "
@@ -124,9 +131,11 @@ def _check(data: Data, models: Models, run: Path) -> None:
             f"{models.scale:g}: rescale its pixels."
         )
     if not len(data.x_test):
+        folds = report.get("folds") or {}
+        known = f" (its folds measured {folds['error']:.2f} %)" if folds.get("error") is not None else ""
         raise UserError(
-            f"{data.name} has no test images to score: give --data an .npz that holds some, with their labels, as "
-            f"x_test and y_test."
+            f"{data.name} has no test images to score{known}: give --data an .npz that holds some, with their labels, "
+            f"as x_test and y_test."
         )
 
 

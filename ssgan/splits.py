@@ -237,7 +237,10 @@ def _rows(given: Any, pool: int) -> np.ndarray:
 def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) -> None:
     """Write the splits of a run, one entry per seed, with their hashes."""
     entries = [
-        {"draw_seed": seed, "sha256": split.sha256, "indices": split.indices.tolist(), "y": split.y.tolist()}
+        {
+            **{"draw_seed": seed, "sha256": split.sha256, "indices": split.indices.tolist(), "y": split.y.tolist()},
+            **({"held_out": split.held_out.tolist()} if len(split.held_out) else {}),
+        }
         for split, seed in zip(splits, draw_seeds, strict=True)
     ]
     write_json(path, {"format_version": FORMAT_VERSION, "splits": entries})
@@ -256,7 +259,7 @@ def load(path: Path) -> list[Split]:
         entries, version = content["splits"], content["format_version"]
         if not isinstance(entries, list) or not entries or version != FORMAT_VERSION:
             raise ValueError("no entries, or of another version")
-        splits = [Split(np.array(e["indices"], np.int64), np.array(e["y"], np.int64)) for e in entries]
+        splits = [Split(*(np.array(e.get(k, []), np.int64) for k in ("indices", "y", "held_out"))) for e in entries]
         intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
 from ssgan import cross_validation, runs, splits
-from ssgan.config import Config
+from ssgan.config import Config, resolve
 from ssgan.cross_validation import cross_validate, cut
 from ssgan.data import Data
 from ssgan.errors import UserError
+from ssgan.experiment import run_experiment
 from ssgan.inference import Models, open_run
 from ssgan.metrics import binomial_interval
 from ssgan.splits import Split, in_folds
@@ -98,10 +99,44 @@ def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> 
     with pytest.raises(UserError) as refused:
         cut(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
     assert str(refused.value) == (
-        f"The class '{three}' has one labelled image, and a model that never saw it cannot know the class: label "
-        f"another, or train without --folds."
+        f"The class '{three}' has one labelled image, copies aside, and a model that never saw it cannot know the "
+        f"class: give it another label, or train without --folds."
     )
     cut(few_digits, tiny(folds=4))
+
+
+def test_a_copy_without_a_label_is_held_out_too(few_digits: Data) -> None:
+    x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
+    other = int(np.setdiff1d(np.arange(300), rows)[0])
+    x[other] = x[rows[0]]
+    parts = cut(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
+    held = [{*part.held_out.tolist()} for part in parts]
+    assert [other in rows_of for rows_of in held] == [int(rows[0]) in rows_of for rows_of in held]
+    assert sum(map(len, held)) == 21
+
+
+def test_a_picture_in_two_classes_does_not_take_a_class_away(few_digits: Data) -> None:
+    """Both images of class 5 are copies, of class 3 and 4: where these fall into one fold, its model has no class 5."""
+    x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
+    three, four, five = (rows[few_digits.y_train[rows] == label] for label in (3, 4, 5))
+    x[five] = x[[three[0], four[0]]]
+    data = dataclasses.replace(few_digits, x_train=x)
+
+    def refused(seed: int) -> bool:
+        try:
+            parts = cut(data, tiny(folds=2, seed=seed, draw_seed=0))
+        except UserError as mistake:
+            return "A fold would hold every labelled image of the class '5', because some" in str(mistake)
+        assert all(set(part.y.tolist()) == set(range(10)) for part in parts)
+        return False
+
+    assert {refused(seed) for seed in range(20)} == {True, False}
+
+
+def test_one_class_has_no_error(few_digits: Data) -> None:
+    y = np.where(few_digits.y_train == 3, 3, -1)
+    with pytest.raises(UserError, match="of one class"):
+        cut(dataclasses.replace(few_digits, y_train=y), tiny(labels=None, folds=2))
 
 
 # A model knows nothing of its fold
@@ -146,6 +181,14 @@ def test_with_folds_nothing_is_held_out_unless_asked_for() -> None:
     assert (Config().test_share, Config(folds=5).test_share) == (0.2, 0.0)
     assert Config(folds=5, test_share=0.2).test_share == 0.2
     assert Config(folds=5).sha256 == Config().sha256  # the final model is the same
+    for earlier, asked, share in (
+        ({}, {"folds": 3}, 0.0),
+        (Config().to_dict(), {"folds": 3}, 0.0),
+        (Config(folds=5).to_dict(), {"folds": 0}, 0.2),
+        (Config(test_share=0.3).to_dict(), {"folds": 3}, 0.3),
+    ):
+        earlier.pop("preset", None)
+        assert resolve("digits", asked, earlier).test_share == share
 
 
 def test_the_interval_is_that_of_wilson() -> None:
@@ -258,6 +301,31 @@ def test_finished_folds_are_not_trained_again_and_half_made_ones_are_made_anew(
     assert cross_validate(few_digits, config, tmp_path / "folds") == first
 
 
+def test_folds_that_are_gone_on_with_by_themselves_hold_out_the_same(few_digits: Data, tmp_path: Path) -> None:
+    config = tiny(labels=20, folds=2, checkpoint_every_seconds=0.0)
+
+    def kill(report: Any) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        cross_validate(few_digits, config, tmp_path / "a", kill)
+    run_experiment(few_digits, runs.read_config(tmp_path / "a"), tmp_path / "a")
+    found = [cross_validate(few_digits, config, tmp_path / name) for name in "ab"]
+    assert found[0]["nll"] == found[1]["nll"]
+
+
+def test_models_of_other_folds_are_refused(few_digits: Data, tmp_path: Path) -> None:
+    config = tiny(labels=20, folds=2)
+    cross_validate(few_digits, config, tmp_path / "folds")
+    for other in (config.replace(seed=7, draw_seed=0), config.replace(noise_input_std=0.1)):
+        with pytest.raises(UserError, match=r"\(delete .*folds to train the folds again\)\.$"):
+            cross_validate(few_digits, other, tmp_path / "folds")
+    (tmp_path / "folds" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"\(delete .*folds to train the folds again\)\.$"):
+        cross_validate(few_digits, config, tmp_path / "folds")
+    assert (tmp_path / "folds" / "checkpoint").exists()
+
+
 # The command line
 
 OPTIONS = ["--set", "total_images=1000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
@@ -293,7 +361,10 @@ def test_folds_measure_the_error_where_nothing_is_held_out(photos: Path, capsys:
             f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)
         }
     assert runs.read_config(Path("run")).test_share == 0.0
-    # The run itself is of every label, and predicts.
+    # The run itself is of every label, scores none of them, and predicts.
+    for data in ([], ["--data", "photos"]):
+        assert status_of("evaluate", "run", *data) == 2
+        assert f"no test images to score (its folds measured {found['error']:.2f} %)" in capsys.readouterr().err
     assert status_of("predict", "run", "photos/unlabeled", "--out", "p.csv") == 0
     assert len(Path("p.csv").read_text().splitlines()) == 21
 
@@ -349,9 +420,13 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
             "cut into folds.",
         ),
         (
+            ["--folds", "2", "--set", "seed_strategy=direct"],
+            "seed_strategy is 'direct', which trains one model, but folds trains 2 side by side: choose loop or vmap.",
+        ),
+        (
             ["--folds", "2", "--labels", "3"],
-            "The class 'cat' has one labelled image, and a model that never saw it cannot know the class: label "
-            "another, or train without --folds.",
+            "The class 'cat' has one labelled image, copies aside, and a model that never saw it cannot know the "
+            "class: give it another label, or train without --folds.",
         ),
     ],
 )
