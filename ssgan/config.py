@@ -238,10 +238,15 @@ class Config:
         return self.method == "gan" and self.weight_fake > 0
 
     @property
+    def learns_from_unlabeled(self) -> bool:
+        """Whether a term of D's loss sends a gradient through unlabelled images as they are."""
+        weights = (self.weight_unlabeled, self.weight_entropy, self.weight_consistency)
+        return self.method == "gan" and any(weights)
+
+    @property
     def sees_unlabeled(self) -> bool:
         """Whether a term of D's loss needs unlabelled images."""
-        weights = (self.weight_unlabeled, self.weight_entropy, self.weight_consistency, self.weight_pseudo_label)
-        return self.method == "gan" and any(weights)
+        return self.learns_from_unlabeled or (self.method == "gan" and self.weight_pseudo_label > 0)
 
     @property
     def sha256(self) -> str:

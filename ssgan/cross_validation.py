@@ -56,14 +56,14 @@ def cut(data: Data, config: Config) -> list[Split]:
     parts = in_folds(whole, config.folds, config.seed, hashes)
     rows_of = _rows_by_hash(every)
     found = []
-    for part, tested in zip(parts, _tested(parts), strict=True):
+    for part in parts:
         if lost := set(whole.y.tolist()) - set(part.y.tolist()):
             raise UserError(
                 f"A fold would hold every labelled image of the class {data.classes[min(lost)]!r}, because some of "
                 f"them lie in another class too: give each picture one label."
             )
         # Their copies without a label go with them.
-        away = np.unique(np.concatenate([rows_of[every[row]] for row in tested]))
+        away = np.unique(np.concatenate([rows_of[every[row]] for row in part.held_out]))
         found.append(Split(part.indices, part.y, away))
     return found
 

@@ -60,7 +60,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     inputs = {}
     if config.weight_labeled:
         inputs["labeled"] = batch.x_lab
-    if config.weight_unlabeled or config.weight_entropy or config.weight_consistency:
+    if config.learns_from_unlabeled:
         inputs["unlabeled"] = batch.x_unl
     if config.weight_consistency:
         inputs["unlabeled_again"] = batch.x_unl

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import last_object, status_of, tiny
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
-from ssgan import cross_validation, runs, splits
+from ssgan import checkpoint, cross_validation, runs, splits
 from ssgan.config import Config, resolve
 from ssgan.cross_validation import cross_validate, cut
 from ssgan.data import Data
@@ -42,8 +42,7 @@ def split_of(y: np.ndarray) -> Split:
 )
 @settings(max_examples=60, deadline=None)
 def test_folds_are_a_partition_even_in_all_and_in_each_class(y: np.ndarray, folds: int, seed: int) -> None:
-    if folds > len(y):
-        return
+    assume(folds <= len(y))
     parts = in_folds(split_of(y), folds, seed)
     assert len(parts) == folds
     assert sorted(np.concatenate([part.held_out for part in parts]).tolist()) == (10 * np.arange(len(y))).tolist()
@@ -401,8 +400,10 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
     for one in reports:
         one["folds"] = {k: v for k, v in one["folds"].items() if k not in ("run", "predictions")}
     assert reports[0]["folds"] == reports[1]["folds"]
-    states = [torch.load(Path(name, "checkpoint"), weights_only=False) for name in ("whole", "cut")]
-    assert str(states[0].keys()) == str(states[1].keys())
+    whole, gone_on = (checkpoint.load(Path(name, "checkpoint"))["networks"] for name in ("whole", "cut"))
+    for net in ("D", "G"):
+        for name, value in whole[net]["parameters"].items():
+            assert torch.equal(value, gone_on[net]["parameters"][name]), name
 
 
 @pytest.mark.parametrize(
