@@ -26,7 +26,7 @@ __all__ = ["Config", "Data", "Options", "load", "train"]
 # milliseconds, which on a busy machine makes a training step many times slower. It is read once,
 # when torch loads the library, so it must be set before torch is imported; a user's own choice stays.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def __getattr__(name: str) -> Any:

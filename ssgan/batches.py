@@ -88,8 +88,7 @@ class Batches:
         self.config, self.seeds, self.device, self.scale = config, seeds, device, scale
         self.dtype = getattr(torch, config.dtype)
         self.pool = torch.from_numpy(x_pool).to(device)
-        self.labeled_rows = [torch.from_numpy(split.indices).to(device) for split in splits]
-        self.labels = [torch.from_numpy(split.y).to(device) for split in splits]
+        self.labeled_rows, self.labels = [split.indices for split in splits], [split.y for split in splits]
         self.split_sha256 = [split.sha256 for split in splits]
         every = np.arange(len(x_pool))
         self.seen_rows = [np.setdiff1d(every, s.held_out) if len(s.held_out) else every for s in splits]
@@ -142,17 +141,20 @@ class Batches:
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
-            rows = {name: self._rows(name, first, count) for name in self.orders}
+            places = {name: self._places(name, first, count) for name in self.orders}
+            y = self._upload(self.labels, places["labeled"])
+            rows = {
+                "labeled": self._upload(self.labeled_rows, places["labeled"]),
+                **{name: self._upload(self.seen_rows, places[name]) for name in ("unlabeled", "unlabeled2")},
+            }
             drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.draws}
             for i in range(count):
                 index = {name: r[:, i] for name, r in rows.items()}
                 u = {name: numbers[:, i] for name, numbers in drawn.items()}
-                x_lab = torch.stack([self.pool[r[i]] for r, i in zip(self.labeled_rows, index["labeled"], strict=True)])
-                y_lab = torch.stack([y[i] for y, i in zip(self.labels, index["labeled"], strict=True)])
-                x_unl, x_unl2 = self.pool[index["unlabeled"]], self.pool[index["unlabeled2"]]
+                x_lab, x_unl, x_unl2 = (self.pool[index[name]] for name in ("labeled", "unlabeled", "unlabeled2"))
                 yield Batch(
                     x_lab=self.images(x_lab, u.get("augment_labeled")),
-                    y_lab=y_lab,
+                    y_lab=y[:, i],
                     x_unl=self.images(x_unl, u.get("augment_unlabeled")),
                     x_unl2=self.images(x_unl2, u.get("augment_unlabeled2")),
                     z=u["z"],
@@ -161,13 +163,17 @@ class Batches:
                 )
             first += count
 
-    def _rows(self, name: str, first: int, count: int) -> Tensor:
+    def _places(self, name: str, first: int, count: int) -> list[np.ndarray]:
+        """Where in each seed's own rows the images of so many batches stand, int64 [count * B] each."""
         size = self.config.batch_size
-        places = [order.take(first * size, count * size) for order in self.orders[name]]
-        if name != "labeled":
-            places = [seen[place] for seen, place in zip(self.seen_rows, places, strict=True)]
-        rows = np.stack(places)
-        return torch.from_numpy(rows).to(self.device).unflatten(1, (count, size))
+        return [order.take(first * size, count * size) for order in self.orders[name]]
+
+    def _upload(self, values: list[np.ndarray], places: list[np.ndarray]) -> Tensor:
+        """Each seed's values at its places, [S, count, B] on the device; a GPU goes on while they are under way."""
+        taken = torch.from_numpy(np.stack([own[place] for own, place in zip(values, places, strict=True)]))
+        if self.device.type == "cuda":
+            taken = taken.pin_memory()
+        return taken.to(self.device, non_blocking=True).unflatten(1, (-1, self.config.batch_size))
 
     def _noise(self, name: str, chunk: int) -> Tensor:
         """A stream's numbers [S, CHUNK_BATCHES, B, P] of a whole chunk, whatever part of it is used."""

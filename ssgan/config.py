@@ -170,9 +170,13 @@ class Config:
     )
     device: str = setting("auto", "name", "auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["float32", "float64"] = setting("float32", "name", "of parameters and images")
-    seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
-        "auto", "name", "how a loss is lifted over seeds"
+    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+        "float32", "name", "of products and convolutions; tf32 is for CUDA, bfloat16 for processors that have it too"
     )
+    seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
+        "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"
+    )
+    cuda_graph: bool = setting(True, "yes or no", "on CUDA, record the step once and replay it")
 
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():
@@ -197,6 +201,8 @@ class Config:
             raise UserError(
                 f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
             )
+        if self.precision != "float32" and self.dtype == "float64":
+            raise UserError(f"precision is {self.precision!r}, which rounds what dtype 'float64' is for: drop one.")
         if self.trains_generator and not any(getattr(self, name) for name in _GENERATOR_OBJECTIVES):
             raise UserError(
                 f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
@@ -221,6 +227,11 @@ class Config:
     def images_per_step(self) -> int:
         """Unlabelled images that D sees in one step."""
         return self.batch_size * self.discriminator_steps
+
+    @property
+    def ema_decay(self) -> float:
+        """What a step leaves of D's average."""
+        return 0.5 ** (self.images_per_step / self.ema_half_life_images)
 
     @property
     def all_seeds(self) -> list[int]:
@@ -308,7 +319,10 @@ class Config:
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
 # What has no part in what a step computes.
-_BESIDE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+_BESIDE = {
+    *("preset", "device", "cuda_graph"),
+    *("report_every_images", "evaluate_every_images", "checkpoint_every_seconds"),
+}
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 

@@ -1,13 +1,15 @@
 """Where tensors live, and what that place is called."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ssgan.errors import UserError
 
-__all__ = ["device_name", "noise_state", "restore_noise", "select"]
+__all__ = ["device_name", "noise_state", "precise", "restore_noise", "select"]
 
 
 def select(name: str) -> torch.device:
@@ -41,6 +43,22 @@ def device_name(device: torch.device) -> str:
         if models:
             return f"{models[0]}, {torch.get_num_threads()} threads"
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def precise(precision: str) -> Iterator[None]:
+    """Let float32 products and convolutions on CUDA round to TF32 inside, where ``precision`` is ``"tf32"``.
+
+    Otherwise they do not, though torch's default rounds convolutions.
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def noise_state(device: torch.device) -> torch.Tensor:

@@ -6,6 +6,7 @@ other rows of a batch while training.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +63,11 @@ class Discriminator(nn.Module):
         self.noise = GaussianNoise(noise_std)
         self.output = output
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [B, ...] to logits [B, K] and features [B, F]."""
+    def forward(self, x: Tensor, features_alone: bool = False) -> Any:
+        """Map images [B, ...] to logits [B, K] and features [B, F], or to the features alone."""
         features = self._features(self.layout(x))
+        if features_alone:
+            return features
         extended = features
         if self.minibatch is not None:
             extended = self.minibatch(features, None if self.training else self._features(self.reference))

@@ -11,6 +11,8 @@ Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, and its 
 import torch
 from torch import Tensor, nn
 
+from ssgan import noise
+
 __all__ = [
     "BatchStatNorm",
     "Dropout",
@@ -34,8 +36,7 @@ class GaussianNoise(nn.Module):
         """Any shape to the same shape."""
         if not self.training or self.std == 0.0:
             return x
-        # In the order of memory of a channels-last image, a CPU draws eight times slower.
-        return x + self.std * torch.randn_like(x, memory_format=torch.contiguous_format)
+        return x.add(noise.normal_like(x), alpha=self.std)
 
     def extra_repr(self) -> str:
         """What ``print(network)`` shows."""
@@ -56,7 +57,7 @@ class Dropout(nn.Module):
         """Any shape to the same shape."""
         if not self.training or self.share == 0.0:
             return x
-        kept = torch.rand_like(x) >= self.share
+        kept = noise.uniform_like(x) >= self.share
         return x * (kept.to(x.dtype) / (1.0 - self.share))
 
     def extra_repr(self) -> str:

@@ -100,9 +100,12 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
 def generator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
     """Feature matching, and whichever other objectives have a weight."""
     total = _Total()
-    logits_fake, features_fake = nets.D(nets.G(batch.z2))
+    if config.weight_minimax or config.weight_non_saturating:
+        logits_fake, features_fake = nets.D(nets.G(batch.z2))
+    else:
+        features_fake = nets.D.features(nets.G(batch.z2))
     if config.weight_feature_matching:
-        _, features_real = nets.D(batch.x_unl2)
+        features_real = nets.D.features(batch.x_unl2)
         distance = losses.feature_matching(features_real, features_fake, config.feature_matching_norm)
         total.add("feature_matching", config.weight_feature_matching, distance)
     if config.weight_minimax:

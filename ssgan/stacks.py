@@ -1,7 +1,4 @@
-"""The seed axis: S copies of a network as one dictionary of tensors [S, ...].
-
-:func:`over_seeds` lifts a function written for one seed; nobody else knows how.
-"""
+"""The seed axis: S copies of a network as one dictionary of tensors [S, ...], whole or seed by seed."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,29 +6,54 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.func import functional_call, stack_module_state
+from torch.utils._pytree import tree_map
 
 from ssgan.errors import UserError
+from ssgan.weightnorm import with_weights
 
-__all__ = ["Net", "Stack", "choose_strategy", "over_seeds"]
+__all__ = ["Net", "Stack", "State", "choose_strategy"]
+
+# Parameters, buffers and, where it is kept, history of a network, by name.
+State = dict[str, dict[str, Tensor]]
 
 # The widest layer of the paper's convolutional network takes 200 MB for so many images of 32x32.
 EVALUATION_ROWS = 500
 
 
 class Net:
-    """One seed's network as a method sees it: call it like the module."""
+    """One seed's network as a method sees it: call it like the module. Its weights are worked out once.
 
-    def __init__(self, module: nn.Module, state: dict[str, dict[str, Tensor]]) -> None:
-        self.module = module
-        self.parameters, self.buffers = state["parameters"], state["buffers"]
+    Parameters
+    ----------
+    module : Module
+    state : State
+    rounded : bool
+        Whether products and convolutions take numbers rounded to bfloat16; what comes out is not rounded.
+    """
+
+    def __init__(self, module: nn.Module, state: State, rounded: bool = False) -> None:
+        self.module, self.parameters, self.rounded = module, state["parameters"], rounded
         self.history = state.get("history", {})
+        self.values = with_weights(module, {**self.parameters, **state["buffers"]})
         self.couples_rows: bool = module.couples_rows  # type: ignore[assignment]
 
     def __call__(self, x: Tensor) -> Any:
         """What the module returns for one batch."""
-        return functional_call(self.module, {**self.parameters, **self.buffers}, (x,))
+        return self._pass(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The features of one batch [B, F], without the way to the logits."""
+        features: Tensor = self._pass(x, features_alone=True)
+        return features
+
+    def _pass(self, x: Tensor, **options: bool) -> Any:
+        if not self.rounded:
+            return functional_call(self.module, self.values, (x,), options)
+        # Without its cache of rounded weights, which would outlive the step that they are of.
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            outputs = functional_call(self.module, self.values, (x,), options)
+        return tree_map(lambda output: output.to(x.dtype), outputs)
 
 
 class Stack:
@@ -46,7 +68,7 @@ class Stack:
 
     def __init__(self, modules: Sequence[nn.Module], device: torch.device | str = "cpu") -> None:
         parameters, buffers = stack_module_state(list(modules))
-        self.parameters = {k: v.detach().to(device).requires_grad_() for k, v in parameters.items()}
+        self.parameters = {k: v.detach().to(device) for k, v in parameters.items()}
         self.buffers = {k: v.detach().to(device) for k, v in buffers.items()}
         self.training = copy.deepcopy(modules[0]).to("meta").train()
         self.evaluation = copy.deepcopy(self.training).eval()
@@ -56,10 +78,13 @@ class Stack:
         """S."""
         return len(next(iter(self.parameters.values())))
 
-    def state(self, trained: bool) -> dict[str, dict[str, Tensor]]:
-        """Parameters and buffers for a phase; the parameters are detached unless the phase trains them."""
-        parameters = self.parameters if trained else {k: v.detach() for k, v in self.parameters.items()}
-        return {"parameters": parameters, "buffers": self.buffers}
+    def state(self, seed: int | None = None) -> State:
+        """Parameters, detached, and buffers of all seeds [S, ...] or of one: views of the stack's own."""
+        every = {"parameters": self.parameters, "buffers": self.buffers}
+        return {
+            kind: {name: (value if seed is None else value[seed]).detach() for name, value in values.items()}
+            for kind, values in every.items()
+        }
 
     def fill(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
         """Take over saved values [S, ...].
@@ -82,7 +107,7 @@ class Stack:
         """The networks at these places of the seed axis."""
         chosen = copy.copy(self)
         for kind in ("parameters", "buffers"):
-            values = {name: value.detach()[list(places)] for name, value in getattr(self, kind).items()}
+            values = {name: value[list(places)] for name, value in getattr(self, kind).items()}
             setattr(chosen, kind, values)
         return chosen
 
@@ -108,45 +133,12 @@ class Stack:
         return tree_map(lambda *tensors: torch.stack(tensors), *outputs)
 
 
-def choose_strategy(seeds: int, convolutional: bool, device_type: str) -> str:
-    """The faster way to lift a loss over so many seeds.
+def choose_strategy(seeds: int, device_type: str) -> str:
+    """The faster way to train so many seeds.
 
-    Measured for the digits networks on two CPU threads, ten seeds: vmap 80 ms a step, loop 113 ms. For
-    convolutional networks on one, in processor time: compact-conv, four seeds, vmap 690 ms, loop 598 ms; with small
-    batches and two seeds, paper-conv 1471 and 1279 ms, wide-resnet 1007 and 947 ms, dcgan 444 and 415 ms.
+    On a CPU every seed fits its caches better alone, and the threads take one seed each: `scripts/speed.py` times
+    both. On a GPU one kernel for all seeds keeps it busy where theirs are small.
     """
     if seeds == 1:
         return "direct"
-    return "loop" if convolutional and device_type == "cpu" else "vmap"
-
-
-def over_seeds(function: Callable[..., Any], strategy: str) -> Callable[..., Any]:
-    """Lift a function of one seed to the seed axis.
-
-    Parameters
-    ----------
-    function : callable
-        From any nesting of tensors to any nesting of tensors.
-    strategy : {"direct", "vmap", "loop"}
-        ``direct`` needs S = 1 and costs nothing; ``vmap`` runs one batched kernel for all seeds; ``loop``
-        runs seed after seed. All compute the same; where the function draws random numbers, each
-        seed gets its own, and which ones depends on the strategy.
-
-    Returns
-    -------
-    callable
-        The same function with [S, ...] for every tensor in its arguments and results.
-    """
-    if strategy == "vmap":
-        return vmap(function, randomness="different")
-
-    def lifted(*arguments: Any) -> Any:
-        tensors, structure = tree_flatten(arguments)
-        if strategy == "direct":
-            result = function(*tree_unflatten([t.squeeze(0) for t in tensors], structure))
-            return tree_map(lambda t: t.unsqueeze(0), result)
-        seeds = zip(*(t.unbind(0) for t in tensors), strict=True)
-        results = [function(*tree_unflatten(list(one), structure)) for one in seeds]
-        return tree_map(lambda *parts: torch.stack(parts), *results)
-
-    return lifted
+    return "loop" if device_type == "cpu" else "vmap"

@@ -56,5 +56,5 @@ def sound_state() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
         raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause

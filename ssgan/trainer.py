@@ -3,27 +3,29 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssgan import workers
 from ssgan.batches import Batches, stream_key
+from ssgan.capture import Captured
 from ssgan.clock import Clock
 from ssgan.config import Config
 from ssgan.dataset import Data
-from ssgan.devices import noise_state, restore_noise, select
+from ssgan.devices import noise_state, precise, restore_noise, select
 from ssgan.errors import UserError
 from ssgan.inference import Models
-from ssgan.methods import METHODS, Batch, Nets, Phase
+from ssgan.methods import METHODS, Batch
 from ssgan.models import MODELS, latent
-from ssgan.optimizers import Adam
 from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds, uneven
-from ssgan.stacks import Net, Stack, choose_strategy, over_seeds
+from ssgan.stacks import Stack, choose_strategy
 from ssgan.states import check_state, sound_state
-from ssgan.traits import TRAITS
+from ssgan.step import Part
 from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
@@ -32,7 +34,7 @@ FIRST_REPORT_STEP = 20  # besides those at the interval: where a step takes seco
 
 
 class Trainer:
-    """Parameters, optimisers and averages of S seeds, and the step that moves them.
+    """Parameters and averages of S seeds, and the parts that move them.
 
     Parameters
     ----------
@@ -46,45 +48,41 @@ class Trainer:
 
     def __init__(self, batches: Batches, image_shape: tuple[int, ...], classes: int, config: Config) -> None:
         self.config, self.batches = config, batches
-        self.phases = METHODS[config.method](config)
         strategy: str = config.seed_strategy
         if strategy == "auto":
-            convolutional = TRAITS[config.network].convolutional
-            strategy = choose_strategy(len(batches.seeds), convolutional, batches.device.type)
+            strategy = choose_strategy(len(batches.seeds), batches.device.type)
         self.strategy = strategy
         self.stacks = self._build(image_shape, classes)
-        self.optimizers = {
-            name: Adam(
-                list(stack.parameters.values()),
-                (config.adam_beta1, config.adam_beta2),
-                config.adam_epsilon,
-                config.adam_epsilon_inside_root,
-            )
-            for name, stack in self.stacks.items()
-        }
-        self.steps_done = 0
         self.ema = {k: torch.zeros_like(v) for k, v in self.stacks["D"].parameters.items()}
-        self.ema_decay = 0.5 ** (config.images_per_step / config.ema_half_life_images)
         self.history: dict[str, dict[str, Tensor]] = {}
         if config.weight_historical_averaging:
             self.history = {
-                name: {k: v.detach().clone() for k, v in stack.parameters.items()}
-                for name, stack in self.stacks.items()
+                name: {k: v.clone() for k, v in stack.parameters.items()} for name, stack in self.stacks.items()
             }
-        self.log_sums: dict[str, Tensor] = {}
+        self.parts = self._cut()
+        self.movers: list[Part | Captured] = [*self.parts]
+        if batches.device.type == "cuda" and config.cuda_graph:
+            self.movers = [Captured(part, batches.device) for part in self.parts]
+        self.steps_done = 0
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Run every phase once, each on as many of the batches as it repeats, and update the averages."""
-        for phase in self.phases:
-            optimizer = self.optimizers[phase.net]
-            lifted = over_seeds(self._loss_of_one_seed(phase), self.strategy)
-            for batch in batches[: phase.repeat]:
-                loss_S, logs = lifted(self._states(phase.net), batch)
-                gradients = torch.autograd.grad(loss_S.sum(), optimizer.parameters)
-                optimizer.step(gradients, self.learning_rate(phase.net))
-                self._log(logs, phase.repeat)
+        """Move every seed by one step: the phases in turn, each on as many of the batches as it repeats."""
+        rates = {name: self.learning_rate(name) for name in self.stacks}
+        share = 1.0 / (self.steps_done + 2)  # the weights that it began with count too
+        tasks = [partial(mover.step, batches, rates, share) for mover in self.movers]
+        if self.batches.device.type == "cpu":
+            workers.run(tasks)
+        else:
+            for task in tasks:
+                task()
         self.steps_done += 1
-        self._update_averages()
+
+    @property
+    def refusals(self) -> list[str]:
+        """In one sentence, why a step is not as fast as it might be."""
+        captured = [mover for mover in self.movers if isinstance(mover, Captured)]
+        found = [mover.refusal for mover in captured if mover.refusal]
+        return [f"The step could not be recorded as a CUDA graph, so it runs eagerly: {why}" for why in found[:1]]
 
     def learning_rate(self, net: str) -> float:
         """The step size at this point of the schedule: constant, then linear to 0."""
@@ -99,7 +97,8 @@ class Trainer:
     @property
     def ema_mass(self) -> float:
         """How much of the average the steps so far make up; the rest is the zero that it began with."""
-        return -math.expm1(self.steps_done * math.log(self.ema_decay)) if self.ema_decay else 1.0
+        decay = self.config.ema_decay
+        return -math.expm1(self.steps_done * math.log(decay)) if decay else 1.0
 
     def models(self, data: Data) -> Models:
         """The networks as they are now, ready to use."""
@@ -122,21 +121,48 @@ class Trainer:
 
     def read_logs(self, steps: int) -> dict[str, np.ndarray]:
         """The mean of each log over the last ``steps`` steps, arrays [S]; the only read from the device."""
-        names, sums = list(self.log_sums), list(self.log_sums.values())
-        self.log_sums = {}
-        values = (torch.stack(sums) / steps).cpu().double().numpy()
-        return dict(zip(names, values, strict=True))
+        sums = [torch.stack([value.reshape(-1) for value in part.sums.values()]) for part in self.parts]
+        values = (torch.cat(sums, dim=1) / steps).cpu().double().numpy()
+        for part in self.parts:
+            torch._foreach_zero_(list(part.sums.values()))
+        return dict(zip(self.parts[0].sums, values, strict=True))
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, in tensors and plain types; the tensors are those in use."""
         return {
             "steps_done": self.steps_done,
-            "networks": {name: stack.state(trained=False) for name, stack in self.stacks.items()},
-            "optimizers": {name: optimizer.state() for name, optimizer in self.optimizers.items()},
+            "networks": {name: stack.state() for name, stack in self.stacks.items()},
+            "optimizers": {name: self._optimizer_state(name) for name in self.stacks},
             "average": {"sums": self.ema, "mass": self.ema_mass},
             "history": self.history,
-            "noise": noise_state(self.batches.device),
+            "noise": self._noise_state(),
         }
+
+    def _optimizer_state(self, name: str) -> dict[str, Any]:
+        """The moments of all seeds, each tensor [S, ...]."""
+        states = [part.optimizers[name].state() for part in self.parts]
+        if self.parts[0].seed is None:
+            return states[0]
+        return {
+            key: [torch.stack(each) for each in zip(*(state[key] for state in states), strict=True)]
+            if isinstance(value, list)
+            else value
+            for key, value in states[0].items()
+        }
+
+    def _noise_state(self) -> Tensor:
+        own = [part.generator.get_state() for part in self.parts if part.generator]
+        return torch.stack(own) if own else noise_state(self.batches.device)
+
+    def _restore_noise(self, state: Tensor) -> None:
+        own = [part.generator for part in self.parts if part.generator]
+        if not own:
+            restore_noise(self.batches.device, state)
+            return
+        if len(state) != len(own):
+            raise ValueError(f"the noise is of {len(state)} seeds")
+        for generator, one in zip(own, state, strict=True):
+            generator.set_state(one.clone())  # it reads a tensor from the beginning of its memory
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
@@ -144,7 +170,11 @@ class Trainer:
         self.steps_done = state["steps_done"]
         for name, stack in self.stacks.items():
             stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
-            self.optimizers[name].restore(state["optimizers"][name])
+            for part in self.parts:
+                saved = state["optimizers"][name]
+                if part.seed is not None:
+                    saved = {k: [t[part.seed] for t in v] if isinstance(v, list) else v for k, v in saved.items()}
+                part.optimizers[name].restore(saved)
         averages = [(self.ema, state["average"]["sums"])]
         averages += [(history, state["history"][name]) for name, history in self.history.items()]
         for ours, saved in averages:
@@ -152,7 +182,7 @@ class Trainer:
                 if value.shape != saved[name].shape:
                     raise ValueError(f"an average of {name} has shape {list(saved[name].shape)}")
                 value.copy_(saved[name])
-        restore_noise(self.batches.device, state["noise"])
+        self._restore_noise(state["noise"])
 
     def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
         """Each seed's networks, initialised from its own stream on the CPU, whatever the stack and device."""
@@ -170,30 +200,17 @@ class Trainer:
             built.append(nets)
         return {name: Stack([nets[name] for nets in built], self.batches.device) for name in built[0]}
 
-    def _loss_of_one_seed(self, phase: Phase) -> Callable[[Any, Batch], Any]:
-        def loss(states: dict[str, Any], batch: Batch) -> Any:
-            nets = {name: Net(self.stacks[name].training, state) for name, state in states.items()}
-            return phase.loss(Nets(D=nets["D"], G=nets.get("G")), batch, self.config)
-
-        return loss
-
-    def _states(self, trained: str) -> dict[str, Any]:
-        states = {name: stack.state(trained=name == trained) for name, stack in self.stacks.items()}
-        for name, history in self.history.items():
-            states[name]["history"] = history
-        return states
-
-    def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
-        for name, value_S in logs.items():
-            self.log_sums[name] = self.log_sums.get(name, 0.0) + value_S / repeat
-
-    @torch.no_grad()
-    def _update_averages(self) -> None:
-        parameters = list(self.stacks["D"].parameters.values())
-        torch._foreach_lerp_(list(self.ema.values()), parameters, 1.0 - self.ema_decay)
-        for name, history in self.history.items():
-            share = 1.0 / (self.steps_done + 1)
-            torch._foreach_lerp_(list(history.values()), list(self.stacks[name].parameters.values()), share)
+    def _cut(self) -> list[Part]:
+        """The parts that are moved one by one: every seed, or all of them lifted."""
+        phases, device = METHODS[self.config.method](self.config), self.batches.device
+        seeds: list[int | None] = [None] if self.strategy == "vmap" else [*range(len(self.batches.seeds))]
+        parts = []
+        for seed in seeds:
+            generator = None
+            if seed is not None and device.type == "cpu":
+                generator = torch.Generator().manual_seed(stream_key(self.batches.seeds[seed], "noise"))
+            parts.append(Part(self.config, phases, self.stacks, self.ema, self.history, seed, generator))
+        return parts
 
 
 def train(
@@ -238,7 +255,7 @@ def train(
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), precise(config.precision):
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
@@ -308,6 +325,7 @@ class _Training:
             with clock.paused():
                 self.images_per_second = rate * config.images_per_step
                 warnings = self.watch.look(done, means)
+                warnings += [said for said in trainer.refusals if said not in self.warnings]
                 self.warnings += warnings
                 errors, errors_raw = self._errors() if evaluating else (None, None)
                 if on_report is not None:

@@ -10,17 +10,62 @@ Source: Salimans & Kingma, *Weight Normalization*, 2016, section 3; Salimans et 
 for Training GANs*, 2016, and its published code.
 """
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", "init_from"]
+__all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", "init_from", "with_weights"]
+
+
+class Normalized(torch.autograd.Function):
+    """``W = v * g / ||v||``, v [units, ...] and g [units], by torch's fused kernels.
+
+    Under ``vmap``, for which these have no rule, the units of all seeds are those of one call.
+    """
+
+    @staticmethod
+    def forward(v: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """W and ||v||, which the backward pass needs.
+
+        Kernels of convolutions lie channels last, which images of one channel alone do not make sure of.
+        """
+        W, norms = torch._weight_norm_interface(v, _column(g, v), 0)
+        return W.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else W, norms
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        """Keep what the backward pass needs."""
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, dW: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of v and g."""
+        v, g, norms = ctx.saved_tensors
+        dv, dg = torch.ops.aten._weight_norm_interface_backward(dW.contiguous(), v, _column(g, v), norms, 0)
+        return dv, dg.view_as(g)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], v: Tensor, g: Tensor) -> tuple[Any, Any]:
+        """All seeds at once."""
+        v, g = (
+            one.expand(info.batch_size, *one.shape) if axis is None else one.movedim(axis, 0)
+            for one, axis in zip((v, g), in_dims, strict=True)
+        )
+        W, norms = Normalized.apply(v.flatten(0, 1), g.flatten())
+        return (W.unflatten(0, v.shape[:2]), norms.unflatten(0, v.shape[:2])), (0, 0)
+
+
+def _column(g: Tensor, v: Tensor) -> Tensor:
+    return g.view(-1, *[1] * (v.dim() - 1))
 
 
 class _WeightNorm(nn.Module):
     """What the layers share: the parameters, and the initialisation by a batch.
+
+    W follows from v and g at every pass, unless it was worked out beforehand: see :func:`with_weights`.
 
     Parameters
     ----------
@@ -41,6 +86,7 @@ class _WeightNorm(nn.Module):
     v: Tensor
     g: Tensor
     b: Tensor | None
+    W: Tensor | None
 
     def __init__(
         self, shape: tuple[int, ...], out_axis: int, train_scale: bool, std: float | None, bias: bool, init_std: float
@@ -58,13 +104,17 @@ class _WeightNorm(nn.Module):
         else:
             self.register_buffer("g", g)
         self.b = nn.Parameter(torch.zeros(units)) if bias else None
-        self.init_std = init_std
-        self._inputs = [axis for axis in range(len(shape)) if axis != out_axis]
-        self._per_unit = [units if axis == out_axis else 1 for axis in range(len(shape))]
+        self.register_buffer("W", None, persistent=False)
+        self.init_std, self.out_axis = init_std, out_axis
 
     def weight(self) -> Tensor:
         """W, in the shape of v."""
-        return self.v * (self.g * torch.rsqrt(self.v.square().sum(dim=self._inputs))).view(self._per_unit)
+        return self.normalized(self.v, self.g) if self.W is None else self.W
+
+    def normalized(self, v: Tensor, g: Tensor) -> Tensor:
+        """W of this v and g."""
+        W: Tensor = Normalized.apply(v.movedim(self.out_axis, 0).contiguous(), g)[0]
+        return W.movedim(0, self.out_axis)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, F] or [B, C, H, W] by W and b."""
@@ -83,7 +133,7 @@ class _WeightNorm(nn.Module):
         axes = [0, *range(2, activation.dim())]
         mean, std = activation.mean(dim=axes), activation.std(dim=axes, correction=0)
         # A deviation below the rounding of an activation is none.
-        fan_in = math.prod(self.v.shape[axis] for axis in self._inputs)
+        fan_in = self.v.numel() // self.v.shape[self.out_axis]
         rounding = 8 * torch.finfo(x.dtype).eps * self.g.abs() * (fan_in * x.square().mean()).sqrt()
         scale = torch.where(std > rounding, self.init_std / std, torch.ones_like(std))
         self.g.mul_(scale)
@@ -175,6 +225,13 @@ class WeightNormConvTranspose2d(_WeightNorm):
 
     def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv_transpose2d(x, self.weight(), bias, *doubling(self.v.shape[-1]))
+
+
+def with_weights(network: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of a network, with every W worked out once for however many passes follow."""
+    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, _WeightNorm))
+    worked_out = {f"{name}.W": layer.normalized(values[f"{name}.v"], values[f"{name}.g"]) for name, layer in layers}
+    return {**values, **worked_out}
 
 
 def doubling(kernel_size: int) -> tuple[int, int, int]:

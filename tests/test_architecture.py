@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROW = re.compile(r"^\| (\d) \| `(\w+)` \| [^|]+ \|([^|]*)\|$", re.MULTILINE)
+ROW = re.compile(r"^\| (\d+) \| `(\w+)` \| [^|]+ \|([^|]*)\|$", re.MULTILINE)
 TABLE = {
     name: (int(level), {word.strip() for word in forbidden.split(",") if word.strip()})
     for level, name, forbidden in ROW.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))

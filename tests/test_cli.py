@@ -277,7 +277,7 @@ def test_the_next_number_follows_the_highest(tmp_path: Path) -> None:
 
 
 def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    explode = ["--set", "learning_rate_d=1e30", "--device", "cpu", "--out", "run", "--json"]
+    explode = ["--set", "learning_rate_d=1e39", "--device", "cpu", "--out", "run", "--json"]
     assert status_of("train", "digits", *explode, *TINY) == 2
     said = capsys.readouterr()
     result = last_object(said.out)

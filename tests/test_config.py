@@ -584,6 +584,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "report_every_images",
         "evaluate_every_images",
         "checkpoint_every_seconds",
+        "cuda_graph",
     }
     assert default.sha256 == Config().sha256
 
@@ -644,7 +645,7 @@ def test_the_package_gives_its_names_on_first_use() -> None:
 # A run that goes on
 
 
-FREE = {"preset", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+FREE = {"preset", "device", "cuda_graph", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])

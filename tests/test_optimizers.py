@@ -105,3 +105,20 @@ def test_stacked_seeds_step_as_separate_ones(inside_root):
             optimizer.step([gradient[seed]], 0.01)
     torch.testing.assert_close(stacked, torch.stack(separate), rtol=0, atol=1e-14)
     assert not torch.equal(stacked, start)
+
+
+def test_gradients_may_lie_in_memory_in_any_order():
+    """Those of convolutions lie channels last, and those that vmap gives are often transposed."""
+    start, gradients = torch.randn(4, 3, 5), [torch.randn(4, 3, 5) for _ in range(3)]
+    orders = [(0, 1, 2), (2, 0, 1), (1, 2, 0)]
+    results = []
+    for order in orders:
+        parameter = start.clone()
+        optimizer = Adam([parameter], (0.5, 0.999), 1e-8, inside_root=True)
+        for gradient in gradients:
+            lying = gradient.permute(order).contiguous().permute([order.index(axis) for axis in range(3)])
+            assert torch.equal(lying, gradient)
+            optimizer.step([lying], 0.01)
+        results.append(parameter)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])

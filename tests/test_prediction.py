@@ -192,7 +192,9 @@ def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) 
     rows, before = list(prediction.predict(lowered, items)), list(prediction.predict(models, items))
     assert {row.note for row in rows} == {"", "looks like none of the classes"}
     assert sum(row.note != "" for row in rows) == pytest.approx(50, abs=1)
-    assert [row.note != "" for row in rows] == [row.p_generated > 0.5 for row in rows]  # type: ignore[operator]
+    clear = [row for row in rows if abs(row.p_generated - 0.5) > 1e-6]  # type: ignore[operator]
+    assert len(clear) >= 98  # all but those of the median itself
+    assert [row.note != "" for row in clear] == [row.p_generated > 0.5 for row in clear]  # type: ignore[operator]
     assert [row.label for row in rows] == [row.label for row in before]
 
 

@@ -28,7 +28,7 @@ from ssgan.experiment import Paused, run_experiment
 from ssgan.optimizers import Adam
 from ssgan.records import Report
 from ssgan.states import STATE
-from ssgan.trainer import Run, train
+from ssgan.trainer import Run, Trainer, train
 from ssgan.watch import Watch
 
 CLOCK = {"seconds", "images_per_second"}
@@ -91,7 +91,7 @@ def follow(
 
 WAYS: dict[str, dict[str, Any]] = {
     "gan": {},
-    "vmap": {"seeds": 3},
+    "vmap": {"seeds": 3, "seed_strategy": "vmap"},
     "loop": {"seeds": 3, "seed_strategy": "loop"},
     "float64": {"dtype": "float64"},
     "historical averaging": {"weight_historical_averaging": 0.01},
@@ -110,7 +110,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "another chunk of noise": {"total_images": 1440, "report_every_images": 280},
     "a short average": {"ema_half_life_images": 10.0},
     "an average of the last step": {"ema_half_life_images": 1e-3},
-    "diverging": {"learning_rate_d": 1e30, "seeds": 2},
+    "diverging": {"learning_rate_d": 1e39, "seeds": 2},
     "without labels in the loss": {"weight_labeled": 0.0},
 }
 
@@ -160,9 +160,9 @@ def test_a_run_interrupted_twice_and_seldom_looked_at_ends_with_the_same_bits(fe
 
 
 FORGOTTEN: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "the noise": lambda s: s.update(noise=torch.Generator().manual_seed(1).get_state()),
+    "the noise": lambda s: s.update(noise=torch.Generator().manual_seed(1).get_state()[None]),
     "the first moment of D": lambda s: [m.zero_() for m in s["optimizers"]["D"]["first"]],
-    "the second moment of G": lambda s: [m.zero_() for m in s["optimizers"]["G"]["second"]],
+    "the second moment of G": lambda s: [m.zero_() for m in s["optimizers"]["G"]["second_with_epsilon"]],
     "the steps of Adam": lambda s: s["optimizers"]["G"].update(steps=0),
     "the average": lambda s: [v.zero_() for v in s["average"]["sums"].values()],
     "the history": lambda s: [v.zero_() for v in s["history"]["D"].values()],
@@ -191,7 +191,7 @@ def test_a_restore_that_forgets_is_seen(few_digits: Data, monkeypatch: pytest.Mo
     config = tiny()
     whole = train(few_digits, config, on_report=lambda report: halfway.append(copy.deepcopy(report.state())))
     if where == "noise":
-        monkeypatch.setattr("ssgan.trainer.restore_noise", lambda device, state: None)
+        monkeypatch.setattr(Trainer, "_restore_noise", lambda self, state: None)
     else:
         monkeypatch.setattr(Adam, "restore", lambda self, state: None)
     odd = differences(train(few_digits, config, state=halfway[1]).state()["networks"], whole.state()["networks"])
@@ -295,9 +295,17 @@ def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, 
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "moment of another shape": (
         lambda s: s["optimizers"]["D"]["first"].__setitem__(0, torch.zeros(2, 1)),
-        "(ValueError: a moment has shape [2, 1], but its parameter ",
+        "(ValueError: a moment has shape [1], but its parameter ",
     ),
-    "moment too few": (lambda s: s["optimizers"]["G"]["second"].pop(), "(ValueError: zip() argument 2 is shorter"),
+    "moment too few": (lambda s: s["optimizers"]["G"]["first"].pop(), "(ValueError: zip() argument 2 is shorter"),
+    "moment without seeds": (
+        lambda s: s["optimizers"]["D"]["first"].__setitem__(0, torch.zeros(())),
+        "(IndexError: ",
+    ),
+    "moments of an older version": (
+        lambda s: s["optimizers"]["D"].update(second=s["optimizers"]["D"].pop("second_with_epsilon")),
+        "(KeyError: 'second_with_epsilon')",
+    ),
     "optimizer too few": (lambda s: s["optimizers"].pop("G"), "(KeyError: 'G')"),
     "steps of Adam": (lambda s: s["optimizers"]["G"].pop("steps"), "(KeyError: 'steps')"),
     "average of another shape": (
@@ -310,8 +318,12 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "(ValueError: an average of output.b has shape [])",
     ),
     "history too few": (lambda s: s["history"].pop("G"), "(KeyError: 'G')"),
-    "noise of another length": (lambda s: s.update(noise=torch.zeros(7, dtype=torch.uint8)), "(RuntimeError: "),
-    "noise of another type": (lambda s: s.update(noise=torch.zeros(5056)), "(TypeError: "),
+    "noise of other seeds": (
+        lambda s: s.update(noise=torch.zeros(7, 5056, dtype=torch.uint8)),
+        "(ValueError: the noise is of 7 seeds)",
+    ),
+    "noise of another length": (lambda s: s.update(noise=torch.zeros(2, 7, dtype=torch.uint8)), "(RuntimeError: "),
+    "noise of another type": (lambda s: s.update(noise=torch.zeros(2, 5056)), "(TypeError: "),
     "no settings": (lambda s: s.update(config=None), "(TypeError: "),
     "no data set": (lambda s: s.update(dataset="digits"), "(TypeError: "),
     "nothing seen": (lambda s: s.update(watch={}), "(KeyError: 'diverged')"),
@@ -742,7 +754,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Calla
 
 
 def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
-    edited(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
+    edited(here / "run", lambda state: state["optimizers"]["D"]["second_with_epsilon"].reverse())
     assert refusal().startswith("The checkpoint cannot be gone on from (ValueError: a moment has shape ")
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import runs, splits
+from ssgan import noise, runs, splits
 from ssgan.batches import Batches, Order, stream_key
 from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.stacks import Net, Stack, over_seeds
+from ssgan.stacks import Net, Stack
 from ssgan.trainer import Run, Trainer, train
 
 QUIET = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
@@ -160,25 +160,43 @@ def test_stacked_training_equals_separate_training_in_float32(few_digits: Data) 
             torch.testing.assert_close(stacked[name][seed], value[0], rtol=0, atol=1e-5)
 
 
-def test_the_three_strategies_lift_a_loss_alike() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, w = (torch.randn(1, 4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    results = []
-    for strategy in ("direct", "vmap", "loop"):
-        leaf = w.clone().requires_grad_()
-        value, logs = over_seeds(lambda s, b: ((s["w"] * b).sin().sum(), {"a": b.mean()}), strategy)({"w": leaf}, x)
-        assert value.shape == (1,)
-        assert logs["a"].shape == (1,)
-        results.append((value.detach(), logs["a"], torch.autograd.grad(value.sum(), leaf)[0]))
-    for other in results[1:]:
-        for ours, theirs in zip(results[0], other, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("settings", [{}, {"method": "supervised"}], ids=["gan", "supervised"])
+def test_a_seed_trains_to_the_same_bits_alone_and_beside_others(few_digits: Data, settings: dict[str, Any]) -> None:
+    """With its noise: each seed draws from a generator of its own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        beside = weights(train(few_digits, tiny(seeds=3, seed_strategy="loop", **settings)))
+        for seed in range(3):
+            alone = weights(train(few_digits, tiny(seed=seed, **settings)))
+            assert same_bits(alone, {name: value[seed : seed + 1] for name, value in beside.items()})
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_seeds_on_threads_of_their_own_train_to_the_same_bits(few_digits: Data) -> None:
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)  # three seeds: each on one thread, one after another or side by side
+            found.append(weights(train(few_digits, tiny(seeds=3, seed_strategy="loop"))))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert same_bits(*found)
 
 
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])
-def test_seeds_draw_different_noise(strategy: str) -> None:
-    noise = over_seeds(lambda x: torch.randn_like(x), strategy)(torch.zeros(2, 50))
-    assert not torch.equal(noise[0], noise[1])
+def test_seeds_draw_different_noise(few_digits: Data, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+    """With the images, labels and weights of one seed for both, noise alone can tell them apart."""
+    ours = trainer(few_digits, tiny(seeds=2, seed_strategy=strategy, method="supervised"))
+    for stack in ours.stacks.values():
+        for value in [*stack.parameters.values(), *stack.buffers.values()]:
+            value[1] = value[0]
+    (batch,) = ours.batches.from_batch(0, 1)
+    ours.step([type(batch)(*(tensor[:1].expand_as(tensor) for tensor in batch))])
+    first, second = ours.stacks["D"].parameters["output.v"]
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])
@@ -233,10 +251,11 @@ def gradients_of_d(data: Data, config: Config) -> list[torch.Tensor]:
     """D's gradients on the first batch, with noise from a fixed seed."""
     ours = trainer(data, config)
     (batch,) = ours.batches.from_batch(0, 1)
-    torch.manual_seed(3)
-    phase = ours.phases[0]
-    loss, _ = over_seeds(ours._loss_of_one_seed(phase), "direct")(ours._states("D"), batch)
-    return list(torch.autograd.grad(loss.sum(), list(ours.stacks["D"].parameters.values())))
+    (part,) = ours.parts
+    states = {**part.frozen, "D": part.trained["D"]}
+    with noise.drawing(torch.Generator().manual_seed(3)):
+        loss, _ = part.losses[0](states, type(batch)(*(tensor[0] for tensor in batch)))
+    return list(torch.autograd.grad(loss, part.optimizers["D"].parameters))
 
 
 def test_weight_zero_gives_the_supervised_gradients_bit_for_bit(few_digits: Data) -> None:
@@ -256,20 +275,20 @@ def test_weight_zero_gives_the_supervised_training_bit_for_bit(few_digits: Data)
 def test_the_baseline_takes_as_many_steps_of_d_as_the_gan(few_digits: Data) -> None:
     zero = train(few_digits, tiny(weight_unlabeled=0.0, weight_fake=0.0, discriminator_steps=3))
     alone = train(few_digits, tiny(method="supervised", discriminator_steps=3))
-    assert zero.trainer.optimizers["D"].steps == alone.trainer.optimizers["D"].steps == 21
+    assert zero.trainer.parts[0].optimizers["D"].steps == alone.trainer.parts[0].optimizers["D"].steps == 21
     assert same_bits(weights(zero), weights(alone))
 
 
 def rows_through_d(ours: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of each batch that goes through D in one step."""
     seen: list[int] = []
-    call = Net.__call__
+    run = Net._pass
 
-    def counting(self: Net, x: torch.Tensor) -> Any:
-        seen.extend([len(x)] if self.module is ours.stacks["D"].training else [])
-        return call(self, x)
+    def counting(self: Net, x: torch.Tensor, **options: bool) -> Any:
+        seen.extend([len(x)] if self.module is ours.parts[0].modules["D"] else [])
+        return run(self, x, **options)
 
-    monkeypatch.setattr(Net, "__call__", counting)
+    monkeypatch.setattr(Net, "_pass", counting)
     ours.step(list(ours.batches.from_batch(0, 1)))
     return seen
 
@@ -396,8 +415,8 @@ def test_k_discriminator_steps_take_k_fresh_batches_each(few_digits: Data) -> No
     before = ours.stacks["G"].parameters["output.v"].detach().clone()
     for start in range(0, 15, 3):
         ours.step(list(ours.batches.from_batch(start, start + 3)))
-    assert ours.optimizers["D"].steps == 15
-    assert ours.optimizers["G"].steps == 5
+    assert ours.parts[0].optimizers["D"].steps == 15
+    assert ours.parts[0].optimizers["G"].steps == 5
     assert not torch.equal(before, ours.stacks["G"].parameters["output.v"])
 
 
@@ -573,12 +592,13 @@ CONDITIONAL = {
     "dropout_hidden": ({"network": "wide-resnet", **NARROW_RESNET}, 0.3),
     "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
     "reference_rows": ({"generator_norm": "virtual"}, 30),
+    "precision": ({}, "bfloat16"),
     "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
     "pseudo_label_threshold": ({"augmentation": "digits", "weight_pseudo_label": 1.0}, 0.3),
 }
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
-    "seed_strategy", "image_size", "image_mode", "test_share", "test_seed", "folds",
+    "seed_strategy", "cuda_graph", "image_size", "image_mode", "test_share", "test_seed", "folds",
 }  # fmt: skip
 
 

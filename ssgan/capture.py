@@ -1,0 +1,98 @@
+"""A step as one CUDA graph: recorded once, then replayed without Python and as one launch."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ssgan.methods import Batch
+from ssgan.step import Part
+
+__all__ = ["Captured"]
+
+# Steps taken eagerly before, so that every buffer is there: real ones, on a stream of their own as CUDA asks.
+WARM_UP_STEPS = 3
+
+# Runs a function once, without executing it, and gives what replays it.
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class Captured:
+    """The step of a part, for tensors that keep their place: batches and step sizes are copied to where they were.
+
+    A recording in which nothing can be read back needs nothing that changes from step to step in Python: the counter
+    of the optimiser is on the device, its noise comes from torch's generator, which CUDA advances at every replay.
+
+    Parameters
+    ----------
+    part : Part
+    device : torch.device
+    record : callable, optional
+        Otherwise by ``torch.cuda.graph``.
+
+    Attributes
+    ----------
+    refusal : str or None
+        Why the step could not be recorded, and is taken eagerly.
+    """
+
+    def __init__(self, part: Part, device: torch.device, record: Recorder | None = None) -> None:
+        self.part, self.device, self.record = part, device, record or _cuda_graph
+        self.steps_taken = 0
+        self.refusal: str | None = None
+        self._replay: Callable[[], None] | None = None
+        self._batches: list[Batch] = []
+        self._rates: dict[str, Tensor] = {}
+        self._share = torch.zeros((), device=device)
+
+    def step(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
+        """As :meth:`Part.step`."""
+        if self.refusal is not None:
+            self.part.step(batches, rates, history_share)
+            return
+        self._take(batches, rates, history_share)
+        self.steps_taken += 1
+        if self.steps_taken <= WARM_UP_STEPS:
+            self._aside()
+            return
+        if self._replay is None:
+            try:
+                self._replay = self.record(self._run)
+            except RuntimeError as cause:
+                self.refusal = str(cause).strip().splitlines()[0]
+                self._run()
+                return
+        self._replay()
+
+    def _take(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
+        if not self._batches:
+            self._batches = [Batch(*(tensor.clone() for tensor in batch)) for batch in batches]
+            self._rates = {name: torch.zeros((), device=self.device) for name in rates}
+        for kept, batch in zip(self._batches, batches, strict=True):
+            for place, tensor in zip(kept, batch, strict=True):
+                place.copy_(tensor, non_blocking=True)
+        for name, rate in rates.items():
+            self._rates[name].fill_(rate)
+        self._share.fill_(history_share)
+
+    def _run(self) -> None:
+        self.part.step(self._batches, self._rates, self._share)
+
+    def _aside(self) -> None:
+        if self.device.type != "cuda":
+            self._run()
+            return
+        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            self._run()
+        current.wait_stream(stream)
+
+
+def _cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    replay: Callable[[], None] = graph.replay
+    return replay

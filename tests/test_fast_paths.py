@@ -1,0 +1,319 @@
+"""What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from test_trainer import same_bits, weights
+from torch import Tensor, nn
+
+from ssgan import capture, methods, noise, splits
+from ssgan.batches import Batches
+from ssgan.capture import Captured
+from ssgan.config import PRESETS, Config, resolve
+from ssgan.data import Data
+from ssgan.methods import METHODS, Batch, Nets
+from ssgan.trainer import Trainer, train
+
+STEPS = 100
+SMALL = {
+    "batch_size": 8,
+    "labels": 20,
+    "init_images": 20,
+    "dtype": "float64",
+    "device": "cpu",
+    "total_images": 8 * STEPS,
+    "ema_half_life_images": 100.0,
+}
+WIDTHS = {
+    "mlp": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
+    "paper-conv": {"discriminator_widths": (3, 4), "generator_widths": (6, 5, 4)},
+    "compact-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
+}
+
+
+def pattern(x: Tensor, draw: str) -> Tensor:
+    """Noise that is the same for every row, call and seed, however a batch is cut into passes."""
+    random = np.random.default_rng(int(np.prod(x.shape[1:])))  # by numpy, whose numbers vmap leaves alone
+    return torch.from_numpy(getattr(random, draw)(size=tuple(x.shape[1:]))).to(x.dtype).expand(x.shape)
+
+
+@pytest.fixture
+def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "normal_like", lambda x: pattern(x, "standard_normal"))
+    monkeypatch.setattr(noise, "uniform_like", lambda x: pattern(x, "uniform"))
+
+
+def random_images(*shape: int) -> Data:
+    random = np.random.default_rng(0)
+    y = np.arange(60) % 10
+    x = random.integers(0, 256, (60, *shape), np.uint8)
+    return Data(x, y, x[:10], y[:10], tuple("0123456789"), name="random")
+
+
+class PlainNet:
+    """A network of one seed as an ordinary module: every weight worked out at every pass, by the formula."""
+
+    couples_rows = True  # a pass for each batch: nothing is merged
+
+    def __init__(self, module: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
+        self.module = copy.deepcopy(module).to_empty(device="cpu").double()
+        self.module.load_state_dict({**parameters, **buffers})
+        for layer in self.module.modules():
+            if hasattr(layer, "normalized"):
+                layer.normalized = lambda v, g, axis=layer.out_axis: plainly_normalized(v, g, axis)
+        self.history: dict[str, Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Any:
+        return self.module(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.module(x)[1]
+        return features
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        return dict(self.module.named_parameters())
+
+
+def plainly_normalized(v: Tensor, g: Tensor, axis: int) -> Tensor:
+    others = [i for i in range(v.dim()) if i != axis]
+    shape = [-1 if i == axis else 1 for i in range(v.dim())]
+    return v * g.view(shape) / v.square().sum(dim=others, keepdim=True).sqrt()
+
+
+class Plain:
+    """The step of one seed as a textbook has it."""
+
+    def __init__(self, ours: Trainer, seed: int) -> None:
+        self.config, self.steps = ours.config, 0
+        self.nets = {
+            name: PlainNet(
+                stack.training,
+                {k: v[seed] for k, v in stack.parameters.items()},
+                {k: v[seed] for k, v in stack.buffers.items()},
+            )
+            for name, stack in ours.stacks.items()
+        }
+        self.moments = {
+            name: [(torch.zeros_like(p), torch.zeros_like(p)) for p in net.module.parameters()]
+            for name, net in self.nets.items()
+        }
+        self.average = {k: torch.zeros_like(v) for k, v in self.nets["D"].parameters.items()}
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        logs: dict[str, float] = {}
+        self.steps += 1
+        config, t = self.config, self.steps
+        tail = config.decay_last_fraction
+        left = min(1.0, (1.0 - (t - 1) / STEPS) / tail) if tail else 1.0
+        for phase in METHODS[config.method](config):
+            net = self.nets[phase.net]
+            value, own = phase.loss(Nets(D=self.nets["D"], G=self.nets.get("G")), batch, config)
+            logs |= {name: float(one) for name, one in own.items()}
+            parameters = list(net.module.parameters())
+            gradients = torch.autograd.grad(value, parameters)
+            rate = left * getattr(config, f"learning_rate_{phase.net.lower()}")
+            for theta, g, (m, v) in zip(parameters, gradients, self.moments[phase.net], strict=True):
+                m.copy_(config.adam_beta1 * m + (1.0 - config.adam_beta1) * g)
+                v.copy_(config.adam_beta2 * v + (1.0 - config.adam_beta2) * g * g)
+                m_hat, v_hat = m / (1.0 - config.adam_beta1**t), v / (1.0 - config.adam_beta2**t)
+                theta.data -= rate * m_hat / (v_hat + config.adam_epsilon).sqrt()
+        decay = 0.5 ** (config.batch_size / config.ema_half_life_images)
+        for name, value in self.nets["D"].parameters.items():
+            self.average[name] = decay * self.average[name] + (1.0 - decay) * value.detach()
+        return logs
+
+
+def trainer_of(data: Data, config: Config) -> Trainer:
+    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+    batches = Batches(data.x_train, data.scale, found, config.all_seeds, config, torch.device("cpu"))
+    return Trainer(batches, data.image_shape, len(data.classes), config)
+
+
+def compare(preset: str, strategy: str, steps: int = STEPS) -> float:
+    """The largest relative difference of losses and weights on the way."""
+    config = resolve(preset, {**SMALL, "seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy})
+    config = config.replace(latent_size=5, **WIDTHS[config.network])
+    shape = (32, 32, 3) if preset == "cifar10-fast" else (16, 16) if config.network == "paper-conv" else (28, 28)
+    ours = trainer_of(random_images(*shape), config)
+    plains = [Plain(ours, place) for place in range(config.seeds)]
+    worst = 0.0
+    for batch in ours.batches.from_batch(0, steps):
+        ours.step([batch])
+        logs = ours.read_logs(1)
+        for place, plain in enumerate(plains):
+            theirs = plain.step(Batch(*(tensor[place] for tensor in batch)))
+            assert theirs.keys() == logs.keys()
+            worst = max([worst, *(abs(logs[k][place] - v) / max(1.0, abs(v)) for k, v in theirs.items())])
+    for place, plain in enumerate(plains):
+        pairs = [(ours.ema[k][place], v) for k, v in plain.average.items()]
+        for name, net in plain.nets.items():
+            pairs += [(ours.stacks[name].parameters[k][place], v.detach()) for k, v in net.parameters.items()]
+        worst = max([worst, *(float((a - b).abs().max()) for a, b in pairs)])
+    return worst
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize(
+    ("preset", "strategy"),
+    [
+        *((preset, "direct") for preset in PRESETS),
+        *((preset, strategy) for preset in ("mnist-paper", "images", "cifar10-paper") for strategy in ("loop", "vmap")),
+    ],
+)
+def test_a_hundred_steps_of_every_preset_are_the_plain_ones(preset: str, strategy: str) -> None:
+    assert compare(preset, strategy) < 1e-7
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize(
+    ("where", "name", "broken"),
+    [
+        (methods.losses, "fake", lambda logits: 1.001 * methods.losses.unlabeled_real(-logits)),
+        (torch, "_foreach_lerp_", lambda *arguments: None),
+        (torch, "_weight_norm_interface", lambda v, g, dim: (v * g, g)),
+        (torch, "_foreach_add_", lambda *arguments: None),
+        (noise, "normal_like", lambda x: 1.01 * pattern(x, "standard_normal")),
+    ],
+    ids=["a loss", "the average", "the norm", "epsilon", "noise"],
+)
+def test_a_fast_path_that_computes_something_else_is_seen(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, broken: Any
+) -> None:
+    """Each is broken for our step alone, and kept for the plain one."""
+    whole, step = getattr(where, name), Trainer.step
+
+    def breaking(self: Trainer, batches: Any) -> None:
+        setattr(where, name, broken)
+        try:
+            step(self, batches)
+        finally:
+            setattr(where, name, whole)
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    assert compare("mnist-paper", "direct", steps=10) > 1e-6
+
+
+# A recorded step
+
+
+class Recorder:
+    """As a CUDA graph: runs nothing while it records, and later the same function on the same tensors."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.recordings, self.replays, self.fails = 0, 0, fails
+
+    def __call__(self, function: Callable[[], None]) -> Callable[[], None]:
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.recordings += 1
+
+        def replay() -> None:
+            self.replays += 1
+            function()
+
+        return replay
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """Training on a CPU as if it were a GPU that can record."""
+    recorders: list[Recorder] = []
+    build = Trainer.__init__
+
+    def building(self: Trainer, *arguments: Any) -> None:
+        build(self, *arguments)
+        recorders.append(Recorder())
+        self.movers = [Captured(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
+
+    monkeypatch.setattr(Trainer, "__init__", building)
+    return recorders
+
+
+CAPTURED: list[dict[str, Any]] = [
+    {},
+    {"seeds": 2, "seed_strategy": "vmap", "weight_historical_averaging": 0.01, "decay_last_fraction": 1.0},
+    {"discriminator_steps": 2, "weight_pseudo_label": 1.0, "augmentation": "digits"},
+]
+
+
+@pytest.mark.parametrize("settings", CAPTURED, ids=["gan", "stacked", "two batches"])
+def test_a_recorded_step_is_the_step(
+    few_digits: Data, request: pytest.FixtureRequest, settings: dict[str, Any]
+) -> None:
+    plain = train(few_digits, tiny(**settings))
+    recorders = request.getfixturevalue("recorded")
+    replayed = train(few_digits, tiny(**settings))
+    (recorder,) = recorders
+    assert recorder.recordings == 1
+    assert recorder.replays == tiny(**settings).steps - capture.WARM_UP_STEPS
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(replayed)[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_recorded_step_takes_its_batches_and_step_sizes_anew(few_digits: Data, recorded: list[Recorder]) -> None:
+    falling = weights(train(few_digits, tiny(decay_last_fraction=1.0)))
+    constant = weights(train(few_digits, tiny(decay_last_fraction=0.0)))
+    assert not same_bits(falling, constant)
+
+
+def test_a_recorded_step_keeps_no_tensor_of_a_batch(few_digits: Data, recorded: list[Recorder]) -> None:
+    """A graph reads from fixed places: what is in the caller's tensors afterwards must not matter."""
+    config = tiny()
+    once = weights(train(few_digits, config))
+    stream = Batches.from_batch
+
+    def wiping(self: Batches, first: int, stop: int) -> Iterator[Batch]:
+        for batch in stream(self, first, stop):
+            yield batch
+            for tensor in batch:
+                tensor.zero_()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batches, "from_batch", wiping)
+        assert same_bits(once, weights(train(few_digits, config)))
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, build = train(few_digits, tiny()), Trainer.__init__
+
+    def building(self: Trainer, *arguments: Any) -> None:
+        build(self, *arguments)
+        self.movers = [Captured(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
+
+    monkeypatch.setattr(Trainer, "__init__", building)
+    run = train(few_digits, tiny())
+    assert run.warnings == [
+        "The step could not be recorded as a CUDA graph, so it runs eagerly: operation not permitted when stream is "
+        "capturing"
+    ]
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(run)[name], value, rtol=1e-4, atol=1e-5)
+
+
+# Rounded products
+
+
+def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> None:
+    exact, rounded = (train(few_digits, tiny(total_images=20, precision=p)) for p in ("float32", "bfloat16"))
+    for name, value in weights(exact).items():
+        other = weights(rounded)[name]
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(other, value, rtol=0.05, atol=0.02)
+    assert not same_bits(weights(exact), weights(rounded))
+    run = train(few_digits, tiny(precision="bfloat16", seeds=2, seed_strategy="vmap"))
+    assert not run.diverged
+
+
+def test_tf32_is_for_the_time_of_a_training(few_digits: Data) -> None:
+    before, seen = torch.get_float32_matmul_precision(), []
+    train(few_digits, tiny(precision="tf32"), on_report=lambda r: seen.append(torch.get_float32_matmul_precision()))
+    assert set(seen) == {"high"}
+    assert torch.get_float32_matmul_precision() == before
