@@ -1,13 +1,12 @@
 """Where tensors live, and what that place is called."""
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from ssgan.errors import UserError
+from ssgan.processor import processor_name
 
 __all__ = ["device_name", "noise_state", "precise", "restore_noise", "select"]
 
@@ -37,12 +36,7 @@ def device_name(device: torch.device) -> str:
     """The name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if models:
-            return f"{models[0]}, {torch.get_num_threads()} threads"
-    return platform.processor() or platform.machine()
+    return processor_name(torch.get_num_threads())
 
 
 @contextmanager
