@@ -78,8 +78,7 @@ def published(section: Section) -> list[Block]:
     if not rows:
         return []
     for one in lines:
-        columns = [_with_std(*one.errors[n]) if n in one.errors else None for n in labels]
-        rows.append([one.method, *columns, f"published: {one.source}"])
+        rows.append([one.method, *map(one.errors.get, labels), f"published: {one.source}"])
     caption = "Test error in %, mean ± deviation by number of labels."
     explained = (
         "Published figures are those of the papers named, with networks, augmentation, budgets and draws of labels of "
@@ -92,8 +91,5 @@ def published(section: Section) -> list[Block]:
 
 
 def _ours(cell: Cell) -> str:
-    return f"{_with_std(cell.mean, cell.std)} (n = {len(cell.rows)})"
-
-
-def _with_std(mean: float, std: float | None) -> str:
-    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+    spread = "" if cell.std is None else f" ± {cell.std:.2f}"
+    return f"{cell.mean:.2f}{spread} (n = {len(cell.rows)})"

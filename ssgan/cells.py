@@ -151,10 +151,10 @@ def _names(lines: Sequence[Line]) -> list[str]:
         if len({one[key] for one in features if key in one}) == 1
         and (known.count(key) == len(lines) or key in ("preset", "images", "data"))
     }
-    common |= {key for key in known if key.removeprefix("setting ") in QUIET}
-    names = [_joined(line, one, common) for line, one in zip(lines, features, strict=True)]
+    quiet = {key for key in known if key.removeprefix("setting ") in QUIET}
+    names = [_joined(line, one, common | quiet) for line, one in zip(lines, features, strict=True)]
     # What a short name left out is told where it is all that differs.
-    whole = [_joined(line, one, set()) for line, one in zip(lines, features, strict=True)]
+    whole = [_joined(line, one, common) for line, one in zip(lines, features, strict=True)]
     names = [long if names.count(name) > 1 else name for name, long in zip(names, whole, strict=True)]
     counts: Counter[str] = Counter()
     for i, name in enumerate(names):
