@@ -18,7 +18,7 @@ WIDTH = 5.4
 POINTS = 10
 #: With more lines than this, or one number of labels, the cells are drawn one below the other.
 MOST_LINES = 6
-NAME_WIDTH = 50
+NAME_WIDTH = 60
 MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
 APART = 1.03  # factor between the places of two lines, so that their bars do not hide each other
 
@@ -103,7 +103,7 @@ def _over_labels(section: Section, cells: list[Cell], palette: _Palette) -> "Fig
         axes.set_xscale("log")
     axes.set_xticks(labels, [f"{n:,}" for n in labels])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.04 * _top(cells))
     axes.set(xlabel="labelled images", ylabel="test error, %")
     _quiet(axes, palette, "y")
     columns = 2 if max(len(_short(section.lines[line])) for line in lines) <= 26 else 1
@@ -143,11 +143,16 @@ def _strips(section: Section, cells: list[Cell], palette: _Palette) -> "Figure":
         axes.text(0, y - 0.2, _legible(name), transform=above, va="bottom", fontfamily=family, **style)
     axes.set_ylim(len(cells) - 0.5, -0.85)
     axes.set_yticks([])
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.04 * _top(cells))
     axes.set_xlabel("test error, %" if several else f"test error with {cells[0].labels:,} labelled images, %")
     _quiet(axes, palette, "x")
     axes.spines["left"].set_visible(False)
     return figure
+
+
+def _top(cells: list[Cell]) -> float:
+    """The largest error drawn, or the end of the highest bar; 1 where every error is 0."""
+    return max(max(*cell.errors, cell.mean + (cell.std or 0.0)) for cell in cells) or 1.0
 
 
 def _quiet(axes: "Axes", palette: _Palette, grid: Any) -> None:
@@ -180,7 +185,6 @@ def _inline(figure: "Figure", mark: str) -> str:
     figure.savefig(content, format="svg", bbox_inches="tight", transparent=True, metadata=nothing)
     text = content.getvalue().decode()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
     text = re.sub(r'(?<= )id="', f'id="{mark}-', text)

@@ -135,6 +135,12 @@ def test_unknown_keys_that_differ_tell_rows_apart_and_numbers_of_their_own_do_no
     assert len({one.conditions for one in read([write(tmp_path / "w.jsonl", words)]).rows}) == 3
 
 
+def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
+    rows = [row(seed=seed, labels=labels) for seed in (2, 0, 1) for labels in (50, 20)]
+    first, second = (read([write(tmp_path / "rows.jsonl", each)]) for each in (rows, rows[::-1]))
+    assert [one.values for one in first.rows] == [one.values for one in second.rows]
+
+
 def test_the_real_rows_are_read_whole() -> None:
     names = ["digits", "mnist-fast", "mnist-short", "cifar10-short", "fashion-mnist-files", "foreign"]
     found = read([ROOT / "results" / f"{name}.jsonl" for name in names])
