@@ -345,6 +345,32 @@ def show_data(
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
 
 
+@app.command("report")
+def make_report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES.jsonl...", help="Rows of results, one in each line.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for report.html, report.md and the pictures.")],
+    baseline: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="Compare with this one. [default: supervised, or the first]")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make one HTML page, Markdown and pictures from rows of results."""
+    from ssgan import report
+
+    report.check_out(out)
+    built = report.build(files, baseline)
+    paths = report.write(built, out)
+    for line in (said := report.left_out(built.skipped))[:SHOWN_UNREADABLE]:
+        screen.warn(f"left out: {line}")
+    if len(said) > SHOWN_UNREADABLE:
+        screen.warn(f"and {len(said) - SHOWN_UNREADABLE:,} more, all named in the report")
+    if as_json:
+        print(json.dumps({**paths, **report.numbers(built)}))
+    else:
+        screen.say(built.lead)
+        screen.say(f"Report: {paths['html']} (and {paths['markdown']})")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 2 the user's mistake, 1 a fault of ours."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal has no letters for is written out

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion_png", "reliability_png", "save"]
+__all__ = ["as_png", "confusion_png", "fonts_for", "new_figure", "reliability_png", "save"]
 
 DPI = 120
 # Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
@@ -80,7 +80,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     K = len(counts)
     cell_inches = 0.6 if K <= COUNTED_CLASSES else 0.16
     side = min(max(3.2, K * cell_inches), 20.0)
-    figure = _figure(side + 1.2, side)
+    figure = new_figure(side + 1.2, side)
     axes = figure.add_subplot()
     # The power makes a share of one in a hundred visible beside the diagonal.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
@@ -89,7 +89,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     _title(axes, title)
     if K <= NAMED_CLASSES:
         size = 9 if K <= COUNTED_CLASSES else 6
-        fonts, missing = _fonts(classes)
+        fonts, missing = fonts_for(classes)
         names = [
             f"#{k}" if _characters([name]) & missing else textwrap.fill(name, NAME_WIDTH)
             for k, name in enumerate(classes)
@@ -103,7 +103,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
         for i, j in np.argwhere(counts):
             colour = "white" if share[i, j] > 0.4 else "black"
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=points)
-    return _png(figure)
+    return as_png(figure)
 
 
 def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
@@ -115,7 +115,7 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
         What :func:`ssgan.metrics.reliability` returns.
     title : str
     """
-    figure = _figure(5.2, 5.6)
+    figure = new_figure(5.2, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     filled = [one for one in bins if one["count"]]
     left, width = [one["low"] for one in filled], 1 / len(bins)
@@ -132,10 +132,10 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
     lower.bar(left, [one["count"] for one in filled], width, align="edge", color="0.6", edgecolor="white")
     lower.set(xlabel="confidence", ylabel="images", yscale="log")
     lower.set_ylim(bottom=0.5)
-    return _png(figure)
+    return as_png(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of so many inches on the Agg canvas, which needs no screen and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -145,20 +145,21 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _png(figure: "Figure") -> bytes:
+def as_png(figure: "Figure") -> bytes:
+    """The figure as a file that says nothing of the program that wrote it, so that it is the same next year."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", bbox_inches="tight")
+    figure.savefig(content, format="png", bbox_inches="tight", metadata={"Software": None})
     return content.getvalue()
 
 
 def _title(axes: "Axes", text: str) -> None:
     """Write a title in which a character that no font here has is a question mark."""
-    fonts, missing = _fonts([text])
+    fonts, missing = fonts_for([text])
     legible = "".join("?" if ord(c) in missing else c for c in text)
     axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts)
 
 
-def _fonts(texts: Sequence[str]) -> tuple[list[str], set[int]]:
+def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:
     """Families that together have the characters of the texts, and the characters that no upright font here has."""
     from matplotlib import font_manager
 

@@ -78,7 +78,7 @@ def test_every_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_font_has_becomes_its_number() -> None:
-    fonts, missing = plots._fonts(["cat", "x\U0010fffd"])
+    fonts, missing = plots.fonts_for(["cat", "x\U0010fffd"])
     assert fonts[0] == "DejaVu Sans"
     assert missing == {0x10FFFD}
     ours = plots.confusion_png([[1, 0], [0, 1]], ["cat", "x\U0010fffd"], "t")

@@ -1,0 +1,143 @@
+"""What is averaged and what is not, and differences over the same labels: values worked by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from rows_of_results import ROOT, failed, pair, row, write
+
+from ssgan.cells import Section, sections
+from ssgan.ledger import read
+from ssgan.pairs import baseline_method, differences, interval
+
+
+@pytest.fixture
+def section(tmp_path: Path) -> Any:
+    def of(rows: list[dict[str, Any]]) -> Section:
+        (one,) = sections(read([write(tmp_path / "rows.jsonl", rows)]))
+        return one
+
+    return of
+
+
+def errors(section: Section) -> dict[tuple[str, int], list[float]]:
+    return {(section.lines[line], labels): cell.errors for (line, labels), cell in section.cells.items()}
+
+
+def test_mean_deviation_and_median(section: Any) -> None:
+    (cell,) = section([row(e, seed=s) for s, e in enumerate((1.0, 2.0, 6.0, 4.0))]).cells.values()
+    # mean 13/4; squares of 9/4, 5/4, 11/4, 3/4 sum to 236/16, over 3
+    assert (cell.mean, cell.median) == (3.25, 3.0)
+    assert cell.std == pytest.approx((236 / 16 / 3) ** 0.5)
+    assert section([row(4.0)]).cells.popitem()[1].std is None
+
+
+def test_seeds_without_a_result_are_kept_and_in_no_mean(section: Any) -> None:
+    rows = [row(2.0), row(4.0, seed=1), row(None, seed=2, diverged=10), row(90.0, seed=3, diverged=20)]
+    (cell,) = section([*rows, failed(seed=4, draw_seed=4)]).cells.values()
+    assert (cell.errors, cell.mean) == ([2.0, 4.0], 3.0)
+    assert sorted(row["seed"] for row in cell.lost) == [2, 3, 4]
+
+
+APART = {
+    "settings": ({"settings": {"generator_norm": "none"}}, ["gan", "gan · generator_norm=none"]),
+    "budget": ({"images": 9000, "settings": {"total_images": 9000}}, ["gan · 9,000 images", "gan · 600,000 images"]),
+    "preset": ({"preset": "fast"}, ["gan · digits", "gan · fast"]),
+    "data": ({"dataset_sha256": "e" * 64}, ["gan · data dddddddd", "gan · data eeeeeeee"]),
+    "configuration": ({"config_sha256": "other"}, ["gan · configuration gan-50", "gan · configuration other"]),
+    "unknown": ({"foreign": "yes"}, ["gan", "gan · foreign=yes"]),
+    "members": ({"members": [1, 2]}, ["gan", "gan · 2 members"]),
+    "a setting that changes no weight": (
+        {"settings": {"evaluate_every_images": 5}},
+        ["gan", "gan · evaluate_every_images=5"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("changed", "names"), APART.values(), ids=APART)
+def test_what_differs_is_never_averaged(section: Any, changed: dict[str, Any], names: list[str]) -> None:
+    """Rows of two trainings that differ in one thing are two lines, and their names say in what."""
+    found = errors(section([row(1.0), row(2.0, seed=1), row(8.0, seed=2, **changed)]))
+    assert sorted(found.values()) == [[1.0, 2.0], [8.0]]
+    assert len(found) == len({name for name, _ in found}) == 2
+    assert sorted(name for name, _ in found) == sorted(names)
+
+
+def test_data_sets_are_sections(tmp_path: Path) -> None:
+    found = sections(read([write(tmp_path / "rows.jsonl", [row(), row(dataset="b"), row(dataset="a")])]))
+    assert [one.dataset for one in found] == ["a", "b", "digits"]
+
+
+def test_the_interval_is_students(section: Any) -> None:
+    found = section(pair())
+    (one,) = differences(found, "supervised")
+    assert sorted(one.gaps) == [-6.0, -5.0, -4.0]
+    assert (one.mean, one.draws, one.includes_zero) == (-5.0, 3, False)
+    # the deviation is 1, t of 2 degrees of freedom at 0.975 is 4.302653
+    assert one.interval == pytest.approx((-5 - 4.302653 / 3**0.5, -5 + 4.302653 / 3**0.5), abs=1e-6)
+    theirs = scipy.stats.ttest_rel([6, 5, 7], [10, 11, 12]).confidence_interval(0.95)
+    assert one.interval == pytest.approx((theirs.low, theirs.high))
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal(1.0, 2.0, (2000, 4))
+    covered = [low <= 1.0 <= high for low, high in filter(None, map(interval, draws.tolist()))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_pair_gives_no_interval(section: Any) -> None:
+    (one,) = differences(section([row(4.0), row(5.0, method="supervised")]), "supervised")
+    assert (one.gaps, one.interval, one.includes_zero) == ((-1.0,), None, None)
+
+
+@pytest.mark.parametrize("last", [row(1.0, seed=3), row(None, seed=3, diverged=5)], ids=["no partner", "diverged"])
+def test_only_seeds_of_the_same_split_are_pairs(section: Any, last: dict[str, Any]) -> None:
+    rows = [*pair(), last]
+    if last["diverged"]:
+        rows.append(row(9.0, seed=3, method="supervised"))
+    other = row(3.0, seed=4, split_sha256="another", draw_seed=9)
+    (one,) = differences(section([*rows, other, row(4.0, seed=4, method="supervised")]), "supervised")
+    assert sorted(one.gaps) == [-6.0, -5.0, -4.0]
+
+
+def test_splits_of_other_data_or_other_labels_are_no_pairs(section: Any) -> None:
+    other = row(9.0, method="supervised", dataset_sha256="e" * 64)
+    assert differences(section([row(), other]), "supervised") == []
+    other = row(9.0, method="supervised", labels=20, split_sha256=row()["split_sha256"])
+    assert differences(section([row(), other]), "supervised") == []
+
+
+def test_seeds_that_share_a_draw_pair_by_seed_and_say_so(section: Any) -> None:
+    rows = [
+        row(e + 10 * (m == "supervised"), seed=s, draw_seed=0, method=m)
+        for s, e in enumerate((1.0, 2.0, 4.0))
+        for m in ("gan", "supervised")
+    ]
+    (one,) = differences(section(rows), "supervised")
+    assert (one.gaps, one.draws) == ((-10.0, -10.0, -10.0), 1)
+
+
+def test_the_baseline_is_the_line_most_like(section: Any) -> None:
+    shorter = [row(20.0, method="supervised", images=9, config_sha256="short")]
+    (one, base) = differences(section([*pair(), *shorter]), "supervised")
+    assert (one.cell.line.method, one.baseline.line.images) == ("gan", 600_000)
+    assert base.cell.line != base.baseline.line
+
+
+def test_the_usual_baseline(section: Any) -> None:
+    found = section(pair())
+    assert [baseline_method(found, asked) for asked in (None, "gan", "other")] == ["supervised", "gan", None]
+    assert baseline_method(section([row(method="b"), row(method="a")]), None) == "a"
+
+
+def test_the_real_rows_give_what_the_readme_says() -> None:
+    (found,) = sections(read([ROOT / "results" / "digits.jsonl"]))
+    table = {key: np.mean(each) for key, each in errors(found).items() if key[0] == "gan"}
+    assert {key: round(mean, 2) for key, mean in table.items()} == {
+        ("gan", 20): 10.48,
+        ("gan", 50): 4.89,
+        ("gan", 100): 2.54,
+    }

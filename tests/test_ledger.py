@@ -1,0 +1,163 @@
+"""Rows from files: each kind of bad line is named with its place, and nothing that contradicts itself comes out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rows_of_results import ROOT, failed, row, write
+
+from ssgan.errors import UserError
+from ssgan.ledger import read
+
+GOOD = row(seed=7)
+
+
+def without(*keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row().items() if key not in keys}
+
+
+LACKS = "it is no row of a result, or of another version"
+BAD = {
+    "cut off": (json.dumps(row())[:-20], "is no JSON: it is cut off or damaged"),
+    "no JSON": ("hello", "is no JSON: it is cut off or damaged at character 1"),
+    "a list": ("[1, 2]", "is JSON, but no object"),
+    "of another version": (without("nll", "split_sha256"), f"lacks split_sha256, nll: {LACKS}"),
+    "something else": ({"a": 1}, f"lacks dataset, labels, method, seed and 20 more: {LACKS}"),
+    "NaN": (json.dumps(row()).replace("0.05", "NaN"), "holds NaN, which is no number"),
+    "infinity": (json.dumps(row()).replace("0.05", "-Infinity"), "holds -Infinity, which is no number"),
+    "endless": (json.dumps(row()).replace("0.05", "1e999"), "holds a number that is not finite, or too long"),
+    "a long number": (json.dumps(row()).replace("0.05", "1" * 5000), "holds a number that is not finite, or too long"),
+    "deep": ("[" * 100_000, "is nested too deeply"),
+    "half a character": (json.dumps(row(method="\ud800")), "holds text that is no Unicode"),
+    "a key twice": (json.dumps(row())[:-1] + ', "error": 1.0}', 'has the key "error" twice'),
+    "text for a number": (row(error="5.0"), 'has error = "5.0", which should be a percentage or null'),
+    "a truth value": (row(seed=True, draw_seed=0), "has seed = true, which should be a whole number"),
+    "no percentage": (row(error=100.1), "has error = 100.1, which should be a percentage or null"),
+    "negative": (row(seconds=-1.0), "has seconds = -1.0, which should be a number at least 0 or null"),
+    "a fraction": (row(labels=50.5), "has labels = 50.5, which should be a whole number"),
+    "no name": (row(method=""), 'has method = "", which should be a name'),
+    "a list of settings": (row(settings=[]), "has settings = [], which should be an object"),
+    "no split": (row(split_sha256=None), "has split_sha256 = null, which should be a hash"),
+    "no square": (row(confusion=[[1, 2]]), "has confusion = [[1, 2]], which should be a square of counts or null"),
+    "other classes": (
+        row(confusion=[[1]], classes=["a", "b"]),
+        "names 2 classes, but its confusion matrix has 1",
+    ),
+    "bins": (row(reliability=[{"low": 0}]), 'has reliability = [{"low": 0}], which should be a list of bins or null'),
+    "no error": (row(None), "has no error, though it neither diverged nor failed: was there no test share?"),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD.values(), ids=BAD)
+def test_a_bad_line_is_skipped_and_named(tmp_path: Path, line: Any, reason: str) -> None:
+    path = write(tmp_path / "rows.jsonl", [GOOD, line])
+    found = read([path])
+    assert [dict(one.values) for one in found.rows] == [GOOD]
+    (skipped,) = found.skipped
+    assert (skipped.file, skipped.line) == (str(path), 2)
+    assert skipped.reason.startswith(reason)
+    assert found.files == {str(path): 1}
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xff\xfe\n\n\xef\xbb\xbf".replace(b"\xef\xbb\xbf", b"") + json.dumps(GOOD).encode() + b"\r\n")
+    found = read([path])
+    assert [(one.line, one.reason) for one in found.skipped] == [(1, "is no UTF-8 text")]
+    assert found.rows[0].line == 3
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # as some editors save it, and without a last newline
+    assert (len(read([path]).rows), read([path]).skipped) == (1, [])
+
+
+def test_a_row_that_says_the_same_is_skipped_and_named(tmp_path: Path) -> None:
+    """Where it ran and how long it took may differ."""
+    path = write(tmp_path / "rows.jsonl", [GOOD, GOOD, {**GOOD, "seconds": 1.0, "commit": None}])
+    found = read([path])
+    assert len(found.rows) == 1
+    assert [(one.line, one.reason) for one in found.skipped] == [(2, f"repeats {path}:1"), (3, f"repeats {path}:1")]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"error": 5.1}, {"nll": 0.6}, {"diverged": 3}, {"note": 1.5}], ids=lambda changed: next(iter(changed))
+)
+def test_rows_that_contradict_each_other_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = write(tmp_path / "rows.jsonl", [GOOD, row(seed=8, **({"note": 3.5} if "note" in changed else {}))])
+    other = write(tmp_path / "other.jsonl", [{**GOOD, **changed}])
+    first, second = (f"{other}:1", f"{path}:1")
+    with pytest.raises(UserError) as mistake:
+        read([path, other])
+    assert str(mistake.value) == (
+        f"{first} and {second} are rows of the same training (digits, 50 labels, gan, seed 7), but differ in "
+        f"{next(iter(changed))}: keep one of them."
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["dataset", "dataset_sha256", "labels", "method", "preset", "config_sha256", "seed", "draw_seed", "split_sha256"],
+)
+def test_rows_of_different_trainings_are_kept(tmp_path: Path, key: str) -> None:
+    other = {**GOOD, key: GOOD[key] + 1 if isinstance(GOOD[key], int) else "other", "error": 9.0}
+    assert len(read([write(tmp_path / "rows.jsonl", [GOOD, other])]).rows) == 2
+
+
+def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) -> None:
+    rows = [
+        failed(seed=7, draw_seed=7),
+        GOOD,
+        failed(seed=8, draw_seed=8),
+        failed(seed=8, draw_seed=8, failed="Again."),
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    found = read([path])
+    assert [(one["seed"], one.lost) for one in found.rows] == [(7, False), (8, True)]
+    assert [(one.line, one.reason) for one in found.skipped] == [
+        (1, f"failed, and {path}:2 is its result"),
+        (4, f"repeats the failure of {path}:3"),
+    ]
+
+
+def test_a_failure_belongs_to_the_only_line_of_its_method(tmp_path: Path) -> None:
+    """What it does not say is taken from the others where they agree, and not where they do not."""
+    alone = read([write(tmp_path / "rows.jsonl", [GOOD, failed(seed=8, draw_seed=8)])])
+    assert all(one["images"] == 600_000 and one["preset"] == "digits" for one in alone.rows)
+    two = read([write(tmp_path / "rows.jsonl", [GOOD, row(seed=7, images=9), failed(seed=8, draw_seed=8)])])
+    assert [one["images"] for one in two.rows if one.lost] == [None]
+
+
+def test_unknown_keys_that_differ_tell_rows_apart_and_numbers_of_their_own_do_not(tmp_path: Path) -> None:
+    rows = [row(seed=s, share=share, auroc=s + share, word="x") for share in (0.0, 0.5) for s in range(3)]
+    found = read([write(tmp_path / "rows.jsonl", rows)])
+    assert {one.conditions for one in found.rows} == {(("share", "0.0"),), (("share", "0.5"),)}
+    assert found.measured == {"digits": ["auroc"]}
+    words = [row(seed=s, word=f"w{s}") for s in range(3)]  # text is never taken for a measurement
+    assert len({one.conditions for one in read([write(tmp_path / "w.jsonl", words)]).rows}) == 3
+
+
+def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
+    rows = [row(seed=seed, labels=labels) for seed in (2, 0, 1) for labels in (50, 20)]
+    first, second = (read([write(tmp_path / "rows.jsonl", each)]) for each in (rows, rows[::-1]))
+    assert [one.values for one in first.rows] == [one.values for one in second.rows]
+
+
+def test_the_real_rows_are_read_whole() -> None:
+    names = ["digits", "mnist-fast", "mnist-short", "cifar10-short", "fashion-mnist-files", "foreign"]
+    found = read([ROOT / "results" / f"{name}.jsonl" for name in names])
+    assert found.skipped == []
+    assert sum(found.files.values()) == len(found.rows) == 119
+
+
+def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [GOOD])
+    found = read([path, tmp_path / "." / "rows.jsonl"])
+    assert (len(found.rows), [one.reason for one in found.skipped]) == (1, ["is given twice, and read once"])
+
+
+def test_no_row_is_a_mistake(tmp_path: Path) -> None:
+    empty = write(tmp_path / "empty.jsonl", [])
+    with pytest.raises(UserError, match=r"There is no row of a result in .*empty.jsonl: there are no lines\."):
+        read([empty])
+    bad = write(tmp_path / "bad.jsonl", ["", "x"])
+    with pytest.raises(UserError, match=r"no row of a result in .*bad.jsonl: .*bad.jsonl:2 is no JSON"):
+        read([bad])
