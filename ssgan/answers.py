@@ -6,13 +6,14 @@ from typing import Any
 
 from ssgan import screen
 
-__all__ = ["contents", "evaluation", "report"]
+__all__ = ["comparison", "contents", "evaluation", "planned", "report"]
 
 WIDTH = 80
 LISTED_CLASSES = 20
 LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
+CELL_WIDTH = 44
 # Of a matrix: the fewest letters of a row's name, how many are worth narrower columns, and the fewest over a column.
 LEAST_NAME, NAME_ROOM, LEAST_HEAD = 8, 20, 5
 
@@ -52,6 +53,40 @@ def evaluation(result: Mapping[str, Any]) -> None:
     _confusion(result["confusion"], result["classes"], _of(result))
     for name, path in (result["plots"] or {}).items():
         screen.say(f"{name.capitalize()}: {path}")
+
+
+def comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
+    """Show what :func:`ssgan.compare.summary` found: one line a cell, the lowest error of each number of labels marked.
+
+    An ensemble is no cell of its own, and is not marked: it is several models.
+    """
+    rows, remarks = [], []
+    for labels in dict.fromkeys(cell["labels"] for cell in cells):
+        ours = [cell for cell in cells if cell["labels"] == labels]
+        means = [cell["error_mean"] for cell in ours if cell["n"] and not cell["members"]]
+        for cell in ours:
+            best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
+            error = screen.plus_minus(cell["error_mean"], cell["error_std"])
+            rows.append([f"{labels:,}", screen.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]])
+            place = f"{cell['method']}, {labels:,} labels"
+            if cell["diverged"]:
+                remarks.append(f"{place}: diverged with seed {', '.join(map(str, cell['diverged']))}")
+            for why in dict.fromkeys(cell["failed"].values()):
+                seeds = [str(seed) for seed, words in cell["failed"].items() if words == why]
+                remarks.append(f"{place}, seed {', '.join(seeds)}: {why}")
+    screen.say(f"Test error on {dataset} in %, mean +- standard deviation over n trainings; * has the lowest mean")
+    screen.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
+    for line in remarks:
+        screen.say(line, style="yellow")
+
+
+def planned(cells: Sequence[Mapping[str, Any]]) -> None:
+    """Show which cells there are, their models, and how many of them are there already."""
+    rows = [[f"{c['labels']:,}", screen.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
+    screen.table(["labels", "method", "models", "finished"], rows, left=2)
+    for cell in cells:
+        if cell["refused"]:
+            screen.say(f"{cell['method']}, {cell['labels']:,} labels: {cell['refused']}", style="yellow")
 
 
 def contents(found: dict[str, Any]) -> None:

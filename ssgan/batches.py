@@ -133,7 +133,8 @@ class Batches:
     def initialization_images(self, seed: int) -> Tensor:
         """Pool images for the data-dependent initialisation of one seed."""
         seen = self.seen_rows[self.seeds.index(seed)]
-        rows = seen[Order(len(seen), seed, "init").take(0, self.config.init_images)]
+        count = self.config.init_images
+        rows = seen[Order(len(seen), seed, "init").take(0, count)] if count else seen[:0]
         return self.images(self.pool[torch.from_numpy(rows).to(self.device)])
 
     def from_batch(self, first: int, stop: int) -> Iterator[Batch]:

@@ -52,7 +52,7 @@ import numpy as np
 from ssgan import runs
 from ssgan.dataset import Data
 from ssgan.errors import UserError, did_you_mean
-from ssgan.metrics import expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 from ssgan.processor import processor_name
 from ssgan.splits import Split
 
@@ -209,7 +209,7 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
         "dataset_sha256": data.sha256,
         "labels": len(split.indices),
         "method": outcome.method,
-        "preset": "",
+        "preset": None,
         "settings": outcome.settings,
         "config_sha256": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
         "device": "cpu",
@@ -312,23 +312,13 @@ def _svm(task: Task) -> Answer:
         return Answer(margins, False, {**settings, "temperature_folds": None})
     dealt = StratifiedKFold(folds, shuffle=True, random_state=task.seed)
     left_out = cross_val_predict(model, task.labeled, task.y, cv=dealt, method="decision_function")
-    temperature = _temperature(_margins(left_out), task.y)
+    temperature = best_temperature(_margins(left_out), task.y)
     return Answer(softmax(margins / temperature), True, {**settings, "temperature_folds": folds})
 
 
 def _margins(decision: np.ndarray) -> np.ndarray:
     """Margins [n, C] of a one-against-rest decision, which has one column for two classes."""
     return decision if decision.ndim == 2 else np.stack([-decision, decision], axis=1)
-
-
-def _temperature(margins_nC: np.ndarray, y_n: np.ndarray) -> float:
-    """The temperature, 0.05 to 20, at which the softmax of margins has the least negative log-likelihood."""
-    from scipy.optimize import minimize_scalar
-
-    def nll(log_temperature: float) -> float:
-        return negative_log_likelihood(softmax(margins_nC / np.exp(log_temperature)), y_n)
-
-    return float(np.exp(minimize_scalar(nll, bounds=(-3.0, 3.0), method="bounded").x))
 
 
 def _knn(task: Task) -> Answer:

@@ -40,6 +40,7 @@ LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
 ImageSize = Annotated[
     str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
 ]
+AnySetting = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")]
 LabelsCsv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
 ]
@@ -79,12 +80,8 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")
-    ] = None,
-    folds: Annotated[
-        str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labelled images.")
-    ] = None,
+    set_: AnySetting = None,
+    folds: Annotated[str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labels.")] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
@@ -343,6 +340,38 @@ def show_data(
     answers.contents(found)
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
+
+
+@app.command()
+def compare(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; what it holds is kept.")],
+    labels: Annotated[str | None, typer.Option(metavar="N,N,...", help="Numbers of labelled images, or 'all'.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="With commas. [default: gan,supervised and the classical]")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="First seed. [default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models of each cell. [default: 5]")] = None,
+    draw_seed: Annotated[
+        str | None, typer.Option(metavar="D", help="One draw of labels for all; adds ensembles.")
+    ] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also the GAN without each of its parts.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    set_: AnySetting = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    data_dir: DataDir = None,
+    as_json: JsonFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, and what is finished.")] = False,
+) -> None:
+    """Compare methods on the same labelled images: one row in FILE for each training, none trained twice."""
+    from ssgan import comparison
+
+    words, flags = (preset, epochs, seed, seeds, draw_seed, ablate), {"device": device, "image_size": image_size}
+    places = (labels_csv, data_dir, out, as_json, dry_run)
+    comparison.hold(comparison.Asked(data, labels, methods, *words, set_ or [], flags, *places))
 
 
 @app.command("report")

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,7 +139,9 @@ class Config:
     latent_distribution: Literal["uniform", "normal"] = setting("uniform", "name", "G's noise: U(0, 1) or N(0, 1)")
     generator_norm: Literal["batch", "virtual", "none"] = setting("batch", "name", "normalisation of G's hidden layers")
     reference_rows: int = setting(100, "rows", "reference batch of virtual batch norm in G", 2)
-    init_images: int = setting(500, "images", "pool images of the data-dependent initialisation of D", 2)
+    init_images: int = setting(
+        500, "images", "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn"
+    )
     # Optimisation
     learning_rate_d: float = setting(3e-3, "per step", "Adam's step size for D")
     learning_rate_g: float = setting(3e-3, "per step", "Adam's step size for G")
@@ -200,6 +202,13 @@ class Config:
         if self.seed_strategy == "direct" and self.seeds > 1:
             raise UserError(
                 f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
+            )
+        if self.init_images == 1:
+            raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
+        if not self.init_images and (self.minibatch_kernels or not TRAITS[self.network].weight_norm):
+            why = "minibatch discrimination" if self.minibatch_kernels else f"network {self.network}"
+            raise UserError(
+                f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more."
             )
         if self.precision != "float32" and self.dtype == "float64":
             raise UserError(f"precision is {self.precision!r}, which rounds what dtype 'float64' is for: drop one.")
@@ -364,8 +373,15 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
 }
 
 
-def resolve(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> Config:
+def resolve(
+    preset: str,
+    overrides: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+    optional: Container[str] = (),
+) -> Config:
     """The configuration of a preset, with the settings of an earlier run and then the user's own on top.
+
+    Those of the user's own that are ``optional`` are left away where they would do nothing.
 
     Raises
     ------
@@ -386,6 +402,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any
     for name in overrides:
         needed, holds = _NEEDS.get(name, ("", lambda c: True))
         if getattr(config, name) != config.default(name) and not holds(config):
+            if name in optional:
+                return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
             raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
     return config
 

@@ -20,7 +20,7 @@ from ssgan.records import Report, Run
 from ssgan.states import check_state
 from ssgan.trainer import train
 
-__all__ = ["Paused", "run_experiment", "summarize"]
+__all__ = ["Paused", "chosen", "run_experiment", "summarize"]
 
 GRID_IMAGES = 100
 LABELED_IMAGES_SHOWN = 200
@@ -60,7 +60,7 @@ def run_experiment(
     pause_after_seconds : float
         Stop at the first report after so long.
     given : sequence of Split, optional
-        The labelled images of each model, in place of a draw.
+        The labelled images of each model, in place of a draw; with a number of ``labels``, that of its draw seed.
     beside : mapping, optional
         What else the report holds.
 
@@ -72,7 +72,7 @@ def run_experiment(
         Where the time was up before the end.
     """
     found = _splits(data, config, folder, given)
-    by_draw = given is None and isinstance(config.labels, int)
+    by_draw = isinstance(config.labels, int)
     drawn: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
@@ -136,14 +136,13 @@ def _splits(
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:
     """What ``report.json`` holds: the run in numbers, and one row for each seed for ``results/``."""
     config, data = run.config, run.data
-    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset})
     shared = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
         "labels": len(run.splits[0].indices),
         "method": config.method,
         "preset": config.preset,
-        "settings": _settings(preset.diff(config)),
+        "settings": chosen(config),
         "config_sha256": config.sha256,
         "device": str(run.device),
         "device_name": device_name(run.device),
@@ -181,11 +180,12 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
     }
 
 
-def _settings(diff: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+def chosen(config: Config) -> dict[str, Any]:
     """What a configuration sets beyond its preset, as JSON has it, without what other columns say."""
+    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset})
     elsewhere = {"labels", "method", "seed", "seeds", "draw_seed", "device"}
-    chosen = {name: ours for name, (_, ours) in diff.items() if name not in elsewhere}
-    settings: dict[str, Any] = json.loads(json.dumps(chosen))
+    beyond = {name: ours for name, (_, ours) in preset.diff(config).items() if name not in elsewhere}
+    settings: dict[str, Any] = json.loads(json.dumps(beyond))
     return settings
 
 

@@ -10,7 +10,7 @@ from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.traits import suits
 
-__all__ = ["Asked", "check_resume", "given", "going_on", "images", "whole"]
+__all__ = ["Asked", "check_resume", "given", "going_on", "images", "preset_of", "whole"]
 
 PICTURE = 32  # height and width of a picture that every network takes
 
@@ -26,6 +26,15 @@ def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any
     return found
 
 
+def preset_of(data: str, image_shape: Sequence[int]) -> str:
+    """The preset that data name, by their name or for a user's own by the shape of their images.
+
+    That is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
+    """
+    own = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
+    return DATASET_PRESETS.get(data, own)
+
+
 class Asked(NamedTuple):
     """What says which settings a training has: the data, --preset, the run to go on with, --config, and the options."""
 
@@ -36,10 +45,7 @@ class Asked(NamedTuple):
     given: dict[str, Any]
 
     def settings(self, image_shape: Sequence[int] = ()) -> Config:
-        """The configuration; that of a user's own data without a preset depends on the shape of their images.
-
-        The preset is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
-        """
+        """The configuration; without a preset it depends on the data: see :func:`preset_of`."""
         if self.resumed is not None:
             return going_on(self.resumed, self.preset, self.given)
         earlier = {} if self.file is None else runs.read_settings(self.file)
@@ -47,8 +53,7 @@ class Asked(NamedTuple):
         if self.preset is not None and before not in (None, self.preset):
             words = f"--preset {self.preset} does not go with --config {self.file}, a run of preset {before!r}"
             raise UserError(f"{words}: choose one.")
-        own = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
-        preset = self.preset or str(before or DATASET_PRESETS.get(self.data, own))
+        preset = self.preset or str(before or preset_of(self.data, image_shape))
         return configuration.resolve(preset, self.given, earlier)
 
     def early_settings(self) -> Config:

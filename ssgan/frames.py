@@ -80,7 +80,12 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set scales and biases layer by layer from real images ``x`` [N, ...], noise on, and store the reference."""
+        """Set scales and biases layer by layer from real images ``x`` [N, ...], noise on, and store the reference.
+
+        Without images they stay as they were drawn: scales 1, biases 0.
+        """
+        if not len(x):
+            return
         x = self.layout(x)
         features = init_from(self.trunk, x)
         if self.couples_rows:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "best_temperature",
     "binomial_interval",
     "confusion",
     "error_percent",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 BINS = 15
+LOG_TEMPERATURES = (-3.0, 3.0)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -83,6 +85,23 @@ def reliability(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> list[dic
         }
         for i, (count, confident, right) in enumerate(zip(counts, *sums, strict=True))
     ]
+
+
+def best_temperature(logits_NK: np.ndarray, y_N: np.ndarray) -> float:
+    """The temperature T, 0.05 to 20, at which the softmax of logits / T has the least negative log-likelihood.
+
+    It changes no prediction. The rows should be new to the model. On those that it was trained on it knows almost
+    every label, so T comes out too low, and where it knows all of them far below 1: the model is then surer of itself
+    than it was. Where labels are too few to spare some, look at NLL and ECE both with it and without.
+
+    Source: Guo et al., *On Calibration of Modern Neural Networks*, 2017, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def nll(log_temperature: float) -> float:
+        return negative_log_likelihood(softmax(logits_NK / np.exp(log_temperature)), y_N)
+
+    return float(np.exp(minimize_scalar(nll, bounds=LOG_TEMPERATURES, method="bounded").x))
 
 
 def _bin(confidence_N: np.ndarray, bins: int) -> np.ndarray:

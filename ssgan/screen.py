@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from ssgan.pace import Progress as Standing
     from ssgan.records import Report
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "settings",
     "table",
     "warn",
+    "watching",
     "width",
 ]
 
@@ -47,6 +49,7 @@ err = _Console(stderr=True, highlight=False)
 
 MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+SECONDS_BETWEEN_STANDINGS = 60.0
 DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
@@ -266,10 +269,69 @@ def counting(total: int | None, unit: str, quiet: bool = False) -> Iterator[Call
     yield show
 
 
+@contextmanager
+def watching(quiet: bool = False) -> Iterator[Callable[["Standing"], None]]:
+    """Give a function that shows where a list of trainings stands: a line for each at its end, a live bar before.
+
+    Where there is no terminal, a line a minute stands for the bar.
+    """
+    if quiet:
+        yield lambda standing: _alert(standing.warnings, err)
+    elif err.is_terminal:
+        bar = Progress(TaskProgressColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[left]}"), console=err)
+        task = bar.add_task("", total=None, left="")
+        with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
+
+            def show(standing: "Standing") -> None:
+                done = standing.number - 1 + standing.share
+                bar.update(task, total=standing.tasks, completed=done, left=_all_left(standing))
+                words = Text(_plain(standing.words), style="dim", no_wrap=True, overflow="ellipsis")
+                live.update(Group(bar, words))
+                _alert(standing.warnings, live.console)
+                if standing.said:
+                    live.console.print(Text(_ended(standing)), soft_wrap=True)
+
+            yield show
+    else:
+        yield _minutes()
+
+
+def _minutes() -> Callable[["Standing"], None]:
+    last = time.monotonic()
+
+    def show(standing: "Standing") -> None:
+        nonlocal last
+        _alert(standing.warnings, err)
+        now = time.monotonic()
+        if standing.said:
+            err.print(Text(f"{_ended(standing)}, {_all_left(standing)}"), soft_wrap=True)
+        elif standing.share and now - last >= SECONDS_BETWEEN_STANDINGS:
+            err.print(Text(f"{standing.words}: {standing.share:.0%}, {_all_left(standing)}"), soft_wrap=True)
+        else:
+            return
+        last = now
+
+    return show
+
+
+def _ended(standing: "Standing") -> str:
+    return _plain(f"{standing.number}/{standing.tasks}  {standing.words}: {standing.said}")
+
+
+def _all_left(standing: "Standing") -> str:
+    left = "time left unknown" if standing.seconds_left is None else f"{_duration(standing.seconds_left)} left"
+    return f"{standing.number} of {standing.tasks}, {left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= DAY:
+        return f"{seconds / DAY:,.1f} days"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
 def _counts(report: "Report") -> str:
-    minutes, seconds = divmod(round(report.seconds_left), 60)
-    left = f"{minutes}:{seconds:02d}" if report.seconds_left < DAY else f"{report.seconds_left / DAY:,.1f} days"
-    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {left} left"
+    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {_duration(report.seconds_left)} left"
 
 
 def _losses(report: "Report") -> str:

@@ -28,6 +28,8 @@ class Traits:
         The heights that it takes, each as wide as high; empty: any of at least ``smallest``.
     widths : mapping
         How many numbers a setting of widths takes; those left out take any number of them.
+    weight_norm : bool
+        Whether the layers of D have weight norm, which images initialise, and no batch norm.
     """
 
     settings: Mapping[str, Any]
@@ -35,6 +37,7 @@ class Traits:
     smallest: int = 1
     sizes: Sequence[int] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
+    weight_norm: bool = True
 
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
@@ -81,6 +84,7 @@ TRAITS = {
         {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,)},
         sizes=(32, 64),
         widths={"discriminator_widths": 1, "generator_widths": 1},
+        weight_norm=False,
     ),
 }
 OWN_SETTINGS = tuple(TRAITS["mlp"].settings)

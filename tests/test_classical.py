@@ -276,7 +276,7 @@ def test_no_class_takes_over_in_self_training(draw: int) -> None:
 def test_the_temperature_has_the_least_nll_and_a_value_worked_by_hand() -> None:
     # Nine of ten rows right at a margin of 2: p = 0.9 where 2 / T = log 9.
     margins = np.tile([2.0, 0.0], (10, 1))
-    assert classical._temperature(margins, np.array([0] * 9 + [1])) == pytest.approx(2 / np.log(9), rel=1e-3)
+    assert metrics.best_temperature(margins, np.array([0] * 9 + [1])) == pytest.approx(2 / np.log(9), rel=1e-3)
 
 
 def test_scores_of_the_support_vector_machine_are_calibrated() -> None:

@@ -1,0 +1,159 @@
+"""What ``ssgan compare`` is asked for, and what it says on the way and at the end."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssgan import answers, flags, grids, journal, screen
+from ssgan.config import PRESETS, Config, resolve
+from ssgan.data import DATASETS, Data, Options, load
+from ssgan.errors import UserError
+from ssgan.grids import Grid
+
+__all__ = ["Asked", "hold"]
+
+SEEDS = "5"
+
+
+class Asked(NamedTuple):
+    """The options of the command, as they were typed."""
+
+    data: str
+    labels: str | None
+    methods: str | None
+    preset: str | None
+    epochs: str | None
+    seed: str | None
+    seeds: str | None
+    draw_seed: str | None
+    ablate: bool
+    assignments: Sequence[str]
+    flags: dict[str, str | None]
+    labels_csv: Path | None
+    data_dir: Path | None
+    out: Path
+    as_json: bool
+    dry_run: bool
+
+
+def hold(asked: Asked) -> None:
+    """Train what is missing of a comparison and sum it up, or show what is missing.
+
+    Raises
+    ------
+    UserError
+        For the user's mistakes, before anything is written; and where no training has a result.
+    """
+    grid, preset = _grid(asked)
+    if asked.dry_run:
+        _show_plan(grid, preset, journal.read(asked.out), asked)
+        return
+    from ssgan.compare import compare, plan, summary
+
+    with journal.opened(asked.out) as held:
+        if held.repaired:
+            screen.warn(held.repaired)
+        for line in [*grid.notes, *_others(grid, held.rows, asked.out)]:
+            screen.warn(line)
+        for line in screen.lost_files(grid.data.skipped, grid.data.found):
+            screen.warn(line)
+        tasks = plan(grid, held.rows)
+        if not asked.as_json:
+            screen.say(f"{_what(grid)}, into {asked.out}: {_left(tasks)}")
+        try:
+            with screen.watching(quiet=asked.as_json) as on_progress:
+                compare(grid, held, on_progress, _source(asked))
+        except KeyboardInterrupt:
+            screen.note(f"ssgan: {asked.out} holds what is finished; the same command goes on from there.")
+            raise
+        found = summary(grid, held.rows)
+    report = f"ssgan report {asked.out} --out {asked.out.with_name(asked.out.stem + '-report')}"
+    if asked.as_json:
+        named = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(asked.out)}
+        print(json.dumps({**named, "trained": len(tasks), "cells": found, "report": report}))
+    else:
+        answers.comparison(found, grid.data.name)
+        screen.say(f"Report: {report}")
+    if not any(cell["n"] for cell in found):
+        raise UserError(f"No training gave a result: {asked.out} says why.")
+
+
+def _grid(asked: Asked) -> tuple[Grid, str]:
+    """The cells and the preset; mistakes that can be seen without the data come before they are read."""
+    methods = grids.read_methods(asked.methods)
+    numbers = None if asked.labels is None else grids.read_labels(asked.labels)
+    given = flags.given([*asked.assignments], asked.flags)
+    seeds = flags.given([], {"seed": asked.seed, "seeds": asked.seeds or SEEDS, "draw_seed": asked.draw_seed})
+    every = Config(**seeds).all_seeds
+    if asked.preset is not None:
+        resolve(asked.preset, {})
+    if asked.epochs is not None:
+        if "total_images" in given:
+            raise UserError(
+                f"total_images={given['total_images']} and --epochs set the same length twice: leave one away."
+            )
+        flags.images(asked.epochs, 1)
+    journal.check_place(asked.out)
+    if asked.data not in DATASETS and asked.out.resolve().is_relative_to(Path(asked.data).resolve()):
+        raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")
+    data = _load(asked, given)
+    preset = asked.preset or flags.preset_of(asked.data, data.image_shape)
+    if numbers is None:
+        numbers = [PRESETS[preset].get("labels") or "all"]
+    if asked.epochs is not None:
+        given["total_images"] = flags.images(asked.epochs, len(data.x_train))
+    grid = grids.lay_out(data, preset, methods, numbers, every, seeds.get("draw_seed"), given, asked.ablate)
+    if given.get("device") is not None:
+        from ssgan.devices import select
+
+        select(given["device"])
+    return grid, preset
+
+
+def _load(asked: Asked, given: Mapping[str, Any]) -> Data:
+    of_files = {name: value for name, value in given.items() if name in Options.settings()}
+    with screen.reading(quiet=asked.as_json) as progress:
+        return load(asked.data, asked.data_dir, Options.of(Config(**of_files), asked.labels_csv), progress)
+
+
+def _source(asked: Asked) -> dict[str, str | None]:
+    return {
+        "data": asked.data if asked.data in DATASETS else str(Path(asked.data).resolve()),
+        "data_dir": None if asked.data_dir is None else os.path.abspath(os.path.expanduser(asked.data_dir)),
+        "labels_csv": None if asked.labels_csv is None else str(asked.labels_csv.resolve()),
+    }
+
+
+def _others(grid: Grid, rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    foreign, changed = grid.others(rows)
+    parts = [f"{n:,} of {what}" for n, what in ((foreign, "other data"), (changed, "other settings or draws")) if n]
+    if not parts:
+        return []
+    return [f"{path} also holds rows that stay as they are and are not counted here: {' and '.join(parts)}."]
+
+
+def _what(grid: Grid) -> str:
+    cells = "1 cell" if len(grid.cells) == 1 else f"{len(grid.cells)} cells"
+    return f"{grid.data.name}: {cells} of {len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
+
+
+def _left(tasks: Sequence[Any]) -> str:
+    models = sum(len(task.seeds) for task in tasks)
+    return f"{models:,} model{'' if models == 1 else 's'} to train" if models else "nothing left to train"
+
+
+def _show_plan(grid: Grid, preset: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> None:
+    cells = []
+    for cell in grid.cells:
+        line = {"method": cell.name, "labels": cell.count, "models": len(grid.seeds)}
+        failures = list(dict.fromkeys([cell.refusal] if cell.refusal else grid.failures(cell, rows).values()))
+        cells.append({**line, "finished": len(grid.results(cell, rows)), "refused": failures[0] if failures else None})
+    for words in [*grid.notes, *_others(grid, rows, asked.out)]:
+        screen.warn(words)
+    if asked.as_json:
+        print(json.dumps({"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "cells": cells}))
+    else:
+        screen.say(f"{_what(grid)}, preset {preset}, into {asked.out}")
+        answers.planned(cells)
