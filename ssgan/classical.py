@@ -64,6 +64,8 @@ CHUNK_PIXELS = 5_000_000
 UNLABELED_CAP = 60_000
 FOLDS = 5
 NEIGHBORS = 7
+# Settings that follow from the images and their labels.
+FOLLOWED = ("components", "pca_rows", "unlabeled_used", "temperature_folds")
 LOGISTIC = {"C": 10.0, "max_iter": 1000}
 
 
@@ -185,7 +187,8 @@ def classify(
 def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | None) -> dict[str, Any]:
     """The outcome as a row of a result, with the keys of a row of :func:`ssgan.experiment.summarize`.
 
-    ``error_raw`` and what only a training has are None; so are ``ece`` and ``nll`` of a method without
+    The settings of a method are fixed, so like those of a preset they are no ``settings`` of the row: they stand under
+    ``estimator``, beside what followed from the images. ``error_raw`` and what only a training has are None; so are ``ece`` and ``nll`` of a method without
     probabilities. ``nll`` is None as well where a test image's own class has probability 0: it is infinite.
 
     Parameters
@@ -202,7 +205,8 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
     from threadpoolctl import threadpool_info
 
     p, y = outcome.probabilities, data.y_test
-    decisive = {"method": outcome.method, "settings": outcome.settings}
+    fixed = {name: value for name, value in outcome.settings.items() if name not in FOLLOWED}
+    decisive = {"method": outcome.method, "settings": fixed}
     threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     return {
         "dataset": data.name,
@@ -210,7 +214,8 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
         "labels": len(split.indices),
         "method": outcome.method,
         "preset": None,
-        "settings": outcome.settings,
+        "settings": {},
+        "estimator": outcome.settings,
         "config_sha256": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
         "device": "cpu",
         "device_name": processor_name(threads),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +70,8 @@ def hold(asked: Asked) -> None:
             screen.note(f"ssgan: {asked.out} holds what is finished; the same command goes on from there.")
             raise
         found = summary(grid, held.rows)
-    report = f"ssgan report {asked.out} --out {asked.out.with_name(asked.out.stem + '-report')}"
+    page = asked.out.with_name(f"{asked.out.stem}-report")
+    report = shlex.join(["ssgan", "report", str(asked.out), "--out", str(page)])
     if asked.as_json:
         named = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(asked.out)}
         print(json.dumps({**named, "trained": len(tasks), "cells": found, "report": report}))

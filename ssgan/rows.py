@@ -109,6 +109,7 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "nll_scaled": (_or_null(_number(0)), "a number at least 0 or null"),
     "ece_scaled": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
     "samples": (_or_null(_text), "a path or null"),
+    "estimator": (lambda _: True, ""),
     "run": (lambda _: True, ""),
     "source": (lambda _: True, ""),
     "warnings": (lambda _: True, ""),

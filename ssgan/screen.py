@@ -284,7 +284,12 @@ def watching(quiet: bool = False) -> Iterator[Callable[["Standing"], None]]:
 
             def show(standing: "Standing") -> None:
                 done = standing.number - 1 + standing.share
-                bar.update(task, total=standing.tasks, completed=done, left=_all_left(standing))
+                bar.update(
+                    task,
+                    total=standing.tasks,
+                    completed=done,
+                    left=f"{standing.number} of {standing.tasks}, {_time_left(standing)}",
+                )
                 words = Text(_plain(standing.words), style="dim", no_wrap=True, overflow="ellipsis")
                 live.update(Group(bar, words))
                 _alert(standing.warnings, live.console)
@@ -304,9 +309,10 @@ def _minutes() -> Callable[["Standing"], None]:
         _alert(standing.warnings, err)
         now = time.monotonic()
         if standing.said:
-            err.print(Text(f"{_ended(standing)}, {_all_left(standing)}"), soft_wrap=True)
+            err.print(Text(f"{_ended(standing)}, {_time_left(standing)}"), soft_wrap=True)
         elif standing.share and now - last >= SECONDS_BETWEEN_STANDINGS:
-            err.print(Text(f"{standing.words}: {standing.share:.0%}, {_all_left(standing)}"), soft_wrap=True)
+            done = f"{standing.number}/{standing.tasks}  {standing.words}: {standing.share:.0%}"
+            err.print(Text(_plain(f"{done}, {_time_left(standing)}")), soft_wrap=True)
         else:
             return
         last = now
@@ -318,9 +324,8 @@ def _ended(standing: "Standing") -> str:
     return _plain(f"{standing.number}/{standing.tasks}  {standing.words}: {standing.said}")
 
 
-def _all_left(standing: "Standing") -> str:
-    left = "time left unknown" if standing.seconds_left is None else f"{_duration(standing.seconds_left)} left"
-    return f"{standing.number} of {standing.tasks}, {left}"
+def _time_left(standing: "Standing") -> str:
+    return "time left unknown" if standing.seconds_left is None else f"{_duration(standing.seconds_left)} left"
 
 
 def _duration(seconds: float) -> str:
