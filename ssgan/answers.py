@@ -74,7 +74,8 @@ def comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
             for why in dict.fromkeys(cell["failed"].values()):
                 seeds = [str(seed) for seed, words in cell["failed"].items() if words == why]
                 remarks.append(f"{place}, seed {', '.join(seeds)}: {why}")
-    screen.say(f"Test error on {dataset} in %, mean +- standard deviation over n trainings; * has the lowest mean")
+    screen.say(f"Test error on {dataset} in %")
+    screen.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
     screen.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
     for line in remarks:
         screen.say(line, style="yellow")

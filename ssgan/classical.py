@@ -188,7 +188,9 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
     """The outcome as a row of a result, with the keys of a row of :func:`ssgan.experiment.summarize`.
 
     The settings of a method are fixed, so like those of a preset they are no ``settings`` of the row: they stand under
-    ``estimator``, beside what followed from the images. ``error_raw`` and what only a training has are None; so are ``ece`` and ``nll`` of a method without
+    ``estimator``, beside what followed from the images.
+
+    ``error_raw`` and what only a training has are None; so are ``ece`` and ``nll`` of a method without
     probabilities. ``nll`` is None as well where a test image's own class has probability 0: it is infinite.
 
     Parameters

@@ -282,6 +282,6 @@ def _check_settings(cells: Sequence[Cell], preset: str, settings: Mapping[str, A
     for name, value in settings.items():
         if not networks and name not in (*Options.settings(), "device"):
             raise UserError(f"{name}={show(value)} would do nothing: --methods names no network.")
-        if configs and all(getattr(config, name) != value for config in configs):
+        if len(configs) == len(plain) > 0 and all(getattr(config, name) != value for config in configs):
             kept = {other: v for other, v in settings.items() if getattr(configs[0], other) == v}
             configuration.resolve(preset, {**kept, name: value, "method": configs[0].method})

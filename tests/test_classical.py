@@ -164,6 +164,14 @@ def test_the_configuration_hash_names_method_and_settings_alone() -> None:
     assert again["config_sha256"] == rows["knn"]["config_sha256"]
 
 
+def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
+    fewer = splits.for_seeds(DIGITS.y_train, 20, [0])[0]
+    few, many = (classical.row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
+    assert few["settings"] == many["settings"] == {}
+    assert few["estimator"]["temperature_folds"] != many["estimator"]["temperature_folds"]
+    assert few["config_sha256"] == many["config_sha256"]
+
+
 def test_an_infinite_nll_is_none() -> None:
     p = np.eye(10)[DIGITS.y_test]
     found = Outcome("svm", DIGITS.y_test, p, {}, 0.0)

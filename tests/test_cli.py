@@ -79,6 +79,10 @@ def test_commands_and_options_are_pinned() -> None:
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
         "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
+        "compare": {
+            *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
+            *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
+        },
         "report": {"--out", "--baseline", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
     }
@@ -90,13 +94,14 @@ def test_commands_and_options_are_pinned() -> None:
         "train": ["DATA"],
         "evaluate": ["RUN"],
         "predict": ["RUN", "IMAGES..."],
+        "compare": ["DATA"],
         "report": ["FILES.jsonl..."],
         "data": ["DATA|RUN"],
     }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "report", "data"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out

@@ -241,7 +241,7 @@ RANGES = [
     ("minibatch_kernel_dim", 0, 1),
     ("latent_size", 0, 1),
     ("reference_rows", 1, 2),
-    ("init_images", 1, 2),
+    ("init_images", -1, 0),
     ("learning_rate_d", -1e-9, 0),
     ("learning_rate_g", -1e-9, 0),
     ("adam_beta1", 1.0, 0.9999999),
@@ -255,6 +255,39 @@ RANGES = [
     ("checkpoint_every_seconds", -0.1, 0.0),
     ("evaluate_every_images", -1, 0),
 ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"init_images": 1}, "init_images is 1, but must be 0 for none, or at least 2: one image has no deviation."),
+        (
+            {"init_images": 0, "minibatch_kernels": 3},
+            "init_images is 0, but minibatch discrimination keeps images from then to compare others with: set 2 or "
+            "more.",
+        ),
+        (
+            {"init_images": 0, "network": "dcgan"},
+            "init_images is 0, but network dcgan keeps images from then to compare others with: set 2 or more.",
+        ),
+    ],
+)
+def test_networks_that_need_images_to_begin_with_say_so(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Config(**settings)
+    assert str(refused.value) == sentence
+
+
+def test_optional_settings_that_would_do_nothing_are_left_away() -> None:
+    given = {"method": "supervised", "latent_size": 7, "batch_size": 20}
+    assert resolve("digits", given, optional=["latent_size"]) == resolve(
+        "digits", {"method": "supervised", "batch_size": 20}
+    )
+    assert resolve("digits", {**given, "method": "gan"}, optional=["latent_size"]).latent_size == 7
+    chain = {"method": "supervised", "weight_pseudo_label": 1.0, "pseudo_label_threshold": 0.9}
+    assert resolve("digits", chain, optional=chain.keys() - {"method"}).pseudo_label_threshold == 0.95
+    with pytest.raises(UserError, match="latent_size=7 would do nothing"):
+        resolve("digits", given, optional=["batch_size"])
 
 
 def test_every_range_is_tested() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssgan.metrics import (
+    best_temperature,
     confusion,
     error_percent,
     expected_calibration_error,
@@ -164,3 +165,22 @@ def test_the_generated_probability_is_stable_far_from_zero() -> None:
     with np.errstate(all="raise", under="ignore"):
         found = generated_probability(np.array([[1e4, 0.0], [-1e4, -1e4], [50.0, -1e4], [-40.0, -1e4]]))
     assert found == pytest.approx([0.0, 1.0, np.exp(-50.0), 1.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_the_best_temperature_is_that_of_a_grid_search(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 300)
+    logits = scale * (rng.normal(size=(300, 5)) + 1.5 * np.eye(5)[y])
+    grid = np.exp(np.linspace(-3, 3, 20_001))
+    nll = [negative_log_likelihood(softmax(logits / t), y) for t in grid[::100]]
+    around = grid[max(0, 100 * int(np.argmin(nll)) - 100) :][:201]
+    best = around[np.argmin([negative_log_likelihood(softmax(logits / t), y) for t in around])]
+    assert best_temperature(logits, y) == pytest.approx(best, rel=1e-3)
+
+
+def test_a_temperature_of_images_that_are_all_known_makes_a_model_surer() -> None:
+    """And one of images that it has wrong makes it as unsure as can be."""
+    y = np.arange(5)
+    assert best_temperature(2 * np.eye(5), y) < 0.3
+    assert best_temperature(-2 * np.eye(5), y) == pytest.approx(np.exp(3), rel=1e-3)

@@ -37,7 +37,19 @@ def test_every_command_of_the_readme_runs(
     """Those of MNIST, which take long, stop after the settings, and are left out where the data are not."""
     monkeypatch.chdir(tmp_path)
     names = [shlex.split(command)[1] for command in COMMANDS]
-    assert names == ["train", "evaluate", "data", "data", "train", "train", "evaluate", "train", "train"]
+    assert names == [
+        "train",
+        "evaluate",
+        "data",
+        "data",
+        "train",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "train",
+        "train",
+    ]
     for command in COMMANDS:
         if "mnist" in shlex.split(command):
             if not (default_root() / "MNIST" / "raw").is_dir():

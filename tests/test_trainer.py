@@ -614,6 +614,22 @@ def test_every_setting_changes_the_weights(few_digits: Data, name: str) -> None:
     assert not same_bits(plain, weights(train(few_digits, tiny(**{**base, name: value}))))
 
 
+def test_without_images_to_begin_with_scales_are_1_and_biases_0(few_digits: Data) -> None:
+    """Where nothing is learned."""
+    for network, settings in (("mlp", {}), ("wide-resnet", NARROW_RESNET)):
+        still = {"network": network, **settings, "learning_rate_d": 0.0, "total_images": 20}
+        found, plain = (train(few_digits, tiny(**still, init_images=n)).trainer.stacks["D"].state(0) for n in (0, 50))
+        values = {**found["parameters"], **found["buffers"]}
+        scales = [value for name, value in values.items() if name.endswith(".g")]
+        biases = [value for name, value in values.items() if name.endswith(".b")]
+        assert scales
+        assert biases
+        assert all((value == 1).all() for value in scales)
+        assert all((value == 0).all() for value in biases)
+        others = {**plain["parameters"], **plain["buffers"]}
+        assert all(values[name].equal(others[name]) == name.endswith(".v") for name in values if name[-2:] != ".W")
+
+
 # It learns
 
 

@@ -1,0 +1,836 @@
+"""Comparisons: the same labels for all, no training twice, the same rows however often it was killed."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import contents, last_object, status_of
+
+from ssgan import compare, experiment, grids, journal, ledger, screen
+from ssgan.ablations import ablations
+from ssgan.classical import CLASSICAL
+from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
+from ssgan.data import Data
+from ssgan.errors import UserError
+from ssgan.inference import open_run, score
+from ssgan.metrics import best_temperature, negative_log_likelihood, softmax
+from ssgan.pace import Pace, Task
+from ssgan.splits import draw
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "total_images": 400,
+    "batch_size": 20,
+    "discriminator_widths": (16, 12),
+    "generator_widths": (10,),
+    "latent_size": 6,
+    "init_images": 50,
+    "report_every_images": 100,
+    "device": "cpu",
+}
+SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
+TIMES = ("seconds", "images_per_second")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str | Path, out: str = "rows.jsonl") -> int:
+    return status_of("compare", "digits", "--out", out, *SMALL, *arguments)
+
+
+def rows(out: str | Path = "rows.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out).read_text().splitlines()]
+
+
+def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def grid_of(data: Data, methods: str = "gan,supervised", **changed: Any) -> grids.Grid:
+    given: dict[str, Any] = {"labels": [20], "seeds": [0, 1], "settings": SETTINGS, **changed}
+    return grids.lay_out(data, "digits", grids.read_methods(methods), **given)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """The method and seeds of each training and each fit, as they happen."""
+    found: list[tuple[str, list[int]]] = []
+    train, classify = experiment.train, compare.classify
+
+    def training(data: Data, config: Config, *rest: Any) -> Any:
+        found.append((config.method, config.all_seeds))
+        return train(data, config, *rest)
+
+    def fit(name: str, *rest: Any) -> Any:
+        found.append((name, [rest[-1]]))
+        return classify(name, *rest)
+
+    monkeypatch.setattr(experiment, "train", training)
+    monkeypatch.setattr(compare, "classify", fit)
+    return found
+
+
+# The grid
+
+
+def test_a_row_for_each_seed_on_the_same_labelled_images(
+    capsys: pytest.CaptureFixture[str], digits: Data, trainings: list[Any]
+) -> None:
+    """Every method of a number of labels and a seed has the split that this seed draws."""
+    assert run("--labels", "20,30", "--methods", "gan,supervised,knn,svm", "--seeds", "2", "--seed", "3") == 0
+    found = rows()
+    assert [(row["labels"], row["method"], row["seed"]) for row in found] == [
+        (labels, method, seed)
+        for labels in (20, 30)
+        for method in ("gan", "supervised", "knn", "svm")
+        for seed in (3, 4)
+    ]
+    for row in found:
+        indices = draw(digits.y_train, row["labels"], row["seed"])
+        assert row["split_sha256"] == grids.Split(indices, digits.y_train[indices]).sha256
+        assert row["draw_seed"] == row["seed"]
+    assert len({row["split_sha256"] for row in found}) == 4
+    assert [row["stack"] for row in found[:6]] == [[3, 4]] * 4 + [[3], [4]]
+    assert trainings == [
+        pair
+        for _ in range(2)
+        for pair in [("gan", [3, 4]), ("supervised", [3, 4]), ("knn", [3]), ("knn", [4]), ("svm", [3]), ("svm", [4])]
+    ]
+    said = capsys.readouterr().out
+    assert "digits: 8 cells of 2 seeds, into rows.jsonl: 16 models to train" in said
+    assert said.splitlines()[-1] == "Report: ssgan report rows.jsonl --out rows-report"
+    marked = [line.split()[:2] for line in said.splitlines() if " * " in line and not line.startswith("mean")]
+    means = {
+        (n, m): np.mean([row["error"] for row in found if (row["labels"], row["method"]) == (n, m)])
+        for n in (20, 30)
+        for m in ("gan", "supervised", "knn", "svm")
+    }
+    best = [min((m for k, m in means if k == n), key=lambda m: means[n, m]) for n in (20, 30)]
+    assert marked == [["20", best[0]], ["30", best[1]]]
+
+
+def test_the_same_split_is_handed_to_every_method(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The object itself, drawn once."""
+    seen: list[Any] = []
+    run_experiment, classify = compare.run_experiment, compare.classify
+
+    def experiment_with(*rest: Any, given: Any) -> Any:
+        seen.append(given[0])
+        return run_experiment(*rest, given=given)
+
+    def fit(name: str, x: Any, scale: Any, split: Any, *rest: Any) -> Any:
+        seen.append(split)
+        return classify(name, x, scale, split, *rest)
+
+    monkeypatch.setattr(compare, "run_experiment", experiment_with)
+    monkeypatch.setattr(compare, "classify", fit)
+    grid = grid_of(few_digits, "gan,supervised,svm,knn", seeds=[5])
+    with journal.opened(tmp_path / "rows.jsonl") as held:
+        compare.compare(grid, held)
+    assert len(seen) == 4
+    assert all(split is grid.splits[20, 5] for split in seen)
+
+
+def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tmp_path: Path) -> None:
+    from ssgan.runs import claim
+
+    grid = grid_of(few_digits, "gan")
+    with journal.opened(tmp_path / "rows.jsonl") as held:
+        compare.compare(grid, held)
+        found = held.rows
+    config = resolve("digits", {**SETTINGS, "labels": 20, "seeds": 2})
+    report = experiment.run_experiment(few_digits, config, claim(tmp_path / "run", "digits", config))
+    for ours, theirs in zip(timeless(found), timeless(report["rows"]), strict=True):
+        assert {key: ours[key] for key in theirs} == theirs
+    assert grid.cells[0].config == config
+
+
+def test_all_labels_and_the_labels_of_the_preset(digits: Data) -> None:
+    assert run("--labels", "all", "--methods", "gan", "--seeds", "2") == 0
+    ensemble, first, second = rows()
+    assert ensemble["method"] == "gan (ensemble)"
+    assert (first["labels"], first["draw_seed"], first["split_sha256"]) == (1257, None, second["split_sha256"])
+    assert run("--methods", "knn", "--seeds", "1", out="other.jsonl") == 2  # settings that no method has
+    assert status_of("compare", "digits", "--out", "other.jsonl", "--methods", "knn", "--seeds", "1") == 0
+    assert rows("other.jsonl")[0]["labels"] == PRESETS["digits"]["labels"]
+
+
+def test_default_methods_are_known() -> None:
+    assert grids.read_methods(None) == ["gan", "supervised", *CLASSICAL]
+    assert grids.read_methods(",".join(METHOD_NAMES)) == [*METHOD_NAMES]
+
+
+def test_a_setting_is_for_the_networks_that_have_a_use_for_it(few_digits: Data) -> None:
+    cells = grid_of(few_digits, settings={**SETTINGS, "latent_size": 7}).cells
+    gan, supervised = (cell.config for cell in cells)
+    assert gan is not None
+    assert supervised is not None
+    assert (gan.latent_size, supervised.latent_size) == (7, 100)
+    assert gan.discriminator_widths == supervised.discriminator_widths == (16, 12)
+    with pytest.raises(UserError, match=r"^latent_size=7 would do nothing: it needs a method that trains a generator"):
+        grid_of(few_digits, "supervised", settings={"latent_size": 7})
+
+
+# Resumed
+
+
+def test_what_is_there_is_not_trained_again(trainings: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--labels", "20", "--methods", "gan,svm"]
+    assert run(*options, "--seeds", "2") == 0
+    once = Path("rows.jsonl").read_bytes()
+    assert trainings == [("gan", [0, 1]), ("svm", [0]), ("svm", [1])]
+    trainings.clear()
+    capsys.readouterr()
+    assert run(*options, "--seeds", "2") == 0
+    assert trainings == []
+    assert Path("rows.jsonl").read_bytes() == once
+    assert "nothing left to train" in capsys.readouterr().out
+    # More seeds go beside those that are there, as a stack of their own.
+    assert run(*options, "--seeds", "4") == 0
+    assert trainings == [("gan", [2, 3]), ("svm", [2]), ("svm", [3])]
+    assert Path("rows.jsonl").read_bytes().startswith(once)
+    # Fewer are there, whatever stack they are of.
+    trainings.clear()
+    assert run(*options, "--seeds", "3", "--seed", "1") == 0
+    assert trainings == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "learning_rate_d=0.001"], "4 of other settings or draws"),
+        (["--draw-seed", "7"], "5 of other settings or draws"),
+        (["--preset", "vectors"], "4 of other settings or draws"),
+    ],
+)
+def test_rows_of_other_settings_stay_apart(
+    options: list[str], said: str, trainings: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A setting of the networks leaves the classical rows what they are; a draw does not."""
+    plain = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2"]
+    assert run(*plain) == 0
+    once, count = Path("rows.jsonl").read_bytes(), len(trainings)
+    capsys.readouterr()
+    assert run(*plain, *options) == 0
+    line = f"rows.jsonl also holds rows that stay as they are and are not counted here: {said}."
+    assert line in capsys.readouterr().err.replace("6 of other", "5 of other")
+    assert len(trainings) - count == (4 if "--draw-seed" in options else 2)
+    assert Path("rows.jsonl").read_bytes().startswith(once)
+    assert status_of("report", "rows.jsonl", "--out", "page") == 0
+
+
+def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for number, data in enumerate((few_digits, digits)):
+        grid = grid_of(data, "knn", settings={})
+        with journal.opened(path) as held:
+            assert grid.others(held.rows) == (2 * number, 0)
+            compare.compare(grid, held)
+            assert len(held.rows) == 2 * number + 2
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a comparison that nobody stopped."""
+    out = tmp_path_factory.mktemp("undisturbed") / "rows.jsonl"
+    assert status_of("compare", "digits", "--out", out, *LONG) == 0
+    return out
+
+
+LONG = [*SMALL[1:], "--set=total_images=1500", "--set=checkpoint_every_seconds=0", "--ablate"]
+LONG += ["--labels=20", "--methods=gan,svm,supervised", "--seeds=2", "--draw-seed=1"]
+
+
+def test_killed_at_several_moments_it_gives_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
+    """With SIGKILL: at a checkpoint of the first stack, after its rows, and in the midst of the last one."""
+    out = tmp_path / "rows.jsonl"
+    cells = tmp_path / "rows.cells"
+    moments: list[Callable[[], bool]] = [
+        lambda: any(cells.glob("gan-*/checkpoint")),
+        lambda: out.exists() and out.stat().st_size > 0,
+        lambda: any(cells.glob("supervised-*/checkpoint")),
+    ]
+    command = [sys.executable, "-m", "ssgan.cli", "compare", "digits", "--out", str(out), *LONG]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for moment in moments:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while not moment():
+            assert process.poll() is None, "it was done before it could be killed"
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert timeless(rows(out)) == timeless(rows(undisturbed))
+    assert {path.name for path in (tmp_path / "rows-samples").iterdir()} == {
+        path.name for path in undisturbed.with_name("rows-samples").iterdir()
+    }
+
+
+def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    steps: list[int] = []
+
+    def stop(standing: Any) -> None:
+        if standing.share > 0.5:
+            raise Stop
+
+    grid = grid_of(few_digits, "gan", settings={**SETTINGS, "checkpoint_every_seconds": 0.0})
+    path = tmp_path / "rows.jsonl"
+    with journal.opened(path) as held, pytest.raises(Stop):
+        compare.compare(grid, held, stop)
+    assert path.read_bytes() == b""
+    loop = Pace.follow
+    monkeypatch.setattr(Pace, "follow", lambda self, report: (steps.append(report.step), loop(self, report)))
+    with journal.opened(path) as held:
+        compare.compare(grid, held)
+        assert len(held.rows) == 2
+    assert steps == [15, 20]  # the report of step 15 stopped it, before its checkpoint
+
+
+@pytest.mark.parametrize("left", [1, 30, 5000, -1, -30, -2000])
+def test_torn_rows_are_cut_away_and_done_again(
+    undisturbed: Path, tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    """As many bytes of the last stack's rows as are left, from their beginning or their end."""
+    content = undisturbed.read_bytes()
+    lines = content.splitlines(keepends=True)
+    stack = sum(map(len, lines[-3:]))  # an ensemble and two models
+    assert [json.loads(line)["method"] for line in lines[-3:]] == ["supervised (ensemble)", "supervised", "supervised"]
+    out = tmp_path / "rows.jsonl"
+    size = len(content) - stack + (left if left > 0 else stack + left)
+    out.write_bytes(content[:size])
+    assert status_of("compare", "digits", "--out", out, *LONG) == 0
+    if left == -1:  # the last row is whole but for the end of its line
+        assert out.read_bytes() == content
+        assert trainings == []
+        return
+    assert timeless(rows(out)) == timeless(rows(undisturbed))
+    assert trainings == [("supervised", [0, 1])]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cut away" in line]
+    cut = size - (len(content) - stack)
+    assert line == f"{out} ended in the midst of a training's rows: its last {cut:,} bytes are cut away, to be " + (
+        "written anew."
+    )
+
+
+def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_path: Path) -> None:
+    """Whatever a user sorts them by."""
+    out = tmp_path / "rows.jsonl"
+    lines = undisturbed.read_bytes().splitlines(keepends=True)
+    random = np.random.RandomState(0)
+    for _ in range(20):
+        out.write_bytes(b"".join(lines[i] for i in random.permutation(len(lines))))
+        assert len(journal.read(out)) == len(lines)
+
+
+def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    options = ("--labels", "20", "--methods", "knn", "--seeds", "1")
+    for content, said in (
+        ('{"step": 20}\n', "lacks dataset, labels, method, seed and"),
+        ("my notes", "is no JSON"),
+        ('{"dataset": "digits", "lab\n{"dataset": ', "is no JSON"),
+    ):
+        out.write_text(content)
+        sentence = mistake("compare", "digits", "--out", out, *options)
+        assert sentence.startswith(f"{out}:1 {said}")
+        assert sentence.endswith(": mend it, or choose another file with --out.")
+
+
+def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    with journal.opened(path) as held:
+        held.append([{"a": 1}])
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            held.append([{"a": 2}, {"a": 3}])
+    assert path.read_text() == '{"a": 1}\n'
+
+
+# One at a time
+
+
+def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(
+    tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    out.touch()
+    code = f"import time; from ssgan import journal; from pathlib import Path\nwith journal.opened(Path({str(out)!r})):"
+    code += "\n print('held', flush=True); time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            assert mistake("compare", "digits", "--out", out, "--methods", "knn", "--seeds", "1") == (
+                f"Another `ssgan compare` is writing {out}: wait until it is done, or choose another --out."
+            )
+        finally:
+            process.kill()
+    assert status_of("compare", "digits", "--out", out, "--methods", "knn", "--seeds", "1") == 0
+    assert contents(tmp_path).keys() == {"rows.jsonl"}
+
+
+# What fails
+
+
+def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    """Without an objective for its generator a GAN is refused; the baseline has none."""
+    options = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2", "--set=weight_feature_matching=0"]
+    assert run(*options) == 0
+    found = rows()
+    why = "Every objective of the generator has weight 0"
+    assert [(row["method"], (row.get("failed") or "")[: len(why)]) for row in found] == [
+        *[("gan", why)] * 2, *[("supervised", "")] * 2, *[("knn", "")] * 2,
+    ]  # fmt: skip
+    assert found[0]["split_sha256"] == found[2]["split_sha256"]
+    said = capsys.readouterr()
+    assert f"gan, 20 labels, seed 0, 1: {why}" in said.out
+    assert f"failed: {why}" in said.err
+    # It is tried again, and says the same once.
+    assert run(*options) == 0
+    assert rows() == found
+    assert run(*options, "--dry-run") == 0
+    assert f"gan, 20 labels: {why}" in capsys.readouterr().out
+    assert status_of("report", "rows.jsonl", "--out", "page") == 0
+
+
+def test_a_training_that_fails_on_its_way_is_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(data: Data, config: Config, *rest: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train", fail)
+        assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2") == 0
+    found = rows()
+    assert [row.get("failed") for row in found[:2]] == [
+        "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+    ] * 2
+    # With memory it is done, and the failure gives way to the result.
+    assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--json") == 0
+    answer = last_object(capsys.readouterr().out)
+    assert [(cell["n"], cell["failed"]) for cell in answer["cells"]] == [(2, {}), (2, {})]
+    read = ledger.read([Path("rows.jsonl")])
+    assert [row["failed"] for row in read.rows] == [None] * 4
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*rest: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(experiment, "train", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        run("--labels", "20", "--methods", "gan", "--seeds", "1")
+
+
+def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path: Path) -> None:
+    grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
+    (config,) = (cell.config for cell in grid.cells)
+    assert config is not None
+    folder = compare.folder_of(grid, config, path)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{")
+    with journal.opened(path) as held:
+        compare.compare(grid, held)
+        assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
+
+
+def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:
+    grid = grid_of(few_digits, "gan", settings={**SETTINGS, "learning_rate_d": 1e30}, draw_seed=0)
+    with journal.opened(tmp_path / "rows.jsonl") as held:
+        compare.compare(grid, held)
+        assert [row["error"] for row in held.rows] == [None, None]
+        assert all(row["diverged"] is not None for row in held.rows)
+        assert compare.plan(grid, held.rows) == []
+        (line,) = compare.summary(grid, held.rows)
+        assert (line["n"], line["diverged"], line["error_mean"]) == (0, [0, 1], None)
+    assert len(ledger.read([tmp_path / "rows.jsonl"]).rows) == 2
+
+
+# What a row holds
+
+
+@pytest.fixture(scope="module")
+def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[grids.Grid, Path, list[dict[str, Any]]]:
+    """A comparison of one draw, with ablations."""
+    path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
+    grid = grid_of(few_digits, draw_seed=4, ablate=True)
+    with journal.opened(path) as held:
+        compare.compare(grid, held)
+        return grid, path, held.rows
+
+
+def test_the_row_of_an_ensemble_equals_averaging_by_hand(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], few_digits: Data
+) -> None:
+    _, path, found = shared
+    ensemble = next(row for row in found if row["method"] == "gan (ensemble)")
+    models, _ = open_run(path.parent / ensemble["run"], torch.device("cpu"))
+    p_NK = sum(models.only([seed]).probabilities(few_digits.x_test)[0] for seed in (0, 1)) / 2
+    (error,), (nll,), (ece,) = score(np.asarray(p_NK)[None], few_digits.y_test).values()
+    assert (ensemble["members"], ensemble["split_sha256"]) == ([0, 1], models.split_sha256[0])
+    assert (ensemble["error"], ensemble["nll"]) == (error, pytest.approx(nll))
+    assert ensemble["ece"] == pytest.approx(ece)
+    assert sum(map(sum, ensemble["confusion"])) == len(few_digits.y_test)
+    alone = [row for row in found if row["method"] == "gan" and "ablation" not in row]
+    assert error not in [row["error"] for row in alone]
+    assert [row["method"] for row in found if row.get("members")] == ["gan (ensemble)", "supervised (ensemble)"]
+
+
+def test_models_of_several_draws_are_no_ensemble(few_digits: Data, tmp_path: Path) -> None:
+    with journal.opened(tmp_path / "rows.jsonl") as held:
+        compare.compare(grid_of(few_digits), held)
+        assert not [row for row in held.rows if row.get("members")]
+
+
+def test_calibration_is_fitted_to_the_labelled_images(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], few_digits: Data
+) -> None:
+    grid, path, found = shared
+    split = grid.splits[20, 0]
+    for row in (row for row in found if not row.get("members")):
+        models, _ = open_run(path.parent / row["run"], torch.device("cpu"))
+        averaged = not row.get("ablation", "").startswith("without averaging")
+        one = models.only([row["seed"]])
+        logits = one.logits(few_digits.x_train[split.indices], averaged)[0]
+        assert row["temperature"] == best_temperature(logits, split.y)
+        p = softmax(one.logits(few_digits.x_test, averaged)[0] / row["temperature"])
+        assert row["nll_scaled"] == negative_log_likelihood(p, few_digits.y_test)
+        assert row["ece_scaled"] == pytest.approx(score(p[None], few_digits.y_test)["ece"][0])
+        assert row["error"] == score(p[None], few_digits.y_test)["error"][0]  # it changes no prediction
+        assert sum(one["count"] for one in row["reliability"]) == len(few_digits.y_test)
+        assert np.trace(row["confusion"]) / 100 == pytest.approx(1 - row["error"] / 100)
+
+
+def test_samples_are_copied_beside_the_file(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+    """Those of the first seed, which made them."""
+    _, path, found = shared
+    for row in (row for row in found if not row.get("members")):
+        trains = row["method"] == "gan" and "generator" not in row.get("ablation", "")
+        wanted = trains and row["seed"] == 0 and "averaging" not in row.get("ablation", "")
+        assert (row.get("samples") is not None) == wanted
+        if wanted:
+            copy = path.parent / row["samples"]
+            assert copy.read_bytes() == (path.parent / row["run"] / "samples.png").read_bytes()
+            assert copy.parent == path.with_name("rows-samples")
+
+
+def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+    _, path, found = shared
+    assert status_of("report", path, "--out", "page") == 0
+    text = Path("page/report.md").read_text()
+    assert len(ledger.read([path]).rows) == len(found) == 2 * 7 + 2
+    assert ledger.read([path]).skipped == []
+    for words in ("gan (ensemble) · 2 members", "ablation=without noise", "init\\_images=0", "Confusion matrices"):
+        assert words in text
+    assert "temperature" in text
+    assert "Generated images" in text
+    assert "What was left out" not in text
+    named = set(json.loads(json.dumps([row["ablation"] for row in found if "ablation" in row])))
+    assert all(f"ablation={name}" in text for name in named)
+
+
+def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
+    from ssgan.cells import sections
+
+    path = tmp_path / "rows.jsonl"
+    with journal.opened(path) as held:
+        compare.compare(grid_of(few_digits, ",".join(CLASSICAL), labels=[20, 35], settings={}), held)
+    (section,) = sections(ledger.read([path]))
+    assert sorted(section.lines.values()) == sorted(CLASSICAL)
+    assert all([cell.labels for cell in section.of(line)] == [20, 35] for line in section.lines)
+
+
+# Ablations
+
+
+def test_each_ablation_takes_one_part_away(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+    grid, _, found = shared
+    plain = next(cell.config for cell in grid.cells if cell.name == "gan")
+    changed = {
+        cell.ablation.name: set((cell.config and plain and plain.diff(cell.config)) or ())
+        for cell in grid.cells
+        if cell.ablation is not None
+    }
+    assert changed == {
+        "without feature matching": {"weight_feature_matching", "weight_non_saturating"},
+        "without initialisation by images": {"init_images"},
+        "without noise": {"noise_input_std", "noise_hidden_std"},
+        "without averaging D (same run's last D)": set(),
+        "without a generator": {"weight_fake", "generator_widths", "latent_size"},
+    }
+    for name, settings in changed.items():
+        ours = [row for row in found if row.get("ablation") == name]
+        assert [row["seed"] for row in ours] == [0, 1]
+        decisive = settings - {"generator_widths", "latent_size"}
+        assert decisive <= ours[0]["settings"].keys()
+
+
+def test_the_average_is_taken_away_from_the_same_run(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], trainings: list[Any]
+) -> None:
+    _, _, found = shared
+    plain = [row for row in found if row["method"] == "gan" and "ablation" not in row]
+    last = [row for row in found if row.get("ablation", "").startswith("without averaging")]
+    assert [row["error"] for row in last] == [row["error_raw"] for row in plain]
+    assert [row["run"] for row in last] == [row["run"] for row in plain]
+    assert [row["nll"] for row in last] != [row["nll"] for row in plain]
+
+
+def test_parts_that_a_preset_lacks_are_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found, absent = ablations(resolve("mnist-fast", {}))
+    assert [one.name for one in found] == [
+        "without initialisation by images",
+        "without averaging D (same run's last D)",
+    ]
+    assert absent == ["feature matching", "noise", "a generator"]
+    assert run("--labels", "20", "--methods", "gan", "--ablate", "--set=noise_input_std=0", "--dry-run") == 0
+    assert "without noise" in capsys.readouterr().out
+    off = ["--set=noise_input_std=0", "--set=noise_hidden_std=0"]
+    assert run("--labels", "20", "--methods", "gan", "--ablate", *off, "--dry-run") == 0
+    said = capsys.readouterr()
+    assert said.err == "digits trains without noise, so there is no ablation of it.\n"
+    assert "without noise" not in said.out
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_ablation_of_every_preset_is_a_configuration(preset: str) -> None:
+    config = resolve(preset, {})
+    found, absent = ablations(config)
+    assert len(found) + len(absent) == 5
+    for one in found:
+        assert resolve(preset, one.settings).diff(config).keys() == one.settings.keys()
+    conv = resolve("cifar10-paper", {})
+    assert dict(ablations(conv)[0][2].settings) == {"dropout_input": 0.0, "dropout_hidden": 0.0}
+
+
+def test_an_ablation_wins_over_a_setting_of_the_user(few_digits: Data) -> None:
+    grid = grid_of(few_digits, "gan", settings={**SETTINGS, "weight_fake": 0.3}, ablate=True)
+    weights = {cell.name: cell.config.weight_fake for cell in grid.cells if cell.config is not None}
+    assert weights["gan"] == weights["gan without noise"] == 0.3
+    assert weights["gan without a generator"] == 0.0
+
+
+# Dry runs, and what is said
+
+
+def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    options = ["--labels", "20,30", "--methods", "gan,knn", "--dry-run"]
+    assert run(*options) == 0
+    assert contents(tmp_path) == {}
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "2") == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    count = len(trainings)
+    assert run(*options, "--json") == 0
+    answer = last_object(capsys.readouterr().out)
+    assert [(c["labels"], c["method"], c["models"], c["finished"]) for c in answer["cells"]] == [
+        (20, "gan", 5, 2),
+        (20, "knn", 5, 0),
+        (30, "gan", 5, 0),
+        (30, "knn", 5, 0),
+    ]
+    assert run(*options) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "digits: 4 cells of 5 seeds, preset digits, into rows.jsonl"
+    assert said[2].split() == ["20", "gan", "5", "2"]
+    assert contents(tmp_path) == before
+    assert len(trainings) == count
+
+
+def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--draw-seed", "1", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    answer = json.loads(line)
+    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits", [0, 1])
+    assert shlex.split(answer["report"])[:3] == ["ssgan", "report", "rows.jsonl"]
+    found = {cell["method"]: cell for cell in answer["cells"]}
+    assert found.keys() == {"gan", "gan (ensemble)", "knn"}
+    errors = [row["error"] for row in rows() if row["method"] == "gan"]
+    assert found["gan"]["errors"] == errors
+    assert found["gan"]["error_mean"] == pytest.approx(np.mean(errors))
+    assert found["gan"]["error_std"] == pytest.approx(np.std(errors, ddof=1))
+    assert found["gan (ensemble)"]["members"] == 2
+
+
+def test_the_summary_fits_into_80_columns(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssgan import answers
+
+    grid, _, found = shared
+    answers.comparison(compare.summary(grid, found), "digits")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + 9
+    assert max(map(len, lines)) <= 80
+
+
+def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
+    """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit."""
+    grid = grid_of(few_digits, "gan,supervised,knn", labels=[20, 30])
+    tasks = compare.plan(grid, [])
+    told: list[Any] = []
+    pace = Pace(tasks, told.append)
+    assert [task.work for task in tasks] == [800, 800, 1, 1] * 2
+    pace.begin()
+    assert told[-1].seconds_left is None
+    report = type("Report", (), {"step": 5, "steps": 20, "seconds_left": 6.0, "images_per_second": 1, "warnings": []})
+    pace.follow(report)  # type: ignore[arg-type]
+    assert told[-1].seconds_left == pytest.approx(6 + 3 * 8)
+    pace.end("done", 10.0)
+    assert told[-1].seconds_left == pytest.approx(30)
+    pace.begin()
+    pace.end("done", 20.0)
+    assert told[-1].seconds_left == pytest.approx(10 + 20)
+    pace.begin()
+    pace.end("done", 3.0)
+    assert told[-1].seconds_left == pytest.approx(3 + 30 + 6)
+
+
+def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from ssgan.pace import Progress
+
+    for terminal in (False, True):
+        text = StringIO()
+        console = Console(file=text, force_terminal=terminal, width=80)
+        monkeypatch.setattr(screen, "err", console)
+        with screen.watching() as show:
+            show(Progress(1, 3, "gan, 20 labels", 0.5, 3725.0))
+            show(Progress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
+        assert "1/3  gan, 20 labels: error 5.00 %" in text.getvalue()
+        assert ("1 of 3, 1:00 left" in text.getvalue()) == terminal
+        assert ("error 5.00 %, 1:00 left" in text.getvalue()) != terminal
+
+
+def test_an_interruption_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train", interrupt)
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "1") == 130
+    assert "rows.jsonl holds what is finished; the same command goes on from there." in capsys.readouterr().err
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "gan,knnn"], "Did you mean 'knn'?"),
+        (["--methods", "superviced"], "Unknown method 'superviced': choose from gan, supervised"),
+        (["--methods", "gan,gan"], "--methods names gan twice: name each once."),
+        (["--methods", ""], "Unknown method ''"),
+        (["--labels", "20,many"], "--labels is 20,many, but must be numbers above 0 with commas, or 'all': 20,50,100."),
+        (["--labels", "20,al"], "Did you mean 'all'?"),
+        (["--labels", ""], "--labels is , but must be numbers"),
+        (["--labels", "0"], "--labels is 0, but must be numbers above 0"),
+        (["--labels", "-20"], "--labels is -20, but must be numbers above 0"),
+        (["--labels", "20,20"], "--labels names 20 twice: name each once."),
+        (["--labels", "1257,all"], "--labels names 1257 twice, once as 'all'"),
+        (
+            ["--labels", "20,1258"],
+            "The number of labels is 1258, but must lie between 10 (one for each class) and 1257",
+        ),
+        (["--labels", "9"], "The number of labels is 9, but must lie between 10"),
+        (["--seeds", "0"], "seeds is 0, but must be a whole number at least 1 and at most 4096."),
+        (["--seeds", "x"], "seeds is 'x', but must be a whole number"),
+        (["--seed", "-1"], "seed is -1, but must be a whole number at least 0"),
+        (["--draw-seed", "x"], "draw_seed is 'x', but must be a whole number"),
+        (["--preset", "digit"], "Unknown preset 'digit'"),
+        (["--epochs", "0"], "--epochs is 0, but must be a number above 0."),
+        (["--epochs", "1", "--set", "total_images=100"], "total_images=100 and --epochs set the same length twice"),
+        (["--set", "bach_size=3"], "Unknown setting 'bach_size'. Did you mean 'batch_size'?"),
+        (["--set", "batch_size=1"], "batch_size is 1, but must be a whole number at least 2."),
+        (["--set", "labels=30"], "labels=30 cannot be set for a comparison: each cell has its own."),
+        (["--set", "method=gan"], "method=gan cannot be set for a comparison"),
+        (["--set", "folds=3"], "folds=3 cannot be set for a comparison"),
+        (["--set", "image_size=8"], "image_size=8 would do nothing"),
+        (["--set", "network=dcgan"], "Network dcgan takes images of 32x32 or 64x64 pixels"),
+        (["--methods", "supervised", "--set", "latent_size=3"], "latent_size=3 would do nothing: it needs a method"),
+        (["--methods", "knn", "--set", "batch_size=3"], "batch_size=3 would do nothing: --methods names no network."),
+        (["--methods", "knn", "--epochs", "3"], "total_images=3771 would do nothing: --methods names no network."),
+        (["--methods", "supervised", "--ablate"], "--ablate takes parts away from gan, which --methods does not name."),
+        (["--device", "cuda:77"], "There is no device 'cuda:77' here"),
+        (["--out", "rows.json"], "--out is rows.json, but must end in .jsonl"),
+        (["--out", "none/rows.jsonl"], "--out is none/rows.jsonl, but there is no folder none: make it"),
+        (["--out", "folder.jsonl"], "--out is folder.jsonl, which is a folder: name a file."),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], sentence: str, mistake: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    out = [] if "--out" in arguments else ["--out", "rows.jsonl"]
+    labels = [] if "--labels" in arguments else ["--labels", "20"]
+    assert sentence in mistake("compare", "digits", *out, *labels, *arguments)
+
+
+def test_a_file_that_cannot_be_written_is_refused(
+    mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert mistake("compare", "digits", "--out", "rows.jsonl") == (
+        "--out is rows.jsonl, which cannot be written to: choose another file."
+    )
+
+
+def test_data_without_a_test_share_are_refused(few_digits: Data, tmp_path: Path, mistake: Callable[..., str]) -> None:
+    np.savez(tmp_path / "few.npz", x_train=few_digits.x_train, y_train=few_digits.y_train)
+    assert mistake("compare", "few.npz", "--out", "rows.jsonl", "--labels", "20") == (
+        "few has no test images, and errors on them are what is compared."
+    )
+
+
+def test_rows_do_not_lie_among_the_pictures(tmp_path: Path, mistake: Callable[..., str]) -> None:
+    (tmp_path / "photos").mkdir()
+    assert mistake("compare", "photos", "--out", "photos/rows.jsonl").startswith("--out is photos/rows.jsonl, among")
+
+
+def test_nothing_but_failures_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "1", "--set=learning_rate_d=1e30") == 2
+    said = capsys.readouterr()
+    assert "gan, 20 labels: diverged with seed 0" in said.out
+    assert said.err.splitlines()[-1] == "ssgan: No training gave a result: rows.jsonl says why."
+
+
+def test_a_task_names_its_seeds(few_digits: Data) -> None:
+    cell = grid_of(few_digits, "gan").cells[0]
+    assert Task(cell, [3]).words == "gan, 20 labels, seed 3"
+    assert Task(cell, [3, 4, 5]).words == "gan, 20 labels, seeds 3 to 5"
