@@ -110,7 +110,7 @@ def _rows(
     if cell.classical:
         (seed,), (split,) = task.seeds, splits
         outcome = classify(cell.method, data.x_train, data.scale, split, data.x_test, len(data.classes), seed)
-        return [row_of_classical(grid, cell, outcome, seed)]
+        return [row_of_classical(grid, cell, split, outcome, seed)]
     config = task.config
     folder = folder_of(grid, config, beside)
     begun = any((folder / name).exists() for name in ("config.json", "checkpoint", "report.json"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, grids, journal, screen
-from ssgan.config import PRESETS, Config, resolve
+from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
 from ssgan.data import DATASETS, Data, Options, load
 from ssgan.errors import UserError
 from ssgan.grids import Grid
@@ -97,6 +97,8 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
                 f"total_images={given['total_images']} and --epochs set the same length twice: leave one away."
             )
         flags.images(asked.epochs, 1)
+        if not {*methods} & {*METHOD_NAMES}:
+            raise UserError(f"--epochs {asked.epochs} would do nothing: --methods names no network.")
     journal.check_place(asked.out)
     if asked.data not in DATASETS and asked.out.resolve().is_relative_to(Path(asked.data).resolve()):
         raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")

@@ -69,10 +69,10 @@ def rows_of_stack(
     return found
 
 
-def row_of_classical(grid: Grid, cell: Cell, outcome: Outcome, seed: int) -> dict[str, Any]:
+def row_of_classical(grid: Grid, cell: Cell, split: Split, outcome: Outcome, seed: int) -> dict[str, Any]:
     """The row of a classical method, with its confusion matrix, and its reliability where it has probabilities."""
-    data, place = grid.data, (cell.labels, seed)
-    found = row(data, grid.splits[place], outcome, seed, grid.draws[place])
+    data = grid.data
+    found = row(data, split, outcome, seed, grid.draws[cell.labels, seed])
     matrix = confusion(data.y_test, outcome.predicted, len(data.classes)).tolist()
     found |= {"classes": list(data.classes), "confusion": matrix}
     if outcome.probabilities is not None:
