@@ -6,6 +6,7 @@ It says when it is ready, then for every line with a number of steps how long th
 program would have imported it: the package sets how OpenMP waits before that, a plain program does not.
 """
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 
-def program(name: str, size: int, settings: dict[str, Any]) -> tuple[Callable[[], object], Any]:
-    """One step of the contender, and its device."""
+def program(
+    name: str, size: int, settings: dict[str, Any], exits: contextlib.ExitStack
+) -> tuple[Callable[[], object], Any]:
+    """One step of the contender, and its device; ``exits`` ends what must last as long as the steps."""
     if name.startswith("ssgan"):
         importlib.import_module("ssgan")
     import torch
@@ -34,11 +37,12 @@ def program(name: str, size: int, settings: dict[str, Any]) -> tuple[Callable[[]
     preset = settings.pop("preset")
     if name == "ssgan":
         config = resolve(preset, {**settings, "seeds": size})
+        device = select(config.device)
         trainer = plain.build(config, plain.images())
-        precise(config.precision).__enter__()
+        exits.enter_context(precise(config.precision, device))
         stream = trainer.batches.from_batch(0, sys.maxsize)
         per_step = config.discriminator_steps
-        return lambda: trainer.step(list(itertools.islice(stream, per_step))), select(config.device)
+        return lambda: trainer.step(list(itertools.islice(stream, per_step))), device
     config = resolve(preset, {k: v for k, v in settings.items() if k not in ("seed_strategy", "precision")})
     device = select(config.device)
     if name == "plain":
@@ -56,7 +60,8 @@ def program(name: str, size: int, settings: dict[str, Any]) -> tuple[Callable[[]
 def main() -> None:
     """Answer on standard output until there is no more input."""
     began = time.perf_counter()
-    step, device = program(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
+    exits = contextlib.ExitStack()
+    step, device = program(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), exits)
     import torch
 
     def wait() -> None:
@@ -76,6 +81,7 @@ def main() -> None:
         if device.type == "cuda":
             answer["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
         print(json.dumps(answer), flush=True)
+    exits.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MNIST_POOL = 60_000
 EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
 EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
+NAMES = {"ssgan": "ssgan", "plain": "plain PyTorch", "products": "the matrix products alone"}
 MODELS = {"errors": "averaged", "errors_raw": "last"}
 NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
 
@@ -231,6 +232,39 @@ def _percents(shares: list[float]) -> str:
     return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
 
 
+def speed_table() -> str:
+    """Times of a step on every device, of the last row of each recipe there."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows("speed"):
+        if "start_seconds" in row and row["settings"].keys() <= {"device"}:
+            latest[row["device"], row["preset"]] = row
+    lines = []
+    for (device, preset), row in latest.items():
+        ours = [one for one in row["contenders"] if one["contender"] == "ssgan"]
+        compared = "share" in ours[0]
+        header = ["program", "models", "ms a step", "images/s of each", "beside a busy process, ms", "peak memory, GB"]
+        header += ["model-steps/s, times plain PyTorch", "share of the matrix-product rate"] if compared else []
+        lines += [f"`{preset}` on {device} (torch {row['versions']['torch']}, commit {row['commit']}):", ""]
+        lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+        for one in row["contenders"]:
+            cells = [NAMES[one["contender"]], str(one["models"]), f"{one['ms_quartiles'][1]:.1f}"]
+            is_program = one["contender"] != "products"
+            cells.append(f"{one['images_per_second']:,.0f}" if is_program else "")
+            cells.append(f"{one['ms_busy']:.1f}" if "ms_busy" in one else "")
+            cells.append(f"{one.get('peak_device_bytes', one['peak_bytes']) / 1e9:.2f}" if is_program else "")
+            cells += [f"{one['times_plain']:.2f}", f"{100 * one['share']:.0f} %"] if compared else []
+            lines.append("| " + " | ".join(cells) + " |")
+        start = row["start_seconds"]
+        lines += [
+            "",
+            f"{row['rounds']} rounds of {row['steps']} steps, medians, each program a process and all in turns. The",
+            f"first step came {ours[0]['first_step_seconds']:.1f} s after the start, `ssgan --help` took",
+            f"{start['ssgan --help']:.2f} s and a bare `import typer` {start['import typer']:.2f} s.",
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
 BLOCKS = {
     "digits": digits_table,
     "norms": norm_table,
@@ -239,4 +273,5 @@ BLOCKS = {
     "cifar10": cifar10_table,
     "foreign": foreign_table,
     "files": files_sentence,
+    "speed": speed_table,
 }

@@ -172,9 +172,9 @@ class Batches:
     def _upload(self, values: list[np.ndarray], places: list[np.ndarray]) -> Tensor:
         """Each seed's values at its places, [S, count, B] on the device; a GPU goes on while they are under way."""
         taken = torch.from_numpy(np.stack([own[place] for own, place in zip(values, places, strict=True)]))
-        if self.device.type == "cuda":
-            taken = taken.pin_memory()
-        return taken.to(self.device, non_blocking=True).unflatten(1, (-1, self.config.batch_size))
+        on_cuda = self.device.type == "cuda"
+        taken = (taken.pin_memory() if on_cuda else taken).to(self.device, non_blocking=on_cuda)
+        return taken.unflatten(1, (-1, self.config.batch_size))
 
     def _noise(self, name: str, chunk: int) -> Tensor:
         """A stream's numbers [S, CHUNK_BATCHES, B, P] of a whole chunk, whatever part of it is used."""

@@ -1,6 +1,7 @@
 """A step as one CUDA graph: recorded once, then replayed without Python and as one launch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,13 +38,14 @@ class Captured:
     """
 
     def __init__(self, part: Part, device: torch.device, record: Recorder | None = None) -> None:
-        self.part, self.device, self.record = part, device, record or _cuda_graph
+        self.part, self.device, self.record = part, device, record or partial(_cuda_graph, device)
         self.steps_taken = 0
         self.refusal: str | None = None
         self._replay: Callable[[], None] | None = None
         self._batches: list[Batch] = []
         self._rates: dict[str, Tensor] = {}
         self._share = torch.zeros((), device=device)
+        self._side: torch.cuda.Stream | None = None
 
     def step(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
         """As :meth:`Part.step`."""
@@ -58,11 +60,9 @@ class Captured:
         if self._replay is None:
             try:
                 self._replay = self.record(self._run)
-            except RuntimeError as cause:
-                self.refusal = str(cause).strip().splitlines()[0]
-                self._run()
-                return
-        self._replay()
+            except RuntimeError as failure:
+                self.refusal = _reason(failure)
+        (self._replay or self._run)()
 
     def _take(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
         if not self._batches:
@@ -82,17 +82,36 @@ class Captured:
         if self.device.type != "cuda":
             self._run()
             return
-        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        self._side = self._side or torch.cuda.Stream(self.device)
+        current = torch.cuda.current_stream(self.device)
+        self._side.wait_stream(current)
+        with torch.cuda.stream(self._side):
             self._run()
-        current.wait_stream(stream)
+        current.wait_stream(self._side)
 
 
-def _cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    replay: Callable[[], None] = graph.replay
+def _cuda_graph(device: torch.device, function: Callable[[], None]) -> Callable[[], None]:
+    """Record on that device; where it fails, its generator draws on as if nothing had been recorded."""
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        clean, graph = generator.clone_state(), torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+                function()
+        except RuntimeError:
+            generator.graphsafe_set_state(clean)
+            raise
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
     return replay
+
+
+def _reason(failure: BaseException) -> str:
+    """The first line of what went wrong first: leaving a broken recording fails once more."""
+    while failure.__context__ is not None:
+        failure = failure.__context__
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

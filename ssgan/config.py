@@ -173,7 +173,9 @@ class Config:
     device: str = setting("auto", "name", "auto, cpu, cuda, cuda:N or mps")
     dtype: Literal["float32", "float64"] = setting("float32", "name", "of parameters and images")
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
-        "float32", "name", "of products and convolutions; tf32 is for CUDA, bfloat16 for processors that have it too"
+        "float32",
+        "name",
+        "of what the networks compute, not of the losses; tf32 is of CUDA alone",
     )
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
         "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"
@@ -203,6 +205,7 @@ class Config:
             raise UserError(
                 f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
             )
+<<<<<<< HEAD
         if self.init_images == 1:
             raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
         if not self.init_images and (self.minibatch_kernels or not TRAITS[self.network].weight_norm):
@@ -210,6 +213,10 @@ class Config:
             raise UserError(
                 f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more."
             )
+=======
+        if self.adam_epsilon_inside_root and not self.adam_beta2:
+            raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
+>>>>>>> main
         if self.precision != "float32" and self.dtype == "float64":
             raise UserError(f"precision is {self.precision!r}, which rounds what dtype 'float64' is for: drop one.")
         if self.trains_generator and not any(getattr(self, name) for name in _GENERATOR_OBJECTIVES):

@@ -2,6 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+<<<<<<< HEAD
+=======
+from pathlib import Path
+from typing import Any
+>>>>>>> main
 
 import torch
 
@@ -40,19 +45,27 @@ def device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def precise(precision: str) -> Iterator[None]:
+def precise(precision: str, device: torch.device) -> Iterator[None]:
     """Let float32 products and convolutions on CUDA round to TF32 inside, where ``precision`` is ``"tf32"``.
 
-    Otherwise they do not, though torch's default rounds convolutions.
+    Otherwise they do not, though torch's default rounds convolutions. Elsewhere it changes nothing.
     """
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if device.type != "cuda":
+        yield
+        return
+    # Two switches with two ways to set them, which must not be mixed: of these both versions of torch have one.
+    products, convolutions = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
+    newer = hasattr(products, "fp32_precision") and hasattr(convolutions, "fp32_precision")
+    name, values = ("fp32_precision", ("tf32", "ieee")) if newer else ("allow_tf32", (True, False))
+    places: tuple[Any, ...] = (products, convolutions if newer else torch.backends.cudnn)
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, values[precision != "tf32"])
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)
 
 
 def noise_state(device: torch.device) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssgan import checkpoint, runs
 from ssgan.config import Config
+from ssgan.devices import precise
 from ssgan.errors import UserError
 from ssgan.metrics import (
     error_percent,
@@ -143,7 +144,8 @@ class Models:
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
-        logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
+        with precise(self.config.precision, images.device):
+            logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
         return logits_SNK.cpu().double().numpy()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:

@@ -38,6 +38,8 @@ class Adam:
     ) -> None:
         self.parameters = list(parameters)
         self.betas, self.epsilon, self.inside_root = betas, epsilon, inside_root
+        if not all(p.is_contiguous() for p in self.parameters):
+            raise ValueError("the parameters must be contiguous")
         # On the device, so that a captured step counts too.
         self.steps = torch.zeros((), device=self.parameters[0].device)
         self.first = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]

@@ -29,7 +29,7 @@ class Net:
     module : Module
     state : State
     rounded : bool
-        Whether products and convolutions take numbers rounded to bfloat16; what comes out is not rounded.
+        Whether what it computes is rounded to bfloat16, by torch's autocast; the losses then go on in the type of x.
     """
 
     def __init__(self, module: nn.Module, state: State, rounded: bool = False) -> None:

@@ -10,10 +10,13 @@ from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.splits import Split
 
-__all__ = ["STATE", "check_state", "sound_state"]
+__all__ = ["STATE", "VERSION", "check_state", "sound_state"]
 
+# Of the moments and the noise: a state of another one would be misread.
+VERSION = 2
 # What a checkpoint holds: whose it is, what was seen so far, and all that the next step depends on.
 STATE = {
+    "version",
     *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
     *("watch", "warnings", "images_per_second", "seconds"),
     *("steps_done", "networks", "optimizers", "average", "history", "noise"),
@@ -29,6 +32,11 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
         Which says what is other.
     """
     with sound_state():
+        if "steps_done" in state and state.get("version") != VERSION:
+            raise UserError(
+                "The run was begun by another version of this program: its models can be used, but its training cannot "
+                "go on. Train anew."
+            )
         missing = sorted(STATE - state.keys())
         if missing:
             raise KeyError(", ".join(missing))

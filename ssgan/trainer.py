@@ -24,7 +24,7 @@ from ssgan.models import MODELS, latent
 from ssgan.records import Report, Run
 from ssgan.splits import Split, for_seeds, uneven
 from ssgan.stacks import Stack, choose_strategy
-from ssgan.states import check_state, sound_state
+from ssgan.states import VERSION, check_state, sound_state
 from ssgan.step import Part
 from ssgan.watch import Watch
 
@@ -128,7 +128,7 @@ class Trainer:
         return dict(zip(self.parts[0].sums, values, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, in tensors and plain types; the tensors are those in use."""
+        """All that the next step depends on, in tensors and plain types; some are those in use: save or copy it."""
         return {
             "steps_done": self.steps_done,
             "networks": {name: stack.state() for name, stack in self.stacks.items()},
@@ -249,13 +249,15 @@ def train(
     device = select(config.device)
     if device.type == "mps" and config.dtype == "float64":
         raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
+    if device.type != "cuda" and config.precision == "tf32":
+        raise UserError(f"precision is tf32, which {device.type} does not have: choose float32 or bfloat16.")
     clock = Clock(device)
     seeds = config.all_seeds
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), precise(config.precision):
+    with torch.random.fork_rng(devices=cuda), precise(config.precision, device):
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
@@ -289,6 +291,7 @@ class _Training:
             "seeds": self.trainer.batches.seeds,
             "split_sha256": self.trainer.batches.split_sha256,
             "device_type": device.type,
+            "version": VERSION,
             "watch": self.watch.state(),
             "warnings": list(self.warnings),
             "images_per_second": self.images_per_second,

@@ -20,7 +20,7 @@ __all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", 
 
 
 class Normalized(torch.autograd.Function):
-    """``W = v * g / ||v||``, v [units, ...] and g [units], by torch's fused kernels.
+    """``W = v * g / ||v||``, v [units, ...] and g [units], by torch's fused kernels; differentiable once.
 
     Under ``vmap``, for which these have no rule, the units of all seeds are those of one call.
     """

@@ -6,8 +6,9 @@ own, lose less on a quiet machine and far less on a busy one.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,10 @@ Result = TypeVar("Result")
 
 
 def run(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Results of the tasks, in their order; torch's threads are divided between as many as run at once."""
+    """Results of the tasks, in their order; torch's threads are divided between as many as run at once.
+
+    Where the tasks are more than the threads, or do not divide them, some threads are idle at the end.
+    """
     threads = torch.get_num_threads()
     count = min(len(tasks), threads)
     if count <= 1:
@@ -28,16 +32,19 @@ def run(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         torch.set_num_threads(threads // count)
         return task()
 
-    pool = _pool(count)
+    begun = [_pool(count).submit(alone, task) for task in tasks]
     try:
-        if len(tasks) > count:
-            return list(pool.map(alone, tasks))
-        others = [pool.submit(alone, task) for task in tasks[1:]]
-        return [alone(tasks[0]), *(other.result() for other in others)]
-    finally:
+        return [one.result() for one in begun]
+    finally:  # whatever went wrong, nobody is left in the middle of a task
+        wait(begun)
         torch.set_num_threads(threads)
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="ssgan")
+
+
+# A child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -766,3 +766,8 @@ def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -
     assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
     with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan\.$"):
         resolve("mnist-paper", {"weight_fake": 0.8}, earlier)
+
+
+def test_epsilon_inside_the_root_needs_a_second_moment() -> None:
+    assert refusal(adam_beta2=0.0) == "adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it."
+    assert Config(adam_beta2=0.0, adam_epsilon_inside_root=False).adam_beta2 == 0.0

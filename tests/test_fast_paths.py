@@ -1,6 +1,7 @@
 """What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,11 +12,13 @@ from conftest import tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
-from ssgan import capture, methods, noise, splits
+from ssgan import capture, methods, noise, splits, workers
 from ssgan.batches import Batches
 from ssgan.capture import Captured
 from ssgan.config import PRESETS, Config, resolve
 from ssgan.data import Data
+from ssgan.devices import precise
+from ssgan.errors import UserError
 from ssgan.methods import METHODS, Batch, Nets
 from ssgan.trainer import Trainer, train
 
@@ -312,8 +315,43 @@ def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> N
     assert not run.diverged
 
 
-def test_tf32_is_for_the_time_of_a_training(few_digits: Data) -> None:
-    before, seen = torch.get_float32_matmul_precision(), []
-    train(few_digits, tiny(precision="tf32"), on_report=lambda r: seen.append(torch.get_float32_matmul_precision()))
-    assert set(seen) == {"high"}
-    assert torch.get_float32_matmul_precision() == before
+def test_tf32_is_refused_where_there_is_none(few_digits: Data) -> None:
+    with pytest.raises(UserError, match="precision is tf32, which cpu does not have"):
+        train(few_digits, tiny(precision="tf32"))
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee")])
+def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> None:
+    """The switches are there without a GPU."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    if not all(hasattr(switch, "fp32_precision") for switch in switches):
+        pytest.skip("an older torch")
+    before = [switch.fp32_precision for switch in switches]
+    with precise(precision, torch.device("cuda:0")):
+        assert [switch.fp32_precision for switch in switches] == [inside, inside]
+    assert [switch.fp32_precision for switch in switches] == before
+    with precise("tf32", torch.device("cpu")):
+        assert [switch.fp32_precision for switch in switches] == before
+
+
+# Seeds on threads
+
+
+def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
+    threads, done = torch.get_num_threads(), []
+
+    def fail() -> None:
+        raise ValueError("one seed")
+
+    def slow() -> None:
+        time.sleep(0.2)
+        done.append(1)
+
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="one seed"):
+            workers.run([fail, slow, slow, slow])
+        assert done == [1, 1, 1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)

@@ -122,3 +122,8 @@ def test_gradients_may_lie_in_memory_in_any_order():
         results.append(parameter)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+def test_parameters_must_be_contiguous():
+    with pytest.raises(ValueError, match="contiguous"):
+        Adam([torch.zeros(3, 4).T], (0.5, 0.999), 1e-8, True)

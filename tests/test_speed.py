@@ -1,6 +1,9 @@
 """The yardstick of speed: two programs of the same mathematics, and the products that neither can do without."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -185,6 +188,15 @@ def test_another_preset_is_timed_alone(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_contender_that_ends_ends_the_measurement() -> None:
     with pytest.raises(SystemExit, match="ssgan, 1 models: the process ended with status"):
         speed.Contender("ssgan", 1, {"preset": "no-such-preset"})
+
+
+def test_a_plain_program_waits_as_torch_does() -> None:
+    """The package sets how OpenMP waits, and only its own processes may have it so."""
+    clean = {key: value for key, value in os.environ.items() if "OMP" not in key}
+    code = "import os, speed; print('GOMP_SPINCOUNT' in os.environ, 'GOMP_SPINCOUNT' in speed.OUTSIDE)"
+    environment = {**clean, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]
 
 
 def test_help_is_shown_without_torch_and_as_soon_as_typer_allows() -> None:
