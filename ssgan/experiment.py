@@ -136,7 +136,7 @@ def _splits(
 def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, Any]:
     """What ``report.json`` holds: the run in numbers, and one row for each seed for ``results/``."""
     config, data = run.config, run.data
-    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset})
+    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset}).replace(method=config.method)
     shared = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,

@@ -1187,7 +1187,8 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "a list for a word": (
         '{"method": ["gan"]}',
         [],
-        "Unknown method ['gan']: choose from gan, supervised. Did you mean 'gan'?",
+        "Unknown method ['gan']: choose from gan, supervised, pseudo-label, pi, mean-teacher, vat, fixmatch. "
+        "Did you mean 'gan'?",
     ),
     "twice, by flags": (
         "{}",
@@ -1197,7 +1198,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "a flag that would do nothing": (
         '{"method": "supervised"}',
         ["--set", "weight_fake=0.7"],
-        "weight_fake=0.7 would do nothing: it needs method=gan.",
+        "weight_fake=0.7 would do nothing: it needs method=gan, or another that learns from unlabelled images.",
     ),
 }
 
