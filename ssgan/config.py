@@ -105,8 +105,8 @@ class Config:
     weight_consistency: float = setting(
         OWN,
         "weight",
-        "of the squared difference in class probabilities of two noisy passes over unlabelled images; "
-        "default by method",
+        "of the squared difference in class probabilities of two noisy passes over two weak views of unlabelled "
+        "images; default by method",
     )
     weight_mean_teacher: float = setting(
         OWN,
@@ -223,9 +223,9 @@ class Config:
             # Network and method stand before the settings that they decide on.
             value = self.default(name) if getattr(self, name) is OWN else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
+        check(self)
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
-        check(self)
 
     def default(self, name: str) -> Any:
         """What a field is where nobody has chosen: for some of them, the network's or the method's own."""

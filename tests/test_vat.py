@@ -143,6 +143,16 @@ def test_vmap_over_seeds_equals_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
     assert together.unique().numel() == 3
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_seeds_lifted_together_hold_the_noise_of_their_own(share: float) -> None:
+    """Drawn by torch under vmap, and given to passes inside a gradient inside of it."""
+    net, x = Small(0.5, share), torch.rand(3, 5, 6, dtype=torch.float64)
+    for epsilon in (0.0, 0.2):
+        term = torch.func.vmap(lambda x, e=epsilon: virtual_adversarial(net, x, e, 0.01, 2), randomness="different")
+        values = term(x)
+        assert ((values > 0.0) if epsilon else (values == 0.0)).all()
+
+
 def test_a_network_that_does_not_change_has_no_worst_change() -> None:
     x = images()
     r = perturbation(lambda x: 0.0 * x[:, :3], torch.zeros(5, 3, dtype=torch.float64), x, 0.1, 0.01, 1)
