@@ -30,8 +30,8 @@ def program(
     import ceiling
     import plain
 
-    from ssgan.config import resolve
     from ssgan.devices import precise, select
+    from ssgan.settings import resolve
 
     torch.manual_seed(0)
     preset = settings.pop("preset")

@@ -13,7 +13,8 @@ from typing import Any
 
 from tables import BLOCKS, ROOT, mnist_curves, rows
 
-from ssgan.config import FIELDS, PRESETS, Config, allowed, describe, resolve
+from ssgan.config import FIELDS, PRESETS, Config
+from ssgan.settings import allowed, describe, resolve
 
 
 def rendered(text: str) -> str:

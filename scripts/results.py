@@ -21,13 +21,14 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ssgan import Data, load, runs, screen
-from ssgan.config import DATASET_PRESETS, Config, resolve
+from ssgan.config import DATASET_PRESETS, Config
 from ssgan.dataset import UNLABELED
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
+from ssgan.settings import resolve
 from ssgan.splits import draw, hide
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,8 +21,9 @@ from PIL import Image
 
 import results
 from ssgan import Data, load, runs, screen, splits
-from ssgan.config import DATASET_PRESETS, PRESETS, Config, parse, resolve
+from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.settings import parse, resolve
 from ssgan.splits import Split
 
 

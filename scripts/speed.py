@@ -27,7 +27,7 @@ from typing import Any
 
 OUTSIDE = dict(os.environ)  # before the package sets how OpenMP waits, which a plain program knows nothing of
 
-from ssgan.config import parse, resolve  # noqa: E402
+from ssgan.settings import parse, resolve  # noqa: E402
 
 SCRIPTS = Path(__file__).resolve().parent
 PRESET = "mnist-paper"

@@ -23,7 +23,7 @@ CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192
 STREAMS = (
     *("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2"),
-    *("augment_labeled", "augment_unlabeled", "augment_unlabeled2", "augment_strong"),
+    *("augment_labeled", "augment_unlabeled", "augment_unlabeled2", "augment_strong", "augment_again"),
 )
 
 
@@ -101,7 +101,7 @@ class Batches:
         }
         # Streams of numbers, and how many uniform ones a row takes; G's noise has a size and distribution of its own.
         self.draws = {"z": 0, "z2": 0}
-        self.strong = config.weight_pseudo_label > 0
+        self.strong, self.again = config.needs_strong_views, config.needs_second_views
         self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
         if self.augmentation is not None:
             if x_pool.ndim < 3:
@@ -114,6 +114,7 @@ class Batches:
                 "augment_labeled": True,
                 "augment_unlabeled": config.sees_unlabeled,
                 "augment_unlabeled2": config.trains_generator,
+                "augment_again": self.again,
             }
             self.draws |= {name: augment.WEAK_NUMBERS for name, needed in looked_at.items() if needed}
             if self.strong:
@@ -161,6 +162,7 @@ class Batches:
                     z=u["z"],
                     z2=u["z2"],
                     x_strong=self.images(x_unl if self.strong else x_unl[:, :0], u.get("augment_strong"), strong=True),
+                    x_again=self.images(x_unl if self.again else x_unl[:, :0], u.get("augment_again")),
                 )
             first += count
 

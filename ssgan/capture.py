@@ -43,16 +43,15 @@ class Captured:
         self.refusal: str | None = None
         self._replay: Callable[[], None] | None = None
         self._batches: list[Batch] = []
-        self._rates: dict[str, Tensor] = {}
-        self._share = torch.zeros((), device=device)
+        self._numbers: dict[str, Tensor] = {}
         self._side: torch.cuda.Stream | None = None
 
-    def step(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
+    def step(self, batches: Sequence[Batch], numbers: Mapping[str, float]) -> None:
         """As :meth:`Part.step`."""
         if self.refusal is not None:
-            self.part.step(batches, rates, history_share)
+            self.part.step(batches, numbers)
             return
-        self._take(batches, rates, history_share)
+        self._take(batches, numbers)
         self.steps_taken += 1
         if self.steps_taken <= WARM_UP_STEPS:
             self._aside()
@@ -64,19 +63,18 @@ class Captured:
                 self.refusal = _reason(failure)
         (self._replay or self._run)()
 
-    def _take(self, batches: Sequence[Batch], rates: Mapping[str, float], history_share: float) -> None:
+    def _take(self, batches: Sequence[Batch], numbers: Mapping[str, float]) -> None:
         if not self._batches:
             self._batches = [Batch(*(tensor.clone() for tensor in batch)) for batch in batches]
-            self._rates = {name: torch.zeros((), device=self.device) for name in rates}
+            self._numbers = {name: torch.zeros((), device=self.device) for name in numbers}
         for kept, batch in zip(self._batches, batches, strict=True):
             for place, tensor in zip(kept, batch, strict=True):
                 place.copy_(tensor, non_blocking=True)
-        for name, rate in rates.items():
-            self._rates[name].fill_(rate)
-        self._share.fill_(history_share)
+        for name, number in numbers.items():
+            self._numbers[name].fill_(number)
 
     def _run(self) -> None:
-        self.part.step(self._batches, self._rates, self._share)
+        self.part.step(self._batches, self._numbers)
 
     def _aside(self) -> None:
         if self.device.type != "cuda":

@@ -15,6 +15,7 @@ from ssgan import answers, screen
 from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.settings import describe
 from ssgan.traits import check_image_shape
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def train(
         if as_json:
             print(json.dumps(settings.to_dict()))
         else:
-            screen.settings(configuration.describe(settings))
+            screen.settings(describe(settings))
         return
 
     place = (out or Path("runs")).resolve()
@@ -157,7 +158,7 @@ def train(
             f"on {device_name(where)} ({where}), into {folder}"
         )
         changed = Config(preset=settings.preset).diff(settings)
-        words = [f"{name}={value}" for name, value, _ in configuration.describe(settings) if name in changed]
+        words = [f"{name}={value}" for name, value, _ in describe(settings) if name in changed]
         screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
         if report is not None:
             screen.say("This run is finished: nothing was left to train.")

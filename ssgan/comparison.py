@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, grids, journal, screen
-from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
+from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import DATASETS, Data, Options, load
 from ssgan.errors import UserError
 from ssgan.grids import Grid
+from ssgan.settings import resolve
 
 __all__ = ["Asked", "hold"]
 

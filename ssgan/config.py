@@ -1,24 +1,25 @@
 """Every setting of a run, with its unit, its default and what it may be. No torch here.
 
 The defaults are the paper's MNIST recipe; a preset is a diff against them. Precedence: preset, then
-a configuration file, then flags and ``--set field=value``. What a network brings along (``traits``) is the
-default of some settings, and values of theirs that were chosen for another network are left behind.
+a configuration file, then flags and ``--set field=value``. What a network or a method brings along (``traits``)
+is the default of some settings, and values of theirs that were chosen for another one are left behind.
 """
 
 import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ssgan import fields
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError
 from ssgan.fields import setting
+from ssgan.needs import check
 from ssgan.options import ImageMode, Options
 from ssgan.presets import DATASET_PRESETS, PRESETS
-from ssgan.traits import OWN, OWN_SETTINGS, TRAITS, check_widths
+from ssgan.traits import METHOD_TRAITS, OWN, TRAITS, check_widths, for_method, over
 
 __all__ = [
     "DATASET_PRESETS",
@@ -26,13 +27,9 @@ __all__ = [
     "NETWORK_NAMES",
     "PRESETS",
     "Config",
-    "allowed",
-    "describe",
-    "parse",
-    "resolve",
 ]
 
-MethodName = Literal["gan", "supervised"]
+MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
 NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
@@ -52,7 +49,7 @@ class Config:
 
     preset: str = setting("", "name", "the preset this came from, for the record")
     # What is trained
-    method: MethodName = setting("gan", "name", "how a batch becomes losses")
+    method: MethodName = setting("gan", "name", "which terms D's loss has: the default of their weights")
     network: NetworkName = setting("mlp", "name", "the pair of G and D")
     labels: int | Literal["all"] | None = setting(
         None, "images", "labelled images in total, drawn class-balanced; all, or none to use the labels as given", 1
@@ -95,17 +92,56 @@ class Config:
     discriminator_steps: int = setting(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
     # D's loss
     weight_labeled: float = setting(1.0, "weight", "of L, the cross-entropy of labelled images")
-    weight_unlabeled: float = setting(0.5, "weight", "of U, -log p(real) of unlabelled images")
-    weight_fake: float = setting(0.5, "weight", "of V, -log p(generated) of generated images; 0 trains no generator")
+    weight_unlabeled: float = setting(OWN, "weight", "of U, -log p(real) of unlabelled images; default by method")
+    weight_fake: float = setting(
+        OWN, "weight", "of V, -log p(generated) of generated images; 0 trains no generator; default by method"
+    )
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
-    weight_entropy: float = setting(0.0, "weight", "of the class entropy of unlabelled images")
+    weight_entropy: float = setting(OWN, "weight", "of the class entropy of unlabelled images; default by method")
     weight_consistency: float = setting(
-        0.0, "weight", "of the squared difference in class probabilities of two noisy passes over unlabelled images"
+        OWN,
+        "weight",
+        "of the squared difference in class probabilities of two noisy passes over two weak views of unlabelled "
+        "images; default by method",
     )
+    weight_mean_teacher: float = setting(
+        OWN,
+        "weight",
+        "of the squared difference in class probabilities from those of the averaged D, the teacher; default by method",
+    )
+    weight_vat: float = setting(
+        OWN,
+        "weight",
+        "of the divergence of class probabilities where unlabelled images change for the worst; default by method",
+    )
+    vat_epsilon: float = setting(
+        OWN, "intensity", "length of that change, root mean square over an image; default by network"
+    )
+    vat_xi: float = setting(
+        OWN, "intensity", "length of the step by which its direction is found; default by network", 0, above=True
+    )
+    vat_power_iterations: int = setting(1, "steps", "of the power method that finds its direction", 1)
     weight_pseudo_label: float = setting(
-        0.0, "weight", "of the cross-entropy of strong views against the class that weak views are sure of"
+        OWN,
+        "weight",
+        "of the cross-entropy of strong views against the class that weak views are sure of; default by method",
     )
-    pseudo_label_threshold: float = setting(0.95, "probability", "above which a weak view is sure of its class")
+    weight_self_label: float = setting(
+        OWN,
+        "weight",
+        "of the cross-entropy of unlabelled images against their own class, where sure; default by method",
+    )
+    pseudo_label_threshold: float = setting(
+        OWN, "probability", "above which a weak view is sure of its class; default by method"
+    )
+    ramp_up_fraction: float = setting(
+        OWN,
+        "share of training",
+        "over which the weights of all terms on unlabelled images but U rise from 0.7 % of their value; "
+        "default by method",
+        0,
+        1,
+    )
     # G's loss
     weight_feature_matching: float = setting(1.0, "weight", "of feature matching")
     feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
@@ -184,55 +220,19 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():
-            # The network stands before the settings that it decides on.
+            # Network and method stand before the settings that they decide on.
             value = self.default(name) if getattr(self, name) is OWN else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
-        if self.folds == 1:
-            raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
-        if self.folds and len(set(self.draw_seeds)) > 1 and isinstance(self.labels, int):
-            raise UserError(
-                f"folds is {self.folds}, but the {self.seeds} models have different labelled images: set draw_seed, so "
-                f"that there is one draw to cut into folds."
-            )
-        if self.folds and self.seed_strategy == "direct":
-            raise UserError(
-                f"seed_strategy is 'direct', which trains one model, but folds trains {self.folds} side by side: "
-                f"choose loop or vmap."
-            )
+        check(self)
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
-        if self.seed_strategy == "direct" and self.seeds > 1:
-            raise UserError(
-                f"seed_strategy is 'direct', which trains one seed, but seeds is {self.seeds}: choose vmap or loop."
-            )
-<<<<<<< HEAD
-        if self.init_images == 1:
-            raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
-        if not self.init_images and (self.minibatch_kernels or not TRAITS[self.network].weight_norm):
-            why = "minibatch discrimination" if self.minibatch_kernels else f"network {self.network}"
-            raise UserError(
-                f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more."
-            )
-=======
-        if self.adam_epsilon_inside_root and not self.adam_beta2:
-            raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
->>>>>>> main
-        if self.precision != "float32" and self.dtype == "float64":
-            raise UserError(f"precision is {self.precision!r}, which rounds what dtype 'float64' is for: drop one.")
-        if self.trains_generator and not any(getattr(self, name) for name in _GENERATOR_OBJECTIVES):
-            raise UserError(
-                f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
-                f"or weight_fake=0 to train without a generator."
-            )
-        others = (self.weight_fake, self.sees_unlabeled) if self.method == "gan" else ()
-        if not (self.weight_labeled or any(others)):
-            raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
 
     def default(self, name: str) -> Any:
-        """What a field is where nobody has chosen: for some of them, the network's own."""
+        """What a field is where nobody has chosen: for some of them, the network's or the method's own."""
         if name == "test_share":
             return 0.0 if self.folds else Options.test_share
-        return TRAITS[self.network].settings.get(name, FIELDS[name].default)
+        own = {**TRAITS[self.network].settings, **METHOD_TRAITS[self.method]}
+        return own.get(name, FIELDS[name].default)
 
     @property
     def steps(self) -> int:
@@ -262,18 +262,62 @@ class Config:
     @property
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
-        return self.method == "gan" and self.weight_fake > 0
+        return self._has("fake")
 
     @property
     def learns_from_unlabeled(self) -> bool:
         """Whether a term of D's loss sends a gradient through unlabelled images as they are."""
-        weights = (self.weight_unlabeled, self.weight_entropy, self.weight_consistency)
-        return self.method == "gan" and any(weights)
+        return self._has("unlabeled", "entropy", "consistency", "mean_teacher", "self_label")
 
     @property
     def sees_unlabeled(self) -> bool:
         """Whether a term of D's loss needs unlabelled images."""
-        return self.learns_from_unlabeled or (self.method == "gan" and self.weight_pseudo_label > 0)
+        return self._has("unlabeled") or self.asks_agreement
+
+    @property
+    def asks_agreement(self) -> bool:
+        """Whether a term asks of unlabelled images to be sure of a class, or of several passes to agree on it."""
+        return self._has("entropy", "consistency", "mean_teacher", "vat") or self.labels_unlabeled
+
+    @property
+    def labels_unlabeled(self) -> bool:
+        """Whether unlabelled images learn from a class that D is sure of."""
+        return self._has("pseudo_label", "self_label")
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a term needs the averaged D while training."""
+        return self._has("mean_teacher")
+
+    @property
+    def needs_strong_views(self) -> bool:
+        """Whether a term needs strong views of unlabelled images."""
+        return self._has("pseudo_label")
+
+    @property
+    def needs_second_views(self) -> bool:
+        """Whether a term compares two weak views of unlabelled images."""
+        return self._has("consistency", "mean_teacher")
+
+    @property
+    def passes_differ(self) -> bool:
+        """Whether two passes over the same images differ: by noise, dropout or augmentation."""
+        dropout = self.convolutional and (self.dropout_input or self.dropout_hidden)
+        return bool(self.augmentation != "none" or self.noise_input_std or self.noise_hidden_std or dropout)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether the network takes pictures alone."""
+        return TRAITS[self.network].convolutional
+
+    @property
+    def weight_norm(self) -> bool:
+        """Whether the network's layers have weight norm."""
+        return TRAITS[self.network].weight_norm
+
+    def _has(self, *terms: str) -> bool:
+        """Whether one of these terms of D's loss on images without labels is there."""
+        return self.method != "supervised" and any(getattr(self, f"weight_{term}") for term in terms)
 
     @property
     def sha256(self) -> str:
@@ -307,7 +351,7 @@ class Config:
     def replace(self, **changes: Any) -> "Config":
         """A checked copy with other values."""
         ours = {name: getattr(self, name) for name in FIELDS}
-        return Config(**_over(ours, changes))
+        return Config(**over(for_method(ours, changes.get("method", self.method)), changes))
 
     def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
         """The fields in which two configurations differ, with both values."""
@@ -317,17 +361,18 @@ class Config:
     def hinders(self, other: "Config") -> list[str]:
         """What in ``other`` keeps a run begun with these settings from going on with those, in words.
 
-        Where and how often to report may change, and a longer ``total_images`` where the step size is constant:
+        Where and how often to report may change, and a longer ``total_images`` where nothing depends on the length:
         the steps so far are then the same.
         """
-        said = []
+        said, ramps_up = [], self.ramp_up_fraction > 0 and self.asks_agreement
         for name, (ours, theirs) in self.diff(other).items():
             longer = name == "total_images" and theirs > ours
-            if name in _BESIDE or (longer and not self.decay_last_fraction):
+            if name in _BESIDE or (longer and not (self.decay_last_fraction or ramps_up)):
                 continue
             # What is shown is rounded: two values that differ must not look alike.
             show = fields.show if fields.show(ours) != fields.show(theirs) else repr
-            why = " (with decay_last_fraction above 0, every step size depends on the length)" if longer else ""
+            cause = ("decay_last_fraction", "step size") if self.decay_last_fraction else ("ramp_up_fraction", "weight")
+            why = f" (with {cause[0]} above 0, every {cause[1]} depends on the length)" if longer else ""
             said.append(f"{name} {show(ours)}, now {show(theirs)}{why}")
         return said
 
@@ -340,117 +385,3 @@ _BESIDE = {
     *("report_every_images", "evaluate_every_images", "checkpoint_every_seconds"),
 }
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}
-_GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
-
-# Settings that do something only where another one allows it: (what is needed, whether it holds).
-_NEEDS_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
-_NEEDS_GAN = ("method=gan", lambda c: c.method == "gan")
-_NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
-    "weight_unlabeled": _NEEDS_GAN,
-    "weight_fake": _NEEDS_GAN,
-    "weight_entropy": _NEEDS_GAN,
-    "weight_consistency": _NEEDS_GAN,
-    "weight_pseudo_label": ("method=gan and an augmentation", lambda c: c.method == "gan" and c.augmentation != "none"),
-    "pseudo_label_threshold": ("weight_pseudo_label above 0", lambda c: c.weight_pseudo_label > 0),
-    "real_target": ("method=gan and weight_unlabeled above 0", lambda c: c.method == "gan" and c.weight_unlabeled > 0),
-    **dict.fromkeys(
-        [
-            *_GENERATOR_OBJECTIVES,
-            "weight_pull_away",
-            "generator_widths",
-            "generator_norm",
-            "latent_size",
-            "latent_distribution",
-            "learning_rate_g",
-        ],
-        _NEEDS_GENERATOR,
-    ),
-    "feature_matching_norm": (
-        "feature matching (method=gan, weight_feature_matching above 0)",
-        lambda c: c.trains_generator and c.weight_feature_matching > 0,
-    ),
-    **dict.fromkeys(
-        ["dropout_input", "dropout_hidden"],
-        ("a convolutional network, such as compact-conv", lambda c: TRAITS[c.network].convolutional),
-    ),
-    "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
-    "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
-    "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
-    "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
-}
-
-
-def resolve(
-    preset: str,
-    overrides: Mapping[str, Any],
-    earlier: Mapping[str, Any] | None = None,
-    optional: Container[str] = (),
-) -> Config:
-    """The configuration of a preset, with the settings of an earlier run and then the user's own on top.
-
-    Those of the user's own that are ``optional`` are left away where they would do nothing.
-
-    Raises
-    ------
-    UserError
-        For an unknown preset or field, a value outside its range, or one of the user's own settings that would
-        do nothing.
-    """
-    earlier = {name: value for name, value in (earlier or {}).items() if name != "preset"}
-    if preset not in PRESETS:
-        raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}")
-    for name in [*earlier, *overrides]:
-        _known(name)
-    if "folds" in overrides and earlier.get("test_share") == (0.0 if earlier.get("folds") else Options.test_share):
-        del earlier["test_share"]  # nobody chose it: it followed from the folds
-    if "preset" in overrides:
-        raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
-    config = Config(**_over(_over({**PRESETS[preset], "preset": preset}, earlier), overrides))
-    for name in overrides:
-        needed, holds = _NEEDS.get(name, ("", lambda c: True))
-        if getattr(config, name) != config.default(name) and not holds(config):
-            if name in optional:
-                return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
-            raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
-    return config
-
-
-def parse(assignment: str) -> tuple[str, Any]:
-    """Read ``field=value`` as a field's name and a value of its type.
-
-    A tuple is written with commas, ``discriminator_widths=300,150``; no value as ``none``.
-
-    Raises
-    ------
-    UserError
-        Where it is not of that form, the field is unknown or the value cannot be read.
-    """
-    name, equals, text = assignment.partition("=")
-    name, text = name.strip(), text.strip()
-    if not equals:
-        raise UserError(f"{assignment!r} is no setting: write field=value, such as batch_size=100.")
-    _known(name)
-    return name, fields.read(FIELDS[name], _TYPES[name], text)
-
-
-def describe(config: Config) -> list[tuple[str, str, str]]:
-    """Name, value and unit of every field, in order, for people."""
-    return [(name, fields.show(getattr(config, name)), field.metadata["unit"]) for name, field in FIELDS.items()]
-
-
-def allowed(name: str) -> str:
-    """What a field may be, in words."""
-    return fields.allowed(FIELDS[name], _TYPES[name])
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings laid over others; where they bring another network, what was the old one's own does not stay."""
-    before = below.get("network", FIELDS["network"].default)
-    left = OWN_SETTINGS if above.get("network", before) != before else ()
-    return {**{name: value for name, value in below.items() if name not in left}, **above}
-
-
-def _known(name: str) -> None:
-    if name not in FIELDS:
-        near = did_you_mean(name, FIELDS) or " `ssgan train DATA --dry-run` lists them all."
-        raise UserError(f"Unknown setting {name!r}.{near}")

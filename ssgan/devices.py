@@ -2,11 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-<<<<<<< HEAD
-=======
-from pathlib import Path
 from typing import Any
->>>>>>> main
 
 import torch
 

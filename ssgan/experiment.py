@@ -182,7 +182,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
 
 def chosen(config: Config) -> dict[str, Any]:
     """What a configuration sets beyond its preset, as JSON has it, without what other columns say."""
-    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset})
+    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset}).replace(method=config.method)
     elsewhere = {"labels", "method", "seed", "seeds", "draw_seed", "device"}
     beyond = {name: ours for name, (_, ours) in preset.diff(config).items() if name not in elsewhere}
     settings: dict[str, Any] = json.loads(json.dumps(beyond))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssgan import config as configuration
 from ssgan import runs
 from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.settings import parse, resolve
 from ssgan.traits import suits
 
 __all__ = ["Asked", "check_resume", "given", "going_on", "images", "preset_of", "whole"]
@@ -19,7 +19,7 @@ def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any
     """The named options and --set, of which no two may speak of the same field."""
     found: dict[str, Any] = {}
     for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
-        name, value = configuration.parse(assignment)
+        name, value = parse(assignment)
         if name in found:
             raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
         found[name] = value
@@ -54,7 +54,7 @@ class Asked(NamedTuple):
             words = f"--preset {self.preset} does not go with --config {self.file}, a run of preset {before!r}"
             raise UserError(f"{words}: choose one.")
         preset = self.preset or str(before or preset_of(self.data, image_shape))
-        return configuration.resolve(preset, self.given, earlier)
+        return resolve(preset, self.given, earlier)
 
     def early_settings(self) -> Config:
         """What will do until the data are read: settings that suit one of the presets of own data are no mistake."""

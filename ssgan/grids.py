@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssgan import config as configuration
 from ssgan.ablations import ABLATED, Ablation, ablations
 from ssgan.classical import CLASSICAL
 from ssgan.config import METHOD_NAMES, Config
@@ -12,6 +11,7 @@ from ssgan.dataset import Data
 from ssgan.errors import UserError, did_you_mean
 from ssgan.fields import show
 from ssgan.options import Options
+from ssgan.settings import resolve
 from ssgan.splits import Split, for_seeds
 from ssgan.traits import check_image_shape
 
@@ -249,7 +249,7 @@ def _settled(cell: Cell, data: Data, preset: str, settings: Mapping[str, Any], f
     without = {} if cell.ablation is None else cell.ablation.settings
     optional = settings.keys() - without.keys()
     try:
-        config = configuration.resolve(preset, {**settings, **without, **fixed}, optional=optional)
+        config = resolve(preset, {**settings, **without, **fixed}, optional=optional)
         check_image_shape(config.network, data.image_shape)
     except UserError as mistake:
         return Cell(cell.method, cell.labels, cell.count, None, cell.ablation, str(mistake))
@@ -284,4 +284,4 @@ def _check_settings(cells: Sequence[Cell], preset: str, settings: Mapping[str, A
             raise UserError(f"{name}={show(value)} would do nothing: --methods names no network.")
         if len(configs) == len(plain) > 0 and all(getattr(config, name) != value for config in configs):
             kept = {other: v for other, v in settings.items() if getattr(configs[0], other) == v}
-            configuration.resolve(preset, {**kept, name: value, "method": configs[0].method})
+            resolve(preset, {**kept, name: value, "method": configs[0].method})

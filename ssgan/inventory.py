@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import config as configuration
 from ssgan import data as sources
 from ssgan import runs, splits
 from ssgan.albums import Progress
@@ -13,6 +12,7 @@ from ssgan.config import Config
 from ssgan.dataset import Data, image_hashes
 from ssgan.errors import UserError
 from ssgan.options import Options
+from ssgan.settings import parse
 from ssgan.splits import Split
 
 __all__ = ["of_data", "of_run"]
@@ -57,7 +57,7 @@ def of_data(
     if labels is None:
         return _counted(data, {})
     texts = {"labels": labels, "draw_seed": draw_seed or "0"}
-    config = Config(**dict(configuration.parse(f"{name}={text}") for name, text in texts.items()))
+    config = Config(**dict(parse(f"{name}={text}") for name, text in texts.items()))
     (split,) = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
     return _counted(data, {f"draw {config.draw_seed}": split})
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 __all__ = [
     "conditional_entropy",
     "consistency",
+    "divergence",
     "fake",
     "feature_matching",
     "generator_minimax",
@@ -124,12 +125,23 @@ def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
     return (logits_BK.softmax(dim=1) - other_BK.softmax(dim=1)).square().mean()
 
 
+def divergence(target_BK: Tensor, logits_BK: Tensor) -> Tensor:
+    """Mean KL divergence in nats of the class probabilities from those of the target: 0 where both agree.
+
+    Gradients flow into both; detach the target to hold it.
+
+    Source: Miyato et al., *Virtual Adversarial Training*, 2018, equation 5.
+    """
+    log_p_BK, log_q_BK = F.log_softmax(target_BK, dim=1), F.log_softmax(logits_BK, dim=1)
+    return (log_p_BK.exp() * (log_p_BK - log_q_BK)).sum(dim=1).mean()
+
+
 def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor:
     """Cross-entropy of strongly augmented images against the class that their weak views are sure of.
 
     Rows whose weak view gives no class more than ``threshold`` count as 0; the mean is over all B rows, so the
     term grows as the classifier becomes sure. Gradients flow into ``strong_BK`` only. A threshold of 1 or more
-    gives 0.
+    gives 0. The same logits twice are labelled by their own prediction.
 
     Parameters
     ----------
@@ -138,7 +150,8 @@ def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor
     threshold : float
         Probability above which a class is taken for the label.
 
-    Source: Sohn et al., *FixMatch*, 2020, section 2.
+    Source: Sohn et al., *FixMatch*, 2020, section 2; of the same logits: Lee, *Pseudo-Label*, 2013, section 2.2,
+    which has no threshold.
     """
     confidence_B, label_B = weak_BK.detach().softmax(dim=1).max(dim=1)
     sure_B = (confidence_B > threshold).to(strong_BK.dtype)

@@ -1,7 +1,8 @@
 """One batch: what each method computes from it, as phases of the same loop.
 
 Written as if there were one seed; the trainer lifts every phase over the seed axis. A method is a
-tuple of phases, each of which updates one network. B rows, K classes, F features.
+tuple of phases, each of which updates one network. All but the baseline share theirs and differ in
+the weights of the terms, of which each has its own (``traits``). B rows, K classes, F features.
 
 Nothing here knows a hidden label: :class:`Batch` has no field for one.
 """
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ssgan import losses
-from ssgan.config import Config
+from ssgan.config import METHOD_NAMES, Config
+from ssgan.vat import virtual_adversarial
 
 __all__ = ["METHODS", "Batch", "Logs", "Nets", "Phase"]
 
@@ -24,7 +26,7 @@ class Batch(NamedTuple):
     """One batch, each row in the network's input range.
 
     ``x_unl2`` and ``z2`` are the generator phase's own unlabelled images and noise; ``x_strong`` are strongly
-    augmented views of ``x_unl``, no rows where no term needs them.
+    augmented views of the images in ``x_unl``, ``x_again`` second weak ones, no rows where no term needs them.
     """
 
     x_lab: Tensor
@@ -34,36 +36,45 @@ class Batch(NamedTuple):
     z: Tensor
     z2: Tensor
     x_strong: Tensor
+    x_again: Tensor
 
 
 class Nets(NamedTuple):
     """The networks of one seed, each callable; only the phase's own one receives gradients.
 
     Each has ``parameters``, ``history`` (their running mean, where it is kept) and ``couples_rows``
-    (whether an output depends on the other rows of its batch).
+    (whether an output depends on the other rows of its batch). ``teacher`` is D with its averaged parameters,
+    in D's phase and where a term asks for it.
     """
 
     D: Any
     G: Any
+    teacher: Any = None
 
 
 class Phase(NamedTuple):
-    """One update: of which network, by which loss, and on how many fresh batches in a step."""
+    """One update: of which network, by which loss, and on how many fresh batches in a step.
+
+    The loss is told which share of their weights the terms on unlabelled images have by now.
+    """
 
     net: str
-    loss: Callable[[Nets, Batch, Config], tuple[Tensor, Logs]]
+    loss: Callable[[Nets, Batch, Config, float | Tensor], tuple[Tensor, Logs]]
     repeat: int = 1
 
 
-def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
-    """L + U + V, weighted. A term of weight 0 is not built: no pass, no random number."""
+def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
+    """L + U + V and further terms on unlabelled images, weighted.
+
+    A term of weight 0 is not built: no pass, no random number.
+    """
     inputs = {}
     if config.weight_labeled:
         inputs["labeled"] = batch.x_lab
     if config.learns_from_unlabeled:
         inputs["unlabeled"] = batch.x_unl
     if config.weight_consistency:
-        inputs["unlabeled_again"] = batch.x_unl
+        inputs["unlabeled_again"] = batch.x_again
     if config.weight_pseudo_label:
         inputs["strong"] = batch.x_strong
     if config.weight_fake:
@@ -80,16 +91,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
         total.add("U", config.weight_unlabeled, losses.unlabeled_real(logits["unlabeled"], config.real_target))
     if config.weight_fake:
         total.add("V", config.weight_fake, losses.fake(logits["fake"]))
-    if config.weight_entropy:
-        total.add("entropy", config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
-    if config.weight_consistency:
-        distance = losses.consistency(logits["unlabeled"], logits["unlabeled_again"])
-        total.add("consistency", config.weight_consistency, distance)
-    if config.weight_pseudo_label:
-        threshold = config.pseudo_label_threshold
-        term = losses.pseudo_label(logits["strong"], logits["unlabeled"], threshold)
-        total.add("pseudo_label", config.weight_pseudo_label, term)
-        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), threshold)
+    _add_agreement(total, nets, batch, logits, config, ramp if config.ramp_up_fraction else 1.0)
     _add_history(total, "D", nets.D, config)
     for name in ("unlabeled", "fake"):
         if name in logits:
@@ -97,7 +99,35 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor
     return total.value, total.logs
 
 
-def generator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
+def _add_agreement(
+    total: "_Total", nets: Nets, batch: Batch, logits: dict[str, Tensor], config: Config, share: float | Tensor
+) -> None:
+    """The terms that ask of unlabelled images to be sure of a class, or of several passes to agree on it."""
+    threshold = config.pseudo_label_threshold
+    if config.weight_entropy:
+        total.add("entropy", share * config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
+    if config.weight_consistency:
+        distance = losses.consistency(logits["unlabeled"], logits["unlabeled_again"])
+        total.add("consistency", share * config.weight_consistency, distance)
+    if config.weight_pseudo_label:
+        term = losses.pseudo_label(logits["strong"], logits["unlabeled"], threshold)
+        total.add("pseudo_label", share * config.weight_pseudo_label, term)
+    if config.weight_self_label:
+        term = losses.pseudo_label(logits["unlabeled"], logits["unlabeled"], threshold)
+        total.add("self_label", share * config.weight_self_label, term)
+    if config.weight_pseudo_label or config.weight_self_label:
+        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), threshold)
+    if config.weight_mean_teacher:
+        with torch.no_grad():
+            target = nets.teacher(batch.x_again)[0]
+        distance = losses.consistency(logits["unlabeled"], target)
+        total.add("mean_teacher", share * config.weight_mean_teacher, distance)
+    if config.weight_vat:
+        term = virtual_adversarial(nets.D, batch.x_unl, config.vat_epsilon, config.vat_xi, config.vat_power_iterations)
+        total.add("vat", share * config.weight_vat, term)
+
+
+def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
     """Feature matching, and whichever other objectives have a weight."""
     total = _Total()
     if config.weight_minimax or config.weight_non_saturating:
@@ -118,7 +148,7 @@ def generator_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Lo
     return total.value, total.logs
 
 
-def supervised_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, Logs]:
+def supervised_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
     """L alone: the same network, noise and budget without unlabelled or generated images."""
     total = _Total()
     logits, _ = nets.D(batch.x_lab)
@@ -127,8 +157,8 @@ def supervised_loss(nets: Nets, batch: Batch, config: Config) -> tuple[Tensor, L
     return total.value, total.logs
 
 
-def gan(config: Config) -> tuple[Phase, ...]:
-    """The K+1 classifier against a generator; without one where V has weight 0."""
+def by_weights(config: Config) -> tuple[Phase, ...]:
+    """D by every term that has a weight, against a generator where V has one."""
     phases = [Phase("D", discriminator_loss, config.discriminator_steps)]
     if config.trains_generator:
         phases.append(Phase("G", generator_loss))
@@ -140,7 +170,9 @@ def supervised(config: Config) -> tuple[Phase, ...]:
     return (Phase("D", supervised_loss, config.discriminator_steps),)
 
 
-METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {"gan": gan, "supervised": supervised}
+METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {
+    name: supervised if name == "supervised" else by_weights for name in METHOD_NAMES
+}
 
 
 class _Total:
@@ -150,7 +182,7 @@ class _Total:
         self.terms: list[Tensor] = []
         self.logs: Logs = {}
 
-    def add(self, name: str, weight: float, term: Tensor) -> None:
+    def add(self, name: str, weight: float | Tensor, term: Tensor) -> None:
         self.terms.append(weight * term)
         self.logs[name] = term.detach()
 
@@ -165,7 +197,7 @@ def _separately(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, 
     One pass over all rows computes the same where a row's output is its own; a network that couples
     the rows of a batch gets one pass for each.
     """
-    if net.couples_rows or len(inputs) == 1:
+    if net.couples_rows or len(inputs) <= 1:
         return {name: net(x) for name, x in inputs.items()}
     sizes = [len(x) for x in inputs.values()]
     logits, features = net(torch.cat(list(inputs.values())))

@@ -77,35 +77,50 @@ class Part:
         self.losses = [self._lifted(phase) for phase in phases]
         self.sums: dict[str, Tensor] = {}
 
-    def step(
-        self, batches: Sequence[Batch], rates: Mapping[str, float | Tensor], history_share: float | Tensor
-    ) -> None:
+    def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
         """Run every phase once, each on as many of the batches as it repeats, and update the averages.
 
-        ``rates`` are the learning rates of the networks, ``history_share`` is what this step counts in the history.
+        ``numbers`` are what changes from step to step: ``rate_D`` and ``rate_G``, the step sizes of the networks;
+        ``history_share``, what this step counts in the history; ``average_mass``, how much of the average the steps
+        so far make up; ``ramp``, the share of their weights that the terms on unlabelled images have by now.
         """
         own = batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
+        teacher = self._teacher(numbers["average_mass"])
         with noise.drawing(self.generator):
             for phase, loss in zip(self.phases, self.losses, strict=True):
                 optimizer = self.optimizers[phase.net]
-                states = {**self.frozen, phase.net: self.trained[phase.net]}
+                states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}
                 for batch in own[: phase.repeat]:
-                    value, logs = loss(states, batch)
-                    optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), rates[phase.net])
+                    value, logs = loss(states, batch, numbers["ramp"])
+                    optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), numbers[f"rate_{phase.net}"])
                     self._log(logs, phase.repeat)
-        self._update_averages(history_share)
+        self._update_averages(numbers["history_share"])
 
     def _own(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value if self.seed is None else value[self.seed] for name, value in values.items()}
 
-    def _lifted(self, phase: Phase) -> Callable[[dict[str, State], Batch], Any]:
+    @torch.no_grad()
+    def _teacher(self, mass: float | Tensor) -> dict[str, State]:
+        """D with its averaged parameters, where a term asks for it; before there is an average, D itself."""
+        if not self.config.has_teacher:
+            return {}
+        now = self.frozen["D"]["parameters"]
+        mass = torch.as_tensor(mass, dtype=self.average[0].dtype, device=self.average[0].device)
+        averaged = {
+            name: torch.where(mass > 0, mean / mass, value)
+            for mean, (name, value) in zip(self.average, now.items(), strict=True)
+        }
+        return {"teacher": {"parameters": averaged, "buffers": self.frozen["D"]["buffers"]}}
+
+    def _lifted(self, phase: Phase) -> Callable[[dict[str, State], Batch, float | Tensor], Any]:
         rounded = self.config.precision == "bfloat16"
+        modules = {**self.modules, "teacher": self.modules["D"]}
 
-        def loss(states: dict[str, State], batch: Batch) -> Any:
-            nets = {name: Net(self.modules[name], state, rounded) for name, state in states.items()}
-            return phase.loss(Nets(D=nets["D"], G=nets.get("G")), batch, self.config)
+        def loss(states: dict[str, State], batch: Batch, ramp: float | Tensor = 1.0) -> Any:
+            nets = {name: Net(modules[name], state, rounded) for name, state in states.items()}
+            return phase.loss(Nets(nets["D"], nets.get("G"), nets.get("teacher")), batch, self.config, ramp)
 
-        return vmap(loss, randomness="different") if self.seed is None else loss
+        return vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
 
     def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
         for name, value in logs.items():

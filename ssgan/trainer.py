@@ -67,9 +67,13 @@ class Trainer:
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Move every seed by one step: the phases in turn, each on as many of the batches as it repeats."""
-        rates = {name: self.learning_rate(name) for name in self.stacks}
-        share = 1.0 / (self.steps_done + 2)  # the weights that it began with count too
-        tasks = [partial(mover.step, batches, rates, share) for mover in self.movers]
+        numbers = {
+            **{f"rate_{name}": self.learning_rate(name) for name in self.stacks},
+            "history_share": 1.0 / (self.steps_done + 2),  # the weights that it began with count too
+            "average_mass": self.ema_mass,
+            "ramp": self.ramp,
+        }
+        tasks = [partial(mover.step, batches, numbers) for mover in self.movers]
         if self.batches.device.type == "cpu":
             workers.run(tasks)
         else:
@@ -90,6 +94,16 @@ class Trainer:
         left, tail = 1.0 - self.steps_done / self.config.steps, self.config.decay_last_fraction
         return base * min(1.0, left / tail) if tail else base
 
+    @property
+    def ramp(self) -> float:
+        """The share of their weights that the terms on unlabelled images have by now, ``exp(-5 (1 - t)^2)``.
+
+        Source: Laine & Aila, *Temporal Ensembling for Semi-Supervised Learning*, 2017, section 2.3.
+        """
+        length = self.config.ramp_up_fraction * self.config.steps
+        left = max(0.0, 1.0 - self.steps_done / length) if length else 0.0
+        return math.exp(-5.0 * left**2)
+
     def averaged(self) -> dict[str, Tensor]:
         """D's parameters averaged over the steps, debiased: the model that is evaluated."""
         return {k: v / self.ema_mass for k, v in self.ema.items()}
@@ -98,7 +112,7 @@ class Trainer:
     def ema_mass(self) -> float:
         """How much of the average the steps so far make up; the rest is the zero that it began with."""
         decay = self.config.ema_decay
-        return -math.expm1(self.steps_done * math.log(decay)) if decay else 1.0
+        return -math.expm1(self.steps_done * math.log(decay)) if decay else float(self.steps_done > 0)
 
     def models(self, data: Data) -> Models:
         """The networks as they are now, ready to use."""

@@ -1,4 +1,4 @@
-"""What sets the networks apart, in plain values: the settings each brings along and the images it takes."""
+"""What sets networks and methods apart, in plain values: the settings each brings along, the images a network takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,12 @@ from typing import Any
 
 from ssgan.errors import UserError
 
-__all__ = ["OWN", "OWN_SETTINGS", "TRAITS", "Traits", "check_image_shape", "check_widths", "suits"]
+__all__ = [
+    *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
+    *("check_image_shape", "check_widths", "for_method", "over", "suits"),
+]
 
-# Stands for a value that has not been chosen where the default is the network's own.
+# Stands for a value that has not been chosen where the default is that of the network or the method.
 OWN: Any = object()
 
 
@@ -42,6 +45,11 @@ class Traits:
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
 
+# Lengths of changes to an image, by the range of the network's images: [0, 1], or [-1, 1]. The first is that of the
+# VAT paper for MNIST, 2 over 28 x 28 pixels.
+_TO_ONE = {"vat_epsilon": 0.07, "vat_xi": 0.01}
+_TO_BOTH_SIDES = {name: 2 * length for name, length in _TO_ONE.items()}
+
 TRAITS = {
     "mlp": Traits(
         {
@@ -50,6 +58,7 @@ TRAITS = {
             "generator_widths": (500, 500),
             "noise_input_std": 0.3,
             "noise_hidden_std": 0.5,
+            **_TO_ONE,
         },
         convolutional=False,
     ),
@@ -60,6 +69,7 @@ TRAITS = {
             "generator_widths": (512, 256, 128),
             "dropout_input": 0.2,
             "dropout_hidden": 0.5,
+            **_TO_BOTH_SIDES,
         },
         smallest=9,
         widths={"discriminator_widths": 2},
@@ -71,23 +81,49 @@ TRAITS = {
             "generator_widths": (64, 32),
             "dropout_input": 0.2,
             "dropout_hidden": 0.5,
+            **_TO_ONE,
         },
         smallest=17,
         widths={"discriminator_widths": 3},
     ),
     "wide-resnet": Traits(
-        {**_NO_NOISE, "discriminator_widths": (32, 64, 128), "generator_widths": (512, 256, 128)},
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (32, 64, 128),
+            "generator_widths": (512, 256, 128),
+            **_TO_BOTH_SIDES,
+        },
         smallest=8,
         widths={"discriminator_widths": 3},
     ),
     "dcgan": Traits(
-        {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,)},
+        {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,), **_TO_BOTH_SIDES},
         sizes=(32, 64),
         widths={"discriminator_widths": 1, "generator_widths": 1},
         weight_norm=False,
     ),
 }
 OWN_SETTINGS = tuple(TRAITS["mlp"].settings)
+
+_NO_TERM = {
+    **dict.fromkeys(["weight_unlabeled", "weight_fake", "weight_entropy", "weight_consistency"], 0.0),
+    **dict.fromkeys(["weight_mean_teacher", "weight_vat", "weight_pseudo_label", "weight_self_label"], 0.0),
+    "pseudo_label_threshold": 0.95,
+    "ramp_up_fraction": 0.0,
+}
+_GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
+
+# Beside L, the terms of D's loss that each method has, by their weights.
+METHOD_TRAITS: dict[str, Mapping[str, float]] = {
+    "gan": _GAN,
+    "supervised": _GAN,  # they are idle: the baseline keeps the settings of what it is compared with
+    "pseudo-label": {**_NO_TERM, "weight_self_label": 1.0},
+    "pi": {**_NO_TERM, "weight_consistency": 10.0, "ramp_up_fraction": 0.3},
+    "mean-teacher": {**_NO_TERM, "weight_mean_teacher": 10.0, "ramp_up_fraction": 0.3},
+    "vat": {**_NO_TERM, "weight_vat": 1.0},
+    "fixmatch": {**_NO_TERM, "weight_pseudo_label": 1.0},
+}
+METHOD_SETTINGS = tuple(_NO_TERM)
 
 
 def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
@@ -130,3 +166,20 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
             f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
             f"but these are {list(image_shape)}: choose another network, or for files of pictures another image_size."
         )
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings laid over others; where they bring another network, what was the old one's own does not stay."""
+    before = below.get("network", "mlp")
+    left = OWN_SETTINGS if above.get("network", before) != before else ()
+    return {**{name: value for name, value in below.items() if name not in left}, **above}
+
+
+def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
+    """Settings, which name their method, for another one: what was chosen for the terms of their own does not stay.
+
+    The baseline has no such terms and keeps those of ``gan``, as they stand.
+    """
+    before, after = (METHOD_TRAITS.get(str(name)) for name in (settings["method"], method))
+    left = METHOD_SETTINGS if before != after else ()
+    return {**{name: value for name, value in settings.items() if name not in left}, "method": method}

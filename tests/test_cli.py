@@ -26,9 +26,10 @@ from rich.console import Console
 
 import ssgan
 from ssgan import cli, runs, screen, splits
-from ssgan.config import Config, resolve
+from ssgan.config import Config
 from ssgan.data import DATASETS, Data
 from ssgan.inference import open_run, score
+from ssgan.settings import resolve
 
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 FILES = {"checkpoint", "config.json", "labeled.png", "log.jsonl", "report.json", "samples.png", "split.json"}
@@ -1199,7 +1200,8 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "a list for a word": (
         '{"method": ["gan"]}',
         [],
-        "Unknown method ['gan']: choose from gan, supervised. Did you mean 'gan'?",
+        "Unknown method ['gan']: choose from gan, supervised, pseudo-label, pi, mean-teacher, vat, fixmatch. "
+        "Did you mean 'gan'?",
     ),
     "twice, by flags": (
         "{}",
@@ -1209,7 +1211,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "a flag that would do nothing": (
         '{"method": "supervised"}',
         ["--set", "weight_fake=0.7"],
-        "weight_fake=0.7 would do nothing: it needs method=gan.",
+        "weight_fake=0.7 would do nothing: it needs method=gan, or another that learns from unlabelled images.",
     ),
 }
 

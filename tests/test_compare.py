@@ -19,12 +19,13 @@ from conftest import contents, last_object, status_of
 from ssgan import compare, experiment, grids, journal, ledger, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
-from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
+from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.inference import open_run, score
 from ssgan.metrics import best_temperature, negative_log_likelihood, softmax
 from ssgan.pace import Pace, Task
+from ssgan.settings import resolve
 from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]

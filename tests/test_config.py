@@ -13,12 +13,13 @@ from typing import Any, Literal
 import pytest
 
 import ssgan
-from ssgan import config as configuration
-from ssgan.config import METHOD_NAMES, NETWORK_NAMES, PRESETS, Config, describe, parse, resolve
+from ssgan.config import METHOD_NAMES, NETWORK_NAMES, PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.methods import METHODS
 from ssgan.models import MODELS
+from ssgan.needs import METHOD_NEEDS, NEEDS
 from ssgan.options import Options
+from ssgan.settings import describe, parse, resolve
 from ssgan.traits import OWN_SETTINGS, TRAITS, check_image_shape
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
@@ -224,6 +225,13 @@ RANGES = [
     ("weight_entropy", -1, 0),
     ("weight_consistency", -1, 0),
     ("weight_pseudo_label", -1, 0),
+    ("weight_mean_teacher", -1, 0),
+    ("weight_vat", -1, 0),
+    ("weight_self_label", -1, 0),
+    ("vat_epsilon", -0.1, 0),
+    ("vat_xi", 0, 1e-9),
+    ("vat_power_iterations", 0, 1),
+    ("ramp_up_fraction", 1.1, 1),
     ("pseudo_label_threshold", -0.1, 0),
     ("weight_feature_matching", -1, 0),
     ("weight_minimax", -1, 0),
@@ -245,7 +253,7 @@ RANGES = [
     ("learning_rate_d", -1e-9, 0),
     ("learning_rate_g", -1e-9, 0),
     ("adam_beta1", 1.0, 0.9999999),
-    ("adam_beta2", 1.0, 0),
+    ("adam_beta2", 1.0, 0.9999999),
     ("adam_epsilon", 0, 1e-300),
     ("adam_epsilon", 1.1, 1),
     ("decay_last_fraction", 1.1, 1),
@@ -332,7 +340,11 @@ SENTENCES = {
     "batch_size": (1, "batch_size is 1, but must be a whole number at least 2."),
     "real_target": (1.5, "real_target is 1.5, but must be a finite number at least 0 and at most 1."),
     "adam_epsilon": (0, "adam_epsilon is 0, but must be a finite number above 0 and at most 1."),
-    "method": ("gun", "Unknown method 'gun': choose from gan, supervised. Did you mean 'gan'?"),
+    "method": (
+        "gun",
+        "Unknown method 'gun': choose from gan, supervised, pseudo-label, pi, mean-teacher, vat, fixmatch. "
+        "Did you mean 'gan'?",
+    ),
     "dtype": ("int8", "Unknown dtype 'int8': choose from float32, float64."),
     "adam_epsilon_inside_root": (1, "adam_epsilon_inside_root is 1, but must be true or false."),
 }
@@ -384,6 +396,19 @@ USELESS = {
         "feature_matching_norm=l1",
         "weight_feature_matching above 0",
     ),
+    "weight_vat": ({"method": "supervised", "weight_vat": 2.0}, "weight_vat=2", "method=gan"),
+    "weight_mean_teacher": ({"method": "supervised", "weight_mean_teacher": 2}, "weight_mean_teacher=2", "method=gan"),
+    "weight_self_label": ({"method": "supervised", "weight_self_label": 2}, "weight_self_label=2", "method=gan"),
+    "weight_pseudo_label": ({"weight_pseudo_label": 2}, "weight_pseudo_label=2", "an augmentation"),
+    "pseudo_label_threshold": ({"pseudo_label_threshold": 0.7}, "pseudo_label_threshold=0.7", "weight_self_label"),
+    "vat_epsilon": ({"method": "pi", "vat_epsilon": 0.2}, "vat_epsilon=0.2", "weight_vat above 0"),
+    "vat_xi": ({"vat_xi": 0.2}, "vat_xi=0.2", "weight_vat above 0"),
+    "vat_power_iterations": (
+        {"method": "supervised", "vat_power_iterations": 3},
+        "vat_power_iterations=3",
+        "weight_vat",
+    ),
+    "ramp_up_fraction": ({"ramp_up_fraction": 0.2}, "ramp_up_fraction=0.2", "weight_consistency"),
     "dropout_input": ({"dropout_input": 0.2}, "dropout_input=0.2", "a convolutional network"),
     "dropout_hidden": ({"dropout_hidden": 0.5}, "dropout_hidden=0.5", "a convolutional network"),
     "minibatch_kernel_dim": ({"minibatch_kernel_dim": 3}, "minibatch_kernel_dim=3", "minibatch_kernels above 0"),
@@ -429,7 +454,8 @@ def test_values_of_the_preset_that_would_do_nothing_are_not_refused() -> None:
 
 
 def test_every_condition_names_a_field() -> None:
-    assert configuration._NEEDS.keys() <= FIELDS.keys()
+    assert NEEDS.keys() <= FIELDS.keys()
+    assert METHOD_NEEDS.keys() <= set(METHOD_NAMES)
 
 
 # What a network brings along
@@ -764,7 +790,7 @@ def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset
 def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -> None:
     earlier = Config(method="supervised", weight_fake=0.7, latent_size=9).to_dict()
     assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
-    with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan\.$"):
+    with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan, or another "):
         resolve("mnist-paper", {"weight_fake": 0.8}, earlier)
 
 

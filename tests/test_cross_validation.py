@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
 from ssgan import checkpoint, cross_validation, runs, splits
-from ssgan.config import Config, resolve
+from ssgan.config import Config
 from ssgan.cross_validation import cross_validate, cut
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import Models, open_run
 from ssgan.metrics import binomial_interval
+from ssgan.settings import resolve
 from ssgan.splits import Split, in_folds
 from ssgan.trainer import train
 

@@ -1,6 +1,7 @@
 """What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from ssgan import capture, methods, noise, splits, workers
 from ssgan.batches import Batches
 from ssgan.capture import Captured
-from ssgan.config import PRESETS, Config, resolve
+from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
 from ssgan.devices import precise
 from ssgan.errors import UserError
 from ssgan.methods import METHODS, Batch, Nets
+from ssgan.settings import resolve
 from ssgan.trainer import Trainer, train
 
 STEPS = 100
@@ -108,6 +110,18 @@ class Plain:
         }
         self.average = {k: torch.zeros_like(v) for k, v in self.nets["D"].parameters.items()}
 
+    def teacher(self) -> PlainNet | None:
+        """D with its debiased average; at the first step itself."""
+        if not self.config.weight_mean_teacher:
+            return None
+        mass = 1.0 - 0.5 ** (self.config.batch_size / self.config.ema_half_life_images * (self.steps - 1))
+        values = {k: v / mass for k, v in self.average.items()} if self.steps > 1 else self.nets["D"].parameters
+        return PlainNet(self.nets["D"].module, values, dict(self.nets["D"].module.named_buffers()))
+
+    def ramp(self) -> float:
+        length = self.config.ramp_up_fraction * STEPS
+        return math.exp(-5.0 * max(0.0, 1.0 - (self.steps - 1) / length) ** 2) if length else 1.0
+
     def step(self, batch: Batch) -> dict[str, float]:
         logs: dict[str, float] = {}
         self.steps += 1
@@ -116,7 +130,8 @@ class Plain:
         left = min(1.0, (1.0 - (t - 1) / STEPS) / tail) if tail else 1.0
         for phase in METHODS[config.method](config):
             net = self.nets[phase.net]
-            value, own = phase.loss(Nets(D=self.nets["D"], G=self.nets.get("G")), batch, config)
+            nets = Nets(self.nets["D"], self.nets.get("G"), self.teacher())
+            value, own = phase.loss(nets, batch, config, self.ramp())
             logs |= {name: float(one) for name, one in own.items()}
             parameters = list(net.module.parameters())
             gradients = torch.autograd.grad(value, parameters)
@@ -138,9 +153,10 @@ def trainer_of(data: Data, config: Config) -> Trainer:
     return Trainer(batches, data.image_shape, len(data.classes), config)
 
 
-def compare(preset: str, strategy: str, steps: int = STEPS) -> float:
+def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> float:
     """The largest relative difference of losses and weights on the way."""
-    config = resolve(preset, {**SMALL, "seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy})
+    stack = {"seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy}
+    config = resolve(preset, {**SMALL, **stack, **settings})
     config = config.replace(latent_size=5, **WIDTHS[config.network])
     shape = (32, 32, 3) if preset == "cifar10-fast" else (16, 16) if config.network == "paper-conv" else (28, 28)
     ours = trainer_of(random_images(*shape), config)
@@ -171,6 +187,17 @@ def compare(preset: str, strategy: str, steps: int = STEPS) -> float:
 )
 def test_a_hundred_steps_of_every_preset_are_the_plain_ones(preset: str, strategy: str) -> None:
     assert compare(preset, strategy) < 1e-7
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize("strategy", ["direct", "loop", "vmap"])
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_fifty_steps_of_every_method_are_the_plain_ones(method: str, strategy: str) -> None:
+    """With its share of the ramp, and where rows are coupled too."""
+    views = {"augmentation": "digits"} if method == "fixmatch" else {}
+    assert compare("digits", strategy, 50, method=method, **views) < 1e-7
+    if method not in ("gan", "supervised"):
+        assert compare("digits", strategy, 10, method=method, minibatch_kernels=2, **views) < 1e-7
 
 
 @pytest.mark.usefixtures("fixed_noise")
@@ -242,10 +269,14 @@ CAPTURED: list[dict[str, Any]] = [
     {},
     {"seeds": 2, "seed_strategy": "vmap", "weight_historical_averaging": 0.01, "decay_last_fraction": 1.0},
     {"discriminator_steps": 2, "weight_pseudo_label": 1.0, "augmentation": "digits"},
+    {"method": "mean-teacher", "ramp_up_fraction": 0.7},
+    {"method": "vat", "seeds": 2, "seed_strategy": "vmap"},
 ]
 
 
-@pytest.mark.parametrize("settings", CAPTURED, ids=["gan", "stacked", "two batches"])
+@pytest.mark.parametrize(
+    "settings", CAPTURED, ids=["gan", "stacked", "two batches", "a teacher", "virtual adversaries"]
+)
 def test_a_recorded_step_is_the_step(
     few_digits: Data, request: pytest.FixtureRequest, settings: dict[str, Any]
 ) -> None:

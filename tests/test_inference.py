@@ -117,7 +117,17 @@ def test_minibatch_discrimination_starts_centred_on_a_training_batch(few_digits:
 
 def test_a_checkpoint_holds_no_hidden_label_and_no_image_but_the_reference(run: Run) -> None:
     state = run.state()
-    described = {"config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"}
+    described = {
+        "config",
+        "dataset",
+        "image_shape",
+        "classes",
+        "scale",
+        "seeds",
+        "split_sha256",
+        "device_type",
+        "version",
+    }
     told = {"watch", "warnings", "images_per_second", "seconds"}
     moved = {"steps_done", "networks", "optimizers", "average", "history", "noise"}
     assert set(state) == described | told | moved

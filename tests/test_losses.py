@@ -30,6 +30,7 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "generator_non_saturating": (losses.generator_non_saturating, [(4, 3)]),
     "conditional_entropy": (losses.conditional_entropy, [(4, 3)]),
     "consistency": (losses.consistency, [(4, 3), (4, 3)]),
+    "divergence": (losses.divergence, [(4, 3), (4, 3)]),
     "pseudo_label": (lambda strong: losses.pseudo_label(strong, SURE, 0.6), [(4, 3)]),
     "pull_away": (losses.pull_away, [(4, 3)]),
     "historical_averaging": (historical_averaging_of_two, [(3, 2), (3,), (3, 2), (3,)]),
@@ -347,6 +348,33 @@ def test_consistency_of_a_pass_with_itself_is_zero_and_has_its_largest_value_for
     assert losses.consistency(logits, logits.detach() + 3.0).item() == pytest.approx(0.0, abs=1e-30)
     opposites = losses.consistency(double([[1e4, 0.0, 0.0]]), double([[0.0, 1e4, 0.0]]))
     assert opposites.item() == pytest.approx(2 / 3, abs=1e-15)
+
+
+def test_divergence_is_worked_by_hand():
+    # (1/2, 1/2) against (1/4, 3/4): 1/2 log 2 + 1/2 log 2/3; the second row agrees.
+    target, logits = double([[0.0, 0.0], [1.0, 3.0]]), double([[0.0, math.log(3.0)], [5.0, 7.0]])
+    expected = 0.5 * (0.5 * math.log(2.0) + 0.5 * math.log(2.0 / 3.0))
+    assert losses.divergence(target, logits).item() == pytest.approx(expected, abs=1e-15)
+    # Of the target held, the slope is (q - p) / B.
+    (slope,) = torch.autograd.grad(losses.divergence(target.detach(), logits), [logits])
+    torch.testing.assert_close(slope, double([[-0.125, 0.125], [0.0, 0.0]]).detach(), rtol=0, atol=1e-15)
+
+
+def test_divergence_is_never_negative_and_not_symmetric():
+    p, q = normal(50, 4, scale=3), normal(50, 4, scale=3)
+    assert min(losses.divergence(p[i : i + 1], q[i : i + 1]).item() for i in range(50)) > 0
+    assert losses.divergence(p, p.detach() + 2.0).item() == pytest.approx(0.0, abs=1e-14)
+    assert abs(losses.divergence(p, q).item() - losses.divergence(q, p).item()) > 1e-3
+
+
+def test_a_view_that_labels_itself_learns_its_own_likeliest_class():
+    logits = SURE.clone().requires_grad_()
+    expected = -(SURE.log_softmax(dim=1).amax(dim=1)[2:].sum()) / 4
+    value = losses.pseudo_label(logits, logits, 0.6)
+    assert value.item() == pytest.approx(expected.item(), abs=1e-15)
+    (slope,) = torch.autograd.grad(value, [logits])
+    own = F.one_hot(SURE.argmax(dim=1), 3) - SURE.softmax(dim=1)
+    torch.testing.assert_close(slope, -own * torch.tensor([0, 0, 1, 1])[:, None] / 4, rtol=0, atol=1e-15)
 
 
 def test_pseudo_labels_are_worked_by_hand():

@@ -576,6 +576,8 @@ CHANGES: dict[str, Any] = {
     "learning_rate_g": 1e-3,
     "weight_entropy": 0.1,
     "weight_consistency": 1.0,
+    "weight_mean_teacher": 1.0,
+    "weight_vat": 1.0,
     "augmentation": "digits",
     "weight_unlabeled": 0.4,
     "weight_fake": 0.4,
@@ -594,6 +596,11 @@ CONDITIONAL = {
     "reference_rows": ({"generator_norm": "virtual"}, 30),
     "precision": ({}, "bfloat16"),
     "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
+    "weight_self_label": ({"pseudo_label_threshold": 0.3}, 1.0),
+    "vat_epsilon": ({"weight_vat": 1.0}, 0.2),
+    "vat_xi": ({"weight_vat": 1.0}, 0.5),
+    "vat_power_iterations": ({"weight_vat": 1.0}, 2),
+    "ramp_up_fraction": ({"weight_consistency": 1.0}, 0.5),
     "pseudo_label_threshold": ({"augmentation": "digits", "weight_pseudo_label": 1.0}, 0.3),
 }
 NO_EFFECT_ON_WEIGHTS = {

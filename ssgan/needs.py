@@ -1,0 +1,120 @@
+"""What settings ask of each other: those that contradict each other, and those that do nothing without others."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ssgan.errors import UserError
+
+if TYPE_CHECKING:
+    from ssgan.config import Config
+
+__all__ = ["METHOD_NEEDS", "NEEDS", "Need", "check"]
+
+# What is needed, and whether it holds.
+Need = tuple[str, Callable[["Config"], bool]]
+
+_GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
+
+_GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
+_UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
+_DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
+_VIEWS = "augmentation=digits, or augmentation=natural for photographs"
+_VAT = ("weight_vat above 0", lambda c: c.method != "supervised" and c.weight_vat > 0)
+
+NEEDS: dict[str, Need] = {
+    **dict.fromkeys(
+        ["weight_unlabeled", "weight_fake", "weight_entropy", "weight_mean_teacher", "weight_vat", "weight_self_label"],
+        _UNLABELED,
+    ),
+    "weight_consistency": (
+        f"method=gan, or another that learns from unlabelled images, and {_DIFFERENCE}",
+        lambda c: c.method != "supervised" and c.passes_differ,
+    ),
+    "weight_pseudo_label": (
+        "method=gan, or another that learns from unlabelled images, and an augmentation",
+        lambda c: c.method != "supervised" and c.augmentation != "none",
+    ),
+    "pseudo_label_threshold": ("weight_pseudo_label or weight_self_label above 0", lambda c: c.labels_unlabeled),
+    "vat_epsilon": _VAT,
+    "vat_xi": _VAT,
+    "vat_power_iterations": _VAT,
+    "ramp_up_fraction": (
+        "a weight of unlabelled images beside weight_unlabeled, such as weight_consistency",
+        lambda c: c.asks_agreement,
+    ),
+    "real_target": (
+        "method=gan and weight_unlabeled above 0",
+        lambda c: c.method != "supervised" and c.weight_unlabeled > 0,
+    ),
+    **dict.fromkeys(
+        [
+            *_GENERATOR_OBJECTIVES,
+            "weight_pull_away",
+            "generator_widths",
+            "generator_norm",
+            "latent_size",
+            "latent_distribution",
+            "learning_rate_g",
+        ],
+        _GENERATOR,
+    ),
+    "feature_matching_norm": (
+        "feature matching (method=gan, weight_feature_matching above 0)",
+        lambda c: c.trains_generator and c.weight_feature_matching > 0,
+    ),
+    **dict.fromkeys(
+        ["dropout_input", "dropout_hidden"],
+        ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
+    ),
+    "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
+    "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
+    "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
+    "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
+}
+
+# The same of a method whose own term would be empty.
+METHOD_NEEDS: dict[str, Need] = {
+    "pi": (_DIFFERENCE, lambda c: c.passes_differ or not c.weight_consistency),
+    "fixmatch": (_VIEWS, lambda c: c.augmentation != "none" or not c.weight_pseudo_label),
+}
+
+
+def check(config: "Config") -> None:
+    """Refuse settings that contradict each other.
+
+    Raises
+    ------
+    UserError
+    """
+    if config.folds == 1:
+        raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
+    if config.folds and len(set(config.draw_seeds)) > 1 and isinstance(config.labels, int):
+        raise UserError(
+            f"folds is {config.folds}, but the {config.seeds} models have different labelled images: set draw_seed, so "
+            f"that there is one draw to cut into folds."
+        )
+    if config.folds and config.seed_strategy == "direct":
+        raise UserError(
+            f"seed_strategy is 'direct', which trains one model, but folds trains {config.folds} side by side: "
+            f"choose loop or vmap."
+        )
+    if config.seed_strategy == "direct" and config.seeds > 1:
+        raise UserError(
+            f"seed_strategy is 'direct', which trains one seed, but seeds is {config.seeds}: choose vmap or loop."
+        )
+    if config.init_images == 1:
+        raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
+    if not config.init_images and (config.minibatch_kernels or not config.weight_norm):
+        why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
+        raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
+    if config.adam_epsilon_inside_root and not config.adam_beta2:
+        raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
+    if config.precision != "float32" and config.dtype == "float64":
+        raise UserError(f"precision is {config.precision!r}, which rounds what dtype 'float64' is for: drop one.")
+    if config.trains_generator and not any(getattr(config, name) for name in _GENERATOR_OBJECTIVES):
+        raise UserError(
+            f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
+            f"or weight_fake=0 to train without a generator."
+        )
+    if not (config.weight_labeled or config.trains_generator or config.sees_unlabeled):
+        raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
