@@ -232,6 +232,31 @@ def _percents(shares: list[float]) -> str:
     return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
 
 
+def compare_table() -> str:
+    """Error by method and labels, of networks and classical methods on the same draws."""
+    found = [row for row in rows("digits-compare") if row["error"] is not None]
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        cells[row["method"], row["labels"]].append(row)
+    labels = sorted({n for _, n in cells})
+    methods = list(dict.fromkeys(row["method"] for row in found))
+    best = {n: min(methods, key=lambda m: statistics.mean(r["error"] for r in cells[m, n])) for n in labels}
+    lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    for method in methods:
+        each = [f"**{cell(cells[method, n])}**" if best[n] == method else cell(cells[method, n]) for n in labels]
+        lines.append(f"| {method} | " + " | ".join(each) + " |")
+    network = next(row for row in found if row["images"])
+    draws = " or ".join(map(str, sorted({len(each) for each in cells.values()})))
+    lines += [
+        "",
+        f"Test error in % on digits, mean ± standard deviation over {draws} label draws, the same for every method.",
+        f"Networks see {network['images']:,} images, fewer than the preset's, with its settings and each method's own",
+        "defaults; the best mean of a column is bold. Every seed, paired differences, calibration and confusion are in",
+        "[results/digits-compare/report.md](results/digits-compare/report.md) and its page `report.html`.",
+    ]
+    return "\n".join(lines)
+
+
 def speed_table() -> str:
     """Times of a step on every device, of the last row of each recipe there."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
@@ -267,6 +292,7 @@ def speed_table() -> str:
 
 BLOCKS = {
     "digits": digits_table,
+    "compare": compare_table,
     "norms": norm_table,
     "mnist-fast": mnist_fast_table,
     "mnist": mnist_table,

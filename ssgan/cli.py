@@ -1,6 +1,5 @@
 """The command line: words for the user. Torch is imported only where a command needs it."""
 
-import errno
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from ssgan import answers, screen
 from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.mistakes import sentence
 from ssgan.settings import describe
 from ssgan.traits import check_image_shape
 
@@ -32,7 +32,6 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
 SHOWN_UNREADABLE = 20
-NAME_WIDTH = 200
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, a folder or .zip of pictures, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
@@ -407,42 +406,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(args=arguments, standalone_mode=False)
-    except UserError as mistake:
-        status = _mistake(str(mistake))
     except KeyboardInterrupt:
         status = INTERRUPTED
     except Exception as error:
-        # The option parser's errors know how to word themselves, and its Abort is Ctrl-C; all else is ours.
-        if type(error).__name__ == "Abort":
+        words = sentence(error)
+        if type(error).__name__ == "Abort":  # the option parser's word for Ctrl-C
             status = INTERRUPTED
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            status = _mistake(
-                f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
-            )
-        elif isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
-            name = screen.cut(str(error.filename or "A file"), NAME_WIDTH)
-            status = _mistake(f"{name} cannot be used ({error.strerror}).")
-        elif (
-            isinstance(error, MemoryError)
-            or type(error).__name__ == "OutOfMemoryError"
-            or "allocate memory" in str(error)
-        ):
-            status = _mistake(
-                "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
-            )
-        elif hasattr(error, "format_message"):
-            words = error.format_message().rstrip(".")
-            status = _mistake(f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`.")
-        else:
+        elif words is None:
             raise
+        else:
+            print(f"ssgan: {words}", file=sys.stderr)
+            status = 2
     if status == INTERRUPTED:
         print("ssgan: interrupted.", file=sys.stderr)
     sys.exit(status or 0)
-
-
-def _mistake(sentence: str) -> int:
-    print(f"ssgan: {sentence}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":
