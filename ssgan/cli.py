@@ -15,6 +15,7 @@ from ssgan import answers, screen
 from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.sample_command import sample
 from ssgan.traits import check_image_shape
 
 if TYPE_CHECKING:
@@ -343,6 +344,9 @@ def show_data(
     answers.contents(found)
     if is_run and (Path(source) / "labeled.png").exists():
         screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
+
+
+app.command()(sample)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -80,16 +80,27 @@ def test_commands_and_options_are_pinned() -> None:
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
         "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
+        "sample": {
+            *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
+            *["--rows", "--columns", "--samples", "--path", "--seed", "--model", "--out", "--data", "--data-dir"],
+            *["--device", "--json"],
+        },
     }
     arguments = {
         name: [p.metavar for p in command.params if p.param_type_name == "argument"]
         for name, command in group.commands.items()
     }
-    assert arguments == {"train": ["DATA"], "evaluate": ["RUN"], "predict": ["RUN", "IMAGES..."], "data": ["DATA|RUN"]}
+    assert arguments == {
+        "train": ["DATA"],
+        "evaluate": ["RUN"],
+        "predict": ["RUN", "IMAGES..."],
+        "data": ["DATA|RUN"],
+        "sample": ["RUN"],
+    }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "data"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "data", "sample"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out
