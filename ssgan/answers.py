@@ -1,12 +1,13 @@
 """What the commands answer, as text in 80 columns: scores of each seed and class, and what data hold."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssgan import screen
 
-__all__ = ["comparison", "contents", "evaluation", "planned", "report"]
+__all__ = ["comparison", "contents", "evaluation", "planned", "report", "samples"]
 
 WIDTH = 80
 LISTED_CLASSES = 20
@@ -118,6 +119,39 @@ def contents(found: dict[str, Any]) -> None:
     for split in found["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+
+
+def samples(result: Mapping[str, Any]) -> None:
+    """Show the numbers that :func:`ssgan.sampling.sample_run` found, and where the picture is."""
+    kind = result["kind"]
+    if kind == "interpolate":
+        screen.say(f"{len(result['pairs'])} pairs of latents ({result['latent_distribution']}), {result['path']} way")
+        screen.say(
+            f"from image to image {result['step_distance']:.2f} (L2 of pixels in 0 to 1), between the ends "
+            f"{result['end_distance']:.2f}"
+        )
+    elif kind == "arithmetic" and result["clipped"]:
+        screen.say(f"{100 * result['clipped']:.1f} % of the sum's numbers left the cube of the noise and were cut off")
+    elif kind == "nearest":
+        screen.say(f"L2 of pixels in 0 to 1 to the nearest of {result['pool_images']:,} training images:")
+        found = {"generated": result["sample_distances"], "test": result["test_distances"]}
+        rows = [[name, s["images"], _cell(s["median"]), _cell(s["least"])] for name, s in found.items() if s]
+        screen.table(["images", "number", "median", "least"], rows, left=1)
+        if result["test_distances"] is None:
+            screen.say("There are no test images to compare with.")
+    elif kind == "per-class":
+        names = [screen.cut(name, NAME_WIDTH) for name in result["classes"]]
+        rows = [[n, c, f"{100 * s:.1f}"] for n, c, s in zip(names, result["counts"], result["shares"], strict=True)]
+        screen.table(["class", "samples", "%"], rows, left=1)
+        screen.say(
+            f"entropy of the classes {result['entropy']:.3f} nats of at most {result['entropy_even']:.3f}: as many as "
+            f"{math.exp(result['entropy']):.1f} even classes"
+        )
+    elif kind == "animate":
+        screen.say(f"{result['frames']:,} frames, from {result['images'][0]:,} to {result['images'][-1]:,} images")
+    if "model" in result:
+        screen.say(f"model of seed {result['model']} after {result['images']:,} images, noise of seed {result['seed']}")
+    screen.say(f"Picture: {result['out']}")
 
 
 def _folds(found: Mapping[str, Any], classes: Sequence[str]) -> None:

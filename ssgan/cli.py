@@ -15,6 +15,7 @@ from ssgan import config as configuration
 from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.mistakes import sentence
+from ssgan.sample_command import sample
 from ssgan.settings import describe
 from ssgan.traits import check_image_shape
 
@@ -398,6 +399,9 @@ def make_report(
     else:
         screen.say(built.lead)
         screen.say(f"Report: {paths['html']} (and {paths['markdown']})")
+
+
+app.command()(sample)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -203,6 +203,9 @@ class Config:
     evaluate_every_images: int = setting(
         0, "images", "between test errors in the log, never used to choose; 0: at the end only"
     )
+    frames_every_images: int = setting(
+        0, "images", "between pictures of the fixed grid, for `ssgan sample --animate`; 0: none"
+    )
     checkpoint_every_seconds: float = setting(
         60.0, "seconds", "between checkpoints, written at the report that follows; 0: at every report"
     )
@@ -382,6 +385,6 @@ _TYPES = typing.get_type_hints(Config)
 # What has no part in what a step computes.
 _BESIDE = {
     *("preset", "device", "cuda_graph"),
-    *("report_every_images", "evaluate_every_images", "checkpoint_every_seconds"),
+    *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}

@@ -116,7 +116,9 @@ def cross_validate(
         Where data, configuration and folder do not fit.
     """
     parts = cut(data, config)
-    inner = config.replace(folds=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share)
+    inner = config.replace(
+        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
+    )
     with _mendable(folder):
         if not any((folder / name).exists() for name in ("config.json", "checkpoint", "report.json")):
             shutil.rmtree(folder, ignore_errors=True)  # half made

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import checkpoint, runs, splits
+from ssgan import checkpoint, film, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.dataset import Data
 from ssgan.devices import device_name
 from ssgan.errors import UserError
 from ssgan.files import write_json
-from ssgan.gallery import grid
+from ssgan.gallery import drawable, grid, pixels
 from ssgan.metrics import summarize_scores
 from ssgan.records import Report, Run
 from ssgan.states import check_state
@@ -43,7 +43,7 @@ def run_experiment(
     """Train, evaluate and write everything about it into a run folder; return the report.
 
     ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
-    ``split.json`` and ``labeled.png``, then ``log.jsonl`` and ``checkpoint`` while it trains, then
+    ``split.json`` and ``labeled.png``, then ``log.jsonl``, ``checkpoint`` and ``frames/`` while it trains, then
     ``samples.png`` (where a generator was trained) and, last, ``report.json``. A folder with a checkpoint is
     gone on with from there, on the labelled images of its ``split.json``: nothing is drawn twice.
 
@@ -85,6 +85,8 @@ def run_experiment(
         means = {k: [v if np.isfinite(v) else None for v in values.tolist()] for k, values in report.means.items()}
         errors = {"errors": report.errors, "errors_raw": report.errors_raw}
         runs.append_rows(folder / "log.jsonl", [{**line, **means, **errors}])
+        if film.due(config, report.step):
+            film.write(folder, report.models(), report.images)
         if on_report is not None:
             on_report(report)
         now, last = time.monotonic(), report.step == report.steps
@@ -101,7 +103,9 @@ def run_experiment(
     each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
     shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
     _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
-    runs.trim_log(folder / "log.jsonl", 0 if state is None else state["steps_done"])
+    steps_done = 0 if state is None else state["steps_done"]
+    runs.trim_log(folder / "log.jsonl", steps_done)
+    film.trim(folder, steps_done * config.images_per_step)
     (folder / "report.json").unlink(missing_ok=True)
     indices, held_out = [split.indices for split in found], [split.held_out for split in found]
     run = train(data, config, indices, follow, state, held_out)
@@ -191,7 +195,7 @@ def chosen(config: Config) -> dict[str, Any]:
 
 def _draw(path: Path, images: np.ndarray) -> None:
     """Write images in [0, 1] as a grid; what is no grey or colour picture is left out."""
-    if images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)):
+    if drawable(images.shape[1:]):
         part = path.with_name(f".{path.name}")
-        grid((255 * images).round().clip(0, 255).astype(np.uint8)).save(part, format="png")
+        grid(pixels(images)).save(part, format="png")
         part.replace(path)

@@ -5,6 +5,7 @@ data-dependent initialisation once, before training. ``couples_rows`` says wheth
 other rows of a batch while training.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -170,3 +171,11 @@ class Generator(nn.Module):
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
         """Set scales and biases from noise ``z`` [N, latent_size] where a recipe does; most leave them as drawn."""
+
+    def normed_by_first(self, rows: int) -> "Generator":
+        """The same network, whose batch norms take, at evaluation, their statistics from the first so many rows."""
+        other = copy.deepcopy(self)
+        for norm in other.norms:
+            if isinstance(norm, BatchStatNorm):
+                norm.reference_rows = rows
+        return other

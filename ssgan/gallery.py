@@ -1,12 +1,33 @@
 """Images laid out to be looked at."""
 
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["grid"]
+__all__ = ["Cell", "captioned", "drawable", "grid", "pixels", "sheet"]
+
+TILE_PIXELS, GAP, GROUND, INK = 48, 2, 255, 64
+FONT_PIXELS, LINE_PIXELS, MARGIN_PIXELS = 12, 16, 3
+NAME_LETTERS = 24
+
+# A picture, words in its place, or nothing.
+Cell = np.ndarray | str | None
 
 
-def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = 48, gap: int = 2) -> Image.Image:
+def drawable(image_shape: Sequence[int]) -> bool:
+    """Whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
+    return len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8, full intensity 255."""
+    return (255 * images).round().clip(0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = TILE_PIXELS, gap: int = GAP) -> Image.Image:
     """Lay images out row by row on a white ground.
 
     Parameters
@@ -19,15 +40,91 @@ def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = 48, gap: int 
     gap : int
         Pixels between tiles.
     """
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    height, width = images.shape[1:3]
-    factor = max(1, round(tile_pixels / height))
-    tiles = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    tiles = _magnified(images, tile_pixels)
+    height, width = tiles.shape[1:3]
     rows = -(-len(tiles) // columns)
-    step_y, step_x = height * factor + gap, width * factor + gap
-    sheet = np.full((rows * step_y - gap, columns * step_x - gap, *images.shape[3:]), 255, np.uint8)
+    step_y, step_x = height + gap, width + gap
+    whole = np.full((rows * step_y - gap, columns * step_x - gap, *tiles.shape[3:]), GROUND, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = i // columns * step_y, i % columns * step_x
-        sheet[y : y + height * factor, x : x + width * factor] = tile
-    return Image.fromarray(sheet)
+        whole[y : y + height, x : x + width] = tile
+    return Image.fromarray(whole)
+
+
+def sheet(
+    rows: Sequence[Sequence[Cell]], captions: Sequence[Sequence[str]] = (), tile_pixels: int = TILE_PIXELS
+) -> Image.Image:
+    """Lay pictures and words out as a table on a white ground.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of Cell
+        Equally long. Pictures are uint8 [H, W] or [H, W, C], all of one shape, and magnified as in :func:`grid`;
+        words stand in the middle of their cell, and a row or column of words alone is as narrow as they are.
+    captions : sequence of sequence of str, optional
+        What stands below each cell.
+    tile_pixels : int
+    """
+    pictures = np.stack([cell for row in rows for cell in row if isinstance(cell, np.ndarray)])
+    tiles = iter(_magnified(pictures, tile_pixels))
+    placed = [[next(tiles) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
+    notes = captions or [[""] * len(row) for row in rows]
+    widths = [
+        max(map(_width, [*(row[k] for row in placed), *(note[k] for note in notes)])) for k in range(len(placed[0]))
+    ]
+    heights = [max(cell.shape[0] if isinstance(cell, np.ndarray) else LINE_PIXELS for cell in row) for row in placed]
+    below = [LINE_PIXELS if any(note) else 0 for note in notes]
+    ground: int | tuple[int, int, int] = GROUND if pictures.ndim == 3 or pictures.shape[3] == 1 else (GROUND,) * 3
+    size = sum(widths) + GAP * (len(widths) - 1), sum(heights) + sum(below) + GAP * (len(heights) - 1)
+    whole = Image.new("L" if isinstance(ground, int) else "RGB", size, ground)
+    draw, y = ImageDraw.Draw(whole), 0
+    for row, note, height, more in zip(placed, notes, heights, below, strict=True):
+        x = 0
+        for cell, words, width in zip(row, note, widths, strict=True):
+            if isinstance(cell, np.ndarray):
+                whole.paste(Image.fromarray(cell), (x + (width - cell.shape[1]) // 2, y))
+            elif cell:
+                _write(draw, (x + width / 2, y + height / 2), cell)
+            _write(draw, (x + width / 2, y + height + LINE_PIXELS / 2), words)
+            x += width + GAP
+        y += height + more + GAP
+    return whole
+
+
+def captioned(image: Image.Image, words: str) -> Image.Image:
+    """The image with a line of words below it."""
+    whole = Image.new(image.mode, (image.width, image.height + LINE_PIXELS), (GROUND,) * len(image.getbands()))
+    whole.paste(image)
+    _write(ImageDraw.Draw(whole), (image.width / 2, image.height + LINE_PIXELS / 2), words)
+    return whole
+
+
+def _magnified(images: np.ndarray, tile_pixels: int) -> np.ndarray:
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    factor = max(1, round(tile_pixels / images.shape[1]))
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _width(cell: Cell) -> int:
+    if isinstance(cell, np.ndarray):
+        return cell.shape[1]
+    return int(_font().getlength(_line(cell))) + 2 * MARGIN_PIXELS if cell else 0
+
+
+def _write(draw: ImageDraw.ImageDraw, middle: tuple[float, float], words: str) -> None:
+    ink = (INK,) * len(draw.mode)
+    draw.text(middle, _line(words), fill=ink if len(ink) > 1 else INK, font=_font(), anchor="mm")
+
+
+def _line(words: str) -> str:
+    """One line of bounded length: names of classes can hold anything."""
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return plain if len(plain) <= NAME_LETTERS else plain[: NAME_LETTERS - 1] + "…"
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    import matplotlib  # only for its font, which has the letters of many languages
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_PIXELS)

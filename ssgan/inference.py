@@ -24,7 +24,7 @@ from ssgan.metrics import (
 from ssgan.models import MODELS, latent
 from ssgan.stacks import Stack
 
-__all__ = ["METRICS", "Models", "open_run", "score", "usable"]
+__all__ = ["METRICS", "Models", "open_checkpoint", "open_run", "score", "usable"]
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "error": error_percent,
@@ -191,10 +191,19 @@ class Models:
         fine = usable(p_SNK)
         return p_SNK[fine].mean(axis=0) if any(fine) else None
 
-    def sample(self, count: int, seed: int = 0) -> np.ndarray:
-        """Generated images [S, count, ...] in [0, 1]; every model gets the same noise, which ``seed`` decides.
+    def noise(self, count: int, seed: int = 0) -> Tensor:
+        """The first ``count`` latents [count, latent_size] of the fixed noise of ``seed``, on the CPU.
 
-        They are always made 100 at a time, because with batch norm an image depends on its batch-mates.
+        They are a function of the seed and of size and distribution of the latents alone.
+        """
+        blocks, generator = -(-count // GRID_ROWS), torch.Generator().manual_seed(seed)
+        return torch.cat([latent(self.config, GRID_ROWS, generator=generator) for _ in range(blocks)])[:count]
+
+    def generate(self, z: Tensor, seed: int = 0) -> np.ndarray:
+        """Images [S, N, ...] in [0, 1] of latents [N, latent_size], each a function of its latent and ``seed`` alone.
+
+        With batch norm an image depends on its batch-mates: these are then the first 100 latents of the noise of
+        ``seed``.
 
         Raises
         ------
@@ -203,10 +212,24 @@ class Models:
         """
         if self.G is None:
             raise UserError(f"These models have no generator: method {self.config.method!r} trains none.")
-        like, generator, rows = next(iter(self.averaged.values())), torch.Generator().manual_seed(seed), GRID_ROWS
-        z = torch.cat([latent(self.config, rows, generator=generator) for _ in range(-(-count // rows))])
-        images = self.G.evaluate(z.to(like), rows=rows)[:, :count]
+        G, rows, like = self.G, GRID_ROWS, next(iter(self.averaged.values()))
+        # Filled up to whole batches: in another shape of batch the last bits of an image would be others.
+        batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
+        if G.evaluation.couples_rows:
+            G, mates = G.with_evaluation(G.evaluation.normed_by_first(rows)), self.noise(rows, seed).to(like)  # type: ignore[operator]
+            batches = tuple(torch.cat([mates, batch]) for batch in batches)
+        images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]
         return MODELS[self.config.network].to_unit(images).cpu().numpy()
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """Images [S, count, ...] in [0, 1] of the fixed noise of ``seed``, the same for every model.
+
+        Raises
+        ------
+        UserError
+            Where the method trained no generator.
+        """
+        return self.generate(self.noise(count, seed), seed)
 
 
 def usable(p_SNK: np.ndarray) -> list[bool]:
@@ -223,6 +246,22 @@ def score(p_SNK: np.ndarray, y_N: np.ndarray, metrics: Sequence[str] = tuple(MET
     return {
         name: [METRICS[name](p, y_N) if ok else None for p, ok in zip(p_SNK, fine, strict=True)] for name in metrics
     }
+
+
+def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
+    """The models of the last checkpoint of a run, finished or not, and its whole state.
+
+    Raises
+    ------
+    UserError
+        Where ``run`` is no run folder, has no checkpoint yet, or its files are damaged or not of one run.
+    """
+    config = runs.read_config(run)
+    state = checkpoint.load(run / "checkpoint")
+    models = Models.from_state(state, device)
+    if models.config.hinders(config):
+        raise UserError(f"The checkpoint and config.json of {run} are not of the same run.")
+    return models, state
 
 
 def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:

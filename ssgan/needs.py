@@ -55,6 +55,7 @@ NEEDS: dict[str, Need] = {
             "latent_size",
             "latent_distribution",
             "learning_rate_g",
+            "frames_every_images",
         ],
         _GENERATOR,
     ),

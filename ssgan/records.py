@@ -32,6 +32,8 @@ class Report:
     seconds_left : float
     warnings : list of str
         What is newly wrong.
+    models : callable
+        Gives the networks as they are now.
     state : callable
         Gives all that a checkpoint holds, from which training goes on, in tensors and plain types; the
         tensors are those in use, so save or copy them before the callback returns.
@@ -46,6 +48,7 @@ class Report:
     images_per_second: float
     seconds_left: float
     warnings: list[str]
+    models: Callable[[], Models]
     state: Callable[[], dict[str, Any]]
 
 

@@ -111,6 +111,12 @@ class Stack:
             setattr(chosen, kind, values)
         return chosen
 
+    def with_evaluation(self, network: nn.Module) -> "Stack":
+        """The same values in another form of the architecture, without values of its own, for evaluation."""
+        other = copy.copy(self)
+        other.evaluation = network
+        return other
+
     @torch.no_grad()
     def evaluate(
         self,

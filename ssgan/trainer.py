@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssgan import workers
+from ssgan import film, workers
 from ssgan.batches import Batches, stream_key
 from ssgan.capture import Captured
 from ssgan.clock import Clock
@@ -334,7 +334,8 @@ class _Training:
             clock.tick()
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
-            if done % report_every and done != FIRST_REPORT_STEP and not evaluating and done < config.steps:
+            wanted = evaluating or film.due(config, done) or done == config.steps
+            if done % report_every and done != FIRST_REPORT_STEP and not wanted:
                 continue
             means = trainer.read_logs(done - last_report)
             last_report = done
@@ -357,6 +358,7 @@ class _Training:
                             images_per_second=self.images_per_second,
                             seconds_left=(config.steps - done) / rate,
                             warnings=warnings,
+                            models=partial(trainer.models, self.data),
                             state=self.state,
                         )
                     )

@@ -86,6 +86,11 @@ def test_commands_and_options_are_pinned() -> None:
         },
         "report": {"--out", "--baseline", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
+        "sample": {
+            *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
+            *["--rows", "--columns", "--samples", "--path", "--seed", "--model", "--out", "--data", "--data-dir"],
+            *["--device", "--json"],
+        },
     }
     arguments = {
         name: [p.metavar for p in command.params if p.param_type_name == "argument"]
@@ -98,11 +103,12 @@ def test_commands_and_options_are_pinned() -> None:
         "compare": ["DATA"],
         "report": ["FILES.jsonl..."],
         "data": ["DATA|RUN"],
+        "sample": ["RUN"],
     }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data", "sample"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out

@@ -262,6 +262,7 @@ RANGES = [
     ("report_every_images", 0, 1),
     ("checkpoint_every_seconds", -0.1, 0.0),
     ("evaluate_every_images", -1, 0),
+    ("frames_every_images", -1, 0),
 ]
 
 
@@ -642,6 +643,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "device",
         "report_every_images",
         "evaluate_every_images",
+        "frames_every_images",
         "checkpoint_every_seconds",
         "cuda_graph",
     }
@@ -704,7 +706,15 @@ def test_the_package_gives_its_names_on_first_use() -> None:
 # A run that goes on
 
 
-FREE = {"preset", "device", "cuda_graph", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+FREE = {
+    "preset",
+    "device",
+    "cuda_graph",
+    "report_every_images",
+    "evaluate_every_images",
+    "frames_every_images",
+    "checkpoint_every_seconds",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.gallery import grid
+from ssgan.gallery import captioned, drawable, grid, pixels, sheet
 
 
 def test_size_in_pixels() -> None:
@@ -51,3 +51,67 @@ def test_one_channel_is_grey() -> None:
     sheet = grid(images, columns=2, tile_pixels=1, gap=1)
     assert sheet.mode == "L"
     assert np.asarray(sheet).tolist() == [[10, 255, 20]]
+
+
+# Tables of pictures and words
+
+
+def dark(number: int, size: int = 24) -> np.ndarray:
+    return np.full((size, size), number, np.uint8)
+
+
+def test_a_table_of_pictures_alone_is_the_grid() -> None:
+    images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
+    table = sheet([[*images[:3]], [*images[3:]]])
+    assert np.array_equal(np.asarray(table), np.asarray(grid(images, columns=3)))
+    colour = np.arange(2 * 12, dtype=np.uint8).reshape(2, 2, 2, 3)
+    table = sheet([[*colour]])
+    assert table.mode == "RGB"
+    assert np.array_equal(np.asarray(table), np.asarray(grid(colour, columns=2)))
+
+
+def test_a_table_leaves_room_for_words() -> None:
+    """Two columns of tiles of 48; captions below one row are a line of 16; a name takes a column of its own."""
+    plain = sheet([[dark(0), dark(1)], [dark(2), None]])
+    assert plain.size == (98, 98)
+    pixels_of = np.asarray(plain)
+    assert (pixels_of[:48, 50:] == 1).all()
+    assert (pixels_of[50:, 50:] == 255).all()
+    assert sheet([[dark(0), dark(1)], [dark(2), None]], [["1", "2"], ["", ""]]).size == (98, 98 + 16)
+    named = sheet([["horse", dark(0)], ["", dark(9)]])
+    width = named.width - 50
+    assert 25 < width < 60
+    left = np.asarray(named)[:, :width]
+    assert left[:48].min() < 128
+    assert left[48:].min() == 255
+    # A caption stands below its picture and not on it.
+    captioned_pixels = np.asarray(sheet([[dark(7)]], [["12"]]))
+    assert (captioned_pixels[:48] == 7).all()
+    assert captioned_pixels[48:].min() < 128
+
+
+def test_other_words_make_another_picture_and_any_words_are_one_line() -> None:
+    first, second = (np.asarray(sheet([[dark(0)]], [[words]])) for words in ("1", "7"))
+    assert first.shape == second.shape
+    assert not np.array_equal(first, second)
+    assert sheet([["a\nb\x1b" + 300 * "c", dark(0)]]).width < 300
+    assert sheet([["猫 кот", dark(0)]]).height == 48
+
+
+def test_words_below_an_image() -> None:
+    image = captioned(grid(np.zeros((4, 8, 8, 3), np.uint8), columns=2), "5,000 images")
+    assert image.mode == "RGB"
+    assert image.size == (98, 98 + 16)
+    assert np.asarray(image)[98:].min() < 128
+
+
+def test_what_can_be_drawn() -> None:
+    assert drawable((8, 8))
+    assert drawable((8, 8, 1))
+    assert drawable((8, 8, 3))
+    assert not drawable((64,))
+    assert not drawable((8, 8, 2))
+
+
+def test_pixels_are_rounded_and_bounded() -> None:
+    assert pixels(np.array([-0.1, 0.0, 0.5, 0.9999, 1.2])).tolist() == [0, 0, 128, 255, 255]

@@ -21,6 +21,7 @@ REPORT = Report(
     images_per_second=12.0,
     seconds_left=5.0e6,
     warnings=[],
+    models=lambda: None,  # type: ignore[arg-type, return-value]
     state=dict,
 )
 

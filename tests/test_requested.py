@@ -1,0 +1,106 @@
+"""What `ssgan sample` is asked for, read from its options."""
+
+from pathlib import Path
+
+import pytest
+
+from ssgan.errors import UserError
+from ssgan.latents import PATHS
+from ssgan.requested import KINDS, Request, parse_expression
+
+
+def asked(kind: str = "grid", expression: str | None = None, out: Path | None = None, **given: str) -> Request:
+    return Request.of(Path("run"), {kind: True}, expression, out, given)
+
+
+def test_an_expression_is_terms_with_signs() -> None:
+    expected = ((1, (0, 1, 2)), (-1, (3, 4, 5)), (1, (6, 7, 8)))
+    assert parse_expression("0,1,2 - 3,4,5 + 6,7,8") == expected
+    assert parse_expression(" 0, 1 ,2-3,4,5+6,7,8 ") == expected
+    assert parse_expression("12") == ((1, (12,)),)
+    assert parse_expression("1-1-1") == ((1, (1,)), (-1, (1,)), (-1, (1,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "with a number missing"),
+        ("0,1 -", "with a number missing"),
+        ("- 1", "with a number missing"),
+        ("1,,2", "with a number missing"),
+        ("1 + + 2", "with a number missing"),
+        ("1 2", "with '1 2' where a number should be"),
+        ("a", "with 'a' where a number should be"),
+        ("1.5", "with '1.5' where a number should be"),
+        ("\u0664", "with '\u0664' where a number should be"),
+        ("2 * 3", "with '2 * 3' where a number should be"),
+    ],
+)
+def test_bad_expressions_are_answered(text: str, what: str) -> None:
+    with pytest.raises(UserError) as mistake:
+        parse_expression(text)
+    assert str(mistake.value) == (
+        f"--arithmetic is {text!r}, {what}: write numbers of the grid with commas, and + or - between the terms, such "
+        f"as '0,1,2 - 3,4,5 + 6,7,8'."
+    )
+
+
+def test_numbers_of_an_expression_are_bounded() -> None:
+    assert parse_expression("9999") == ((1, (9999,)),)
+    with pytest.raises(UserError, match=r"^--arithmetic names image 10000, but the largest number is 9999\.$"):
+        parse_expression("1 + 10000")
+
+
+def test_defaults() -> None:
+    request = Request.of(Path("run"), dict.fromkeys(KINDS, False), None, None, {})
+    assert request == Request("grid", Path("run/sample-grid.png"), rows=10, columns=10)
+    assert (asked("interpolate").rows, asked("interpolate").columns) == (8, 9)
+    assert (asked("per-class").samples, asked("nearest").samples) == (1000, 100)
+    assert asked("animate").out == Path("run/sample-animate.gif")
+    assert asked("arithmetic", "1 - 2").terms == ((1, (1,)), (-1, (2,)))
+    assert [asked("interpolate", path=path).path for path in PATHS] == list(PATHS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        ("grid", {"rows": "0"}, "--rows is 0, but must be a whole number from 1 to 100."),
+        ("grid", {"columns": "101"}, "--columns is 101, but must be a whole number from 1 to 100."),
+        ("grid", {"rows": "x"}, "--rows is x, but must be a whole number from 1 to 100."),
+        ("grid", {"rows": "2.0"}, "--rows is 2.0, but must be a whole number from 1 to 100."),
+        ("interpolate", {"columns": "1"}, "--columns is 1, but must be a whole number from 2 to 100."),
+        ("nearest", {"samples": "10001"}, "--samples is 10001, but must be a whole number from 1 to 10000."),
+        ("grid", {"seed": "-1"}, "--seed is -1, but must be a whole number from 0 to 2147483648."),
+        ("interpolate", {"path": "round"}, "--path is round, but must be straight or spherical."),
+        ("grid", {"samples": "5"}, "--samples does nothing with --grid: it goes with --nearest or --per-class."),
+        ("per-class", {"rows": "5"}, "--rows does nothing with --per-class: it goes with --grid or --interpolate or "),
+        ("grid", {"data_dir": "x"}, "--data-dir does nothing with --grid: it goes with --nearest."),
+        ("nearest", {"numbered": True}, "--numbered does nothing with --nearest: it goes with --grid."),
+        ("animate", {"seed": "1"}, "--seed does nothing with --animate: it goes with "),
+    ],
+)
+def test_values_out_of_place_or_range_are_answered(kind: str, given: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError) as mistake:
+        asked(kind, **given)
+    assert str(mistake.value).startswith(words)
+
+
+def test_two_kinds_at_once_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^--grid and --nearest are two pictures: ask for one at a time\.$"):
+        Request.of(Path("run"), {"grid": True, "animate": False, "nearest": True}, None, None, {})
+
+
+def test_the_file_must_fit_the_kind_and_lie_in_a_folder(tmp_path: Path) -> None:
+    assert asked(out=tmp_path / "a.PNG").out == tmp_path / "a.PNG"
+    assert asked("animate", out=tmp_path / "a.webp").out == tmp_path / "a.webp"
+    (tmp_path / "d.png").mkdir()
+    for kind, name, words in [
+        ("grid", "a.jpg", "but with --grid must end in .png."),
+        ("grid", "a", "but with --grid must end in .png."),
+        ("animate", "a.png", "but with --animate must end in .gif or .webp."),
+        ("grid", "d.png", "which is a folder: choose another file."),
+        ("grid", "no/a.png", f"which lies in {tmp_path / 'no'}, which is no folder: choose another file."),
+    ]:
+        with pytest.raises(UserError) as mistake:
+            asked(kind, out=tmp_path / name)
+        assert str(mistake.value) == f"--out is {tmp_path / name}, {words}"
