@@ -13,10 +13,9 @@ from test_trainer import QUIET, gradients_of_d, rows_through_d, same_bits, train
 from torch import Tensor
 
 from ssgan import methods, splits
-from ssgan.config import METHOD_NAMES, PRESETS, Config
+from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
 from ssgan.data import Data
 from ssgan.errors import UserError
-from ssgan.settings import resolve
 from ssgan.step import Part
 from ssgan.trainer import train
 from ssgan.traits import METHOD_SETTINGS, METHOD_TRAITS
@@ -328,7 +327,7 @@ def test_the_ramp_weighs_the_terms_of_unlabelled_images_alone(few_digits: Data) 
 
 
 def test_a_ramp_depends_on_the_length() -> None:
-    begun = Config(method="pi", total_images=1000)
+    begun = Config(method="mean-teacher", total_images=1000)
     assert begun.hinders(begun.replace(total_images=2000)) == [
         "total_images 1000, now 2000 (with ramp_up_fraction above 0, every weight depends on the length)"
     ]
