@@ -13,9 +13,10 @@ from test_trainer import QUIET, gradients_of_d, rows_through_d, same_bits, train
 from torch import Tensor
 
 from ssgan import methods, splits
-from ssgan.config import METHOD_NAMES, PRESETS, Config, resolve
+from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
+from ssgan.settings import resolve
 from ssgan.step import Part
 from ssgan.trainer import train
 from ssgan.traits import METHOD_SETTINGS, METHOD_TRAITS
