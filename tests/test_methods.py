@@ -327,7 +327,7 @@ def test_the_ramp_weighs_the_terms_of_unlabelled_images_alone(few_digits: Data) 
 
 
 def test_a_ramp_depends_on_the_length() -> None:
-    begun = Config(method="pi", total_images=1000)
+    begun = Config(method="mean-teacher", total_images=1000)
     assert begun.hinders(begun.replace(total_images=2000)) == [
         "total_images 1000, now 2000 (with ramp_up_fraction above 0, every weight depends on the length)"
     ]
