@@ -427,10 +427,8 @@ def test_the_page_is_drawn_in_light_and_dark(browse: Callable[..., str], tmp_pat
     assert all(seen[one] > 200 for one in series)  # the chart's two lines
 
 
-def test_the_committed_report_is_that_of_the_committed_rows() -> None:
+def test_the_committed_report_is_that_of_the_committed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Byte for byte, the pictures aside, which follow the version of the drawing library."""
-    results = Path(__file__).parents[1] / "results"
-    built = report.build([results / "digits-compare.jsonl"], None)
-    committed = (results / "digits-compare" / "report.md").read_text(encoding="utf-8")
-    assert committed.split("\n## ")[1:] != []
-    assert built.markdown == committed
+    monkeypatch.chdir(Path(__file__).parents[1])
+    built = report.build([Path("results/digits-compare.jsonl")], None)
+    assert built.markdown == Path("results/digits-compare/report.md").read_text(encoding="utf-8")
