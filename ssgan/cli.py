@@ -122,7 +122,7 @@ def train(
     from ssgan.splits import for_seeds, uneven
 
     check_image_shape(settings.network, loaded.image_shape)
-    where = select(settings.device)
+    where = select(settings.device, settings.dtype, settings.precision)
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
         from ssgan import cross_validation

@@ -69,7 +69,7 @@ def compare(
 def folder_of(grid: Grid, config: Config, beside: Path) -> Path:
     """The run folder of a stack: it says everything that decides its rows, so that another stack never meets it."""
     draw = "" if config.draw_seed is None else f"-draw{config.draw_seed}"
-    seeds = f"{config.seed}x{config.seeds}{draw}-{select(config.device).type}"
+    seeds = f"{config.seed}x{config.seeds}{draw}-{select(config.device, config.dtype, config.precision).type}"
     hashes = f"{config.sha256[:12]}-{grid.data.sha256[:8]}"
     return beside.with_name(f"{beside.stem}.cells") / f"{config.method}-{config.labels}-{seeds}-{hashes}"
 

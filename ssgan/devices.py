@@ -12,25 +12,28 @@ from ssgan.processor import processor_name
 __all__ = ["device_name", "noise_state", "precise", "restore_noise", "select"]
 
 
-def select(name: str) -> torch.device:
+def select(name: str, dtype: str = "float32", precision: str = "float32") -> torch.device:
     """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises
     ------
     UserError
-        For a device that this machine or this build of torch does not have.
+        For a device that this machine or this build of torch does not have, and for numbers that the device has not.
     """
     there = ["cpu"]
     if torch.backends.mps.is_available():
         there.insert(0, "mps")
     if torch.cuda.is_available():
         there = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + there
-    if name == "auto":
-        return torch.device(there[0])
-    wanted = "cuda:0" if name == "cuda" else name
+    wanted = {"auto": there[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in there:
         raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(there)}.")
-    return torch.device(wanted)
+    device = torch.device(wanted)
+    if device.type == "mps" and dtype == "float64":
+        raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
+    if device.type != "cuda" and precision == "tf32":
+        raise UserError(f"precision is tf32, which {device.type} does not have: choose float32 or bfloat16.")
+    return device
 
 
 def device_name(device: torch.device) -> str:

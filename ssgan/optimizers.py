@@ -47,12 +47,12 @@ class Adam:
 
     def state(self) -> dict[str, Any]:
         """The moments and the number of steps."""
-        return {"steps": int(self.steps), "first": self.first, self._second: self.second}
+        return {"steps": int(self.steps), "first": self.first, "second": self.second}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved :meth:`state` of the same parameters; ValueError where it is of others."""
         self.steps.fill_(state["steps"])
-        for ours, saved in ((self.first, state["first"]), (self.second, state[self._second])):
+        for ours, saved in ((self.first, state["first"]), (self.second, state["second"])):
             for tensor, value in zip(ours, saved, strict=True):
                 if tensor.shape != value.shape:
                     raise ValueError(f"a moment has shape {list(value.shape)}, but its parameter {list(tensor.shape)}")
@@ -80,7 +80,3 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
-
-    @property
-    def _second(self) -> str:
-        return "second_with_epsilon" if self.inside_root else "second"

@@ -17,7 +17,6 @@ from ssgan.clock import Clock
 from ssgan.config import Config
 from ssgan.dataset import Data
 from ssgan.devices import noise_state, precise, restore_noise, select
-from ssgan.errors import UserError
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch
 from ssgan.models import MODELS, latent
@@ -260,11 +259,7 @@ def train(
     UserError
         Where data and configuration do not fit, or the state is one of other data or another configuration.
     """
-    device = select(config.device)
-    if device.type == "mps" and config.dtype == "float64":
-        raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
-    if device.type != "cuda" and config.precision == "tf32":
-        raise UserError(f"precision is tf32, which {device.type} does not have: choose float32 or bfloat16.")
+    device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)
     seeds = config.all_seeds
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)

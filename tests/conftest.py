@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from ssgan import cli
 from ssgan.config import PRESETS, Config
@@ -29,8 +30,13 @@ TINY = {
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Small tensors gain nothing from threads, and a fixed number keeps sums in one order."""
+    """Small arrays gain nothing from threads, and a fixed number keeps sums in one order; rows name the number.
+
+    For torch, numpy and scikit-learn, here and in the processes that tests start.
+    """
     torch.set_num_threads(1)
+    threadpool_limits(1)
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

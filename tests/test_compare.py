@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import contents, last_object, status_of
+from conftest import TINY, contents, last_object, status_of
 
 from ssgan import compare, experiment, grids, journal, ledger, screen
 from ssgan.ablations import ablations
@@ -29,16 +29,7 @@ from ssgan.settings import resolve
 from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {
-    "total_images": 400,
-    "batch_size": 20,
-    "discriminator_widths": (16, 12),
-    "generator_widths": (10,),
-    "latent_size": 6,
-    "init_images": 50,
-    "report_every_images": 100,
-    "device": "cpu",
-}
+SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own
 SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
 TIMES = ("seconds", "images_per_second")
 

@@ -4,12 +4,13 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import status_of, tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
@@ -349,6 +350,13 @@ def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> N
 def test_tf32_is_refused_where_there_is_none(few_digits: Data) -> None:
     with pytest.raises(UserError, match="precision is tf32, which cpu does not have"):
         train(few_digits, tiny(precision="tf32"))
+
+
+def test_a_refused_precision_leaves_no_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", "digits", "--set", "precision=tf32", "--device", "cpu", "--out", "run"]
+    assert status_of(*asked) == status_of(*asked, "--dry-run") == 2
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee")])

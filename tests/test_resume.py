@@ -167,7 +167,7 @@ def test_a_run_interrupted_twice_and_seldom_looked_at_ends_with_the_same_bits(fe
 FORGOTTEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "the noise": lambda s: s.update(noise=torch.Generator().manual_seed(1).get_state()[None]),
     "the first moment of D": lambda s: [m.zero_() for m in s["optimizers"]["D"]["first"]],
-    "the second moment of G": lambda s: [m.zero_() for m in s["optimizers"]["G"]["second_with_epsilon"]],
+    "the second moment of G": lambda s: [m.zero_() for m in s["optimizers"]["G"]["second"]],
     "the steps of Adam": lambda s: s["optimizers"]["G"].update(steps=0),
     "the average": lambda s: [v.zero_() for v in s["average"]["sums"].values()],
     "the history": lambda s: [v.zero_() for v in s["history"]["D"].values()],
@@ -762,7 +762,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Calla
 
 
 def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
-    edited(here / "run", lambda state: state["optimizers"]["D"]["second_with_epsilon"].reverse())
+    edited(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
     assert refusal().startswith("The checkpoint cannot be gone on from (ValueError: a moment has shape ")
 
 
