@@ -32,7 +32,7 @@ from ssgan.settings import parse, resolve  # noqa: E402
 SCRIPTS = Path(__file__).resolve().parent
 PRESET = "mnist-paper"
 SIZES = ("batch_size", "discriminator_widths", "generator_widths", "init_images", "labels", "latent_size")
-CHOICES = ("seed_strategy", "precision", "cuda_graph", "dtype")
+CHOICES = ("seed_strategy", "precision", "cuda_graph", "compile_losses", "dtype")
 TOLERANCE = 1e-9
 START_ROUNDS = 7
 BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # and no longer than we do

@@ -220,6 +220,9 @@ class Config:
         "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"
     )
     cuda_graph: bool = setting(True, "yes or no", "on CUDA, record the step once and replay it")
+    compile_losses: bool = setting(
+        False, "yes or no", "on CUDA, fuse the kernels of each loss by torch.compile, which takes minutes first"
+    )
 
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():

@@ -36,7 +36,9 @@ class Part:
     seed : int or None
         Which of the stack; None for all.
     generator : Generator, optional
-        What its noise is drawn from; otherwise torch's own.
+        What its noise is drawn from; otherwise torch's own, as a compiled loss needs it.
+    compiled : bool
+        Whether the losses are compiled by torch, which takes a while at the first step.
 
     Attributes
     ----------
@@ -53,8 +55,10 @@ class Part:
         history: dict[str, dict[str, Tensor]],
         seed: int | None = None,
         generator: torch.Generator | None = None,
+        compiled: bool = False,
     ) -> None:
         self.config, self.phases, self.seed, self.generator = config, phases, seed, generator
+        self.compiled = compiled
         # A copy of its own: a module holds the values of a call while it lasts, so two threads must not share one.
         self.modules = {name: copy.deepcopy(stack.training) for name, stack in stacks.items()}
         self.frozen: dict[str, State] = {name: stack.state(seed) for name, stack in stacks.items()}
@@ -120,7 +124,8 @@ class Part:
             nets = {name: Net(modules[name], state, rounded) for name, state in states.items()}
             return phase.loss(Nets(nets["D"], nets.get("G"), nets.get("teacher")), batch, self.config, ramp)
 
-        return vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
+        lifted = vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
+        return torch.compile(lifted, dynamic=False) if self.compiled else lifted
 
     def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
         for name, value in logs.items():

@@ -222,7 +222,8 @@ class Trainer:
             generator = None
             if seed is not None and device.type == "cpu":
                 generator = torch.Generator().manual_seed(stream_key(self.batches.seeds[seed], "noise"))
-            parts.append(Part(self.config, phases, self.stacks, self.ema, self.history, seed, generator))
+            compiled = device.type == "cuda" and self.config.compile_losses
+            parts.append(Part(self.config, phases, self.stacks, self.ema, self.history, seed, generator, compiled))
         return parts
 
 

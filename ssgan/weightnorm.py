@@ -113,6 +113,10 @@ class _WeightNorm(nn.Module):
 
     def normalized(self, v: Tensor, g: Tensor) -> Tensor:
         """W of this v and g."""
+        if torch.compiler.is_compiling():  # which fuses plain arithmetic, also under `vmap`
+            units = v.movedim(self.out_axis, 0)
+            norms = units.flatten(1).norm(dim=1)
+            return (units * _column(g / norms, units)).movedim(0, self.out_axis)
         W: Tensor = Normalized.apply(v.movedim(self.out_axis, 0).contiguous(), g)[0]
         return W.movedim(0, self.out_axis)
 

@@ -14,7 +14,7 @@ from conftest import status_of, tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
-from ssgan import capture, methods, noise, splits, workers
+from ssgan import capture, methods, noise, splits, trainer, workers
 from ssgan.batches import Batches
 from ssgan.capture import Captured
 from ssgan.config import METHOD_NAMES, PRESETS, Config
@@ -23,6 +23,7 @@ from ssgan.devices import precise
 from ssgan.errors import UserError
 from ssgan.methods import METHODS, Batch, Nets
 from ssgan.settings import resolve
+from ssgan.step import Part
 from ssgan.trainer import Trainer, train
 
 STEPS = 100
@@ -394,3 +395,29 @@ def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+# Losses compiled
+
+
+@pytest.mark.parametrize(("preset", "strategy"), [("digits", "vmap"), ("mnist-fast", "loop"), ("vat", "vmap")])
+def test_compiled_losses_are_the_same(monkeypatch: pytest.MonkeyPatch, preset: str, strategy: str) -> None:
+    """As CUDA has them, noise from torch's own generator; the compiler's front end alone, whose kernels are torch's."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compiler(f, backend="aot_eager", **options))
+    method = {"method": "vat"} if preset == "vat" else {}
+    name = "digits" if preset == "vat" else preset
+    shape = (8, 8) if name == "digits" else (17, 17)
+    wanted = {**SMALL, **WIDTHS[Config(**PRESETS[name]).network], **method, "seed_strategy": strategy, "seeds": 2}
+    config, data = resolve(name, wanted, optional=["generator_widths"]), random_images(*shape)
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    results = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        breaks.clear()
+        part = lambda *given, compiled=compiled: Part(*given[:6], None, compiled)  # noqa: E731
+        monkeypatch.setattr(trainer, "Part", part)
+        results.append(weights(train(data, config.replace(total_images=8 * 12))))
+        assert not breaks
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=1e-9, atol=1e-11)

@@ -521,9 +521,9 @@ def test_numbers_of_64_bits_are_made_on_the_host_alone(few_digits: Data, monkeyp
 
 
 def test_a_device_without_64_bits_is_not_asked_for_them(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssgan.trainer.select", lambda name: torch.device("mps"))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     with pytest.raises(UserError, match="dtype is float64, which the device mps does not have"):
-        train(few_digits, tiny(dtype="float64"))
+        train(few_digits, tiny(dtype="float64", device="mps"))
 
 
 def test_training_leaves_the_global_random_state_alone(few_digits: Data) -> None:
@@ -606,7 +606,7 @@ CONDITIONAL = {
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
     "frames_every_images",
-    "seed_strategy", "cuda_graph", "image_size", "image_mode", "test_share", "test_seed", "folds",
+    "seed_strategy", "cuda_graph", "compile_losses", "image_size", "image_mode", "test_share", "test_seed", "folds",
 }  # fmt: skip
 
 
