@@ -123,6 +123,10 @@ def train(
 
     check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device, settings.dtype, settings.precision)
+    if settings.tensorboard:
+        from ssgan import events
+
+        events.check()
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
         from ssgan import cross_validation
@@ -177,6 +181,8 @@ def train(
         answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
+        if (folder / "curves.png").exists():
+            screen.say(f"Curves: {folder / 'curves.png'}")
         if len(loaded.x_test) and len(report["diverged"]) < len(report["seeds"]):
             screen.say(f"Score again with: ssgan evaluate {folder}")
     if len(report["diverged"]) == len(report["seeds"]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssgan.cells import Cell, Section
 from ssgan.markup import visible
-from ssgan.plots import as_png, fonts_for, new_figure
+from ssgan.plots import SERIES, as_png, fonts_for, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ class _Palette(NamedTuple):
     series: tuple[str, ...]
 
 
-PAPER = _Palette("#1d2126", "#5b636d", "#dcdfe3", ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661"))
+PAPER = _Palette("#1d2126", "#5b636d", "#dcdfe3", SERIES)
 # Stand-ins, replaced by variables of the page's style sheet.
 PAGE = _Palette("#010200", "#010201", "#010202", tuple(f"#01030{k}" for k in range(6)))
 VARIABLES = {

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,27 @@ from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
 from ssgan.options import Options
 
+#: What is logged, as people read it.
+LOGGED = {
+    "L": "L",
+    "U": "U",
+    "V": "V",
+    "entropy": "entropy",
+    "consistency": "consistency",
+    "mean_teacher": "teacher",
+    "vat": "VAT",
+    "self_label": "own labels",
+    "pseudo_label": "pseudo-label",
+    "sure": "sure",
+    "feature_matching": "matching",
+    "minimax": "minimax",
+    "non_saturating": "non-saturating",
+    "pull_away": "pull-away",
+}
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 __all__ = [
+    "LOGGED",
     "append_rows",
     "claim",
     "commit",
@@ -25,6 +43,7 @@ __all__ = [
     "is_run",
     "provenance",
     "read_config",
+    "read_log",
     "read_report",
     "read_settings",
     "reopen",
@@ -159,16 +178,27 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def trim_log(path: Path, steps_done: int) -> None:
     """Keep the lines of a log up to a step: those after the last checkpoint will be written again."""
-    if not path.exists():
-        return
-    kept = []
+    if path.exists():
+        kept = [line + "\n" for line, content in _whole_lines(path) if content["step"] <= steps_done]
+        write_atomic(path, "".join(kept).encode())
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """What a run has logged so far, without a line that is torn; none without a log."""
+    path = run / "log.jsonl"
+    return [content for _, content in _whole_lines(path)] if path.exists() else []
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a log as they stand and as they read, but for those that were torn when the run was killed."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= steps_done:
-                kept.append(line + "\n")
+            content = json.loads(line)
+            whole = isinstance(content["step"], int) and isinstance(content["images"], int)
         except (ValueError, KeyError, TypeError):
-            continue  # torn when the run was killed
-    write_atomic(path, "".join(kept).encode())
+            continue
+        if whole:
+            yield line, content
 
 
 def commit() -> str | None:

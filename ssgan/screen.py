@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ssgan.runs import LOGGED
+
 if TYPE_CHECKING:
     from ssgan.pace import Progress as Standing
     from ssgan.records import Report
@@ -53,22 +55,6 @@ SECONDS_BETWEEN_STANDINGS = 60.0
 DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
-NAMES = {
-    "L": "L",
-    "U": "U",
-    "V": "V",
-    "entropy": "entropy",
-    "consistency": "consistency",
-    "mean_teacher": "teacher",
-    "vat": "VAT",
-    "self_label": "own labels",
-    "pseudo_label": "pseudo-label",
-    "sure": "sure",
-    "feature_matching": "matching",
-    "minimax": "minimax",
-    "non_saturating": "non-saturating",
-    "pull_away": "pull-away",
-}
 
 
 def say(text: str = "", style: str | None = None) -> None:
@@ -345,7 +331,7 @@ def _counts(report: "Report") -> str:
 def _losses(report: "Report") -> str:
     """Means over the seeds."""
     means = {name: float(values.mean()) for name, values in report.means.items()}
-    words = [f"{NAMES[name]} {value:.2g}" for name, value in means.items() if name in NAMES]
+    words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]
     if "p_real_unlabeled" in means and "p_real_fake" in means:
         words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
     if report.errors and None not in report.errors:
