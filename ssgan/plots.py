@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["SERIES", "as_png", "confusion_png", "fonts_for", "new_figure", "reliability_png", "save", "title"]
+__all__ = [
+    "COUNTED_CLASSES",
+    "SERIES",
+    "as_png",
+    "confusion_png",
+    "fonts_for",
+    "new_figure",
+    "reliability_png",
+    "save",
+    "title",
+]
 
 DPI = 120
 # Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
