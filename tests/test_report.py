@@ -455,7 +455,8 @@ parent.document.title = JSON.stringify({inner: innerWidth, page: document.docume
     charts: [...document.querySelectorAll(".chart svg")].map(e => e.getBoundingClientRect().height),
     letters: Math.min(...[...document.querySelectorAll("body *")].filter(e => !/^(script|style)$/i.test(e.tagName) &&
         [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())).map(e =>
-        parseFloat(getComputedStyle(e).fontSize) * (e.ownerSVGElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1)))});
+        parseFloat(getComputedStyle(e).fontSize) * scale(e)))});
+function scale(e) { return e.ownerSVGElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1; }
 </script></body>"""
 
 
