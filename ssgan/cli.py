@@ -67,6 +67,7 @@ def root(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
@@ -144,6 +145,7 @@ def train(
         # Its images would be pictures of the data from then on.
         raise UserError(f"The run would lie in {data}, among the pictures: choose a folder elsewhere with --out.")
     folder = out if resume and out is not None else runs.claim(out, loaded.name, settings)
+    context.with_resource(runs.held(folder))  # until the command ends
     report = runs.finished(folder, settings, loaded.name, loaded.sha256)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),

@@ -1,17 +1,20 @@
 """The run folder, the rows of a result and where they came from."""
 
+import fcntl
 import json
+import os
 import platform
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ssgan import __version__
 from ssgan.config import Config
-from ssgan.errors import UserError
+from ssgan.errors import Busy, UserError
 from ssgan.files import write_atomic, write_json
 from ssgan.options import Options
 
@@ -40,6 +43,7 @@ __all__ = [
     "claim",
     "commit",
     "finished",
+    "held",
     "is_run",
     "provenance",
     "read_config",
@@ -82,6 +86,30 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
             raise UserError(words) from None
     write_json(folder / "config.json", config.to_dict())
     return folder
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold a run folder, so that no other process trains in it, with a lock that ends with the process.
+
+    Raises
+    ------
+    Busy
+        Where another process holds it.
+    """
+    handle = os.open(run, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"Another `ssgan` is training in {run}: wait until it is done, or choose another folder with --out."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def reopen(run: Path, config: Config) -> None:

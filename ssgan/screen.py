@@ -49,6 +49,7 @@ class _Console(Console):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
+WIDTH, INDENT = 80, 6  # columns of a terminal, and those before what is said of a milestone
 MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 SECONDS_BETWEEN_STANDINGS = 60.0
@@ -226,9 +227,10 @@ def _lines(alerts: Callable[["Report"], list[str]]) -> Callable[["Report"], None
         _alert(alerts(report), err)
         if report.step * MILESTONES // report.steps > shown:
             shown = report.step * MILESTONES // report.steps
-            err.print(
-                Text(f"{100 * report.step // report.steps:3d}%  {_counts(report)}  {_losses(report)}"), soft_wrap=True
-            )
+            first, *others = _folded(f"{_counts(report)}  {_losses(report)}", WIDTH - INDENT)
+            err.print(Text(f"{100 * report.step // report.steps:3d}%  {first}"), soft_wrap=True)
+            for line in others:
+                err.print(Text(" " * INDENT + line), soft_wrap=True)
 
     return show
 
@@ -307,6 +309,17 @@ def _minutes() -> Callable[["Standing"], None]:
         last = now
 
     return show
+
+
+def _folded(text: str, most: int) -> list[str]:
+    """Lines of at most so many columns, broken where there are two spaces; a word longer than that has its own."""
+    lines: list[str] = []
+    for word in text.split("  "):
+        if lines and width(lines[-1]) + 2 + width(word) <= most:
+            lines[-1] += "  " + word
+        else:
+            lines.append(word)
+    return lines
 
 
 def _ended(standing: "Standing") -> str:

@@ -823,6 +823,35 @@ def test_a_finished_run_is_shown_and_not_trained(
     assert contents(here) == before
 
 
+HOLD = """
+import sys, time
+from ssgan import runs
+with runs.held(runs.Path(sys.argv[1])):
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_at_once_do_not_meet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While a process trains in a folder, another is told so and changes nothing; when that ends, it may go on."""
+    before = contents(here)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, here / "run"], stdout=subprocess.PIPE, cwd=Path(ssgan.__file__).parents[1]
+    )
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert status_of("train", "few.npz", "--out", "run", "--resume") == 2
+        said = "Another `ssgan` is training in run: wait until it is done, or choose another folder with --out."
+        assert capsys.readouterr() == ("", f"ssgan: {said}\n")
+        assert contents(here) == before
+    finally:
+        other.kill()
+        other.wait()
+    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0
+    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0  # nor does it hold it any longer
+
+
 def test_an_interruption_says_how_to_go_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
