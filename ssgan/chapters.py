@@ -13,7 +13,14 @@ from ssgan.markup import Block, Details, Part, Picture, Table, Text, table
 __all__ = ["chapter"]
 
 HASH = 12
-RELIABILITY = "Reliability diagrams"
+RELIABILITY, CONFUSION = "Reliability diagrams", "Confusion matrices"
+LEGENDS = {
+    RELIABILITY: (
+        "Bars: the share of right answers by confidence. Outlined: its gap to the mean confidence. Dashed: no gap. "
+        "Below: the number of images, on a logarithmic scale."
+    ),
+    CONFUSION: "Rows are true classes, columns predicted ones; the shade is the share of the true class.",
+}
 
 
 def chapter(
@@ -52,7 +59,9 @@ def chapter(
     blocks += beside.published(section)
     pictures, problems = _pictures(section, cells, names, places)
     blocks += [*_calibration(section, cells, pictures), _cost(section, cells)]
-    blocks += [Details(title, found) for title, found in pictures.items() if found and title != RELIABILITY]
+    for title, found in pictures.items():
+        if found and title != RELIABILITY:
+            blocks.append(Details(title, [*([Text(LEGENDS[title])] if title in LEGENDS else []), *found]))
     blocks.append(Details("What the lines are", [_lines(section)]))
     return Part(section.dataset, blocks), problems
 
@@ -137,7 +146,7 @@ def _lost(section: Section, cells: Sequence[Cell]) -> Part:
 def _pictures(
     section: Section, cells: Sequence[Cell], names: exhibits.Names, places: Mapping[str, Path]
 ) -> tuple[dict[str, list[Picture]], list[Skipped]]:
-    found: dict[str, list[Picture]] = {RELIABILITY: [], "Confusion matrices": [], "Generated images": []}
+    found: dict[str, list[Picture]] = {RELIABILITY: [], CONFUSION: [], "Generated images": []}
     problems = []
     for cell in cells:
         generated, said = exhibits.samples(section, cell, names, places)
@@ -164,7 +173,7 @@ def _calibration(section: Section, cells: Sequence[Cell], pictures: Mapping[str,
     caption = "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better."
     blocks: list[Block] = [table(caption, ["method", "labels", *(columns[key] for key in there), "n"], rows)]
     if pictures[RELIABILITY]:
-        blocks.append(Details(RELIABILITY, pictures[RELIABILITY]))
+        blocks.append(Details(RELIABILITY, [Text(LEGENDS[RELIABILITY]), *pictures[RELIABILITY]]))
     return [Part("Calibration", blocks)]
 
 

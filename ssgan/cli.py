@@ -67,6 +67,7 @@ def root(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
@@ -123,6 +124,10 @@ def train(
 
     check_image_shape(settings.network, loaded.image_shape)
     where = select(settings.device, settings.dtype, settings.precision)
+    if settings.tensorboard:
+        from ssgan import events
+
+        events.check()
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
         from ssgan import cross_validation
@@ -140,6 +145,7 @@ def train(
         # Its images would be pictures of the data from then on.
         raise UserError(f"The run would lie in {data}, among the pictures: choose a folder elsewhere with --out.")
     folder = out if resume and out is not None else runs.claim(out, loaded.name, settings)
+    context.with_resource(runs.held(folder))  # until the command ends
     report = runs.finished(folder, settings, loaded.name, loaded.sha256)
     source = {
         "data": data if data in DATASETS else str(Path(data).resolve()),
@@ -177,6 +183,8 @@ def train(
         answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
+        if (folder / "curves.png").exists():
+            screen.say(f"Curves: {folder / 'curves.png'}")
         if len(loaded.x_test) and len(report["diverged"]) < len(report["seeds"]):
             screen.say(f"Score again with: ssgan evaluate {folder}")
     if len(report["diverged"]) == len(report["seeds"]):

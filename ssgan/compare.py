@@ -14,7 +14,7 @@ from ssgan import runs
 from ssgan.classical import classify
 from ssgan.config import Config
 from ssgan.devices import select
-from ssgan.errors import UserError
+from ssgan.errors import Busy, UserError
 from ssgan.experiment import run_experiment
 from ssgan.grids import Grid
 from ssgan.inference import open_run
@@ -118,13 +118,14 @@ def _rows(
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)  # half made
             runs.claim(folder, data.name, config)
-        report = runs.finished(folder, config, data.name, data.sha256)
-        if report is None:
-            report = run_experiment(data, config, folder, on_report, source, given=splits)
+        with runs.held(folder):
+            report = runs.finished(folder, config, data.name, data.sha256)
+            if report is None:
+                report = run_experiment(data, config, folder, on_report, source, given=splits)
         models, _ = open_run(folder, select(config.device))
         return rows_of_stack(data, cell, splits, models, {**report, "run": str(folder)}, beside)
     except UserError as mistake:
-        if not begun:
+        if not begun or isinstance(mistake, Busy):
             raise
         raise UserError(f"{str(mistake).rstrip('.')} (delete {folder} to train it from the beginning).") from None
 

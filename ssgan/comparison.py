@@ -114,6 +114,10 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
         from ssgan.devices import select
 
         select(given["device"])
+    if given.get("tensorboard"):
+        from ssgan import events
+
+        events.check()
     return grid, preset
 
 

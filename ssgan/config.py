@@ -206,6 +206,9 @@ class Config:
     frames_every_images: int = setting(
         0, "images", "between pictures of the fixed grid, for `ssgan sample --animate`; 0: none"
     )
+    tensorboard: bool = setting(
+        False, "yes or no", "write the log as TensorBoard events too; needs the extra ssgan[tensorboard]"
+    )
     checkpoint_every_seconds: float = setting(
         60.0, "seconds", "between checkpoints, written at the report that follows; 0: at every report"
     )
@@ -387,7 +390,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
 # What has no part in what a step computes.
 _BESIDE = {
-    *("preset", "device", "cuda_graph"),
+    *("preset", "device", "cuda_graph", "tensorboard"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
 _INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}

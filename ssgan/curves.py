@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssgan.cells import Cell, Section
 from ssgan.markup import visible
-from ssgan.plots import as_png, fonts_for, new_figure
+from ssgan.plots import SERIES, as_png, fonts_for, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart", "error_chart"]
 
-WIDTH = 5.4
+WIDTH, PAGE_WIDTH = 5.4, 3.7  # inches; on a phone an inch of a page is 96 pixels wide, and 10 points are 14 of them
 POINTS = 10
 #: With more lines than this, or one number of labels, the cells are drawn one below the other.
 MOST_LINES = 6
-NAME_WIDTH = 60
+LETTERS_AN_INCH = 11  # of a name
 MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
 APART = 1.03  # factor between the places of two lines, so that their bars do not hide each other
 
@@ -32,7 +32,7 @@ class _Palette(NamedTuple):
     series: tuple[str, ...]
 
 
-PAPER = _Palette("#1d2126", "#5b636d", "#dcdfe3", ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661"))
+PAPER = _Palette("#1d2126", "#5b636d", "#dcdfe3", SERIES)
 # Stand-ins, replaced by variables of the page's style sheet.
 PAGE = _Palette("#010200", "#010201", "#010202", tuple(f"#01030{k}" for k in range(6)))
 VARIABLES = {
@@ -76,13 +76,13 @@ def error_chart(section: Section, mark: str) -> Chart | None:
     what = "Dots are seeds, the larger mark is their mean, the bar one standard deviation to each side."
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": mark, "font.size": POINTS}
     with style.context("default"), rc_context(settings):  # whatever the user's own matplotlibrc says
-        png = as_png(draw(section, cells, PAPER))
-        svg = _inline(draw(section, cells, PAGE), mark)
+        png = as_png(draw(section, cells, PAPER, WIDTH))
+        svg = _inline(draw(section, cells, PAGE, PAGE_WIDTH), mark)
     return Chart(png, svg, what)
 
 
-def _over_labels(section: Section, cells: list[Cell], palette: _Palette) -> "Figure":
-    figure = new_figure(WIDTH, 3.6)
+def _over_labels(section: Section, cells: list[Cell], palette: _Palette, width: float) -> "Figure":
+    figure = new_figure(width, 3.6)
     axes = figure.add_subplot()
     lines = [line for line in section.lines if any(cell.line == line for cell in cells)]
     labels = sorted({cell.labels for cell in cells})
@@ -106,7 +106,7 @@ def _over_labels(section: Section, cells: list[Cell], palette: _Palette) -> "Fig
     axes.set_ylim(0, 1.04 * _top(cells))
     axes.set(xlabel="labelled images", ylabel="test error, %")
     _quiet(axes, palette, "y")
-    columns = 2 if max(len(_short(section.lines[line])) for line in lines) <= 26 else 1
+    columns = 2 if max(len(_short(section.lines[line], width)) for line in lines) <= 4.8 * width else 1
     place_below: dict[str, Any] = {
         "loc": "upper center",
         "bbox_to_anchor": (0.5, -0.16),
@@ -115,16 +115,16 @@ def _over_labels(section: Section, cells: list[Cell], palette: _Palette) -> "Fig
     }
     legend = axes.legend(handles, list(map(str, range(len(lines)))), labelcolor=palette.ink, **place_below)
     for text, line in zip(legend.get_texts(), lines, strict=True):
-        name = _short(section.lines[line])
+        name = _short(section.lines[line], width)
         text.set(parse_math=False, fontfamily=fonts_for([name])[0])
         text.set_text(_legible(name))
     return figure
 
 
-def _strips(section: Section, cells: list[Cell], palette: _Palette) -> "Figure":
+def _strips(section: Section, cells: list[Cell], palette: _Palette, width: float) -> "Figure":
     cells = sorted(cells, key=lambda cell: cell.labels)  # lines stay in their order
     methods = list(dict.fromkeys(line.method for line in section.lines))
-    figure = new_figure(WIDTH, 0.75 + 0.5 * len(cells))
+    figure = new_figure(width, 0.75 + 0.5 * len(cells))
     axes = figure.add_subplot()
     several = len({cell.labels for cell in cells}) > 1
     for y, cell in enumerate(cells):
@@ -136,8 +136,8 @@ def _strips(section: Section, cells: list[Cell], palette: _Palette) -> "Figure":
         if cell.std is not None:
             axes.errorbar(cell.mean, y, xerr=cell.std, color=colour, capsize=3, linewidth=1.4, zorder=3)
         axes.plot([cell.mean], [y], marker=marker, color=colour, markersize=6.5, zorder=4)
-        name = _short((f"{cell.labels:,} labels · " if several else "") + section.lines[cell.line])
-        style: dict[str, Any] = {"color": palette.ink, "fontsize": POINTS - 0.5, "parse_math": False}
+        name = _short((f"{cell.labels:,} labels · " if several else "") + section.lines[cell.line], width)
+        style: dict[str, Any] = {"color": palette.ink, "fontsize": POINTS, "parse_math": False, "clip_on": True}
         above = axes.get_yaxis_transform()
         family = fonts_for([name])[0]
         axes.text(0, y - 0.2, _legible(name), transform=above, va="bottom", fontfamily=family, **style)
@@ -167,9 +167,9 @@ def _quiet(axes: "Axes", palette: _Palette, grid: Any) -> None:
     axes.yaxis.label.set_color(palette.ink)
 
 
-def _short(name: str) -> str:
-    name = visible(name)
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+def _short(name: str, width: float) -> str:
+    name, most = visible(name), int(LETTERS_AN_INCH * width)
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _legible(text: str) -> str:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "did_you_mean"]
+__all__ = ["Busy", "UserError", "did_you_mean"]
 
 
 class UserError(ValueError):
@@ -11,6 +11,10 @@ class UserError(ValueError):
 
     The command line prints the text and exits with status 2, without a traceback.
     """
+
+
+class Busy(UserError):  # noqa: N818 - waiting mends it
+    """Another process is at work there."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssgan import checkpoint, film, runs, splits
+from ssgan import checkpoint, course, events, film, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.dataset import Data
 from ssgan.devices import device_name
@@ -43,9 +44,10 @@ def run_experiment(
     """Train, evaluate and write everything about it into a run folder; return the report.
 
     ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
-    ``split.json`` and ``labeled.png``, then ``log.jsonl``, ``checkpoint`` and ``frames/`` while it trains, then
-    ``samples.png`` (where a generator was trained) and, last, ``report.json``. A folder with a checkpoint is
-    gone on with from there, on the labelled images of its ``split.json``: nothing is drawn twice.
+    ``split.json`` and ``labeled.png``, then ``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and
+    ``tensorboard/`` while it trains, then ``samples.png`` (where a generator was trained) and, last, ``report.json``.
+    A folder with a checkpoint is gone on with from there, on the labelled images of its ``split.json``: nothing is
+    drawn twice.
 
     Parameters
     ----------
@@ -77,14 +79,24 @@ def run_experiment(
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
         check_state(state, data, config, found)
-    began = saved = time.monotonic()
+    if config.tensorboard:
+        events.check()
+    began = saved = drawn_at = time.monotonic()
+    about = f"{data.name}, {len(found[0].indices):,} labels, {config.method}"
 
     def follow(report: Report) -> None:
-        nonlocal saved
-        line = {"step": report.step, "images": report.images, "images_per_second": report.images_per_second}
+        nonlocal saved, drawn_at
+        line: dict[str, Any] = {
+            "step": report.step,
+            "images": report.images,
+            "images_per_second": report.images_per_second,
+        }
         means = {k: [v if np.isfinite(v) else None for v in values.tolist()] for k, values in report.means.items()}
         errors = {"errors": report.errors, "errors_raw": report.errors_raw}
-        runs.append_rows(folder / "log.jsonl", [{**line, **means, **errors}])
+        line |= {**means, **errors}
+        runs.append_rows(folder / "log.jsonl", [line])
+        if told is not None:
+            told.add(line)
         if film.due(config, report.step):
             film.write(folder, report.models(), report.images)
         if on_report is not None:
@@ -92,12 +104,18 @@ def run_experiment(
         now, last = time.monotonic(), report.step == report.steps
         paused = now - began >= pause_after_seconds and not last
         if paused or last or now - saved >= config.checkpoint_every_seconds:
+            if told is not None:
+                told.flush()  # what a checkpoint is beyond is not told again
             checkpoint.save(folder / "checkpoint", report.state())
             saved = time.monotonic()
+            if not last and saved - drawn_at >= course.SECONDS_BETWEEN:
+                course.write(folder, about)
+                drawn_at = time.monotonic()
         if paused:
             raise Paused(f"{folder} has {report.step:,} of {report.steps:,} steps.")
 
     # Nothing is written before here: a folder that cannot go on stays as it was.
+    told_before = runs.read_config(folder).tensorboard
     runs.reopen(folder, config)
     splits.save(folder / "split.json", found, drawn)
     each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
@@ -106,9 +124,14 @@ def run_experiment(
     steps_done = 0 if state is None else state["steps_done"]
     runs.trim_log(folder / "log.jsonl", steps_done)
     film.trim(folder, steps_done * config.images_per_step)
-    (folder / "report.json").unlink(missing_ok=True)
+    for name in ("report.json", "samples.png"):  # of a shorter training: what is there is of this one
+        (folder / name).unlink(missing_ok=True)
     indices, held_out = [split.indices for split in found], [split.held_out for split in found]
-    run = train(data, config, indices, follow, state, held_out)
+    log = runs.read_log(folder) if config.tensorboard else []
+    telling = events.opened(folder, config.all_seeds, log, told_before) if config.tensorboard else nullcontext()
+    with telling as told:
+        run = train(data, config, indices, follow, state, held_out)
+    course.write(folder, about)
     if run.models.G is not None:
         samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
         if np.isfinite(samples).all():

@@ -2,15 +2,30 @@
 
 import base64
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Block", "Bullets", "Details", "Part", "Picture", "Table", "Text", "page", "plain_text", "table", "visible"]
+__all__ = [
+    "Block",
+    "Bullets",
+    "Details",
+    "Matrix",
+    "Part",
+    "Picture",
+    "Table",
+    "Text",
+    "page",
+    "plain_text",
+    "table",
+    "visible",
+]
 
 STYLE = Path(__file__).with_name("report.css")
 EMPTY = "\N{EN DASH}"
+SHADES, MOST_ACROSS = 9, 3
 
 
 @dataclass(frozen=True)
@@ -42,14 +57,26 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """How often each true class was taken for each other: a row for each true one, which ``names`` names."""
+
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A PNG by its file name, with what it shows in words; ``svg`` stands in its place in HTML."""
+    """A PNG by its file name, with what it shows in words; what stands in its place in HTML takes less room.
+
+    That is an SVG, of a ``chart`` or a smaller ``diagram``, a :class:`Matrix` or another PNG.
+    """
 
     name: str
     png: bytes
     alt: str
     caption: str
-    svg: str | None = None
+    page: str | Matrix | bytes | None = None
+    kind: str = "chart"
 
 
 @dataclass(frozen=True)
@@ -126,15 +153,43 @@ def _block_html(block: Block, level: int, mark: str = "") -> str:
     if isinstance(block, Table):
         return _table_html(block)
     if isinstance(block, Picture):
-        source = base64.b64encode(block.png).decode()
-        image = block.svg or f'<img src="data:image/png;base64,{source}" alt="{_html(block.alt)}">'
-        if block.svg is not None:
-            image = f'<div class="chart" role="img" aria-label="{_html(block.alt)}">{block.svg}</div>'
-        return f"<figure>{image}<figcaption>{_html(block.caption)}</figcaption></figure>"
+        return _picture_html(block)
     inner = "\n".join(_block_html(one, level + 1) for one in block.blocks)
     if isinstance(block, Details):
         return f"<details><summary>{_html(block.summary)}</summary>\n{inner}\n</details>"
     return f"<section{mark}>\n<h{level}>{_html(block.title)}</h{level}>\n{inner}\n</section>"
+
+
+def _picture_html(picture: Picture) -> str:
+    alt, caption = _html(picture.alt), f"<figcaption>{_html(picture.caption)}</figcaption>"
+    if isinstance(picture.page, Matrix):
+        return f'<figure class="small">{caption}{_matrix_html(picture.page, alt)}</figure>'
+    if isinstance(picture.page, str):
+        small = ' class="small"' if picture.kind == "diagram" else ""
+        shown = f'<div class="{picture.kind}" role="img" aria-label="{alt}">{picture.page}</div>'
+        return f"<figure{small}>{shown}{caption}</figure>"
+    source = base64.b64encode(picture.page or picture.png).decode()
+    return f'<figure><img src="data:image/png;base64,{source}" alt="{alt}">{caption}</figure>'
+
+
+def _matrix_html(matrix: Matrix, alt: str) -> str:
+    """A table in which the shade of a cell is the share of its true class; no count is an empty cell."""
+    head = "".join(f'<th scope="col"><span>{_html(name)}</span></th>' for name in matrix.names)
+    upright = " upright" if max(map(len, matrix.names), default=0) > MOST_ACROSS else ""
+    rows = []
+    for name, counts in zip(matrix.names, matrix.counts, strict=True):
+        total = max(sum(counts), 1)
+        # The power makes a share of one in a hundred visible beside the diagonal.
+        shades = [math.ceil(SHADES * (count / total) ** 0.4) for count in counts]
+        cells = "".join(
+            f'<td class="s{shade}">{count:,}</td>' if count else "<td></td>"
+            for count, shade in zip(counts, shades, strict=True)
+        )
+        rows.append(f'<tr><th scope="row">{_html(name)}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll" role="region" aria-label="{alt}" tabindex="0"><table class="matrix{upright}">\n'
+        f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
+    )
 
 
 def _table_html(shown: Table) -> str:

@@ -117,5 +117,8 @@ def check(config: "Config") -> None:
             f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
             f"or weight_fake=0 to train without a generator."
         )
+    needed, holds = METHOD_NEEDS.get(config.method, ("", lambda c: True))
+    if not holds(config):
+        raise UserError(f"method={config.method} would learn nothing from unlabelled images: it needs {needed}.")
     if not (config.weight_labeled or config.trains_generator or config.sees_unlabeled):
         raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")

@@ -13,13 +13,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["as_png", "confusion_png", "fonts_for", "new_figure", "reliability_png", "save"]
+__all__ = [
+    "COUNTED_CLASSES",
+    "SERIES",
+    "as_png",
+    "confusion_png",
+    "fonts_for",
+    "new_figure",
+    "reliability_png",
+    "save",
+    "title",
+]
 
 DPI = 120
 # Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
 COUNTED_CLASSES = 25
 NAMED_CLASSES = 120
 NAME_WIDTH = 32
+#: Colours of lines on paper, told apart by readers of every colour vision.
+SERIES = ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661")
 DEFAULT_FONT, PLACEHOLDER_FONT = "DejaVu Sans", "Last Resort High-Efficiency"
 
 
@@ -61,7 +73,7 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
     return {name: str(path) for name, path in paths.items()}
 
 
-def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> bytes:
+def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], head: str) -> bytes:
     """Draw a confusion matrix: rows are true classes, columns predicted ones, colours the share of the row.
 
     Parameters
@@ -70,7 +82,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     classes : sequence of str
         The names, drawn whole up to 120 classes; beyond, the axes have numbers. A name with characters that
         no font here has is drawn as its number, ``#3``.
-    title : str
+    head : str
     """
     import numpy as np
     from matplotlib.colors import PowerNorm
@@ -86,7 +98,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
     figure.colorbar(image, label="share of the true class", fraction=0.046, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
     axes.set(xlabel="predicted class", ylabel="true class")
-    _title(axes, title)
+    title(axes, head)
     if K <= NAMED_CLASSES:
         size = 9 if K <= COUNTED_CLASSES else 6
         fonts, missing = fonts_for(classes)
@@ -106,14 +118,14 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     return as_png(figure)
 
 
-def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
+def reliability_png(bins: Sequence[Mapping[str, Any]], head: str) -> bytes:
     """Draw accuracy and count against confidence.
 
     Parameters
     ----------
     bins : sequence of mapping
         What :func:`ssgan.metrics.reliability` returns.
-    title : str
+    head : str
     """
     figure = new_figure(5.2, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -127,7 +139,7 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], title: str) -> bytes:
     hatched = {"color": "none", "edgecolor": "tab:red", "hatch": "////", "linewidth": 0.8}
     upper.bar(left, gap, width, bottom=low, align="edge", label="gap to the mean confidence", **hatched)
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    _title(upper, title)
+    title(upper, head)
     upper.legend(loc="upper left", framealpha=0.9, fontsize=8)
     lower.bar(left, [one["count"] for one in filled], width, align="edge", color="0.6", edgecolor="white")
     lower.set(xlabel="confidence", ylabel="images", yscale="log")
@@ -145,18 +157,21 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def as_png(figure: "Figure") -> bytes:
-    """The figure as a file that says nothing of the program that wrote it, so that it is the same next year."""
+def as_png(figure: "Figure", tight: bool = True) -> bytes:
+    """The figure as a file that says nothing of the program that wrote it, so that it is the same next year.
+
+    ``tight`` cuts it to what is drawn, for which it is drawn twice.
+    """
     content = io.BytesIO()
-    figure.savefig(content, format="png", bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(content, format="png", bbox_inches="tight" if tight else None, metadata={"Software": None})
     return content.getvalue()
 
 
-def _title(axes: "Axes", text: str) -> None:
+def title(axes: "Axes", text: str, **style: Any) -> None:
     """Write a title in which a character that no font here has is a question mark."""
     fonts, missing = fonts_for([text])
     legible = "".join("?" if ord(c) in missing else c for c in text)
-    axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts)
+    axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts, **style)
 
 
 def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:

@@ -1,30 +1,53 @@
 """The run folder, the rows of a result and where they came from."""
 
+import fcntl
 import json
+import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ssgan import __version__
 from ssgan.config import Config
-from ssgan.errors import UserError
+from ssgan.errors import Busy, UserError
 from ssgan.files import write_atomic, write_json
 from ssgan.options import Options
 
+#: What is logged, as people read it.
+LOGGED = {
+    "L": "L",
+    "U": "U",
+    "V": "V",
+    "entropy": "entropy",
+    "consistency": "consistency",
+    "mean_teacher": "teacher",
+    "vat": "VAT",
+    "self_label": "own labels",
+    "pseudo_label": "pseudo-label",
+    "sure": "sure",
+    "feature_matching": "matching",
+    "minimax": "minimax",
+    "non_saturating": "non-saturating",
+    "pull_away": "pull-away",
+}
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 __all__ = [
+    "LOGGED",
     "append_rows",
     "claim",
     "commit",
     "finished",
+    "held",
     "is_run",
     "provenance",
     "read_config",
+    "read_log",
     "read_report",
     "read_settings",
     "reopen",
@@ -63,6 +86,30 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
             raise UserError(words) from None
     write_json(folder / "config.json", config.to_dict())
     return folder
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold a run folder, so that no other process trains in it, with a lock that ends with the process.
+
+    Raises
+    ------
+    Busy
+        Where another process holds it.
+    """
+    handle = os.open(run, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"Another `ssgan` is training in {run}: wait until it is done, or choose another folder with --out."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def reopen(run: Path, config: Config) -> None:
@@ -159,16 +206,27 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def trim_log(path: Path, steps_done: int) -> None:
     """Keep the lines of a log up to a step: those after the last checkpoint will be written again."""
-    if not path.exists():
-        return
-    kept = []
+    if path.exists():
+        kept = [line + "\n" for line, content in _whole_lines(path) if content["step"] <= steps_done]
+        write_atomic(path, "".join(kept).encode())
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """What a run has logged so far, without a line that is torn; none without a log."""
+    path = run / "log.jsonl"
+    return [content for _, content in _whole_lines(path)] if path.exists() else []
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a log as they stand and as they read, but for those that were torn when the run was killed."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= steps_done:
-                kept.append(line + "\n")
+            content = json.loads(line)
+            whole = isinstance(content["step"], int) and isinstance(content["images"], int)
         except (ValueError, KeyError, TypeError):
-            continue  # torn when the run was killed
-    write_atomic(path, "".join(kept).encode())
+            continue
+        if whole:
+            yield line, content
 
 
 def commit() -> str | None:

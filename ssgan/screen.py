@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ssgan.runs import LOGGED
+
 if TYPE_CHECKING:
     from ssgan.pace import Progress as Standing
     from ssgan.records import Report
@@ -47,28 +49,13 @@ class _Console(Console):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
+WIDTH, INDENT = 80, 6  # columns of a terminal, and those before what is said of a milestone
 MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 SECONDS_BETWEEN_STANDINGS = 60.0
 DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
-NAMES = {
-    "L": "L",
-    "U": "U",
-    "V": "V",
-    "entropy": "entropy",
-    "consistency": "consistency",
-    "mean_teacher": "teacher",
-    "vat": "VAT",
-    "self_label": "own labels",
-    "pseudo_label": "pseudo-label",
-    "sure": "sure",
-    "feature_matching": "matching",
-    "minimax": "minimax",
-    "non_saturating": "non-saturating",
-    "pull_away": "pull-away",
-}
 
 
 def say(text: str = "", style: str | None = None) -> None:
@@ -240,9 +227,10 @@ def _lines(alerts: Callable[["Report"], list[str]]) -> Callable[["Report"], None
         _alert(alerts(report), err)
         if report.step * MILESTONES // report.steps > shown:
             shown = report.step * MILESTONES // report.steps
-            err.print(
-                Text(f"{100 * report.step // report.steps:3d}%  {_counts(report)}  {_losses(report)}"), soft_wrap=True
-            )
+            first, *others = _folded(f"{_counts(report)}  {_losses(report)}", WIDTH - INDENT)
+            err.print(Text(f"{100 * report.step // report.steps:3d}%  {first}"), soft_wrap=True)
+            for line in others:
+                err.print(Text(" " * INDENT + line), soft_wrap=True)
 
     return show
 
@@ -323,6 +311,17 @@ def _minutes() -> Callable[["Standing"], None]:
     return show
 
 
+def _folded(text: str, most: int) -> list[str]:
+    """Lines of at most so many columns, broken where there are two spaces; a word longer than that has its own."""
+    lines: list[str] = []
+    for word in text.split("  "):
+        if lines and width(lines[-1]) + 2 + width(word) <= most:
+            lines[-1] += "  " + word
+        else:
+            lines.append(word)
+    return lines
+
+
 def _ended(standing: "Standing") -> str:
     return _plain(f"{standing.number}/{standing.tasks}  {standing.words}: {standing.said}")
 
@@ -345,7 +344,7 @@ def _counts(report: "Report") -> str:
 def _losses(report: "Report") -> str:
     """Means over the seeds."""
     means = {name: float(values.mean()) for name, values in report.means.items()}
-    words = [f"{NAMES[name]} {value:.2g}" for name, value in means.items() if name in NAMES]
+    words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]
     if "p_real_unlabeled" in means and "p_real_fake" in means:
         words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
     if report.errors and None not in report.errors:

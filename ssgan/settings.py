@@ -7,7 +7,7 @@ from typing import Any
 from ssgan import fields
 from ssgan.config import FIELDS, PRESETS, Config
 from ssgan.errors import UserError, did_you_mean
-from ssgan.needs import METHOD_NEEDS, NEEDS
+from ssgan.needs import NEEDS
 from ssgan.options import Options
 from ssgan.traits import for_method, over
 
@@ -51,9 +51,6 @@ def resolve(
             if name in optional:
                 return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
             raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
-    needed, holds = METHOD_NEEDS.get(config.method, ("", lambda c: True))
-    if not holds(config):
-        raise UserError(f"method={config.method} would learn nothing from unlabelled images: it needs {needed}.")
     return config
 
 

@@ -32,7 +32,10 @@ from ssgan.inference import open_run, score
 from ssgan.settings import resolve
 
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-FILES = {"checkpoint", "config.json", "labeled.png", "log.jsonl", "report.json", "samples.png", "split.json"}
+FILES = {
+    *("checkpoint", "config.json", "curves.png", "labeled.png"),
+    *("log.jsonl", "report.json", "samples.png", "split.json"),
+}
 PLOTS = {"confusion.png", "reliability.png"}
 PROMISED = {
     *["dataset", "labels", "method", "preset", "seeds", "device", "device_name", "accuracy_mean", "accuracy_std"],

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import TINY, contents, last_object, status_of
 
-from ssgan import compare, experiment, grids, journal, ledger, screen
+from ssgan import compare, experiment, grids, journal, ledger, runs, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
 from ssgan.config import METHOD_NAMES, PRESETS, Config
@@ -454,6 +454,19 @@ def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path
     with journal.opened(path) as held:
         compare.compare(grid, held)
         assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
+
+
+def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path: Path) -> None:
+    grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
+    (config,) = (cell.config for cell in grid.cells)
+    assert config is not None
+    folder = compare.folder_of(grid, config, path)
+    runs.claim(folder, "digits", config)
+    with journal.opened(path) as held, runs.held(folder):
+        compare.compare(grid, held)
+        words = f"Another `ssgan` is training in {folder}: wait until it is done, or choose another folder with --out."
+        assert {row["failed"] for row in held.rows} == {words}
+    assert [one.name for one in folder.iterdir()] == ["config.json"]
 
 
 def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:

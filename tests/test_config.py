@@ -641,6 +641,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "seeds",
         "draw_seed",
         "device",
+        "tensorboard",
         "report_every_images",
         "evaluate_every_images",
         "frames_every_images",
@@ -714,6 +715,7 @@ FREE = {
     "evaluate_every_images",
     "frames_every_images",
     "checkpoint_every_seconds",
+    "tensorboard",
 }
 
 

@@ -153,6 +153,10 @@ def test_strong_views_need_an_augmentation(preset: str) -> None:
         "method=fixmatch would learn nothing from unlabelled images: it needs augmentation=digits, or "
         "augmentation=natural for photographs."
     )
+    for made in (lambda: Config(method="fixmatch"), lambda: Config().replace(method="fixmatch")):
+        with pytest.raises(UserError) as directly:
+            made()
+        assert str(directly.value) == str(refused.value)
     assert resolve(preset, {"method": "fixmatch", **VIEWS}).weight_pseudo_label == 1.0
     assert resolve("mnist-fast", {"method": "fixmatch"}).augmentation == "digits"
 
@@ -202,9 +206,10 @@ def test_the_baseline_keeps_the_weights_of_what_it_is_compared_with() -> None:
 
 @every_rival
 def test_a_spelt_out_default_changes_no_hash(method: str) -> None:
-    config = Config(method=method)
-    assert Config(method=method, **METHOD_TRAITS[method]).sha256 == config.sha256
-    assert config.sha256 != Config(method=method, **{f"weight_{OWN_TERM[method]}": 0.123}).sha256
+    more = VIEWS if method == "fixmatch" else {}
+    config = Config(method=method, **more)
+    assert Config(method=method, **more, **METHOD_TRAITS[method]).sha256 == config.sha256
+    assert config.sha256 != Config(method=method, **more, **{f"weight_{OWN_TERM[method]}": 0.123}).sha256
 
 
 # The teacher

@@ -3,6 +3,7 @@
 import base64
 import html
 import html.parser
+import io
 import json
 import random
 import re
@@ -19,6 +20,7 @@ from PIL import Image
 from rows_of_results import ROOT, failed, pair, row, write
 
 from ssgan import report
+from ssgan.bars import reliability_svg
 from ssgan.metrics import confusion, reliability, softmax
 from ssgan.published import PUBLISHED, SOURCES
 
@@ -170,9 +172,71 @@ def test_pictures_that_rows_bring(tmp_path: Path) -> None:
     names = ["confusion-digits-20-labels-gan.png", "errors-digits.png", "reliability-digits-20-labels-gan.png"]
     assert sorted(found.pictures) == [*names, "samples-digits-50-labels-gan.png"]
     assert found.pictures["samples-digits-50-labels-gan.png"] == Path("samples.png").read_bytes()
-    sources = [a["src"] or "" for tag, a in Reader(found.html).tags if tag == "img"]
-    embedded = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in sources]
-    assert sorted(embedded) == sorted(png for name, png in found.pictures.items() if not name.startswith("errors"))
+    (embedded,) = embedded_in(found.html)  # the others are drawn by the page
+    assert embedded == found.pictures["samples-digits-50-labels-gan.png"]
+
+
+def embedded_in(page: str) -> list[bytes]:
+    sources = [a["src"] or "" for tag, a in Reader(page).tags if tag == "img"]
+    return [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in sources]
+
+
+def test_large_samples_are_smaller_on_the_page() -> None:
+    """The file beside it stays as it is."""
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("samples.png")
+    found = build(row(seed=9, samples="samples.png"))
+    whole = found.pictures["samples-digits-50-labels-gan.png"]
+    assert whole == Path("samples.png").read_bytes()
+    (embedded,) = embedded_in(found.html)
+    assert len(embedded) < 0.15 * len(whole)
+    with Image.open(io.BytesIO(embedded)) as image:
+        assert image.size == (640, 480)
+
+
+@pytest.mark.parametrize("K", [3, 25, 26])
+def test_a_confusion_matrix_is_a_table_with_shades(K: int) -> None:
+    """Up to 25 classes; a row sums to its class, and the shade rises with the share."""
+    counts = np.arange(K * K).reshape(K, K) % 7 * (np.arange(K * K).reshape(K, K) % 3 > 0)
+    counts[0, 0], counts[1] = 1000, 0
+    names = [f"class {k}" for k in range(K)]
+    found = build(row(confusion=counts.tolist(), classes=names))
+    tables = re.findall(r'<table class="matrix[^>]*>.*?</table>', found.html, re.DOTALL)
+    assert len(tables) == (K <= 25)
+    assert len(embedded_in(found.html)) == (K > 25)
+    if not tables:
+        return
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', tables[0])
+    assert [name for name, _ in rows] == names == re.findall(r"<span>(.*?)</span>", tables[0])
+    for (_, cells), expected in zip(rows, counts, strict=True):
+        shown = re.findall(r"<td(?: class=\"s(\d)\")?>([\d,]*)", cells)
+        assert [int(count.replace(",", "") or 0) for _, count in shown] == expected.tolist()
+        shades = [int(shade or 0) for shade, _ in shown]
+        assert all((shade > 0) == (count > 0) for shade, count in zip(shades, expected, strict=True))
+        order = np.argsort(expected, kind="stable")
+        assert np.all(np.diff(np.array(shades)[order]) >= 0)
+        assert max(shades) <= 9
+
+
+def test_reliability_is_drawn_to_scale() -> None:
+    """Of two bins: the bar is as high as its accuracy, the gap ends at its confidence, and each has its place."""
+    empty = {"count": 0, "confidence": None, "accuracy": None}
+    bins = [
+        {"low": 0.0, "high": 0.25, **empty},
+        {"low": 0.25, "high": 0.5, "count": 1, "confidence": 0.5, "accuracy": 0.25},
+        {"low": 0.5, "high": 1.0, "count": 100, "confidence": 0.75, "accuracy": 1.0},
+    ]
+    drawn = re.findall(r'<rect class="(\w+)" x="(.*?)" y="(.*?)" width="(.*?)" height="(.*?)"/>', reliability_svg(bins))
+    rects = {(kind, k // 3): [float(n) for n in numbers] for k, (kind, *numbers) in enumerate(drawn)}
+    assert len(rects) == len(drawn) == 6
+    (x, foot, width, low), (x_of_sure, top, wide, high) = rects["accuracy", 0], rects["accuracy", 1]
+    assert x_of_sure == pytest.approx(x + width, abs=0.1)
+    assert (wide, high) == (pytest.approx(2 * width, abs=0.2), pytest.approx(4 * low, abs=0.2))
+    zero = foot + low
+    assert zero == pytest.approx(top + high, abs=0.1)
+    assert rects["gap", 0][1::2] == [pytest.approx(zero - 0.5 * high, abs=0.1), pytest.approx(0.25 * high, abs=0.1)]
+    assert rects["gap", 1][1::2] == [pytest.approx(top, abs=0.1), pytest.approx(0.25 * high, abs=0.1)]
+    assert 0 < rects["images", 0][3] < rects["images", 1][3] / 5
 
 
 @pytest.mark.parametrize(
@@ -272,7 +336,7 @@ def test_the_page_is_semantic() -> None:
     assert ("meta", viewport) in page.tags
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
     assert all(attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") == "img")
-    assert tags.count("svg") == 3
+    assert tags.count("svg") == 5  # a chart for each data set, and two diagrams
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     targets = {(a.get("href") or a.get("xlink:href") or "#")[1:] for tag, a in page.tags if tag in ("a", "use")}
@@ -388,7 +452,11 @@ const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest(".s
 const scrolls = [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth).length;
 parent.document.title = JSON.stringify({inner: innerWidth, page: document.documentElement.scrollWidth, wide, scrolls,
     requests: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length,
-    charts: [...document.querySelectorAll(".chart svg")].map(e => e.getBoundingClientRect().height)});
+    charts: [...document.querySelectorAll(".chart svg")].map(e => e.getBoundingClientRect().height),
+    letters: Math.min(...[...document.querySelectorAll("body *")].filter(e => !/^(script|style)$/i.test(e.tagName) &&
+        [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())).map(e =>
+        parseFloat(getComputedStyle(e).fontSize) * scale(e)))});
+function scale(e) { return e.ownerSVGElement ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1; }
 </script></body>"""
 
 
@@ -406,6 +474,7 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browse: Callable[...,
     assert found["scrolls"] > 2
     assert found["requests"] == 0
     assert min(found["charts"]) > 50
+    assert found["letters"] >= 14
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -432,3 +501,8 @@ def test_the_committed_report_is_that_of_the_committed_rows(monkeypatch: pytest.
     monkeypatch.chdir(Path(__file__).parents[1])
     built = report.build([Path("results/digits-compare.jsonl")], None)
     assert built.markdown == Path("results/digits-compare/report.md").read_text(encoding="utf-8")
+    committed = Path("results/digits-compare/report.html").read_text(encoding="utf-8")
+    for page in (built.html, committed):
+        assert len(page.encode()) < 600_000
+    drawn = r'<div class="chart".*?</svg></div>|<img [^>]*>'
+    assert re.sub(drawn, "", committed, flags=re.DOTALL) == re.sub(drawn, "", built.html, flags=re.DOTALL)

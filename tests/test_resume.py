@@ -365,7 +365,7 @@ def left_by(folder: Path) -> dict[str, Any]:
     """All that a run has left in its folder, but for the time it took and where it lies."""
     report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
     report["rows"] = [without_clock(row) for row in report["rows"]]
-    exact = ("config.json", "split.json", "labeled.png", "samples.png")
+    exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
     return {
         "files": sorted(path.name for path in folder.iterdir()),
         "checkpoint": without_clock(checkpoint.load(folder / "checkpoint")),
@@ -563,7 +563,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(
     assert status_of(*AGAIN) == 0
     left, expected = left_by(run), uninterrupted[1]
     if more == "no log":  # what is gone is gone, but nothing else is harmed
-        expected = {**expected, "log": expected["log"][done // 5 :]}
+        expected = {**expected, "log": expected["log"][done // 5 :], "curves.png": left["curves.png"]}
     assert differences(left, expected) == []
 
 
@@ -584,7 +584,7 @@ def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
     uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
-    for name in ("report.json", "samples.png"):
+    for name in ("report.json", "samples.png", "curves.png"):
         (run / name).unlink()
     before = contents(run)
     monkeypatch.setattr("ssgan.trainer.Trainer.step", lambda *_: pytest.fail("it trained"))
@@ -789,7 +789,7 @@ def test_a_dry_run_shows_the_settings_of_the_run(here: Path, capsys: pytest.Capt
 def test_a_run_of_constant_step_size_may_get_longer(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: str
 ) -> None:
-    """To the same bits as a run begun with that length; while it trains, no report speaks of the shorter one."""
+    """To the same bits as a run begun with that length; meanwhile no report and no samples speak of the shorter one."""
     folder, began = here / run, []
 
     def training(*arguments: Any) -> Run:
@@ -798,7 +798,7 @@ def test_a_run_of_constant_step_size_may_get_longer(
 
     monkeypatch.setattr(experiment, "train", training)
     assert status_of("train", "few.npz", "--out", run, "--resume", "--set", "total_images=600") == 0
-    assert began == [(600, BEGUN_ON | ({"samples.png"} if run == "done" else set()))]
+    assert began == [(600, BEGUN_ON | ({"curves.png"} if run == "done" else set()))]
     ours, theirs = left_by(folder), left_by(here / "long")
     for left in (ours, theirs):
         left["report"].pop("source")
@@ -821,6 +821,35 @@ def test_a_finished_run_is_shown_and_not_trained(
         assert "This run is finished: nothing was left to train." in lines
         assert any(line.startswith(f"accuracy {100 - report['error_mean']:.2f} +- ") for line in lines)
     assert contents(here) == before
+
+
+HOLD = """
+import sys, time
+from ssgan import runs
+with runs.held(runs.Path(sys.argv[1])):
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_at_once_do_not_meet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While a process trains in a folder, another is told so and changes nothing; when that ends, it may go on."""
+    before = contents(here)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, here / "run"], stdout=subprocess.PIPE, cwd=Path(ssgan.__file__).parents[1]
+    )
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert status_of("train", "few.npz", "--out", "run", "--resume") == 2
+        said = "Another `ssgan` is training in run: wait until it is done, or choose another folder with --out."
+        assert capsys.readouterr() == ("", f"ssgan: {said}\n")
+        assert contents(here) == before
+    finally:
+        other.kill()
+        other.wait()
+    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0
+    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0  # nor does it hold it any longer
 
 
 def test_an_interruption_says_how_to_go_on(

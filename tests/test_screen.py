@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ssgan import screen
 from ssgan.records import Report
+from ssgan.runs import LOGGED
 
 REPORT = Report(
     step=20,
@@ -77,6 +79,27 @@ def test_a_training_of_days_is_said_at_the_first_report(monkeypatch: pytest.Monk
                 show(dataclasses.replace(REPORT, seconds_left=seconds_left, warnings=warnings))
         assert text.getvalue().count(expected) == count
         assert text.getvalue().count("Seed 0 diverged.") == 1
+
+
+@pytest.mark.parametrize("terms", [1, 4, 9])
+def test_progress_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], terms: int) -> None:
+    """Every number of a milestone is there, in as few lines of 80 columns as hold them."""
+    shown = [(name, word) for name, word in LOGGED.items() if name != "sure"][:terms]
+    means = {name: np.array([0.1 + k]) for k, (name, _) in enumerate(shown)}
+    means |= {"p_real_unlabeled": np.array([0.75]), "p_real_fake": np.array([0.25])}
+    report = dataclasses.replace(
+        REPORT, step=600_000, images=60_000_000, means=means, errors=[12.34, 12.36], seconds_left=125.0
+    )
+    with screen.following() as show:
+        show(report)
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("100%  60,000,000 images, 12/s, 2:05 left")
+    assert all(line.startswith("      ") for line in lines[1:])
+    words = "  ".join(line.strip() for line in lines).split("  ")
+    assert words[2:-2] == [f"{word} {0.1 + k:.2g}" for k, (_, word) in enumerate(shown)]
+    assert words[-2:] == ["p(real) 0.75 real, 0.25 generated", "test error 12.35 %"]
+    assert all(len(line) + 2 + len(after.strip().split("  ")[0]) > 80 for line, after in itertools.pairwise(lines))
 
 
 def test_the_time_left_is_told_in_minutes_or_days(monkeypatch: pytest.MonkeyPatch) -> None:
