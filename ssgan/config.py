@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -199,6 +199,7 @@ class Config:
         above=True,
     )
     # Reports and machine
+    grid_side: int = setting(10, "images", "to a side of the grid of generated images, and of its frames", 1, 100)
     report_every_images: int = setting(10_000, "images", "between reports, where losses are read from the device", 1)
     evaluate_every_images: int = setting(
         0, "images", "between test errors in the log, never used to choose; 0: at the end only"
@@ -318,6 +319,11 @@ class Config:
         """Whether the network's layers have weight norm."""
         return TRAITS[self.network].weight_norm
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether D keeps images to compare others with: for batch norm, or for minibatch discrimination."""
+        return TRAITS[self.network].batch_norm or self.minibatch_kernels > 0
+
     def _has(self, *terms: str) -> bool:
         """Whether one of these terms of D's loss on images without labels is there."""
         return self.method != "supervised" and any(getattr(self, f"weight_{term}") for term in terms)
@@ -387,4 +393,5 @@ _BESIDE = {
     *("preset", "device", "cuda_graph"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
-_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}
+# The frames of a run are of one size.
+_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds", "grid_side"}

@@ -22,7 +22,6 @@ from ssgan.trainer import train
 
 __all__ = ["Paused", "chosen", "run_experiment", "summarize"]
 
-GRID_IMAGES = 100
 LABELED_IMAGES_SHOWN = 200
 
 
@@ -110,9 +109,9 @@ def run_experiment(
     indices, held_out = [split.indices for split in found], [split.held_out for split in found]
     run = train(data, config, indices, follow, state, held_out)
     if run.models.G is not None:
-        samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
+        samples = run.models.sample(config.grid_side**2, seed=config.seed)[0]
         if np.isfinite(samples).all():
-            _draw(folder / "samples.png", samples)
+            _draw(folder / "samples.png", samples, config.grid_side)
     report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source), **(beside or {})}
     write_json(folder / "report.json", report)
     return report
@@ -193,9 +192,9 @@ def chosen(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _draw(path: Path, images: np.ndarray) -> None:
+def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; what is no grey or colour picture is left out."""
     if drawable(images.shape[1:]):
         part = path.with_name(f".{path.name}")
-        grid(pixels(images)).save(part, format="png")
+        grid(pixels(images), columns).save(part, format="png")
         part.replace(path)

@@ -215,7 +215,7 @@ class Models:
         G, rows, like = self.G, GRID_ROWS, next(iter(self.averaged.values()))
         # Filled up to whole batches: in another shape of batch the last bits of an image would be others.
         batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
-        if G.evaluation.couples_rows:
+        if G.evaluation.needs_mates:
             G, mates = G.with_evaluation(G.evaluation.normed_by_first(rows)), self.noise(rows, seed).to(like)  # type: ignore[operator]
             batches = tuple(torch.cat([mates, batch]) for batch in batches)
         images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]

@@ -56,6 +56,7 @@ NEEDS: dict[str, Need] = {
             "latent_distribution",
             "learning_rate_g",
             "frames_every_images",
+            "grid_side",
         ],
         _GENERATOR,
     ),
@@ -66,6 +67,10 @@ NEEDS: dict[str, Need] = {
     **dict.fromkeys(
         ["dropout_input", "dropout_hidden"],
         ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
+    ),
+    "init_images": (
+        "a network that initialises by images or keeps some, such as mlp, or minibatch_kernels above 0",
+        lambda c: c.weight_norm or c.keeps_images,
     ),
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
@@ -105,7 +110,7 @@ def check(config: "Config") -> None:
         )
     if config.init_images == 1:
         raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
-    if not config.init_images and (config.minibatch_kernels or not config.weight_norm):
+    if not config.init_images and config.keeps_images:
         why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
         raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
     if config.adam_epsilon_inside_root and not config.adam_beta2:
