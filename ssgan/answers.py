@@ -30,9 +30,19 @@ def report(found: Mapping[str, Any]) -> None:
         f"{found['images_per_second']:,.0f} images/s per model, {found['seconds']:.0f} s, "
         f"{found['device_name']} ({found['device']})"
     )
+    _diversity(found.get("diversity"))
     for warning in found["warnings"]:
         screen.say(warning, style="yellow")
     screen.say(f"Run folder: {found['run']}")
+
+
+def _diversity(found: Mapping[str, Any] | None) -> None:
+    """In two lines what the generated images come to beside real ones; none where there are none to speak of."""
+    if not found or found["coverage"] is None:
+        return
+    words = [f"{name} {found[name]:.2f} ({found['real'][name]:.2f})" for name in ("spread", "coverage", "density")]
+    screen.say(f"Diversity of {found['images']:,} generated images (of as many real ones):")
+    screen.say("  " + ", ".join(words))
 
 
 def evaluation(result: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ssgan import checkpoint, film, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.dataset import Data
 from ssgan.devices import device_name
+from ssgan.diversity import measured
 from ssgan.errors import UserError
 from ssgan.files import write_json
 from ssgan.gallery import drawable, grid, pixels
@@ -154,6 +156,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
         "seconds": run.seconds,
         **runs.provenance(),
     }
+    diversity = _diversity(run)
     rows = [
         {
             **shared,
@@ -167,6 +170,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
             "nll": run.nll[i],
             "diverged": run.diverged.get(seed),
             "collapsed": run.collapsed.get(seed),
+            **({} if diversity is None else diversity["models"][i]),
         }
         for i, (seed, draw, split) in enumerate(zip(run.seeds, drawn, run.splits, strict=True))
     ]
@@ -177,10 +181,20 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
         **summarize_scores({"error": run.errors, "error_raw": run.errors_raw}),
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
+        "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
         "warnings": run.warnings,
         "run": str(folder),
         "rows": rows,
     }
+
+
+def _diversity(run: Run) -> dict[str, Any] | None:
+    """What :func:`ssgan.diversity.measured` says of each model's pictures; None where there are none."""
+    models, seed = run.models, run.config.seed
+    if models.G is None or not drawable(models.image_shape):
+        return None
+    each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
+    return measured(each, run.data.x_train, run.data.scale)
 
 
 def chosen(config: Config) -> dict[str, Any]:

@@ -108,6 +108,9 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_or_null(_number(0)), "a number at least 0 or null"),
     "nll_scaled": (_or_null(_number(0)), "a number at least 0 or null"),
     "ece_scaled": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "spread": (_or_null(_number(0)), "a number at least 0 or null"),
+    "coverage": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "density": (_or_null(_number(0)), "a number at least 0 or null"),
     "samples": (_or_null(_text), "a path or null"),
     "estimator": (lambda _: True, ""),
     "run": (lambda _: True, ""),
@@ -118,7 +121,7 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 KNOWN = {**REQUIRED, **OPTIONAL}
 # What a training gives; the rest is what it was given, or where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
-MEASURED |= {"temperature", "nll_scaled", "ece_scaled"}
+MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "density"}
 
 
 def parse(line: bytes) -> dict[str, Any]:
