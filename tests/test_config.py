@@ -180,7 +180,7 @@ UNREADABLE = {
     "discriminator_widths=30,x": (
         "discriminator_widths is '30,x', but must be whole numbers separated by commas, each at least 1."
     ),
-    "labels=few": "labels is 'few', but must be a whole number at least 1, or 'all', or none.",
+    "labels=few": "labels is 'few', but must be a whole number at least 0, or 'all', or none.",
     "draw_seed=all": "draw_seed is 'all', but must be a whole number at least 0 and at most 2147483648, or none.",
     "lerning_rate_d=1": "Unknown setting 'lerning_rate_d'. Did you mean 'learning_rate_d'?",
     "zzzz=1": "Unknown setting 'zzzz'. `ssgan train DATA --dry-run` lists them all.",
@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_refused(assignment: str, sentence: str) -> None:
 
 
 RANGES = [
-    ("labels", 0, 1),
+    ("labels", -1, 0),
     ("labels", -50, "all"),
     ("seed", -1, 0),
     ("seed", 2**31 + 1, 2**31),
