@@ -52,7 +52,10 @@ class Config:
     method: MethodName = setting("gan", "name", "which terms D's loss has: the default of their weights")
     network: NetworkName = setting("mlp", "name", "the pair of G and D")
     labels: int | Literal["all"] | None = setting(
-        None, "images", "labelled images in total, drawn class-balanced; all, or none to use the labels as given", 1
+        None,
+        "images",
+        "labelled images in total, drawn class-balanced; all, or none to use the labels as given; 0: a GAN without "
+        "classes",
     )
     seed: int = setting(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
     seeds: int = setting(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
@@ -262,6 +265,20 @@ class Config:
     def draw_seeds(self) -> list[int]:
         """The seed of each model's draw of labelled images."""
         return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether this is a GAN without classes: K = 1, the one logit is that of real, and no image has a label."""
+        return self.labels == 0
+
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether L is there."""
+        return bool(self.weight_labeled) and not self.unconditional
+
+    def outputs(self, classes: int) -> int:
+        """K, the logits of D where the data have so many classes."""
+        return 1 if self.unconditional else classes
 
     @property
     def trains_generator(self) -> bool:

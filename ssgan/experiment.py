@@ -44,9 +44,10 @@ def run_experiment(
     """Train, evaluate and write everything about it into a run folder; return the report.
 
     ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
-    ``split.json`` and ``labeled.png``, then ``log.jsonl``, ``checkpoint`` and ``frames/`` while it trains, then
-    ``samples.png`` (where a generator was trained) and, last, ``report.json``. A folder with a checkpoint is
-    gone on with from there, on the labelled images of its ``split.json``: nothing is drawn twice.
+    ``split.json`` and ``labeled.png`` (where images are labelled), then ``log.jsonl``, ``checkpoint`` and
+    ``frames/`` while it trains, then ``samples.png`` (where a generator was
+    trained) and, last, ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled images
+    of its ``split.json``: nothing is drawn twice.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def run_experiment(
         Where the time was up before the end.
     """
     found = _splits(data, config, folder, given)
-    by_draw = isinstance(config.labels, int)
+    by_draw = isinstance(config.labels, int) and not config.unconditional
     drawn: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
@@ -101,9 +102,10 @@ def run_experiment(
     # Nothing is written before here: a folder that cannot go on stays as it was.
     runs.reopen(folder, config)
     splits.save(folder / "split.json", found, drawn)
-    each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
-    shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
-    _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
+    if len(found[0].y):
+        each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
+        shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
+        _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
     steps_done = 0 if state is None else state["steps_done"]
     runs.trim_log(folder / "log.jsonl", steps_done)
     film.trim(folder, steps_done * config.images_per_step)
@@ -168,6 +170,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
             "error_raw": run.errors_raw[i],
             "ece": run.ece[i],
             "nll": run.nll[i],
+            **{name: values[i] for name, values in run.judgements.items()},
             "diverged": run.diverged.get(seed),
             "collapsed": run.collapsed.get(seed),
             **({} if diversity is None else diversity["models"][i]),
@@ -176,9 +179,10 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
     ]
     return {
         **shared,
-        "classes": list(data.classes),
+        "classes": list(run.models.classes),
         "seeds": run.seeds,
         **summarize_scores({"error": run.errors, "error_raw": run.errors_raw}),
+        **run.judgements,
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
         "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},

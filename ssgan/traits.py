@@ -8,7 +8,7 @@ from ssgan.errors import UserError
 
 __all__ = [
     *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
-    *("check_image_shape", "check_widths", "for_method", "over", "square_of", "suits"),
+    *("check_image_shape", "check_widths", "for_labels", "for_method", "over", "square_of", "suits"),
 ]
 
 # Stands for a value that has not been chosen where the default is that of the network or the method.
@@ -199,3 +199,10 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
     before, after = (METHOD_TRAITS.get(str(name)) for name in (settings["method"], method))
     left = METHOD_SETTINGS if before != after else ()
     return {**{name: value for name, value in settings.items() if name not in left}, "method": method}
+
+
+def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
+    """Settings for so many labels; with none, what a recipe has in order to learn classes does not stay."""
+    learned = labels == 0 and settings.get("labels") != 0
+    left = (*METHOD_SETTINGS, "weight_labeled", "augmentation") if learned else ()
+    return {name: value for name, value in settings.items() if name not in left}

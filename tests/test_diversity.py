@@ -129,7 +129,7 @@ def test_a_report_holds_the_diversity_of_every_model(
     few_digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def trained(name: str, **settings: Any) -> dict[str, Any]:
-        config = tiny(**settings)
+        config = tiny(preset="digits", **settings)
         return run_experiment(few_digits, config, claim(tmp_path / name, "digits", config))
 
     report = trained("gan", seeds=2)
