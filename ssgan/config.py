@@ -337,9 +337,9 @@ class Config:
         return TRAITS[self.network].weight_norm
 
     @property
-    def keeps_images(self) -> bool:
-        """Whether D keeps images to compare others with: for batch norm, or for minibatch discrimination."""
-        return TRAITS[self.network].batch_norm or self.minibatch_kernels > 0
+    def stores_images(self) -> bool:
+        """Whether D keeps images from the beginning."""
+        return TRAITS[self.network].stores_images or self.minibatch_kernels > 0
 
     def _has(self, *terms: str) -> bool:
         """Whether one of these terms of D's loss on images without labels is there."""

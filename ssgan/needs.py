@@ -78,8 +78,8 @@ NEEDS: dict[str, Need] = {
         ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
     ),
     "init_images": (
-        "a network that initialises by images or keeps some, such as mlp, or minibatch_kernels above 0",
-        lambda c: c.weight_norm or c.keeps_images,
+        "a network with weight norm or batch norm in D, or minibatch_kernels above 0",
+        lambda c: c.weight_norm or c.stores_images,
     ),
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
@@ -121,7 +121,7 @@ def check(config: "Config") -> None:
         )
     if config.init_images == 1:
         raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
-    if not config.init_images and config.keeps_images:
+    if not config.init_images and config.stores_images:
         why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
         raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
     if config.adam_epsilon_inside_root and not config.adam_beta2:

@@ -34,8 +34,8 @@ class Traits:
         How many numbers a setting of widths takes; those left out take any number of them.
     weight_norm : bool
         Whether the layers of D have weight norm, which images initialise.
-    batch_norm : bool
-        Whether the layers of D have batch norm, which keeps images to compare others with.
+    stores_images : bool
+        Whether D keeps images from the beginning, whose moments its batch norm takes at evaluation.
     """
 
     settings: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Traits:
     squares: Sequence[int] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
     weight_norm: bool = True
-    batch_norm: bool = False
+    stores_images: bool = False
 
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
@@ -106,7 +106,7 @@ TRAITS = {
         squares=(32, 64),
         widths={"discriminator_widths": 1, "generator_widths": 1},
         weight_norm=False,
-        batch_norm=True,
+        stores_images=True,
     ),
     "gan-mlp": Traits(
         {**_NO_NOISE, "discriminator_widths": (512, 256), "generator_widths": (256, 512, 1024), **_TO_BOTH_SIDES},
