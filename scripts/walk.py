@@ -75,7 +75,7 @@ STEPS = {
     2: Step(("ssgan train mnist --preset gan-mlp --out gan-mlp",), "samples.png", _generated),
     3: Step(
         (
-            "ssgan train mnist --preset dcgan --set total_images=120000 --set batch_size=64 --set grid_side=5 \\\n"
+            "ssgan train mnist --preset dcgan --set total_images=60000 --set batch_size=64 --set grid_side=5 \\\n"
             "    --set discriminator_widths=16 --set generator_widths=16 --out dcgan",
         ),
         "samples.png",
@@ -83,7 +83,7 @@ STEPS = {
     ),
     4: Step(
         (
-            "ssgan train mnist --preset images --labels 100 --set total_images=60000 --out classifier",
+            "ssgan train mnist --preset images --labels 100 --set total_images=40000 --out classifier",
             "ssgan sample classifier --per-class",
         ),
         "sample-per-class.png",

@@ -79,6 +79,7 @@ def test_numbers_worked_by_hand() -> None:
     assert found.density == pytest.approx(4 / 3)
     # Distances 5.5, 1, 4.5 over 1, 3, 2.
     assert found.spread == pytest.approx(11 / 6)
+    assert diversity(generated[::2], real, neighbours=1).spread == pytest.approx(1 / 2)
 
 
 def test_neither_order_nor_scale_matters_and_too_few_are_refused() -> None:

@@ -40,6 +40,8 @@ def test_the_pair_is_that_of_the_lesson() -> None:
     assert [(norm.kept, norm.eps, len(norm.gamma)) for norm in G.norms] == [
         (0.8, 1e-3, 256), (0.8, 1e-3, 512), (0.8, 1e-3, 1024),
     ]  # fmt: skip
+    assert G.couples_rows
+    assert not G.needs_mates
     assert (MODELS["gan-mlp"].low, MODELS["gan-mlp"].high) == (-1.0, 1.0)
 
 
