@@ -5,8 +5,8 @@ One line of `results/GRID.jsonl` for each seed, and, where test errors are follo
 of `results/GRID-curves.jsonl` for each of them, with the samples of the first cell beside. A cell that
 is there with today's settings is not trained again, and one that was stopped goes on from its checkpoint
 in `runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it by
-itself. Of a GAN without classes the samples of the first cell are kept, and the frames on the way there as an
-animation where it has some.
+itself. Of a GAN without classes the samples of the first seed are kept, and its frames on the way there as an animation
+where it has some.
 """
 
 import argparse
@@ -140,7 +140,11 @@ GRIDS = {
     ),
     "collapse": Grid(
         "fashion-mnist",
-        [{"seed": seed, **NARROW_DCGAN, **other} for seed in range(2) for other in AGAINST_COLLAPSE.values()],
+        [
+            {"seed": seed, "grid_side": 4, **NARROW_DCGAN, **other}
+            for seed in range(2)
+            for other in AGAINST_COLLAPSE.values()
+        ],
         "dcgan",
     ),
     # The recipe as published: 1,200 epochs, ten draws, four numbers of labels.
@@ -229,9 +233,11 @@ def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**stack, **line} for line in lines if line["errors"] is not None]
 
 
-def keep_pictures(folder: Path, name: str) -> None:
-    """The samples of a run, and its frames as one animation, beside the rows."""
-    shutil.copyfile(folder / "samples.png", RESULTS / f"{name}-samples.png")
+def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
+    """The samples of a run, and its frames as one animation, beside the rows; of one cell among several by number."""
+    samples = RESULTS / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
+    samples.parent.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "samples.png", samples)
     if found := film.frames(folder):
         with open_atomic(RESULTS / f"{name}.webp") as stream:
             film.animate(found, ".webp")(stream)
@@ -287,8 +293,8 @@ def train_missing(args: argparse.Namespace) -> int:
             models, _ = open_run(folder, select(config.device))
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
             found = [{**row, "foreign_share": share, **verdict} for row in found]
-        if config.unconditional and cell is grid.cells[0]:
-            keep_pictures(folder, args.grid)
+        if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
+            keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
         runs.append_rows(path, found)
         said = [f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %"]
         if report["diversity"]:

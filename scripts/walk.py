@@ -12,16 +12,20 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import results
 from ssgan import cli
+from ssgan.diversity import Diversity
 from ssgan.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, ROWS = ROOT / "docs" / "gan.md", ROOT / "results" / "walk.jsonl"
+RESULTS = ROOT / "results"
+PAGE, ROWS = ROOT / "docs" / "gan.md", RESULTS / "walk.jsonl"
 SCRATCH, PICTURES = ROOT / "runs" / "walk", ROOT / "docs" / "pictures"
 KEPT = (
     *("dataset", "labels", "method", "preset", "settings", "images", "seconds", "device_name", "versions", "commit"),
@@ -110,13 +114,58 @@ def block(number: int, row: Mapping[str, Any]) -> str:
     )
 
 
+def clothes() -> str:
+    """What a wider network makes of Fashion-MNIST."""
+    (row,) = results.rows(RESULTS / "dcgan.jsonl")
+    minutes = f"{row['seconds'] / 60:.1f} minutes"
+    return (
+        f"![Generated clothes](../results/dcgan-samples.png)\n\n"
+        f"Fashion-MNIST by the same preset with {row['settings']['generator_widths'][0]} channels, {row['images']:,} "
+        f"images, {minutes}\non {row['device_name']} beside other work: coverage {row['coverage']:.2f}, spread "
+        f"{row['spread']:.2f}. [Its way there](../results/dcgan.webp)."
+    )
+
+
+def collapse() -> str:
+    """What each remedy against a collapse does, by the mean over the seeds and each of them."""
+    found = results.rows(RESULTS / "collapse.jsonl")
+    header = ["remedy", *Diversity._fields, "images/s", "samples of the first seed"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for i, (name, settings) in enumerate(results.AGAINST_COLLAPSE.items()):
+        given = json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
+        ours = [row for row in found if row["settings"] == given]
+        cells = []
+        for field in Diversity._fields:
+            each = ", ".join("diverged" if row[field] is None else f"{row[field]:.2f}" for row in ours)
+            fine = [row[field] for row in ours if row[field] is not None]
+            cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
+        speed = f"{statistics.mean(row['images_per_second'] for row in ours):.0f}"
+        lines.append(f"| {' | '.join([name, *cells, speed, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
+    one = found[0]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {one['settings']['generator_widths'][0]} channels",
+            f"and batches of {one['settings']['batch_size']}; the mean",
+            f"of {len({row['seed'] for row in found})} seeds and each of them, against 1,000 images of the pool. Every "
+            "seed is a row of [results/collapse.jsonl](../results/collapse.jsonl).",
+        ]
+    )
+
+
 def page(text: str) -> str:
     """The page with every block made anew."""
-    for number, row in rows().items():
-        pattern = re.compile(rf"<!-- step {number} -->\n.*?<!-- /step {number} -->", re.DOTALL)
+    blocks = {f"step {number}": block(number, row) for number, row in rows().items()}
+    blocks |= {name: make() for name, make in TABLES.items() if (RESULTS / f"{name}.jsonl").exists()}
+    for name, content in blocks.items():
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
         before, after = pattern.split(text, maxsplit=1)
-        text = f"{before}<!-- step {number} -->\n\n{block(number, row)}\n\n<!-- /step {number} -->{after}"
+        text = f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
     return text
+
+
+TABLES = {"dcgan": clothes, "collapse": collapse}
 
 
 def make(number: int) -> None:
@@ -150,9 +199,11 @@ def make(number: int) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Make the steps that were asked for, and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", type=int, choices=STEPS, help="otherwise all of them")
+    parser.add_argument("steps", nargs="*", type=int, metavar="STEP", help="otherwise all of them")
     parser.add_argument("--page", action="store_true", help="write the page alone")
     args = parser.parse_args(arguments)
+    if strange := set(args.steps) - set(STEPS):
+        parser.error(f"there is no step {min(strange)}: choose from {', '.join(map(str, STEPS))}")
     for number in [] if args.page else args.steps or STEPS:
         make(number)
     write_atomic(PAGE, page(PAGE.read_text(encoding="utf-8")).encode())
