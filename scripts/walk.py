@@ -141,14 +141,14 @@ def collapse() -> str:
             cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
         speed = f"{statistics.mean(row['images_per_second'] for row in ours):.0f}"
         lines.append(f"| {' | '.join([name, *cells, speed, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
-    one = found[0]
+    one, seeds = found[0], len({row["seed"] for row in found})
+    width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
     return "\n".join(
         [
             *lines,
             "",
-            f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {one['settings']['generator_widths'][0]} channels",
-            f"and batches of {one['settings']['batch_size']}; the mean",
-            f"of {len({row['seed'] for row in found})} seeds and each of them, against 1,000 images of the pool. Every "
+            f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the",
+            f"mean of {seeds} seeds and each of them, against 1,000 images of the pool. Every "
             "seed is a row of [results/collapse.jsonl](../results/collapse.jsonl).",
         ]
     )
