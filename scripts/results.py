@@ -49,6 +49,8 @@ AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
     "label smoothing, 0.9": {"real_target": 0.9},
     "historical averaging, 0.001": {"weight_historical_averaging": 0.001},
 }
+# Of an animation that is kept: a file of 200 KB.
+ANIMATED_FRAMES = 8
 # Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
 OWN_CLASSES = 6
 # All but 3 of the 483 foreign images in the pool of digits, so that quarters are whole.
@@ -239,6 +241,8 @@ def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
     samples.parent.mkdir(exist_ok=True)
     shutil.copyfile(folder / "samples.png", samples)
     if found := film.frames(folder):
+        every = -(-len(found) // ANIMATED_FRAMES)
+        found = dict([*found.items()][::-every][::-1])
         with open_atomic(RESULTS / f"{name}.webp") as stream:
             film.animate(found, ".webp")(stream)
 

@@ -29,7 +29,7 @@ PAGE, ROWS = ROOT / "docs" / "gan.md", RESULTS / "walk.jsonl"
 SCRATCH, PICTURES = ROOT / "runs" / "walk", ROOT / "docs" / "pictures"
 KEPT = (
     *("dataset", "labels", "method", "preset", "settings", "images", "seconds", "device_name", "versions", "commit"),
-    *("seeds", "error_mean", "diversity", "accuracy_real", "accuracy_fake"),
+    *("seeds", "error_mean", "diversity", "accuracy_real_raw", "accuracy_fake_raw"),
 )
 
 
@@ -60,8 +60,8 @@ class Step(NamedTuple):
 def _generated(row: Mapping[str, Any]) -> str:
     found = row["diversity"]
     judged = "".join(
-        f"The discriminator takes {100 * row['accuracy_real'][0]:.0f} % of real images for real and\n"
-        f"{100 * row['accuracy_fake'][0]:.0f} % of generated ones for generated. "
+        f"The discriminator takes {100 * row['accuracy_real_raw'][0]:.0f} % of real images for real and\n"
+        f"{100 * row['accuracy_fake_raw'][0]:.0f} % of generated ones for generated. "
         for _ in range(row["labels"] == 0)
     )
     return (
