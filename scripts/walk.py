@@ -14,6 +14,7 @@ import shlex
 import shutil
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,14 +61,14 @@ class Step(NamedTuple):
 def _generated(row: Mapping[str, Any]) -> str:
     found = row["diversity"]
     judged = "".join(
-        f"The discriminator takes {100 * row['accuracy_real_raw'][0]:.0f} % of real images for real and\n"
+        f"The discriminator takes {100 * row['accuracy_real_raw'][0]:.0f} % of real images for real and "
         f"{100 * row['accuracy_fake_raw'][0]:.0f} % of generated ones for generated. "
         for _ in range(row["labels"] == 0)
     )
     return (
-        f"{judged}The generated images cover {100 * found['coverage']:.0f} % of\n"
+        f"{judged}The generated images cover {100 * found['coverage']:.0f} % of "
         f"the real ones ({100 * found['real']['coverage']:.0f} % would be covered by as many real images), and lie "
-        f"{found['spread']:.2f} times as far\nfrom each other."
+        f"{found['spread']:.2f} times as far from each other."
     )
 
 
@@ -110,18 +111,21 @@ def block(number: int, row: Mapping[str, Any]) -> str:
     alone = f"{row['images']:,} images took {minutes}"
     return (
         f"```console\n{commands}\n```\n\n![What step {number} generates](pictures/walk-{number}.png)\n\n"
-        f"{step.words(row)}\n{alone}"
+        f"{_filled(f'{step.words(row)} {alone}')}"
     )
+
+
+def _filled(words: str) -> str:
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def clothes() -> str:
     """What a wider network makes of Fashion-MNIST."""
     (row,) = results.rows(RESULTS / "dcgan.jsonl")
     minutes = f"{row['seconds'] / 60:.1f} minutes"
-    return (
-        f"![Generated clothes](../results/dcgan-samples.png)\n\n"
+    return "![Generated clothes](../results/dcgan-samples.png)\n\n" + _filled(
         f"Fashion-MNIST by the same preset with {row['settings']['generator_widths'][0]} channels, {row['images']:,} "
-        f"images, {minutes}\non {row['device_name']} beside other work: coverage {row['coverage']:.2f}, spread "
+        f"images, {minutes} on {row['device_name']} beside other work: coverage {row['coverage']:.2f}, spread "
         f"{row['spread']:.2f}. [Its way there](../results/dcgan.webp)."
     )
 
@@ -143,15 +147,12 @@ def collapse() -> str:
         lines.append(f"| {' | '.join([name, *cells, speed, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
     one, seeds = found[0], len({row["seed"] for row in found})
     width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the",
-            f"mean of {seeds} seeds and each of them, against 1,000 images of the pool. Every "
-            "seed is a row of [results/collapse.jsonl](../results/collapse.jsonl).",
-        ]
+    words = (
+        f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the mean of "
+        f"{seeds} seeds and each of them, against 1,000 images of the pool. Every seed is a row of "
+        f"[results/collapse.jsonl](../results/collapse.jsonl)."
     )
+    return "\n".join([*lines, "", _filled(words)])
 
 
 def page(text: str) -> str:
