@@ -5,7 +5,8 @@ One line of `results/GRID.jsonl` for each seed, and, where test errors are follo
 of `results/GRID-curves.jsonl` for each of them, with the samples of the first cell beside. A cell that
 is there with today's settings is not trained again, and one that was stopped goes on from its checkpoint
 in `runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it by
-itself.
+itself. Of a GAN without classes the samples of the first seed are kept, and its frames on the way there as an animation
+where it has some.
 """
 
 import argparse
@@ -20,12 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ssgan import Data, load, runs, screen
+from ssgan import Data, film, load, runs, screen
 from ssgan.config import DATASET_PRESETS, Config
 from ssgan.dataset import UNLABELED
 from ssgan.devices import select
+from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
+from ssgan.files import open_atomic
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
 from ssgan.settings import resolve
@@ -36,6 +39,18 @@ RESULTS, SCRATCH = ROOT / "results", ROOT / "runs" / "results"
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
+# As wide as a CPU has time for, and so long that clothes can be told apart.
+NARROW_DCGAN = {"batch_size": 64, "discriminator_widths": (16,), "generator_widths": (16,), "total_images": 40_000}
+# What section 3 of the paper offers against a collapse, each by itself beside the same network.
+AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "virtual batch norm in G": {"generator_norm": "virtual"},
+    "minibatch discrimination": {"minibatch_kernels": 50},
+    "label smoothing, 0.9": {"real_target": 0.9},
+    "historical averaging, 0.001": {"weight_historical_averaging": 0.001},
+}
+# Of an animation that is kept: a file of 200 KB.
+ANIMATED_FRAMES = 8
 # Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
 OWN_CLASSES = 6
 # All but 3 of the 483 foreign images in the pool of digits, so that quarters are whole.
@@ -109,6 +124,30 @@ GRIDS = {
             }
         ],
         "cifar10-paper",
+    ),
+    # GANs without classes, with the pictures that the documents show.
+    "gan-mlp": Grid("mnist", [{}], "gan-mlp"),
+    "dcgan": Grid(
+        "fashion-mnist",
+        [
+            {
+                **NARROW_DCGAN,
+                **dict.fromkeys(["discriminator_widths", "generator_widths"], (32,)),
+                "total_images": 120_000,
+                "frames_every_images": 20_000,
+                "grid_side": 6,
+            }
+        ],
+        "dcgan",
+    ),
+    "collapse": Grid(
+        "fashion-mnist",
+        [
+            {"seed": seed, "grid_side": 4, **NARROW_DCGAN, **other}
+            for seed in range(2)
+            for other in AGAINST_COLLAPSE.values()
+        ],
+        "dcgan",
     ),
     # The recipe as published: 1,200 epochs, ten draws, four numbers of labels.
     "cifar10": Grid("cifar10", [{"labels": n, "seeds": 10} for n in (4000, 1000, 2000, 8000)], "cifar10-paper"),
@@ -196,6 +235,18 @@ def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**stack, **line} for line in lines if line["errors"] is not None]
 
 
+def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
+    """The samples of a run, and its frames as one animation, beside the rows; of one cell among several by number."""
+    samples = RESULTS / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
+    samples.parent.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "samples.png", samples)
+    if found := film.frames(folder):
+        every = -(-len(found) // ANIMATED_FRAMES)
+        found = dict([*found.items()][::-every][::-1])
+        with open_atomic(RESULTS / f"{name}.webp") as stream:
+            film.animate(found, ".webp")(stream)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train what is missing; return 0 when all is there, 3 when the time was up before, 2 for the user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -246,8 +297,13 @@ def train_missing(args: argparse.Namespace) -> int:
             models, _ = open_run(folder, select(config.device))
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
             found = [{**row, "foreign_share": share, **verdict} for row in found]
+        if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
+            keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
         runs.append_rows(path, found)
-        print(f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %", flush=True)
+        said = [f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %"]
+        if report["diversity"]:
+            said += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
+        print(", ".join(said), flush=True)
     print(f"Now write them into the README: {sys.executable} scripts/readme.py", file=sys.stderr)
     return 0
 

@@ -30,9 +30,19 @@ def report(found: Mapping[str, Any]) -> None:
         f"{found['images_per_second']:,.0f} images/s per model, {found['seconds']:.0f} s, "
         f"{found['device_name']} ({found['device']})"
     )
+    _diversity(found.get("diversity"))
     for warning in found["warnings"]:
         screen.say(warning, style="yellow")
     screen.say(f"Run folder: {found['run']}")
+
+
+def _diversity(found: Mapping[str, Any] | None) -> None:
+    """In two lines what the generated images come to beside real ones; none where there are none to speak of."""
+    if not found or found["coverage"] is None:
+        return
+    words = [f"{name} {found[name]:.2f} ({found['real'][name]:.2f})" for name in ("spread", "coverage", "density")]
+    screen.say(f"Diversity of {found['images']:,} generated images (of as many real ones):")
+    screen.say("  " + ", ".join(words))
 
 
 def evaluation(result: Mapping[str, Any]) -> None:
@@ -41,7 +51,11 @@ def evaluation(result: Mapping[str, Any]) -> None:
         f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
         f"({result['device']})"
     )
-    screen.say(f"{result['method']} with {result['labels']:,} labels")
+    screen.say(
+        f"{result['method']} with {result['labels']:,} labels"
+        if result["labels"]
+        else f"{result['method']} without classes"
+    )
     _scores(result)
     if result["diverged"]:
         seeds = ", ".join(map(str, result["diverged"]))
@@ -117,7 +131,7 @@ def contents(found: dict[str, Any]) -> None:
         for line in [*found["notes"], *screen.lost_files(found["skipped"], found["files"])]:
             screen.say(line, style="yellow")
     for split in found["splits"][:SHOWN_SPLITS]:
-        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
+        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
         screen.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
@@ -186,7 +200,18 @@ def _of(result: Mapping[str, Any]) -> str:
     return f"{words}, counted together" if together else words
 
 
+def _judgements(result: Mapping[str, Any]) -> None:
+    """How well D tells real from generated images, where there are no classes."""
+    names = [f"accuracy_{kind}{raw}" for raw in ("", "_raw") for kind in ("real", "fake")]
+    screen.say("Of 100 images, how many D judges rightly: test images, and generated ones")
+    rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
+    screen.table(["seed", "real", "generated", "real (raw)", "generated (raw)"], rows)
+
+
 def _scores(result: Mapping[str, Any]) -> None:
+    if "accuracy_fake" in result:
+        _judgements(result)
+        return
     rows = [
         [
             row["seed"],

@@ -93,12 +93,12 @@ class Batches:
         every = np.arange(len(x_pool))
         self.seen_rows = [np.setdiff1d(every, s.held_out) if len(s.held_out) else every for s in splits]
         self.orders = {
-            "labeled": [Order(len(split.indices), seed, "labeled") for split, seed in zip(splits, seeds, strict=True)],
-            **{
-                name: [Order(len(rows), seed, name) for rows, seed in zip(self.seen_rows, seeds, strict=True)]
-                for name in ("unlabeled", "unlabeled2")
-            },
+            name: [Order(len(rows), seed, name) for rows, seed in zip(self.seen_rows, seeds, strict=True)]
+            for name in ("unlabeled", "unlabeled2")
         }
+        if not config.unconditional:
+            own = zip(self.labeled_rows, seeds, strict=True)
+            self.orders["labeled"] = [Order(len(rows), seed, "labeled") for rows, seed in own]
         # Streams of numbers, and how many uniform ones a row takes; G's noise has a size and distribution of its own.
         self.draws = {"z": 0, "z2": 0}
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
@@ -111,7 +111,7 @@ class Batches:
                 )
             # No view is made of images that no phase looks at.
             looked_at = {
-                "augment_labeled": True,
+                "augment_labeled": not config.unconditional,
                 "augment_unlabeled": config.sees_unlabeled,
                 "augment_unlabeled2": config.trains_generator,
                 "augment_again": self.again,
@@ -144,10 +144,12 @@ class Batches:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
             places = {name: self._places(name, first, count) for name in self.orders}
-            y = self._upload(self.labels, places["labeled"])
+            # Without classes no row is labelled: batches of none.
+            labelled = places.get("labeled", [np.zeros(0, np.int64)] * len(self.seeds))
+            y = self._upload(self.labels, labelled, count)
             rows = {
-                "labeled": self._upload(self.labeled_rows, places["labeled"]),
-                **{name: self._upload(self.seen_rows, places[name]) for name in ("unlabeled", "unlabeled2")},
+                "labeled": self._upload(self.labeled_rows, labelled, count),
+                **{name: self._upload(self.seen_rows, places[name], count) for name in ("unlabeled", "unlabeled2")},
             }
             drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.draws}
             for i in range(count):
@@ -171,12 +173,12 @@ class Batches:
         size = self.config.batch_size
         return [order.take(first * size, count * size) for order in self.orders[name]]
 
-    def _upload(self, values: list[np.ndarray], places: list[np.ndarray]) -> Tensor:
+    def _upload(self, values: list[np.ndarray], places: list[np.ndarray], count: int) -> Tensor:
         """Each seed's values at its places, [S, count, B] on the device; a GPU goes on while they are under way."""
         taken = torch.from_numpy(np.stack([own[place] for own, place in zip(values, places, strict=True)]))
         on_cuda = self.device.type == "cuda"
         taken = (taken.pin_memory() if on_cuda else taken).to(self.device, non_blocking=on_cuda)
-        return taken.unflatten(1, (-1, self.config.batch_size))
+        return taken.reshape(len(taken), count, taken.shape[1] // count)
 
     def _noise(self, name: str, chunk: int) -> Tensor:
         """A stream's numbers [S, CHUNK_BATCHES, B, P] of a whole chunk, whatever part of it is used."""

@@ -159,7 +159,7 @@ def train(
         apart = loaded.found.get("tested", {}).get("held out")
         held = f" and {apart:,} held out for testing" if apart else ""
         screen.say(
-            f"{loaded.name}: {len(splits[0].indices):,} labelled of {len(loaded.x_train):,} images{held}, "
+            f"{loaded.name}: {_labelled(len(splits[0].indices), settings)}{len(loaded.x_train):,} images{held}, "
             f"method {settings.method}, {_models(settings)}, {settings.total_images:,} images\n"
             f"on {device_name(where)} ({where}), into {folder}"
         )
@@ -211,6 +211,10 @@ def _train_stages(
             screen.say(f"Now {_models(settings)}, from every labelled image")
     with screen.following(quiet=quiet) as on_report:
         return run_experiment(loaded, settings, folder, on_report, source, beside=beside)
+
+
+def _labelled(count: int, settings: Config) -> str:
+    return "no classes, " if settings.unconditional else f"{count:,} labelled of "
 
 
 def _models(settings: Config) -> str:
@@ -290,8 +294,9 @@ def predict(
     if as_json:
         print(json.dumps({"run": str(run), **summary}))
     elif out != sheets.STDOUT:
-        unlike = f", of which {summary['unlike']:,} look like none of the classes" if summary["unlike"] else ""
-        screen.say(f"{summary['classified']:,} of {summary['images']:,} images classified{unlike}: {out}")
+        words, what = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
+        unlike = f", of which {summary['unlike']:,} look {what}" if summary["unlike"] else ""
+        screen.say(f"{summary['classified']:,} of {summary['images']:,} images {words}{unlike}: {out}")
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
 

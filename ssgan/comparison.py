@@ -92,6 +92,7 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
     every = Config(**seeds).all_seeds
     if asked.preset is not None:
         resolve(asked.preset, {})
+        _check_classes(asked.preset)
     if asked.epochs is not None:
         if "total_images" in given:
             raise UserError(
@@ -105,6 +106,7 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
         raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")
     data = _load(asked, given)
     preset = asked.preset or flags.preset_of(asked.data, data.image_shape)
+    _check_classes(preset)
     if numbers is None:
         numbers = [PRESETS[preset].get("labels") or "all"]
     if asked.epochs is not None:
@@ -119,6 +121,13 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
 
         events.check()
     return grid, preset
+
+
+def _check_classes(preset: str) -> None:
+    if PRESETS[preset].get("labels") == 0:
+        raise UserError(
+            f"Preset {preset} is a GAN without classes, which has no error to compare: choose another with --preset."
+        )
 
 
 def _load(asked: Asked, given: Mapping[str, Any]) -> Data:

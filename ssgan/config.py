@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -52,7 +52,10 @@ class Config:
     method: MethodName = setting("gan", "name", "which terms D's loss has: the default of their weights")
     network: NetworkName = setting("mlp", "name", "the pair of G and D")
     labels: int | Literal["all"] | None = setting(
-        None, "images", "labelled images in total, drawn class-balanced; all, or none to use the labels as given", 1
+        None,
+        "images",
+        "labelled images in total, drawn class-balanced; all, or none to use the labels as given; 0: a GAN without "
+        "classes",
     )
     seed: int = setting(0, "seed", "the first seed: initialisation, order and noise", 0, 2**31)
     seeds: int = setting(1, "models", "models trained side by side, with seeds counted up from seed", 1, 4096)
@@ -199,6 +202,7 @@ class Config:
         above=True,
     )
     # Reports and machine
+    grid_side: int = setting(10, "images", "to a side of the grid of generated images, and of its frames", 1, 100)
     report_every_images: int = setting(10_000, "images", "between reports, where losses are read from the device", 1)
     evaluate_every_images: int = setting(
         0, "images", "between test errors in the log, never used to choose; 0: at the end only"
@@ -269,6 +273,20 @@ class Config:
         return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
 
     @property
+    def unconditional(self) -> bool:
+        """Whether this is a GAN without classes: K = 1, the one logit is that of real, and no image has a label."""
+        return self.labels == 0
+
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether L is there."""
+        return bool(self.weight_labeled) and not self.unconditional
+
+    def outputs(self, classes: int) -> int:
+        """K, the logits of D where the data have so many classes."""
+        return 1 if self.unconditional else classes
+
+    @property
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
         return self._has("fake")
@@ -323,6 +341,11 @@ class Config:
     def weight_norm(self) -> bool:
         """Whether the network's layers have weight norm."""
         return TRAITS[self.network].weight_norm
+
+    @property
+    def stores_images(self) -> bool:
+        """Whether D keeps images from the beginning."""
+        return TRAITS[self.network].stores_images or self.minibatch_kernels > 0
 
     def _has(self, *terms: str) -> bool:
         """Whether one of these terms of D's loss on images without labels is there."""
@@ -393,4 +416,5 @@ _BESIDE = {
     *("preset", "device", "cuda_graph", "tensorboard"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
-_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds"}
+# The frames of a run are of one size.
+_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds", "grid_side"}

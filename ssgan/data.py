@@ -57,7 +57,8 @@ def load(
     """
     # Their ranges are those of the settings.
     checked = Config(**{name: getattr(options, name) for name in Options.settings()})
-    options = dataclasses.replace(Options.of(checked, options.labels_csv), strict=options.strict)
+    ranged = Options.of(checked, options.labels_csv)
+    options = dataclasses.replace(ranged, strict=options.strict, classes=options.classes)
     reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
     if reader is not None:
         options.refuse_all(str(name_or_path))

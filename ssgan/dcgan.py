@@ -1,10 +1,11 @@
-"""The pair of deep convolutional GANs, for images of 32x32 and 64x64.
+"""The pair of deep convolutional GANs, in squares of 32x32 and 64x64.
 
 Strided 4x4 convolutions and transposed ones, no pooling, no dense hidden layer, batch norm everywhere
-but in D's first layer and G's last, weights from N(0, 0.02).
+but in D's first layer and G's last, weights from N(0, 0.02) and gains of batch norm from N(1, 0.02). A smaller image
+stands in the middle of the square: D sees it in a black frame, and G's is cut off.
 
 Source: Radford, Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative
-Adversarial Networks*, 2016, section 3.
+Adversarial Networks*, 2016, section 3; the gains as in its published code.
 """
 
 import itertools
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssgan.frames import Discriminator, Generator
-from ssgan.layers import BatchStatNorm, MinibatchDiscrimination
-from ssgan.pieces import SLOPE, ChannelsFirst, ChannelsLast, Noise, channels_of, draw_weights
+from ssgan.layers import BatchStatNorm, MinibatchDiscrimination, VirtualBatchNorm
+from ssgan.pieces import SLOPE, ChannelsFirst, ChannelsLast, Framed, Noise, channels_of, draw_weights
+from ssgan.traits import square_of
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
 STD = 0.02
 # The least image, 4x4 pixels, is that of a kernel.
 KERNEL = 4
+# The value of a black pixel.
+BLACK = -1.0
 
 
 def channels_by_size(base: int, size: int) -> list[int]:
@@ -39,7 +43,7 @@ class DCGANDiscriminator(Discriminator):
     Parameters
     ----------
     image_shape : tuple of int
-        [H, H] or [H, H, C], H 32 or 64.
+        [H, W] or [H, W, C], at most 64 pixels a side.
     classes : int
     base : int
         Channels of the first layer, doubled at every halving.
@@ -61,8 +65,8 @@ class DCGANDiscriminator(Discriminator):
         minibatch_kernel_dim: int = 5,
         reference_rows: int = 99,
     ) -> None:
-        channels, layers = channels_of(image_shape), noise.first()
-        for i, (inputs, outputs) in enumerate(itertools.pairwise([channels, *channels_by_size(base, image_shape[0])])):
+        channels, square, layers = channels_of(image_shape), square_of("dcgan", image_shape), noise.first()
+        for i, (inputs, outputs) in enumerate(itertools.pairwise([channels, *channels_by_size(base, square)])):
             layers += noise.inner() if i else []
             layers.append(nn.Conv2d(inputs, outputs, KERNEL, 2, 1, bias=i == 0))
             layers += [BatchStatNorm(outputs, gain=True, reference_rows=reference_rows)] if i else []
@@ -72,15 +76,15 @@ class DCGANDiscriminator(Discriminator):
         if minibatch_kernels:
             minibatch = MinibatchDiscrimination(features, minibatch_kernels, minibatch_kernel_dim)
         super().__init__(
-            layout=ChannelsFirst(),
+            layout=nn.Sequential(ChannelsFirst(), Framed(square, BLACK)),
             trunk=nn.Sequential(*layers, nn.Flatten()),
             output=nn.Linear(features + minibatch_kernels, classes),
             noise_std=noise.hidden,
             minibatch=minibatch,
-            reference=torch.zeros(reference_rows, channels, *image_shape[:2]),
+            reference=torch.zeros(reference_rows, channels, square, square),
             coupling_trunk=True,
         )
-        draw_weights(self, STD)
+        _draw(self)
 
 
 class DCGANGenerator(Generator):
@@ -90,7 +94,7 @@ class DCGANGenerator(Generator):
     ----------
     latent_size : int
     image_shape : tuple of int
-        [H, H] or [H, H, C], H 32 or 64.
+        [H, W] or [H, W, C], at most 64 pixels a side.
     base : int
         Channels of the last hidden layer, doubled at every halving.
     norm, reference
@@ -105,7 +109,7 @@ class DCGANGenerator(Generator):
         norm: str = "batch",
         reference: Tensor | None = None,
     ) -> None:
-        bias, widths = norm == "none", channels_by_size(base, image_shape[0])[::-1]
+        bias, widths = norm == "none", channels_by_size(base, square_of("dcgan", image_shape))[::-1]
         first = nn.ConvTranspose2d(latent_size, widths[0], KERNEL, bias=bias)
         hidden: list[nn.Module] = [nn.Sequential(nn.Unflatten(1, (latent_size, 1, 1)), first)]
         hidden += [nn.ConvTranspose2d(a, b, KERNEL, 2, 1, bias=bias) for a, b in itertools.pairwise(widths)]
@@ -120,4 +124,12 @@ class DCGANGenerator(Generator):
             gain=True,
             reference=reference,
         )
-        draw_weights(self, STD)
+        _draw(self)
+
+
+def _draw(network: nn.Module) -> None:
+    """Weights from N(0, 0.02), gains from N(1, 0.02), biases 0."""
+    draw_weights(network, STD)
+    for layer in network.modules():
+        if isinstance(layer, BatchStatNorm | VirtualBatchNorm) and layer.gamma is not None:
+            nn.init.normal_(layer.gamma, mean=1.0, std=STD)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ssgan import checkpoint, course, events, film, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.dataset import Data
 from ssgan.devices import device_name
+from ssgan.diversity import measured
 from ssgan.errors import UserError
 from ssgan.files import write_json
 from ssgan.gallery import drawable, grid, pixels
@@ -23,7 +25,6 @@ from ssgan.trainer import train
 
 __all__ = ["Paused", "chosen", "run_experiment", "summarize"]
 
-GRID_IMAGES = 100
 LABELED_IMAGES_SHOWN = 200
 
 
@@ -44,10 +45,10 @@ def run_experiment(
     """Train, evaluate and write everything about it into a run folder; return the report.
 
     ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
-    ``split.json`` and ``labeled.png``, then ``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and
-    ``tensorboard/`` while it trains, then ``samples.png`` (where a generator was trained) and, last, ``report.json``.
-    A folder with a checkpoint is gone on with from there, on the labelled images of its ``split.json``: nothing is
-    drawn twice.
+    ``split.json`` and ``labeled.png`` (where images are labelled), then ``log.jsonl``, ``checkpoint``, ``curves.png``,
+    ``frames/`` and ``tensorboard/`` while it trains, then ``samples.png`` (where a generator was trained) and, last,
+    ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled images of its
+    ``split.json``: nothing is drawn twice.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def run_experiment(
         Where the time was up before the end.
     """
     found = _splits(data, config, folder, given)
-    by_draw = isinstance(config.labels, int)
+    by_draw = isinstance(config.labels, int) and not config.unconditional
     drawn: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
     state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
@@ -118,9 +119,10 @@ def run_experiment(
     told_before = runs.read_config(folder).tensorboard
     runs.reopen(folder, config)
     splits.save(folder / "split.json", found, drawn)
-    each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
-    shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
-    _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
+    if len(found[0].y):
+        each = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
+        shown = [found[0].indices[found[0].y == label][:each] for label in range(len(data.classes))]
+        _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
     steps_done = 0 if state is None else state["steps_done"]
     runs.trim_log(folder / "log.jsonl", steps_done)
     film.trim(folder, steps_done * config.images_per_step)
@@ -133,9 +135,9 @@ def run_experiment(
         run = train(data, config, indices, follow, state, held_out)
     course.write(folder, about)
     if run.models.G is not None:
-        samples = run.models.sample(GRID_IMAGES, seed=config.seed)[0]
+        samples = run.models.sample(config.grid_side**2, seed=config.seed)[0]
         if np.isfinite(samples).all():
-            _draw(folder / "samples.png", samples)
+            _draw(folder / "samples.png", samples, config.grid_side)
     report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source), **(beside or {})}
     write_json(folder / "report.json", report)
     return report
@@ -178,6 +180,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
         "seconds": run.seconds,
         **runs.provenance(),
     }
+    diversity = _diversity(run)
     rows = [
         {
             **shared,
@@ -189,22 +192,35 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
             "error_raw": run.errors_raw[i],
             "ece": run.ece[i],
             "nll": run.nll[i],
+            **{name: values[i] for name, values in run.judgements.items()},
             "diverged": run.diverged.get(seed),
             "collapsed": run.collapsed.get(seed),
+            **({} if diversity is None else diversity["models"][i]),
         }
         for i, (seed, draw, split) in enumerate(zip(run.seeds, drawn, run.splits, strict=True))
     ]
     return {
         **shared,
-        "classes": list(data.classes),
+        "classes": list(run.models.classes),
         "seeds": run.seeds,
         **summarize_scores({"error": run.errors, "error_raw": run.errors_raw}),
+        **run.judgements,
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
+        "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
         "warnings": run.warnings,
         "run": str(folder),
         "rows": rows,
     }
+
+
+def _diversity(run: Run) -> dict[str, Any] | None:
+    """What :func:`ssgan.diversity.measured` says of each model's pictures; None where there are none."""
+    models, seed = run.models, run.config.seed
+    if models.G is None or not drawable(models.image_shape):
+        return None
+    each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
+    return measured(each, run.data.x_train, run.data.scale)
 
 
 def chosen(config: Config) -> dict[str, Any]:
@@ -216,9 +232,9 @@ def chosen(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _draw(path: Path, images: np.ndarray) -> None:
+def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; what is no grey or colour picture is left out."""
     if drawable(images.shape[1:]):
         part = path.with_name(f".{path.name}")
-        grid(pixels(images)).save(part, format="png")
+        grid(pixels(images), columns).save(part, format="png")
         part.replace(path)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "animate", "due", "frames", "trim", "write"]
 
 FOLDER = "frames"
-GRID_IMAGES = 100
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 150, 2000
 
 
@@ -36,11 +35,12 @@ def write(run: Path, models: "Models", images: int) -> None:
 
     Vectors and images that are not finite give none.
     """
-    samples = models.only(models.seeds[:1]).sample(GRID_IMAGES, seed=models.config.seed)[0]
+    side = models.config.grid_side
+    samples = models.only(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
     if drawable(models.image_shape) and np.isfinite(samples).all():
         (run / FOLDER).mkdir(exist_ok=True)
         with open_atomic(run / FOLDER / f"{images:09d}.png") as stream:
-            grid(pixels(samples)).save(stream, format="png")
+            grid(pixels(samples), side).save(stream, format="png")
 
 
 def frames(run: Path) -> dict[int, Path]:

@@ -6,7 +6,8 @@ Three layouts, in a folder or a zip. A class folder may hold folders of its own:
     <class>/...         [unlabeled/...]   [test/<class>/...]
     ...                 and a table of file,label
 
-Where there is no test/, a share of the labelled pictures of each class is held out.
+Where there is no test/, a share of the labelled pictures of each class is held out. A GAN without classes takes any
+other folder too: every picture is then unlabelled, and those in test/ are the test share.
 """
 
 from collections import Counter
@@ -27,6 +28,8 @@ __all__ = ["held_out", "read"]
 
 # The American spelling is the documented one; the other must not silently become a class.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
+# The one class of pictures that are not sorted into any.
+ANY_PICTURE = "picture"
 KNOWN = ("train", "test", *WITHOUT_LABELS)
 
 
@@ -66,8 +69,13 @@ def read(path: Path, options: Options, progress: Progress | None = None) -> Data
             others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
             words = "is without pictures: it holds no JPEG, PNG, WebP, BMP, GIF or TIFF, told by the suffix"
             raise UserError(f"{path} {words}{others}.")
-        plan = _by_folders(tree) if options.labels_csv is None else _by_table(tree, Path(options.labels_csv))
-        if plan.test is not None:
+        if options.labels_csv is not None:
+            plan = _by_table(tree, Path(options.labels_csv))
+        else:
+            plan = _by_folders(tree) if options.classes or _sorted(tree) else _as_they_are(tree)
+        if plan.classes == (ANY_PICTURE,):
+            options.refuse(["test_share", "test_seed"], f"the pictures of {path} have no labels to hold out")
+        elif plan.test is not None:
             options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
         album = gather(tree, options.image_size, options.image_mode, progress)
     return _data(path, tree, plan, album, options)
@@ -96,6 +104,18 @@ def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
         own = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
         rows.append(own[: max(0, min(len(own) - 1, int(share * len(own) + 0.5)))])
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+
+def _sorted(tree: Tree) -> bool:
+    """Whether there are class folders, more than one."""
+    tops = {_top(name) for name in tree.folders}
+    return len(_folders_in(tree, "train/") if "train" in tops else tops - set(KNOWN)) > 1
+
+
+def _as_they_are(tree: Tree) -> _Plan:
+    """Every picture without a label, whatever folder it lies in."""
+    test = frozenset(name for name in tree.pictures if name.startswith("test/"))
+    return _Plan((ANY_PICTURE,), {name: 0 if name in test else UNLABELED for name in tree.pictures}, test)
 
 
 def _by_folders(tree: Tree) -> _Plan:
@@ -192,7 +212,7 @@ def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -
     else:
         in_test = np.array([name in plan.test for name in album.names], bool)
     learned = set(y[~in_test].tolist())
-    for label, name in enumerate(plan.classes):
+    for label, name in enumerate(plan.classes if plan.classes != (ANY_PICTURE,) else ()):
         if label not in learned:
             lost = [
                 f"{file} {reason}"

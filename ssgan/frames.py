@@ -100,6 +100,8 @@ class Discriminator(nn.Module):
 class Generator(nn.Module):
     """Hidden layers, each normalised and activated, and an output layer.
 
+    ``needs_mates`` says whether an image depends on its batch-mates at evaluation too.
+
     Parameters
     ----------
     hidden : sequence of Module
@@ -119,6 +121,12 @@ class Generator(nn.Module):
         Whether batch norm has a trained gain; virtual batch norm always has.
     reference : Tensor, shape [R, latent_size], optional
         The reference noise of ``"virtual"``.
+    norm_last : bool
+        Whether a layer is activated first and then normalised.
+    kept : float
+        Share of the running statistics of batch norm that a batch leaves; 0: there are none.
+    eps : float
+        Of the normalisation.
     """
 
     reference: Tensor
@@ -134,16 +142,21 @@ class Generator(nn.Module):
         norm: str,
         gain: bool = False,
         reference: Tensor | None = None,
+        norm_last: bool = False,
+        kept: float = 0.0,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.norm, self.activation, self.squash, self.layout = norm, activation, squash, layout
+        self.norm_last = norm_last
         self.couples_rows = norm == "batch"
+        self.needs_mates = self.couples_rows and not kept
         self.hidden = nn.ModuleList(hidden)
         self.norms = nn.ModuleList()
         if norm == "batch":
-            self.norms.extend(BatchStatNorm(count, gain=gain) for count in features)
+            self.norms.extend(BatchStatNorm(count, eps, gain, kept=kept) for count in features)
         elif norm == "virtual":
-            self.norms.extend(VirtualBatchNorm(count) for count in features)
+            self.norms.extend(VirtualBatchNorm(count, eps) for count in features)
         self.output = output
         if norm == "virtual":
             if reference is None:
@@ -160,12 +173,14 @@ class Generator(nn.Module):
         if self.norm == "virtual":
             ref = self.reference
             for layer, norm in zip(self.hidden, self.norms, strict=True):
-                h, ref = norm(layer(h), layer(ref))
-                h, ref = self.activation(h), self.activation(ref)
+                h, ref = layer(h), layer(ref)
+                if self.norm_last:
+                    h, ref = norm(self.activation(h), self.activation(ref))
+                else:
+                    h, ref = map(self.activation, norm(h, ref))
             return h
-        for i, layer in enumerate(self.hidden):
-            h = layer(h)
-            h = self.activation(self.norms[i](h) if self.norm == "batch" else h)
+        for layer, norm in zip(self.hidden, self.norms or [nn.Identity()] * len(self.hidden), strict=True):
+            h = norm(self.activation(layer(h))) if self.norm_last else self.activation(norm(layer(h)))
         return h
 
     @torch.no_grad()

@@ -169,6 +169,10 @@ def read_labels(text: str) -> list[int | str]:
     found: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
         one: int | str = part if part == "all" else int(part) if part.isdecimal() and part.isascii() else 0
+        if part.isdecimal() and not one:
+            raise UserError(
+                f"--labels is {text}, but 0 is a GAN without classes, which has no error to compare: leave 0 away."
+            )
         if not one:
             near = did_you_mean(part, ["all"])
             raise UserError(f"--labels is {text}, but must be numbers above 0 with commas, or 'all': 20,50,100.{near}")

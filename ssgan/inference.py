@@ -34,6 +34,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 GRID_ROWS = 100
+JUDGED_IMAGES = 1000
 
 
 @dataclass(eq=False)
@@ -50,6 +51,7 @@ class Models:
         The stored value of full intensity.
     image_shape : tuple of int
     classes : tuple of str
+        None where the GAN has none: its one logit is that of real.
     seeds : list of int
     split_sha256 : list of str
         Hash of the labelled images that each model learned from.
@@ -64,6 +66,10 @@ class Models:
     classes: tuple[str, ...]
     seeds: list[int]
     split_sha256: list[str]
+
+    def __post_init__(self) -> None:
+        if self.config.unconditional:
+            self.classes = ()
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
@@ -84,7 +90,7 @@ class Models:
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         pair, classes = MODELS[config.network], tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):
-            modules: dict[str, Any] = {"D": pair.discriminator(config, image_shape, len(classes))}
+            modules: dict[str, Any] = {"D": pair.discriminator(config, image_shape, config.outputs(len(classes)))}
             if "G" in state["networks"]:
                 modules["G"] = pair.generator(config, image_shape)
         stacks, dtype = {}, getattr(torch, config.dtype)
@@ -167,9 +173,44 @@ class Models:
     def scores(
         self, x: np.ndarray, y: np.ndarray, averaged: bool = True, metrics: Sequence[str] = tuple(METRICS)
     ) -> dict[str, list[float | None]]:
-        """Each metric of each seed on labelled images, as :func:`score` gives them; None where there are no images."""
-        p_SNK = self.probabilities(x, averaged) if len(x) else np.full((len(self.seeds), 0, 0), np.nan)
+        """Each metric of each seed on labelled images, as :func:`score` gives them.
+
+        None where there are no images, or no classes.
+        """
+        known = len(x) and not self.config.unconditional
+        p_SNK = self.probabilities(x, averaged) if known else np.full((len(self.seeds), 0, 0), np.nan)
         return score(p_SNK, y, metrics)
+
+    def judgements(self, x: np.ndarray, seed: int = 0) -> dict[str, list[float | None]]:
+        """How well each D tells real from generated images, as shares from 0 to 1: what stands for an error at K = 1.
+
+        ``accuracy_real`` is the share of stored images [N, ...] with p(real) above one half, None where there are
+        none; ``accuracy_fake`` that of 1,000 generated ones, of the noise of ``seed``, with p(real) below it. Those of
+        the D that is evaluated, the average, and with ``_raw`` those of the last one. None where a model diverged.
+        """
+        real = {a: self.logits(x, a) if len(x) else np.zeros((len(self.seeds), 0, 1)) for a in (True, False)}
+        fake = self.logits_of_generated(JUDGED_IMAGES, seed)
+        shares = {
+            f"accuracy_{kind}{'' if averaged else '_raw'}": [_share(right, one) for one in logits_SNK]
+            for averaged in (True, False)
+            for kind, right, logits_SNK in (("real", np.greater, real[averaged]), ("fake", np.less, fake[averaged]))
+        }
+        fine = self.finite
+        return {name: [s if ok else None for s, ok in zip(found, fine, strict=True)] for name, found in shares.items()}
+
+    def logits_of_generated(self, count: int, seed: int = 0) -> dict[bool, np.ndarray]:
+        """Logits [S, count, K] that each D gives the images of its own G, averaged (True) and as it is now (False)."""
+        images = self.sample(count, seed)
+        found: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        for place in range(len(self.seeds)):
+            one = self.only(self.seeds[place : place + 1])
+            like = next(iter(one.averaged.values()))
+            x = MODELS[self.config.network].from_unit(torch.from_numpy(images[place]).to(like))
+            with precise(self.config.precision, x.device):
+                for averaged, logits in found.items():
+                    parameters = one.averaged if averaged else None
+                    logits.append(one.D.evaluate(x, parameters, pick=itemgetter(0))[0].cpu().double().numpy())
+        return {averaged: np.stack(logits) for averaged, logits in found.items()}
 
     def ensemble(self, p_SNK: np.ndarray) -> np.ndarray | None:
         """The mean [N, K] of what :meth:`probabilities` gave, without diverged models; None where all diverged.
@@ -215,7 +256,7 @@ class Models:
         G, rows, like = self.G, GRID_ROWS, next(iter(self.averaged.values()))
         # Filled up to whole batches: in another shape of batch the last bits of an image would be others.
         batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
-        if G.evaluation.couples_rows:
+        if G.evaluation.needs_mates:
             G, mates = G.with_evaluation(G.evaluation.normed_by_first(rows)), self.noise(rows, seed).to(like)  # type: ignore[operator]
             batches = tuple(torch.cat([mates, batch]) for batch in batches)
         images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]
@@ -230,6 +271,13 @@ class Models:
             Where the method trained no generator.
         """
         return self.generate(self.noise(count, seed), seed)
+
+
+def _share(right: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:
+    """The share of rows whose logsumexp is on the right side of 0; None where there are none, or one is not finite."""
+    if not len(logits_NK) or not np.isfinite(logits_NK).all():
+        return None
+    return float(right(np.logaddexp.reduce(logits_NK, axis=1), 0.0).mean())
 
 
 def usable(p_SNK: np.ndarray) -> list[bool]:

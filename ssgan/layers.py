@@ -66,10 +66,10 @@ class Dropout(nn.Module):
 
 
 class BatchStatNorm(nn.Module):
-    """Batch normalisation by the statistics of the batch at hand, without running statistics.
+    """Batch normalisation by the statistics of the batch at hand.
 
-    The paper's generators use it so, with a bias and no gain. A row then depends on its batch-mates;
-    :class:`VirtualBatchNorm` removes that dependence.
+    The paper's generators use it so, with a bias, no gain and no running statistics. A row then depends on its
+    batch-mates; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation.
 
     Parameters
     ----------
@@ -81,24 +81,47 @@ class BatchStatNorm(nn.Module):
     reference_rows : int
         At evaluation, take the statistics of the first so many rows alone, which the caller puts in
         front of the batch: a row's output is then its own. 0: always those of the whole batch.
+    kept : float
+        Above 0 the layer has running statistics, mean 0 and variance 1 at first. A batch in training leaves this share
+        of them and adds its own, and at evaluation they stand in for the batch's. (torch calls ``1 - kept`` the
+        momentum.) The running variance is, unlike torch's, that of the batch as it is, not of what it is drawn from.
     """
 
-    def __init__(self, num_features: int, eps: float = 1e-6, gain: bool = False, reference_rows: int = 0) -> None:
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-6, gain: bool = False, reference_rows: int = 0, kept: float = 0.0
+    ) -> None:
         super().__init__()
-        self.eps, self.reference_rows = eps, reference_rows
+        self.eps, self.reference_rows, self.kept = eps, reference_rows, kept
         self.gamma = nn.Parameter(torch.ones(num_features)) if gain else None
         self.beta = nn.Parameter(torch.zeros(num_features))
+        if kept:
+            self.register_buffer("running_mean", torch.zeros(num_features))
+            self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, F] or [B, F, H, W] to the same shape, each feature normalised over the rest."""
-        axes = [0, *range(2, x.dim())]
-        seen = x[: self.reference_rows] if self.reference_rows and not self.training else x
-        mean = seen.mean(dim=axes, keepdim=True)
-        variance = (seen - mean).square().mean(dim=axes, keepdim=True)
+        if self.kept and not self.training:
+            mean, variance = _per_feature(self.running_mean, x), _per_feature(self.running_var, x)
+        else:
+            axes = [0, *range(2, x.dim())]
+            seen = x[: self.reference_rows] if self.reference_rows and not self.training else x
+            mean = seen.mean(dim=axes, keepdim=True)
+            variance = (seen - mean).square().mean(dim=axes, keepdim=True)
+            if self.kept:
+                self._keep(mean, variance)
         y = (x - mean) * torch.rsqrt(variance + self.eps)
         if self.gamma is not None:
             y = _per_feature(self.gamma, x) * y
         return y + _per_feature(self.beta, x)
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        """In place: the statistics are those of the stack, or keep their place in a recorded step."""
+        for running, now in ((self.running_mean, mean), (self.running_var, variance)):
+            running.mul_(self.kept).add_(now.detach().flatten().to(running.dtype), alpha=1.0 - self.kept)
 
 
 class VirtualBatchNorm(nn.Module):

@@ -30,6 +30,7 @@ __all__ = [
     "generator_minimax",
     "generator_non_saturating",
     "historical_averaging",
+    "judged_real",
     "p_real",
     "pseudo_label",
     "pull_away",
@@ -192,3 +193,8 @@ def historical_averaging(parameters: Mapping[str, Tensor], running_mean: Mapping
 def p_real(logits_BK: Tensor) -> Tensor:
     """Mean probability that the rows are real, a number to watch and not a loss."""
     return torch.logsumexp(logits_BK, dim=1).sigmoid().mean()
+
+
+def judged_real(logits_BK: Tensor) -> Tensor:
+    """Share of rows with p(real) above one half, a number to watch and not a loss."""
+    return (torch.logsumexp(logits_BK, dim=1) > 0).to(logits_BK.dtype).mean()

@@ -69,7 +69,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
     A term of weight 0 is not built: no pass, no random number.
     """
     inputs = {}
-    if config.weight_labeled:
+    if config.learns_from_labels:
         inputs["labeled"] = batch.x_lab
     if config.learns_from_unlabeled:
         inputs["unlabeled"] = batch.x_unl
@@ -85,7 +85,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
             logits["unlabeled"] = nets.D(batch.x_unl)[0]
 
     total = _Total()
-    if config.weight_labeled:
+    if config.learns_from_labels:
         total.add("L", config.weight_labeled, losses.supervised(logits["labeled"], batch.y_lab))
     if config.weight_unlabeled:
         total.add("U", config.weight_unlabeled, losses.unlabeled_real(logits["unlabeled"], config.real_target))
@@ -96,6 +96,9 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
     for name in ("unlabeled", "fake"):
         if name in logits:
             total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
+    if config.unconditional:
+        total.logs["accuracy_real"] = losses.judged_real(logits["unlabeled"].detach())
+        total.logs["accuracy_fake"] = 1.0 - losses.judged_real(logits["fake"].detach())
     return total.value, total.logs
 
 

@@ -16,6 +16,7 @@ from ssgan.config import Config
 from ssgan.conv import DeconvGenerator, compact_trunk, paper_trunk
 from ssgan.dcgan import DCGANDiscriminator, DCGANGenerator
 from ssgan.frames import Discriminator, Generator
+from ssgan.ganmlp import PlainDiscriminator, PlainGenerator
 from ssgan.layers import MinibatchDiscrimination
 from ssgan.mlp import MLPDiscriminator, MLPGenerator
 from ssgan.pieces import ChannelsFirst, Noise, channels_of
@@ -70,8 +71,13 @@ def _stored_rows(config: Config) -> int:
     return config.batch_size - 1
 
 
-def _mlp_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
-    return MLPDiscriminator(
+def _mlp_discriminator(
+    config: Config,
+    image_shape: tuple[int, ...],
+    classes: int,
+    build: type[MLPDiscriminator] | type[PlainDiscriminator] = MLPDiscriminator,
+) -> Discriminator:
+    return build(
         math.prod(image_shape),
         classes,
         config.discriminator_widths,
@@ -83,9 +89,13 @@ def _mlp_discriminator(config: Config, image_shape: tuple[int, ...], classes: in
     )
 
 
-def _mlp_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+def _mlp_generator(
+    config: Config,
+    image_shape: tuple[int, ...],
+    build: type[MLPGenerator] | type[PlainGenerator] = MLPGenerator,
+) -> Generator:
     reference = _reference(config)
-    return MLPGenerator(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
+    return build(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
 
 
 def _pooled_discriminator(
@@ -153,4 +163,10 @@ MODELS: dict[str, Pair] = {
     ),
     "wide-resnet": Pair(partial(_pooled_discriminator, build=wide_trunk), _deconv_generator, low=-1.0, high=1.0),
     "dcgan": Pair(_dcgan_discriminator, _dcgan_generator, low=-1.0, high=1.0),
+    "gan-mlp": Pair(
+        partial(_mlp_discriminator, build=PlainDiscriminator),
+        partial(_mlp_generator, build=PlainGenerator),
+        low=-1.0,
+        high=1.0,
+    ),
 }

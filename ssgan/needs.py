@@ -15,13 +15,22 @@ Need = tuple[str, Callable[["Config"], bool]]
 
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
+# Of terms that ask of unlabelled images to be sure of a class, or of several passes to agree on it.
+_CLASS_TERMS = (
+    *("weight_entropy", "weight_consistency", "weight_mean_teacher", "weight_vat"),
+    *("weight_pseudo_label", "weight_self_label"),
+)
+
 _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
 _VIEWS = "augmentation=digits, or augmentation=natural for photographs"
 _VAT = ("weight_vat above 0", lambda c: c.method != "supervised" and c.weight_vat > 0)
 
+_CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
+
 NEEDS: dict[str, Need] = {
+    **dict.fromkeys(["weight_labeled", "evaluate_every_images"], _CLASSES),
     **dict.fromkeys(
         ["weight_unlabeled", "weight_fake", "weight_entropy", "weight_mean_teacher", "weight_vat", "weight_self_label"],
         _UNLABELED,
@@ -56,6 +65,7 @@ NEEDS: dict[str, Need] = {
             "latent_distribution",
             "learning_rate_g",
             "frames_every_images",
+            "grid_side",
         ],
         _GENERATOR,
     ),
@@ -67,9 +77,13 @@ NEEDS: dict[str, Need] = {
         ["dropout_input", "dropout_hidden"],
         ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
     ),
+    "init_images": (
+        "a network with weight norm or batch norm in D, or minibatch_kernels above 0",
+        lambda c: c.weight_norm or c.stores_images,
+    ),
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
-    "draw_seed": ("a number of labels to draw (labels)", lambda c: isinstance(c.labels, int)),
+    "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
@@ -87,6 +101,8 @@ def check(config: "Config") -> None:
     ------
     UserError
     """
+    if config.unconditional:
+        _check_unconditional(config)
     if config.folds == 1:
         raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
     if config.folds and len(set(config.draw_seeds)) > 1 and isinstance(config.labels, int):
@@ -105,7 +121,7 @@ def check(config: "Config") -> None:
         )
     if config.init_images == 1:
         raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
-    if not config.init_images and (config.minibatch_kernels or not config.weight_norm):
+    if not config.init_images and config.stores_images:
         why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
         raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
     if config.adam_epsilon_inside_root and not config.adam_beta2:
@@ -120,5 +136,25 @@ def check(config: "Config") -> None:
     needed, holds = METHOD_NEEDS.get(config.method, ("", lambda c: True))
     if not holds(config):
         raise UserError(f"method={config.method} would learn nothing from unlabelled images: it needs {needed}.")
-    if not (config.weight_labeled or config.trains_generator or config.sees_unlabeled):
+    if not (config.learns_from_labels or config.trains_generator or config.sees_unlabeled):
         raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
+
+
+def _check_unconditional(config: "Config") -> None:
+    """Refuse what a GAN without classes has no use for, and what it cannot do without."""
+    what = "labels is 0, which is a GAN without classes"
+    if config.method != "gan":
+        raise UserError(f"{what}, but method {config.method} learns classes: choose method gan, or labels above 0.")
+    for name in _CLASS_TERMS:
+        if getattr(config, name):
+            raise UserError(
+                f"{what}, but {name} is {getattr(config, name):g} and asks which class an image has: set it to 0, or "
+                f"labels above 0."
+            )
+    for name in ("weight_unlabeled", "weight_fake"):
+        if not getattr(config, name):
+            raise UserError(f"{what}, but {name} is 0, so it would learn nothing: set it above 0.")
+    if config.folds:
+        raise UserError(
+            f"{what}, but folds is {config.folds} and cuts labelled images: set it to 0, or labels above 0."
+        )

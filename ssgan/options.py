@@ -13,9 +13,12 @@ __all__ = ["ImageMode", "Options"]
 ImageMode = Literal["auto", "grey", "rgb"]
 
 
+_NO_SETTINGS = ("labels_csv", "strict", "classes")
+
+
 @dataclass(frozen=True)
 class Options:
-    """How files of pictures become data. All but ``labels_csv`` and ``strict`` are settings of a run as well.
+    """How files of pictures become data. All but the last two and ``labels_csv`` are settings of a run.
 
     Attributes
     ----------
@@ -32,6 +35,8 @@ class Options:
         Seed of that held-out share.
     strict : bool
         Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
+    classes : bool
+        Whether there must be classes: a GAN without them takes a folder of pictures as it is.
     """
 
     image_size: int | None = None
@@ -40,16 +45,18 @@ class Options:
     test_share: float = 0.2
     test_seed: int = 0
     strict: bool = True
+    classes: bool = True
 
     @classmethod
     def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
         """Those that a :class:`ssgan.config.Config` holds, and the table that it does not."""
-        return cls(**{name: getattr(config, name) for name in cls.settings()}, labels_csv=labels_csv)
+        given = {name: getattr(config, name) for name in cls.settings()}
+        return cls(**given, labels_csv=labels_csv, classes=not config.unconditional)
 
     @classmethod
     def settings(cls) -> list[str]:
         """The names of those that are settings of a run."""
-        return [field.name for field in dataclasses.fields(cls) if field.name not in ("labels_csv", "strict")]
+        return [field.name for field in dataclasses.fields(cls) if field.name not in _NO_SETTINGS]
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""

@@ -9,6 +9,7 @@ import numpy as np
 from ssgan import runs
 from ssgan.classical import Outcome, row
 from ssgan.dataset import Data
+from ssgan.diversity import Diversity
 from ssgan.experiment import chosen
 from ssgan.files import write_atomic
 from ssgan.grids import ENSEMBLE, Cell, Grid
@@ -121,7 +122,8 @@ def _scaled(test_NK: np.ndarray, y_N: np.ndarray, labeled_NK: np.ndarray, y_labe
 def _of_ensemble(p_NK: np.ndarray, rows: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
     """The row of models that share their labels, under the seed of the first; those that diverged are no members."""
     first = rows[0]
-    kept = {key: value for key, value in first.items() if key not in ("temperature", "ece_scaled", "nll_scaled")}
+    of_one = {"temperature", "ece_scaled", "nll_scaled", *Diversity._fields}
+    kept = {key: value for key, value in first.items() if key not in of_one}
     alone = dict.fromkeys(("error_raw", "images_per_second", "seconds", "diverged", "collapsed", "samples", "failed"))
     scores = {name: values[0] for name, values in score(p_NK[None], data.y_test).items()}
     members = [row["seed"] for row in rows if row["diverged"] is None and row.get("failed") is None]

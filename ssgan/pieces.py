@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssgan.layers import Dropout, GaussianNoise
 
-__all__ = ["SLOPE", "ChannelsFirst", "ChannelsLast", "GlobalMeanPool", "Noise", "channels_of", "draw_weights"]
+__all__ = [
+    *("SLOPE", "ChannelsFirst", "ChannelsLast", "Framed", "GlobalMeanPool", "Noise"),
+    *("channels_of", "draw_weights"),
+]
 
 # Of LeakyReLU in every discriminator.
 SLOPE = 0.2
@@ -66,6 +70,29 @@ class ChannelsLast(nn.Module):
         top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
         x = x[:, :, top : top + height, left : left + width]
         return x.squeeze(1) if len(self.image_shape) == 2 else x.permute(0, 2, 3, 1)
+
+
+class Framed(nn.Module):
+    """From [B, C, H, W] to [B, C, size, size]: the image in the middle, as :class:`ChannelsLast` cuts it out.
+
+    Parameters
+    ----------
+    size : int
+        At least H and W.
+    ground : float
+        The value around the image: that of its darkest pixels.
+    """
+
+    def __init__(self, size: int, ground: float) -> None:
+        super().__init__()
+        self.size, self.ground = size, ground
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An odd margin is one pixel wider below and on the right."""
+        margins = [self.size - x.shape[3], self.size - x.shape[2]]
+        if not any(margins):
+            return x
+        return F.pad(x, [part for margin in margins for part in (margin // 2, margin - margin // 2)], value=self.ground)
 
 
 class GlobalMeanPool(nn.Module):

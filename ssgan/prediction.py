@@ -17,7 +17,8 @@ from ssgan.metrics import generated_probability, softmax
 
 __all__ = ["UNLIKE", "Predictor", "Row", "open_predictor", "predict", "write_predictions"]
 
-UNLIKE = "looks like none of the classes"
+UNLIKE, GENERATED = "looks like none of the classes", "looks generated"
+SAME_LABELS = ", which learned from the same labels"
 # Memory for a batch: so many images, and no more than so many numbers.
 BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24
 
@@ -73,7 +74,9 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
         return Predictor(models.only(left), f"the model of seed {left[0]}", aside)
     if len(set(models.split_sha256)) == 1:
         return Predictor(
-            models.only(left), f"the mean of {len(left)} models, which learned from the same labels", aside
+            models.only(left),
+            f"the mean of {len(left)} models{'' if models.config.unconditional else SAME_LABELS}",
+            aside,
         )
     others = f"{len(left)} models learned from different labels: --seed picks another"
     return Predictor(models.only(left[:1]), f"the model of seed {left[0]}", "; ".join(filter(None, (others, aside))))
@@ -84,6 +87,7 @@ def predict(models: Models, items: Iterable[inputs.Item]) -> Iterator[Row]:
 
     ``probability`` is that of the class, given that the image is of one; ``p_generated`` the probability that it
     is of none, ``1 / (Z + 1)``, and None where the models saw no generated images. Both are means over the models.
+    Those of a GAN without classes give the second alone.
     """
     rows = max(1, min(BATCH_IMAGES, BATCH_NUMBERS // math.prod(models.image_shape)))
     items = iter(items)
@@ -103,6 +107,8 @@ def predict(models: Models, items: Iterable[inputs.Item]) -> Iterator[Row]:
 def _row(name: str, p_K: np.ndarray, generated: float, models: Models) -> Row:
     if not np.isfinite(p_K).all():
         return Row(name, None, None, None, f"{name} drives the model beyond finite numbers.", None)
+    if models.config.unconditional:
+        return Row(name, None, None, _short(generated), GENERATED if generated > 0.5 else "", [])
     best, judges = int(p_K.argmax()), models.G is not None
     return Row(
         file=name,
@@ -150,7 +156,8 @@ def write_predictions(
     -------
     dict
         Plain types: how many ``images`` were ``classified``, how many ``per_class``, how many are ``unlike`` all
-        classes (None where the models cannot tell), and the ``unreadable`` with their reasons.
+        classes, or generated where there are none (None where the models cannot tell), and the ``unreadable`` with
+        their reasons.
 
     Raises
     ------
@@ -166,8 +173,8 @@ def write_predictions(
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             write([*row[:4], row.note or None, *(each if probabilities else [])])
             labels[row.label] += 1
-            unlike += row.note == UNLIKE
-            if row.label is None:
+            unlike += row.note in (UNLIKE, GENERATED)
+            if row.label is None and row.p_generated is None:
                 unreadable.append({"file": row.file, "reason": row.note})
             on_row(done)
     device = next(iter(models.averaged.values())).device

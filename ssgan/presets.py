@@ -29,6 +29,19 @@ _FAST = {
 # Its phase and its images take most of a step.
 _NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 
+# A GAN without classes, as its textbooks have it: the non-saturating objective, and Adam of the frameworks.
+_PLAIN_GAN = {
+    "labels": 0,
+    "weight_feature_matching": 0.0,
+    "weight_non_saturating": 1.0,
+    "latent_distribution": "normal",
+    "learning_rate_d": 2e-4,
+    "learning_rate_g": 2e-4,
+    "adam_epsilon_inside_root": False,
+}
+# Radford et al., 2016, section 4: batches of 128.
+_DCGAN = {**_PLAIN_GAN, "network": "dcgan", "batch_size": 128, "total_images": 1_500_000, "grid_side": 8}
+
 # The paper's network and losses for small digits, narrower and longer. The trials are in results/NOTES.md.
 _DIGITS = {
     "labels": 50,
@@ -67,6 +80,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mnist-fast": {**_FAST, **_NO_GENERATOR, "labels": 100, "augmentation": "digits", "total_images": 900_000},
     "cifar10-fast": {**_FAST, **_NO_GENERATOR, "labels": 4000, "augmentation": "natural", "total_images": 900_000},
+    # Small digits on a CPU: sizes, step size and batch of the lesson that it is known from, and half of its length.
+    "gan-mlp": {
+        **_PLAIN_GAN,
+        "network": "gan-mlp",
+        "batch_size": 32,
+        "total_images": 480_000,
+        "grid_side": 5,
+        "frames_every_images": 40_000,
+    },
+    # Squares of 32x32, which hold 28x28 too; and files of pictures brought to 64x64.
+    "dcgan": _DCGAN,
+    "dcgan-64": {**_DCGAN, "image_size": 64},
     # A user's own pictures, with the labels that they have. The generator costs as much again; without it p(generated),
     # the warning that a picture looks like none of the classes, would mean nothing.
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},

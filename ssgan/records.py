@@ -66,9 +66,12 @@ class Run:
         Of each seed.
     errors, errors_raw : list of float or None
         Test error in percent of the averaged and the last D of each seed; None where it diverged or
-        there is no test share.
+        there is no test share, or there are no classes.
     ece, nll : list of float or None
         Calibration of the averaged D: expected calibration error, mean negative log-likelihood in nats.
+    judgements : dict of str to list of float or None
+        Of a GAN without classes, how well each D tells real from generated images: see
+        :meth:`ssgan.inference.Models.judgements`. Otherwise empty.
     diverged, collapsed : dict of int to int
         Seeds, and the step at which it was seen.
     seconds : float
@@ -88,6 +91,7 @@ class Run:
     errors_raw: list[float | None]
     ece: list[float | None]
     nll: list[float | None]
+    judgements: dict[str, list[float | None]]
     images_per_second: float
     seconds: float
     diverged: dict[int, int]

@@ -102,12 +102,19 @@ REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "failed": (_or_null(_text), "a sentence or null"),
+    **dict.fromkeys(
+        ["accuracy_real", "accuracy_fake", "accuracy_real_raw", "accuracy_fake_raw"],
+        (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    ),
     "confusion": (_or_null(_matrix), "a square of counts or null"),
     "classes": (_or_null(_names), "a list of names or null"),
     "reliability": (_or_null(_bins), "a list of bins or null"),
     "temperature": (_or_null(_number(0)), "a number at least 0 or null"),
     "nll_scaled": (_or_null(_number(0)), "a number at least 0 or null"),
     "ece_scaled": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "spread": (_or_null(_number(0)), "a number at least 0 or null"),
+    "coverage": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "density": (_or_null(_number(0)), "a number at least 0 or null"),
     "samples": (_or_null(_text), "a path or null"),
     "estimator": (lambda _: True, ""),
     "run": (lambda _: True, ""),
@@ -118,7 +125,7 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 KNOWN = {**REQUIRED, **OPTIONAL}
 # What a training gives; the rest is what it was given, or where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
-MEASURED |= {"temperature", "nll_scaled", "ece_scaled"}
+MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "density"}
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -168,6 +175,8 @@ def _check(row: Mapping[str, Any]) -> None:
     classes, confusion = row.get("classes"), row.get("confusion")
     if classes is not None and confusion is not None and len(classes) != len(confusion):
         raise Unusable(f"names {len(classes)} classes, but its confusion matrix has {len(confusion)}")
+    if row["labels"] == 0:
+        raise Unusable("is of a GAN without classes (labels 0), which has no error")
     if row.get("error") is None and not failed and row["diverged"] is None:
         raise Unusable("has no error, though it neither diverged nor failed: was there no test share?")
 

@@ -80,6 +80,10 @@ def sample_run(run: Path, request: Request, device: str = "auto", progress: Prog
     """
     config = runs.read_config(run)
     check_generator(run, config)
+    if config.unconditional and request.kind == "per-class":
+        raise UserError(
+            f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: leave it away."
+        )
     head: dict[str, Any] = {"run": str(run), "kind": request.kind, "out": str(request.out)}
     if request.kind == "animate":
         made = _animation(run, request)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ssgan import runs
 from ssgan.data import DATASETS, Data, Options, Progress, load
@@ -51,7 +52,8 @@ def evaluate_run(
         ``precision``, ``recall`` and ``f1`` (0 to 1) and the ``count`` of test images; ``reliability`` the bins of
         the ECE. These three are of what ``predictions_of`` says: of the one model; of the ensemble, where it is
         asked for; or of all models that did not diverge, their predictions counted together. They are None
-        where every model diverged.
+        where every model diverged, and of a GAN without classes, whose rows say how well D tells real images from
+        generated ones: see :meth:`ssgan.inference.Models.judgements`.
 
     Raises
     ------
@@ -69,18 +71,14 @@ def evaluate_run(
         options = Options(labels_csv=labels_csv) if of_arrays else _fitted(models, labels_csv)
     loaded = load(data or source, source_root, options, progress)
     _check(loaded, models, run, report)
+    if models.config.unconditional:
+        return _judged(models, report, loaded, run, where, ensemble)
     p_SNK = models.probabilities(loaded.x_test)
     scores = score(p_SNK, loaded.y_test)
     scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
     fine = usable(p_SNK)
     result: dict[str, Any] = {
-        "dataset": loaded.name,
-        **{key: report[key] for key in ("labels", "method", "preset", "seeds")},
-        "device": str(where),
-        "device_name": device_name(where),
-        "run": str(run),
-        "test_images": len(loaded.x_test),
-        "classes": list(models.classes),
+        **_head(models, report, loaded, run, where),
         **summarize_scores(scores),
         **{f"{name}_mean": _mean(scores[name]) for name in ("nll", "ece")},
         "diverged": [seed for seed, ok in zip(models.seeds, fine, strict=True) if not ok],
@@ -97,6 +95,46 @@ def evaluate_run(
         result["ensemble"] = {"models": sum(fine), **dict.fromkeys(METRICS), **of_mean}
     words = f"the ensemble of {_number(sum(fine))}" if ensemble else _number(sum(fine))
     return {**result, "predictions_of": words, **_classes(counted, loaded.y_test, models.classes)}
+
+
+def _head(models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device) -> dict[str, Any]:
+    """What was evaluated, on what and where."""
+    return {
+        "dataset": data.name,
+        **{key: report[key] for key in ("labels", "method", "preset", "seeds")},
+        "device": str(device),
+        "device_name": device_name(device),
+        "run": str(run),
+        "test_images": len(data.x_test),
+        "classes": list(models.classes),
+    }
+
+
+def _judged(
+    models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device, ensemble: bool
+) -> dict[str, Any]:
+    """What :func:`evaluate_run` says of a GAN without classes: there is no error, but how well D tells what is real."""
+    if ensemble:
+        raise UserError(f"The models of {run} have no classes to vote on: leave --ensemble away.")
+    judgements = models.judgements(data.x_test, models.config.seed)
+    nothing: list[float | None] = [None] * len(models.seeds)
+    return {
+        **_head(models, report, data, run, device),
+        **summarize_scores({"error": nothing, "error_raw": nothing}),
+        **judgements,
+        "nll_mean": None,
+        "ece_mean": None,
+        "diverged": [seed for seed, fine in zip(models.seeds, models.finite, strict=True) if not fine],
+        "rows": [
+            {
+                **{"seed": seed, "draw_seed": None, **dict.fromkeys(("error", "error_raw", "ece", "nll"))},
+                **{name: values[i] for name, values in judgements.items()},
+            }
+            for i, seed in enumerate(models.seeds)
+        ],
+        "predictions_of": _number(sum(models.finite)),
+        **_classes(np.zeros((0, 0, 0)), data.y_test, models.classes),
+    }
 
 
 def _fitted(models: Models, labels_csv: Path | None) -> Options:
@@ -117,12 +155,17 @@ def _fitted(models: Models, labels_csv: Path | None) -> Options:
 
 
 def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> None:
-    if data.image_shape != models.image_shape or len(data.classes) != len(models.classes):
+    unconditional = models.config.unconditional
+    classes = () if unconditional else data.classes
+    if unconditional and data.image_shape != models.image_shape:
+        shapes = f"{list(data.image_shape)}, but the models of {run} know {list(models.image_shape)}"
+        raise UserError(f"{data.name} holds images of shape {shapes}.")
+    if data.image_shape != models.image_shape or len(classes) != len(models.classes):
         raise UserError(
             f"{data.name} holds {len(data.classes)} classes of images {list(data.image_shape)}, but the models "
             f"of {run} know {len(models.classes)} classes of images {list(models.image_shape)}."
         )
-    for i, (theirs, ours) in enumerate(zip(data.classes, models.classes, strict=True)):
+    for i, (theirs, ours) in enumerate(zip(classes, models.classes, strict=True)):
         if theirs != ours:
             raise UserError(f"Class {i} of {data.name} is {theirs!r}, but that of the models of {run} is {ours!r}.")
     if data.scale != models.scale:
@@ -130,7 +173,7 @@ def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> Non
             f"{data.name} has full intensity {data.scale:g}, but the models of {run} learned from images with "
             f"{models.scale:g}: rescale its pixels."
         )
-    if not len(data.x_test):
+    if not len(data.x_test) and not unconditional:
         folds = report.get("folds") or {}
         known = f" (its folds measured {folds['error']:.2f} %)" if folds.get("error") is not None else ""
         raise UserError(

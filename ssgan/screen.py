@@ -345,7 +345,11 @@ def _losses(report: "Report") -> str:
     """Means over the seeds."""
     means = {name: float(values.mean()) for name, values in report.means.items()}
     words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]
-    if "p_real_unlabeled" in means and "p_real_fake" in means:
+    if "accuracy_real" in means:
+        words.append(
+            f"D right: {100 * means['accuracy_real']:.0f} % real, {100 * means['accuracy_fake']:.0f} % generated"
+        )
+    elif "p_real_unlabeled" in means and "p_real_fake" in means:
         words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
     if report.errors and None not in report.errors:
         words.append(f"test error {sum(e for e in report.errors if e is not None) / len(report.errors):.2f} %")

@@ -9,7 +9,7 @@ from ssgan.config import FIELDS, PRESETS, Config
 from ssgan.errors import UserError, did_you_mean
 from ssgan.needs import NEEDS
 from ssgan.options import Options
-from ssgan.traits import for_method, over
+from ssgan.traits import for_labels, for_method, over
 
 __all__ = ["allowed", "describe", "parse", "resolve"]
 
@@ -44,6 +44,13 @@ def resolve(
     base = {"method": FIELDS["method"].default, **PRESETS[preset], "preset": preset}
     method = overrides.get("method", earlier.get("method", base["method"]))
     base, earlier = for_method(base, method), for_method({"method": method, **earlier}, method)
+    labels = overrides.get("labels", earlier.get("labels", base.get("labels")))
+    if base.get("labels") == 0 and labels != 0:
+        raise UserError(
+            f"labels is {fields.show(labels)}, but preset {preset} is a GAN without classes and takes no labels: leave "
+            f"labels away, or choose another preset, with --set network={base.get('network', 'mlp')} for its network."
+        )
+    base, earlier = for_labels(base, labels), for_labels({"labels": labels, **earlier}, labels)
     config = Config(**over(over(base, earlier), overrides))
     for name in overrides:
         needed, holds = NEEDS.get(name, ("", lambda c: True))

@@ -163,7 +163,7 @@ def for_seeds(
     y : ndarray of int, shape [N]
         Labels of the pool, -1 for unlabelled rows.
     labels : int, "all" or None
-        How many to draw; None takes every label there is, as "all" does.
+        How many to draw; None takes every label there is, as "all" does, and 0 none at all.
     draw_seeds : sequence of int, length S
     indices : array of int [n], or one such array for each model, optional
         Rows to use instead of a draw.
@@ -176,7 +176,9 @@ def for_seeds(
         Where there is nothing to learn from, or the indices do not fit.
     """
     count = len(draw_seeds)
-    if indices is None:
+    if labels == 0 and indices is None:
+        drawn = [np.zeros(0, np.int64)] * count
+    elif indices is None:
         drawn = [draw(y, "all" if labels is None else labels, seed) for seed in draw_seeds]
     else:
         several = isinstance(indices, list | tuple | np.ndarray) and len(indices) > 0 and np.ndim(indices[0]) == 1
@@ -191,9 +193,13 @@ def for_seeds(
         raise UserError("held_out names rows that indices names too: an image is learned from or held out, not both.")
     if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in apart):
         raise UserError(f"held_out names rows outside the pool, which has rows 0 to {len(y) - 1}.")
-    if not all(len(split.y) for split in found):
+    if labels == 0 and any(len(split.y) for split in found):
+        raise UserError(
+            "indices names labelled images, but labels is 0, a GAN without classes: leave one of them away."
+        )
+    if labels != 0 and not all(len(split.y) for split in found):
         raise UserError("There is no labelled image to learn from: label some, or give indices.")
-    if any(split.y.min() < 0 for split in found):
+    if any(split.y.min(initial=0) < 0 for split in found):
         raise UserError("indices names an image that has no label.")
     return found
 
@@ -211,6 +217,8 @@ def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
     classes : sequence of str
     """
     for y in labels:
+        if not len(y):
+            continue
         counts = np.bincount(y, minlength=len(classes))
         most, least = int(counts.argmax()), int(counts.argmin())
         if counts[most] >= UNEVEN * counts[least]:
@@ -263,8 +271,8 @@ def load(path: Path) -> list[Split]:
         intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
-    if not all(len(split.y) for split in splits):
-        raise UserError(f"{path} holds a split without labelled images.")
+    if len({len(split.y) > 0 for split in splits}) > 1:
+        raise UserError(f"{path} holds a split without labelled images beside others with some.")
     if not intact:
         raise UserError(f"{path} does not match its own SHA-256: it was changed after it was written.")
     return splits

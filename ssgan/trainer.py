@@ -41,7 +41,7 @@ class Trainer:
         Where data come from; its seeds are the stack.
     image_shape : tuple of int
     classes : int
-        K.
+        Of the data; K, but where the GAN has no classes.
     config : Config
     """
 
@@ -199,11 +199,11 @@ class Trainer:
 
     def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
         """Each seed's networks, initialised from its own stream on the CPU, whatever the stack and device."""
-        pair, built = MODELS[self.config.network], []
+        pair, built, outputs = MODELS[self.config.network], [], self.config.outputs(classes)
         for seed in self.batches.seeds:
             torch.manual_seed(stream_key(seed, "init"))
             dtype = self.batches.dtype
-            D = pair.discriminator(self.config, image_shape, classes).to(dtype)
+            D = pair.discriminator(self.config, image_shape, outputs).to(dtype)
             D.initialize(self.batches.initialization_images(seed).cpu())
             nets: dict[str, nn.Module] = {"D": D}
             if self.config.trains_generator:
@@ -285,7 +285,7 @@ class _Training:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
         self.warnings = uneven([split.y for split in splits], data.classes)
-        if not self.config.weight_labeled:
+        if not (self.config.weight_labeled or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
 
@@ -385,6 +385,7 @@ class _Training:
             errors_raw=raw["error"],
             ece=scores["ece"],
             nll=scores["nll"],
+            judgements=models.judgements(data.x_test, self.config.seed) if self.config.unconditional else {},
             images_per_second=self.images_per_second,
             seconds=state["seconds"],
             diverged=watch.diverged,

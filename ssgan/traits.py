@@ -8,7 +8,7 @@ from ssgan.errors import UserError
 
 __all__ = [
     *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
-    *("check_image_shape", "check_widths", "for_method", "over", "suits"),
+    *("check_image_shape", "check_widths", "for_labels", "for_method", "over", "square_of", "suits"),
 ]
 
 # Stands for a value that has not been chosen where the default is that of the network or the method.
@@ -27,20 +27,24 @@ class Traits:
         Whether it takes pictures alone, [H, W] or [H, W, C] with C 1 or 3.
     smallest : int
         The least height and width.
-    sizes : sequence of int
-        The heights that it takes, each as wide as high; empty: any of at least ``smallest``.
+    squares : sequence of int
+        The sizes of image that it works in: any other is framed by the least of them that holds it. Empty: it takes
+        every size of at least ``smallest`` as it is.
     widths : mapping
         How many numbers a setting of widths takes; those left out take any number of them.
     weight_norm : bool
-        Whether the layers of D have weight norm, which images initialise, and no batch norm.
+        Whether the layers of D have weight norm, which images initialise.
+    stores_images : bool
+        Whether D keeps images from the beginning, whose moments its batch norm takes at evaluation.
     """
 
     settings: Mapping[str, Any]
     convolutional: bool = True
     smallest: int = 1
-    sizes: Sequence[int] = ()
+    squares: Sequence[int] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
     weight_norm: bool = True
+    stores_images: bool = False
 
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
@@ -98,8 +102,15 @@ TRAITS = {
     ),
     "dcgan": Traits(
         {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,), **_TO_BOTH_SIDES},
-        sizes=(32, 64),
+        smallest=17,
+        squares=(32, 64),
         widths={"discriminator_widths": 1, "generator_widths": 1},
+        weight_norm=False,
+        stores_images=True,
+    ),
+    "gan-mlp": Traits(
+        {**_NO_NOISE, "discriminator_widths": (512, 256), "generator_widths": (256, 512, 1024), **_TO_BOTH_SIDES},
+        convolutional=False,
         weight_norm=False,
     ),
 }
@@ -146,9 +157,8 @@ def suits(network: str, image_shape: Sequence[int]) -> bool:
     if not traits.convolutional:
         return True
     picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
-    height, width = tuple(image_shape[:2]) if picture else (0, 0)
-    fits = height == width and height in traits.sizes if traits.sizes else min(height, width) >= traits.smallest
-    return picture and fits
+    sides = tuple(image_shape[:2]) if picture else (0, 0)
+    return min(sides) >= traits.smallest and (not traits.squares or max(sides) <= max(traits.squares))
 
 
 def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
@@ -161,11 +171,17 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
     """
     if not suits(network, image_shape):
         traits = TRAITS[network]
-        sizes = " or ".join(f"{n}x{n}" for n in traits.sizes) or f"at least {traits.smallest}x{traits.smallest}"
+        sizes, n = f"{traits.smallest}x{traits.smallest}", max(traits.squares, default=0)
+        sizes = f"{sizes} to {n}x{n}" if n else f"at least {sizes}"
         raise UserError(
             f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
             f"but these are {list(image_shape)}: choose another network, or for files of pictures another image_size."
         )
+
+
+def square_of(network: str, image_shape: Sequence[int]) -> int:
+    """The size that the network works in for images of this shape, which suit it."""
+    return min(n for n in TRAITS[network].squares if n >= max(image_shape[:2]))
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,3 +199,10 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
     before, after = (METHOD_TRAITS.get(str(name)) for name in (settings["method"], method))
     left = METHOD_SETTINGS if before != after else ()
     return {**{name: value for name, value in settings.items() if name not in left}, "method": method}
+
+
+def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
+    """Settings for so many labels; with none, what a recipe has in order to learn classes does not stay."""
+    learned = labels == 0 and settings.get("labels") != 0
+    left = (*METHOD_SETTINGS, "weight_labeled", "augmentation") if learned else ()
+    return {name: value for name, value in settings.items() if name not in left}

@@ -792,7 +792,7 @@ def test_an_interruption_says_that_it_goes_on(
         (["--set", "method=gan"], "method=gan cannot be set for a comparison"),
         (["--set", "folds=3"], "folds=3 cannot be set for a comparison"),
         (["--set", "image_size=8"], "image_size=8 would do nothing"),
-        (["--set", "network=dcgan"], "Network dcgan takes images of 32x32 or 64x64 pixels"),
+        (["--set", "network=dcgan"], "Network dcgan takes images of 17x17 to 64x64 pixels"),
         (["--methods", "supervised", "--set", "latent_size=3"], "latent_size=3 would do nothing: it needs a method"),
         (["--methods", "knn", "--set", "batch_size=3"], "batch_size=3 would do nothing: --methods names no network."),
         (["--methods", "knn", "--epochs", "3"], "--epochs 3 would do nothing: --methods names no network."),

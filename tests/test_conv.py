@@ -29,7 +29,7 @@ from ssgan.trainer import train
 from ssgan.traits import OWN_SETTINGS, TRAITS, check_image_shape
 from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
-CONVOLUTIONAL = [name for name in NETWORK_NAMES if name != "mlp"]
+CONVOLUTIONAL = [name for name in NETWORK_NAMES if TRAITS[name].convolutional]
 # All but dcgan, whose layers have batch norm.
 WEIGHT_NORMED = ["paper-conv", "compact-conv", "wide-resnet"]
 NARROW: dict[str, dict[str, Any]] = {
@@ -104,32 +104,22 @@ SIZES = [(28, 28), (32, 32), (33, 33), (64, 64), (48, 40)]
 @every_network
 @pytest.mark.parametrize("channels", [(), (1,), (3,)], ids=["none", "grey", "colour"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_every_size_comes_out_as_it_went_in_or_is_refused(
-    network: str, size: tuple[int, int], channels: tuple[int, ...]
-) -> None:
+def test_every_size_comes_out_as_it_went_in(network: str, size: tuple[int, int], channels: tuple[int, ...]) -> None:
     config, shape = narrow(network), (*size, *channels)
-    if network == "dcgan" and size not in ((32, 32), (64, 64)):
-        for build in (
-            lambda: MODELS[network].discriminator(config, shape, 10),
-            lambda: MODELS[network].generator(config, shape),
-        ):
-            with pytest.raises(UserError, match="Network dcgan takes images of 32x32 or 64x64 pixels"):
-                build()
-        return
     D, G = pair(config, shape)
     D.initialize(pictures(8, *shape))
     images = G(noise(config, 3))
     assert images.shape == (3, *shape)
     logits, features = D(images)
     assert logits.shape == (3, 10)
-    wide = 3 * 2 ** (size[0] // 32) * 2 * 4 * 4 if network == "dcgan" else 7
+    wide = (3 << (2 if max(size) <= 32 else 3)) * 4 * 4 if network == "dcgan" else 7
     assert features.shape == (3, wide)
     assert D.eval()(images)[0].shape == (3, 10)
 
 
 @every_network
 def test_the_least_size_works_and_vectors_do_not(network: str) -> None:
-    config, least = narrow(network), {"paper-conv": 9, "compact-conv": 17, "wide-resnet": 8, "dcgan": 32}[network]
+    config, least = narrow(network), {"paper-conv": 9, "compact-conv": 17, "wide-resnet": 8, "dcgan": 17}[network]
     D, G = pair(config, (least, least))
     D.initialize(pictures(8, least, least))
     assert D(G(noise(config, 3)))[0].isfinite().all()
@@ -363,6 +353,29 @@ def test_the_dcgan_follows_its_guidelines(size: int, count: int) -> None:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
             assert layer.bias is None or not layer.bias.any()
+    gains = torch.cat([m.gamma for net in (D, G) for m in net.modules() if isinstance(m, BatchStatNorm)]).detach()
+    assert gains.mean().item() == pytest.approx(1.0, abs=0.003)
+    assert gains.std().item() == pytest.approx(0.02, rel=0.15)
+    # No layer is dense but the one to the logits, and none pools.
+    kinds = {type(layer).__name__ for net in (D.trunk, G) for layer in net.modules()}
+    assert not kinds & {"Linear", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "GlobalMeanPool"}
+
+
+def test_the_dcgan_sees_a_smaller_image_in_a_black_frame_and_cuts_its_own_out_of_one() -> None:
+    """28x28 in 32x32: two pixels on every side; an odd margin has one more below and on the right."""
+    x, (D, G) = pictures(4, 28, 28), pair(narrow("dcgan"), (28, 28))
+    framed = torch.full((4, 1, 32, 32), -1.0, dtype=torch.float64)
+    framed[:, 0, 2:30, 2:30] = x
+    assert torch.equal(D.layout(x), framed)
+    D.initialize(x)
+    assert torch.equal(D.reference, framed[:3])
+    z = noise(narrow("dcgan"), 5)
+    whole, _ = pair(narrow("dcgan"), (32, 32))[::-1]
+    assert torch.equal(G(z), whole(z)[:, 2:30, 2:30])
+    odd = MODELS["dcgan"].discriminator(narrow("dcgan"), (29, 32, 3), 10).layout(torch.ones(1, 29, 32, 3))
+    assert odd[0, 0, :, 0].tolist() == [-1.0, *[1.0] * 29, -1.0, -1.0]
+    # What is laid in a frame is cut out of it again.
+    assert torch.equal(ChannelsLast((28, 28))(D.layout(x)), x)
 
 
 # What the page about the networks says
@@ -376,6 +389,7 @@ COUNTS = {
     ("wide-resnet", (32, 32, 3)): (1_466_932, 428.7, 4_933_382, 216.3),
     ("dcgan", (32, 32, 3)): (700_234, 35.2, 1_068_931, 35.9),
     ("dcgan", (64, 64, 3)): (2_839_370, 207.8, 3_576_707, 209.3),
+    ("gan-mlp", (28, 28)): (535_818, 1.1, 1_489_936, 3.0),
 }
 
 
@@ -399,7 +413,8 @@ def test_the_page_shows_what_each_network_brings_along() -> None:
         row = " | ".join([f"`{name}`", *(show(traits.settings[name]) for traits in TRAITS.values())])
         assert f"| {row} |\n" in PAGE
     for network, traits in TRAITS.items():
-        sizes = ", ".join(f"{n}x{n}" for n in traits.sizes) or f"from {traits.smallest}x{traits.smallest}"
+        least, most = (f"{n}x{n}" for n in (traits.smallest, max(traits.squares, default=0)))
+        sizes = f"{least} to {most}" if traits.squares else f"from {least}"
         sizes = sizes if traits.convolutional else "any, vectors too"
         pair = MODELS[network]
         assert f"| `{network}` | {sizes} | [{pair.low:g}, {pair.high:g}] |" in PAGE
@@ -504,13 +519,17 @@ def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone(network: str,
 def test_reference_noise_goes_through_the_same_layers_as_noise(network: str) -> None:
     config = (
         narrow(network, generator_norm="virtual", reference_rows=7)
-        if network != "mlp"
-        else tiny(generator_norm="virtual", reference_rows=7, generator_widths=(10, 9, 8))
+        if TRAITS[network].convolutional
+        else tiny(network=network, generator_norm="virtual", reference_rows=7, generator_widths=(10, 9, 8))
     )
     _, G = pair(config, (32, 32))
     h, reference = noise(config, 5), G.reference
     for layer, norm in zip(G.hidden, G.norms, strict=True):
-        h, reference = (G.activation(y) for y in norm(layer(h), layer(reference)))
+        h, reference = layer(h), layer(reference)
+        if network == "gan-mlp":
+            h, reference = norm(G.activation(h), G.activation(reference))
+        else:
+            h, reference = (G.activation(y) for y in norm(h, reference))
     torch.testing.assert_close(G(noise(config, 5)), G.layout(G.squash(G.output(h))), rtol=0, atol=1e-12)
 
 
@@ -602,10 +621,6 @@ SHAPES = [(32, 32, 3), (28, 28)]
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_few_steps_of_training_stay_finite(network: str, shape: tuple[int, ...]) -> None:
     data, config = random_images(*shape), narrow(network, total_images=12, report_every_images=4)
-    if network == "dcgan" and shape == (28, 28):
-        with pytest.raises(UserError, match=r"32x32 or 64x64 pixels, .*, but these are \[28, 28\]"):
-            train(data, config)
-        return
     seen: list[Any] = []
     run = train(data, config, on_report=seen.append)
     assert [report.step for report in seen] == [1, 2, 3]
@@ -731,7 +746,7 @@ def test_images_of_the_wrong_size_are_refused_before_anything_is_written(
         with pytest.raises(SystemExit) as stop:
             main(["train", "digits", "--set", "network=dcgan", "--out", str(folder), *more])
         assert stop.value.code == 2
-        assert "Network dcgan takes images of 32x32 or 64x64 pixels" in capsys.readouterr().err
+        assert "Network dcgan takes images of 17x17 to 64x64 pixels" in capsys.readouterr().err
     assert not folder.exists()
 
 

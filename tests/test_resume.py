@@ -102,6 +102,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "discriminator_steps": 2,
         "weight_historical_averaging": 0.01,
     },
+    "running statistics": {"network": "gan-mlp", "noise_hidden_std": 0.1, "seeds": 2, "seed_strategy": "vmap"},
     "constant step size": {"decay_last_fraction": 0.0},
     "falling from the beginning": {"decay_last_fraction": 1.0},
     "supervised": {"method": "supervised"},

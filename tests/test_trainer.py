@@ -605,7 +605,7 @@ CONDITIONAL = {
 }
 NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
-    "frames_every_images",
+    "frames_every_images", "grid_side",
     "seed_strategy", "cuda_graph", "compile_losses", "image_size", "image_mode", "test_share", "test_seed", "folds",
 }  # fmt: skip
 

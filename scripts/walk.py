@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Train and draw what docs/gan.md shows, and write its figures there: `scripts/walk.py`.
+
+Every step runs its commands as a reader would type them, in `runs/walk/`; one that is there already is not trained
+again. Its picture goes to `docs/pictures/`, and what the page says of it to `results/walk.jsonl`, from which `--page`
+alone writes the page anew. `scripts/walk.py 2 4` makes steps 2 and 4.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import results
+from ssgan import cli
+from ssgan.diversity import Diversity
+from ssgan.files import write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+PAGE, ROWS = ROOT / "docs" / "gan.md", RESULTS / "walk.jsonl"
+SCRATCH, PICTURES = ROOT / "runs" / "walk", ROOT / "docs" / "pictures"
+KEPT = (
+    *("dataset", "labels", "method", "preset", "settings", "images", "seconds", "device_name", "versions", "commit"),
+    *("seeds", "error_mean", "diversity", "accuracy_real_raw", "accuracy_fake_raw"),
+)
+
+
+class Step(NamedTuple):
+    """One step of the walk.
+
+    Attributes
+    ----------
+    commands : tuple of str
+        As a reader types them; the first one trains.
+    picture : str
+        The file of the run's folder that is shown.
+    words : callable
+        What the page says of the row of a training.
+    """
+
+    commands: tuple[str, ...]
+    picture: str
+    words: Callable[[Mapping[str, Any]], str]
+
+    @property
+    def run(self) -> str:
+        """The folder that the first command trains in."""
+        words = shlex.split(self.commands[0])
+        return words[words.index("--out") + 1]
+
+
+def _generated(row: Mapping[str, Any]) -> str:
+    found = row["diversity"]
+    judged = "".join(
+        f"The discriminator takes {100 * row['accuracy_real_raw'][0]:.0f} % of real images for real and "
+        f"{100 * row['accuracy_fake_raw'][0]:.0f} % of generated ones for generated. "
+        for _ in range(row["labels"] == 0)
+    )
+    return (
+        f"{judged}The generated images cover {100 * found['coverage']:.0f} % of "
+        f"the real ones ({100 * found['real']['coverage']:.0f} % would be covered by as many real images), and lie "
+        f"{found['spread']:.2f} times as far from each other."
+    )
+
+
+def _classified(row: Mapping[str, Any]) -> str:
+    return f"**Test error {row['error_mean']:.2f} % with {row['labels']} labels.** {_generated(row)}"
+
+
+STEPS = {
+    2: Step(("ssgan train mnist --preset gan-mlp --out gan-mlp",), "samples.png", _generated),
+    3: Step(
+        (
+            "ssgan train mnist --preset dcgan --set total_images=60000 --set batch_size=64 --set grid_side=5 \\\n"
+            "    --set discriminator_widths=16 --set generator_widths=16 --out dcgan",
+        ),
+        "samples.png",
+        _generated,
+    ),
+    4: Step(
+        (
+            "ssgan train mnist --preset images --labels 100 --set total_images=40000 --out classifier",
+            "ssgan sample classifier --per-class",
+        ),
+        "sample-per-class.png",
+        _classified,
+    ),
+}
+
+
+def rows() -> dict[int, dict[str, Any]]:
+    """What is known of each step."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return {row["step"]: row for row in map(json.loads, lines)}
+
+
+def block(number: int, row: Mapping[str, Any]) -> str:
+    """What stands on the page for one step: its commands, its picture and its figures."""
+    step = STEPS[number]
+    commands = "\n".join(f"$ {command}" for command in step.commands)
+    minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, beside other work."
+    alone = f"{row['images']:,} images took {minutes}"
+    return (
+        f"```console\n{commands}\n```\n\n![What step {number} generates](pictures/walk-{number}.png)\n\n"
+        f"{_filled(f'{step.words(row)} {alone}')}"
+    )
+
+
+def _filled(words: str) -> str:
+    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def clothes() -> str:
+    """What a wider network makes of Fashion-MNIST."""
+    (row,) = results.rows(RESULTS / "dcgan.jsonl")
+    minutes = f"{row['seconds'] / 60:.1f} minutes"
+    return "![Generated clothes](../results/dcgan-samples.png)\n\n" + _filled(
+        f"Fashion-MNIST by the same preset with {row['settings']['generator_widths'][0]} channels, {row['images']:,} "
+        f"images, {minutes} on {row['device_name']} beside other work: coverage {row['coverage']:.2f}, spread "
+        f"{row['spread']:.2f}. [Its way there](../results/dcgan.webp)."
+    )
+
+
+def collapse() -> str:
+    """What each remedy against a collapse does, by the mean over the seeds and each of them."""
+    found = results.rows(RESULTS / "collapse.jsonl")
+    header = ["remedy", *Diversity._fields, "images/s", "samples of the first seed"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for i, (name, settings) in enumerate(results.AGAINST_COLLAPSE.items()):
+        given = json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
+        ours = [row for row in found if row["settings"] == given]
+        cells = []
+        for field in Diversity._fields:
+            each = ", ".join("diverged" if row[field] is None else f"{row[field]:.2f}" for row in ours)
+            fine = [row[field] for row in ours if row[field] is not None]
+            cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
+        speed = f"{statistics.mean(row['images_per_second'] for row in ours):.0f}"
+        lines.append(f"| {' | '.join([name, *cells, speed, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
+    one, seeds = found[0], len({row["seed"] for row in found})
+    width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
+    words = (
+        f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the mean of "
+        f"{seeds} seeds and each of them, against 1,000 images of the pool. Every seed is a row of "
+        f"[results/collapse.jsonl](../results/collapse.jsonl)."
+    )
+    return "\n".join([*lines, "", _filled(words)])
+
+
+def page(text: str) -> str:
+    """The page with every block made anew."""
+    blocks = {f"step {number}": block(number, row) for number, row in rows().items()}
+    blocks |= {name: make() for name, make in TABLES.items() if (RESULTS / f"{name}.jsonl").exists()}
+    for name, content in blocks.items():
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+        before, after = pattern.split(text, maxsplit=1)
+        text = f"{before}<!-- {name} -->\n\n{content}\n\n<!-- /{name} -->{after}"
+    return text
+
+
+TABLES = {"dcgan": clothes, "collapse": collapse}
+
+
+def make(number: int) -> None:
+    """Run the commands of a step where they have not run, and keep picture and figures."""
+    step = STEPS[number]
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    before = Path.cwd()
+    os.chdir(SCRATCH)
+    try:
+        for command in step.commands:
+            _, *arguments = shlex.split(command)
+            if arguments[0] == "train" and Path(step.run, "report.json").exists():
+                continue
+            if arguments[0] == "train" and Path(step.run).exists():
+                arguments.append("--resume")
+            try:
+                cli.main(arguments)
+            except SystemExit as left:
+                if left.code:
+                    raise
+        shutil.copyfile(Path(step.run, step.picture), PICTURES / f"walk-{number}.png")
+        report = json.loads(Path(step.run, "report.json").read_text(encoding="utf-8"))
+    finally:
+        os.chdir(before)
+    found = {**rows(), number: {"step": number, **{key: report[key] for key in KEPT if key in report}}}
+    lines = [json.dumps(found[n]) for n in sorted(found)]
+    write_atomic(ROWS, "".join(f"{line}\n" for line in lines).encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the steps that were asked for, and the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="*", type=int, metavar="STEP", help="otherwise all of them")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
+    args = parser.parse_args(arguments)
+    if strange := set(args.steps) - set(STEPS):
+        parser.error(f"there is no step {min(strange)}: choose from {', '.join(map(str, STEPS))}")
+    for number in [] if args.page else args.steps or STEPS:
+        make(number)
+    write_atomic(PAGE, page(PAGE.read_text(encoding="utf-8")).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The pair of plain multilayer perceptrons: the GAN of a first lesson.
+
+G's hidden layers grow, each LeakyReLU and then batch norm with running statistics; tanh. D's shrink, LeakyReLU, no
+normalisation. Weights from Glorot's uniform distribution.
+
+Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, in the form of many tutorials for Keras, where
+batch norm keeps 0.8 of its running statistics at every batch and has an epsilon of 1e-3.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssgan.frames import Discriminator, Generator
+from ssgan.layers import GaussianNoise, MinibatchDiscrimination
+from ssgan.pieces import SLOPE
+
+__all__ = ["PlainDiscriminator", "PlainGenerator"]
+
+# Of the running statistics, at every batch.
+KEPT = 0.8
+EPSILON = 1e-3
+
+
+class PlainDiscriminator(Discriminator):
+    """Dense layers and LeakyReLU.
+
+    Features are the last hidden layer.
+
+    Parameters
+    ----------
+    in_features, classes : int
+    widths : sequence of int
+        Hidden layers.
+    noise_input_std, noise_hidden_std : float
+        Gaussian noise before the first layer and before every other one.
+    minibatch_kernels, minibatch_kernel_dim : int
+        0 kernels for none.
+    reference_rows : int
+        Real images kept for evaluation with minibatch discrimination.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        widths: Sequence[int],
+        noise_input_std: float = 0.0,
+        noise_hidden_std: float = 0.0,
+        minibatch_kernels: int = 0,
+        minibatch_kernel_dim: int = 5,
+        reference_rows: int = 99,
+    ) -> None:
+        sizes = [in_features, *widths]
+        trunk: list[nn.Module] = []
+        for i, (size, width) in enumerate(itertools.pairwise(sizes)):
+            trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
+            trunk += [nn.Linear(size, width), nn.LeakyReLU(SLOPE)]
+        minibatch = None
+        if minibatch_kernels:
+            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
+        super().__init__(
+            layout=nn.Flatten(),
+            trunk=nn.Sequential(*trunk),
+            output=nn.Linear(sizes[-1] + minibatch_kernels, classes),
+            noise_std=noise_hidden_std,
+            minibatch=minibatch,
+            reference=torch.zeros(reference_rows, in_features),
+        )
+        _draw_weights(self)
+
+
+class PlainGenerator(Generator):
+    """Dense layers, LeakyReLU and then the normalisation; tanh.
+
+    Parameters
+    ----------
+    latent_size : int
+    image_shape : tuple of int
+        Shape of one image, [H, W], [H, W, C] or [F].
+    widths : sequence of int
+        Hidden layers.
+    norm : {"batch", "virtual", "none"}
+        Normalisation of the hidden layers; ``"batch"`` keeps running statistics for evaluation.
+    reference : Tensor, shape [R, latent_size], optional
+        The reference noise of ``"virtual"``.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        image_shape: tuple[int, ...],
+        widths: Sequence[int],
+        norm: str = "batch",
+        reference: Tensor | None = None,
+    ) -> None:
+        sizes = [latent_size, *widths]
+        super().__init__(
+            hidden=[nn.Linear(size, width) for size, width in itertools.pairwise(sizes)],
+            features=widths,
+            output=nn.Linear(sizes[-1], math.prod(image_shape)),
+            squash=torch.tanh,
+            layout=nn.Unflatten(1, image_shape),
+            activation=partial(F.leaky_relu, negative_slope=SLOPE),
+            norm=norm,
+            gain=True,
+            reference=reference,
+            norm_last=True,
+            kept=KEPT,
+            eps=EPSILON,
+        )
+        _draw_weights(self)
+
+
+def _draw_weights(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
