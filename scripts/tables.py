@@ -232,27 +232,35 @@ def _percents(shares: list[float]) -> str:
     return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
 
 
-def compare_table() -> str:
-    """Error by method and labels, of networks and classical methods on the same draws."""
-    found = [row for row in rows("digits-compare") if row["error"] is not None]
-    cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+def compare_table(name: str = "digits-compare") -> str:
+    """Error by preset, method and labels, of networks and classical methods on the same draws."""
+    found = [row for row in rows(name) if row["error"] is not None]
+    cells: dict[tuple[tuple[str, str], int], list[dict[str, Any]]] = defaultdict(list)
     for row in found:
-        cells[row["method"], row["labels"]].append(row)
+        cells[(row["preset"] or "", row["method"]), row["labels"]].append(row)
     labels = sorted({n for _, n in cells})
-    methods = list(dict.fromkeys(row["method"] for row in found))
-    best = {n: min(methods, key=lambda m: statistics.mean(r["error"] for r in cells[m, n])) for n in labels}
-    lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
-    for method in methods:
-        each = [f"**{cell(cells[method, n])}**" if best[n] == method else cell(cells[method, n]) for n in labels]
-        lines.append(f"| {method} | " + " | ".join(each) + " |")
-    network = next(row for row in found if row["images"])
-    draws = " or ".join(map(str, sorted({len(each) for each in cells.values()})))
+    plain = [each for each in dict.fromkeys(line for line, _ in cells) if " without " not in each[1]]
+    lines = [
+        "| preset | method | " + " | ".join(f"{n} labels" for n in labels) + " |",
+        "|---" * (len(labels) + 2) + "|",
+    ]
+    means = {(line, n): statistics.mean(row["error"] for row in each) for (line, n), each in cells.items()}
+    best = {n: min((line for line in plain if (line, n) in means), key=lambda line: means[line, n]) for n in labels}
+    for line in sorted(plain, key=lambda line: (not line[0], line[0])):
+        each = [cell(cells[line, n]) if cells[line, n] else "" for n in labels]
+        each = [f"**{text}**" if best[n] == line else text for n, text in zip(labels, each, strict=True)]
+        preset = f"`{line[0]}`" if line[0] else "scikit-learn"
+        lines.append(f"| {preset} | {line[1]} | " + " | ".join(each) + " |")
+    images = {row["preset"]: row["images"] for row in found if row["images"]}
+    lengths = " and ".join(f"{count:,} with `{preset}`" for preset, count in sorted(images.items()))
+    draws = " or ".join(map(str, sorted({len(each) for (line, _), each in cells.items() if each and line in plain})))
+    data = found[0]["dataset"]
     lines += [
         "",
-        f"Test error in % on digits, mean ± standard deviation over {draws} label draws, the same for every method.",
-        f"Networks see {network['images']:,} images, fewer than the preset's, with its settings and each method's own",
-        "defaults; the best mean of a column is bold. Every seed, paired differences, calibration and confusion are in",
-        "[results/digits-compare/report.md](results/digits-compare/report.md) and its page `report.html`.",
+        f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
+        f"Networks see as many images: {lengths}; beyond the preset each has its own defaults. The best mean of a",
+        "column is bold. Every seed, paired differences, calibration and confusion are in",
+        f"[results/{name}/report.md](results/{name}/report.md) and its page `report.html`.",
     ]
     return "\n".join(lines)
 
