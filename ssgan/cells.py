@@ -12,7 +12,10 @@ from ssgan.ledger import Ledger, Row, canonical
 __all__ = ["Cell", "Line", "Section", "sections"]
 
 # Settings that a short label leaves out: the budget stands in it as images, the others change no weight.
-QUIET = {"total_images", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds"}
+QUIET = {
+    *("total_images", "report_every_images", "evaluate_every_images", "frames_every_images"),
+    *("checkpoint_every_seconds", "tensorboard"),
+}
 HASH = 8
 
 

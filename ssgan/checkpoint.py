@@ -28,7 +28,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where there is no such file, it is damaged, holds anything but plain data, or comes from
+        Where there is no such file, it may not be read, it is damaged, holds anything but plain data, or comes from
         another version of the format.
     """
     try:
@@ -38,6 +38,8 @@ def load(path: Path) -> dict[str, Any]:
         state: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no {path}: the run did not finish, or this is no run folder.") from None
+    except PermissionError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; nothing of ours runs here
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.") from cause
     if damaged:

@@ -260,7 +260,9 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")],
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES...", help="Files, folders, patterns, .npz; - reads a list from standard input."),
+        typer.Argument(
+            metavar="IMAGES...", help="Files, folders, patterns, .zip, .npz; - reads a list from standard input."
+        ),
     ],
     out: Annotated[
         str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")
@@ -283,7 +285,7 @@ def predict(
     from ssgan import prediction
 
     predictor = prediction.open_predictor(run, alone, device)
-    total = None if any(one.name.lower().endswith(".npz") for one in found) else len(found)
+    total = None if any(one.name.lower().endswith((".npz", ".zip")) for one in found) else len(found)
     screen.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
     with screen.counting(total, "images", quiet=as_json) as on_row:
         summary = prediction.write_predictions(predictor, found, out, probabilities, on_row)

@@ -50,7 +50,7 @@ def confusion(section: Section, cell: Cell, names: Names) -> Picture | None:
     classes = [visible(name) for name in first["classes"] or map(str, K)]
     title = _title(section, cell)
     with style.context("default"):
-        png = few_colours(confusion_png(matrix, classes, title))
+        png = few_colours(confusion_png(matrix, classes, title), 160)
     right, all_ = sum(matrix[i][i] for i in K), sum(map(sum, matrix))
     alt = f"Confusion matrix of {title}: {right:,} of {all_:,} predictions are right."
     caption = f"{title}: {_of(same, cell)}, counted together."

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ssgan import runs
 from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
+from ssgan.fields import LARGEST_INTEGER
 from ssgan.settings import parse, resolve
 from ssgan.traits import suits
 
@@ -100,6 +101,8 @@ def images(epochs: str, pool: int) -> int:
         count = float("nan")
     if not 0 < count < float("inf"):
         raise UserError(f"--epochs is {epochs}, but must be a number above 0.")
+    if count > LARGEST_INTEGER:
+        raise UserError(f"--epochs is {epochs}, which is more images than can be counted: choose fewer.")
     return max(1, round(count))
 
 

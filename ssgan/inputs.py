@@ -5,12 +5,14 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from ssgan import trees
 from ssgan.errors import UserError
 from ssgan.pictures import SUFFIXES, Broken, decode
 
@@ -84,7 +86,7 @@ def _expand(name: str) -> list[Found]:
 
 
 def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> Iterator[Item]:
-    """The images of files, one by one; of an ``.npz`` every row, as ``name.npz[17]``.
+    """The images of files, one by one; of an ``.npz`` every row, as ``name.npz[17]``, of a ``.zip`` every picture.
 
     Parameters
     ----------
@@ -101,6 +103,8 @@ def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> It
             if name.lower().endswith(".npz"):
                 rows = _rows(name, tuple(image_shape), scale)
                 yield from (Item(f"{name}[{i}]", row) for i, row in enumerate(rows))
+            elif name.lower().endswith(".zip"):
+                yield from _members(Path(name), image_shape, scale)
             else:
                 yield Item(name, prepare(Path(name), image_shape, scale))
         except UserError as mistake:
@@ -124,26 +128,50 @@ def prepare(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> np.
     UserError
         Where the file is not there or no picture, or the shape is not one of pictures.
     """
+    return _prepared(str(path), lambda: path.open("rb"), image_shape, scale)
+
+
+def _prepared(name: str, opened: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float) -> np.ndarray:
     if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[2] not in (1, 3)):
-        raise UserError(f"{path} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
+        raise UserError(f"{name} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
     height, width = image_shape[:2]
     try:
-        with path.open("rb") as stream:
+        with opened() as stream:
             pixels = decode(stream, height if height == width else None, grey=image_shape[2:] != (3,))
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"There is no file {name}.") from None
     except OSError as cause:
-        raise UserError(f"{path} cannot be opened ({cause.strerror}).") from None
+        raise UserError(f"{name} cannot be opened ({cause.strerror}).") from None
     except Broken as reason:
-        raise UserError(f"{path} {reason}.") from None
+        raise UserError(f"{name} {reason}.") from None
     if pixels.shape[:2] != (height, width):
         raise UserError(
-            f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but the models take {width} x {height}: "
+            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but the models take {width} x {height}: "
             f"resize it."
         )
     if scale != 255:
         pixels = (pixels * (scale / 255)).round().astype(np.uint8)
     return pixels.reshape(tuple(image_shape))
+
+
+def _members(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[Item]:
+    """The pictures of a zip, as ``name.zip/a/b.png``, found and guarded as those of a training are."""
+    with trees.opened(path, tuple(SUFFIXES)) as tree:
+        for member in tree.pictures:
+            name = f"{path}/{member}"
+            try:
+                yield Item(name, _prepared(name, partial(_unpacked, tree, member), image_shape, scale))
+            except UserError as mistake:
+                yield Item(name, None, str(mistake))
+        if not tree.pictures:
+            raise UserError(f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}).")
+
+
+def _unpacked(tree: trees.Tree, member: str) -> BinaryIO:
+    try:
+        return tree.open(member)
+    except Exception as cause:  # a reader of arbitrary bytes can fail in any way
+        raise Broken(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
 def _rows(name: str, image_shape: tuple[int, ...], scale: float) -> np.ndarray:

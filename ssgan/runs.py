@@ -214,7 +214,8 @@ def trim_log(path: Path, steps_done: int) -> None:
 def read_log(run: Path) -> list[dict[str, Any]]:
     """What a run has logged so far, without a line that is torn; none without a log."""
     path = run / "log.jsonl"
-    return [content for _, content in _whole_lines(path)] if path.exists() else []
+    found = [content for _, content in _whole_lines(path)] if path.exists() else []
+    return [line for line in found if isinstance(line.get("images"), int)]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -222,7 +223,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             content = json.loads(line)
-            whole = isinstance(content["step"], int) and isinstance(content["images"], int)
+            whole = isinstance(content["step"], int)
         except (ValueError, KeyError, TypeError):
             continue
         if whole:

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan.cells import Section, sections
+from ssgan import config
+from ssgan.cells import QUIET, Section, sections
 from ssgan.ledger import read
 from ssgan.pairs import baseline_method, differences, interval
 
@@ -141,3 +142,8 @@ def test_the_real_rows_give_what_the_readme_says() -> None:
         ("gan", 50): 4.89,
         ("gan", 100): 2.54,
     }
+
+
+def test_what_has_no_part_in_a_step_is_in_no_short_name() -> None:
+    """But for what other columns tell."""
+    assert config._BESIDE - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()

@@ -555,6 +555,7 @@ TRAIN_MISTAKES = {
     "negative epochs": (["digits", "--epochs", "-1"], ["--epochs is -1", "above 0"]),
     "epochs no number": (["digits", "--epochs", "nan"], ["--epochs is nan", "a number above 0"]),
     "endless epochs": (["digits", "--epochs", "inf"], ["--epochs is inf", "a number above 0"]),
+    "uncountable epochs": (["digits", "--epochs", "1e300"], ["--epochs is 1e300", "more images than can be counted"]),
     "preset as a setting": (["digits", "--set", "preset=mine"], ["preset", "--preset"]),
     "no objective": (["digits", "--set", "weight_feature_matching=0"], ["weight 0", "set one of", "weight_fake=0"]),
     "device without a name": (["digits", "--device", "tpu"], ["'tpu'", "choose from auto", "cpu"]),

@@ -13,6 +13,7 @@ from ssgan import checkpoint, runs
 from ssgan.config import Config
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
+from ssgan.mistakes import sentence
 from ssgan.options import Options
 
 STATE: dict[str, Any] = {
@@ -53,6 +54,30 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
         write_atomic(tmp_path / "b.bin", b"new")
     assert path.read_bytes() == b"old"
     assert visible(tmp_path) == ["a.bin"]
+
+
+def test_a_file_that_cannot_be_written_goes_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the hidden one that it has meanwhile."""
+
+    def forbidden(path: Path, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(PermissionError) as caught:
+        write_atomic(tmp_path / "split.json", b"")
+    assert sentence(caught.value) == f"{tmp_path / 'split.json'} cannot be used (Permission denied)."
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", forbidden)
+    with pytest.raises(UserError) as caught:
+        checkpoint.load(tmp_path / "checkpoint")
+    assert str(caught.value) == f"{tmp_path / 'checkpoint'} cannot be read (Permission denied)."
 
 
 def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What arguments stand for: files in order, folders, patterns, lists and arrays, each readable or with a reason."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,63 @@ def test_a_broken_npz_is_one_row_with_the_reason() -> None:
     for name in ("x.npz", "gone.npz"):
         (item,) = read([Found(name)], (4, 4), 16.0)
         assert name in item.reason
+
+
+# A zip
+
+
+def png(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", size, value).save(content, format="png")
+    return content.getvalue()
+
+
+def test_a_zip_stands_for_the_pictures_in_it() -> None:
+    """Each as the same file in a folder; what cannot be read has its reason, and nothing is written."""
+    with zipfile.ZipFile("all.ZIP", "w") as archive:
+        for name, content in {"b/c.png": png(30), "a.png": png(10), "bad.png": b"x", "notes.txt": b"n"}.items():
+            archive.writestr(name, content)
+        archive.writestr(".hidden.png", png(99))
+    found = list(read(gather(["all.ZIP"]), (4, 4), 255.0))
+    assert [(item.name, item.reason) for item in found] == [
+        ("all.ZIP/a.png", ""),
+        ("all.ZIP/b/c.png", ""),
+        ("all.ZIP/bad.png", "all.ZIP/bad.png is no picture that can be read."),
+    ]
+    assert [int(item.pixels.mean()) for item in found if item.pixels is not None] == [10, 30]
+    assert [path.name for path in Path().iterdir()] == ["all.ZIP"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\x03\x04 nothing more", "bad.zip cannot be read as a zip: it is damaged or something else."),
+        (None, "There is no folder or file bad.zip."),
+        ({"notes.txt": b"n"}, "bad.zip holds no picture (.bmp, "),
+        ({"../a.png": b"n"}, "bad.zip holds a member named '../a.png', but "),
+    ],
+    ids=["damaged", "missing", "empty", "leads out"],
+)
+def test_a_zip_that_cannot_be_read_is_one_line(content: bytes | dict[str, bytes] | None, reason: str) -> None:
+    if isinstance(content, bytes):
+        Path("bad.zip").write_bytes(content)
+    elif content is not None:
+        with zipfile.ZipFile("bad.zip", "w") as archive:
+            for name, inside in content.items():
+                archive.writestr(name, inside)
+    (item,) = read(gather(["bad.zip"]), (4, 4), 255.0)
+    assert (item.name, item.pixels) == ("bad.zip", None)
+    assert item.reason.startswith(reason)
+
+
+def test_a_damaged_member_of_a_zip_does_not_stop_the_others() -> None:
+    with zipfile.ZipFile("some.zip", "w") as archive:
+        archive.writestr("a.png", png(10))
+        archive.writestr("b.png", png(20))
+    whole = Path("some.zip").read_bytes()
+    Path("some.zip").write_bytes(whole.replace(png(10), png(11), 1))  # of the same length, but another checksum
+    assert len(png(10)) == len(png(11))
+    broken, fine = read(gather(["some.zip"]), (4, 4), 255.0)
+    assert broken.reason == "some.zip/a.png cannot be unpacked (BadZipFile)."
+    assert fine.pixels is not None
+    assert int(fine.pixels.mean()) == 20
