@@ -40,7 +40,7 @@ MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # As wide as a CPU has time for, and so long that clothes can be told apart.
-NARROW_DCGAN = {"batch_size": 64, "discriminator_widths": (16,), "generator_widths": (16,), "total_images": 40_000}
+NARROW_DCGAN = {"batch_size": 64, "discriminator_widths": (16,), "generator_widths": (16,), "total_images": 30_000}
 # What section 3 of the paper offers against a collapse, each by itself beside the same network.
 AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
     "as it is": {},
