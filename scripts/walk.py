@@ -34,6 +34,11 @@ KEPT = (
 )
 
 
+def typed(command: str) -> list[str]:
+    """The words of a command, which a backslash at the end of a line continues in the next."""
+    return shlex.split(command.replace("\\\n", " "))
+
+
 class Step(NamedTuple):
     """One step of the walk.
 
@@ -54,7 +59,7 @@ class Step(NamedTuple):
     @property
     def run(self) -> str:
         """The folder that the first command trains in."""
-        words = shlex.split(self.commands[0])
+        words = typed(self.commands[0])
         return words[words.index("--out") + 1]
 
 
@@ -178,7 +183,7 @@ def make(number: int) -> None:
     os.chdir(SCRATCH)
     try:
         for command in step.commands:
-            _, *arguments = shlex.split(command)
+            _, *arguments = typed(command)
             if arguments[0] == "train" and Path(step.run, "report.json").exists():
                 continue
             if arguments[0] == "train" and Path(step.run).exists():
