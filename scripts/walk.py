@@ -71,9 +71,8 @@ def _generated(row: Mapping[str, Any]) -> str:
         for _ in range(row["labels"] == 0)
     )
     return (
-        f"{judged}The generated images cover {100 * found['coverage']:.0f} % of "
-        f"the real ones ({100 * found['real']['coverage']:.0f} % would be covered by as many real images), and lie "
-        f"{found['spread']:.2f} times as far from each other."
+        f"{judged}Collapse {found['collapse']:.2f}, where as many real images come to {found['real']['collapse']:.2f}; "
+        f"spread {found['spread']:.2f}."
     )
 
 
@@ -138,13 +137,14 @@ def clothes() -> str:
 def collapse() -> str:
     """What each remedy against a collapse does, by the mean over the seeds and each of them."""
     found = results.rows(RESULTS / "collapse.jsonl")
-    header = ["remedy", *Diversity._fields, "images/s", "samples of the first seed"]
+    fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
+    header = ["remedy", *fields, "images/s", "samples of the first seed"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for i, (name, settings) in enumerate(results.AGAINST_COLLAPSE.items()):
         given = json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
         ours = [row for row in found if row["settings"] == given]
         cells = []
-        for field in Diversity._fields:
+        for field in fields:
             each = ", ".join("diverged" if row[field] is None else f"{row[field]:.2f}" for row in ours)
             fine = [row[field] for row in ours if row[field] is not None]
             cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)

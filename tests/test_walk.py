@@ -70,7 +70,10 @@ def test_the_commands_run(
             if words[0] == "train":
                 data = "gaussian" if words[1] == "gaussian" else "mnist.npz"
                 size = {**short, "total_images": 400 if number == 1 else 40}
-                words = ["train", data, *words[2:], *(w for k, v in size.items() for w in ("--set", f"{k}={v}"))]
+                given = [word for word in words if "=" in word and word.partition("=")[0] not in size]
+                others = [word for word in words[2:] if word != "--set" and "=" not in word]
+                set_to = [*given, *(f"{name}={value}" for name, value in size.items())]
+                words = ["train", data, *others, *(word for one in set_to for word in ("--set", one))]
             commands.append(shlex.join(["ssgan", *words]))
         monkeypatch.setitem(walk.STEPS, number, step._replace(commands=tuple(commands)))
     assert walk.main([]) == 0, capsys.readouterr().err
