@@ -39,7 +39,7 @@ class Diversity(NamedTuple):
         for real images, more where the generated ones keep to where real ones are densest.
     collapse : float
         The score: 1 less the smaller one of coverage and recall. 1 where all images are the same or like no real one,
-        1/2 where half of the modes are met, about 0.03 for real images.
+        1/2 where half of the modes are met; real images come to 0.05 to 0.15, which a report shows beside it.
     """
 
     spread: float
