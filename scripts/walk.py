@@ -85,7 +85,7 @@ STEPS = {
     3: Step(
         (
             "ssgan train mnist --preset dcgan --set total_images=60000 --set batch_size=64 --set grid_side=5 \\\n"
-            "    --set discriminator_widths=16 --set generator_widths=16 --out dcgan",
+            "    --set discriminator_widths=16 --set generator_widths=16 --set learning_rate_g=1e-3 --out dcgan",
         ),
         "samples.png",
         _generated,
