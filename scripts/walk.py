@@ -34,6 +34,11 @@ KEPT = (
 )
 
 
+def typed(command: str) -> list[str]:
+    """The words of a command, which a backslash at the end of a line continues in the next."""
+    return shlex.split(command.replace("\\\n", " "))
+
+
 class Step(NamedTuple):
     """One step of the walk.
 
@@ -54,7 +59,7 @@ class Step(NamedTuple):
     @property
     def run(self) -> str:
         """The folder that the first command trains in."""
-        words = shlex.split(self.commands[0])
+        words = typed(self.commands[0])
         return words[words.index("--out") + 1]
 
 
@@ -66,9 +71,8 @@ def _generated(row: Mapping[str, Any]) -> str:
         for _ in range(row["labels"] == 0)
     )
     return (
-        f"{judged}The generated images cover {100 * found['coverage']:.0f} % of "
-        f"the real ones ({100 * found['real']['coverage']:.0f} % would be covered by as many real images), and lie "
-        f"{found['spread']:.2f} times as far from each other."
+        f"{judged}Collapse {found['collapse']:.2f}, where as many real images come to {found['real']['collapse']:.2f}; "
+        f"spread {found['spread']:.2f}."
     )
 
 
@@ -81,7 +85,7 @@ STEPS = {
     3: Step(
         (
             "ssgan train mnist --preset dcgan --set total_images=60000 --set batch_size=64 --set grid_side=5 \\\n"
-            "    --set discriminator_widths=16 --set generator_widths=16 --out dcgan",
+            "    --set discriminator_widths=16 --set generator_widths=16 --set learning_rate_g=1e-3 --out dcgan",
         ),
         "samples.png",
         _generated,
@@ -133,13 +137,14 @@ def clothes() -> str:
 def collapse() -> str:
     """What each remedy against a collapse does, by the mean over the seeds and each of them."""
     found = results.rows(RESULTS / "collapse.jsonl")
-    header = ["remedy", *Diversity._fields, "images/s", "samples of the first seed"]
+    fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
+    header = ["remedy", *fields, "images/s", "samples of the first seed"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for i, (name, settings) in enumerate(results.AGAINST_COLLAPSE.items()):
         given = json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
         ours = [row for row in found if row["settings"] == given]
         cells = []
-        for field in Diversity._fields:
+        for field in fields:
             each = ", ".join("diverged" if row[field] is None else f"{row[field]:.2f}" for row in ours)
             fine = [row[field] for row in ours if row[field] is not None]
             cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
@@ -178,7 +183,7 @@ def make(number: int) -> None:
     os.chdir(SCRATCH)
     try:
         for command in step.commands:
-            _, *arguments = shlex.split(command)
+            _, *arguments = typed(command)
             if arguments[0] == "train" and Path(step.run, "report.json").exists():
                 continue
             if arguments[0] == "train" and Path(step.run).exists():

@@ -37,12 +37,14 @@ def report(found: Mapping[str, Any]) -> None:
 
 
 def _diversity(found: Mapping[str, Any] | None) -> None:
-    """In two lines what the generated images come to beside real ones; none where there are none to speak of."""
+    """In a table what the generated images come to beside real ones; none where there are none to speak of."""
     if not found or found["coverage"] is None:
         return
-    words = [f"{name} {found[name]:.2f} ({found['real'][name]:.2f})" for name in ("spread", "coverage", "density")]
-    screen.say(f"Diversity of {found['images']:,} generated images (of as many real ones):")
-    screen.say("  " + ", ".join(words))
+    screen.say(f"Diversity of {found['images']:,} images; collapse is 1 where all are the same or like no real one")
+    names = sorted(found["real"], key=lambda name: name != "collapse")
+    shown = {"generated": found, "real": found["real"]}
+    rows = [[kind, *(_cell(of[name]) for name in names)] for kind, of in shown.items()]
+    screen.table(["images", *names], rows, left=1)
 
 
 def evaluation(result: Mapping[str, Any]) -> None:

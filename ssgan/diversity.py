@@ -3,7 +3,8 @@
 Images are compared as they are, by Euclidean distance between pixels in [0, 1], so nothing has to be trained or
 downloaded to compare them, and a shifted picture is another one.
 
-Source of coverage and density: Naeem et al., *Reliable Fidelity and Diversity Metrics for Generative Models*, 2020.
+Sources: of coverage and density Naeem et al., *Reliable Fidelity and Diversity Metrics for Generative Models*, 2020; of
+recall Kynkäänniemi et al., *Improved Precision and Recall Metric for Assessing Generative Models*, 2019.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,16 +29,24 @@ class Diversity(NamedTuple):
         all are the same, 1 where they differ as much as real ones. Noise has a spread too: see the next.
     coverage : float
         Share of the real images that have a generated one at least as near as their fifth nearest real one, 0 to 1.
-        0 where all images are the same, or like no real one; the share of modes that are met, where there are
-        modes. As many other real images come to 1 - 2^-5, about 0.97.
+        0 where they are like no real one; the share of modes that are met, where there are modes. As many other real
+        images come to 1 - 2^-5, about 0.97. The mean of all images alone can cover many: see the next.
+    recall : float
+        The same the other way round: share of the real images that lie as near to a generated one as its own fifth
+        nearest generated one. 0 where all images are the same; noise can have much.
     density : float
         How many of such surroundings a generated image lies in, on the average, divided by five: 0 for noise, about 1
         for real images, more where the generated ones keep to where real ones are densest.
+    collapse : float
+        The score: 1 less the smaller one of coverage and recall. 1 where all images are the same or like no real one,
+        1/2 where half of the modes are met; real images come to 0.05 to 0.15, which a report shows beside it.
     """
 
     spread: float
     coverage: float
+    recall: float
     density: float
+    collapse: float
 
 
 _UNKNOWN: dict[str, Any] = dict.fromkeys(Diversity._fields)
@@ -49,7 +58,7 @@ def diversity(generated: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBO
     Parameters
     ----------
     generated : ndarray of float, shape [N, ...]
-        In [0, 1]; at least two. Coverage grows with N: compare numbers of one N, best N = M.
+        In [0, 1]; more than ``neighbours``. Coverage grows with N: compare numbers of one N, best N = M.
     real : ndarray of float, shape [M, ...]
         In [0, 1].
     neighbours : int
@@ -61,16 +70,21 @@ def diversity(generated: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBO
         Where there are too few images.
     """
     generated_ND, real_MD = (x.reshape(len(x), -1).astype(np.float64) for x in (generated, real))
-    if len(generated_ND) < 2 or len(real_MD) <= neighbours:
+    if min(len(generated_ND), len(real_MD)) <= neighbours:
         raise ValueError(f"{len(generated_ND)} generated and {len(real_MD)} real images are too few to compare")
     among_MM = _distances(real_MD, real_MD)
     # The nearest to each is itself.
     radius_M = np.partition(among_MM, neighbours, axis=1)[:, neighbours]
-    inside_MN = _distances(real_MD, generated_ND) <= radius_M[:, None]
+    among_NN, apart_MN = _distances(generated_ND, generated_ND), _distances(real_MD, generated_ND)
+    own_N = np.partition(among_NN, neighbours, axis=1)[:, neighbours]
+    inside_MN = apart_MN <= radius_M[:, None]
+    coverage, recall = (float(near_MN.any(axis=1).mean()) for near_MN in (inside_MN, apart_MN <= own_N[None, :]))
     return Diversity(
-        spread=_mean_distance(_distances(generated_ND, generated_ND)) / _mean_distance(among_MM),
-        coverage=float(inside_MN.any(axis=1).mean()),
+        spread=_mean_distance(among_NN) / _mean_distance(among_MM),
+        coverage=coverage,
+        recall=recall,
         density=float(inside_MN.sum(axis=0).mean() / neighbours),
+        collapse=1.0 - min(coverage, recall),
     )
 
 

@@ -114,7 +114,9 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ece_scaled": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
     "spread": (_or_null(_number(0)), "a number at least 0 or null"),
     "coverage": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "recall": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
     "density": (_or_null(_number(0)), "a number at least 0 or null"),
+    "collapse": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
     "samples": (_or_null(_text), "a path or null"),
     "estimator": (lambda _: True, ""),
     "run": (lambda _: True, ""),
@@ -125,7 +127,7 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
 KNOWN = {**REQUIRED, **OPTIONAL}
 # What a training gives; the rest is what it was given, or where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
-MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "density"}
+MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "recall", "density", "collapse"}
 
 
 def parse(line: bytes) -> dict[str, Any]:

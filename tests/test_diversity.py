@@ -29,8 +29,9 @@ def modes(count: int, rows: int, seed: int, among: int = 4) -> np.ndarray:
 
 def test_the_real_set_itself_has_not_collapsed() -> None:
     real = RNG.random((40, 5, 5))
-    assert diversity(real, real).spread == pytest.approx(1.0, abs=1e-12)
-    assert diversity(real, real).coverage == 1.0
+    found = diversity(real, real)
+    assert found.spread == pytest.approx(1.0, abs=1e-12)
+    assert (found.coverage, found.recall, found.collapse) == (1.0, 1.0, 0.0)
 
 
 def test_one_image_again_and_again_is_a_full_collapse() -> None:
@@ -39,10 +40,20 @@ def test_one_image_again_and_again_is_a_full_collapse() -> None:
     far = np.full((200, 5, 5), 9.0)
     found = diversity(far, real)
     assert found.spread == pytest.approx(0.0, abs=1e-6)
-    assert (found.coverage, found.density) == (0.0, 0.0)
+    assert (found.coverage, found.recall, found.density, found.collapse) == (0.0, 0.0, 0.0, 1.0)
     real_one = diversity(np.repeat(real[:1], 200, axis=0), real)
     assert real_one.spread == pytest.approx(0.0, abs=1e-6)
     assert 0 < real_one.coverage < 0.2
+    assert real_one.collapse > 0.9
+
+
+def test_the_mean_of_all_images_is_near_to_many_and_still_a_full_collapse() -> None:
+    """In many dimensions a mean is nearer to each image than its neighbours are, so coverage alone is no score."""
+    real = RNG.random((200, 30, 30))
+    found = diversity(np.repeat(real.mean(axis=0, keepdims=True), 200, axis=0), real)
+    assert found.coverage > 0.9
+    assert found.density > 10
+    assert (found.recall, found.collapse) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -51,6 +62,8 @@ def test_coverage_is_the_share_of_the_modes_that_are_met(count: int) -> None:
     found = diversity(modes(count, 400, seed=1), modes(4, 100, seed=2))
     assert found.coverage == pytest.approx(count / 4, abs=0.01)
     assert (found.spread > 0.95) == (count == 4)
+    assert found.recall == pytest.approx(count / 4, abs=0.05)
+    assert found.collapse == 1 - min(found.coverage, found.recall)
     # Where they are, the images are as real as any.
     assert found.density == pytest.approx(1.0, abs=0.15)
 
@@ -67,7 +80,8 @@ def test_noise_spreads_and_covers_nothing() -> None:
     real = modes(4, 50, seed=3)
     found = diversity(np.random.default_rng(5).random(real.shape) * 9, real)
     assert found.spread > 1
-    assert (found.coverage, found.density) == (0.0, 0.0)
+    assert (found.coverage, found.density, found.collapse) == (0.0, 0.0, 1.0)
+    assert found.recall > 0.9  # which alone is no score either
 
 
 def test_numbers_worked_by_hand() -> None:
@@ -77,6 +91,9 @@ def test_numbers_worked_by_hand() -> None:
     # 0.5 lies around 0 and 1, 1.5 around 1 and 3, 6 around none.
     assert found.coverage == 1.0
     assert found.density == pytest.approx(4 / 3)
+    # The generated ones have radii of 1, 4.5 and 1: 0 and 1 lie around 0.5, 3 around 6.
+    assert found.recall == 1.0
+    assert diversity(np.array([[0.5], [9.0], [1.4]]), np.array([[0.0], [2.0], [99.0]]), neighbours=1).recall == 2 / 3
     # Distances 5.5, 1, 4.5 over 1, 3, 2.
     assert found.spread == pytest.approx(11 / 6)
     assert diversity(generated[::2], real, neighbours=1).spread == pytest.approx(1 / 2)
@@ -86,7 +103,7 @@ def test_neither_order_nor_scale_matters_and_too_few_are_refused() -> None:
     real, generated = RNG.random((30, 4)), RNG.random((30, 4))
     found = diversity(generated, real)
     np.testing.assert_allclose(diversity(generated[::-1] * 7, real[::-1] * 7), found, rtol=1e-9)
-    for few in ((generated[:1], real), (generated, real[:5])):
+    for few in ((generated[:5], real), (generated, real[:5])):
         with pytest.raises(ValueError, match="too few"):
             diversity(*few)
 
@@ -114,7 +131,7 @@ def test_each_generator_of_a_pool_is_measured_and_so_is_a_perfect_one() -> None:
     perfect, collapsed, broken = found["models"]
     assert perfect == found["real"] == diversity(others, real)._asdict()
     assert collapsed["coverage"] < 0.05 < 0.9 < perfect["coverage"]
-    assert broken == {"spread": None, "coverage": None, "density": None}
+    assert broken == dict.fromkeys(Diversity._fields)
     assert found["images"] == 200
     assert found["coverage"] == (perfect["coverage"] + collapsed["coverage"]) / 2
     assert measured(given[2:], pool, 255.0) | {"models": 0, "real": 0} == {
@@ -146,10 +163,11 @@ def test_a_report_holds_the_diversity_of_every_model(
     assert found["real"]["coverage"] == diversity(others, real).coverage
     answers.report(report)
     said = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 150 generated images (of as many real ones):")
-    assert said[place + 1] == "  " + ", ".join(
-        f"{name} {found[name]:.2f} ({found['real'][name]:.2f})" for name in Diversity._fields
-    )
+    place = said.index("Diversity of 150 images; collapse is 1 where all are the same or like no real one")
+    names = ["collapse", "spread", "coverage", "recall", "density"]
+    assert said[place + 1].split() == ["images", *names]
+    for line, kind, of in zip(said[place + 2 :], ("generated", "real"), (found, found["real"]), strict=False):
+        assert line.split() == [kind, *(f"{of[name]:.2f}" for name in names)]
     alone = trained("supervised", method="supervised")
     assert alone["diversity"] is None
     assert "spread" not in alone["rows"][0]

@@ -14,6 +14,7 @@ from PIL import Image
 from ssgan import film
 from ssgan.config import PRESETS
 from ssgan.data import Options, load
+from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.settings import resolve
 
@@ -65,7 +66,7 @@ def test_a_preset_and_every_remedy_work_on_28x28(
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["labels"] == 0
     assert report["diverged"] == []
-    assert all(np.isfinite(report["diversity"][name]) for name in ("spread", "coverage", "density"))
+    assert all(np.isfinite(report["diversity"][name]) for name in Diversity._fields)
     log = [json.loads(line) for line in (small / "run" / "log.jsonl").read_text().splitlines()]
     assert {"U", "V", "non_saturating", "p_real_unlabeled", "p_real_fake"} <= log[-1].keys()
     assert ("historical_averaging_G" in log[-1]) == bool(choices)
@@ -143,6 +144,6 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
 def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), "--device", "cpu", "--out", "run") == 0
     said: list[Any] = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 30 generated images (of as many real ones):")
-    assert said[place + 1].startswith("  spread ")
+    place = said.index("Diversity of 30 images; collapse is 1 where all are the same or like no real one")
+    assert said[place + 1].split()[:2] == ["images", "collapse"]
     assert max(map(len, said)) <= 80

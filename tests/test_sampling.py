@@ -38,7 +38,7 @@ SIDE = 48  # a tile is a latent of 48 x 48 numbers shown as it is
 class Shown(nn.Module):
     """A linear generator: the image is the latent itself, times a trained 1."""
 
-    couples_rows = False
+    couples_rows = needs_mates = False
 
     def __init__(self, side: int = SIDE) -> None:
         super().__init__()

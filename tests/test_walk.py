@@ -38,7 +38,7 @@ def test_the_rows_are_of_the_commands(walk: ModuleType) -> None:
     from ssgan.settings import parse, resolve
 
     for number, row in walk.rows().items():
-        words = shlex.split(walk.STEPS[number].commands[0])
+        words = walk.typed(walk.STEPS[number].commands[0])
         given = dict(parse(words[i + 1]) for i, word in enumerate(words) if word == "--set")
         preset = words[words.index("--preset") + 1] if "--preset" in words else "gaussian"
         labels = {"labels": int(words[words.index("--labels") + 1])} if "--labels" in words else {}
@@ -66,11 +66,14 @@ def test_the_commands_run(
     for number, step in walk.STEPS.items():
         commands = []
         for command in step.commands:
-            words = shlex.split(command)[1:]
+            words = walk.typed(command)[1:]
             if words[0] == "train":
                 data = "gaussian" if words[1] == "gaussian" else "mnist.npz"
                 size = {**short, "total_images": 400 if number == 1 else 40}
-                words = ["train", data, *words[2:], *(w for k, v in size.items() for w in ("--set", f"{k}={v}"))]
+                given = [word for word in words if "=" in word and word.partition("=")[0] not in size]
+                others = [word for word in words[2:] if word != "--set" and "=" not in word]
+                set_to = [*given, *(f"{name}={value}" for name, value in size.items())]
+                words = ["train", data, *others, *(word for one in set_to for word in ("--set", one))]
             commands.append(shlex.join(["ssgan", *words]))
         monkeypatch.setitem(walk.STEPS, number, step._replace(commands=tuple(commands)))
     assert walk.main([]) == 0, capsys.readouterr().err
