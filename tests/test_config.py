@@ -860,7 +860,7 @@ def test_settings_of_an_earlier_run_stand_between_the_preset_and_the_users_own()
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset: str) -> None:
     given = ({"method": "supervised", "labels": 20}, {"weight_fake": 0.0}, {"labels": "all"}, {})
-    without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"latent_size": 9}, {})
+    without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"learning_rate_g": 0.5}, {})
     for changes in without_classes if PRESETS[preset].get("labels") == 0 else given:
         config = resolve(preset, changes)
         assert resolve(preset, {}, json.loads(json.dumps(config.to_dict()))) == config
