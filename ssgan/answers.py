@@ -208,6 +208,11 @@ def _judgements(result: Mapping[str, Any]) -> None:
     screen.say("Of 100 images, how many D judges rightly: test images, and generated ones")
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
     screen.table(["seed", "real", "generated", "real (raw)", "generated (raw)"], rows)
+    if "ks" in result:
+        screen.say("How far generated numbers are from the target: Kolmogorov-Smirnov and Wasserstein distance")
+        columns = ("ks", "wasserstein", "generated_mean", "generated_std")
+        rows = [[row["seed"], *(_cell(row[name], 3) for name in columns)] for row in result["rows"]]
+        screen.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)
 
 
 def _scores(result: Mapping[str, Any]) -> None:

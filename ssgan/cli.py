@@ -17,7 +17,7 @@ from ssgan.errors import UserError
 from ssgan.mistakes import sentence
 from ssgan.sample_command import sample
 from ssgan.settings import describe
-from ssgan.traits import check_image_shape
+from ssgan.traits import check_image_shape, check_range
 
 if TYPE_CHECKING:
     from ssgan.data import Data
@@ -122,6 +122,7 @@ def train(
     from ssgan.splits import for_seeds, uneven
 
     check_image_shape(settings.network, loaded.image_shape)
+    check_range(settings.network, loaded.name, loaded.bounded)
     where = select(settings.device, settings.dtype, settings.precision)
     splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
@@ -177,6 +178,8 @@ def train(
         answers.report(report)
         if (folder / "samples.png").exists():
             screen.say(f"Generated images: {folder / 'samples.png'}")
+        if (folder / "density.png").exists():
+            screen.say(f"Densities through training: {folder / 'density.png'}")
         if len(loaded.x_test) and len(report["diverged"]) < len(report["seeds"]):
             screen.say(f"Score again with: ssgan evaluate {folder}")
     if len(report["diverged"]) == len(report["seeds"]):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ssgan import fields
+from ssgan import changes, fields
 from ssgan.errors import UserError
 from ssgan.fields import setting
 from ssgan.needs import check
@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp"]
+OptimizerName = Literal["adam", "sgd"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -89,6 +90,13 @@ class Config:
         0.9,
     )
     test_seed: int = setting(Options.test_seed, "seed", "which pictures are held out for testing", 0, 2**31)
+    # The one-dimensional data set
+    gaussian_mean: float = setting(
+        Options.gaussian_mean, "number", "mean of the numbers of the data set gaussian", -1000, 1000
+    )
+    gaussian_std: float = setting(
+        Options.gaussian_std, "number", "standard deviation of the numbers of the data set gaussian", 0, 1000, True
+    )
     # How long
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
@@ -175,15 +183,21 @@ class Config:
     minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0 has none")
     minibatch_kernel_dim: int = setting(5, "features", "size of a kernel of minibatch discrimination", 1)
     latent_size: int = setting(100, "features", "size of G's noise", 1)
-    latent_distribution: Literal["uniform", "normal"] = setting("uniform", "name", "G's noise: U(0, 1) or N(0, 1)")
+    latent_distribution: Literal["uniform", "normal", "spread"] = setting(
+        "uniform", "name", "G's noise: U(0, 1), N(0, 1), or one number spread evenly from -5 to 5 over a batch"
+    )
     generator_norm: Literal["batch", "virtual", "none"] = setting("batch", "name", "normalisation of G's hidden layers")
     reference_rows: int = setting(100, "rows", "reference batch of virtual batch norm in G", 2)
     init_images: int = setting(
         500, "images", "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn"
     )
     # Optimisation
-    learning_rate_d: float = setting(3e-3, "per step", "Adam's step size for D")
-    learning_rate_g: float = setting(3e-3, "per step", "Adam's step size for G")
+    optimizer_d: OptimizerName = setting("adam", "name", "what moves D: Adam, or gradient descent")
+    optimizer_g: OptimizerName = setting("adam", "name", "what moves G")
+    learning_rate_d: float = setting(3e-3, "per step", "step size for D")
+    learning_rate_g: float = setting(3e-3, "per step", "step size for G")
+    momentum_d: float = setting(0.9, "decay per step", "Nesterov's momentum of D under sgd; 0: none", 0, 0.9999999)
+    momentum_g: float = setting(0.9, "decay per step", "Nesterov's momentum of G under sgd; 0: none", 0, 0.9999999)
     adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
     adam_beta2: float = setting(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
     adam_epsilon: float = setting(
@@ -192,6 +206,18 @@ class Config:
     adam_epsilon_inside_root: bool = setting(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
     decay_last_fraction: float = setting(
         0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1
+    )
+    decay_last_fraction_g: float | None = setting(
+        None, "share of training", "over which that of G falls; none: as decay_last_fraction", 0, 1
+    )
+    learning_rate_factor_d: float = setting(
+        1.0, "times", "what D's step size is multiplied by, every learning_rate_factor_every_images", 0, 1, above=True
+    )
+    learning_rate_factor_g: float = setting(
+        1.0, "times", "what G's step size is multiplied by, every learning_rate_factor_every_images", 0, 1, above=True
+    )
+    learning_rate_factor_every_images: int = setting(
+        0, "images", "between multiplications of the step sizes by their factors; 0: none"
     )
     ema_half_life_images: float = setting(
         693_112.0,
@@ -250,6 +276,22 @@ class Config:
     def images_per_step(self) -> int:
         """Unlabelled images that D sees in one step."""
         return self.batch_size * self.discriminator_steps
+
+    def decay(self, net: str) -> float:
+        """The share of training over which the step size of ``"D"`` or ``"G"`` falls linearly to 0."""
+        own = self.decay_last_fraction_g if net == "G" else None
+        return self.decay_last_fraction if own is None else own
+
+    def factor(self, net: str, images: int) -> float:
+        """What the step size of ``"D"`` or ``"G"`` has been multiplied by after so many images."""
+        every = self.learning_rate_factor_every_images
+        each = self.learning_rate_factor_g if net == "G" else self.learning_rate_factor_d
+        return each ** (images // every) if every else 1.0
+
+    @property
+    def uses_adam(self) -> bool:
+        """Whether Adam moves one of the networks."""
+        return self.optimizer_d == "adam" or (self.trains_generator and self.optimizer_g == "adam")
 
     @property
     def ema_decay(self) -> float:
@@ -390,25 +432,10 @@ class Config:
         Where and how often to report may change, and a longer ``total_images`` where nothing depends on the length:
         the steps so far are then the same.
         """
-        said, ramps_up = [], self.ramp_up_fraction > 0 and self.asks_agreement
-        for name, (ours, theirs) in self.diff(other).items():
-            longer = name == "total_images" and theirs > ours
-            if name in _BESIDE or (longer and not (self.decay_last_fraction or ramps_up)):
-                continue
-            # What is shown is rounded: two values that differ must not look alike.
-            show = fields.show if fields.show(ours) != fields.show(theirs) else repr
-            cause = ("decay_last_fraction", "step size") if self.decay_last_fraction else ("ramp_up_fraction", "weight")
-            why = f" (with {cause[0]} above 0, every {cause[1]} depends on the length)" if longer else ""
-            said.append(f"{name} {show(ours)}, now {show(theirs)}{why}")
-        return said
+        return changes.hinders(self, other, fields.show)
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
-# What has no part in what a step computes.
-_BESIDE = {
-    *("preset", "device", "cuda_graph"),
-    *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
-}
 # The frames of a run are of one size.
-_INDECISIVE = {*_BESIDE, "seed", "seeds", "draw_seed", "folds", "grid_side"}
+_INDECISIVE = {*changes.BESIDE, "seed", "seeds", "draw_seed", "folds", "grid_side"}

@@ -11,7 +11,7 @@ from ssgan.dataset import UNLABELED, Data
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import default_root
 from ssgan.options import Options
-from ssgan.sets import DATASETS, IDX_FILES, IDX_MD5, NPZ_ARRAYS
+from ssgan.sets import DATASETS, GAUSSIAN_NAME, IDX_FILES, IDX_MD5, NPZ_ARRAYS
 
 __all__ = [
     "DATASETS",
@@ -59,6 +59,10 @@ def load(
     checked = Config(**{name: getattr(options, name) for name in Options.settings()})
     ranged = Options.of(checked, options.labels_csv)
     options = dataclasses.replace(ranged, strict=options.strict, classes=options.classes)
+    if str(name_or_path) == GAUSSIAN_NAME:
+        options.refuse_all(GAUSSIAN_NAME)
+        return sets.gaussian(options.gaussian_mean, options.gaussian_std)
+    options.refuse_gaussian(str(name_or_path))
     reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
     if reader is not None:
         options.refuse_all(str(name_or_path))

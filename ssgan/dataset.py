@@ -38,6 +38,9 @@ class Data:
         What was met among the files: ``sizes`` and ``modes`` of the pictures, ``ignored`` files by their
         suffix, how many of the ``skipped`` ones were labelled, and whether those ``tested`` were held out. No
         part of the data, nor of their hash.
+    normal : (float, float) or None
+        Mean and standard deviation of the normal distribution that the vectors were drawn from, where that is known:
+        they may then hold numbers of any size, with a scale of 1.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Data:
     files_test: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    normal: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
@@ -94,7 +98,7 @@ class Data:
             raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")
         for share in ("train", "test"):
             x = getattr(self, f"x_{share}")
-            if x.size and not (x.min() >= 0 and x.max() <= self.scale):
+            if self.normal is None and x.size and not (x.min() >= 0 and x.max() <= self.scale):
                 raise UserError(
                     f"x_{share} holds values from {x.min():g} to {x.max():g}, but all must lie in 0 to {self.scale:g}, "
                     f"the value of full intensity: rescale them, or set scale."
@@ -111,6 +115,11 @@ class Data:
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image, without N."""
         return tuple(self.x_train.shape[1:])
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all values lie between 0 and full intensity."""
+        return self.normal is None
 
     @cached_property
     def sha256(self) -> str:

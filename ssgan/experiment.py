@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import checkpoint, film, runs, splits
+from ssgan import checkpoint, densities, film, runs, splits
 from ssgan.config import PRESETS, Config
 from ssgan.dataset import Data
 from ssgan.devices import device_name
@@ -45,9 +45,9 @@ def run_experiment(
 
     ``config.json`` is there already; it is written anew where a run goes on under other settings. This adds
     ``split.json`` and ``labeled.png`` (where images are labelled), then ``log.jsonl``, ``checkpoint`` and
-    ``frames/`` while it trains, then ``samples.png`` (where a generator was
-    trained) and, last, ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled images
-    of its ``split.json``: nothing is drawn twice.
+    ``frames/`` while it trains, then ``samples.png`` (where a generator was trained), of numbers in one dimension
+    ``density.png``, and, last, ``report.json``. A folder with a checkpoint is gone on with from there, on the labelled
+    images of its ``split.json``: nothing is drawn twice.
 
     Parameters
     ----------
@@ -89,6 +89,8 @@ def run_experiment(
         runs.append_rows(folder / "log.jsonl", [{**line, **means, **errors}])
         if film.due(config, report.step):
             film.write(folder, report.models(), report.images)
+        if data.normal is not None and densities.due(data.normal, config, report.step):
+            densities.write(folder, report.models(), data.normal, report.images)
         if on_report is not None:
             on_report(report)
         now, last = time.monotonic(), report.step == report.steps
@@ -109,6 +111,7 @@ def run_experiment(
     steps_done = 0 if state is None else state["steps_done"]
     runs.trim_log(folder / "log.jsonl", steps_done)
     film.trim(folder, steps_done * config.images_per_step)
+    densities.trim(folder, steps_done * config.images_per_step)
     (folder / "report.json").unlink(missing_ok=True)
     indices, held_out = [split.indices for split in found], [split.held_out for split in found]
     run = train(data, config, indices, follow, state, held_out)
@@ -116,6 +119,8 @@ def run_experiment(
         samples = run.models.sample(config.grid_side**2, seed=config.seed)[0]
         if np.isfinite(samples).all():
             _draw(folder / "samples.png", samples, config.grid_side)
+    if data.normal is not None:
+        densities.draw(folder, data.normal, f"Normal({data.normal[0]:g}, {data.normal[1]:g}), seed {config.seed}")
     report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source), **(beside or {})}
     write_json(folder / "report.json", report)
     return report

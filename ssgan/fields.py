@@ -1,7 +1,7 @@
 """One setting: its unit and range, how it is read from text, checked and shown. Knows none in particular.
 
 A setting is a dataclass field made by :func:`setting`, with a type of int, float, bool, str, a tuple of
-int, a ``Literal``, or a union of int with a ``Literal`` and None.
+int, a ``Literal``, or a union of int or float with a ``Literal`` and None.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
     bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
     if meta["high"] != INFINITY:
         bounds += f" and at most {meta['high']:.12g}"
-    kind = "a finite number" if annotation is float else "a whole number"
+    kind = "a finite number" if _fractional(annotation) else "a whole number"
     if annotation == tuple[int, ...]:
         kind = "whole numbers separated by commas, each"
     words = [repr(word) for word in _words(annotation)]
@@ -62,7 +62,7 @@ def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
             return tuple(int(part) for part in text.split(","))
         if annotation is str or typing.get_origin(annotation) is Literal:
             return text
-        return None if text.lower() == "none" else text if text in _words(annotation) else int(text)
+        return None if text.lower() == "none" else text if text in _words(annotation) else _number(annotation)(text)
     except (ValueError, KeyError):
         raise UserError(f"{field.name} is {text!r}, but must be {allowed(field, annotation)}.") from None
 
@@ -80,14 +80,14 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
     fail = UserError(f"{field.name} is {shown}, but must be {allowed(field, annotation)}.")
 
     def number(candidate: Any) -> Any:
-        kind: Any = numbers.Real if annotation is float else numbers.Integral
-        largest = sys.float_info.max if annotation is float else LARGEST_INTEGER
+        kind: Any = numbers.Real if _fractional(annotation) else numbers.Integral
+        largest = sys.float_info.max if _fractional(annotation) else LARGEST_INTEGER
         if isinstance(candidate, bool) or not isinstance(candidate, kind):
             raise fail
         too_low = candidate <= meta["low"] if meta["above"] else candidate < meta["low"]
         if candidate != candidate or too_low or candidate > meta["high"] or candidate > largest:
             raise fail
-        return float(candidate) if annotation is float else int(candidate)
+        return _number(annotation)(candidate)
 
     if annotation in (int, float):
         return number(value)
@@ -117,6 +117,14 @@ def show(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _fractional(annotation: Any) -> bool:
+    return annotation is float or float in typing.get_args(annotation)
+
+
+def _number(annotation: Any) -> Any:
+    return float if _fractional(annotation) else int
 
 
 def _words(annotation: Any) -> list[str]:

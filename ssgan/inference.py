@@ -15,6 +15,7 @@ from ssgan.config import Config
 from ssgan.devices import precise
 from ssgan.errors import UserError
 from ssgan.metrics import (
+    distance_to_normal,
     error_percent,
     expected_calibration_error,
     generated_probability,
@@ -34,7 +35,8 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 GRID_ROWS = 100
-JUDGED_IMAGES = 1000
+JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000
+DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
 
 
 @dataclass(eq=False)
@@ -181,12 +183,17 @@ class Models:
         p_SNK = self.probabilities(x, averaged) if known else np.full((len(self.seeds), 0, 0), np.nan)
         return score(p_SNK, y, metrics)
 
-    def judgements(self, x: np.ndarray, seed: int = 0) -> dict[str, list[float | None]]:
+    def judgements(
+        self, x: np.ndarray, seed: int = 0, normal: tuple[float, float] | None = None
+    ) -> dict[str, list[float | None]]:
         """How well each D tells real from generated images, as shares from 0 to 1: what stands for an error at K = 1.
 
         ``accuracy_real`` is the share of stored images [N, ...] with p(real) above one half, None where there are
         none; ``accuracy_fake`` that of 1,000 generated ones, of the noise of ``seed``, with p(real) below it. Those of
-        the D that is evaluated, the average, and with ``_raw`` those of the last one. None where a model diverged.
+        the D that is evaluated, the average, and with ``_raw`` those of the last one.
+
+        Where the data are numbers of a ``normal`` distribution, of this mean and deviation, also how far 10,000
+        generated ones are from it, as :func:`ssgan.metrics.distance_to_normal` says. All None where a model diverged.
         """
         real = {a: self.logits(x, a) if len(x) else np.zeros((len(self.seeds), 0, 1)) for a in (True, False)}
         fake = self.logits_of_generated(JUDGED_IMAGES, seed)
@@ -195,6 +202,10 @@ class Models:
             for averaged in (True, False)
             for kind, right, logits_SNK in (("real", np.greater, real[averaged]), ("fake", np.less, fake[averaged]))
         }
+        if normal is not None:
+            numbers = self.draws(MEASURED_NUMBERS, seed).reshape(len(self.seeds), -1).astype(np.float64)
+            found_of = [distance_to_normal(one, *normal) if np.isfinite(one).all() else {} for one in numbers]
+            shares |= {name: [found.get(name) for found in found_of] for name in DISTANCES}
         fine = self.finite
         return {name: [s if ok else None for s, ok in zip(found, fine, strict=True)] for name, found in shares.items()}
 
@@ -261,6 +272,10 @@ class Models:
             batches = tuple(torch.cat([mates, batch]) for batch in batches)
         images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]
         return MODELS[self.config.network].to_unit(images).cpu().numpy()
+
+    def draws(self, count: int, seed: int = 0) -> np.ndarray:
+        """Images [S, count, ...] of one batch of so much noise of ``seed``: spread noise then leaves no gaps."""
+        return self.generate(latent(self.config, count, generator=torch.Generator().manual_seed(seed)), seed)
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Images [S, count, ...] in [0, 1] of the fixed noise of ``seed``, the same for every model.

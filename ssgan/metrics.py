@@ -9,6 +9,7 @@ __all__ = [
     "best_temperature",
     "binomial_interval",
     "confusion",
+    "distance_to_normal",
     "error_percent",
     "expected_calibration_error",
     "generated_probability",
@@ -142,6 +143,33 @@ def per_class(confusion_KK: np.ndarray) -> list[dict[str, float | None]]:
     )
     columns = [[None if np.isnan(value) else float(value) for value in column] for column in found[:3]]
     return [dict(zip(("precision", "recall", "f1"), row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def distance_to_normal(x_N: np.ndarray, mean: float, std: float) -> dict[str, float]:
+    """How far a sample of numbers lies from a normal distribution.
+
+    ``ks`` is the Kolmogorov-Smirnov distance, the largest difference of the two distribution functions, 0 to 1;
+    ``wasserstein`` the first Wasserstein distance, the mean difference of the quantiles, in the unit of the numbers,
+    those of the normal distribution taken at the middles of N equal shares. ``generated_mean`` and ``generated_std``
+    are the sample's.
+
+    Parameters
+    ----------
+    x_N : ndarray, shape [N]
+        Finite.
+    mean, std : float
+        Of the normal distribution.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import kstest
+
+    quantiles = mean + std * ndtri((np.arange(len(x_N)) + 0.5) / len(x_N))
+    return {
+        "ks": float(kstest(x_N, "norm", args=(mean, std)).statistic),
+        "wasserstein": float(np.abs(np.sort(x_N) - quantiles).mean()),
+        "generated_mean": float(x_N.mean()),
+        "generated_std": float(x_N.std()),
+    }
 
 
 def summarize_scores(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:

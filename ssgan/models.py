@@ -21,10 +21,14 @@ from ssgan.layers import MinibatchDiscrimination
 from ssgan.mlp import MLPDiscriminator, MLPGenerator
 from ssgan.pieces import ChannelsFirst, Noise, channels_of
 from ssgan.resnet import wide_trunk
+from ssgan.toy import ToyDiscriminator, ToyGenerator
 from ssgan.traits import check_image_shape
 from ssgan.weightnorm import WeightNormLinear
 
-__all__ = ["MODELS", "Pair", "latent"]
+__all__ = ["JITTER", "MODELS", "SPREAD", "Pair", "latent"]
+
+# Noise that is spread evenly lies in [-SPREAD, SPREAD], each number moved by as much as JITTER at random.
+SPREAD, JITTER = 5.0, 0.01
 
 
 class Pair(NamedTuple):
@@ -52,10 +56,13 @@ class Pair(NamedTuple):
 
 
 def latent(config: Config, *shape: int, generator: torch.Generator | None = None) -> Tensor:
-    """G's noise [*shape, latent_size], by the configured distribution."""
+    """G's noise [*shape, latent_size], by the configured distribution; it is spread over the last of the shape."""
     device = None if generator is None else generator.device
-    draw = torch.rand if config.latent_distribution == "uniform" else torch.randn
-    return draw(*shape, config.latent_size, generator=generator, device=device)
+    draw = torch.randn if config.latent_distribution == "normal" else torch.rand
+    drawn = draw(*shape, config.latent_size, generator=generator, device=device)
+    if config.latent_distribution == "spread":
+        return torch.linspace(-SPREAD, SPREAD, shape[-1], device=device)[:, None] + JITTER * drawn
+    return drawn
 
 
 def _reference(config: Config) -> Tensor | None:
@@ -151,6 +158,26 @@ def _dcgan_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     return DCGANGenerator(config.latent_size, image_shape, config.generator_widths[0], config.generator_norm, reference)
 
 
+def _toy_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
+    check_image_shape(config.network, image_shape)
+    return ToyDiscriminator(
+        math.prod(image_shape),
+        classes,
+        config.discriminator_widths,
+        config.noise_input_std,
+        config.noise_hidden_std,
+        config.minibatch_kernels,
+        config.minibatch_kernel_dim,
+        reference_rows=_stored_rows(config),
+    )
+
+
+def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+    check_image_shape(config.network, image_shape)
+    reference = _reference(config)
+    return ToyGenerator(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
+
+
 MODELS: dict[str, Pair] = {
     "mlp": Pair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0),
     "paper-conv": Pair(partial(_pooled_discriminator, build=paper_trunk), _deconv_generator, low=-1.0, high=1.0),
@@ -169,4 +196,6 @@ MODELS: dict[str, Pair] = {
         low=-1.0,
         high=1.0,
     ),
+    # As they are: with a scale of 1, this range leaves numbers of any size alone.
+    "toy": Pair(_toy_discriminator, _toy_generator, low=0.0, high=1.0),
 }

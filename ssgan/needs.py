@@ -1,6 +1,7 @@
 """What settings ask of each other: those that contradict each other, and those that do nothing without others."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ssgan.errors import UserError
@@ -24,9 +25,11 @@ _CLASS_TERMS = (
 _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
+_every = attrgetter("learning_rate_factor_every_images")
 _VIEWS = "augmentation=digits, or augmentation=natural for photographs"
 _VAT = ("weight_vat above 0", lambda c: c.method != "supervised" and c.weight_vat > 0)
 
+_ADAM = ("Adam, as optimizer_d or optimizer_g", lambda c: c.uses_adam)
 _CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
 
 NEEDS: dict[str, Need] = {
@@ -64,6 +67,8 @@ NEEDS: dict[str, Need] = {
             "latent_size",
             "latent_distribution",
             "learning_rate_g",
+            "optimizer_g",
+            "decay_last_fraction_g",
             "frames_every_images",
             "grid_side",
         ],
@@ -77,13 +82,28 @@ NEEDS: dict[str, Need] = {
         ["dropout_input", "dropout_hidden"],
         ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
     ),
-    "init_images": (
-        "a network with weight norm or batch norm in D, or minibatch_kernels above 0",
-        lambda c: c.weight_norm or c.stores_images,
+    **dict.fromkeys(["adam_beta1", "adam_beta2", "adam_epsilon", "adam_epsilon_inside_root"], _ADAM),
+    "momentum_d": ("optimizer_d=sgd", lambda c: c.optimizer_d == "sgd"),
+    "momentum_g": (
+        "optimizer_g=sgd and a method that trains a generator",
+        lambda c: c.trains_generator and c.optimizer_g == "sgd",
+    ),
+    "learning_rate_factor_d": ("learning_rate_factor_every_images above 0", lambda c: bool(_every(c))),
+    "learning_rate_factor_g": (
+        "learning_rate_factor_every_images above 0 and a method that trains a generator",
+        lambda c: c.trains_generator and bool(_every(c)),
+    ),
+    "learning_rate_factor_every_images": (
+        "learning_rate_factor_d or learning_rate_factor_g other than 1",
+        lambda c: c.learning_rate_factor_d != 1 or (c.trains_generator and c.learning_rate_factor_g != 1),
     ),
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
+    "init_images": (
+        "a network with weight norm or batch norm in D, or minibatch_kernels above 0",
+        lambda c: c.weight_norm or c.stores_images,
+    ),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
@@ -119,12 +139,17 @@ def check(config: "Config") -> None:
         raise UserError(
             f"seed_strategy is 'direct', which trains one seed, but seeds is {config.seeds}: choose vmap or loop."
         )
+    if config.latent_distribution == "spread" and config.latent_size != 1:
+        raise UserError(
+            f"latent_distribution is 'spread', which is one number a row, but latent_size is {config.latent_size}: set "
+            f"it to 1."
+        )
     if config.init_images == 1:
         raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
     if not config.init_images and config.stores_images:
         why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
         raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
-    if config.adam_epsilon_inside_root and not config.adam_beta2:
+    if config.uses_adam and config.adam_epsilon_inside_root and not config.adam_beta2:
         raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
     if config.precision != "float32" and config.dtype == "float64":
         raise UserError(f"precision is {config.precision!r}, which rounds what dtype 'float64' is for: drop one.")

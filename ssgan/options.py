@@ -10,6 +10,7 @@ from ssgan.errors import UserError
 
 __all__ = ["ImageMode", "Options"]
 
+GAUSSIAN = ("gaussian_mean", "gaussian_std")
 ImageMode = Literal["auto", "grey", "rgb"]
 
 
@@ -18,7 +19,9 @@ _NO_SETTINGS = ("labels_csv", "strict", "classes")
 
 @dataclass(frozen=True)
 class Options:
-    """How files of pictures become data. All but the last two and ``labels_csv`` are settings of a run.
+    """How files of pictures become data, and which numbers ``gaussian`` holds.
+
+    All but the last two and ``labels_csv`` are settings of a run as well.
 
     Attributes
     ----------
@@ -33,6 +36,8 @@ class Options:
         Share of the labelled pictures of each class held out for testing, where the source has no test share.
     test_seed : int
         Seed of that held-out share.
+    gaussian_mean, gaussian_std : float
+        Of the numbers of the data set ``gaussian``.
     strict : bool
         Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
     classes : bool
@@ -44,6 +49,8 @@ class Options:
     labels_csv: Path | None = None
     test_share: float = 0.2
     test_seed: int = 0
+    gaussian_mean: float = -1.0
+    gaussian_std: float = 1.0
     strict: bool = True
     classes: bool = True
 
@@ -67,6 +74,10 @@ class Options:
                 raise UserError(f"{name}={value} would do nothing: {why}.")
 
     def refuse_all(self, source: str) -> None:
-        """Raise a :class:`UserError` for any that is set: the source is made of arrays."""
-        names = [*self.settings(), "labels_csv"]
+        """Raise a :class:`UserError` for any that is set for files: the source is made of arrays."""
+        names = [name for name in (*self.settings(), "labels_csv") if name not in GAUSSIAN]
         self.refuse(names, f"it is for files of pictures (a folder or a .zip), and {source} holds arrays")
+
+    def refuse_gaussian(self, source: str) -> None:
+        """Raise a :class:`UserError` for a setting of the data set ``gaussian``: the source is another."""
+        self.refuse(GAUSSIAN, f"it is for the data set gaussian, and {source} is another")

@@ -81,6 +81,33 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A user's own pictures, with the labels that they have. The generator costs as much again; without it p(generated),
     # the warning that a picture looks like none of the classes, would mean nothing.
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
+    # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches, and to 0 at the end, where the
+    # numbers would go on swinging around their target. The trials are in results/NOTES.md.
+    "gaussian": {
+        "labels": 0,
+        "network": "toy",
+        "total_images": 1_000_000,
+        "batch_size": 200,
+        "discriminator_steps": 5,
+        "weight_unlabeled": 1.0,
+        "weight_fake": 1.0,
+        "weight_feature_matching": 0.0,
+        "weight_non_saturating": 1.0,
+        "latent_size": 1,
+        "latent_distribution": "spread",
+        "generator_norm": "none",
+        "optimizer_d": "sgd",
+        "optimizer_g": "sgd",
+        "momentum_d": 0.6,
+        "momentum_g": 0.6,
+        "learning_rate_d": 0.1,
+        "learning_rate_g": 0.01,
+        "learning_rate_factor_d": 0.999,
+        "learning_rate_factor_g": 0.999,
+        "learning_rate_factor_every_images": 2000,
+        "decay_last_fraction": 0.5,
+        "report_every_images": 100_000,
+    },
     # A user's own numbers, and pictures too small for convolutions.
     "vectors": {"total_images": 2_000_000},
 }
@@ -90,4 +117,5 @@ DATASET_PRESETS = {
     "fashion-mnist": "mnist-fast",
     "cifar10": "cifar10-fast",
     "svhn": "svhn-paper",
+    "gaussian": "gaussian",
 }

@@ -102,6 +102,8 @@ REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "failed": (_or_null(_text), "a sentence or null"),
+    "ks": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+    "wasserstein": (_or_null(_number(0)), "a number at least 0 or null"),
     **dict.fromkeys(
         ["accuracy_real", "accuracy_fake", "accuracy_real_raw", "accuracy_fake_raw"],
         (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),

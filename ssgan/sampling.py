@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ssgan import film, latents, runs
+from ssgan import densities, film, latents, runs
 from ssgan.albums import Progress
 from ssgan.config import Config
 from ssgan.data import DATASETS, Data, load
@@ -90,6 +90,10 @@ def sample_run(run: Path, request: Request, device: str = "auto", progress: Prog
     else:
         models, state = open_checkpoint(run, select(device))
         if not drawable(models.image_shape):
+            if (run / densities.PICTURE).exists():
+                raise UserError(
+                    f"{run} generates numbers, not pictures: {run / densities.PICTURE} shows their density."
+                )
             shape = "x".join(map(str, models.image_shape))
             raise UserError(f"The images of {run} are arrays of {shape} numbers, which are no grey or colour pictures.")
         source = Source(_one(models, request.model, run), config.seed if request.seed is None else request.seed)

@@ -116,7 +116,7 @@ def _judged(
     """What :func:`evaluate_run` says of a GAN without classes: there is no error, but how well D tells what is real."""
     if ensemble:
         raise UserError(f"The models of {run} have no classes to vote on: leave --ensemble away.")
-    judgements = models.judgements(data.x_test, models.config.seed)
+    judgements = models.judgements(data.x_test, models.config.seed, data.normal)
     nothing: list[float | None] = [None] * len(models.seeds)
     return {
         **_head(models, report, data, run, device),

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.dataset import Data
+from ssgan.dataset import UNLABELED, Data
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import default_root
+from ssgan.options import Options
 
-__all__ = ["DATASETS", "read_npz"]
+__all__ = ["DATASETS", "GAUSSIAN_NAME", "gaussian", "read_npz"]
+
+GAUSSIAN_NAME, GAUSSIAN_ROWS = "gaussian", 10_000
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
 # MD5 of the original files, unpacked: images and labels of the training pool, then of the test share.
@@ -169,6 +172,19 @@ def _svhn(root: Path | None) -> Data:
     return Data(images[0], labels[0], images[1], labels[1], tuple("0123456789"), name="svhn")
 
 
+def gaussian(mean: float = Options.gaussian_mean, std: float = Options.gaussian_std) -> Data:
+    """Draw numbers from a normal distribution, a pool and a test share of 10,000 each, the same ones for ever.
+
+    They are standard normal ones times ``std`` plus ``mean``; none has a label. The default mean lies off the middle of
+    G's noise, 0, so that there is something to learn even where the deviation happens to fit.
+    """
+    # RandomState's stream is frozen for ever.
+    drawn = np.random.RandomState(0).standard_normal((2 * GAUSSIAN_ROWS, 1)) * std + mean
+    x_train, x_test = np.split(drawn.astype(np.float32), 2)
+    unlabelled, only = np.full(GAUSSIAN_ROWS, UNLABELED), np.zeros(GAUSSIAN_ROWS, np.int64)
+    return Data(x_train, unlabelled, x_test, only, ("drawn",), name=GAUSSIAN_NAME, normal=(mean, std))
+
+
 def read_npz(path: Path) -> Data:
     """Read ``x_train, y_train[, x_test, y_test][, classes][, scale]`` from an .npz file."""
     try:
@@ -224,4 +240,5 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "fashion-mnist": partial(_idx, "FashionMNIST", "fashion-mnist"),
     "cifar10": _cifar10,
     "svhn": _svhn,
+    GAUSSIAN_NAME: lambda root: gaussian(),
 }

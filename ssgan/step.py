@@ -15,7 +15,7 @@ from torch.func import vmap
 from ssgan import noise
 from ssgan.config import Config
 from ssgan.methods import Batch, Nets, Phase
-from ssgan.optimizers import Adam
+from ssgan.optimizers import SGD, Adam
 from ssgan.stacks import Net, Stack, State
 
 __all__ = ["Part"]
@@ -65,13 +65,7 @@ class Part:
             for name, state in self.frozen.items()
         }
         self.optimizers = {
-            name: Adam(
-                list(state["parameters"].values()),
-                (config.adam_beta1, config.adam_beta2),
-                config.adam_epsilon,
-                config.adam_epsilon_inside_root,
-            )
-            for name, state in self.trained.items()
+            name: _optimizer(config, name, list(state["parameters"].values())) for name, state in self.trained.items()
         }
         self.average = list(self._own(average).values())
         self.losses = [self._lifted(phase) for phase in phases]
@@ -134,3 +128,11 @@ class Part:
         for state in self.frozen.values():
             for name, mean in state.get("history", {}).items():
                 mean.add_((state["parameters"][name] - mean) * history_share)
+
+
+def _optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
+    """What moves a network, as the settings of its own ask."""
+    if getattr(config, f"optimizer_{net.lower()}") == "sgd":
+        return SGD(parameters, getattr(config, f"momentum_{net.lower()}"))
+    betas = (config.adam_beta1, config.adam_beta2)
+    return Adam(parameters, betas, config.adam_epsilon, config.adam_epsilon_inside_root)

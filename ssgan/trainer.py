@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssgan import film, workers
+from ssgan import densities, film, workers
 from ssgan.batches import Batches, stream_key
 from ssgan.capture import Captured
 from ssgan.clock import Clock
@@ -25,6 +25,7 @@ from ssgan.splits import Split, for_seeds, uneven
 from ssgan.stacks import Stack, choose_strategy
 from ssgan.states import VERSION, check_state, sound_state
 from ssgan.step import Part
+from ssgan.traits import check_range
 from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
@@ -88,9 +89,10 @@ class Trainer:
         return [f"The step could not be recorded as a CUDA graph, so it runs eagerly: {why}" for why in found[:1]]
 
     def learning_rate(self, net: str) -> float:
-        """The step size at this point of the schedule: constant, then linear to 0."""
+        """The step size at this point of the network's schedule: multiplied now and then, at the end linear to 0."""
         base: float = getattr(self.config, f"learning_rate_{net.lower()}")
-        left, tail = 1.0 - self.steps_done / self.config.steps, self.config.decay_last_fraction
+        base *= self.config.factor(net, self.steps_done * self.config.images_per_step)
+        left, tail = 1.0 - self.steps_done / self.config.steps, self.config.decay(net)
         return base * min(1.0, left / tail) if tail else base
 
     @property
@@ -259,6 +261,7 @@ def train(
     UserError
         Where data and configuration do not fit, or the state is one of other data or another configuration.
     """
+    check_range(config.network, data.name, data.bounded)
     device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)
     seeds = config.all_seeds
@@ -330,6 +333,7 @@ class _Training:
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
             wanted = evaluating or film.due(config, done) or done == config.steps
+            wanted |= densities.due(self.data.normal, config, done)
             if done % report_every and done != FIRST_REPORT_STEP and not wanted:
                 continue
             means = trainer.read_logs(done - last_report)
@@ -371,6 +375,11 @@ class _Training:
         models = trainer.models(data)
         scores = models.scores(data.x_test, data.y_test)
         raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        judgements: dict[str, list[float | None]] = {}
+        if self.config.unconditional:
+            judgements = models.judgements(data.x_test, self.config.seed, data.normal)
+        if data.normal is not None and judgements:
+            self.warnings += watch.look_at_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
         state = self.state()  # now: the noise and the clock are this training's only until it returns
         return Run(
             config=self.config,
@@ -384,7 +393,7 @@ class _Training:
             errors_raw=raw["error"],
             ece=scores["ece"],
             nll=scores["nll"],
-            judgements=models.judgements(data.x_test, self.config.seed) if self.config.unconditional else {},
+            judgements=judgements,
             images_per_second=self.images_per_second,
             seconds=state["seconds"],
             diverged=watch.diverged,

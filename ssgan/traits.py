@@ -8,7 +8,8 @@ from ssgan.errors import UserError
 
 __all__ = [
     *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
-    *("check_image_shape", "check_widths", "for_labels", "for_method", "over", "square_of", "suits"),
+    *("check_image_shape", "check_range", "check_widths", "for_labels", "for_method", "over"),
+    *("square_of", "suits"),
 ]
 
 # Stands for a value that has not been chosen where the default is that of the network or the method.
@@ -36,6 +37,8 @@ class Traits:
         Whether the layers of D have weight norm, which images initialise.
     stores_images : bool
         Whether D keeps images from the beginning, whose moments its batch norm takes at evaluation.
+    vectors : bool
+        Whether it takes vectors alone, [F], and of any size, not only from 0 to full intensity.
     """
 
     settings: Mapping[str, Any]
@@ -45,6 +48,7 @@ class Traits:
     widths: Mapping[str, int] = field(default_factory=dict)
     weight_norm: bool = True
     stores_images: bool = False
+    vectors: bool = False
 
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
@@ -113,6 +117,12 @@ TRAITS = {
         convolutional=False,
         weight_norm=False,
     ),
+    "toy": Traits(
+        {**_NO_NOISE, "discriminator_widths": (10, 10), "generator_widths": (10, 10), **_TO_ONE},
+        convolutional=False,
+        weight_norm=False,
+        vectors=True,
+    ),
 }
 OWN_SETTINGS = tuple(TRAITS["mlp"].settings)
 
@@ -154,6 +164,8 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
 def suits(network: str, image_shape: Sequence[int]) -> bool:
     """Whether the network takes images of this shape."""
     traits = TRAITS[network]
+    if traits.vectors:
+        return len(image_shape) == 1
     if not traits.convolutional:
         return True
     picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
@@ -171,11 +183,32 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
     """
     if not suits(network, image_shape):
         traits = TRAITS[network]
+        if traits.vectors:
+            raise UserError(
+                f"Network {network} takes vectors, such as those of gaussian, but these are images "
+                f"{list(image_shape)}: choose another network."
+            )
         sizes, n = f"{traits.smallest}x{traits.smallest}", max(traits.squares, default=0)
         sizes = f"{sizes} to {n}x{n}" if n else f"at least {sizes}"
         raise UserError(
             f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
             f"but these are {list(image_shape)}: choose another network, or for files of pictures another image_size."
+        )
+
+
+def check_range(network: str, name: str, bounded: bool) -> None:
+    """See that the network takes numbers of any size where the data of this name have such.
+
+    Raises
+    ------
+    UserError
+        Where it does not.
+    """
+    if not bounded and not TRAITS[network].vectors:
+        able = " or ".join(each for each, traits in TRAITS.items() if traits.vectors)
+        raise UserError(
+            f"{name} holds numbers of any size, but network {network} takes images from 0 to full intensity: leave "
+            f"network at {able}."
         )
 
 

@@ -10,6 +10,7 @@ __all__ = ["Watch"]
 COLLAPSE_RATIO = 10.0
 COLLAPSE_LOSS = 0.01
 COLLAPSE_HISTORY = 3
+UNLEARNED_KS, UNLEARNED_SPREAD = 0.5, 0.1
 
 
 class Watch:
@@ -74,6 +75,34 @@ class Watch:
         For the end of training: a loss that comes before the last update cannot show what that did.
         """
         return self._diverged(step, finite, "a weight")
+
+    def look_at_distances(
+        self, ks: Sequence[float | None], deviations: Sequence[float | None], target: float
+    ) -> list[str]:
+        """Take how far the generated numbers of each seed are from their target; return who has learned nothing.
+
+        A generator that gives one number alone has a Kolmogorov-Smirnov distance of one half at best, wherever that
+        number lies.
+
+        Parameters
+        ----------
+        ks : sequence of float or None, length S
+        deviations : sequence of float or None, length S
+            Of the generated numbers.
+        target : float
+            The deviation that they should have.
+        """
+        said = []
+        for seed, distance, deviation in zip(self.seeds, ks, deviations, strict=True):
+            if distance is None or deviation is None:
+                continue
+            if distance >= UNLEARNED_KS or deviation < UNLEARNED_SPREAD * target:
+                said.append(
+                    f"Seed {seed}: the generator has learned nothing of the target. Its numbers have a KS distance of "
+                    f"{distance:.2f} and a deviation of {deviation:.3g}, where it should be {target:g}: train longer, "
+                    f"or with another --seed, or with more discriminator_steps."
+                )
+        return said
 
     def _diverged(self, step: int, finite: np.ndarray, what: str) -> list[str]:
         said = []

@@ -51,6 +51,8 @@ def other_value(name: str) -> Any:
         return next((word for word in typing.get_args(annotation) if word != default), default)
     if annotation == tuple[int, ...]:
         return (*default, 7)
+    if float in typing.get_args(annotation):
+        return 0.5
     return (default or 0) + 20
 
 
@@ -214,6 +216,10 @@ RANGES = [
     ("test_share", 0.95, 0.9),
     ("test_seed", -1, 0),
     ("test_seed", 2**31 + 1, 2**31),
+    ("gaussian_mean", -1001, -1000),
+    ("gaussian_mean", 1001, 1000),
+    ("gaussian_std", 0, 1e-9),
+    ("gaussian_std", 1001, 1000),
     ("total_images", 0, 1),
     ("batch_size", 1, 2),
     ("discriminator_steps", 0, 1),
@@ -258,6 +264,13 @@ RANGES = [
     ("adam_epsilon", 1.1, 1),
     ("decay_last_fraction", 1.1, 1),
     ("decay_last_fraction", -0.1, 0),
+    ("decay_last_fraction_g", 1.1, 1),
+    ("decay_last_fraction_g", -0.1, None),
+    ("momentum_d", 1.0, 0.9999999),
+    ("momentum_g", -0.1, 0),
+    ("learning_rate_factor_d", 0, 1e-9),
+    ("learning_rate_factor_g", 1.001, 1),
+    ("learning_rate_factor_every_images", -1, 0),
     ("ema_half_life_images", 0, 1e-9),
     ("report_every_images", 0, 1),
     ("checkpoint_every_seconds", -0.1, 0.0),
@@ -317,7 +330,9 @@ def test_no_number_may_be_nan_infinite_a_truth_value_or_a_word(name: str, bad: A
     assert refusal(**{**BASE, name: bad}).startswith(f"{name} is ")
 
 
-@pytest.mark.parametrize("name", [name for name in NUMBERS if TYPES[name] is not float])
+@pytest.mark.parametrize(
+    "name", [name for name in NUMBERS if float not in (TYPES[name], *typing.get_args(TYPES[name]))]
+)
 def test_a_whole_number_may_not_be_a_fraction(name: str) -> None:
     assert refusal(**{name: 50.5}).startswith(f"{name} is 50.5, but must be a whole number")
     assert "but must be a whole number" in refusal(**{name: 50.0})
@@ -420,6 +435,35 @@ USELESS = {
     "init_images": ({"network": "gan-mlp", "init_images": 50}, "init_images=50", "minibatch_kernels above 0"),
     "draw_seed": ({"labels": "all", "draw_seed": 3}, "draw_seed=3", "labels"),
     "test_seed": ({"test_share": 0, "test_seed": 3}, "test_seed=3", "test_share above 0"),
+    "momentum_d": ({"momentum_d": 0.6}, "momentum_d=0.6", "optimizer_d=sgd"),
+    "momentum_g": ({"optimizer_d": "sgd", "momentum_g": 0.6}, "momentum_g=0.6", "optimizer_g=sgd"),
+    "optimizer_g": ({"method": "supervised", "optimizer_g": "sgd"}, "optimizer_g=sgd", "trains a generator"),
+    "adam_beta1": (
+        {"optimizer_d": "sgd", "optimizer_g": "sgd", "adam_beta1": 0.9},
+        "adam_beta1=0.9",
+        "Adam, as optimizer_d or optimizer_g",
+    ),
+    "adam_epsilon": ({"method": "supervised", "optimizer_d": "sgd", "adam_epsilon": 0.1}, "adam_epsilon=0.1", "Adam"),
+    "learning_rate_factor_d": (
+        {"learning_rate_factor_d": 0.5},
+        "learning_rate_factor_d=0.5",
+        "learning_rate_factor_every_images above 0",
+    ),
+    "learning_rate_factor_g": (
+        {"method": "supervised", "learning_rate_factor_g": 0.5, "learning_rate_factor_every_images": 9},
+        "learning_rate_factor_g=0.5",
+        "trains a generator",
+    ),
+    "learning_rate_factor_every_images": (
+        {"learning_rate_factor_every_images": 9},
+        "learning_rate_factor_every_images=9",
+        "learning_rate_factor_d or learning_rate_factor_g",
+    ),
+    "decay_last_fraction_g": (
+        {"method": "supervised", "decay_last_fraction_g": 0.5},
+        "decay_last_fraction_g=0.5",
+        "trains a generator",
+    ),
 }
 
 
@@ -437,6 +481,8 @@ def test_the_same_settings_are_allowed_where_they_do_something() -> None:
         {"weight_fake": 0.7, "weight_unlabeled": 0.7, "weight_entropy": 1.0, "real_target": 0.9, "draw_seed": 3},
         {"generator_widths": (9, 8), "weight_pull_away": 1.0, "latent_size": 9, "learning_rate_g": 0.1},
         {"feature_matching_norm": "l1", "discriminator_steps": 2},
+        {"optimizer_d": "sgd", "momentum_d": 0.5, "adam_beta1": 0.9, "decay_last_fraction_g": 0.1},
+        {"learning_rate_factor_d": 0.5, "learning_rate_factor_every_images": 1000},
         {"minibatch_kernel_dim": 3, "minibatch_kernels": 10},
         {"network": "gan-mlp", "minibatch_kernels": 10, "init_images": 50},
         {"reference_rows": 50, "generator_norm": "virtual"},
@@ -551,6 +597,7 @@ IMAGE_SHAPES = {
     "wide-resnet": ([(8, 8), (33, 48, 3)], [(7, 8), (8, 7), (64,)]),
     "dcgan": ([(32, 32), (64, 64, 3), (28, 28), (17, 64)], [(16, 17), (64, 65, 3), (128, 128), (32, 32, 2), (32,)]),
     "gan-mlp": ([(5,), (1, 1), (8, 8), (3, 4, 7)], []),
+    "toy": ([(1,), (64,)], [(8, 8), (3, 4, 7)]),
 }
 
 
@@ -560,7 +607,7 @@ def test_a_network_says_which_images_it_takes(network: str) -> None:
     for shape in fit:
         check_image_shape(network, shape)
     for shape in unfit:
-        with pytest.raises(UserError, match=f"Network {network} takes images of .* pixels") as refused:
+        with pytest.raises(UserError, match=f"Network {network} takes (images of .* pixels|vectors)") as refused:
             check_image_shape(network, shape)
         assert str(list(shape)) in str(refused.value)
 
@@ -668,7 +715,11 @@ def test_a_configuration_comes_back_from_json(config: Config) -> None:
 def test_the_options_of_files_are_settings() -> None:
     config = Config()
     assert {name: getattr(Options(), name) for name in Options.settings()} == {
-        name: getattr(config, name) for name in ("image_size", "image_mode", "test_share", "test_seed")
+        name: getattr(config, name)
+        for name in (
+            *("image_size", "image_mode", "test_share", "test_seed"),
+            *("gaussian_mean", "gaussian_std"),
+        )
     }
     changed = Config(image_size=9, image_mode="rgb", test_share=0.5, test_seed=7)
     assert Options.of(changed, Path("l.csv")) == Options(9, "rgb", Path("l.csv"), 0.5, 7)
@@ -764,6 +815,13 @@ def test_two_values_that_differ_do_not_look_alike() -> None:
     ]
 
 
+def test_a_decay_of_g_alone_hinders_too() -> None:
+    begun = Config(total_images=1000, decay_last_fraction_g=0.5)
+    assert begun.hinders(begun.replace(total_images=1001)) == [
+        "total_images 1000, now 1001 (with decay_last_fraction_g above 0, every step size depends on the length)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("decay", "length", "words"),
     [
@@ -800,7 +858,7 @@ def test_settings_of_an_earlier_run_stand_between_the_preset_and_the_users_own()
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset: str) -> None:
     given = ({"method": "supervised", "labels": 20}, {"weight_fake": 0.0}, {"labels": "all"}, {})
-    without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"latent_size": 9}, {})
+    without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"learning_rate_d": 0.01}, {})
     for changes in without_classes if PRESETS[preset].get("labels") == 0 else given:
         config = resolve(preset, changes)
         assert resolve(preset, {}, json.loads(json.dumps(config.to_dict()))) == config

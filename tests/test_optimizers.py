@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssgan.optimizers import Adam
+from ssgan.optimizers import SGD, Adam
 
 # A step's learning rate, so that a schedule is followed too.
 RATES = [0.01 * (1.0 - 0.03 * step) for step in range(20)]
@@ -127,3 +127,65 @@ def test_gradients_may_lie_in_memory_in_any_order():
 def test_parameters_must_be_contiguous():
     with pytest.raises(ValueError, match="contiguous"):
         Adam([torch.zeros(3, 4).T], (0.5, 0.999), 1e-8, True)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6, 0.9])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_gradient_descent_equals_torch(momentum, as_tensor):
+    """With a rate that changes, which must not enter the velocity."""
+    parameters = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 2), (4,)]]
+    reference = [p.detach().clone().requires_grad_() for p in parameters]
+    optimizer = SGD(parameters, momentum)
+    torch_optimizer = torch.optim.SGD(reference, lr=1.0, momentum=momentum, nesterov=momentum > 0, foreach=False)
+    for rate in RATES:
+        gradients = [torch.randn_like(p) for p in parameters]
+        optimizer.step(gradients, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate)
+        for p, gradient in zip(reference, gradients, strict=True):
+            p.grad = gradient
+        torch_optimizer.param_groups[0]["lr"] = rate
+        torch_optimizer.step()
+        for mine, theirs in zip(parameters, reference, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_two_steps_of_nesterov_worked_by_hand():
+    # v = 1, step 1 + 0.5 * 1; then v = 0.5 * 1 + 2 = 2.5, step 2 + 0.5 * 2.5: at a rate of 0.1 down by 0.15 and 0.325.
+    parameter = torch.zeros(1, dtype=torch.float64)
+    optimizer = SGD([parameter], 0.5)
+    optimizer.step([torch.ones(1, dtype=torch.float64)], 0.1)
+    assert parameter.item() == pytest.approx(-0.15)
+    optimizer.step([2 * torch.ones(1, dtype=torch.float64)], 0.1)
+    assert parameter.item() == pytest.approx(-0.475)
+
+
+def test_gradient_descent_steps_stacked_seeds_as_separate_ones_and_a_nan_stays_in_its_seed():
+    start = torch.randn(3, 5, dtype=torch.float64)
+    gradients = [torch.randn(3, 5, dtype=torch.float64) for _ in range(5)]
+    stacked, separate = start.clone(), [row.clone() for row in start]
+    together, alone = SGD([stacked], 0.6), [SGD([row], 0.6) for row in separate]
+    for step, gradient in enumerate(gradients):
+        if step == 2:
+            gradient[1] = math.nan
+        together.step([gradient], 0.01)
+        for seed, optimizer in enumerate(alone):
+            optimizer.step([gradient[seed]], 0.01)
+    assert torch.equal(stacked[[0, 2]], torch.stack(separate)[[0, 2]])
+    assert stacked[1].isnan().all()
+    assert not torch.equal(stacked[0], start[0])
+
+
+def test_gradients_of_descent_may_lie_in_memory_in_any_order_and_stay_as_they_are():
+    start, gradient = torch.randn(4, 3), torch.randn(3, 4).T
+    parameter, plain, before = start.clone(), start.clone(), gradient.clone()
+    SGD([parameter], 0.6).step([gradient], 0.1)
+    SGD([plain], 0.6).step([gradient.contiguous()], 0.1)
+    assert torch.equal(parameter, plain)
+    assert torch.equal(gradient, before)
+    with pytest.raises(ValueError, match="contiguous"):
+        SGD([torch.zeros(3, 4).T], 0.6)
+
+
+def test_a_velocity_of_other_parameters_is_refused():
+    optimizer = SGD([torch.zeros(3)], 0.6)
+    with pytest.raises(ValueError, match=r"a moment has shape \[4\]"):
+        optimizer.restore(SGD([torch.zeros(4)], 0.6).state())

@@ -1,5 +1,6 @@
 """The promises of the training loop: no leak, seeds that do not meet, averages and schedules by the formula."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -462,6 +463,43 @@ def test_the_learning_rate_falls_linearly_over_the_last_share(few_digits: Data) 
     np.testing.assert_allclose(rates, [(1.0, 0.1), (1.0, 0.1), (0.5, 0.05), (1 / 30, 0.1 / 30)])
 
 
+def test_each_network_has_a_schedule_of_its_own(few_digits: Data) -> None:
+    """Sixty steps of 20 images: D halves its rate every 200, G takes a tenth of it, and G alone ends linearly at 0."""
+    own = {"learning_rate_factor_d": 0.5, "learning_rate_factor_g": 0.1, "learning_rate_factor_every_images": 200}
+    rates = {"learning_rate_d": 1.0, "learning_rate_g": 100.0}
+    ours = trainer(
+        few_digits, tiny(total_images=1200, decay_last_fraction=0.0, decay_last_fraction_g=0.5, **rates, **own)
+    )
+    found = []
+    for step in (0, 9, 10, 45):
+        ours.steps_done = step
+        found.append((ours.learning_rate("D"), ours.learning_rate("G")))
+    np.testing.assert_allclose(found, [(1.0, 100.0), (1.0, 100.0), (0.5, 10.0), (0.5**4, 100 * 0.1**4 * 0.5)])
+
+
+def test_the_decay_of_g_may_be_none_where_d_has_one(few_digits: Data) -> None:
+    ours = trainer(few_digits, tiny(total_images=1200, decay_last_fraction=0.5, decay_last_fraction_g=0.0))
+    ours.steps_done = 45
+    config = ours.config
+    assert ours.learning_rate("D") == pytest.approx(config.learning_rate_d / 2)
+    assert ours.learning_rate("G") == config.learning_rate_g
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_gradient_descent_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
+    descent = {"optimizer_d": "sgd", "optimizer_g": "sgd", "momentum_g": 0.0, "learning_rate_d": 0.01}
+    config = tiny(seeds=2, seed_strategy=strategy, **descent)
+    states: list[dict[str, Any]] = []
+    whole = train(few_digits, config, on_report=lambda report: states.append(copy.deepcopy(report.state())))
+    assert 0 < states[0]["steps_done"] < config.steps
+    assert states[0]["optimizers"]["D"].keys() == {"velocity"}
+    assert same_bits(weights(train(few_digits, config, state=states[0])), weights(whole))
+    # The control: without its velocity D goes elsewhere.
+    for velocity in states[1]["optimizers"]["D"]["velocity"]:
+        velocity.zero_()
+    assert not same_bits(weights(train(few_digits, config, state=states[1])), weights(whole))
+
+
 def test_the_history_is_the_mean_of_past_parameters(few_digits: Data) -> None:
     ours = trainer(few_digits, tiny(weight_historical_averaging=0.01))
     seen = [ours.stacks["G"].parameters["output.v"].detach().clone()]
@@ -567,6 +605,9 @@ CHANGES: dict[str, Any] = {
     "adam_epsilon": 1e-3,
     "adam_epsilon_inside_root": False,
     "decay_last_fraction": 0.9,
+    "decay_last_fraction_g": 0.9,
+    "optimizer_d": "sgd",
+    "optimizer_g": "sgd",
     "ema_half_life_images": 100.0,
     "dtype": "float64",
     "weight_labeled": 2.0,
@@ -595,6 +636,11 @@ CONDITIONAL = {
     "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
     "reference_rows": ({"generator_norm": "virtual"}, 30),
     "precision": ({}, "bfloat16"),
+    "momentum_d": ({"optimizer_d": "sgd"}, 0.3),
+    "momentum_g": ({"optimizer_g": "sgd"}, 0.3),
+    "learning_rate_factor_d": ({"learning_rate_factor_every_images": 40}, 0.5),
+    "learning_rate_factor_g": ({"learning_rate_factor_every_images": 40}, 0.5),
+    "learning_rate_factor_every_images": ({"learning_rate_factor_g": 0.5}, 40),
     "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
     "weight_self_label": ({"pseudo_label_threshold": 0.3}, 1.0),
     "vat_epsilon": ({"weight_vat": 1.0}, 0.2),
@@ -607,6 +653,7 @@ NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
     "frames_every_images", "grid_side",
     "seed_strategy", "cuda_graph", "image_size", "image_mode", "test_share", "test_seed", "folds",
+    "gaussian_mean", "gaussian_std",
 }  # fmt: skip
 
 
