@@ -30,7 +30,7 @@ PAGE, ROWS = ROOT / "docs" / "gan.md", RESULTS / "walk.jsonl"
 SCRATCH, PICTURES = ROOT / "runs" / "walk", ROOT / "docs" / "pictures"
 KEPT = (
     *("dataset", "labels", "method", "preset", "settings", "images", "seconds", "device_name", "versions", "commit"),
-    *("seeds", "error_mean", "diversity", "accuracy_real_raw", "accuracy_fake_raw"),
+    *("seeds", "error_mean", "diversity", "accuracy_real_raw", "accuracy_fake_raw", "ks", "wasserstein"),
 )
 
 
@@ -80,7 +80,15 @@ def _classified(row: Mapping[str, Any]) -> str:
     return f"**Test error {row['error_mean']:.2f} % with {row['labels']} labels.** {_generated(row)}"
 
 
+def _near(row: Mapping[str, Any]) -> str:
+    return (
+        f"The largest difference of the two distribution functions (Kolmogorov-Smirnov) is {row['ks'][0]:.3f}, the mean "
+        f"difference of the quantiles (Wasserstein) {row['wasserstein'][0]:.3f}."
+    )
+
+
 STEPS = {
+    1: Step(("ssgan train gaussian --out gaussian",), "density.png", _near),
     2: Step(("ssgan train mnist --preset gan-mlp --out gan-mlp",), "samples.png", _generated),
     3: Step(
         (

@@ -415,7 +415,7 @@ def test_the_page_shows_what_each_network_brings_along() -> None:
     for network, traits in TRAITS.items():
         least, most = (f"{n}x{n}" for n in (traits.smallest, max(traits.squares, default=0)))
         sizes = f"{least} to {most}" if traits.squares else f"from {least}"
-        sizes = sizes if traits.convolutional else "any, vectors too"
+        sizes = sizes if traits.convolutional else "vectors alone" if traits.vectors else "any, vectors too"
         pair = MODELS[network]
         assert f"| `{network}` | {sizes} | [{pair.low:g}, {pair.high:g}] |" in PAGE
 
