@@ -21,7 +21,10 @@ PICTURE = "curves.png"
 SECONDS_BETWEEN = 60.0
 
 ERRORS = {"errors": "averaged model", "errors_raw": "last step's"}
-SHARES = {"p_real_unlabeled": "p(real), real", "p_real_fake": "p(real), generated", "sure": "sure of a class"}
+SHARES = {
+    **{"p_real_unlabeled": "p(real), real", "p_real_fake": "p(real), generated", "sure": "sure of a class"},
+    **{"accuracy_real": "D right, real", "accuracy_fake": "D right, generated"},
+}
 GENERATOR = ("feature_matching", "minimax", "non_saturating", "pull_away", "historical_averaging_G")
 
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches

@@ -83,7 +83,8 @@ def run_experiment(
     if config.tensorboard:
         events.check()
     began = saved = drawn_at = time.monotonic()
-    about = f"{data.name}, {len(found[0].indices):,} labels, {config.method}"
+    labels = "no classes" if config.unconditional else f"{len(found[0].indices):,} labels"
+    about = f"{data.name}, {labels}, {config.method}"
 
     def follow(report: Report) -> None:
         nonlocal saved, drawn_at

@@ -74,11 +74,15 @@ def test_one_seed_is_one_line(drawn: Callable[..., list[Any]]) -> None:
 
 def test_each_quantity_has_its_panel_and_unknown_losses_are_of_d(drawn: Callable[..., list[Any]]) -> None:
     names = ("L", "vat", "new_term", "feature_matching", "pull_away", "p_real_unlabeled", "p_real_fake", "sure")
+    names += ("accuracy_real", "accuracy_fake")
     found = drawn(line(1, **{name: [0.5, 0.6] for name in names}, errors=[50.0, 60.0], errors_raw=[40.0, 30.0]))
     assert {axes.get_ylabel(): list(thick(axes)) for axes in found} == {
         "losses of D": ["L", "VAT", "new term"],
         "losses of G": ["matching", "pull-away"],
-        "probability": ["p(real), real", "p(real), generated", "sure of a class"],
+        "probability": [
+            *("p(real), real", "p(real), generated", "sure of a class"),
+            *("D right, real", "D right, generated"),
+        ],
         "test error, %": ["averaged model", "last step's"],
     }
     assert [axes.get_ylim() for axes in found if axes.get_ylabel() == "probability"] == [(0.0, 1.0)]
