@@ -120,7 +120,7 @@ def block(number: int, row: Mapping[str, Any]) -> str:
     step = STEPS[number]
     commands = "\n".join(f"$ {command}" for command in step.commands)
     minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, beside other work."
-    alone = f"{row['images']:,} images took {minutes}"
+    alone = f"{row['images']:,} {'numbers' if number == 1 else 'images'} took {minutes}"
     return (
         f"```console\n{commands}\n```\n\n![What step {number} generates](pictures/walk-{number}.png)\n\n"
         f"{_filled(f'{step.words(row)} {alone}')}"
