@@ -45,7 +45,7 @@ NARROW_DCGAN = {
     "discriminator_widths": (16,),
     "generator_widths": (16,),
     "learning_rate_g": 1e-3,
-    "total_images": 30_000,
+    "total_images": 20_000,
 }
 # What section 3 of the paper offers against a collapse, each by itself beside the same network.
 AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
