@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,11 +14,6 @@ from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.mistakes import sentence
 from ssgan.sample_command import sample
-from ssgan.settings import describe
-from ssgan.traits import check_image_shape, check_range
-
-if TYPE_CHECKING:
-    from ssgan.data import Data
 
 app = typer.Typer(
     name="ssgan",
@@ -67,7 +60,6 @@ def root(
 
 @app.command()
 def train(
-    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
@@ -91,12 +83,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan import flags as flags_of
-    from ssgan import runs
-    from ssgan.data import DATASETS, Options, load
+    from ssgan import training
 
-    if resume:
-        flags_of.check_resume(out, config)
     flags = {
         "labels": labels,
         "method": method,
@@ -107,121 +95,8 @@ def train(
         "folds": folds,
         "image_size": image_size,
     }
-    given = flags_of.given(set_ or [], flags)
-    if epochs is not None and "total_images" in given:
-        raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
-
-    asked = flags_of.Asked(data, preset, out if resume else None, config, given)
-    settings = asked.early_settings()
-    with screen.reading(quiet=as_json) as progress:
-        loaded = load(data, data_dir, Options.of(settings, labels_csv), progress)
-    # Only now are the shape of the images and the length of a pass known.
-    length = {} if epochs is None else {"total_images": flags_of.images(epochs, len(loaded.x_train))}
-    settings = asked._replace(given={**given, **length}).settings(loaded.image_shape)
-
-    from ssgan.devices import device_name, select
-    from ssgan.splits import for_seeds, uneven
-
-    check_image_shape(settings.network, loaded.image_shape)
-    check_range(settings.network, loaded.name, loaded.bounded)
-    where = select(settings.device, settings.dtype, settings.precision)
-    if settings.tensorboard:
-        from ssgan import events
-
-        events.check()
-    splits = for_seeds(loaded.y_train, settings.labels, settings.draw_seeds)
-    if settings.folds:
-        from ssgan import cross_validation
-
-        cross_validation.cut(loaded, settings)
-    if dry_run:
-        if as_json:
-            print(json.dumps(settings.to_dict()))
-        else:
-            screen.settings(describe(settings))
-        return
-
-    place = (out or Path("runs")).resolve()
-    if data not in DATASETS and Path(data).is_dir() and place.is_relative_to(Path(data).resolve()):
-        # Its images would be pictures of the data from then on.
-        raise UserError(f"The run would lie in {data}, among the pictures: choose a folder elsewhere with --out.")
-    folder = out if resume and out is not None else runs.claim(out, loaded.name, settings)
-    context.with_resource(runs.held(folder))  # until the command ends
-    report = runs.finished(folder, settings, loaded.name, loaded.sha256)
-    source = {
-        "data": data if data in DATASETS else str(Path(data).resolve()),
-        "data_dir": None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir)),
-        "labels_csv": None if labels_csv is None else str(labels_csv.resolve()),
-    }
-    labelled = uneven([split.y for split in splits], loaded.classes)
-    for line in [*screen.lost_files(loaded.skipped, loaded.found), *labelled]:
-        screen.warn(line)
-    if not as_json:
-        apart = loaded.found.get("tested", {}).get("held out")
-        held = f" and {apart:,} held out for testing" if apart else ""
-        screen.say(
-            f"{loaded.name}: {_labelled(len(splits[0].indices), settings)}{len(loaded.x_train):,} images{held}, "
-            f"method {settings.method}, {_models(settings)}, {settings.total_images:,} images\n"
-            f"on {device_name(where)} ({where}), into {folder}"
-        )
-        changed = Config(preset=settings.preset).diff(settings)
-        words = [f"{name}={value}" for name, value, _ in describe(settings) if name in changed]
-        screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
-        if report is not None:
-            screen.say("This run is finished: nothing was left to train.")
-    if report is None:
-        try:
-            report = _train_stages(loaded, settings, folder, source, as_json)
-        except KeyboardInterrupt:
-            places = {"--labels-csv": labels_csv, "--data-dir": data_dir, "--out": folder}
-            words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
-            again = shlex.join(["ssgan", "train", data, *words, "--resume"])
-            print(f"ssgan: {folder} is unfinished; go on with it by: {again}", file=sys.stderr)
-            raise
-    if as_json:
-        print(json.dumps(report))
-    else:
-        answers.report(report)
-        if (folder / "samples.png").exists():
-            screen.say(f"Generated images: {folder / 'samples.png'}")
-        if (folder / "curves.png").exists():
-            screen.say(f"Curves: {folder / 'curves.png'}")
-        if (folder / "density.png").exists():
-            screen.say(f"Densities through training: {folder / 'density.png'}")
-        if len(loaded.x_test) and len(report["diverged"]) < len(report["seeds"]):
-            screen.say(f"Score again with: ssgan evaluate {folder}")
-    if len(report["diverged"]) == len(report["seeds"]):
-        raise UserError(
-            f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
-        )
-
-
-def _train_stages(
-    loaded: "Data", settings: Config, folder: Path, source: dict[str, str | None], quiet: bool
-) -> dict[str, Any]:
-    """First the models of the folds, where there are any; then the run's own; the report."""
-    from ssgan import cross_validation
-    from ssgan.experiment import run_experiment
-
-    beside = None
-    if settings.folds:
-        if not quiet:
-            screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
-        with screen.following(quiet=quiet) as on_report:
-            inner = folder / cross_validation.FOLDER
-            beside = {"folds": cross_validation.cross_validate(loaded, settings, inner, on_report, source)}
-        if not quiet:
-            screen.say(f"Now {_models(settings)}, from every labelled image")
-    with screen.following(quiet=quiet) as on_report:
-        return run_experiment(loaded, settings, folder, on_report, source, beside=beside)
-
-
-def _labelled(count: int, settings: Config) -> str:
-    return "no classes, " if settings.unconditional else f"{count:,} labelled of "
-
-
-def _models(settings: Config) -> str:
-    return "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
+    places = (out, resume, config, labels_csv, data_dir)
+    training.hold(training.Asked(data, preset, epochs, set_ or [], flags, *places, as_json, dry_run))
 
 
 @app.command()
