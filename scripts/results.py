@@ -95,6 +95,8 @@ GRIDS = {
             for share in shares
         ],
     ),
+    # The one-dimensional GAN: rows have distances to the target where an error would be.
+    "gaussian": Grid("gaussian", [{"seeds": 20}]),
     # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
     "cifar10-short": Grid(
         "cifar10",
@@ -212,6 +214,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _said(report: dict[str, Any]) -> str:
+    """What came out, in a line."""
+    if "ks" in report:
+        near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
+        return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
+    return f"error {screen.plus_minus(report['error_mean'], report['error_std'])} %"
+
+
 def train_missing(args: argparse.Namespace) -> int:
     """Go through the cells of a part of a grid."""
     until = time.monotonic() + 60 * args.minutes
@@ -247,7 +257,7 @@ def train_missing(args: argparse.Namespace) -> int:
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
             found = [{**row, "foreign_share": share, **verdict} for row in found]
         runs.append_rows(path, found)
-        print(f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %", flush=True)
+        print(f"  {_said(report)}", flush=True)
     print(f"Now write them into the README: {sys.executable} scripts/readme.py", file=sys.stderr)
     return 0
 
