@@ -6,7 +6,8 @@ Three layouts, in a folder or a zip. A class folder may hold folders of its own:
     <class>/...         [unlabeled/...]   [test/<class>/...]
     ...                 and a table of file,label
 
-Where there is no test/, a share of the labelled pictures of each class is held out.
+Where there is no test/, a share of the labelled pictures of each class is held out. A GAN without classes takes
+pictures that lie anywhere, too: they are all its pool, but for those in test/.
 """
 
 from collections import Counter
@@ -66,7 +67,13 @@ def read(path: Path, options: Options, progress: Progress | None = None) -> Data
             others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
             words = "is without pictures: it holds no JPEG, PNG, WebP, BMP, GIF or TIFF, told by the suffix"
             raise UserError(f"{path} {words}{others}.")
-        plan = _by_folders(tree) if options.labels_csv is None else _by_table(tree, Path(options.labels_csv))
+        if options.labels_csv is not None:
+            plan = _by_table(tree, Path(options.labels_csv))
+        elif not options.classes and len(_class_folders(tree)) < 2:
+            plan = _without_classes(tree)
+            options.refuse(["test_share", "test_seed"], f"{path} has no classes to hold pictures out of")
+        else:
+            plan = _by_folders(tree)
         if plan.test is not None:
             options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
         album = gather(tree, options.image_size, options.image_mode, progress)
@@ -96,6 +103,19 @@ def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
         own = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
         rows.append(own[: max(0, min(len(own) - 1, int(share * len(own) + 0.5)))])
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+
+def _class_folders(tree: Tree) -> list[str]:
+    """The folders that are classes, where there are any."""
+    tops = {_top(name) for name in tree.pictures if "/" in name}
+    return _folders_in(tree, "train/") if "train" in tops else sorted(tops - set(KNOWN))
+
+
+def _without_classes(tree: Tree) -> _Plan:
+    """Every picture without a label, wherever it lies; those in test/ are the test share, of one kind."""
+    test = frozenset(name for name in tree.pictures if _top(name) == "test" and "/" in name)
+    labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
+    return _Plan(("picture",), labels, test or None)
 
 
 def _by_folders(tree: Tree) -> _Plan:
@@ -193,7 +213,7 @@ def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -
         in_test = np.array([name in plan.test for name in album.names], bool)
     learned = set(y[~in_test].tolist())
     for label, name in enumerate(plan.classes):
-        if label not in learned:
+        if label not in learned and options.classes:
             lost = [
                 f"{file} {reason}"
                 for file, reason in album.skipped

@@ -57,7 +57,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the warning that a picture looks like none of the classes, would mean nothing.
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches; that of G falls to 0 at the
-    # end, where its numbers would go on swinging around their target, and D keeps up with it. The trials are in results/NOTES.md.
+    # end, where its numbers would go on swinging around their target, and D keeps up with it. The trials are
+    # in results/NOTES.md.
     "gaussian": {
         "labels": 0,
         "network": "toy",
