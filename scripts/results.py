@@ -117,7 +117,7 @@ GRIDS = {
         ],
     ),
     # The one-dimensional GAN: rows have distances to the target where an error would be.
-    "gaussian": Grid("gaussian", [{"seeds": 20}]),
+    "gaussian": Grid("gaussian", [{"seeds": 20, "seed_strategy": "vmap"}]),
     # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
     "cifar10-short": Grid(
         "cifar10",
