@@ -116,6 +116,8 @@ GRIDS = {
             for share in shares
         ],
     ),
+    # The one-dimensional GAN: rows have distances to the target where an error would be.
+    "gaussian": Grid("gaussian", [{"seeds": 20, "seed_strategy": "vmap"}]),
     # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
     "cifar10-short": Grid(
         "cifar10",
@@ -270,6 +272,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _said(report: dict[str, Any]) -> str:
+    """What came out, in a line."""
+    if "ks" in report:
+        near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
+        return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
+    said = [f"error {screen.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
+    if report["diversity"]:
+        said += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
+    return ", ".join(said)
+
+
 def train_missing(args: argparse.Namespace) -> int:
     """Go through the cells of a part of a grid."""
     until = time.monotonic() + 60 * args.minutes
@@ -307,10 +320,7 @@ def train_missing(args: argparse.Namespace) -> int:
         if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
             keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
         runs.append_rows(path, found)
-        said = [f"  error {screen.plus_minus(report['error_mean'], report['error_std'])} %"]
-        if report["diversity"]:
-            said += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
-        print(", ".join(said), flush=True)
+        print(f"  {_said(report)}", flush=True)
     print(f"Now write them into the README: {sys.executable} scripts/readme.py", file=sys.stderr)
     return 0
 

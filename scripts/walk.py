@@ -146,24 +146,28 @@ def clothes() -> str:
 def collapse() -> str:
     """What each remedy against a collapse does, by the mean over the seeds and each of them."""
     found = results.rows(RESULTS / "collapse.jsonl")
+    given = [
+        json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
+        for settings in results.AGAINST_COLLAPSE.values()
+    ]
+    cells = [{row["seed"]: row for row in found if row["settings"] == settings} for settings in given]
+    seeds = sorted(set.intersection(*map(set, cells)))  # those that every remedy has
     fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
     header = ["remedy", *fields, "images/s", "samples of the first seed"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for i, (name, settings) in enumerate(results.AGAINST_COLLAPSE.items()):
-        given = json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
-        ours = [row for row in found if row["settings"] == given]
-        cells = []
+    for i, (name, cell) in enumerate(zip(results.AGAINST_COLLAPSE, cells, strict=True)):
+        columns = []
         for field in fields:
-            each = ", ".join("diverged" if row[field] is None else f"{row[field]:.2f}" for row in ours)
-            fine = [row[field] for row in ours if row[field] is not None]
-            cells.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
-        speed = f"{statistics.mean(row['images_per_second'] for row in ours):.0f}"
-        lines.append(f"| {' | '.join([name, *cells, speed, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
-    one, seeds = found[0], len({row["seed"] for row in found})
+            each = ", ".join("diverged" if cell[seed][field] is None else f"{cell[seed][field]:.2f}" for seed in seeds)
+            fine = [cell[seed][field] for seed in seeds if cell[seed][field] is not None]
+            columns.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
+        columns.append(f"{statistics.mean(cell[seed]['images_per_second'] for seed in seeds):.0f}")
+        lines.append(f"| {' | '.join([name, *columns, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
+    one = cells[0][seeds[0]]
     width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
     words = (
         f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the mean of "
-        f"{seeds} seeds and each of them, against 1,000 images of the pool. Every seed is a row of "
+        f"{len(seeds)} seeds and each of them, against 1,000 images of the pool. Every seed is a row of "
         f"[results/collapse.jsonl](../results/collapse.jsonl)."
     )
     return "\n".join([*lines, "", _filled(words)])

@@ -57,8 +57,8 @@ def load(
     """
     # Their ranges are those of the settings.
     checked = Config(**{name: getattr(options, name) for name in Options.settings()})
-    ranged = Options.of(checked, options.labels_csv)
-    options = dataclasses.replace(ranged, strict=options.strict, classes=options.classes)
+    of_settings = Options.of(checked, options.labels_csv)
+    options = dataclasses.replace(of_settings, strict=options.strict, classes=options.classes)
     if str(name_or_path) == GAUSSIAN_NAME:
         options.refuse_all(GAUSSIAN_NAME)
         return sets.gaussian(options.gaussian_mean, options.gaussian_std)

@@ -6,8 +6,8 @@ Three layouts, in a folder or a zip. A class folder may hold folders of its own:
     <class>/...         [unlabeled/...]   [test/<class>/...]
     ...                 and a table of file,label
 
-Where there is no test/, a share of the labelled pictures of each class is held out. A GAN without classes takes any
-other folder too: every picture is then unlabelled, and those in test/ are the test share.
+Where there is no test/, a share of the labelled pictures of each class is held out. A GAN without classes takes
+pictures that lie anywhere, too: they are all its pool, but for those in test/.
 """
 
 from collections import Counter
@@ -28,8 +28,6 @@ __all__ = ["held_out", "read"]
 
 # The American spelling is the documented one; the other must not silently become a class.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
-# The one class of pictures that are not sorted into any.
-ANY_PICTURE = "picture"
 KNOWN = ("train", "test", *WITHOUT_LABELS)
 
 
@@ -71,11 +69,12 @@ def read(path: Path, options: Options, progress: Progress | None = None) -> Data
             raise UserError(f"{path} {words}{others}.")
         if options.labels_csv is not None:
             plan = _by_table(tree, Path(options.labels_csv))
+        elif not options.classes and len(_class_folders(tree)) < 2:
+            plan = _without_classes(tree)
+            options.refuse(["test_share", "test_seed"], f"{path} has no classes to hold pictures out of")
         else:
-            plan = _by_folders(tree) if options.classes or _sorted(tree) else _as_they_are(tree)
-        if plan.classes == (ANY_PICTURE,):
-            options.refuse(["test_share", "test_seed"], f"the pictures of {path} have no labels to hold out")
-        elif plan.test is not None:
+            plan = _by_folders(tree)
+        if plan.test is not None:
             options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
         album = gather(tree, options.image_size, options.image_mode, progress)
     return _data(path, tree, plan, album, options)
@@ -106,16 +105,17 @@ def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
 
 
-def _sorted(tree: Tree) -> bool:
-    """Whether there are class folders, more than one."""
-    tops = {_top(name) for name in tree.folders}
-    return len(_folders_in(tree, "train/") if "train" in tops else tops - set(KNOWN)) > 1
+def _class_folders(tree: Tree) -> list[str]:
+    """The folders that are classes, where there are any."""
+    tops = {_top(name) for name in tree.pictures if "/" in name}
+    return _folders_in(tree, "train/") if "train" in tops else sorted(tops - set(KNOWN))
 
 
-def _as_they_are(tree: Tree) -> _Plan:
-    """Every picture without a label, whatever folder it lies in."""
-    test = frozenset(name for name in tree.pictures if name.startswith("test/"))
-    return _Plan((ANY_PICTURE,), {name: 0 if name in test else UNLABELED for name in tree.pictures}, test)
+def _without_classes(tree: Tree) -> _Plan:
+    """Every picture without a label, wherever it lies; those in test/ are the test share, of one kind."""
+    test = frozenset(name for name in tree.pictures if _top(name) == "test" and "/" in name)
+    labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
+    return _Plan(("picture",), labels, test or None)
 
 
 def _by_folders(tree: Tree) -> _Plan:
@@ -212,8 +212,8 @@ def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -
     else:
         in_test = np.array([name in plan.test for name in album.names], bool)
     learned = set(y[~in_test].tolist())
-    for label, name in enumerate(plan.classes if plan.classes != (ANY_PICTURE,) else ()):
-        if label not in learned:
+    for label, name in enumerate(plan.classes):
+        if label not in learned and options.classes:
             lost = [
                 f"{file} {reason}"
                 for file, reason in album.skipped

@@ -14,9 +14,6 @@ GAUSSIAN = ("gaussian_mean", "gaussian_std")
 ImageMode = Literal["auto", "grey", "rgb"]
 
 
-_NO_SETTINGS = ("labels_csv", "strict", "classes")
-
-
 @dataclass(frozen=True)
 class Options:
     """How files of pictures become data, and which numbers ``gaussian`` holds.
@@ -38,10 +35,10 @@ class Options:
         Seed of that held-out share.
     gaussian_mean, gaussian_std : float
         Of the numbers of the data set ``gaussian``.
+    classes : bool
+        Whether the labels are wanted: where not, a folder may do without class folders.
     strict : bool
         Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
-    classes : bool
-        Whether there must be classes: a GAN without them takes a folder of pictures as it is.
     """
 
     image_size: int | None = None
@@ -51,19 +48,20 @@ class Options:
     test_seed: int = 0
     gaussian_mean: float = -1.0
     gaussian_std: float = 1.0
-    strict: bool = True
     classes: bool = True
+    strict: bool = True
 
     @classmethod
     def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
         """Those that a :class:`ssgan.config.Config` holds, and the table that it does not."""
-        given = {name: getattr(config, name) for name in cls.settings()}
-        return cls(**given, labels_csv=labels_csv, classes=not config.unconditional)
+        settings = {name: getattr(config, name) for name in cls.settings()}
+        return cls(**settings, labels_csv=labels_csv, classes=not config.unconditional)
 
     @classmethod
     def settings(cls) -> list[str]:
         """The names of those that are settings of a run."""
-        return [field.name for field in dataclasses.fields(cls) if field.name not in _NO_SETTINGS]
+        others = ("labels_csv", "classes", "strict")
+        return [field.name for field in dataclasses.fields(cls) if field.name not in others]
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""

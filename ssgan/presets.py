@@ -95,8 +95,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A user's own pictures, with the labels that they have. The generator costs as much again; without it p(generated),
     # the warning that a picture looks like none of the classes, would mean nothing.
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
-    # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches, and to 0 at the end, where the
-    # numbers would go on swinging around their target. The trials are in results/NOTES.md.
+    # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches; that of G falls to 0 at the
+    # end, where its numbers would go on swinging around their target, and D keeps up with it. The trials are
+    # in results/NOTES.md.
     "gaussian": {
         "labels": 0,
         "network": "toy",
@@ -119,7 +120,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate_factor_d": 0.999,
         "learning_rate_factor_g": 0.999,
         "learning_rate_factor_every_images": 2000,
-        "decay_last_fraction": 0.5,
+        "decay_last_fraction_g": 0.5,
         "report_every_images": 100_000,
     },
     # A user's own numbers, and pictures too small for convolutions.

@@ -115,7 +115,7 @@ def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_te
     folder = write(tmp_path / "sorted", sorted_files)
     assert load(folder, options=without).files_test == load(folder).files_test != ()
     assert load(folder, options=without).classes == ("cat", "dog")
-    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing: the pictures of .* have no labels to hold"):
+    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing: .* has no classes to hold pictures out"):
         load(tmp_path / "loose", options=Options(classes=False, test_share=0.5))
     with pytest.raises(UserError, match="outside its class folders"):
         load(tmp_path / "loose")

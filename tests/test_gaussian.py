@@ -115,7 +115,7 @@ def test_the_loop_is_the_textbooks_by_gradient_descent(numbers: Data, discrimina
     each = 200 * discriminator_steps
     schedule = {"learning_rate_factor_every_images": 10 * each, "learning_rate_factor_d": 0.5}
     own = {"discriminator_steps": discriminator_steps, "total_images": 50 * each, "dtype": "float64", "device": "cpu"}
-    own["decay_last_fraction"] = 0.0
+    own["decay_last_fraction_g"] = 0.0
     config = resolve("gaussian", {**own, **schedule, "learning_rate_factor_g": 0.8})
     rates, factors = {"D": 0.1, "G": 0.01}, {"D": 0.5, "G": 0.8}
 

@@ -413,3 +413,25 @@ def test_a_paused_run_goes_on_in_its_folder(few_digits: Data, tmp_path: Path) ->
     straight = run_experiment(few_digits, config, runs.claim(tmp_path / "other", "digits", config))
     keys = [key for key in report["rows"][0] if key.startswith("accuracy")]
     assert [report["rows"][0][key] for key in keys] == [straight["rows"][0][key] for key in keys]
+
+
+@pytest.mark.parametrize("place", ["", "only/", "train/", "unlabeled/"])
+def test_a_folder_needs_no_class_folders(tmp_path: Path, place: str) -> None:
+    from PIL import Image
+
+    from ssgan.data import Options, load
+
+    folder, random = tmp_path / "pictures", np.random.default_rng(0)
+    for name in [f"{place}{i}.png" for i in range(5)] + ["test/a.png", "test/b.png"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(folder / name)
+    found = load(folder, None, Options.of(Config(labels=0)))
+    assert (len(found.x_train), len(found.x_test)) == (5, 2)
+    assert (found.y_train == -1).all()
+    run = train(found, tiny(**GAN, total_images=40))
+    assert run.judgements["accuracy_real"][0] in (0.0, 0.5, 1.0)
+    # With classes to learn they are missing.
+    with pytest.raises(UserError, match="class folder"):
+        load(folder, None, Options.of(Config(labels=2)))
+    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing"):
+        load(folder, None, Options.of(Config(labels=0, test_share=0.5)))
