@@ -33,11 +33,11 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 INTERRUPTED = 130
 SHOWN_UNREADABLE = 20
-DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, a folder or .zip of pictures, or an .npz file."
+DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
 ]
-LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'."
+LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
 ImageSize = Annotated[
     str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
 ]
