@@ -89,8 +89,8 @@ def test_the_hash_of_digits_is_frozen(digits: Data) -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     assert refusal("digit") == (
-        "Unknown data set 'digit': choose from digits, mnist, fashion-mnist, cifar10, svhn, gaussian, or give a folder or .zip "
-        "of pictures, or an .npz file. Did you mean 'digits'?"
+        "Unknown data set 'digit': choose from digits, mnist, fashion-mnist, cifar10, svhn, gaussian, or give a folder "
+        "or .zip of pictures, or an .npz file. Did you mean 'digits'?"
     )
 
 
