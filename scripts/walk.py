@@ -153,7 +153,7 @@ def collapse() -> str:
     cells = [{row["seed"]: row for row in found if row["settings"] == settings} for settings in given]
     seeds = sorted(set.intersection(*map(set, cells)))  # those that every remedy has
     fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
-    header = ["remedy", *fields, "images/s", "samples of the first seed"]
+    header = ["remedy", *fields, "samples of the first seed"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for i, (name, cell) in enumerate(zip(results.AGAINST_COLLAPSE, cells, strict=True)):
         columns = []
@@ -161,7 +161,6 @@ def collapse() -> str:
             each = ", ".join("diverged" if cell[seed][field] is None else f"{cell[seed][field]:.2f}" for seed in seeds)
             fine = [cell[seed][field] for seed in seeds if cell[seed][field] is not None]
             columns.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
-        columns.append(f"{statistics.mean(cell[seed]['images_per_second'] for seed in seeds):.0f}")
         lines.append(f"| {' | '.join([name, *columns, f'![{name}](../results/collapse-samples/{i}.png)'])} |")
     one = cells[0][seeds[0]]
     width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
