@@ -17,6 +17,8 @@ QUIET = {
     *("checkpoint_every_seconds", "tensorboard"),
 }
 HASH = 8
+# What a short label says only where lines differ in it, though not all lines have it.
+BUDGET = ("preset", "images", "data")
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,12 @@ def _names(lines: Sequence[Line]) -> list[str]:
     """The method of each line, and what else tells it from others of the data set."""
     features = [_features(line) for line in lines]
     known = [key for one in features for key in one]
+    networks = sum("preset" in one for one in features)  # settings are theirs alone
     common = {
         key
         for key in set(known)
         if len({one[key] for one in features if key in one}) == 1
-        and (known.count(key) == len(lines) or key in ("preset", "images", "data"))
+        and (known.count(key) == (networks if key.startswith("setting ") else len(lines)) or key in BUDGET)
     }
     quiet = {key for key in known if key.removeprefix("setting ") in QUIET}
     names = [_joined(line, one, common | quiet) for line, one in zip(lines, features, strict=True)]

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan import config
+from ssgan import changes, config
 from ssgan.cells import QUIET, Section, sections
 from ssgan.ledger import read
 from ssgan.pairs import baseline_method, differences, interval
@@ -146,4 +146,18 @@ def test_the_real_rows_give_what_the_readme_says() -> None:
 
 def test_what_has_no_part_in_a_step_is_in_no_short_name() -> None:
     """But for what other columns tell."""
-    assert config._BESIDE - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()
+    assert changes.BESIDE - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()
+
+
+def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:
+    """Classical methods have no settings, so they do not say that it differs."""
+    shared = {"settings": {"batch_size": 20}}
+    rows = [
+        row(9.0, **shared),
+        row(8.0, method="supervised", **shared),
+        row(7.0, method="svm", preset=None, images=None),
+    ]
+    assert sorted(section(rows).lines.values()) == ["gan", "supervised", "svm"]
+    other = row(6.0, method="pi", settings={"batch_size": 30})
+    names = ["gan · batch_size=20", "pi · batch_size=30", "supervised · batch_size=20", "svm"]
+    assert sorted(section([*rows, other]).lines.values()) == names
