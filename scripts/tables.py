@@ -3,6 +3,8 @@
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,22 @@ def digits_table() -> str:
             cells[row["method"], row["labels"]].append(row)
     labels = sorted({n for _, n in cells})
     lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
-    for method in ("gan", "supervised"):
-        lines.append(f"| `{method}` | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
-    stack = cells["gan", labels[len(labels) // 2]]
-    one = stack[0]
+    fast: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits-compare"):
+        if row["preset"] == "digits-fast":
+            fast[row["method"], row["labels"]].append(row)
+    for words, found in (("`{}`", cells), ("`{}`, preset `digits-fast`", fast)):
+        for method in ("gan", "supervised"):
+            lines.append(f"| {words.format(method)} | " + " | ".join(cell(found[method, n]) for n in labels) + " |")
+    one, short = cells["gan", labels[len(labels) // 2]][0], fast["gan", labels[0]][0]
     draws = " or ".join(map(str, sorted({len(found) for found in cells.values()})))
     lines += [
         "",
         f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
-        f"step. Both methods have one network, the same draws and {one['images']:,} images, without augmentation;",
-        "labelled images also lie in the pool. Every seed is a row of [results/digits.jsonl](results/digits.jsonl).",
+        f"step. All have the same draws and one network, both methods {one['images']:,} images without augmentation;",
+        f"`digits-fast` adds small affine views and pseudo-labels, and has {short['images']:,} images. Labelled",
+        "images also lie in the pool. Every seed is a row of [results/digits.jsonl](results/digits.jsonl) or",
+        "[results/digits-compare.jsonl](results/digits-compare.jsonl).",
         f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
         f"{one['seconds'] / 60:.1f} minutes on {one['device_name']}.",
     ]
@@ -234,18 +242,17 @@ def _percents(shares: list[float]) -> str:
 
 def compare_table(name: str = "digits-compare") -> str:
     """Error by preset, method and labels, of networks and classical methods on the same draws."""
-    found = [row for row in rows(name) if row["error"] is not None]
+    found = [row for row in rows(name) if row["error"] is not None and not row.get("ablation")]
     cells: dict[tuple[tuple[str, str], int], list[dict[str, Any]]] = defaultdict(list)
     for row in found:
         cells[(row["preset"] or "", row["method"]), row["labels"]].append(row)
     labels = sorted({n for _, n in cells})
-    plain = [each for each in dict.fromkeys(line for line, _ in cells) if " without " not in each[1]]
+    plain = list(dict.fromkeys(line for line, _ in cells))
     lines = [
         "| preset | method | " + " | ".join(f"{n} labels" for n in labels) + " |",
         "|---" * (len(labels) + 2) + "|",
     ]
-    means = {(line, n): statistics.mean(row["error"] for row in each) for (line, n), each in cells.items()}
-    best = {n: min((line for line in plain if (line, n) in means), key=lambda line: means[line, n]) for n in labels}
+    best = {n: _best({line: each for (line, m), each in cells.items() if m == n}) for n in labels}
     for line in sorted(plain, key=lambda line: (not line[0], line[0])):
         each = [cell(cells[line, n]) if cells[line, n] else "" for n in labels]
         each = [f"**{text}**" if best[n] == line else text for n, text in zip(labels, each, strict=True)]
@@ -258,11 +265,45 @@ def compare_table(name: str = "digits-compare") -> str:
     lines += [
         "",
         f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
-        f"Networks see as many images: {lengths}; beyond the preset each has its own defaults. The best mean of a",
-        "column is bold. Every seed, paired differences, calibration and confusion are in",
+        f"Networks see as many images: {lengths}; beyond the preset each has its own defaults.",
+        "Bold is the best mean of a column over the draws that every line has. Every seed, paired differences,",
+        "calibration and confusion are in",
         f"[results/{name}/report.md](results/{name}/report.md) and its page `report.html`.",
     ]
     return "\n".join(lines)
+
+
+def _best(lines: dict[tuple[str, str], list[dict[str, Any]]]) -> tuple[str, str]:
+    """The line of the lowest mean over the draws that every one of them has."""
+    draws = [{row["draw_seed"] for row in each} for each in lines.values()]
+    common = set.intersection(*draws)
+    return min(lines, key=lambda line: statistics.mean(r["error"] for r in lines[line] if r["draw_seed"] in common))
+
+
+def ablation_table() -> str:
+    """Error of the GAN without each of its parts, and the difference on the same draws."""
+    parts: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows("digits-compare"):
+        if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", 50):
+            images = row["images"]
+            parts[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
+    whole = parts.pop("gan")
+    lines = ["| | error % | minus `gan` |", "|---|---|---|", f"| gan | {_spread(whole.values())} | |"]
+    for part, errors in parts.items():
+        gaps = [error - whole[draw] for draw, error in errors.items()]
+        standard_error = statistics.stdev(gaps) / len(gaps) ** 0.5
+        lines.append(f"| {part} | {_spread(errors.values())} | {statistics.mean(gaps):+.2f} ± {standard_error:.2f} |")
+    lines += [
+        "",
+        f"`--ablate` with the preset `digits`, 50 labels, {images:,} images, {len(whole)} draws: the GAN without",
+        "each of its parts, as mean ± standard deviation, and the paired difference with its standard error.",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(errors: Iterable[float]) -> str:
+    values = list(errors)
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
 def speed_table() -> str:
@@ -301,6 +342,9 @@ def speed_table() -> str:
 BLOCKS = {
     "digits": digits_table,
     "compare": compare_table,
+    "ablation": ablation_table,
+    "compare-mnist": partial(compare_table, "mnist-compare"),
+    "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
     "norms": norm_table,
     "mnist-fast": mnist_fast_table,
     "mnist": mnist_table,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ssgan import augment
 from ssgan.config import Config
-from ssgan.errors import UserError
 from ssgan.methods import Batch
 from ssgan.models import MODELS, latent
 from ssgan.splits import Split
+from ssgan.traits import check_augmentation
 
 __all__ = ["Batches", "Order", "stream_key"]
 
@@ -104,11 +104,7 @@ class Batches:
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
         self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
         if self.augmentation is not None:
-            if x_pool.ndim < 3:
-                raise UserError(
-                    f"augmentation is {config.augmentation!r}, but these data are vectors of {x_pool.shape[1]} "
-                    f"numbers, not images: leave it at 'none'."
-                )
+            check_augmentation(config.augmentation, x_pool.shape[1:])
             # No view is made of images that no phase looks at.
             looked_at = {
                 "augment_labeled": not config.unconditional,

@@ -26,6 +26,7 @@ from ssgan.trainer import train
 __all__ = ["Paused", "chosen", "run_experiment", "summarize"]
 
 LABELED_IMAGES_SHOWN = 200
+SAME = 0.1  # spread of generated images, from which on they are spoken of as different
 
 
 class Paused(Exception):  # noqa: N818 - no error
@@ -214,7 +215,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
         "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
-        "warnings": run.warnings,
+        "warnings": [*run.warnings, *_alike(diversity, run.seeds)],
         "run": str(folder),
         "rows": rows,
     }
@@ -227,6 +228,16 @@ def _diversity(run: Run) -> dict[str, Any] | None:
         return None
     each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
     return measured(each, run.data.x_train, run.data.scale)
+
+
+def _alike(diversity: Mapping[str, Any] | None, seeds: Sequence[int]) -> list[str]:
+    """A sentence for each generator that draws one image again and again."""
+    return [
+        f"Seed {seed}: the generated images are all but the same ({found['spread']:.2f} times as far from each other "
+        f"as real ones): train longer, or with a lower learning_rate_g."
+        for seed, found in zip(seeds, [] if diversity is None else diversity["models"], strict=False)
+        if found["spread"] is not None and found["spread"] < SAME
+    ]
 
 
 def chosen(config: Config) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _by_folders(tree: Tree) -> _Plan:
     if not classes:
         raise UserError(
             f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
-            f"say with --labels-csv FILE which label which file has."
+            f"say with --labels-csv FILE which label which file has; --labels 0 trains a GAN without classes on them."
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _top(name) in ("train", "test") else 1)]
     if loose:

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ssgan.errors import UserError
+from ssgan.traits import TRAITS
 
 if TYPE_CHECKING:
     from ssgan.config import Config
@@ -69,10 +70,15 @@ NEEDS: dict[str, Need] = {
             "learning_rate_g",
             "optimizer_g",
             "decay_last_fraction_g",
-            "frames_every_images",
-            "grid_side",
         ],
         _GENERATOR,
+    ),
+    **dict.fromkeys(
+        ["frames_every_images", "grid_side"],
+        (
+            "a method that trains a generator (method=gan, weight_fake above 0), and a network of pictures",
+            lambda c: c.trains_generator and not TRAITS[c.network].vectors,
+        ),
     ),
     "feature_matching_norm": (
         "feature matching (method=gan, weight_feature_matching above 0)",

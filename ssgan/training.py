@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, runs, screen
-from ssgan.config import Config
+from ssgan.config import PRESETS, Config
 from ssgan.data import DATASETS, Data, Options, load
 from ssgan.errors import UserError
 from ssgan.settings import describe
 from ssgan.splits import Split, for_seeds, uneven
-from ssgan.traits import check_image_shape, check_range
+from ssgan.traits import check_augmentation, check_image_shape, check_range
 
 __all__ = ["Asked", "hold"]
 
-PICTURES = {"Generated images": "samples.png", "Curves": "curves.png", "Densities through training": "density.png"}
+LEFT = {
+    **{"Generated images": "samples.png", "Curves": "curves.png", "Densities through training": "density.png"},
+    "Events for TensorBoard": "tensorboard",
+}
 
 
 class Asked(NamedTuple):
@@ -87,6 +90,12 @@ def _settled(asked: Asked) -> tuple[Data, Config]:
         raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
     wanted = flags.Asked(asked.data, asked.preset, asked.out if asked.resume else None, asked.config, given)
     early = wanted.early_settings()
+    arrays = asked.data in DATASETS or Path(asked.data).suffix == ".npz"
+    if arrays and "image_size" not in given and PRESETS[early.preset].get("image_size"):
+        raise UserError(
+            f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
+            f"{asked.data} holds arrays: choose another preset."
+        )
     with screen.reading(quiet=asked.as_json) as progress:
         data = load(asked.data, asked.data_dir, Options.of(early, asked.labels_csv), progress)
     # Only now are the shape of the images and the length of a pass known.
@@ -99,6 +108,7 @@ def _checked(data: Data, settings: Config) -> tuple[str, list[Split]]:
     from ssgan.devices import device_name, select
 
     check_image_shape(settings.network, data.image_shape)
+    check_augmentation(settings.augmentation, data.image_shape)
     check_range(settings.network, data.name, data.bounded)
     device = select(settings.device, settings.dtype, settings.precision)
     if settings.tensorboard:
@@ -144,7 +154,7 @@ def _announce(data: Data, settings: Config, where: str, labelled: int) -> None:
     labels = "no classes, " if settings.unconditional else f"{labelled:,} labelled of "
     screen.say(
         f"{data.name}: {labels}{len(data.x_train):,} images{held}, "
-        f"method {settings.method}, {_models(settings)}, {settings.total_images:,} images\n{where}"
+        f"method {settings.method}, {_models(settings)}, {settings.steps * settings.images_per_step:,} images\n{where}"
     )
     changed = Config(preset=settings.preset).diff(settings)
     words = [f"{name}={value}" for name, value, _ in describe(settings) if name in changed]
@@ -177,7 +187,7 @@ def _models(settings: Config) -> str:
 
 def _sum_up(report: dict[str, Any], folder: Path, tested: bool) -> None:
     answers.report(report)
-    for what, name in PICTURES.items():
+    for what, name in LEFT.items():
         if (folder / name).exists():
             screen.say(f"{what}: {folder / name}")
     if tested and len(report["diverged"]) < len(report["seeds"]):

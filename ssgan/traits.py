@@ -8,7 +8,8 @@ from ssgan.errors import UserError
 
 __all__ = [
     *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
-    *("check_image_shape", "check_range", "check_widths", "for_labels", "for_method", "over", "square_of", "suits"),
+    *("check_augmentation", "check_image_shape", "check_range", "check_widths", "for_labels", "for_method", "over"),
+    *("square_of", "suits"),
 ]
 
 # Stands for a value that has not been chosen where the default is that of the network or the method.
@@ -198,6 +199,21 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
 def square_of(network: str, image_shape: Sequence[int]) -> int:
     """The size that the network works in for images of this shape, which suit it."""
     return min(n for n in TRAITS[network].squares if n >= max(image_shape[:2]))
+
+
+def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
+    """See that there are images to make views of.
+
+    Raises
+    ------
+    UserError
+        Where the data are vectors.
+    """
+    if augmentation != "none" and len(image_shape) < 2:
+        raise UserError(
+            f"augmentation is {augmentation!r}, but these data are vectors of {image_shape[0]} numbers, not images: "
+            f"leave it at 'none'."
+        )
 
 
 def check_range(network: str, name: str, bounded: bool) -> None:

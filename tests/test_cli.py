@@ -26,7 +26,7 @@ from rich.console import Console
 
 import ssgan
 from ssgan import cli, runs, screen, splits
-from ssgan.config import Config
+from ssgan.config import PRESETS, Config
 from ssgan.data import DATASETS, Data
 from ssgan.inference import open_run, score
 from ssgan.settings import resolve
@@ -893,7 +893,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
 def test_settings_are_resolved_before_pictures_are_read(
     photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssgan.data.load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ssgan.training.load", lambda *_: pytest.fail("read"))
     assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
     assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
     assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
@@ -1044,7 +1044,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: Any) -> Data:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("ssgan.data.load", fault)
+    monkeypatch.setattr("ssgan.training.load", fault)
     with pytest.raises(ZeroDivisionError, match="ours"):
         cli.main(["train", "digits"])
 
@@ -1055,7 +1055,7 @@ def test_an_interruption_leaves_with_status_130(
     def interrupt(*_: Any) -> Data:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.data.load", interrupt)
+    monkeypatch.setattr("ssgan.training.load", interrupt)
     assert status_of("train", "digits") == 130
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
 
@@ -1188,9 +1188,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "unknown preset": (
         '{"preset": "digit"}',
         [],
-        "Unknown preset 'digit': choose from mnist-paper, cifar10-paper, svhn-paper, digits, mnist-fast, "
-        "cifar10-fast, images, vectors. "
-        "Did you mean 'digits'?",
+        f"Unknown preset 'digit': choose from {', '.join(PRESETS)}. Did you mean 'digits'?",
     ),
     "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),
     "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or something else."),

@@ -515,7 +515,7 @@ def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone(network: str,
     assert biases == [norm == "none"] * len(G.hidden)
 
 
-@pytest.mark.parametrize("network", NETWORK_NAMES)
+@pytest.mark.parametrize("network", [name for name in NETWORK_NAMES if not TRAITS[name].vectors])
 def test_reference_noise_goes_through_the_same_layers_as_noise(network: str) -> None:
     config = (
         narrow(network, generator_norm="virtual", reference_rows=7)
