@@ -9,7 +9,7 @@ batch norm keeps 0.8 of its running statistics at every batch and has an epsilon
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -20,7 +20,7 @@ from ssgan.frames import Discriminator, Generator
 from ssgan.layers import GaussianNoise, MinibatchDiscrimination
 from ssgan.pieces import SLOPE
 
-__all__ = ["PlainDiscriminator", "PlainGenerator"]
+__all__ = ["PlainDiscriminator", "PlainGenerator", "draw_weights"]
 
 # Of the running statistics, at every batch.
 KEPT = 0.8
@@ -28,7 +28,7 @@ EPSILON = 1e-3
 
 
 class PlainDiscriminator(Discriminator):
-    """Dense layers and LeakyReLU.
+    """Dense layers, each with an activation.
 
     Features are the last hidden layer.
 
@@ -43,6 +43,8 @@ class PlainDiscriminator(Discriminator):
         0 kernels for none.
     reference_rows : int
         Real images kept for evaluation with minibatch discrimination.
+    activation : callable
+        What makes the module of one; LeakyReLU by default.
     """
 
     def __init__(
@@ -55,12 +57,13 @@ class PlainDiscriminator(Discriminator):
         minibatch_kernels: int = 0,
         minibatch_kernel_dim: int = 5,
         reference_rows: int = 99,
+        activation: Callable[[], nn.Module] = partial(nn.LeakyReLU, SLOPE),
     ) -> None:
         sizes = [in_features, *widths]
         trunk: list[nn.Module] = []
         for i, (size, width) in enumerate(itertools.pairwise(sizes)):
             trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
-            trunk += [nn.Linear(size, width), nn.LeakyReLU(SLOPE)]
+            trunk += [nn.Linear(size, width), activation()]
         minibatch = None
         if minibatch_kernels:
             minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
@@ -72,7 +75,7 @@ class PlainDiscriminator(Discriminator):
             minibatch=minibatch,
             reference=torch.zeros(reference_rows, in_features),
         )
-        _draw_weights(self)
+        draw_weights(self)
 
 
 class PlainGenerator(Generator):
@@ -114,11 +117,13 @@ class PlainGenerator(Generator):
             kept=KEPT,
             eps=EPSILON,
         )
-        _draw_weights(self)
+        draw_weights(self)
 
 
-def _draw_weights(network: nn.Module) -> None:
+def draw_weights(network: nn.Module) -> None:
+    """Glorot's uniform distribution for every dense layer, biases of 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

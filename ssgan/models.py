@@ -21,7 +21,7 @@ from ssgan.layers import MinibatchDiscrimination
 from ssgan.mlp import MLPDiscriminator, MLPGenerator
 from ssgan.pieces import ChannelsFirst, Noise, channels_of
 from ssgan.resnet import wide_trunk
-from ssgan.toy import ToyDiscriminator, ToyGenerator
+from ssgan.toy import ToyGenerator
 from ssgan.traits import check_image_shape
 from ssgan.weightnorm import WeightNormLinear
 
@@ -82,7 +82,7 @@ def _mlp_discriminator(
     config: Config,
     image_shape: tuple[int, ...],
     classes: int,
-    build: type[MLPDiscriminator] | type[PlainDiscriminator] = MLPDiscriminator,
+    build: Callable[..., Discriminator] = MLPDiscriminator,
 ) -> Discriminator:
     return build(
         math.prod(image_shape),
@@ -160,16 +160,7 @@ def _dcgan_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
 
 def _toy_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
     check_image_shape(config.network, image_shape)
-    return ToyDiscriminator(
-        math.prod(image_shape),
-        classes,
-        config.discriminator_widths,
-        config.noise_input_std,
-        config.noise_hidden_std,
-        config.minibatch_kernels,
-        config.minibatch_kernel_dim,
-        reference_rows=_stored_rows(config),
-    )
+    return _mlp_discriminator(config, image_shape, classes, partial(PlainDiscriminator, activation=nn.Tanh))
 
 
 def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
