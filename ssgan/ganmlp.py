@@ -25,6 +25,7 @@ __all__ = ["PlainDiscriminator", "PlainGenerator", "draw_weights"]
 # Of the running statistics, at every batch.
 KEPT = 0.8
 EPSILON = 1e-3
+LEAKY = partial(nn.LeakyReLU, SLOPE)
 
 
 class PlainDiscriminator(Discriminator):
@@ -57,7 +58,7 @@ class PlainDiscriminator(Discriminator):
         minibatch_kernels: int = 0,
         minibatch_kernel_dim: int = 5,
         reference_rows: int = 99,
-        activation: Callable[[], nn.Module] = partial(nn.LeakyReLU, SLOPE),
+        activation: Callable[[], nn.Module] = LEAKY,
     ) -> None:
         sizes = [in_features, *widths]
         trunk: list[nn.Module] = []
