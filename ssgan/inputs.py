@@ -85,7 +85,7 @@ def _expand(name: str) -> list[Found]:
     return found or [Found(name, f"{name} holds no picture ({', '.join(sorted(SUFFIXES))}).")]
 
 
-def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> Iterator[Item]:
+def read(found: Iterable[Found], image_shape: Sequence[int], scale: float, bounded: bool = True) -> Iterator[Item]:
     """The images of files, one by one; of an ``.npz`` every row, as ``name.npz[17]``, of a ``.zip`` every picture.
 
     Parameters
@@ -95,13 +95,15 @@ def read(found: Iterable[Found], image_shape: Sequence[int], scale: float) -> It
         Of one image.
     scale : float
         Full intensity. Pictures are brought to it; an ``.npz`` must have it.
+    bounded : bool
+        Whether numbers lie from 0 to full intensity, and are not of any finite size.
     """
     for name, reason in found:
         try:
             if reason:
                 raise UserError(reason)
             if name.lower().endswith(".npz"):
-                rows = _rows(name, tuple(image_shape), scale)
+                rows = _rows(name, tuple(image_shape), scale, bounded)
                 yield from (Item(f"{name}[{i}]", row) for i, row in enumerate(rows))
             elif name.lower().endswith(".zip"):
                 yield from _members(Path(name), image_shape, scale)
@@ -174,7 +176,7 @@ def _unpacked(tree: trees.Tree, member: str) -> BinaryIO:
         raise Broken(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
-def _rows(name: str, image_shape: tuple[int, ...], scale: float) -> np.ndarray:
+def _rows(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:
     """The images of an ``.npz``: ``x_test``, else ``x_train``, else the only array that can be meant."""
     try:
         with np.load(name, allow_pickle=False) as archive:
@@ -194,7 +196,9 @@ def _rows(name: str, image_shape: tuple[int, ...], scale: float) -> np.ndarray:
             f"{name} holds {meant[0]}, {x.dtype} of shape {list(x.shape)}, but the models take {kind} of shape "
             f"[N, {', '.join(map(str, image_shape))}]."
         )
-    if full != scale or not (x.min() >= 0 and x.max() <= scale):
+    if not np.isfinite(x).all():
+        raise UserError(f"{name} holds values that are no finite numbers: leave their rows out.")
+    if full != scale or (bounded and not (x.min() >= 0 and x.max() <= scale)):
         raise UserError(
             f"{name} holds values from {x.min():g} to {x.max():g}, full intensity {full:g}, but the models take 0 to "
             f"{scale:g}: rescale them."

@@ -14,6 +14,7 @@ from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
+from ssgan.traits import TRAITS
 
 __all__ = ["UNLIKE", "Predictor", "Row", "open_predictor", "predict", "write_predictions"]
 
@@ -168,7 +169,7 @@ def write_predictions(
     labels: Counter[str | None] = Counter()
     unlike = 0
     with pictures.quiet(), sheets.open_sheet(out, columns(models.classes, probabilities)) as write:
-        items = inputs.read(found, models.image_shape, models.scale)
+        items = inputs.read(found, models.image_shape, models.scale, not TRAITS[models.config.network].vectors)
         for done, row in enumerate(predict(models, items), 1):
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             write([*row[:4], row.note or None, *(each if probabilities else [])])

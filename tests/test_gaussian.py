@@ -290,3 +290,17 @@ def test_the_target_is_chosen_by_settings_and_found_again(tmp_path: Path, capsys
 def test_a_bad_option_of_the_data_is_refused() -> None:
     with pytest.raises(UserError, match="gaussian_std is -1"):
         load("gaussian", None, Options(gaussian_std=-1.0))
+
+
+def test_numbers_of_any_size_are_judged_and_others_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status_of("train", "gaussian", "--set", "total_images=2000", "--device", "cpu", "--out", "run") == 0
+    np.savez("numbers.npz", x=np.array([[-3.0], [0.5], [70.0]], np.float32))
+    assert status_of("predict", "run", "numbers.npz", "--out", "rows.csv") == 0
+    assert len(Path("rows.csv").read_text(encoding="utf-8").splitlines()) == 4
+    np.savez("odd.npz", x=np.array([[np.nan]], np.float32))
+    capsys.readouterr()
+    assert status_of("predict", "run", "odd.npz", "--out", "odd.csv") == 2
+    assert "odd.npz holds values that are no finite numbers: leave their rows out." in capsys.readouterr().err
