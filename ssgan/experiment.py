@@ -89,14 +89,10 @@ def run_experiment(
 
     def follow(report: Report) -> None:
         nonlocal saved, drawn_at
-        line: dict[str, Any] = {
-            "step": report.step,
-            "images": report.images,
-            "images_per_second": report.images_per_second,
-        }
+        place = {"step": report.step, "images": report.images, "images_per_second": report.images_per_second}
         means = {k: [v if np.isfinite(v) else None for v in values.tolist()] for k, values in report.means.items()}
         errors = {"errors": report.errors, "errors_raw": report.errors_raw}
-        line |= {**means, **errors}
+        line = {**place, **means, **errors}
         runs.append_rows(folder / "log.jsonl", [line])
         if told is not None:
             told.add(line)
@@ -232,10 +228,12 @@ def _diversity(run: Run) -> dict[str, Any] | None:
 
 def _alike(diversity: Mapping[str, Any] | None, seeds: Sequence[int]) -> list[str]:
     """A sentence for each generator that draws one image again and again."""
+    if diversity is None:
+        return []
     return [
         f"Seed {seed}: the generated images are all but the same ({found['spread']:.2f} times as far from each other "
         f"as real ones): train longer, or with a lower learning_rate_g."
-        for seed, found in zip(seeds, [] if diversity is None else diversity["models"], strict=False)
+        for seed, found in zip(seeds, diversity["models"], strict=True)
         if found["spread"] is not None and found["spread"] < SAME
     ]
 

@@ -99,7 +99,7 @@ def _mlp_discriminator(
 def _mlp_generator(
     config: Config,
     image_shape: tuple[int, ...],
-    build: type[MLPGenerator] | type[PlainGenerator] = MLPGenerator,
+    build: Callable[..., Generator] = MLPGenerator,
 ) -> Generator:
     reference = _reference(config)
     return build(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
@@ -165,8 +165,7 @@ def _toy_discriminator(config: Config, image_shape: tuple[int, ...], classes: in
 
 def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     check_image_shape(config.network, image_shape)
-    reference = _reference(config)
-    return ToyGenerator(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
+    return _mlp_generator(config, image_shape, ToyGenerator)
 
 
 MODELS: dict[str, Pair] = {
