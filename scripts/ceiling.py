@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssgan.config import Config
+from ssgan.settings.config import Config
 
 # A matrix product of a dense layer: output, or gradient of input or weight; rows, inputs, outputs.
 Product = tuple[str, int, int, int]

@@ -16,9 +16,8 @@ import time
 import numpy as np
 
 from ssgan import load, train
-from ssgan.config import DATASET_PRESETS
 from ssgan.data import Data
-from ssgan.settings import parse, resolve
+from ssgan.settings.presets import DATASET_PRESETS, parse, resolve
 
 
 def development(data: Data) -> Data:

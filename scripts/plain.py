@@ -12,9 +12,9 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ssgan import load
 from ssgan.batches import Batches
-from ssgan.config import Config
 from ssgan.data import IDX_FILES, Data, default_root
 from ssgan.devices import select
+from ssgan.settings.config import Config
 from ssgan.splits import for_seeds
 from ssgan.trainer import Trainer
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from tables import BLOCKS, ROOT, mnist_curves, rows
 
-from ssgan.config import FIELDS, PRESETS, Config
-from ssgan.settings import allowed, describe, resolve
+from ssgan.settings.config import FIELDS, Config
+from ssgan.settings.presets import PRESETS, allowed, describe, resolve
 
 
 def rendered(text: str) -> str:

@@ -22,7 +22,6 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ssgan import Data, film, load, runs, screen
-from ssgan.config import DATASET_PRESETS, Config
 from ssgan.dataset import UNLABELED
 from ssgan.devices import select
 from ssgan.diversity import Diversity
@@ -31,7 +30,8 @@ from ssgan.experiment import Paused, run_experiment
 from ssgan.files import open_atomic
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
-from ssgan.settings import resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import DATASET_PRESETS, resolve
 from ssgan.splits import draw, hide
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,9 +21,9 @@ from PIL import Image
 
 import results
 from ssgan import Data, load, runs, screen, splits
-from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
-from ssgan.settings import parse, resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
 from ssgan.splits import Split
 
 

@@ -14,7 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Config": "ssgan.config",
+    "Config": "ssgan.settings.config",
     "Data": "ssgan.data",
     "Options": "ssgan.data",
     "load": "ssgan.data",

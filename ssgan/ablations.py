@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ssgan.config import Config
-from ssgan.traits import TRAITS
+from ssgan.settings.catalog import NETWORKS
+from ssgan.settings.config import Config
 
 __all__ = ["ABLATED", "Ablation", "ablations"]
 
@@ -43,7 +43,7 @@ def _feature_matching(config: Config) -> dict[str, Any] | None:
 
 def _initialisation(config: Config) -> dict[str, Any] | None:
     """Scales of 1 and biases of 0; what compares images with stored ones needs the images."""
-    there = config.init_images and TRAITS[config.network].weight_norm and not config.minibatch_kernels
+    there = config.init_images and NETWORKS[config.network].weight_norm and not config.minibatch_kernels
     return {"init_images": 0} if there else None
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ssgan import augment
-from ssgan.config import Config
 from ssgan.methods import Batch
 from ssgan.models import MODELS, latent
+from ssgan.settings.catalog import check_augmentation
+from ssgan.settings.config import Config
 from ssgan.splits import Split
-from ssgan.traits import check_augmentation
 
 __all__ = ["Batches", "Order", "stream_key"]
 

@@ -51,9 +51,9 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.dataset import Data
+from ssgan.devices import processor_name
 from ssgan.errors import UserError, did_you_mean
 from ssgan.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
-from ssgan.processor import processor_name
 from ssgan.splits import Split
 
 __all__ = ["CLASSICAL", "UNLABELED_CAP", "Method", "Outcome", "classify", "row"]

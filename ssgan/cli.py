@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from ssgan import answers, screen
-from ssgan import config as configuration
-from ssgan.config import PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.mistakes import sentence
 from ssgan.sample_command import sample
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS
 
 app = typer.Typer(
     name="ssgan",
@@ -62,7 +63,7 @@ def root(
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")],
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
-    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(configuration.METHOD_NAMES)}.")] = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")] = None,
     epochs: Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="S", help="First seed: initialisation, order, noise.")] = None,
@@ -151,10 +152,11 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
-    from ssgan import flags, inputs, runs, sheets
+    from ssgan import flags, inputs, runs
+    from ssgan.files import STDOUT, check_table_path
 
     alone = None if seed is None else flags.whole("--seed", seed)
-    sheets.check(out)
+    check_table_path(out)
     runs.read_config(run)
     runs.read_report(run)
     found = inputs.gather(images, inputs.listed())
@@ -173,7 +175,7 @@ def predict(
         screen.note(f"and {len(summary['unreadable']) - SHOWN_UNREADABLE:,} more")
     if as_json:
         print(json.dumps({"run": str(run), **summary}))
-    elif out != sheets.STDOUT:
+    elif out != STDOUT:
         words, what = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
         unlike = f", of which {summary['unlike']:,} look {what}" if summary["unlike"] else ""
         screen.say(f"{summary['classified']:,} of {summary['images']:,} images {words}{unlike}: {out}")

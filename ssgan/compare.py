@@ -12,17 +12,17 @@ from typing import Any
 
 from ssgan import runs
 from ssgan.classical import classify
-from ssgan.config import Config
 from ssgan.devices import select
 from ssgan.errors import Busy, UserError
 from ssgan.experiment import run_experiment
 from ssgan.grids import Grid
 from ssgan.inference import open_run
-from ssgan.journal import Journal
 from ssgan.metrics import summarize_scores
 from ssgan.outcomes import failed_rows, row_of_classical, rows_of_stack
 from ssgan.pace import Pace, Progress, Task
 from ssgan.records import Report
+from ssgan.result_rows import RowFile
+from ssgan.settings.config import Config
 
 __all__ = ["compare", "folder_of", "plan", "summary"]
 
@@ -36,7 +36,7 @@ def plan(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[Task]:
 
 def compare(
     grid: Grid,
-    journal: Journal,
+    journal: RowFile,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     source: Source | None = None,
 ) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssgan import answers, flags, grids, journal, screen
-from ssgan.config import METHOD_NAMES, PRESETS, Config
+from ssgan import answers, flags, grids, result_rows, screen
 from ssgan.data import DATASETS, Data, Options, load
 from ssgan.errors import UserError
 from ssgan.grids import Grid
-from ssgan.settings import resolve
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 
 __all__ = ["Asked", "hold"]
 
@@ -50,11 +51,11 @@ def hold(asked: Asked) -> None:
     """
     grid, preset = _grid(asked)
     if asked.dry_run:
-        _show_plan(grid, preset, journal.read(asked.out), asked)
+        _show_plan(grid, preset, result_rows.read_row_file(asked.out), asked)
         return
     from ssgan.compare import compare, plan, summary
 
-    with journal.opened(asked.out) as held:
+    with result_rows.open_row_file(asked.out) as held:
         if held.repaired:
             screen.warn(held.repaired)
         for line in [*grid.notes, *_others(grid, held.rows, asked.out)]:
@@ -101,7 +102,7 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
         flags.images(asked.epochs, 1)
         if not {*methods} & {*METHOD_NAMES}:
             raise UserError(f"--epochs {asked.epochs} would do nothing: --methods names no network.")
-    journal.check_place(asked.out)
+    result_rows.check_row_file(asked.out)
     if asked.data not in DATASETS and asked.out.resolve().is_relative_to(Path(asked.data).resolve()):
         raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")
     data = _load(asked, given)

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from ssgan import runs
-from ssgan.config import Config
 from ssgan.dataset import Data, image_hashes
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
+from ssgan.files import open_table
 from ssgan.inference import METRICS, open_run, usable
 from ssgan.metrics import binomial_interval, confusion
 from ssgan.records import Report
-from ssgan.sheets import open_sheet
+from ssgan.settings.config import Config
 from ssgan.splits import Split, for_seeds, in_folds
 
 __all__ = ["FOLDER", "cross_validate", "cut"]
@@ -127,7 +127,7 @@ def cross_validate(
             run_experiment(data, inner, folder, on_report, source, given=parts)
         models, _ = open_run(folder, select(config.device))
         ours = (inner.all_seeds, [part.sha256 for part in parts])
-        if (models.seeds, models.split_sha256) != ours or models.config.hinders(inner):
+        if (models.seeds, models.split_sha256) != ours or models.config.resume_conflicts(inner):
             raise UserError(f"{folder} holds models of other folds or settings.")
     tested = _tested(parts)
     p_of = [
@@ -179,7 +179,7 @@ def _write(path: Path, data: Data, rows: np.ndarray, folds: np.ndarray, p_NK: np
     y_N = data.y_train[rows]
     p_label = p_NK[np.arange(len(rows)), y_N]
     names: Sequence[Any] = data.files_train or range(len(data.x_train))
-    with open_sheet(str(path), COLUMNS) as write:
+    with open_table(str(path), COLUMNS) as write:
         for i in np.lexsort((rows, p_label)):
             best = int(p_NK[i].argmax())
             shown = [float(f"{p:.6g}") for p in (p_label[i], p_NK[i, best])]

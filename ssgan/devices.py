@@ -1,15 +1,38 @@
-"""Where tensors live, and what that place is called."""
+"""Where tensors live, and what that place is called.
 
-from collections.abc import Iterator
+What this machine's processor is called.
+
+Work side by side on the CPU's threads.
+
+Torch shares each single operation between its threads, which then wait for each other hundreds of times in a step;
+where another program takes a core away, every wait is for the slower one. A few long tasks, each on a thread of its
+own, lose less on a quiet machine and far less on a busy one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssgan.errors import UserError
-from ssgan.processor import processor_name
 
-__all__ = ["device_name", "noise_state", "precise", "restore_noise", "select"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "device_name",
+    "float32_precision",
+    "noise_state",
+    "processor_name",
+    "restore_noise",
+    "run_in_threads",
+    "select",
+]
 
 
 def select(name: str, dtype: str = "float32", precision: str = "float32") -> torch.device:
@@ -20,6 +43,8 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
     UserError
         For a device that this machine or this build of torch does not have, and for numbers that the device has not.
     """
+    import torch
+
     there = ["cpu"]
     if torch.backends.mps.is_available():
         there.insert(0, "mps")
@@ -38,17 +63,21 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
 
 def device_name(device: torch.device) -> str:
     """The name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor_name(torch.get_num_threads())
 
 
 @contextmanager
-def precise(precision: str, device: torch.device) -> Iterator[None]:
+def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Let float32 products and convolutions on CUDA round to TF32 inside, where ``precision`` is ``"tf32"``.
 
     Otherwise they do not, though torch's default rounds convolutions. Elsewhere it changes nothing.
     """
+    import torch
+
     if device.type != "cuda":
         yield
         return
@@ -69,6 +98,8 @@ def precise(precision: str, device: torch.device) -> Iterator[None]:
 
 def noise_state(device: torch.device) -> torch.Tensor:
     """State of the generator from which a device draws its noise, uint8."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
@@ -76,9 +107,61 @@ def noise_state(device: torch.device) -> torch.Tensor:
 
 def restore_noise(device: torch.device, state: torch.Tensor) -> None:
     """Go on drawing from where :func:`noise_state` was taken."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     elif device.type == "mps":
         torch.mps.set_rng_state(state)
     else:
         torch.set_rng_state(state)
+
+
+def processor_name(threads: int) -> str:
+    """The model of the processor and the threads it is used with, such as ``AMD EPYC, 1 threads``.
+
+    Where the system does not say the model, it is the name of the architecture, without the threads.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if models:
+            return f"{models[0]}, {threads} threads"
+    return platform.processor() or platform.machine()
+
+
+Result = TypeVar("Result")
+
+
+def run_in_threads(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Results of the tasks, in their order; torch's threads are divided between as many as run at once.
+
+    Where the tasks are more than the threads, or do not divide them, some threads are idle at the end.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    count = min(len(tasks), threads)
+    if count <= 1:
+        return [task() for task in tasks]
+
+    def alone(task: Callable[[], Result]) -> Result:
+        torch.set_num_threads(threads // count)
+        return task()
+
+    begun = [_pool(count).submit(alone, task) for task in tasks]
+    try:
+        return [one.result() for one in begun]
+    finally:  # whatever went wrong, nobody is left in the middle of a task
+        wait(begun)
+        torch.set_num_threads(threads)
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="ssgan")
+
+
+# A child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

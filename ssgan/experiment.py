@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import checkpoint, course, densities, events, film, runs, splits
-from ssgan.config import PRESETS, Config
+from ssgan import course, densities, events, film, runs, splits
 from ssgan.dataset import Data
 from ssgan.devices import device_name
 from ssgan.diversity import measured
@@ -20,6 +19,8 @@ from ssgan.files import write_json
 from ssgan.gallery import drawable, grid, pixels
 from ssgan.metrics import summarize_scores
 from ssgan.records import Report, Run
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS
 from ssgan.states import check_state
 from ssgan.trainer import train
 
@@ -78,7 +79,7 @@ def run_experiment(
     found = _splits(data, config, folder, given)
     by_draw = isinstance(config.labels, int) and not config.unconditional
     drawn: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
-    state = checkpoint.load(folder / "checkpoint") if (folder / "checkpoint").exists() else None
+    state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
         check_state(state, data, config, found)
     if config.tensorboard:
@@ -107,7 +108,7 @@ def run_experiment(
         if paused or last or now - saved >= config.checkpoint_every_seconds:
             if told is not None:
                 told.flush()  # what a checkpoint is beyond is not told again
-            checkpoint.save(folder / "checkpoint", report.state())
+            runs.save_checkpoint(folder / "checkpoint", report.state())
             saved = time.monotonic()
             if not last and saved - drawn_at >= course.SECONDS_BETWEEN:
                 course.write(folder, about)

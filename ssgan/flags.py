@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import runs
-from ssgan.config import DATASET_PRESETS, PRESETS, Config
 from ssgan.errors import UserError
-from ssgan.fields import LARGEST_INTEGER
-from ssgan.settings import parse, resolve
-from ssgan.traits import suits
+from ssgan.settings.catalog import suits
+from ssgan.settings.config import Config
+from ssgan.settings.fields import LARGEST_INTEGER
+from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
 
 __all__ = ["Asked", "check_resume", "given", "going_on", "images", "preset_of", "whole"]
 
@@ -82,7 +82,7 @@ def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
         raise UserError(f"preset={given['preset']} cannot be set: choose it with --preset.")
     begun = runs.read_config(run)
     asked = begun.replace(**given)
-    changed = begun.hinders(asked)
+    changed = begun.resume_conflicts(asked)
     if preset not in (None, begun.preset):
         changed = [f"preset {begun.preset}, now {preset}", *changed]
     if changed:

@@ -6,14 +6,14 @@ from typing import Any
 
 from ssgan.ablations import ABLATED, Ablation, ablations
 from ssgan.classical import CLASSICAL
-from ssgan.config import METHOD_NAMES, Config
 from ssgan.dataset import Data
 from ssgan.errors import UserError, did_you_mean
-from ssgan.fields import show
-from ssgan.options import Options
-from ssgan.settings import resolve
+from ssgan.settings.catalog import METHOD_NAMES, check_image_shape
+from ssgan.settings.config import Config
+from ssgan.settings.fields import show
+from ssgan.settings.options import Options
+from ssgan.settings.presets import resolve
 from ssgan.splits import Split, for_seeds
-from ssgan.traits import check_image_shape
 
 __all__ = ["ENSEMBLE", "Cell", "Grid", "lay_out", "read_labels", "read_methods"]
 
@@ -199,7 +199,7 @@ def lay_out(
     data : Data
     preset : str
     methods : sequence of str
-        Of :data:`ssgan.config.METHOD_NAMES` and :data:`ssgan.classical.CLASSICAL`.
+        Of :data:`ssgan.settings.catalog.METHOD_NAMES` and :data:`ssgan.classical.CLASSICAL`.
     labels : sequence of int or "all"
     seeds : sequence of int
         One after the other.

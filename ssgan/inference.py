@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssgan import checkpoint, runs
-from ssgan.config import Config
-from ssgan.devices import precise
+from ssgan import runs
+from ssgan.devices import float32_precision
 from ssgan.errors import UserError
 from ssgan.metrics import (
     distance_to_normal,
@@ -23,6 +22,7 @@ from ssgan.metrics import (
     softmax,
 )
 from ssgan.models import MODELS, latent
+from ssgan.settings.config import Config
 from ssgan.stacks import Stack
 
 __all__ = ["METRICS", "Models", "open_checkpoint", "open_run", "score", "usable"]
@@ -152,7 +152,7 @@ class Models:
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
-        with precise(self.config.precision, images.device):
+        with float32_precision(self.config.precision, images.device):
             logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
         return logits_SNK.cpu().double().numpy()
 
@@ -217,7 +217,7 @@ class Models:
             one = self.only(self.seeds[place : place + 1])
             like = next(iter(one.averaged.values()))
             x = MODELS[self.config.network].from_unit(torch.from_numpy(images[place]).to(like))
-            with precise(self.config.precision, x.device):
+            with float32_precision(self.config.precision, x.device):
                 for averaged, logits in found.items():
                     parameters = one.averaged if averaged else None
                     logits.append(one.D.evaluate(x, parameters, pick=itemgetter(0))[0].cpu().double().numpy())
@@ -320,9 +320,9 @@ def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, 
         Where ``run`` is no run folder, has no checkpoint yet, or its files are damaged or not of one run.
     """
     config = runs.read_config(run)
-    state = checkpoint.load(run / "checkpoint")
+    state = runs.load_checkpoint(run / "checkpoint")
     models = Models.from_state(state, device)
-    if models.config.hinders(config):
+    if models.config.resume_conflicts(config):
         raise UserError(f"The checkpoint and config.json of {run} are not of the same run.")
     return models, state
 
@@ -336,9 +336,9 @@ def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
         Where ``run`` is no run folder, did not finish, or its files are damaged or not of one run.
     """
     config, report = runs.read_config(run), runs.read_report(run)
-    state = checkpoint.load(run / "checkpoint")
+    state = runs.load_checkpoint(run / "checkpoint")
     models = Models.from_state(state, device)
     splits = [row["split_sha256"] for row in report["rows"]]
-    if (models.seeds, models.split_sha256) != (report["seeds"], splits) or models.config.hinders(config):
+    if (models.seeds, models.split_sha256) != (report["seeds"], splits) or models.config.resume_conflicts(config):
         raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
     return models, report

@@ -8,11 +8,11 @@ import numpy as np
 from ssgan import data as sources
 from ssgan import runs, splits
 from ssgan.albums import Progress
-from ssgan.config import Config
 from ssgan.dataset import Data, image_hashes
 from ssgan.errors import UserError
-from ssgan.options import Options
-from ssgan.settings import parse
+from ssgan.settings.config import Config
+from ssgan.settings.options import Options
+from ssgan.settings.presets import parse
 from ssgan.splits import Split
 
 __all__ = ["of_data", "of_run"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.rows import KNOWN, MEASURED, NAMED, Unusable, is_lost, parse
+from ssgan.result_rows import KNOWN, MEASURED, NAMED, Unusable, is_lost, parse_row
 
 __all__ = ["Ledger", "Row", "Skipped", "canonical", "read"]
 
@@ -131,7 +131,7 @@ def _lines(path: Path) -> tuple[list[Row], list[Skipped]]:
         if not line.strip():
             continue
         try:
-            rows.append(Row(name, number, parse(line)))
+            rows.append(Row(name, number, parse_row(line)))
         except Unusable as reason:
             skipped.append(Skipped(name, number, str(reason)))
     return rows, skipped

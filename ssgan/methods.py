@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ssgan import losses
-from ssgan.config import METHOD_NAMES, Config
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
 from ssgan.vat import virtual_adversarial
 
 __all__ = ["METHODS", "Batch", "Logs", "Nets", "Phase"]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssgan.config import Config
 from ssgan.grids import Cell
+from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
     from ssgan.records import Report

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import inputs, pictures, sheets
+from ssgan import files, inputs, pictures
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
-from ssgan.traits import TRAITS
+from ssgan.settings.catalog import NETWORKS
 
 __all__ = ["UNLIKE", "Predictor", "Row", "open_predictor", "predict", "write_predictions"]
 
@@ -135,7 +135,7 @@ def columns(classes: Sequence[str], probabilities: bool) -> list[str]:
 def write_predictions(
     predictor: Predictor,
     found: Sequence[inputs.Found],
-    out: str = sheets.STDOUT,
+    out: str = files.STDOUT,
     probabilities: bool = False,
     on_row: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def write_predictions(
     models, unreadable, done = predictor.models, [], 0
     labels: Counter[str | None] = Counter()
     unlike = 0
-    with pictures.quiet(), sheets.open_sheet(out, columns(models.classes, probabilities)) as write:
-        items = inputs.read(found, models.image_shape, models.scale, not TRAITS[models.config.network].vectors)
+    with pictures.quiet(), files.open_table(out, columns(models.classes, probabilities)) as write:
+        items = inputs.read(found, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
         for done, row in enumerate(predict(models, items), 1):
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             write([*row[:4], row.note or None, *(each if probabilities else [])])

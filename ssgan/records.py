@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssgan.config import Config
 from ssgan.dataset import Data
 from ssgan.inference import Models
+from ssgan.settings.config import Config
 from ssgan.splits import Split
 
 __all__ = ["Report", "Run"]

@@ -1,11 +1,15 @@
-"""The run folder, the rows of a result and where they came from."""
+"""The run folder, the rows of a result and where they came from.
+
+Models on disk: tensors and plain types only, whole or not there, read without running any code."""
 
 import fcntl
+import io
 import json
 import os
 import platform
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -13,10 +17,32 @@ from pathlib import Path
 from typing import Any
 
 from ssgan import __version__
-from ssgan.config import Config
 from ssgan.errors import Busy, UserError
 from ssgan.files import write_atomic, write_json
-from ssgan.options import Options
+from ssgan.settings.config import Config
+from ssgan.settings.options import Options
+
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "LOGGED",
+    "append_rows",
+    "claim",
+    "commit",
+    "finished",
+    "held",
+    "is_run",
+    "load_checkpoint",
+    "provenance",
+    "read_config",
+    "read_log",
+    "read_report",
+    "read_settings",
+    "reopen",
+    "save_checkpoint",
+    "source_of",
+    "trim_log",
+]
+
 
 #: What is logged, as people read it.
 LOGGED = {
@@ -36,24 +62,6 @@ LOGGED = {
     "pull_away": "pull-away",
 }
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
-
-__all__ = [
-    "LOGGED",
-    "append_rows",
-    "claim",
-    "commit",
-    "finished",
-    "held",
-    "is_run",
-    "provenance",
-    "read_config",
-    "read_log",
-    "read_report",
-    "read_settings",
-    "reopen",
-    "source_of",
-    "trim_log",
-]
 
 
 def claim(out: Path | None, dataset: str, config: Config) -> Path:
@@ -266,3 +274,46 @@ def _read_json(run: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{run / name} cannot be read: it is damaged or something else.")
     return content
+
+
+CHECKPOINT_VERSION = 2
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors, numbers, strings, lists and dictionaries."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"format_version": CHECKPOINT_VERSION, **state}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :func:`save` wrote, onto the CPU.
+
+    Raises
+    ------
+    UserError
+        Where there is no such file, it may not be read, it is damaged, holds anything but plain data, or comes from
+        another version of the format.
+    """
+    import torch
+
+    try:
+        # torch does not check the sums that it writes, so a changed weight would pass for a trained one.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: the run did not finish, or this is no run folder.") from None
+    except PermissionError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
+    except Exception as cause:  # a reader of arbitrary bytes can fail in any way; nothing of ours runs here
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.") from cause
+    if damaged:
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.")
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if version != CHECKPOINT_VERSION:
+        raise UserError(f"{path} has format version {version}, but this version of ssgan reads {CHECKPOINT_VERSION}.")
+    loaded: dict[str, Any] = state
+    return loaded

@@ -9,7 +9,6 @@ import torch
 
 from ssgan import densities, film, latents, runs
 from ssgan.albums import Progress
-from ssgan.config import Config
 from ssgan.data import DATASETS, Data, load
 from ssgan.devices import select
 from ssgan.errors import UserError
@@ -20,6 +19,7 @@ from ssgan.metrics import softmax
 from ssgan.models import MODELS
 from ssgan.nearest import nearest
 from ssgan.requested import Request
+from ssgan.settings.config import Config
 
 __all__ = ["class_histogram", "sample_run"]
 

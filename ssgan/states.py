@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ssgan.config import Config
 from ssgan.dataset import Data
 from ssgan.devices import select
 from ssgan.errors import UserError
+from ssgan.settings.config import Config
 from ssgan.splits import Split
 
 __all__ = ["STATE", "VERSION", "check_state", "sound_state"]
@@ -40,7 +40,7 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
         missing = sorted(STATE - state.keys())
         if missing:
             raise KeyError(", ".join(missing))
-        changed = Config.from_dict(state["config"]).hinders(config)
+        changed = Config.from_dict(state["config"]).resume_conflicts(config)
         if changed:
             raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
         # The hash is of the arrays alone.

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from ssgan import noise
-from ssgan.config import Config
 from ssgan.methods import Batch, Nets, Phase
 from ssgan.optimizers import SGD, Adam
+from ssgan.settings.config import Config
 from ssgan.stacks import Net, Stack, State
 
 __all__ = ["Part"]

@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssgan import densities, film, workers
+from ssgan import densities, devices, film
 from ssgan.batches import Batches, stream_key
 from ssgan.capture import Captured
 from ssgan.clock import Clock
-from ssgan.config import Config
 from ssgan.dataset import Data
-from ssgan.devices import noise_state, precise, restore_noise, select
+from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch
 from ssgan.models import MODELS, latent
 from ssgan.records import Report, Run
+from ssgan.settings.catalog import check_range
+from ssgan.settings.config import Config
 from ssgan.splits import Split, for_seeds, uneven
 from ssgan.stacks import Stack, choose_strategy
 from ssgan.states import VERSION, check_state, sound_state
 from ssgan.step import Part
-from ssgan.traits import check_range
 from ssgan.watch import Watch
 
 __all__ = ["Trainer", "train"]
@@ -75,7 +75,7 @@ class Trainer:
         }
         tasks = [partial(mover.step, batches, numbers) for mover in self.movers]
         if self.batches.device.type == "cpu":
-            workers.run(tasks)
+            devices.run_in_threads(tasks)
         else:
             for task in tasks:
                 task()
@@ -270,7 +270,7 @@ def train(
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), precise(config.precision, device):
+    with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, runs, screen
-from ssgan.config import PRESETS, Config
 from ssgan.data import DATASETS, Data, Options, load
 from ssgan.errors import UserError
-from ssgan.settings import describe
+from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, describe
 from ssgan.splits import Split, for_seeds, uneven
-from ssgan.traits import check_augmentation, check_image_shape, check_range
 
 __all__ = ["Asked", "hold"]
 

@@ -12,8 +12,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssgan import cli
-from ssgan.config import PRESETS, Config
 from ssgan.data import IDX_FILES, IDX_MD5, Data, load
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS
 
 TINY = {
     "labels": 20,

@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan import changes, config
 from ssgan.cells import QUIET, Section, sections
 from ssgan.ledger import read
 from ssgan.pairs import baseline_method, differences, interval
+from ssgan.settings import config
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_the_real_rows_give_what_the_readme_says() -> None:
 
 def test_what_has_no_part_in_a_step_is_in_no_short_name() -> None:
     """But for what other columns tell."""
-    assert changes.BESIDE - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()
+    assert config.INDEPENDENT_OF_STEPS - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()
 
 
 def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:

@@ -26,10 +26,10 @@ from rich.console import Console
 
 import ssgan
 from ssgan import cli, runs, screen, splits
-from ssgan.config import PRESETS, Config
 from ssgan.data import DATASETS, Data
 from ssgan.inference import open_run, score
-from ssgan.settings import resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 FILES = {

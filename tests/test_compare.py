@@ -16,16 +16,17 @@ import pytest
 import torch
 from conftest import TINY, contents, last_object, status_of
 
-from ssgan import compare, experiment, grids, journal, ledger, runs, screen
+from ssgan import compare, experiment, grids, ledger, result_rows, runs, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
-from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.inference import open_run, score
 from ssgan.metrics import best_temperature, negative_log_likelihood, softmax
 from ssgan.pace import Pace, Task
-from ssgan.settings import resolve
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +133,7 @@ def test_the_same_split_is_handed_to_every_method(
     monkeypatch.setattr(compare, "run_experiment", experiment_with)
     monkeypatch.setattr(compare, "classify", fit)
     grid = grid_of(few_digits, "gan,supervised,svm,knn", seeds=[5, 6])
-    with journal.opened(tmp_path / "rows.jsonl") as held:
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         compare.compare(grid, held)
         assert [row["split_sha256"] for row in held.rows] == [split.sha256 for split in seen]
     assert len(seen) == 8
@@ -143,7 +144,7 @@ def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tm
     from ssgan.runs import claim
 
     grid = grid_of(few_digits, "gan")
-    with journal.opened(tmp_path / "rows.jsonl") as held:
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         compare.compare(grid, held)
         found = held.rows
     config = resolve("digits", {**SETTINGS, "labels": 20, "seeds": 2})
@@ -231,7 +232,7 @@ def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path:
     path = tmp_path / "rows.jsonl"
     for number, data in enumerate((few_digits, digits)):
         grid = grid_of(data, "knn", settings={})
-        with journal.opened(path) as held:
+        with result_rows.open_row_file(path) as held:
             assert grid.others(held.rows) == (2 * number, 0)
             compare.compare(grid, held)
             assert len(held.rows) == 2 * number + 2
@@ -289,12 +290,12 @@ def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pyte
 
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "checkpoint_every_seconds": 0.0})
     path = tmp_path / "rows.jsonl"
-    with journal.opened(path) as held, pytest.raises(Stop):
+    with result_rows.open_row_file(path) as held, pytest.raises(Stop):
         compare.compare(grid, held, stop)
     assert path.read_bytes() == b""
     loop = Pace.follow
     monkeypatch.setattr(Pace, "follow", lambda self, report: (steps.append(report.step), loop(self, report)))
-    with journal.opened(path) as held:
+    with result_rows.open_row_file(path) as held:
         compare.compare(grid, held)
         assert len(held.rows) == 2
     assert steps == [15, 20]  # the report of step 15 stopped it, before its checkpoint
@@ -333,7 +334,7 @@ def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_pat
     random = np.random.RandomState(0)
     for _ in range(20):
         out.write_bytes(b"".join(lines[i] for i in random.permutation(len(lines))))
-        assert len(journal.read(out)) == len(lines)
+        assert len(result_rows.read_row_file(out)) == len(lines)
 
 
 def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp
 
 def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.jsonl"
-    with journal.opened(path) as held:
+    with result_rows.open_row_file(path) as held:
         held.append([{"a": 1}])
 
         def full(_: int) -> None:
@@ -372,7 +373,8 @@ def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(
 ) -> None:
     out = tmp_path / "rows.jsonl"
     out.touch()
-    code = f"import time; from ssgan import journal; from pathlib import Path\nwith journal.opened(Path({str(out)!r})):"
+    code = "import time, pathlib; from ssgan import result_rows"
+    code += f"\nwith result_rows.open_row_file(pathlib.Path({str(out)!r})):"
     code += "\n print('held', flush=True); time.sleep(600)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -451,7 +453,7 @@ def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path
     folder = compare.folder_of(grid, config, path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{")
-    with journal.opened(path) as held:
+    with result_rows.open_row_file(path) as held:
         compare.compare(grid, held)
         assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
 
@@ -462,7 +464,7 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
     assert config is not None
     folder = compare.folder_of(grid, config, path)
     runs.claim(folder, "digits", config)
-    with journal.opened(path) as held, runs.held(folder):
+    with result_rows.open_row_file(path) as held, runs.held(folder):
         compare.compare(grid, held)
         words = f"Another `ssgan` is training in {folder}: wait until it is done, or choose another folder with --out."
         assert {row["failed"] for row in held.rows} == {words}
@@ -471,7 +473,7 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
 
 def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "learning_rate_d": 1e30}, draw_seed=0)
-    with journal.opened(tmp_path / "rows.jsonl") as held:
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         compare.compare(grid, held)
         assert [row["error"] for row in held.rows] == [None, None]
         assert all(row["diverged"] is not None for row in held.rows)
@@ -489,7 +491,7 @@ def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A comparison of one draw, with ablations."""
     path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
     grid = grid_of(few_digits, draw_seed=4, ablate=True)
-    with journal.opened(path) as held:
+    with result_rows.open_row_file(path) as held:
         compare.compare(grid, held)
         return grid, path, held.rows
 
@@ -512,7 +514,7 @@ def test_the_row_of_an_ensemble_equals_averaging_by_hand(
 
 
 def test_models_of_several_draws_are_no_ensemble(few_digits: Data, tmp_path: Path) -> None:
-    with journal.opened(tmp_path / "rows.jsonl") as held:
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         compare.compare(grid_of(few_digits), held)
         assert [(row["method"], row.get("failed")) for row in held.rows] == [
             *[("gan", None)] * 2,
@@ -571,7 +573,7 @@ def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_d
     from ssgan.cells import sections
 
     path = tmp_path / "rows.jsonl"
-    with journal.opened(path) as held:
+    with result_rows.open_row_file(path) as held:
         compare.compare(grid_of(few_digits, ",".join(CLASSICAL), labels=[20, 35], settings={}), held)
     (section,) = sections(ledger.read([path]))
     assert sorted(section.lines.values()) == sorted(CLASSICAL)

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import pytest
 
 import ssgan
-from ssgan.config import METHOD_NAMES, NETWORK_NAMES, PRESETS, Config
 from ssgan.errors import UserError
 from ssgan.methods import METHODS
 from ssgan.models import MODELS
-from ssgan.needs import METHOD_NEEDS, NEEDS
-from ssgan.options import Options
-from ssgan.settings import describe, parse, resolve
-from ssgan.traits import OWN_SETTINGS, TRAITS, check_image_shape
+from ssgan.settings.catalog import METHOD_NAMES, NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
+from ssgan.settings.config import Config
+from ssgan.settings.options import Options
+from ssgan.settings.presets import PRESETS, describe, parse, resolve
+from ssgan.settings.rules import METHOD_NEEDS, NEEDS
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 TYPES = typing.get_type_hints(Config)
@@ -514,15 +514,15 @@ def test_every_condition_names_a_field() -> None:
 
 
 def own(network: str) -> dict[str, Any]:
-    return {name: getattr(Config(network=network), name) for name in OWN_SETTINGS}
+    return {name: getattr(Config(network=network), name) for name in NETWORK_SETTINGS}
 
 
 def test_every_network_has_its_own_value_of_the_same_settings() -> None:
-    assert tuple(TRAITS) == NETWORK_NAMES
-    for network, traits in TRAITS.items():
-        assert set(traits.settings) == set(OWN_SETTINGS)
+    assert tuple(NETWORKS) == NETWORK_NAMES
+    for network, traits in NETWORKS.items():
+        assert set(traits.settings) == set(NETWORK_SETTINGS)
         assert own(network) == traits.settings
-        assert {name: Config(network=network).default(name) for name in OWN_SETTINGS} == traits.settings
+        assert {name: Config(network=network).default(name) for name in NETWORK_SETTINGS} == traits.settings
     assert own("mlp")["discriminator_widths"] == (1000, 500, 250, 250, 250)
     assert own("paper-conv")["dropout_hidden"] == 0.5
 
@@ -534,7 +534,7 @@ def test_what_is_chosen_wins_over_the_network() -> None:
         Config(network="paper-conv").replace(**chosen),
         resolve("mnist-paper", {"network": "paper-conv", **chosen}),
     ):
-        assert {name: getattr(config, name) for name in OWN_SETTINGS} == {**own("paper-conv"), **chosen}
+        assert {name: getattr(config, name) for name in NETWORK_SETTINGS} == {**own("paper-conv"), **chosen}
 
 
 def test_what_was_chosen_for_another_network_is_left_behind() -> None:
@@ -542,12 +542,12 @@ def test_what_was_chosen_for_another_network_is_left_behind() -> None:
     digits = resolve("digits", {})
     earlier = resolve("digits", {"network": "compact-conv", "generator_widths": (20, 10)})
     for config in (resolve("digits", {"network": "compact-conv"}), digits.replace(network="compact-conv")):
-        assert {name: getattr(config, name) for name in OWN_SETTINGS} == own("compact-conv")
+        assert {name: getattr(config, name) for name in NETWORK_SETTINGS} == own("compact-conv")
         assert config.learning_rate_g == digits.learning_rate_g
     again = resolve("digits", {"labels": 20}, earlier.to_dict())
     assert (again.network, again.generator_widths) == ("compact-conv", (20, 10))
     assert own("mlp") == {
-        name: getattr(resolve("digits", {"network": "mlp"}, earlier.to_dict()), name) for name in OWN_SETTINGS
+        name: getattr(resolve("digits", {"network": "mlp"}, earlier.to_dict()), name) for name in NETWORK_SETTINGS
     }
     # The same network, named once more, is no change.
     assert resolve("digits", {"network": "mlp"}) == digits
@@ -732,7 +732,7 @@ def test_the_options_of_files_are_settings() -> None:
 def test_the_command_line_imports_no_torch_for_its_help(tmp_path: Path) -> None:
     code = """
 import sys
-import ssgan, ssgan.config, ssgan.cli
+import ssgan, ssgan.settings.config, ssgan.cli
 assert dir(ssgan)
 try:
     ssgan.cli.main(["--help"])
@@ -784,7 +784,7 @@ def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) 
     asked = begun.replace(**{name: other_value(name)})
     assert asked != begun
     for first, second in ((begun, asked), (asked, begun)):
-        said = first.hinders(second)
+        said = first.resume_conflicts(second)
         if name in FREE:
             assert said == []
         else:
@@ -793,7 +793,7 @@ def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) 
             assert not others or name == "network"
             shown = [{n: v for n, v, _ in describe(config)}[name] for config in (first, second)]
             assert sentence.startswith(f"{name} {shown[0]}, now {shown[1]}")
-    assert begun.hinders(begun) == []
+    assert begun.resume_conflicts(begun) == []
 
 
 def test_what_hinders_is_shown_as_it_is_typed() -> None:
@@ -801,7 +801,7 @@ def test_what_hinders_is_shown_as_it_is_typed() -> None:
     asked = begun.replace(
         labels=None, learning_rate_d=1e-4, discriminator_widths=(30, 20), adam_epsilon_inside_root=False
     )
-    assert begun.hinders(asked) == [
+    assert begun.resume_conflicts(asked) == [
         "labels 50, now none",
         "discriminator_widths 1000,500,250,250,250, now 30,20",
         "learning_rate_d 0.003, now 0.0001",
@@ -812,14 +812,14 @@ def test_what_hinders_is_shown_as_it_is_typed() -> None:
 def test_two_values_that_differ_do_not_look_alike() -> None:
     """The digits preset has a third, which is shown with six digits: typed in again it is another number."""
     begun = resolve("digits", {})
-    assert begun.hinders(begun.replace(decay_last_fraction=0.333333)) == [
+    assert begun.resume_conflicts(begun.replace(decay_last_fraction=0.333333)) == [
         "decay_last_fraction 0.3333333333333333, now 0.333333"
     ]
 
 
 def test_a_decay_of_g_alone_hinders_too() -> None:
     begun = Config(total_images=1000, decay_last_fraction_g=0.5)
-    assert begun.hinders(begun.replace(total_images=1001)) == [
+    assert begun.resume_conflicts(begun.replace(total_images=1001)) == [
         "total_images 1000, now 1001 (with decay_last_fraction_g above 0, every step size depends on the length)"
     ]
 
@@ -841,11 +841,11 @@ def test_a_decay_of_g_alone_hinders_too() -> None:
 )
 def test_a_run_may_get_longer_where_its_step_size_is_constant(decay: float, length: int, words: list[str]) -> None:
     begun = Config(total_images=1000, decay_last_fraction=decay)
-    assert begun.hinders(begun.replace(total_images=length)) == words
+    assert begun.resume_conflicts(begun.replace(total_images=length)) == words
     # Longer with a decay that it did not have would change the steps that are still to come.
     if not decay and length > 1000:
         asked = begun.replace(total_images=length, decay_last_fraction=0.5)
-        assert begun.hinders(asked) == ["decay_last_fraction 0, now 0.5"]
+        assert begun.resume_conflicts(asked) == ["decay_last_fraction 0, now 0.5"]
 
 
 # Settings of an earlier run

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssgan import checkpoint
-from ssgan.config import NETWORK_NAMES, Config
+from ssgan import runs
 from ssgan.data import Data
 from ssgan.errors import UserError
-from ssgan.fields import show
 from ssgan.inference import Models
 from ssgan.layers import BatchStatNorm, Dropout, GaussianNoise
 from ssgan.models import MODELS, latent
 from ssgan.pieces import ChannelsFirst, ChannelsLast, Noise
 from ssgan.resnet import BLOCKS, ResidualBlock, wide_trunk
+from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
+from ssgan.settings.config import Config
+from ssgan.settings.fields import show
 from ssgan.stacks import choose_strategy
 from ssgan.trainer import train
-from ssgan.traits import OWN_SETTINGS, TRAITS, check_image_shape
 from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
-CONVOLUTIONAL = [name for name in NETWORK_NAMES if TRAITS[name].convolutional]
+CONVOLUTIONAL = [name for name in NETWORK_NAMES if NETWORKS[name].convolutional]
 # All but dcgan, whose layers have batch norm.
 WEIGHT_NORMED = ["paper-conv", "compact-conv", "wide-resnet"]
 NARROW: dict[str, dict[str, Any]] = {
@@ -409,10 +409,10 @@ def test_the_page_counts_parameters_and_operations(network: str, shape: tuple[in
 
 
 def test_the_page_shows_what_each_network_brings_along() -> None:
-    for name in OWN_SETTINGS:
-        row = " | ".join([f"`{name}`", *(show(traits.settings[name]) for traits in TRAITS.values())])
+    for name in NETWORK_SETTINGS:
+        row = " | ".join([f"`{name}`", *(show(traits.settings[name]) for traits in NETWORKS.values())])
         assert f"| {row} |\n" in PAGE
-    for network, traits in TRAITS.items():
+    for network, traits in NETWORKS.items():
         least, most = (f"{n}x{n}" for n in (traits.smallest, max(traits.squares, default=0)))
         sizes = f"{least} to {most}" if traits.squares else f"from {least}"
         sizes = sizes if traits.convolutional else "vectors alone" if traits.vectors else "any, vectors too"
@@ -515,11 +515,11 @@ def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone(network: str,
     assert biases == [norm == "none"] * len(G.hidden)
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORK_NAMES if not TRAITS[name].vectors])
+@pytest.mark.parametrize("network", [name for name in NETWORK_NAMES if not NETWORKS[name].vectors])
 def test_reference_noise_goes_through_the_same_layers_as_noise(network: str) -> None:
     config = (
         narrow(network, generator_norm="virtual", reference_rows=7)
-        if TRAITS[network].convolutional
+        if NETWORKS[network].convolutional
         else tiny(network=network, generator_norm="virtual", reference_rows=7, generator_widths=(10, 9, 8))
     )
     _, G = pair(config, (32, 32))
@@ -661,8 +661,8 @@ def test_a_checkpoint_gives_the_same_bits_back(network: str, tmp_path: Path) -> 
     data = random_images(32, 32, 3)
     config = narrow(network, seeds=2, total_images=8, generator_norm="virtual", minibatch_kernels=2)
     run = train(data, config)
-    checkpoint.save(tmp_path / "checkpoint", run.state())
-    models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), torch.device("cpu"))
+    runs.save_checkpoint(tmp_path / "checkpoint", run.state())
+    models = Models.from_state(runs.load_checkpoint(tmp_path / "checkpoint"), torch.device("cpu"))
     for averaged in (True, False):
         ours, theirs = (m.probabilities(data.x_test, averaged) for m in (run.models, models))
         assert np.isfinite(ours).all()

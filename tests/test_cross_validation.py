@@ -16,15 +16,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
-from ssgan import checkpoint, cross_validation, runs, splits
-from ssgan.config import Config
+from ssgan import cross_validation, runs, splits
 from ssgan.cross_validation import cross_validate, cut
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import Models, open_run
 from ssgan.metrics import binomial_interval
-from ssgan.settings import resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import resolve
 from ssgan.splits import Split, in_folds
 from ssgan.trainer import train
 
@@ -401,7 +401,7 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
     for one in reports:
         one["folds"] = {k: v for k, v in one["folds"].items() if k not in ("run", "predictions")}
     assert reports[0]["folds"] == reports[1]["folds"]
-    whole, gone_on = (checkpoint.load(Path(name, "checkpoint"))["networks"] for name in ("whole", "cut"))
+    whole, gone_on = (runs.load_checkpoint(Path(name, "checkpoint"))["networks"] for name in ("whole", "cut"))
     for net in ("D", "G"):
         for name, value in whole[net]["parameters"].items():
             assert torch.equal(value, gone_on[net]["parameters"][name]), name

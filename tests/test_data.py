@@ -23,9 +23,9 @@ from sklearn.datasets import load_digits
 from test_trainer import same_bits, weights
 
 from ssgan import splits
-from ssgan.config import DATASET_PRESETS, PRESETS
 from ssgan.data import DATASETS, IDX_FILES, IDX_MD5, Data, default_root, load
 from ssgan.errors import UserError
+from ssgan.settings.presets import DATASET_PRESETS, PRESETS
 from ssgan.trainer import train
 
 SMALL: dict[str, Any] = {

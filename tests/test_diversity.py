@@ -14,7 +14,7 @@ from ssgan.data import Data
 from ssgan.diversity import IMAGES, Diversity, diversity, halves, measured
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run
-from ssgan.rows import parse
+from ssgan.result_rows import parse_row
 from ssgan.runs import claim
 
 RNG = np.random.default_rng(0)
@@ -158,7 +158,7 @@ def test_a_report_holds_the_diversity_of_every_model(
     for i, row in enumerate(state["rows"]):
         expected = diversity(models.sample(150)[i], real)
         assert [row[name] for name in Diversity._fields] == pytest.approx(list(expected))
-        parse(json.dumps(row).encode())
+        parse_row(json.dumps(row).encode())
     assert found["spread"] == pytest.approx(np.mean([row["spread"] for row in report["rows"]]))
     assert found["real"]["coverage"] == diversity(others, real).coverage
     answers.report(report)

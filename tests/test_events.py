@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import contents, status_of, tiny
 
-from ssgan import checkpoint, events, runs
+from ssgan import events, runs
 from ssgan.data import Data
 from ssgan.experiment import Paused, run_experiment
 
@@ -92,9 +92,9 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
 ) -> None:
     """Whoever ends the process in the next moment takes nothing away that would not be told again."""
     pytest.importorskip("tensorboard")
-    done, flush, save = [], events.Events.flush, checkpoint.save
+    done, flush, save = [], events.Events.flush, runs.save_checkpoint
     monkeypatch.setattr(events.Events, "flush", lambda self: done.append("told") or flush(self))
-    monkeypatch.setattr(checkpoint, "save", lambda *what: done.append("saved") or save(*what))
+    monkeypatch.setattr(runs, "save_checkpoint", lambda *what: done.append("saved") or save(*what))
     config = tiny(checkpoint_every_seconds=0.0, tensorboard=True)
     run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))
     assert done == ["told", "saved"] * 4

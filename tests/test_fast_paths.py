@@ -14,15 +14,16 @@ from conftest import status_of, tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
-from ssgan import capture, methods, noise, splits, trainer, workers
+from ssgan import capture, devices, methods, noise, splits, trainer
 from ssgan.batches import Batches
 from ssgan.capture import Captured
-from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
-from ssgan.devices import precise
+from ssgan.devices import float32_precision
 from ssgan.errors import UserError
 from ssgan.methods import METHODS, Batch, Nets
-from ssgan.settings import resolve
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 from ssgan.step import Part
 from ssgan.trainer import Trainer, train
 
@@ -375,10 +376,10 @@ def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> Non
     if not all(hasattr(switch, "fp32_precision") for switch in switches):
         pytest.skip("an older torch")
     before = [switch.fp32_precision for switch in switches]
-    with precise(precision, torch.device("cuda:0")):
+    with float32_precision(precision, torch.device("cuda:0")):
         assert [switch.fp32_precision for switch in switches] == [inside, inside]
     assert [switch.fp32_precision for switch in switches] == before
-    with precise("tf32", torch.device("cpu")):
+    with float32_precision("tf32", torch.device("cpu")):
         assert [switch.fp32_precision for switch in switches] == before
 
 
@@ -398,7 +399,7 @@ def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
     try:
         torch.set_num_threads(3)
         with pytest.raises(ValueError, match="one seed"):
-            workers.run([fail, slow, slow, slow])
+            devices.run_in_threads([fail, slow, slow, slow])
         assert done == [1, 1, 1]
         assert torch.get_num_threads() == 3
     finally:

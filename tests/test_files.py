@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from ssgan import checkpoint, runs
-from ssgan.config import Config
+from ssgan import runs
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
 from ssgan.mistakes import sentence
-from ssgan.options import Options
+from ssgan.settings.config import Config
+from ssgan.settings.options import Options
 
 STATE: dict[str, Any] = {
     "config": {"method": "gan", "labels": None, "widths": [16, 8], "rate": 2e-3, "root": True},
@@ -74,9 +74,9 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
     def forbidden(path: Path, *_: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", forbidden)
+    monkeypatch.setattr(runs.zipfile, "ZipFile", forbidden)
     with pytest.raises(UserError) as caught:
-        checkpoint.load(tmp_path / "checkpoint")
+        runs.load_checkpoint(tmp_path / "checkpoint")
     assert str(caught.value) == f"{tmp_path / 'checkpoint'} cannot be read (Permission denied)."
 
 
@@ -119,19 +119,19 @@ def assert_same(left: Any, right: Any) -> None:
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "checkpoint", STATE)
-    assert_same(checkpoint.load(tmp_path / "checkpoint"), {"format_version": 2, **STATE})
+    runs.save_checkpoint(tmp_path / "checkpoint", STATE)
+    assert_same(runs.load_checkpoint(tmp_path / "checkpoint"), {"format_version": 2, **STATE})
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    checkpoint.save(path, STATE)
+    runs.save_checkpoint(path, STATE)
     whole = path.read_bytes()
     for length in (0, 1, 4, 100, len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError) as refused:
-            checkpoint.load(path)
+            runs.load_checkpoint(path)
         assert str(refused.value) == f"{path} cannot be read as a checkpoint: it is damaged or something else."
 
 
@@ -150,7 +150,7 @@ def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "checkpoint"
     path.write_text(text)
     with pytest.raises(UserError, match="cannot be read as a checkpoint: it is damaged or something else"):
-        checkpoint.load(path)
+        runs.load_checkpoint(path)
 
 
 class Trap:
@@ -172,7 +172,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        checkpoint.load(path)
+        runs.load_checkpoint(path)
     assert not sprung.exists()
     # The trap is a real one.
     if form == "pickle":
@@ -187,18 +187,18 @@ def test_another_format_is_refused(tmp_path: Path, content: object, version: int
     path = tmp_path / "checkpoint"
     torch.save(content, path)
     with pytest.raises(UserError) as refused:
-        checkpoint.load(path)
+        runs.load_checkpoint(path)
     assert str(refused.value) == f"{path} has format version {version}, but this version of ssgan reads 2."
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     with pytest.raises(UserError) as refused:
-        checkpoint.load(path)
+        runs.load_checkpoint(path)
     assert str(refused.value) == f"There is no {path}: the run did not finish, or this is no run folder."
     path.mkdir()
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        checkpoint.load(path)
+        runs.load_checkpoint(path)
 
 
 # The log and the settings of a run folder

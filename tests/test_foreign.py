@@ -13,7 +13,7 @@ from conftest import TINY
 from test_readme import script
 
 from ssgan import Data
-from ssgan.settings import resolve
+from ssgan.settings.presets import resolve
 from ssgan.splits import for_seeds
 
 ROOT = Path(__file__).parents[1]

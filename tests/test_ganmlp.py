@@ -9,12 +9,12 @@ from conftest import tiny
 from torch import nn
 from torch.nn import functional as F
 
-from ssgan import checkpoint
-from ssgan.config import Config
+from ssgan import runs
 from ssgan.data import Data
 from ssgan.inference import Models
 from ssgan.layers import BatchStatNorm
 from ssgan.models import MODELS
+from ssgan.settings.config import Config
 from ssgan.trainer import train
 
 NARROW = {"network": "gan-mlp", "discriminator_widths": (16, 12), "generator_widths": (9, 8)}
@@ -135,8 +135,8 @@ def test_statistics_of_seeds_side_by_side_are_those_of_seeds_alone(few_digits: D
 
 def test_statistics_are_in_the_checkpoint(few_digits: Data, tmp_path: Any) -> None:
     run = train(few_digits, narrow(seeds=2))
-    checkpoint.save(tmp_path / "checkpoint", run.state())
-    again = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), torch.device("cpu"))
+    runs.save_checkpoint(tmp_path / "checkpoint", run.state())
+    again = Models.from_state(runs.load_checkpoint(tmp_path / "checkpoint"), torch.device("cpu"))
     assert np.array_equal(again.sample(30), run.models.sample(30))
     assert again.G is not None
     assert (again.G.buffers["norms.1.running_var"] != 1).any()

@@ -13,12 +13,11 @@ from pictures_on_disk import grey, write
 from PIL import Image
 
 from ssgan import film, runs
-from ssgan.config import PRESETS
 from ssgan.data import Data, Options, load
 from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.settings import resolve
+from ssgan.settings.presets import PRESETS, resolve
 
 SHORT = ["total_images=48", "batch_size=8", "init_images=20", "report_every_images=8"]
 TINY = [*SHORT, "discriminator_widths=2", "generator_widths=2"]

@@ -16,14 +16,14 @@ from test_unconditional import follows_the_textbook
 from torch import nn
 
 from ssgan import densities, runs
-from ssgan.config import Config
 from ssgan.data import Options, load
 from ssgan.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.metrics import distance_to_normal
 from ssgan.models import MODELS, latent
-from ssgan.settings import resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import resolve
 from ssgan.trainer import train
 from ssgan.watch import Watch
 

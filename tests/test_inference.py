@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import checkpoint, runs
+from ssgan import runs
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
@@ -68,8 +68,8 @@ def test_samples_follow_the_seed_and_lie_in_the_unit_range(run: Run) -> None:
 )
 def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path, settings: dict[str, Any]) -> None:
     run = train(few_digits, tiny(seeds=2, **settings))
-    checkpoint.save(tmp_path / "checkpoint", run.state())
-    models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), CPU)
+    runs.save_checkpoint(tmp_path / "checkpoint", run.state())
+    models = Models.from_state(runs.load_checkpoint(tmp_path / "checkpoint"), CPU)
     for averaged in (True, False):
         ours, theirs = (m.probabilities(few_digits.x_test, averaged) for m in (run.models, models))
         assert np.array_equal(ours, theirs)
@@ -319,8 +319,8 @@ def test_an_ensemble_without_images_has_no_score(few_digits: Data, together: Mod
 def test_a_checkpoint_remembers_which_labels_its_models_saw(few_digits: Data, tmp_path: Path) -> None:
     for draw_seed, distinct in ((7, 1), (None, 2)):
         run = train(few_digits, tiny(total_images=20, seeds=2, draw_seed=draw_seed))
-        checkpoint.save(tmp_path / "checkpoint", run.state())
-        models = Models.from_state(checkpoint.load(tmp_path / "checkpoint"), CPU)
+        runs.save_checkpoint(tmp_path / "checkpoint", run.state())
+        models = Models.from_state(runs.load_checkpoint(tmp_path / "checkpoint"), CPU)
         assert models.split_sha256 == [split.sha256 for split in run.splits]
         assert len(set(models.split_sha256)) == distinct
 
@@ -344,9 +344,9 @@ def test_a_checkpoint_of_another_run_is_refused(few_digits: Data, tmp_path: Path
     report = run_experiment(few_digits, config, folder)
     models, found = open_run(folder, CPU)
     assert (models.config, found) == (config, report)
-    state = checkpoint.load(folder / "checkpoint")
+    state = runs.load_checkpoint(folder / "checkpoint")
     change(state)
-    checkpoint.save(folder / "checkpoint", state)
+    runs.save_checkpoint(folder / "checkpoint", state)
     with pytest.raises(UserError) as refused:
         open_run(folder, CPU)
     assert str(refused.value) == (f"The checkpoint, config.json and report.json of {folder} are not of the same run.")

@@ -13,13 +13,13 @@ from test_trainer import QUIET, gradients_of_d, rows_through_d, same_bits, train
 from torch import Tensor
 
 from ssgan import methods, splits
-from ssgan.config import METHOD_NAMES, PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
-from ssgan.settings import resolve
+from ssgan.settings.catalog import METHOD_DEFAULTS, METHOD_NAMES, METHOD_SETTINGS
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 from ssgan.step import Part
 from ssgan.trainer import train
-from ssgan.traits import METHOD_SETTINGS, METHOD_TRAITS
 
 VIEWS = {"augmentation": "digits"}
 OWN_TERM = {
@@ -55,7 +55,7 @@ def test_methods_at_one_preset_differ_in_their_own_terms_alone(preset: str, meth
     ours, baseline = (resolve(preset, {**views, "method": name}) for name in (method, "supervised"))
     assert baseline.diff(ours).keys() <= {"method", *METHOD_SETTINGS}
     if method in OWN_TERM:
-        assert {name: getattr(ours, name) for name in METHOD_SETTINGS} == METHOD_TRAITS[method]
+        assert {name: getattr(ours, name) for name in METHOD_SETTINGS} == METHOD_DEFAULTS[method]
     if method == "gan":
         assert ours == resolve(preset, views)
     for name in ("weight_labeled", "learning_rate_d", "batch_size", "ema_half_life_images", "augmentation"):
@@ -208,7 +208,7 @@ def test_the_baseline_keeps_the_weights_of_what_it_is_compared_with() -> None:
 def test_a_spelt_out_default_changes_no_hash(method: str) -> None:
     more = VIEWS if method == "fixmatch" else {}
     config = Config(method=method, **more)
-    assert Config(method=method, **more, **METHOD_TRAITS[method]).sha256 == config.sha256
+    assert Config(method=method, **more, **METHOD_DEFAULTS[method]).sha256 == config.sha256
     assert config.sha256 != Config(method=method, **more, **{f"weight_{OWN_TERM[method]}": 0.123}).sha256
 
 
@@ -334,13 +334,15 @@ def test_the_ramp_weighs_the_terms_of_unlabelled_images_alone(few_digits: Data) 
 
 def test_a_ramp_depends_on_the_length() -> None:
     begun = Config(method="mean-teacher", total_images=1000)
-    assert begun.hinders(begun.replace(total_images=2000)) == [
+    assert begun.resume_conflicts(begun.replace(total_images=2000)) == [
         "total_images 1000, now 2000 (with ramp_up_fraction above 0, every weight depends on the length)"
     ]
-    assert begun.replace(ramp_up_fraction=0).hinders(begun.replace(ramp_up_fraction=0, total_images=2000)) == []
+    assert (
+        begun.replace(ramp_up_fraction=0).resume_conflicts(begun.replace(ramp_up_fraction=0, total_images=2000)) == []
+    )
     # Where nothing rises, it is no matter.
     idle = Config(ramp_up_fraction=0.3, total_images=1000)
-    assert idle.hinders(idle.replace(total_images=2000)) == []
+    assert idle.resume_conflicts(idle.replace(total_images=2000)) == []
 
 
 def test_every_part_takes_the_numbers_of_the_step(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:

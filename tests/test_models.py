@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan.config import Config
 from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
 from ssgan.mlp import MLPDiscriminator
 from ssgan.models import MODELS, latent
+from ssgan.settings.config import Config
 from ssgan.weightnorm import WeightNormLinear
 
 

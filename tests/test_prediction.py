@@ -13,12 +13,12 @@ from conftest import tiny
 from PIL import Image
 
 from ssgan import prediction, runs
-from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run
 from ssgan.inputs import Found, Item
+from ssgan.settings.config import Config
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,9 @@ from conftest import status_of
 from pictures_on_disk import grey, write
 
 from ssgan.cli import main
-from ssgan.config import FIELDS
 from ssgan.data import default_root
-from ssgan.settings import resolve
+from ssgan.settings.config import FIELDS
+from ssgan.settings.presets import resolve
 from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]

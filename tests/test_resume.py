@@ -20,13 +20,13 @@ import torch
 from conftest import contents, last_object, status_of, tiny
 
 import ssgan
-from ssgan import checkpoint, experiment, runs, splits
-from ssgan.config import Config
+from ssgan import experiment, runs, splits
 from ssgan.data import Data, load
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.optimizers import Adam
 from ssgan.records import Report
+from ssgan.settings.config import Config
 from ssgan.states import STATE
 from ssgan.trainer import Run, Trainer, train
 from ssgan.watch import Watch
@@ -82,7 +82,7 @@ def follow(
     def on_report(report: Report) -> None:
         reports.append(report)
         if into is not None:
-            checkpoint.save(into / str(report.step), report.state())
+            runs.save_checkpoint(into / str(report.step), report.state())
 
     return train(data, config, on_report=on_report, state=state), reports
 
@@ -131,10 +131,10 @@ def test_a_run_interrupted_at_any_report_ends_with_the_same_bits(
     assert len(reports) >= 4
     for i, report in enumerate(reports):
         torch.manual_seed(report.step)  # another process has drawn other numbers
-        run, later = follow(few_digits, config, checkpoint.load(tmp_path / str(report.step)))
+        run, later = follow(few_digits, config, runs.load_checkpoint(tmp_path / str(report.step)))
         assert differences(ended(run), ended(whole)) == []
         assert differences(told(later), told(reports[i + 1 :])) == []
-        assert run.seconds > checkpoint.load(tmp_path / str(report.step))["seconds"]
+        assert run.seconds > runs.load_checkpoint(tmp_path / str(report.step))["seconds"]
 
 
 def test_the_ways_hold_what_their_names_say(few_digits: Data) -> None:
@@ -152,13 +152,13 @@ def test_a_run_interrupted_twice_and_seldom_looked_at_ends_with_the_same_bits(fe
     """Where and how often to report is the user's to change on the way."""
     config = tiny(seeds=2, weight_historical_averaging=0.01)
     whole, reports = follow(few_digits, config, into=tmp_path)
-    first = checkpoint.load(tmp_path / str(reports[0].step))
+    first = runs.load_checkpoint(tmp_path / str(reports[0].step))
     second = tmp_path / "second"
     second.mkdir()
     often = config.replace(report_every_images=60, evaluate_every_images=40, checkpoint_every_seconds=5.0)
     _, later = follow(few_digits, often, first, into=second)
     assert [report.step for report in later] == [6, 8, 9, 10, 12, 14, 15, 16, 18, 20]
-    run, _ = follow(few_digits, config, checkpoint.load(second / "14"))
+    run, _ = follow(few_digits, config, runs.load_checkpoint(second / "14"))
     # What has been seen of the losses is another matter: it follows the reports.
     for name in ("networks", "optimizers", "average", "history", "noise", "steps_done", "warnings"):
         assert differences(run.state()[name], whole.state()[name]) == [], name
@@ -185,7 +185,7 @@ def test_no_part_of_a_checkpoint_is_idle(few_digits: Data, tmp_path: Path, forge
     """The control of the tests above: whatever is lost on the way is missed at the end."""
     config = tiny(weight_historical_averaging=0.01)
     whole, reports = follow(few_digits, config, into=tmp_path)
-    state = checkpoint.load(tmp_path / str(reports[1].step))
+    state = runs.load_checkpoint(tmp_path / str(reports[1].step))
     assert differences(ended(train(few_digits, config, state=state)), ended(whole)) == []
     forget(state)
     assert differences(ended(train(few_digits, config, state=state)), ended(whole)) != []
@@ -272,7 +272,7 @@ def saved(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: Data, saved: Path) -> None:
-    state, config = checkpoint.load(saved), Config(**checkpoint.load(saved)["config"])
+    state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     assert refused(few_digits, config.replace(batch_size=25, dtype="float64"), state) == (
         "The run was begun with other settings, so it cannot go on: batch_size 20, now 25, dtype float32, now float64."
     )
@@ -292,7 +292,7 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
 
 @pytest.mark.parametrize("key", sorted(STATE - {"version"}))
 def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, key: str) -> None:
-    state, config = checkpoint.load(saved), Config(**checkpoint.load(saved)["config"])
+    state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     del state[key]
     expected = f"The checkpoint cannot be gone on from (KeyError: {key!r})."
     assert refused(few_digits, config, state) == expected.replace(key, repr(key)[1:-1])
@@ -335,21 +335,21 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
 def test_a_state_that_does_not_fit_is_refused(few_digits: Data, saved: Path, damage: Any, words: str) -> None:
-    state, config = checkpoint.load(saved), Config(**checkpoint.load(saved)["config"])
+    state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     damage(state)
     sentence = refused(few_digits, config, state)
     assert sentence.startswith(f"The checkpoint cannot be gone on from {words}"), sentence
 
 
 def test_a_state_of_another_version_is_refused(few_digits: Data, saved: Path) -> None:
-    state, config = checkpoint.load(saved), Config(**checkpoint.load(saved)["config"])
+    state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     for other in (1, None):
         state["version"] = other
         assert refused(few_digits, config, state).startswith("The run was begun by another version of this program: ")
 
 
 def test_a_network_that_does_not_fit_is_named(few_digits: Data, saved: Path) -> None:
-    state, config = checkpoint.load(saved), Config(**checkpoint.load(saved)["config"])
+    state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     state["networks"]["D"]["parameters"]["output.v"] = torch.zeros(2, 1, 1)
     assert refused(few_digits, config, state) == "The checkpoint's parameters do not fit its network: output.v."
     assert refused(few_digits, config, [1, 2]).startswith("The checkpoint cannot be gone on from (")
@@ -369,7 +369,7 @@ def left_by(folder: Path) -> dict[str, Any]:
     exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
     return {
         "files": sorted(path.name for path in folder.iterdir()),
-        "checkpoint": without_clock(checkpoint.load(folder / "checkpoint")),
+        "checkpoint": without_clock(runs.load_checkpoint(folder / "checkpoint")),
         "report": report,
         "log": [without_clock(line) for line in read_log(folder)],
         **{name: (folder / name).read_bytes() for name in exact},
@@ -385,7 +385,7 @@ def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits:
         with pytest.raises(Paused, match=f"^{paused} has {step} of 20 steps.$"):
             run_experiment(few_digits, config, paused, pause_after_seconds=0)
         assert {path.name for path in paused.iterdir()} == BEGUN_ON
-        state = checkpoint.load(paused / "checkpoint")
+        state = runs.load_checkpoint(paused / "checkpoint")
         assert (state["steps_done"], [line["step"] for line in read_log(paused)][-1]) == (step, step)
         sessions.append(state["seconds"])
     assert 0 < sessions[0] < sessions[1] < sessions[2]
@@ -416,9 +416,9 @@ def test_a_pause_comes_after_so_long_in_each_session(
     for step in (6, 12, 18):
         with pytest.raises(Paused):
             run_experiment(few_digits, config, folder, ten_seconds_each, pause_after_seconds=25)
-        assert checkpoint.load(folder / "checkpoint")["steps_done"] == step
+        assert runs.load_checkpoint(folder / "checkpoint")["steps_done"] == step
     run_experiment(few_digits, config, folder, ten_seconds_each, pause_after_seconds=25)
-    assert checkpoint.load(folder / "checkpoint")["steps_done"] == 20
+    assert runs.load_checkpoint(folder / "checkpoint")["steps_done"] == 20
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_checkpoints_are_as_far_apart_as_asked(
     every: float,
     steps: list[int],
 ) -> None:
-    written, save = [], checkpoint.save
+    written, save = [], runs.save_checkpoint
 
     def saving(path: Path, state: dict[str, Any]) -> None:
         # Killed here, a run may have a line too many, which is cut off, but never one too few.
@@ -442,7 +442,7 @@ def test_checkpoints_are_as_far_apart_as_asked(
         written.append(state["steps_done"])
         save(path, state)
 
-    monkeypatch.setattr(checkpoint, "save", saving)
+    monkeypatch.setattr(runs, "save_checkpoint", saving)
     config = tiny(report_every_images=40, checkpoint_every_seconds=every)
     run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config), ten_seconds_each)
     assert written == steps
@@ -476,7 +476,7 @@ def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: 
     theirs = train(few_digits, config, indices=rows).state()
     assert (
         differences(
-            without_clock(checkpoint.load(folder / "checkpoint")), {"format_version": 2, **without_clock(theirs)}
+            without_clock(runs.load_checkpoint(folder / "checkpoint")), {"format_version": 2, **without_clock(theirs)}
         )
         == []
     )
@@ -541,7 +541,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 @pytest.fixture(scope="module")
 def killed_in_the_middle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = killed(tmp_path_factory.mktemp("killed"), [*PROCESS, *OFTEN], lambda run: (run / "checkpoint").exists())
-    assert 0 < checkpoint.load(run / "checkpoint")["steps_done"] < 80
+    assert 0 < runs.load_checkpoint(run / "checkpoint")["steps_done"] < 80
     return run
 
 
@@ -552,7 +552,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(
 ) -> None:
     """Whatever the last moment did to the log: each step has its line, once and in order."""
     run = Path(shutil.copytree(killed_in_the_middle, tmp_path / "run"))
-    log, done = run / "log.jsonl", checkpoint.load(run / "checkpoint")["steps_done"]
+    log, done = run / "log.jsonl", runs.load_checkpoint(run / "checkpoint")["steps_done"]
     kept = [line for line in log.read_text().splitlines() if '"step"' in line and line.endswith("}")][: done // 5]
     whole = "\n".join(kept) + "\n"
     if more == "ahead and torn":

@@ -17,8 +17,7 @@ from conftest import contents, last_object, status_of, tiny
 from PIL import Image
 from torch import Tensor, nn
 
-from ssgan import checkpoint, cross_validation, experiment, film, runs, sampling
-from ssgan.config import Config
+from ssgan import cross_validation, experiment, film, runs, sampling
 from ssgan.data import Data
 from ssgan.experiment import Paused, run_experiment
 from ssgan.gallery import grid, pixels
@@ -27,6 +26,7 @@ from ssgan.latents import combine, way
 from ssgan.records import Report
 from ssgan.requested import Request
 from ssgan.sampling import Source, class_histogram
+from ssgan.settings.config import Config
 from ssgan.stacks import Stack
 from ssgan.trainer import train
 
@@ -480,15 +480,15 @@ def test_vectors_are_no_pictures(
 def test_a_model_that_diverged_is_passed_over(
     run: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
 ) -> None:
-    state = checkpoint.load(run / "checkpoint")
+    state = runs.load_checkpoint(run / "checkpoint")
     weights = next(iter(state["networks"]["G"]["parameters"].values()))
     weights[0] = float("nan")
     del state["format_version"]
-    checkpoint.save(run / "checkpoint", state)
+    runs.save_checkpoint(run / "checkpoint", state)
     assert sampled(capsys, run)["model"] == 4
     assert mistake("sample", run, "--model", "3") == f"The model of seed 3 of {run} diverged: choose from 4."
     weights[:] = float("nan")
-    checkpoint.save(run / "checkpoint", state)
+    runs.save_checkpoint(run / "checkpoint", state)
     assert mistake("sample", run) == f"Every model of {run} diverged, so there is none to sample from."
 
 
@@ -521,7 +521,7 @@ def test_frames_change_no_weight(few_digits: Data, tmp_path: Path) -> None:
         config = tiny(frames_every_images=every)
         run = runs.claim(tmp_path / str(every), "digits", config)
         run_experiment(few_digits, config, run)
-        states.append(checkpoint.load(run / "checkpoint")["networks"]["G"]["parameters"])
+        states.append(runs.load_checkpoint(run / "checkpoint")["networks"]["G"]["parameters"])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not (tmp_path / "0" / "frames").exists()
 

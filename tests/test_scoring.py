@@ -11,12 +11,12 @@ import torch
 from conftest import tiny
 
 from ssgan import runs, scoring
-from ssgan.config import Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run
 from ssgan.metrics import expected_calibration_error
+from ssgan.settings.config import Config
 
 CPU = torch.device("cpu")
 NAMES = ("zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf")

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssgan import losses, noise
 from ssgan.data import Data
 from ssgan.optimizers import Adam
-from ssgan.settings import resolve
+from ssgan.settings.presets import resolve
 from ssgan.stacks import Net
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -12,10 +12,11 @@ from conftest import tiny
 
 from ssgan import noise, runs, splits
 from ssgan.batches import Batches, Order, stream_key
-from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS
 from ssgan.stacks import Net, Stack
 from ssgan.trainer import Run, Trainer, train
 

@@ -12,15 +12,15 @@ import torch
 from conftest import last_object, status_of, tiny
 from torch import nn
 
-from ssgan import ledger, rows, splits
+from ssgan import ledger, result_rows, splits
 from ssgan.batches import Batches
-from ssgan.config import PRESETS, Config
 from ssgan.data import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch, Nets
-from ssgan.settings import resolve
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
 from ssgan.trainer import Run, Trainer, train
 
 GAN = {"labels": 0, "weight_unlabeled": 1.0, "weight_fake": 1.0}
@@ -391,8 +391,8 @@ def test_compare_refuses_a_preset_without_classes(
 def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = a_run
     own = json.loads((folder / "report.json").read_text())["rows"]
-    with pytest.raises(rows.Unusable, match="GAN without classes"):
-        rows.parse(json.dumps(own[0]).encode())
+    with pytest.raises(result_rows.Unusable, match="GAN without classes"):
+        result_rows.parse_row(json.dumps(own[0]).encode())
     usable = {**own[0], "labels": 20, "error": 3.0, "error_raw": 3.0, "ece": 0.1, "nll": 0.2}
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (*own, usable)))

@@ -35,7 +35,7 @@ def test_the_pictures_are_there_and_small(walk: ModuleType) -> None:
 
 def test_the_rows_are_of_the_commands(walk: ModuleType) -> None:
     """Trained as the page says, by the presets of today."""
-    from ssgan.settings import parse, resolve
+    from ssgan.settings.presets import parse, resolve
 
     for number, row in walk.rows().items():
         words = walk.typed(walk.STEPS[number].commands[0])

@@ -1,8 +1,8 @@
-"""Every setting of a run, with its unit, its default and what it may be. No torch here.
+"""Define every setting of a run, with its unit, default and allowed values. Imports no torch.
 
-The defaults are the paper's MNIST recipe; a preset is a diff against them. Precedence: preset, then
-a configuration file, then flags and ``--set field=value``. What a network or a method brings along (``traits``)
-is the default of some settings, and values of theirs that were chosen for another one are left behind.
+The defaults are the paper's MNIST recipe; a preset is a difference from them. Precedence: preset, then
+a configuration file, then flags and ``--set field=value``. Some settings take their default from the network or
+the method (``catalog``); values chosen for another network or method are dropped when it changes.
 """
 
 import dataclasses
@@ -13,28 +13,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ssgan import changes, fields
 from ssgan.errors import UserError
-from ssgan.fields import setting
-from ssgan.needs import check
-from ssgan.options import ImageMode, Options
-from ssgan.presets import DATASET_PRESETS, PRESETS
-from ssgan.terms import Terms
-from ssgan.traits import METHOD_TRAITS, OWN, TRAITS, check_widths, for_method, over
+from ssgan.settings import fields
+from ssgan.settings.catalog import (
+    METHOD_DEFAULTS,
+    NETWORKS,
+    UNSET,
+    MethodName,
+    NetworkName,
+    OptimizerName,
+    check_widths,
+    for_method,
+    overlay,
+)
+from ssgan.settings.fields import setting
+from ssgan.settings.options import ImageMode, Options
+from ssgan.settings.rules import Terms, check_config
 
-__all__ = [
-    "DATASET_PRESETS",
-    "METHOD_NAMES",
-    "NETWORK_NAMES",
-    "PRESETS",
-    "Config",
-]
+__all__ = ["FIELDS", "INDEPENDENT_OF_STEPS", "Config"]
 
-MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
-OptimizerName = Literal["adam", "sgd"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy"]
-METHOD_NAMES = typing.get_args(MethodName)
-NETWORK_NAMES = typing.get_args(NetworkName)
+
+# Settings that do not change what a step computes.
+INDEPENDENT_OF_STEPS = {
+    *("preset", "device", "cuda_graph", "tensorboard"),
+    *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
+}
+# Checked in this order: decay_last_fraction is the one to name, even where G has its own.
+_DECAYS = ("decay_last_fraction", "decay_last_fraction_g")
+
+
+def _resume_conflicts(begun: "Config", asked: "Config") -> list[str]:
+    """List the changes that prevent a run from being resumed: see :meth:`Config.resume_conflicts`."""
+    conflicts, ramps_up = [], begun.ramp_up_fraction > 0 and begun.asks_agreement
+    decays = next((name for name in _DECAYS if getattr(begun, name)), "")
+    for name, (ours, theirs) in begun.diff(asked).items():
+        longer = name == "total_images" and theirs > ours
+        if name in INDEPENDENT_OF_STEPS or (longer and not (decays or ramps_up)):
+            continue
+        # What is shown is rounded: two values that differ must not look alike.
+        show = fields.show if fields.show(ours) != fields.show(theirs) else repr
+        cause = (decays, "step size") if decays else ("ramp_up_fraction", "weight")
+        why = f" (with {cause[0]} above 0, every {cause[1]} depends on the length)" if longer else ""
+        conflicts.append(f"{name} {show(ours)}, now {show(theirs)}{why}")
+    return conflicts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +104,7 @@ class Config(Terms):
         Options.image_mode, "name", "channels of files of pictures; auto: grey where every file is"
     )
     test_share: float = setting(
-        OWN,
+        UNSET,
         "share",
         "of each class's labelled pictures held out for testing, where files have no test share of their own; "
         "default 0.2, with folds 0",
@@ -104,50 +125,50 @@ class Config(Terms):
     discriminator_steps: int = setting(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
     # D's loss
     weight_labeled: float = setting(1.0, "weight", "of L, the cross-entropy of labelled images")
-    weight_unlabeled: float = setting(OWN, "weight", "of U, -log p(real) of unlabelled images; default by method")
+    weight_unlabeled: float = setting(UNSET, "weight", "of U, -log p(real) of unlabelled images; default by method")
     weight_fake: float = setting(
-        OWN, "weight", "of V, -log p(generated) of generated images; 0 trains no generator; default by method"
+        UNSET, "weight", "of V, -log p(generated) of generated images; 0 trains no generator; default by method"
     )
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
-    weight_entropy: float = setting(OWN, "weight", "of the class entropy of unlabelled images; default by method")
+    weight_entropy: float = setting(UNSET, "weight", "of the class entropy of unlabelled images; default by method")
     weight_consistency: float = setting(
-        OWN,
+        UNSET,
         "weight",
         "of the squared difference in class probabilities of two noisy passes over two weak views of unlabelled "
         "images; default by method",
     )
     weight_mean_teacher: float = setting(
-        OWN,
+        UNSET,
         "weight",
         "of the squared difference in class probabilities from those of the averaged D, the teacher; default by method",
     )
     weight_vat: float = setting(
-        OWN,
+        UNSET,
         "weight",
         "of the divergence of class probabilities where unlabelled images change for the worst; default by method",
     )
     vat_epsilon: float = setting(
-        OWN, "intensity", "length of that change, root mean square over an image; default by network"
+        UNSET, "intensity", "length of that change, root mean square over an image; default by network"
     )
     vat_xi: float = setting(
-        OWN, "intensity", "length of the step by which its direction is found; default by network", 0, above=True
+        UNSET, "intensity", "length of the step by which its direction is found; default by network", 0, above=True
     )
     vat_power_iterations: int = setting(1, "steps", "of the power method that finds its direction", 1)
     weight_pseudo_label: float = setting(
-        OWN,
+        UNSET,
         "weight",
         "of the cross-entropy of strong views against the class that weak views are sure of; default by method",
     )
     weight_self_label: float = setting(
-        OWN,
+        UNSET,
         "weight",
         "of the cross-entropy of unlabelled images against their own class, where sure; default by method",
     )
     pseudo_label_threshold: float = setting(
-        OWN, "probability", "above which a weak view is sure of its class; default by method"
+        UNSET, "probability", "above which a weak view is sure of its class; default by method"
     )
     ramp_up_fraction: float = setting(
-        OWN,
+        UNSET,
         "share of training",
         "over which the weights of all terms on unlabelled images but U rise from 0.7 % of their value; "
         "default by method",
@@ -170,17 +191,19 @@ class Config(Terms):
     )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(
-        OWN, "units", "hidden layers of D, or their channels; default by network", 1
+        UNSET, "units", "hidden layers of D, or their channels; default by network", 1
     )
     generator_widths: tuple[int, ...] = setting(
-        OWN, "units", "hidden layers of G, or their channels; default by network", 1
+        UNSET, "units", "hidden layers of G, or their channels; default by network", 1
     )
-    noise_input_std: float = setting(OWN, "intensity", "Gaussian noise on D's input while training; default by network")
+    noise_input_std: float = setting(
+        UNSET, "intensity", "Gaussian noise on D's input while training; default by network"
+    )
     noise_hidden_std: float = setting(
-        OWN, "activation", "Gaussian noise before D's other layers while training; default by network"
+        UNSET, "activation", "Gaussian noise before D's other layers while training; default by network"
     )
-    dropout_input: float = setting(OWN, "share", "dropout of D's input while training; default by network", 0, 0.99)
-    dropout_hidden: float = setting(OWN, "share", "dropout inside D while training; default by network", 0, 0.99)
+    dropout_input: float = setting(UNSET, "share", "dropout of D's input while training; default by network", 0, 0.99)
+    dropout_hidden: float = setting(UNSET, "share", "dropout inside D while training; default by network", 0, 0.99)
     minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0 has none")
     minibatch_kernel_dim: int = setting(5, "features", "size of a kernel of minibatch discrimination", 1)
     latent_size: int = setting(100, "features", "size of G's noise", 1)
@@ -261,9 +284,9 @@ class Config(Terms):
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():
             # Network and method stand before the settings that they decide on.
-            value = self.default(name) if getattr(self, name) is OWN else getattr(self, name)
+            value = self.default(name) if getattr(self, name) is UNSET else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
-        check(self)
+        check_config(self)
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
 
@@ -271,7 +294,7 @@ class Config(Terms):
         """What a field is where nobody has chosen: for some of them, the network's or the method's own."""
         if name == "test_share":
             return 0.0 if self.folds else Options.test_share
-        own = {**TRAITS[self.network].settings, **METHOD_TRAITS[self.method]}
+        own = {**NETWORKS[self.network].settings, **METHOD_DEFAULTS[self.method]}
         return own.get(name, FIELDS[name].default)
 
     @property
@@ -347,23 +370,23 @@ class Config(Terms):
     def replace(self, **changes: Any) -> "Config":
         """A checked copy with other values."""
         ours = {name: getattr(self, name) for name in FIELDS}
-        return Config(**over(for_method(ours, changes.get("method", self.method)), changes))
+        return Config(**overlay(for_method(ours, changes.get("method", self.method)), changes))
 
     def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
         """The fields in which two configurations differ, with both values."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
-    def hinders(self, other: "Config") -> list[str]:
-        """What in ``other`` keeps a run begun with these settings from going on with those, in words.
+    def resume_conflicts(self, other: "Config") -> list[str]:
+        """List the changes in ``other`` that prevent a run with these settings from being resumed, in words.
 
-        Where and how often to report may change, and a longer ``total_images`` where nothing depends on the length:
-        the steps so far are then the same.
+        Reporting settings may change, and ``total_images`` may grow where nothing depends on the length: the steps
+        taken so far are then the same.
         """
-        return changes.hinders(self, other, fields.show)
+        return _resume_conflicts(self, other)
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 _TYPES = typing.get_type_hints(Config)
 # The frames of a run are of one size.
-_INDECISIVE = {*changes.BESIDE, "seed", "seeds", "draw_seed", "folds", "grid_side"}
+_INDECISIVE = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side"}

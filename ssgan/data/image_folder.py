@@ -21,7 +21,7 @@ from ssgan import pictures, tables, trees
 from ssgan.albums import Album, Progress, arranged, gather
 from ssgan.dataset import UNLABELED, Data
 from ssgan.errors import UserError, did_you_mean
-from ssgan.options import Options
+from ssgan.settings.options import Options
 from ssgan.trees import Tree
 
 __all__ = ["held_out", "read"]

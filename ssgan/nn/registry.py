@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssgan.config import Config
 from ssgan.conv import DeconvGenerator, compact_trunk, paper_trunk
 from ssgan.dcgan import DCGANDiscriminator, DCGANGenerator
 from ssgan.frames import Discriminator, Generator
@@ -21,8 +20,9 @@ from ssgan.layers import MinibatchDiscrimination
 from ssgan.mlp import MLPDiscriminator, MLPGenerator
 from ssgan.pieces import ChannelsFirst, Noise, channels_of
 from ssgan.resnet import wide_trunk
+from ssgan.settings.catalog import check_image_shape
+from ssgan.settings.config import Config
 from ssgan.toy import ToyGenerator
-from ssgan.traits import check_image_shape
 from ssgan.weightnorm import WeightNormLinear
 
 __all__ = ["JITTER", "MODELS", "SPREAD", "Pair", "latent"]

@@ -60,7 +60,7 @@ def gather(tree: Tree, image_size: int | None, image_mode: str, progress: Progre
     tree : Tree
         With one picture at least.
     image_size, image_mode
-        As in :class:`ssgan.options.Options`.
+        As in :class:`ssgan.settings.options.Options`.
     progress : callable, optional
         Told what is being done, how many pictures are done and how many there are.
 

@@ -1,23 +1,48 @@
 """What sets networks and methods apart, in plain values: the settings each brings along, the images a network takes."""
 
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ssgan.errors import UserError
 
 __all__ = [
-    *("METHOD_SETTINGS", "METHOD_TRAITS", "OWN", "OWN_SETTINGS", "TRAITS", "Traits"),
-    *("check_augmentation", "check_image_shape", "check_range", "check_widths", "for_labels", "for_method", "over"),
-    *("square_of", "suits"),
+    "METHOD_DEFAULTS",
+    "METHOD_NAMES",
+    "METHOD_SETTINGS",
+    "NETWORKS",
+    "NETWORK_NAMES",
+    "NETWORK_SETTINGS",
+    "UNSET",
+    "MethodName",
+    "NetworkName",
+    "NetworkTraits",
+    "OptimizerName",
+    "check_augmentation",
+    "check_image_shape",
+    "check_range",
+    "check_widths",
+    "for_labels",
+    "for_method",
+    "overlay",
+    "square_of",
+    "suits",
 ]
 
+
+MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
+OptimizerName = Literal["adam", "sgd"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy"]
+METHOD_NAMES = typing.get_args(MethodName)
+NETWORK_NAMES = typing.get_args(NetworkName)
+
 # Stands for a value that has not been chosen where the default is that of the network or the method.
-OWN: Any = object()
+UNSET: Any = object()
 
 
 @dataclass(frozen=True)
-class Traits:
+class NetworkTraits:
     """One network.
 
     Attributes
@@ -58,8 +83,8 @@ _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0
 _TO_ONE = {"vat_epsilon": 0.04, "vat_xi": 0.01}
 _TO_BOTH_SIDES = {name: 2 * length for name, length in _TO_ONE.items()}
 
-TRAITS = {
-    "mlp": Traits(
+NETWORKS = {
+    "mlp": NetworkTraits(
         {
             **_NO_NOISE,
             "discriminator_widths": (1000, 500, 250, 250, 250),
@@ -70,7 +95,7 @@ TRAITS = {
         },
         convolutional=False,
     ),
-    "paper-conv": Traits(
+    "paper-conv": NetworkTraits(
         {
             **_NO_NOISE,
             "discriminator_widths": (96, 192),
@@ -82,7 +107,7 @@ TRAITS = {
         smallest=9,
         widths={"discriminator_widths": 2},
     ),
-    "compact-conv": Traits(
+    "compact-conv": NetworkTraits(
         {
             **_NO_NOISE,
             "discriminator_widths": (32, 64, 128),
@@ -94,7 +119,7 @@ TRAITS = {
         smallest=17,
         widths={"discriminator_widths": 3},
     ),
-    "wide-resnet": Traits(
+    "wide-resnet": NetworkTraits(
         {
             **_NO_NOISE,
             "discriminator_widths": (32, 64, 128),
@@ -104,7 +129,7 @@ TRAITS = {
         smallest=8,
         widths={"discriminator_widths": 3},
     ),
-    "dcgan": Traits(
+    "dcgan": NetworkTraits(
         {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,), **_TO_BOTH_SIDES},
         smallest=17,
         squares=(32, 64),
@@ -112,19 +137,19 @@ TRAITS = {
         weight_norm=False,
         stores_images=True,
     ),
-    "gan-mlp": Traits(
+    "gan-mlp": NetworkTraits(
         {**_NO_NOISE, "discriminator_widths": (512, 256), "generator_widths": (256, 512, 1024), **_TO_BOTH_SIDES},
         convolutional=False,
         weight_norm=False,
     ),
-    "toy": Traits(
+    "toy": NetworkTraits(
         {**_NO_NOISE, "discriminator_widths": (10, 10), "generator_widths": (10, 10), **_TO_ONE},
         convolutional=False,
         weight_norm=False,
         vectors=True,
     ),
 }
-OWN_SETTINGS = tuple(TRAITS["mlp"].settings)
+NETWORK_SETTINGS = tuple(NETWORKS["mlp"].settings)
 
 _NO_TERM = {
     **dict.fromkeys(["weight_unlabeled", "weight_fake", "weight_entropy", "weight_consistency"], 0.0),
@@ -135,7 +160,7 @@ _NO_TERM = {
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 
 # Beside L, the terms of D's loss that each method has, by their weights. The trials are in results/NOTES.md.
-METHOD_TRAITS: dict[str, Mapping[str, float]] = {
+METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
     "supervised": _GAN,  # they are idle: the baseline keeps the settings of what it is compared with
     "pseudo-label": {**_NO_TERM, "weight_self_label": 1.0, "ramp_up_fraction": 0.3},
@@ -155,7 +180,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
     UserError
         Where it has not.
     """
-    count = TRAITS[network].widths.get(name, len(widths))
+    count = NETWORKS[network].widths.get(name, len(widths))
     if len(widths) != count:
         shown, numbers = ",".join(map(str, widths)), "1 number" if count == 1 else f"{count} numbers"
         raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
@@ -163,7 +188,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
 
 def suits(network: str, image_shape: Sequence[int]) -> bool:
     """Whether the network takes images of this shape."""
-    traits = TRAITS[network]
+    traits = NETWORKS[network]
     if traits.vectors:
         return len(image_shape) == 1
     if not traits.convolutional:
@@ -182,7 +207,7 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
         Where it does not.
     """
     if not suits(network, image_shape):
-        traits = TRAITS[network]
+        traits = NETWORKS[network]
         if traits.vectors:
             raise UserError(
                 f"Network {network} takes vectors, such as those of gaussian, but these are images "
@@ -198,7 +223,7 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
 
 def square_of(network: str, image_shape: Sequence[int]) -> int:
     """The size that the network works in for images of this shape, which suit it."""
-    return min(n for n in TRAITS[network].squares if n >= max(image_shape[:2]))
+    return min(n for n in NETWORKS[network].squares if n >= max(image_shape[:2]))
 
 
 def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
@@ -224,18 +249,18 @@ def check_range(network: str, name: str, bounded: bool) -> None:
     UserError
         Where it does not.
     """
-    if not bounded and not TRAITS[network].vectors:
-        able = " or ".join(each for each, traits in TRAITS.items() if traits.vectors)
+    if not bounded and not NETWORKS[network].vectors:
+        able = " or ".join(each for each, traits in NETWORKS.items() if traits.vectors)
         raise UserError(
             f"{name} holds numbers of any size, but network {network} takes images from 0 to full intensity: leave "
             f"network at {able}."
         )
 
 
-def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings laid over others; where they bring another network, what was the old one's own does not stay."""
     before = below.get("network", "mlp")
-    left = OWN_SETTINGS if above.get("network", before) != before else ()
+    left = NETWORK_SETTINGS if above.get("network", before) != before else ()
     return {**{name: value for name, value in below.items() if name not in left}, **above}
 
 
@@ -244,7 +269,7 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
 
     The baseline has no such terms and keeps those of ``gan``, as they stand.
     """
-    before, after = (METHOD_TRAITS.get(str(name)) for name in (settings["method"], method))
+    before, after = (METHOD_DEFAULTS.get(str(name)) for name in (settings["method"], method))
     left = METHOD_SETTINGS if before != after else ()
     return {**{name: value for name, value in settings.items() if name not in left}, "method": method}
 

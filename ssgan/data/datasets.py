@@ -13,7 +13,7 @@ import numpy as np
 from ssgan.dataset import UNLABELED, Data
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import default_root
-from ssgan.options import Options
+from ssgan.settings.options import Options
 
 __all__ = ["DATASETS", "GAUSSIAN_NAME", "gaussian", "read_npz"]
 

@@ -1,19 +1,19 @@
-"""What settings ask of each other: those that contradict each other, and those that do nothing without others."""
+"""What settings ask of each other: those that contradict each other, and those that do nothing without others.
+
+What the settings of a run come to: which terms its losses have, and what those need."""
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.traits import TRAITS
+from ssgan.settings.catalog import NETWORKS
 
-if TYPE_CHECKING:
-    from ssgan.config import Config
+__all__ = ["METHOD_NEEDS", "NEEDS", "Need", "Terms", "check_config"]
 
-__all__ = ["METHOD_NEEDS", "NEEDS", "Need", "check"]
 
 # What is needed, and whether it holds.
-Need = tuple[str, Callable[["Config"], bool]]
+Need = tuple[str, Callable[[Any], bool]]
 
 _GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
 
@@ -77,7 +77,7 @@ NEEDS: dict[str, Need] = {
         ["frames_every_images", "grid_side"],
         (
             "a method that trains a generator (method=gan, weight_fake above 0), and a network of pictures",
-            lambda c: c.trains_generator and not TRAITS[c.network].vectors,
+            lambda c: c.trains_generator and not NETWORKS[c.network].vectors,
         ),
     ),
     "feature_matching_norm": (
@@ -120,7 +120,7 @@ METHOD_NEEDS: dict[str, Need] = {
 }
 
 
-def check(config: "Config") -> None:
+def check_config(config: Any) -> None:
     """Refuse settings that contradict each other.
 
     Raises
@@ -171,7 +171,7 @@ def check(config: "Config") -> None:
         raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
 
 
-def _check_unconditional(config: "Config") -> None:
+def _check_unconditional(config: Any) -> None:
     """Refuse what a GAN without classes has no use for, and what it cannot do without."""
     what = "labels is 0, which is a GAN without classes"
     if config.method != "gan":
@@ -189,3 +189,97 @@ def _check_unconditional(config: "Config") -> None:
         raise UserError(
             f"{what}, but folds is {config.folds} and cuts labelled images: set it to 0, or labels above 0."
         )
+
+
+class Terms:
+    """Facts derived from settings, about the losses and the networks. The base of Config, which has the fields."""
+
+    method: Any
+    network: Any
+    labels: Any
+    weight_labeled: Any
+    augmentation: Any
+    noise_input_std: Any
+    noise_hidden_std: Any
+    dropout_input: Any
+    dropout_hidden: Any
+    minibatch_kernels: Any
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether this is a GAN without classes: K = 1, the one logit is that of real, and no image has a label."""
+        return self.labels == 0
+
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether L is there."""
+        return bool(self.weight_labeled) and not self.unconditional
+
+    def outputs(self, classes: int) -> int:
+        """K, the logits of D where the data have so many classes."""
+        return 1 if self.unconditional else classes
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether D sees generated images at all."""
+        return self._has("fake")
+
+    @property
+    def learns_from_unlabeled(self) -> bool:
+        """Whether a term of D's loss sends a gradient through unlabelled images as they are."""
+        return self._has("unlabeled", "entropy", "consistency", "mean_teacher", "self_label")
+
+    @property
+    def sees_unlabeled(self) -> bool:
+        """Whether a term of D's loss needs unlabelled images."""
+        return self._has("unlabeled") or self.asks_agreement
+
+    @property
+    def asks_agreement(self) -> bool:
+        """Whether a term asks of unlabelled images to be sure of a class, or of several passes to agree on it."""
+        return self._has("entropy", "consistency", "mean_teacher", "vat") or self.labels_unlabeled
+
+    @property
+    def labels_unlabeled(self) -> bool:
+        """Whether unlabelled images learn from a class that D is sure of."""
+        return self._has("pseudo_label", "self_label")
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a term needs the averaged D while training."""
+        return self._has("mean_teacher")
+
+    @property
+    def needs_strong_views(self) -> bool:
+        """Whether a term needs strong views of unlabelled images."""
+        return self._has("pseudo_label")
+
+    @property
+    def needs_second_views(self) -> bool:
+        """Whether a term compares two weak views of unlabelled images."""
+        return self._has("consistency", "mean_teacher")
+
+    @property
+    def passes_differ(self) -> bool:
+        """Whether two passes over the same images differ: by noise, dropout or augmentation."""
+        dropout = self.convolutional and (self.dropout_input or self.dropout_hidden)
+        return bool(self.augmentation != "none" or self.noise_input_std or self.noise_hidden_std or dropout)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether the network takes pictures alone."""
+        return NETWORKS[self.network].convolutional
+
+    @property
+    def weight_norm(self) -> bool:
+        """Whether the network's layers have weight norm."""
+        return NETWORKS[self.network].weight_norm
+
+    @property
+    def stores_images(self) -> bool:
+        """Whether D keeps images from the beginning."""
+        return NETWORKS[self.network].stores_images or self.minibatch_kernels > 0
+
+    def _has(self, *terms: str) -> bool:
+        """Whether one of these terms of D's loss on images without labels is there."""
+        return self.method != "supervised" and any(getattr(self, f"weight_{term}") for term in terms)

@@ -1,8 +1,7 @@
 """One setting: its unit and range, how it is read from text, checked and shown. Knows none in particular.
 
 A setting is a dataclass field made by :func:`setting`, with a type of int, float, bool, str, a tuple of
-int, a ``Literal``, or a union of int or float with a ``Literal`` and None.
-"""
+int, a ``Literal``, or a union of int or float with a ``Literal`` and None."""
 
 import dataclasses
 import numbers
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from ssgan.errors import UserError, did_you_mean
 
 __all__ = ["allowed", "checked", "read", "setting", "show"]
+
 
 INFINITY = float("inf")
 LARGEST_INTEGER = 2**63 - 1

@@ -10,6 +10,7 @@ from ssgan.errors import UserError
 
 __all__ = ["ImageMode", "Options"]
 
+
 GAUSSIAN = ("gaussian_mean", "gaussian_std")
 ImageMode = Literal["auto", "grey", "rgb"]
 
@@ -53,7 +54,7 @@ class Options:
 
     @classmethod
     def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
-        """Those that a :class:`ssgan.config.Config` holds, and the table that it does not."""
+        """Those that a :class:`ssgan.settings.config.Config` holds, and the table that it does not."""
         settings = {name: getattr(config, name) for name in cls.settings()}
         return cls(**settings, labels_csv=labels_csv, classes=not config.unconditional)
 
