@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from ssgan import load, train
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.settings.presets import DATASET_PRESETS, parse, resolve
 
 

@@ -12,10 +12,12 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ssgan import load
 from ssgan.batches import Batches
-from ssgan.data import IDX_FILES, Data, default_root
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import IDX_FILES
+from ssgan.data.splits import for_seeds
 from ssgan.devices import select
+from ssgan.files import default_root
 from ssgan.settings.config import Config
-from ssgan.splits import for_seeds
 from ssgan.trainer import Trainer
 
 

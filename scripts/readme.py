@@ -53,7 +53,7 @@ def digits_picture() -> None:
     from matplotlib import pyplot as plt
 
     from ssgan import load, train
-    from ssgan.gallery import grid
+    from ssgan.figures.image_grid import grid
 
     run = train(load("digits"), resolve("digits", {}))
     samples = (255 * run.models.sample(64)[0]).round().astype(np.uint8)

@@ -21,18 +21,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ssgan import Data, film, load, runs, screen
-from ssgan.dataset import UNLABELED
+from ssgan import Data, load, runs, screen
+from ssgan.data.dataset import UNLABELED
+from ssgan.data.splits import draw, hide
 from ssgan.devices import select
 from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
+from ssgan.figures import image_grid
 from ssgan.files import open_atomic
 from ssgan.inference import Models, open_run
 from ssgan.metrics import generated_probability, softmax
 from ssgan.settings.config import Config
 from ssgan.settings.presets import DATASET_PRESETS, resolve
-from ssgan.splits import draw, hide
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, SCRATCH = ROOT / "results", ROOT / "runs" / "results"
@@ -249,11 +250,11 @@ def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
     samples = RESULTS / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
     samples.parent.mkdir(exist_ok=True)
     shutil.copyfile(folder / "samples.png", samples)
-    if found := film.frames(folder):
+    if found := image_grid.read_frames(folder):
         every = -(-len(found) // ANIMATED_FRAMES)
         found = dict([*found.items()][::-every][::-1])
         with open_atomic(RESULTS / f"{name}.webp") as stream:
-            film.animate(found, ".webp")(stream)
+            image_grid.animate(found, ".webp")(stream)
 
 
 def main(arguments: list[str] | None = None) -> int:

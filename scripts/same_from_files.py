@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 import results
-from ssgan import Data, load, runs, screen, splits
+from ssgan import Data, load, runs, screen
+from ssgan.data import splits
+from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
-from ssgan.splits import Split
 
 
 def class_folder(classes: tuple[str, ...], label: int) -> str:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ssgan import augment
+from ssgan.data.splits import Split
 from ssgan.methods import Batch
-from ssgan.models import MODELS, latent
+from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.catalog import check_augmentation
 from ssgan.settings.config import Config
-from ssgan.splits import Split
 
 __all__ = ["Batches", "Order", "stream_key"]
 

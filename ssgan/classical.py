@@ -1,6 +1,6 @@
 """Classical baselines on the label draw of the networks: scikit-learn's classifiers over principal components.
 
-A classifier is given images, the labelled rows of a :class:`~ssgan.splits.Split` and nothing else of the labels.
+A classifier is given images, the labelled rows of a :class:`~ssgan.data.splits.Split` and nothing else of the labels.
 Test images are only predicted: no classifier and no feature is fitted to them.
 
 **Features.** Pixels / ``scale``, projected on the first 50 principal components (all of them, where there are
@@ -50,11 +50,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.devices import processor_name
 from ssgan.errors import UserError, did_you_mean
 from ssgan.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
-from ssgan.splits import Split
 
 __all__ = ["CLASSICAL", "UNLABELED_CAP", "Method", "Outcome", "classify", "row"]
 

@@ -118,7 +118,8 @@ def evaluate(
     # A folder that is no finished run is answered before torch is imported.
     runs.read_config(run)
     runs.read_report(run)
-    from ssgan import plots, scoring
+    from ssgan import scoring
+    from ssgan.figures import plots
 
     with screen.reading(quiet=as_json) as progress:
         result = scoring.evaluate_run(run, data, data_dir, ensemble, device, labels_csv, progress)
@@ -199,7 +200,8 @@ def show_data(
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
     from ssgan import flags, inventory, runs
-    from ssgan.data import DATASETS, Options
+    from ssgan.data.datasets import DATASETS
+    from ssgan.settings.options import Options
 
     is_run = source not in DATASETS and runs.is_run(Path(source))
     if is_run:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, grids, result_rows, screen
-from ssgan.data import DATASETS, Data, Options, load
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, load
 from ssgan.errors import UserError
 from ssgan.grids import Grid
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
+from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
 
 __all__ = ["Asked", "hold"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ssgan import runs
-from ssgan.dataset import Data, image_hashes
+from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.splits import Split, for_seeds, in_folds
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
@@ -23,7 +24,6 @@ from ssgan.inference import METRICS, open_run, usable
 from ssgan.metrics import binomial_interval, confusion
 from ssgan.records import Report
 from ssgan.settings.config import Config
-from ssgan.splits import Split, for_seeds, in_folds
 
 __all__ = ["FOLDER", "cross_validate", "cut"]
 

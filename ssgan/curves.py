@@ -5,8 +5,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssgan.cells import Cell, Section
+from ssgan.figures.plots import SERIES, as_png, fonts_for, new_figure
 from ssgan.markup import visible
-from ssgan.plots import SERIES, as_png, fonts_for, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

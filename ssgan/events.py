@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssgan.course import quantities
 from ssgan.errors import UserError
+from ssgan.figures.curves import quantities
 
 __all__ = ["FOLDER", "Events", "check", "opened"]
 

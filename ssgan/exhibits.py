@@ -10,9 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ssgan.bars import reliability_svg
 from ssgan.cells import Cell, Section
+from ssgan.figures.plots import COUNTED_CLASSES, confusion_png, reliability_png
 from ssgan.ledger import Row, Skipped
 from ssgan.markup import Matrix, Picture, visible
-from ssgan.plots import COUNTED_CLASSES, confusion_png, reliability_png
 
 __all__ = ["Names", "confusion", "few_colours", "reliability", "samples"]
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import course, densities, events, film, runs, splits
-from ssgan.dataset import Data
+from ssgan import events, runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data
 from ssgan.devices import device_name
 from ssgan.diversity import measured
 from ssgan.errors import UserError
+from ssgan.figures import curves, image_grid
+from ssgan.figures.image_grid import drawable, grid, pixels
 from ssgan.files import write_json
-from ssgan.gallery import drawable, grid, pixels
 from ssgan.metrics import summarize_scores
 from ssgan.records import Report, Run
 from ssgan.settings.config import Config
@@ -97,10 +99,10 @@ def run_experiment(
         runs.append_rows(folder / "log.jsonl", [line])
         if told is not None:
             told.add(line)
-        if film.due(config, report.step):
-            film.write(folder, report.models(), report.images)
-        if data.normal is not None and densities.due(data.normal, config, report.step):
-            densities.write(folder, report.models(), data.normal, report.images)
+        if image_grid.frame_due(config, report.step):
+            image_grid.write_frame(folder, report.models(), report.images)
+        if data.normal is not None and curves.density_due(data.normal, config, report.step):
+            curves.write_density(folder, report.models(), data.normal, report.images)
         if on_report is not None:
             on_report(report)
         now, last = time.monotonic(), report.step == report.steps
@@ -110,8 +112,8 @@ def run_experiment(
                 told.flush()  # what a checkpoint is beyond is not told again
             runs.save_checkpoint(folder / "checkpoint", report.state())
             saved = time.monotonic()
-            if not last and saved - drawn_at >= course.SECONDS_BETWEEN:
-                course.write(folder, about)
+            if not last and saved - drawn_at >= curves.SECONDS_BETWEEN:
+                curves.write_curves(folder, about)
                 drawn_at = time.monotonic()
         if paused:
             raise Paused(f"{folder} has {report.step:,} of {report.steps:,} steps.")
@@ -126,8 +128,8 @@ def run_experiment(
         _draw(folder / "labeled.png", data.x_train[np.concatenate(shown)] / data.scale)
     steps_done = 0 if state is None else state["steps_done"]
     runs.trim_log(folder / "log.jsonl", steps_done)
-    film.trim(folder, steps_done * config.images_per_step)
-    densities.trim(folder, steps_done * config.images_per_step)
+    image_grid.trim_frames(folder, steps_done * config.images_per_step)
+    curves.trim_densities(folder, steps_done * config.images_per_step)
     for name in ("report.json", "samples.png"):  # of a shorter training: what is there is of this one
         (folder / name).unlink(missing_ok=True)
     indices, held_out = [split.indices for split in found], [split.held_out for split in found]
@@ -135,13 +137,15 @@ def run_experiment(
     telling = events.opened(folder, config.all_seeds, log, told_before) if config.tensorboard else nullcontext()
     with telling as told:
         run = train(data, config, indices, follow, state, held_out)
-    course.write(folder, about)
+    curves.write_curves(folder, about)
     if run.models.G is not None:
         samples = run.models.sample(config.grid_side**2, seed=config.seed)[0]
         if np.isfinite(samples).all():
             _draw(folder / "samples.png", samples, config.grid_side)
     if data.normal is not None:
-        densities.draw(folder, data.normal, f"Normal({data.normal[0]:g}, {data.normal[1]:g}), seed {config.seed}")
+        curves.draw_densities(
+            folder, data.normal, f"Normal({data.normal[0]:g}, {data.normal[1]:g}), seed {config.seed}"
+        )
     report = {**summarize(run, folder, drawn), "source": None if source is None else dict(source), **(beside or {})}
     write_json(folder / "report.json", report)
     return report

@@ -6,14 +6,14 @@ from typing import Any
 
 from ssgan.ablations import ABLATED, Ablation, ablations
 from ssgan.classical import CLASSICAL
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split, for_seeds
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings.catalog import METHOD_NAMES, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
-from ssgan.splits import Split, for_seeds
 
 __all__ = ["ENSEMBLE", "Cell", "Grid", "lay_out", "read_labels", "read_methods"]
 

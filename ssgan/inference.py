@@ -21,9 +21,9 @@ from ssgan.metrics import (
     negative_log_likelihood,
     softmax,
 )
-from ssgan.models import MODELS, latent
+from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
-from ssgan.stacks import Stack
 
 __all__ = ["METRICS", "Models", "open_checkpoint", "open_run", "score", "usable"]
 

@@ -12,9 +12,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ssgan import trees
+from ssgan.data import file_tree
+from ssgan.data.image_io import SUFFIXES, UnreadableImage, decode
 from ssgan.errors import UserError
-from ssgan.pictures import SUFFIXES, Broken, decode
 
 __all__ = ["Found", "Item", "gather", "listed", "prepare", "read"]
 
@@ -144,7 +144,7 @@ def _prepared(name: str, opened: Callable[[], BinaryIO], image_shape: Sequence[i
         raise UserError(f"There is no file {name}.") from None
     except OSError as cause:
         raise UserError(f"{name} cannot be opened ({cause.strerror}).") from None
-    except Broken as reason:
+    except UnreadableImage as reason:
         raise UserError(f"{name} {reason}.") from None
     if pixels.shape[:2] != (height, width):
         raise UserError(
@@ -158,7 +158,7 @@ def _prepared(name: str, opened: Callable[[], BinaryIO], image_shape: Sequence[i
 
 def _members(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[Item]:
     """The pictures of a zip, as ``name.zip/a/b.png``, found and guarded as those of a training are."""
-    with trees.opened(path, tuple(SUFFIXES)) as tree:
+    with file_tree.open_tree(path, tuple(SUFFIXES)) as tree:
         for member in tree.pictures:
             name = f"{path}/{member}"
             try:
@@ -169,11 +169,11 @@ def _members(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[I
             raise UserError(f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}).")
 
 
-def _unpacked(tree: trees.Tree, member: str) -> BinaryIO:
+def _unpacked(tree: file_tree.FileTree, member: str) -> BinaryIO:
     try:
         return tree.open(member)
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way
-        raise Broken(f"cannot be unpacked ({type(cause).__name__})") from cause
+        raise UnreadableImage(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
 def _rows(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import data as sources
-from ssgan import runs, splits
-from ssgan.albums import Progress
-from ssgan.dataset import Data, image_hashes
+from ssgan import runs
+from ssgan.data import datasets as sources
+from ssgan.data import splits
+from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.image_array import ReadProgress
+from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
-from ssgan.splits import Split
 
 __all__ = ["of_data", "of_run"]
 
@@ -26,7 +27,7 @@ def of_data(
     labels: str | None = None,
     draw_seed: str | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
     """What a data set holds, and what a draw of so many labels would.
 
@@ -62,7 +63,7 @@ def of_data(
     return _counted(data, {f"draw {config.draw_seed}": split})
 
 
-def of_run(run: Path, root: Path | None, progress: Progress | None = None) -> dict[str, Any]:
+def of_run(run: Path, root: Path | None, progress: ReadProgress | None = None) -> dict[str, Any]:
     """What the data of a run hold, and which images each of its models had labelled.
 
     Returns

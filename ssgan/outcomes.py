@@ -8,14 +8,14 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.classical import Outcome, row
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.diversity import Diversity
 from ssgan.experiment import chosen
 from ssgan.files import write_atomic
 from ssgan.grids import ENSEMBLE, Cell, Grid
 from ssgan.inference import METRICS, Models, score, usable
 from ssgan.metrics import best_temperature, confusion, reliability, softmax
-from ssgan.splits import Split
 
 __all__ = ["failed_rows", "row_of_classical", "rows_of_stack"]
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import files, inputs, pictures
+from ssgan import files, inputs
+from ssgan.data import image_io
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import Models, open_run
@@ -168,7 +169,7 @@ def write_predictions(
     models, unreadable, done = predictor.models, [], 0
     labels: Counter[str | None] = Counter()
     unlike = 0
-    with pictures.quiet(), files.open_table(out, columns(models.classes, probabilities)) as write:
+    with image_io.quiet(), files.open_table(out, columns(models.classes, probabilities)) as write:
         items = inputs.read(found, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
         for done, row in enumerate(predict(models, items), 1):
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.inference import Models
 from ssgan.settings.config import Config
-from ssgan.splits import Split
 
 __all__ = ["Report", "Run"]
 

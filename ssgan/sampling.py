@@ -7,17 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ssgan import densities, film, latents, runs
-from ssgan.albums import Progress
-from ssgan.data import DATASETS, Data, load
+from ssgan import latents, runs
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, load
+from ssgan.data.image_array import ReadProgress
 from ssgan.devices import select
 from ssgan.errors import UserError
+from ssgan.figures import curves, image_grid
+from ssgan.figures.image_grid import Tile, drawable, grid, pixels, sheet
 from ssgan.files import open_atomic
-from ssgan.gallery import Cell, drawable, grid, pixels, sheet
 from ssgan.inference import Models, open_checkpoint
 from ssgan.metrics import softmax
-from ssgan.models import MODELS
 from ssgan.nearest import nearest
+from ssgan.nn.registry import MODELS
 from ssgan.requested import Request
 from ssgan.settings.config import Config
 
@@ -56,7 +58,9 @@ class Made(NamedTuple):
     numbers: dict[str, Any]
 
 
-def sample_run(run: Path, request: Request, device: str = "auto", progress: Progress | None = None) -> dict[str, Any]:
+def sample_run(
+    run: Path, request: Request, device: str = "auto", progress: ReadProgress | None = None
+) -> dict[str, Any]:
     """Make the picture that was asked for from the last checkpoint of a run, finished or not.
 
     Parameters
@@ -90,9 +94,9 @@ def sample_run(run: Path, request: Request, device: str = "auto", progress: Prog
     else:
         models, state = open_checkpoint(run, select(device))
         if not drawable(models.image_shape):
-            if (run / densities.PICTURE).exists():
+            if (run / curves.DENSITY_PICTURE).exists():
                 raise UserError(
-                    f"{run} generates numbers, not pictures: {run / densities.PICTURE} shows their density."
+                    f"{run} generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density."
                 )
             shape = "x".join(map(str, models.image_shape))
             raise UserError(f"The images of {run} are arrays of {shape} numbers, which are no grey or colour pictures.")
@@ -182,11 +186,11 @@ def _arithmetic(source: Source, request: Request) -> Made:
     operands = pixels(source.images(z))
     tiles = [*result[1:5], result[0], *result[5:]]
     longest, height = max(len(rows) for _, rows in request.terms), max(3, len(request.terms))
-    cells: list[list[Cell]] = []
+    cells: list[list[Tile]] = []
     captions = []
     top = (height - 3) // 2
     for k in range(height):
-        row: list[Cell] = [None] * (longest + 3)
+        row: list[Tile] = [None] * (longest + 3)
         words = [""] * len(row)
         if k < len(request.terms):
             sign, rows = request.terms[k]
@@ -221,7 +225,7 @@ def _nearest(source: Source, request: Request, data: Data) -> Made:
     of_test = nearest(held_out / data.scale, data.x_train, data.scale)[1][:, 0] if len(held_out) else None
     pool = pixels(data.x_train[rows_NR[:shown]] / data.scale)
     tiles = pixels(samples)
-    cells: list[list[Cell]] = [["sample", "", "nearest", *[""] * (kept - 1)]]
+    cells: list[list[Tile]] = [["sample", "", "nearest", *[""] * (kept - 1)]]
     cells += [[tiles[i], "  ", *pool[i]] for i in range(shown)]
     captions = [[""] * (kept + 2)]
     captions += [[str(i), "", *(f"{d:.2f}" for d in distances_NR[i])] for i in range(shown)]
@@ -252,13 +256,13 @@ def _per_class(source: Source, request: Request) -> Made:
 
 
 def _animation(run: Path, request: Request) -> Made:
-    found = film.frames(run)
+    found = image_grid.read_frames(run)
     if not found:
         raise UserError(
             f"{run} has no frames to animate: train with --set frames_every_images=N, which draws one after every N "
             f"images of training."
         )
-    return Made(film.animate(found, request.out.suffix.lower()), {"frames": len(found), "images": [*found]})
+    return Made(image_grid.animate(found, request.out.suffix.lower()), {"frames": len(found), "images": [*found]})
 
 
 _KINDS = {"grid": _grid, "interpolate": _interpolation, "arithmetic": _arithmetic, "per-class": _per_class}
@@ -299,7 +303,7 @@ def _one(models: Models, seed: int | None, run: Path) -> Models:
     return models.only([seed])
 
 
-def _data(run: Path, state: dict[str, Any], config: Config, request: Request, progress: Progress | None) -> Data:
+def _data(run: Path, state: dict[str, Any], config: Config, request: Request, progress: ReadProgress | None) -> Data:
     """The data that the run was trained on, where its report says or the user does."""
     saved = state["dataset"]
     if (run / "report.json").exists():

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from ssgan import runs
-from ssgan.data import DATASETS, Data, Options, Progress, load
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, load
+from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference import METRICS, Models, open_run, score, usable
 from ssgan.metrics import confusion, per_class, reliability, summarize_scores
+from ssgan.settings.options import Options
 
 __all__ = ["evaluate_run"]
 
@@ -24,7 +27,7 @@ def evaluate_run(
     ensemble: bool = False,
     device: str = "auto",
     labels_csv: Path | None = None,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
     """Score the models of a run on the test share of its data, or of other data with the same classes.
 

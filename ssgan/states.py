@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
-from ssgan.splits import Split
 
 __all__ = ["STATE", "VERSION", "check_state", "sound_state"]
 

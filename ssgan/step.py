@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from ssgan import noise
 from ssgan.methods import Batch, Nets, Phase
+from ssgan.nn import noise
+from ssgan.nn.stack import Net, Stack, State
 from ssgan.optimizers import SGD, Adam
 from ssgan.settings.config import Config
-from ssgan.stacks import Net, Stack, State
 
 __all__ = ["Part"]
 

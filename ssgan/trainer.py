@@ -10,20 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssgan import densities, devices, film
+from ssgan import devices
 from ssgan.batches import Batches, stream_key
 from ssgan.capture import Captured
 from ssgan.clock import Clock
-from ssgan.dataset import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split, for_seeds, uneven
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
+from ssgan.figures import curves, image_grid
 from ssgan.inference import Models
 from ssgan.methods import METHODS, Batch
-from ssgan.models import MODELS, latent
+from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.records import Report, Run
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
-from ssgan.splits import Split, for_seeds, uneven
-from ssgan.stacks import Stack, choose_strategy
 from ssgan.states import VERSION, check_state, sound_state
 from ssgan.step import Part
 from ssgan.watch import Watch
@@ -333,8 +334,8 @@ class _Training:
             clock.tick()
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
-            wanted = evaluating or film.due(config, done) or done == config.steps
-            wanted |= densities.due(self.data.normal, config, done)
+            wanted = evaluating or image_grid.frame_due(config, done) or done == config.steps
+            wanted |= curves.density_due(self.data.normal, config, done)
             if done % report_every and done != FIRST_REPORT_STEP and not wanted:
                 continue
             means = trainer.read_logs(done - last_report)

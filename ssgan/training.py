@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import answers, flags, runs, screen
-from ssgan.data import DATASETS, Data, Options, load
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, load
+from ssgan.data.splits import Split, for_seeds, uneven
 from ssgan.errors import UserError
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
+from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, describe
-from ssgan.splits import Split, for_seeds, uneven
 
 __all__ = ["Asked", "hold"]
 

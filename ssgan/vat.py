@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssgan import losses, noise
+from ssgan import losses
+from ssgan.nn import noise
 
 __all__ = ["of_length", "perturbation", "virtual_adversarial"]
 

@@ -12,7 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssgan import cli
-from ssgan.data import IDX_FILES, IDX_MD5, Data, load
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
 

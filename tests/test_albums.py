@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, packed, write
 
 import ssgan
-from ssgan import albums, cache, pictures, trees
-from ssgan.albums import Album, arranged, gather
-from ssgan.data import Options, load
+from ssgan.data import file_tree, image_array, image_io
+from ssgan.data.datasets import load
+from ssgan.data.image_array import ImageArray, arranged, read_images
 from ssgan.errors import UserError
+from ssgan.settings.options import Options
 
 
 @pytest.fixture
@@ -33,19 +34,19 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one with each picture that is decoded."""
     count: list[int] = []
-    decode = pictures.decode
+    decode = image_io.decode
 
     def counting(*arguments: Any) -> np.ndarray:
         count.append(1)
         return decode(*arguments)
 
-    monkeypatch.setattr(pictures, "decode", counting)
+    monkeypatch.setattr(image_io, "decode", counting)
     return count
 
 
-def album(path: Path, size: int | None = None, mode: str = "auto", **more: Any) -> Album:
-    with trees.opened(path, pictures.SUFFIXES) as tree:
-        return gather(tree, size, mode, **more)
+def album(path: Path, size: int | None = None, mode: str = "auto", **more: Any) -> ImageArray:
+    with file_tree.open_tree(path, image_io.SUFFIXES) as tree:
+        return read_images(tree, size, mode, **more)
 
 
 # Decoding
@@ -60,20 +61,20 @@ def test_rows_are_the_files_in_order(tmp_path: Path, kept: Path) -> None:
 
 
 def test_several_threads_decode(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(albums, "_processors", lambda: 3)
-    monkeypatch.setattr(albums, "CHUNK", 1)
-    together, decode = threading.Barrier(3, timeout=30), pictures.decode
+    monkeypatch.setattr(image_array, "_processors", lambda: 3)
+    monkeypatch.setattr(image_array, "CHUNK", 1)
+    together, decode = threading.Barrier(3, timeout=30), image_io.decode
 
     def meeting(*arguments: Any) -> np.ndarray:
         together.wait()  # goes on when three are in it at once
         return decode(*arguments)
 
-    monkeypatch.setattr(pictures, "decode", meeting)
+    monkeypatch.setattr(image_io, "decode", meeting)
     assert len(album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(9)})).x) == 9
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(albums, "CHUNK", 4)
+    monkeypatch.setattr(image_array, "CHUNK", 4)
     told: list[tuple[str, int, int]] = []
     album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(10)}), progress=lambda *words: told.append(words))
     steps = [0, 4, 8, 10]
@@ -83,7 +84,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path, kept: Path, monkeypatch: 
 def test_an_interruption_does_not_wait_for_the_rest(
     tmp_path: Path, kept: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(albums, "CHUNK", 1)
+    monkeypatch.setattr(image_array, "CHUNK", 1)
 
     def interrupt(what: str, done: int, _: int) -> None:
         if what == "decoding" and done == 3:
@@ -98,9 +99,9 @@ def test_an_interruption_does_not_wait_for_the_rest(
 def test_a_picture_that_is_not_what_its_head_says_is_skipped(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = pictures.decode
+    decode = image_io.decode
     monkeypatch.setattr(
-        pictures, "decode", lambda stream, *rest: decode(stream, *rest)[: 7 if "1.png" in stream.name else 8]
+        image_io, "decode", lambda stream, *rest: decode(stream, *rest)[: 7 if "1.png" in stream.name else 8]
     )
     found = album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(3)}))
     assert found.skipped == [("1.png", "is 8x7, though its head says 8x8")]
@@ -109,8 +110,10 @@ def test_a_picture_that_is_not_what_its_head_says_is_skipped(
 
 def test_nothing_is_held_twice_in_memory(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pool and test share are parts of the one array that was decoded into, or read from the cache."""
-    found: list[Album] = []
-    monkeypatch.setattr("ssgan.folders.gather", lambda *words: found.append(gather(*words)) or found[-1])
+    found: list[ImageArray] = []
+    monkeypatch.setattr(
+        "ssgan.data.image_folder.read_images", lambda *words: found.append(read_images(*words)) or found[-1]
+    )
     folder = write(tmp_path / "a", {**classes(each=10), "cat/x.png": b""})
     for _ in range(2):
         data = load(folder)
@@ -197,7 +200,7 @@ def test_another_decoder_decodes_anew(
 ) -> None:
     folder = write(tmp_path / "a", classes(each=2))
     load(folder)
-    monkeypatch.setattr(pictures, "DECODER", "2 of tomorrow")
+    monkeypatch.setattr(image_io, "DECODER", "2 of tomorrow")
     load(folder)
     assert len(decoded) == 8
 
@@ -262,9 +265,9 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 
 def test_a_disk_that_fails_is_not_remembered(tmp_path: Path, kept: Path) -> None:
     folder = write(tmp_path / "a", {"0.png": grey(0), "1.png": grey(1)})
-    with trees.opened(folder, pictures.SUFFIXES) as tree:
+    with file_tree.open_tree(folder, image_io.SUFFIXES) as tree:
         (folder / "1.png").unlink()
-        found = gather(tree, None, "auto")
+        found = read_images(tree, None, "auto")
     assert found.skipped == [("1.png", "cannot be opened (No such file or directory)")]
     assert not kept.exists()
 
@@ -283,18 +286,18 @@ def test_two_processes_may_decode_at_once(tmp_path: Path, kept: Path) -> None:
 
 
 def test_entries_that_were_not_used_for_longest_make_room(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "LIMIT", 3500)
+    monkeypatch.setattr(image_array, "LIMIT", 3500)
     for i, key in enumerate("abc"):
-        cache.keep(key, {"x": np.full(800, i, np.uint8)})
+        image_array.save_cached(key, {"x": np.full(800, i, np.uint8)})
         os.utime(kept / f"{key}.npz", (i, i))
-    assert cache.recall("a") is not None  # and so used last
+    assert image_array.load_cached("a") is not None  # and so used last
     (kept / ".left.part").write_text("by a process that was killed")
     os.utime(kept / ".left.part", (1, 1))
     (kept / ".new.part").write_text("by one that is at it")
-    cache.keep("d", {"x": np.zeros(800, np.uint8)})
+    image_array.save_cached("d", {"x": np.zeros(800, np.uint8)})
     assert {path.name for path in kept.iterdir()} == {"a.npz", "c.npz", "d.npz", ".new.part"}
-    cache.keep("e", {"x": np.zeros(4000, np.uint8)})
-    assert cache.recall("e") is None
+    image_array.save_cached("e", {"x": np.zeros(4000, np.uint8)})
+    assert image_array.load_cached("e") is None
 
 
 def test_what_is_kept_says_nothing_of_where(tmp_path: Path, kept: Path) -> None:

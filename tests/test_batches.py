@@ -9,11 +9,11 @@ import torch
 from conftest import tiny
 
 from ssgan.batches import CHUNK_BATCHES, Batches
-from ssgan.data import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import for_seeds
 from ssgan.errors import UserError
 from ssgan.methods import Batch
 from ssgan.settings.config import Config
-from ssgan.splits import for_seeds
 
 AUGMENTED: dict[str, Any] = {"augmentation": "digits", "weight_pseudo_label": 1.0}
 

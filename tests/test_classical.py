@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import ssgan
-from ssgan import classical, metrics, splits
+from ssgan import classical, metrics
 from ssgan.classical import CLASSICAL, Outcome, classify
+from ssgan.data import splits
+from ssgan.data.splits import Split
 from ssgan.errors import UserError
-from ssgan.splits import Split
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ssgan.load("digits")
@@ -300,7 +301,7 @@ def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
 
 def test_torch_is_not_loaded() -> None:
     code = (
-        "import sys, ssgan; from ssgan import classical, splits; d = ssgan.load('digits'); "
+        "import sys, ssgan; from ssgan import classical; from ssgan.data import splits; d = ssgan.load('digits'); "
         "s = splits.for_seeds(d.y_train, 20, [0])[0]; "
         "o = classical.classify('knn', d.x_train, d.scale, s, d.x_test, 10); classical.row(d, s, o, 0, 0); "
         "sys.exit('torch' in sys.modules)"

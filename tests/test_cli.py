@@ -25,8 +25,10 @@ from PIL import Image
 from rich.console import Console
 
 import ssgan
-from ssgan import cli, runs, screen, splits
-from ssgan.data import DATASETS, Data
+from ssgan import cli, runs, screen
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS
 from ssgan.inference import open_run, score
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve

@@ -19,7 +19,8 @@ from conftest import TINY, contents, last_object, status_of
 from ssgan import compare, experiment, grids, ledger, result_rows, runs, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
-from ssgan.data import Data
+from ssgan.data.dataset import Data
+from ssgan.data.splits import draw
 from ssgan.errors import UserError
 from ssgan.inference import open_run, score
 from ssgan.metrics import best_temperature, negative_log_likelihood, softmax
@@ -27,7 +28,6 @@ from ssgan.pace import Pace, Task
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
-from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own

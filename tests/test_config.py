@@ -15,7 +15,7 @@ import pytest
 import ssgan
 from ssgan.errors import UserError
 from ssgan.methods import METHODS
-from ssgan.models import MODELS
+from ssgan.nn.registry import MODELS
 from ssgan.settings.catalog import METHOD_NAMES, NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options

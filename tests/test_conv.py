@@ -15,19 +15,19 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssgan import runs
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.inference import Models
-from ssgan.layers import BatchStatNorm, Dropout, GaussianNoise
-from ssgan.models import MODELS, latent
-from ssgan.pieces import ChannelsFirst, ChannelsLast, Noise
-from ssgan.resnet import BLOCKS, ResidualBlock, wide_trunk
+from ssgan.nn.base import ChannelsFirst, ChannelsLast, Noise
+from ssgan.nn.conv import BLOCKS, ResidualBlock, wide_trunk
+from ssgan.nn.layers import BatchStatNorm, Dropout, GaussianNoise
+from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.stack import choose_strategy
+from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
-from ssgan.stacks import choose_strategy
 from ssgan.trainer import train
-from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
 CONVOLUTIONAL = [name for name in NETWORK_NAMES if NETWORKS[name].convolutional]
 # All but dcgan, whose layers have batch norm.

@@ -14,9 +14,10 @@ import pytest
 from conftest import tiny
 from PIL import Image
 
-from ssgan import course, experiment, runs
-from ssgan.data import Data
+from ssgan import experiment, runs
+from ssgan.data.dataset import Data
 from ssgan.experiment import run_experiment
+from ssgan.figures import curves
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -27,12 +28,12 @@ def line(step: int, **values: Any) -> dict[str, Any]:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Draw lines of a log and give the axes, after the picture was made of them."""
-    make = course.as_png
+    make = curves.as_png
 
     def draw(*log: dict[str, Any]) -> list[Any]:
         figures: list[Any] = []
-        monkeypatch.setattr(course, "as_png", lambda figure, **how: figures.append(figure) or make(figure, **how))
-        png = course.curves_png(log, "about")
+        monkeypatch.setattr(curves, "as_png", lambda figure, **how: figures.append(figure) or make(figure, **how))
+        png = curves.curves_png(log, "about")
         assert png is not None
         with Image.open(io.BytesIO(png)) as picture:
             assert picture.format == "PNG"
@@ -118,22 +119,22 @@ def test_an_axis_is_logarithmic_where_the_medians_span_much(drawn: Callable[...,
 
 
 def test_nothing_logged_is_no_picture(tmp_path: Path) -> None:
-    assert course.curves_png([], "about") is None
-    assert course.curves_png([line(1)], "about") is None
-    assert not course.write(tmp_path, "about")
+    assert curves.curves_png([], "about") is None
+    assert curves.curves_png([line(1)], "about") is None
+    assert not curves.write_curves(tmp_path, "about")
     (tmp_path / "log.jsonl").write_text('{"step": 1, "images": 10, "L": [1.0\n\nnull\n{"step": "x"}\n')
-    assert not course.write(tmp_path, "about")
+    assert not curves.write_curves(tmp_path, "about")
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_any_name_of_data_can_be_drawn(drawn: Callable[..., list[Any]]) -> None:
-    assert course.curves_png([line(1, L=[1.0, 2.0])], "$x_1$ {\\frac 猫 \x1b " + "long " * 40)
-    assert course.curves_png([line(1, L=[None, None])], "about")
+    assert curves.curves_png([line(1, L=[1.0, 2.0])], "$x_1$ {\\frac 猫 \x1b " + "long " * 40)
+    assert curves.curves_png([line(1, L=[None, None])], "about")
 
 
 def test_the_same_log_gives_the_same_bytes() -> None:
     log = [line(k, L=[1.0 / k, 2.0]) for k in range(1, 9)]
-    assert course.curves_png(log, "about") == course.curves_png(log, "about")
+    assert curves.curves_png(log, "about") == curves.curves_png(log, "about")
 
 
 def test_a_training_leaves_its_picture_and_draws_it_seldom(
@@ -142,14 +143,14 @@ def test_a_training_leaves_its_picture_and_draws_it_seldom(
     """At checkpoints a minute apart, from the log so far, and at the end."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    steps, write = [], course.write
+    steps, write = [], curves.write_curves
 
     def writing(run: Path, about: str) -> bool:
         steps.append(runs.read_log(run)[-1]["step"])
         assert about == "digits, 20 labels, gan"
         return write(run, about)
 
-    monkeypatch.setattr(course, "write", writing)
+    monkeypatch.setattr(curves, "write_curves", writing)
     config = tiny(report_every_images=20, checkpoint_every_seconds=0.0)
 
     def wait(_: Any) -> None:
@@ -158,12 +159,12 @@ def test_a_training_leaves_its_picture_and_draws_it_seldom(
     folder = runs.claim(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder, wait)
     assert steps == [3, 6, 9, 12, 15, 18, 20]
-    expected = course.curves_png(runs.read_log(folder), "digits, 20 labels, gan")
+    expected = curves.curves_png(runs.read_log(folder), "digits, 20 labels, gan")
     assert (folder / "curves.png").read_bytes() == expected
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, ssgan.course, ssgan.experiment; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, ssgan.figures.curves, ssgan.experiment; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -16,16 +16,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
-from ssgan import cross_validation, runs, splits
+from ssgan import cross_validation, runs
 from ssgan.cross_validation import cross_validate, cut
-from ssgan.data import Data
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split, in_folds
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import Models, open_run
 from ssgan.metrics import binomial_interval
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
-from ssgan.splits import Split, in_folds
 from ssgan.trainer import train
 
 

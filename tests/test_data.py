@@ -22,9 +22,11 @@ from hypothesis.extra.numpy import arrays as any_array
 from sklearn.datasets import load_digits
 from test_trainer import same_bits, weights
 
-from ssgan import splits
-from ssgan.data import DATASETS, IDX_FILES, IDX_MD5, Data, default_root, load
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, IDX_FILES, IDX_MD5, load
 from ssgan.errors import UserError
+from ssgan.files import default_root
 from ssgan.settings.presets import DATASET_PRESETS, PRESETS
 from ssgan.trainer import train
 

@@ -10,7 +10,7 @@ import torch
 from conftest import tiny
 
 from ssgan import answers
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.diversity import IMAGES, Diversity, diversity, halves, measured
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run

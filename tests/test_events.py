@@ -9,7 +9,7 @@ import pytest
 from conftest import contents, status_of, tiny
 
 from ssgan import events, runs
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.experiment import Paused, run_experiment
 
 NAMES = {"errors": "error/averaged", "errors_raw": "error/last_step"}

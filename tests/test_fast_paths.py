@@ -14,13 +14,15 @@ from conftest import status_of, tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
-from ssgan import capture, devices, methods, noise, splits, trainer
+from ssgan import capture, devices, methods, trainer
 from ssgan.batches import Batches
 from ssgan.capture import Captured
-from ssgan.data import Data
+from ssgan.data import splits
+from ssgan.data.dataset import Data
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
 from ssgan.methods import METHODS, Batch, Nets
+from ssgan.nn import noise
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve

@@ -14,10 +14,12 @@ import pytest
 from pictures_on_disk import Content, classes, encoded, grey, packed, photographs, write
 from PIL import Image
 
-from ssgan import trees
-from ssgan.data import Data, Options, load
+from ssgan.data import file_tree
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
+from ssgan.data.image_folder import held_out
 from ssgan.errors import UserError
-from ssgan.folders import held_out
+from ssgan.settings.options import Options
 
 ALL = Options(test_share=0)
 
@@ -663,7 +665,7 @@ def test_a_zip_bomb_is_refused_unopened(tmp_path: Path, monkeypatch: pytest.Monk
         f"unpack it, and give the folder."
     )
     path = packed(tmp_path / "b.zip", {name: bytes(2**20) for name in classes()})
-    monkeypatch.setattr(trees, "TOTAL_LIMIT", 4 * 2**20)
+    monkeypatch.setattr(file_tree, "TOTAL_LIMIT", 4 * 2**20)
     assert "all of it unpacks to more than 4 MiB" in refusal(path)
 
 

@@ -13,8 +13,8 @@ from conftest import TINY
 from test_readme import script
 
 from ssgan import Data
+from ssgan.data.splits import for_seeds
 from ssgan.settings.presets import resolve
-from ssgan.splits import for_seeds
 
 ROOT = Path(__file__).parents[1]
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.gallery import captioned, drawable, grid, pixels, sheet
+from ssgan.figures.image_grid import captioned, drawable, grid, pixels, sheet
 
 
 def test_size_in_pixels() -> None:

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssgan import runs
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.inference import Models
-from ssgan.layers import BatchStatNorm
-from ssgan.models import MODELS
+from ssgan.nn.layers import BatchStatNorm
+from ssgan.nn.registry import MODELS
 from ssgan.settings.config import Config
 from ssgan.trainer import train
 

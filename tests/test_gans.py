@@ -12,11 +12,14 @@ from conftest import status_of, tiny
 from pictures_on_disk import grey, write
 from PIL import Image
 
-from ssgan import film, runs
-from ssgan.data import Data, Options, load
+from ssgan import runs
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
 from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
+from ssgan.figures import image_grid
+from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
 
 SHORT = ["total_images=48", "batch_size=8", "init_images=20", "report_every_images=8"]
@@ -74,7 +77,7 @@ def test_a_preset_and_every_remedy_work_on_28x28(
     assert "L" not in log[-1]
     # Three by three images of 28 pixels, twice as large, with gaps of two.
     assert Image.open(small / "run" / "samples.png").size == (3 * 56 + 2 * 2,) * 2
-    frames = film.frames(small / "run")
+    frames = image_grid.read_frames(small / "run")
     assert list(frames) == [16, 32, 48]
     assert {Image.open(path).size for path in frames.values()} == {(172, 172)}
     assert frames[48].read_bytes() == (small / "run" / "samples.png").read_bytes()

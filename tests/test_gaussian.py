@@ -15,14 +15,16 @@ from scipy.stats import norm, wasserstein_distance
 from test_unconditional import follows_the_textbook
 from torch import nn
 
-from ssgan import densities, runs
-from ssgan.data import Options, load
-from ssgan.dataset import Data
+from ssgan import runs
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
+from ssgan.figures import curves
 from ssgan.metrics import distance_to_normal
-from ssgan.models import MODELS, latent
+from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.config import Config
+from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
 from ssgan.trainer import train
 from ssgan.watch import Watch
@@ -198,8 +200,8 @@ def test_a_generator_that_has_learned_nothing_is_named(numbers: Data) -> None:
 def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) -> None:
     assert numbers.normal is not None
     models = train(numbers, short(seeds=2)).models
-    densities.write(tmp_path, models, numbers.normal, 6400)
-    (moment,) = densities.moments(tmp_path)
+    curves.write_density(tmp_path, models, numbers.normal, 6400)
+    (moment,) = curves.read_densities(tmp_path)
     assert (moment["low"], moment["high"]) == (-6.0, 4.0)
     x = np.linspace(-6, 4, len(moment["p_real"]), dtype=np.float32)[:, None]
     logits = models.logits(x, averaged=False)[0, :, 0]
@@ -214,9 +216,9 @@ def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) ->
 
 def test_moments_are_kept_at_the_same_steps_however_often_reports_come(numbers: Data) -> None:
     config = short()
-    steps = [step for step in range(1, config.steps + 1) if densities.due(numbers.normal, config, step)]
+    steps = [step for step in range(1, config.steps + 1) if curves.density_due(numbers.normal, config, step)]
     assert steps == [1, 4, 16, 32, 64]
-    assert not any(densities.due(None, config, step) for step in steps)
+    assert not any(curves.density_due(None, config, step) for step in steps)
 
 
 def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: Data, tmp_path: Path) -> None:
@@ -226,11 +228,11 @@ def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: D
     for _ in range(2):
         with pytest.raises(Paused):
             run_experiment(numbers, config, parted, pause_after_seconds=0)
-    with (parted / densities.FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
-        stream.write(json.dumps({**densities.moments(parted)[-1], "images": 6300}) + '\n{"images": 6')
+    with (parted / curves.FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
+        stream.write(json.dumps({**curves.read_densities(parted)[-1], "images": 6300}) + '\n{"images": 6')
     run_experiment(numbers, config, parted)
-    assert [moment["images"] for moment in densities.moments(whole)] == [100, 400, 1600, 3200, 6400]
-    for name in (densities.FILE, densities.PICTURE):
+    assert [moment["images"] for moment in curves.read_densities(whole)] == [100, 400, 1600, 3200, 6400]
+    for name in (curves.FILE, curves.DENSITY_PICTURE):
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
 
 
@@ -241,7 +243,7 @@ def test_the_picture_shows_density_and_judgement(tmp_path: Path) -> None:
     sound = {"images": 1, "low": -6.0, "high": 4.0, "samples": 10_000, "counts": (10_000 * shares).round().tolist()}
     moment = {**sound, "p_real": [0.5] * 241}
     for count in (1, 2, 6):
-        png = densities.density_png([moment] * count, (-1.0, 1.0), "a title")
+        png = curves.density_png([moment] * count, (-1.0, 1.0), "a title")
         (tmp_path / "p.png").write_bytes(png)
         with Image.open(tmp_path / "p.png") as picture:
             assert picture.width > 300 * min(count, 3)
@@ -262,7 +264,7 @@ def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
     assert (report["preset"], report["labels"]) == ("gaussian", 0)
     assert len(report["ks"]) == len(report["wasserstein"]) == 2
     assert [row["ks"] for row in report["rows"]] == report["ks"]
-    assert (run / densities.PICTURE).exists()
+    assert (run / curves.DENSITY_PICTURE).exists()
     assert status_of("evaluate", run, "--json") == 0
     found = last_object(capsys.readouterr().out)
     keys = ("ks", "wasserstein", "generated_mean", "generated_std", "accuracy_real", "accuracy_fake_raw")
@@ -275,7 +277,7 @@ def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
     assert "gaussian: 10,000" in capsys.readouterr().out
     assert status_of("sample", run) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert f"generates numbers, not pictures: {run / densities.PICTURE} shows their density" in sentence
+    assert f"generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density" in sentence
 
 
 def test_the_target_is_chosen_by_settings_and_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

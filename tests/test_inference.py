@@ -11,12 +11,12 @@ import torch
 from conftest import tiny
 
 from ssgan import runs
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import METRICS, Models, open_run, usable
-from ssgan.models import MODELS
-from ssgan.stacks import EVALUATION_ROWS
+from ssgan.nn.registry import MODELS
+from ssgan.nn.stack import EVALUATION_ROWS
 from ssgan.trainer import Run, train
 
 CPU = torch.device("cpu")

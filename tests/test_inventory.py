@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from ssgan import inventory, runs, splits
-from ssgan.data import Data, load
+from ssgan import inventory, runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 

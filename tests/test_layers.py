@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
-from ssgan.layers import BatchStatNorm, Dropout, GaussianNoise, MinibatchDiscrimination, VirtualBatchNorm
-from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
+from ssgan.nn.layers import BatchStatNorm, Dropout, GaussianNoise, MinibatchDiscrimination, VirtualBatchNorm
+from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
 dense_and_convolutional = pytest.mark.parametrize("pixels", [(), (2, 3)], ids=["dense", "convolutional"])
 

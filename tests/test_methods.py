@@ -12,8 +12,9 @@ from test_fast_paths import fixed_noise as fixed_noise
 from test_trainer import QUIET, gradients_of_d, rows_through_d, same_bits, trainer, weights
 from torch import Tensor
 
-from ssgan import methods, splits
-from ssgan.data import Data
+from ssgan import methods
+from ssgan.data import splits
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.settings.catalog import METHOD_DEFAULTS, METHOD_NAMES, METHOD_SETTINGS
 from ssgan.settings.config import Config

@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
-from ssgan.mlp import MLPDiscriminator
-from ssgan.models import MODELS, latent
+from ssgan.nn.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
+from ssgan.nn.mlp import MLPDiscriminator
+from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.config import Config
-from ssgan.weightnorm import WeightNormLinear
 
 
 def discriminator(**settings: Any) -> Any:

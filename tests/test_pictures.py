@@ -12,8 +12,8 @@ from pictures_on_disk import png
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from ssgan import pictures
-from ssgan.pictures import Broken, Header
+from ssgan.data import image_io
+from ssgan.data.image_io import Header, UnreadableImage
 
 LOSSLESS: dict[str, dict[str, Any]] = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True}}
 
@@ -31,8 +31,8 @@ def noise(*shape: int) -> np.ndarray:
 
 def reason(content: bytes, size: int | None = None) -> str:
     """Why decoding gives nothing; the head may already be refused, with the same words."""
-    with pytest.raises(Broken) as refused:
-        pictures.decode(io.BytesIO(content), size, grey=False)
+    with pytest.raises(UnreadableImage) as refused:
+        image_io.decode(io.BytesIO(content), size, grey=False)
     return str(refused.value)
 
 
@@ -43,26 +43,26 @@ def reason(content: bytes, size: int | None = None) -> str:
 def test_lossless_formats_keep_every_pixel(form: str) -> None:
     colour, grey = noise(5, 7, 3), noise(5, 7)
     stored = saved(colour, form, **LOSSLESS[form])
-    assert np.array_equal(pictures.decode(stored, None, grey=False), colour)
+    assert np.array_equal(image_io.decode(stored, None, grey=False), colour)
     if form != "WEBP":  # which has no grey
         stored = saved(grey, form)
-        assert pictures.header(stored) == Header(7, 5, "L", True)
-        assert np.array_equal(pictures.decode(stored, None, grey=True), grey)
+        assert image_io.header(stored) == Header(7, 5, "L", True)
+        assert np.array_equal(image_io.decode(stored, None, grey=True), grey)
 
 
 def test_a_gif_gives_its_first_frame() -> None:
     frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (10, 200)]
     stored = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert pictures.header(stored).grey
-    assert np.array_equal(pictures.decode(stored, None, grey=True), np.full((4, 6), 10))
+    assert image_io.header(stored).grey
+    assert np.array_equal(image_io.decode(stored, None, grey=True), np.full((4, 6), 10))
 
 
 def test_a_jpeg_is_near_what_was_saved() -> None:
     smooth = np.add.outer(np.arange(0, 64), np.arange(0, 64)).astype(np.uint8)
     colour = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
-    decoded = pictures.decode(saved(colour, "JPEG", quality=95), None, grey=False)
+    decoded = image_io.decode(saved(colour, "JPEG", quality=95), None, grey=False)
     assert np.abs(decoded.astype(int) - colour).max() < 12
-    assert pictures.header(saved(smooth, "JPEG")) == Header(64, 64, "L", True)
+    assert image_io.header(saved(smooth, "JPEG")) == Header(64, 64, "L", True)
 
 
 @pytest.mark.parametrize("form", ["PPM", "ICO", "EPS", "TGA", "PCX"])
@@ -76,15 +76,15 @@ def test_other_formats_are_not_read_under_any_name(form: str) -> None:
 
 def test_colour_becomes_grey_and_grey_colour() -> None:
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
-    assert pictures.decode(saved(colours), None, grey=True).tolist() == [[76, 150, 29, 9]]
+    assert image_io.decode(saved(colours), None, grey=True).tolist() == [[76, 150, 29, 9]]
     grey = noise(3, 4)
-    assert np.array_equal(pictures.decode(saved(grey), None, grey=False), np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(image_io.decode(saved(grey), None, grey=False), np.repeat(grey[..., None], 3, axis=2))
 
 
 def test_one_bit_becomes_black_and_white() -> None:
     stored = saved(Image.fromarray(noise(4, 9) > 127))
-    assert pictures.header(stored) == Header(9, 4, "1", True)
-    assert np.array_equal(pictures.decode(stored, None, grey=True), np.where(noise(4, 9) > 127, 255, 0))
+    assert image_io.header(stored) == Header(9, 4, "1", True)
+    assert np.array_equal(image_io.decode(stored, None, grey=True), np.where(noise(4, 9) > 127, 255, 0))
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "big-endian TIFF"])
@@ -95,8 +95,8 @@ def test_sixteen_bits_are_scaled_to_eight(form: str) -> None:
         stored = saved(image, "TIFF")
     else:
         stored = saved(values, form)
-    assert pictures.header(stored).grey
-    assert pictures.decode(stored, None, grey=True).tolist() == [[0, 0, 1, 1, 10, 156, 255, 255]]
+    assert image_io.header(stored).grey
+    assert image_io.decode(stored, None, grey=True).tolist() == [[0, 0, 1, 1, 10, 156, 255, 255]]
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
@@ -104,37 +104,37 @@ def test_palettes_are_looked_up(form: str) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
     image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
     stored = saved(image, form)
-    assert pictures.header(stored) == Header(3, 1, "P", False)
-    assert pictures.decode(stored, None, grey=False).tolist() == [[[200, 0, 0], [0, 200, 0], [0, 0, 200]]]
+    assert image_io.header(stored) == Header(3, 1, "P", False)
+    assert image_io.decode(stored, None, grey=False).tolist() == [[[200, 0, 0], [0, 200, 0], [0, 0, 200]]]
     image.putpalette([7, 7, 7, 90, 90, 90, 3, 3, 3])
     stored = saved(image, form)
-    assert pictures.header(stored).grey
-    assert pictures.decode(stored, None, grey=True).tolist() == [[7, 90, 3]]
+    assert image_io.header(stored).grey
+    assert image_io.decode(stored, None, grey=True).tolist() == [[7, 90, 3]]
 
 
 def test_what_is_transparent_lies_on_white() -> None:
     rgba = np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [200, 100, 0, 0], [0, 0, 0, 128]]], np.uint8)
-    decoded = pictures.decode(saved(rgba), None, grey=False)
+    decoded = image_io.decode(saved(rgba), None, grey=False)
     assert decoded.tolist() == [[[0] * 3, [255] * 3, [255] * 3, [127] * 3]]
     la = Image.fromarray(rgba).convert("LA")
-    assert pictures.header(saved(la)) == Header(4, 1, "LA", True)
-    assert pictures.decode(saved(la), None, grey=True).tolist() == [[0, 255, 255, 127]]
+    assert image_io.header(saved(la)) == Header(4, 1, "LA", True)
+    assert image_io.decode(saved(la), None, grey=True).tolist() == [[0, 255, 255, 127]]
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
     palette.putpalette([9, 9, 9, 80, 80, 80])
     for form in ("PNG", "GIF"):
         stored = saved(palette, form, transparency=0)
-        assert pictures.decode(stored, None, grey=True).tolist() == [[255, 80]], form
+        assert image_io.decode(stored, None, grey=True).tolist() == [[255, 80]], form
     one_colour = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     stored = saved(one_colour, transparency=(1, 2, 3))
-    assert pictures.decode(stored, None, grey=False).tolist() == [[[255] * 3, [4, 5, 6]]]
+    assert image_io.decode(stored, None, grey=False).tolist() == [[[255] * 3, [4, 5, 6]]]
 
 
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 def test_cmyk_becomes_rgb(form: str) -> None:
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     stored = saved(red, form)
-    assert pictures.header(stored) == Header(16, 16, "CMYK", False)
-    assert np.abs(pictures.decode(stored, None, grey=False).astype(int) - [255, 0, 0]).max() <= 3
+    assert image_io.header(stored) == Header(16, 16, "CMYK", False)
+    assert np.abs(image_io.decode(stored, None, grey=False).astype(int) - [255, 0, 0]).max() <= 3
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
@@ -168,12 +168,12 @@ def with_orientation(value: int, form: str) -> io.BytesIO:
 @pytest.mark.parametrize("value", STORED)
 def test_every_orientation_is_brought_upright(value: int, form: str) -> None:
     stored = with_orientation(value, form)
-    head = pictures.header(stored)
+    head = image_io.header(stored)
     assert (head.width, head.height) == (48, 32)
-    decoded = pictures.decode(stored, None, grey=True)
+    decoded = image_io.decode(stored, None, grey=True)
     assert decoded.shape == (32, 48)
     assert np.abs(decoded.astype(int) - UPRIGHT).max() <= (6 if form == "JPEG" else 0)
-    square = pictures.decode(stored, 4, grey=True).astype(int)
+    square = image_io.decode(stored, 4, grey=True).astype(int)
     expected = np.array([[30, 60, 60, 90]] * 2 + [[200, 220, 220, 237]] * 2)
     assert np.abs(square[[0, -1]][:, 1:3] - expected[[0, -1]][:, 1:3]).max() < 16
 
@@ -183,22 +183,22 @@ def test_an_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
     exif[0x0112] = 6
     pixels = b"".join(b"\0" + bytes(row.tolist()) for row in STORED[6])
     content = png(32, 48, (b"IDAT", zlib.compress(pixels)), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
-    assert np.array_equal(pictures.decode(io.BytesIO(content), None, grey=True), UPRIGHT)
+    assert np.array_equal(image_io.decode(io.BytesIO(content), None, grey=True), UPRIGHT)
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
 def test_an_orientation_that_means_nothing_turns_nothing(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
-    assert np.array_equal(pictures.decode(saved(UPRIGHT, exif=exif), None, grey=True), UPRIGHT)
+    assert np.array_equal(image_io.decode(saved(UPRIGHT, exif=exif), None, grey=True), UPRIGHT)
 
 
 def test_exif_of_any_content_does_not_break_a_picture() -> None:
     for exif in (b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"):
         content = saved(UPRIGHT, "JPEG", exif=exif, quality=95).getvalue()
-        with pictures.quiet():
-            assert pictures.decode(io.BytesIO(content), None, grey=True).shape == UPRIGHT.shape
-            assert pictures.header(io.BytesIO(content)).width == UPRIGHT.shape[1]
+        with image_io.quiet():
+            assert image_io.decode(io.BytesIO(content), None, grey=True).shape == UPRIGHT.shape
+            assert image_io.header(io.BytesIO(content)).width == UPRIGHT.shape[1]
 
 
 # Squares
@@ -208,23 +208,23 @@ def test_the_middle_of_the_longer_side_is_kept() -> None:
     wide = np.zeros((20, 60), np.uint8)
     wide[:, 20:40] = 200
     for stored in (wide, np.ascontiguousarray(wide.T)):
-        assert np.array_equal(pictures.decode(saved(stored), 20, grey=True), np.full((20, 20), 200))
+        assert np.array_equal(image_io.decode(saved(stored), 20, grey=True), np.full((20, 20), 200))
 
 
 def test_the_shorter_side_is_brought_to_the_size() -> None:
     for shape in ((100, 130), (7, 5), (1, 40)):
-        decoded = pictures.decode(saved(np.full(shape, 77, np.uint8)), 10, grey=True)
+        decoded = image_io.decode(saved(np.full(shape, 77, np.uint8)), 10, grey=True)
         assert np.array_equal(decoded, np.full((10, 10), 77)), shape
 
 
 def test_what_has_the_size_is_left_alone() -> None:
     image = noise(12, 12, 3)
-    assert np.array_equal(pictures.decode(saved(image), 12, grey=False), image)
+    assert np.array_equal(image_io.decode(saved(image), 12, grey=False), image)
 
 
 def test_reducing_averages_over_what_it_leaves_out() -> None:
     checks = np.indices((400, 400)).sum(axis=0).astype(np.uint8) % 2 * 255
-    reduced = pictures.decode(saved(checks), 8, grey=True)
+    reduced = image_io.decode(saved(checks), 8, grey=True)
     assert np.abs(reduced.astype(int) - 127).max() <= 2
 
 
@@ -232,9 +232,9 @@ def test_a_jpeg_reduced_while_decoding_is_near_one_reduced_afterwards() -> None:
     wave = 127 + 120 * np.sin(np.arange(512) / 60)
     image = np.add.outer(wave, wave).astype(np.uint16) // 2
     stored = saved(image.astype(np.uint8), "JPEG", quality=95)
-    whole = Image.fromarray(pictures.decode(stored, None, grey=True)).resize((24, 24), Image.Resampling.BICUBIC)
+    whole = Image.fromarray(image_io.decode(stored, None, grey=True)).resize((24, 24), Image.Resampling.BICUBIC)
     stored.seek(0)
-    assert np.abs(pictures.decode(stored, 24, grey=True).astype(int) - np.asarray(whole)).max() <= 3
+    assert np.abs(image_io.decode(stored, 24, grey=True).astype(int) - np.asarray(whole)).max() <= 3
 
 
 @pytest.mark.parametrize(("side", "decoded"), [(512, 64), (97, 49), (96, 48), (95, 95), (30, 30)])
@@ -250,7 +250,7 @@ def test_a_jpeg_is_decoded_no_larger_than_needed_and_no_smaller(
         return load(self)
 
     monkeypatch.setattr(JpegImageFile, "load", looking)
-    pictures.decode(saved(noise(side, side), "JPEG"), 24, grey=True)
+    image_io.decode(saved(noise(side, side), "JPEG"), 24, grey=True)
     assert sizes[0] == (decoded, decoded)
 
 
@@ -267,19 +267,19 @@ def test_a_file_cut_short_is_broken(form: str) -> None:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
     content = saved(noise(10, 12, 3), form).getvalue()
-    whole = pictures.decode(io.BytesIO(content), None, grey=False)
-    with pictures.quiet():
+    whole = image_io.decode(io.BytesIO(content), None, grey=False)
+    with image_io.quiet():
         for length in range(0, len(content), 3):
-            with contextlib.suppress(Broken):
-                assert np.array_equal(pictures.decode(io.BytesIO(content[:length]), None, grey=False), whole), length
+            with contextlib.suppress(UnreadableImage):
+                assert np.array_equal(image_io.decode(io.BytesIO(content[:length]), None, grey=False), whole), length
 
 
 def test_what_is_no_picture_is_broken() -> None:
     assert reason(b"") == "is empty"
     assert reason(b"dear diary, ...") == "is no picture that can be read"
     assert reason(bytes(1000)) == "is no picture that can be read"
-    with pytest.raises(Broken, match="is empty"):
-        pictures.header(io.BytesIO())
+    with pytest.raises(UnreadableImage, match="is empty"):
+        image_io.header(io.BytesIO())
 
 
 def test_damage_inside_is_broken() -> None:
@@ -292,15 +292,15 @@ def test_damage_inside_is_broken() -> None:
 def test_a_decompression_bomb_is_broken_before_it_is_decoded(width: int, height: int) -> None:
     """Above Pillow's limit, where Pillow itself only warns, and far above."""
     content = png(width, height, (b"IDAT", zlib.compress(bytes(1000))))
-    with pictures.quiet():
+    with image_io.quiet():
         assert "pixels" in (said := reason(content))
         assert "limit of 89,478,485" in said
-        with pytest.raises(Broken, match="pixels"):
-            pictures.header(io.BytesIO(content))
+        with pytest.raises(UnreadableImage, match="pixels"):
+            image_io.header(io.BytesIO(content))
 
 
 def test_quiet_is_over_when_it_ends() -> None:
-    with pictures.quiet():
+    with image_io.quiet():
         warnings.warn("of one file", UserWarning, stacklevel=1)
     with pytest.warns(UserWarning, match="of something else"):
         warnings.warn("of something else", UserWarning, stacklevel=1)
@@ -312,4 +312,4 @@ def test_too_little_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Image, "open", full)
     with pytest.raises(MemoryError):
-        pictures.decode(saved(noise(4, 4)), None, grey=True)
+        image_io.decode(saved(noise(4, 4)), None, grey=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssgan import files, plots
+from ssgan import files
+from ssgan.figures import plots
 from ssgan.metrics import confusion, reliability, softmax
 
 LONG = "a name that goes on and on, further than anybody would like a name to go"

@@ -13,7 +13,7 @@ from conftest import tiny
 from PIL import Image
 
 from ssgan import prediction, runs
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.inputs import prepare
 

@@ -13,10 +13,10 @@ from conftest import status_of
 from pictures_on_disk import grey, write
 
 from ssgan.cli import main
-from ssgan.data import default_root
+from ssgan.data.splits import draw
+from ssgan.files import default_root
 from ssgan.settings.config import FIELDS
 from ssgan.settings.presets import resolve
-from ssgan.splits import draw
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -149,7 +149,7 @@ def test_gan_and_supervised_rows_share_their_label_draws() -> None:
 
 
 def test_the_draws_behind_the_rows_can_be_made_again(digits) -> None:  # type: ignore[no-untyped-def]
-    from ssgan.splits import Split
+    from ssgan.data.splits import Split
 
     for line in (ROOT / "results" / "digits.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY
 from test_readme import script
 
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 
 ROOT = Path(__file__).parents[1]
 CELLS = [

@@ -20,8 +20,10 @@ import torch
 from conftest import contents, last_object, status_of, tiny
 
 import ssgan
-from ssgan import experiment, runs, splits
-from ssgan.data import Data, load
+from ssgan import experiment, runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.optimizers import Adam

@@ -10,8 +10,10 @@ import pytest
 from test_readme import script
 from test_results import rows
 
-from ssgan import splits
-from ssgan.data import DATASETS, Data, Options, load
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import DATASETS, load
+from ssgan.settings.options import Options
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ["discriminator_widths=16,8", "generator_widths=16", "batch_size=20", "init_images=20"]

@@ -17,17 +17,18 @@ from conftest import contents, last_object, status_of, tiny
 from PIL import Image
 from torch import Tensor, nn
 
-from ssgan import cross_validation, experiment, film, runs, sampling
-from ssgan.data import Data
+from ssgan import cross_validation, experiment, runs, sampling
+from ssgan.data.dataset import Data
 from ssgan.experiment import Paused, run_experiment
-from ssgan.gallery import grid, pixels
+from ssgan.figures import image_grid
+from ssgan.figures.image_grid import grid, pixels
 from ssgan.inference import Models, open_checkpoint
 from ssgan.latents import combine, way
+from ssgan.nn.stack import Stack
 from ssgan.records import Report
 from ssgan.requested import Request
 from ssgan.sampling import Source, class_histogram
 from ssgan.settings.config import Config
-from ssgan.stacks import Stack
 from ssgan.trainer import train
 
 CPU = torch.device("cpu")
@@ -497,9 +498,11 @@ def test_a_model_that_diverged_is_passed_over(
 
 def test_frames_are_due_at_every_interval_and_at_the_end() -> None:
     config = tiny(frames_every_images=50)  # 20 steps of 20 images
-    assert [step for step in range(1, 21) if film.due(config, step)] == [3, 6, 9, 12, 15, 18, 20]
-    assert not any(film.due(tiny(), step) for step in range(1, 21))
-    assert not any(film.due(tiny(method="supervised", frames_every_images=50), step) for step in range(1, 21))
+    assert [step for step in range(1, 21) if image_grid.frame_due(config, step)] == [3, 6, 9, 12, 15, 18, 20]
+    assert not any(image_grid.frame_due(tiny(), step) for step in range(1, 21))
+    assert not any(
+        image_grid.frame_due(tiny(method="supervised", frames_every_images=50), step) for step in range(1, 21)
+    )
 
 
 def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tmp_path: Path) -> None:
@@ -507,8 +510,8 @@ def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tm
     config = tiny(seed=2, decay_last_fraction=0.0, frames_every_images=160)
     run = runs.claim(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, run)
-    assert [*film.frames(run)] == [160, 320, 400]
-    pictures = [pictured(path) for path in film.frames(run).values()]
+    assert [*image_grid.read_frames(run)] == [160, 320, 400]
+    pictures = [pictured(path) for path in image_grid.read_frames(run).values()]
     for images, picture in zip((160, 320, 400), pictures, strict=True):
         models = train(few_digits, config.replace(total_images=images, frames_every_images=0)).models
         assert np.array_equal(picture, np.asarray(grid(pixels(models.sample(100, seed=2)[0]))))
@@ -533,7 +536,7 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
     config = tiny(frames_every_images=100, report_every_images=200)
     whole, stopped = (runs.claim(tmp_path / name, "digits", config) for name in ("whole", "stopped"))
     run_experiment(few_digits, config, whole)
-    expected = {path.name: path.read_bytes() for path in film.frames(whole).values()}
+    expected = {path.name: path.read_bytes() for path in image_grid.read_frames(whole).values()}
     assert [*expected] == ["000000100.png", "000000200.png", "000000300.png", "000000400.png"]
     clock = SimpleNamespace(now=0.0)  # ten seconds from one report to the next
     monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -543,16 +546,16 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
 
     with pytest.raises(Paused):
         run_experiment(few_digits, config, stopped, on_report, pause_after_seconds=15)
-    assert [*film.frames(stopped)] == [100, 200]
+    assert [*image_grid.read_frames(stopped)] == [100, 200]
     _, state = open_checkpoint(stopped, CPU)
     assert state["steps_done"] == 10
     assert sampled(capsys, stopped, "--out", tmp_path / "now.png")["images"] == 200
-    assert np.array_equal(pictured(tmp_path / "now.png"), pictured(film.frames(stopped)[200]))
+    assert np.array_equal(pictured(tmp_path / "now.png"), pictured(image_grid.read_frames(stopped)[200]))
     (stopped / "frames" / "000000100.png").write_bytes(b"mine")
     for name in ("000000300.png", "000000390.png", "note.txt"):
         (stopped / "frames" / name).write_bytes(b"beyond")
     run_experiment(few_digits, config, stopped)
-    found = {path.name: path.read_bytes() for path in film.frames(stopped).values()}
+    found = {path.name: path.read_bytes() for path in image_grid.read_frames(stopped).values()}
     assert found == {**expected, "000000100.png": b"mine"}
     assert (stopped / "frames" / "note.txt").exists()
 
@@ -562,7 +565,7 @@ def test_an_animation_has_every_frame_in_order(run: Path, capsys: pytest.Capture
     result = sampled(capsys, run, "--animate", "--out", f"film{suffix}")
     assert result["frames"] == 4
     assert result["images"] == [600, 1200, 1800, 2000]
-    frames = [pictured(path) for path in film.frames(run).values()]
+    frames = [pictured(path) for path in image_grid.read_frames(run).values()]
     times = []
     with Image.open(f"film{suffix}") as moving:
         assert getattr(moving, "n_frames", 1) == 4

@@ -11,7 +11,7 @@ import torch
 from conftest import tiny
 
 from ssgan import runs, scoring
-from ssgan.data import Data
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import open_run

@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 from torchvision.datasets import CIFAR10, SVHN
 
-from ssgan import data, sets
-from ssgan.data import load
+from ssgan.data import datasets
+from ssgan.data.datasets import load
 from ssgan.errors import UserError
 
 
@@ -39,11 +39,11 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for k, name in enumerate(sets.CIFAR10_FILES[:-1]):
+    for k, name in enumerate(datasets.CIFAR10_FILES[:-1]):
         rows = images(k, 3).transpose(0, 3, 1, 2).reshape(3, 3072)
         content = {"data": rows, "labels": [k, 9 - k, 4]}
         (folder / name).write_bytes(pickle.dumps(content))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(sets.CIFAR10_CLASSES)}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(datasets.CIFAR10_CLASSES)}))
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_cifar10_is_read_from_its_batches(cifar: Path) -> None:
     assert np.array_equal(found.x_test, images(5, 3))
     assert found.y_train.tolist() == [label for k in range(5) for label in (k, 9 - k, 4)]
     assert found.y_test.tolist() == [5, 4, 4]
-    assert (found.name, found.classes, found.scale) == ("cifar10", sets.CIFAR10_CLASSES, 255.0)
+    assert (found.name, found.classes, found.scale) == ("cifar10", datasets.CIFAR10_CLASSES, 255.0)
 
 
 def test_cifar10_that_is_not_the_original_is_refused(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_cifar10_is_read_from_an_npz_where_there_is_one(cifar: Path) -> None:
     np.savez(cifar / "cifar10.npz", x_train=images(7, 10), y_train=y, x_test=images(8, 2), y_test=y[:2], other=y)
     found = load("cifar10", cifar)
     assert np.array_equal(found.x_train, images(7, 10))
-    assert (found.name, found.classes) == ("cifar10", sets.CIFAR10_CLASSES)
+    assert (found.name, found.classes) == ("cifar10", datasets.CIFAR10_CLASSES)
     np.savez(cifar / "cifar10.npz", x_train=images(7, 10)[:, :8, :8], y_train=y)
     sentence = refusal("cifar10", cifar)
     assert "holds 10 classes of images [8, 8, 3], but CIFAR-10 has 10 of [32, 32, 3]" in sentence
@@ -126,4 +126,4 @@ def test_svhn_needs_scipy(svhn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_could_be_imported_from_data_still_can() -> None:
     for name in ("DATASETS", "Data", "IDX_FILES", "IDX_MD5", "NPZ_ARRAYS", "UNLABELED", "default_root", "load"):
-        assert hasattr(data, name), name
+        assert hasattr(datasets, name), name

@@ -14,11 +14,12 @@ import speed
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssgan import losses, noise
-from ssgan.data import Data
+from ssgan import losses
+from ssgan.data.dataset import Data
+from ssgan.nn import noise
+from ssgan.nn.stack import Net
 from ssgan.optimizers import Adam
 from ssgan.settings.presets import resolve
-from ssgan.stacks import Net
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SETTINGS = {

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssgan import splits
-from ssgan.data import Data
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.errors import UserError
-from ssgan.splits import Split
 
 # Results name the draw: these rows may never change, under any version of anything.
 GOLDEN_ROWS = [

@@ -12,9 +12,10 @@ import torch
 from conftest import last_object, status_of, tiny
 from torch import nn
 
-from ssgan import ledger, result_rows, splits
+from ssgan import ledger, result_rows
 from ssgan.batches import Batches
-from ssgan.data import Data
+from ssgan.data import splits
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.inference import Models
@@ -419,7 +420,8 @@ def test_a_paused_run_goes_on_in_its_folder(few_digits: Data, tmp_path: Path) ->
 def test_a_folder_needs_no_class_folders(tmp_path: Path, place: str) -> None:
     from PIL import Image
 
-    from ssgan.data import Options, load
+    from ssgan.data.datasets import load
+    from ssgan.settings.options import Options
 
     folder, random = tmp_path / "pictures", np.random.default_rng(0)
     for name in [f"{place}{i}.png" for i in range(5)] + ["test/a.png", "test/b.png"]:

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssgan import losses, noise
-from ssgan.layers import Dropout, GaussianNoise
+from ssgan import losses
+from ssgan.nn import noise
+from ssgan.nn.layers import Dropout, GaussianNoise
 from ssgan.vat import of_length, perturbation, virtual_adversarial
 
 

@@ -8,9 +8,9 @@ import torch
 from test_layers import gradcheck_with_parameters, normal, randomized
 from torch import Tensor, nn
 
-from ssgan import weightnorm
-from ssgan.layers import GaussianNoise
-from ssgan.weightnorm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
+from ssgan.nn import weight_norm
+from ssgan.nn.layers import GaussianNoise
+from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_init_from_standardizes_every_layer_of_a_net():
     )
     randomized(net)
     x = normal(500, 6, mean=-1.0, std=4.0)
-    output = weightnorm.init_from(net, x)
+    output = weight_norm.init_from(net, x)
     activation = x
     for layer in net:
         activation = layer(activation)
@@ -132,7 +132,7 @@ def test_init_from_sees_the_noise_between_layers():
     net.double()
     x = normal(500, 6)
     torch.manual_seed(1)
-    output = weightnorm.init_from(net, x)
+    output = weight_norm.init_from(net, x)
     assert_standardized(output)
     torch.manual_seed(1)
     torch.testing.assert_close(net(x), output, rtol=0, atol=1e-12)

@@ -11,6 +11,7 @@ from ssgan.errors import UserError
 
 __all__ = ["UNLABELED", "Data", "image_hashes"]
 
+
 UNLABELED = -1
 
 

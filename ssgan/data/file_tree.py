@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 from ssgan.errors import UserError
 
-__all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "Tree", "opened"]
+__all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "open_tree"]
+
 
 # Bytes that one picture in a zip, and all of them together, may unpack to.
 MEMBER_LIMIT = 256 * 2**20
@@ -30,7 +31,7 @@ ENCRYPTED, UTF8 = 0x1, 0x800  # bits of a zip member's flags
 
 
 @dataclass(frozen=True)
-class Tree:
+class FileTree:
     """What was found in a folder or a zip.
 
     Attributes
@@ -79,17 +80,17 @@ class _Found:
         self.ignored[suffix] += 1
         return False
 
-    def tree(self, path: Path, root: str, opener: Callable[[str], BinaryIO]) -> Tree:
+    def tree(self, path: Path, root: str, opener: Callable[[str], BinaryIO]) -> FileTree:
         """Sorted and stamped; ``root`` is a part of the stamp."""
         names, digest = sorted(self.pictures), hashlib.sha256(root.encode())
         for name in names:
             digest.update(f"{name}\0{self.pictures[name]}\n".encode())
         ignored, unreadable = dict(sorted(self.ignored.items())), tuple(sorted(self.unreadable))
-        return Tree(path, tuple(names), frozenset(self.folders), ignored, unreadable, digest.hexdigest(), opener)
+        return FileTree(path, tuple(names), frozenset(self.folders), ignored, unreadable, digest.hexdigest(), opener)
 
 
 @contextmanager
-def opened(path: Path, suffixes: Collection[str], known: Collection[str] = ()) -> Iterator[Tree]:
+def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()) -> Iterator[FileTree]:
     """List a folder or a zip; a zip stays open for as long as the context.
 
     Parameters
@@ -120,7 +121,7 @@ def opened(path: Path, suffixes: Collection[str], known: Collection[str] = ()) -
         yield _zip(path, archive, suffixes, known)
 
 
-def _folder(path: Path, suffixes: Collection[str]) -> Tree:
+def _folder(path: Path, suffixes: Collection[str]) -> FileTree:
     """Walk a folder.
 
     A link to a folder is followed where it leads out of this one, and not back to it or to a folder on the way.
@@ -166,7 +167,7 @@ def _folder(path: Path, suffixes: Collection[str]) -> Tree:
     return found.tree(path, root, lambda name: open(places[name], "rb"))
 
 
-def _zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], known: Collection[str]) -> Tree:
+def _zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], known: Collection[str]) -> FileTree:
     """List a zip, having looked at every name and size that it declares."""
     members: dict[str, zipfile.ZipInfo] = {}
     folders, found, total = set(), _Found(suffixes), 0

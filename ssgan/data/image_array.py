@@ -1,4 +1,8 @@
-"""Many pictures in one array: looked at, decided on, decoded side by side, and kept for the next time.
+"""Arrays kept between runs in the user's cache: an entry is whole or taken for missing, and old ones make room.
+
+``SSGAN_CACHE=off`` neither reads nor writes any. A cache that cannot be written costs time, nothing else.
+
+Many pictures in one array: looked at, decided on, decoded side by side, and kept for the next time.
 
 Threads, not processes: Pillow decodes outside the interpreter's lock, threads start at once, write into the array
 itself and need no guard in a caller's script.
@@ -7,22 +11,87 @@ itself and need no guard in a caller's script.
 import hashlib
 import json
 import os
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ssgan import cache, pictures
+from ssgan.data import image_io
+from ssgan.data.file_tree import FileTree
+from ssgan.data.image_io import Header, UnreadableImage
 from ssgan.errors import UserError
-from ssgan.pictures import Broken, Header
-from ssgan.trees import Tree
+from ssgan.files import default_root
 
-__all__ = ["Album", "Progress", "arranged", "gather"]
+__all__ = ["LIMIT", "ImageArray", "ReadProgress", "arranged", "load_cached", "read_images", "save_cached"]
 
-Progress = Callable[[str, int, int], None]
+
+LIMIT = 10 * 2**30  # bytes of all entries together
+ABANDONED_SECONDS = 24 * 3600  # an unfinished entry so old was left by a process that was killed
+
+
+def load_cached(key: str) -> dict[str, np.ndarray] | None:
+    """The arrays kept under a key, or None where there are none or the file is not what was written."""
+    if not _is_on():
+        return None
+    path = _folder() / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:  # reading checks a CRC of every array
+            arrays = {name: archive[name] for name in archive.files}
+        os.utime(path)
+    except Exception:  # what is torn or changed can fail in any way, and is made anew
+        return None
+    return arrays
+
+
+def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays under a key; two processes may do so at once. Without room for them, nothing happens."""
+    if not _is_on() or sum(array.nbytes for array in arrays.values()) > LIMIT:
+        return
+    part, named = None, dict[str, Any](arrays)
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=_folder(), prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **named)
+        os.replace(part, _folder() / f"{key}.npz")
+        _make_room()
+    except OSError:
+        pass
+    finally:
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
+
+
+def _make_room() -> None:
+    """Delete the entries that were not used for longest until the rest is within the limit."""
+    found = sorted(((path.stat(), path) for path in _folder().iterdir()), key=lambda pair: -pair[0].st_mtime)
+    total = 0
+    for status, path in found:
+        if path.suffix == ".npz":
+            total += status.st_size
+        abandoned = path.suffix == ".part" and time.time() - status.st_mtime > ABANDONED_SECONDS
+        if abandoned or (path.suffix == ".npz" and total > LIMIT):
+            path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return default_root() / "decoded"
+
+
+def _is_on() -> bool:
+    chosen = os.environ.get("SSGAN_CACHE") or "on"
+    if chosen not in ("on", "off"):
+        raise UserError(f"SSGAN_CACHE is {chosen!r}, but must be on or off.")
+    return chosen == "on"
+
+
+ReadProgress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 CHUNK = 64  # pictures that a thread takes at once
@@ -31,7 +100,7 @@ SIZES_SHOWN = 5
 
 
 @dataclass
-class Album:
+class ImageArray:
     """Pictures in one array.
 
     Attributes
@@ -52,7 +121,9 @@ class Album:
     modes: dict[str, int]
 
 
-def gather(tree: Tree, image_size: int | None, image_mode: str, progress: Progress | None = None) -> Album:
+def read_images(
+    tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress | None = None
+) -> ImageArray:
     """Decode every picture of a tree, or take what was decoded before from the cache.
 
     Parameters
@@ -69,16 +140,16 @@ def gather(tree: Tree, image_size: int | None, image_mode: str, progress: Progre
     UserError
         Where no picture can be read, sizes differ without an ``image_size``, or the array would not fit in memory.
     """
-    wanted = json.dumps([pictures.DECODER, tree.stamp, image_size, image_mode])
+    wanted = json.dumps([image_io.DECODER, tree.stamp, image_size, image_mode])
     key = hashlib.sha256(wanted.encode()).hexdigest()
     album = _recalled(key)
     if album is None:
-        with pictures.quiet():
+        with image_io.quiet():
             album = _decoded(tree, image_size, image_mode, progress or (lambda what, done, count: None))
         # A disk that fails today may be well tomorrow.
-        if not any(reason.startswith(pictures.UNOPENED) for _, reason in album.skipped):
+        if not any(reason.startswith(image_io.UNOPENED) for _, reason in album.skipped):
             about = json.dumps([album.names, album.skipped, album.sizes, album.modes])
-            cache.keep(key, {"x": album.x, "about": np.frombuffer(about.encode(), np.uint8)})
+            save_cached(key, {"x": album.x, "about": np.frombuffer(about.encode(), np.uint8)})
     return album
 
 
@@ -96,19 +167,19 @@ def arranged(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return x[: len(order)]
 
 
-def _recalled(key: str) -> Album | None:
-    arrays = cache.recall(key)
+def _recalled(key: str) -> ImageArray | None:
+    arrays = load_cached(key)
     if arrays is None or arrays.keys() != {"x", "about"}:
         return None
     names, skipped, sizes, modes = json.loads(arrays["about"].tobytes())
-    return Album(arrays["x"], names, [(name, reason) for name, reason in skipped], sizes, modes)
+    return ImageArray(arrays["x"], names, [(name, reason) for name, reason in skipped], sizes, modes)
 
 
-def _decoded(tree: Tree, image_size: int | None, image_mode: str, progress: Progress) -> Album:
+def _decoded(tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress) -> ImageArray:
     def look(name: str, _: int) -> Header | str:
         try:
             with tree.open(name) as stream:
-                return pictures.header(stream)
+                return image_io.header(stream)
         except Exception as cause:
             return _reason(cause)
 
@@ -123,7 +194,7 @@ def _decoded(tree: Tree, image_size: int | None, image_mode: str, progress: Prog
     def fill(name: str, row: int) -> str | None:
         try:
             with tree.open(name) as stream:
-                pixels = pictures.decode(stream, image_size, grey)
+                pixels = image_io.decode(stream, image_size, grey)
         except Exception as cause:
             return _reason(cause)
         if pixels.shape != x.shape[1:]:
@@ -142,7 +213,7 @@ def _decoded(tree: Tree, image_size: int | None, image_mode: str, progress: Prog
     names = [names[row] for row in kept]
     _check_any(tree, names, skipped)
     x = arranged(x, kept)
-    return Album(
+    return ImageArray(
         x,
         names,
         skipped,
@@ -151,7 +222,9 @@ def _decoded(tree: Tree, image_size: int | None, image_mode: str, progress: Prog
     )
 
 
-def _side_by_side(work: Callable[[str, int], T], names: Sequence[str], what: str, progress: Progress) -> Iterator[T]:
+def _side_by_side(
+    work: Callable[[str, int], T], names: Sequence[str], what: str, progress: ReadProgress
+) -> Iterator[T]:
     """The results of ``work(name, row)`` in order, made by as many threads as there are processors."""
 
     def several(start: int) -> list[T]:
@@ -175,22 +248,22 @@ def _processors() -> int:
 
 def _reason(cause: Exception) -> str:
     """Why a file gave nothing; a fault that is not the file's goes on."""
-    if isinstance(cause, Broken):
+    if isinstance(cause, UnreadableImage):
         return str(cause)
     if isinstance(cause, MemoryError):
         raise cause
     if isinstance(cause, OSError) and cause.errno is not None:
-        return f"{pictures.UNOPENED} ({cause.strerror})"
+        return f"{image_io.UNOPENED} ({cause.strerror})"
     return f"cannot be unpacked ({str(cause) or type(cause).__name__})"
 
 
-def _check_any(tree: Tree, sound: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:
+def _check_any(tree: FileTree, sound: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:
     if not sound:
         name, reason = skipped[0]
         raise UserError(f"No picture of {tree.path} can be read, of {len(skipped):,} (the first: {name} {reason}).")
 
 
-def _size(tree: Tree, sound: dict[str, Header], image_size: int | None) -> tuple[int, int]:
+def _size(tree: FileTree, sound: dict[str, Header], image_size: int | None) -> tuple[int, int]:
     """Height and width of every row."""
     if image_size is not None:
         return image_size, image_size
@@ -207,7 +280,7 @@ def _size(tree: Tree, sound: dict[str, Header], image_size: int | None) -> tuple
     return height, width
 
 
-def _allocated(tree: Tree, shape: tuple[int, ...]) -> np.ndarray:
+def _allocated(tree: FileTree, shape: tuple[int, ...]) -> np.ndarray:
     """An array for all pixels, where the machine can hold one: what is only promised would be missed much later."""
     needed = int(np.prod(shape, dtype=object))
     names = getattr(os, "sysconf_names", {})

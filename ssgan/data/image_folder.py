@@ -1,4 +1,6 @@
-"""A user's own pictures: what the folders or a table say about each file, and the data that follow.
+"""Labels from a CSV file: one line of ``file,label`` for each labelled picture.
+
+A user's own pictures: what the folders or a table say about each file, and the data that follow.
 
 Three layouts, in a folder or a zip. A class folder may hold folders of its own::
 
@@ -10,21 +12,109 @@ Where there is no test/, a share of the labelled pictures of each class is held 
 pictures that lie anywhere, too: they are all its pool, but for those in test/.
 """
 
+import csv
+import io
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ssgan import pictures, tables, trees
-from ssgan.albums import Album, Progress, arranged, gather
-from ssgan.dataset import UNLABELED, Data
+from ssgan.data import file_tree, image_io
+from ssgan.data.dataset import UNLABELED, Data
+from ssgan.data.file_tree import FileTree
+from ssgan.data.image_array import ImageArray, ReadProgress, arranged, read_images
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings.options import Options
-from ssgan.trees import Tree
 
-__all__ = ["held_out", "read"]
+__all__ = ["LabelRow", "held_out", "read_folder", "read_table"]
+
+
+COLUMNS = ("file", "label")
+
+
+class LabelRow(NamedTuple):
+    """One line of the table."""
+
+    line: int
+    file: str
+    label: str
+
+
+def read_table(path: Path) -> list[LabelRow]:
+    """Read a table of labels: UTF-8, a header of ``file,label`` in either order, commas.
+
+    Names come NFC-normalised, as :mod:`ssgan.data.file_tree` has them, and without ``./`` before them.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read, has other columns, or a line is not whole or names a file for the second time.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}: --labels-csv names a table of file,label.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no UTF-8 text: save it as CSV in UTF-8.") from None
+    except OSError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows: dict[str, LabelRow] = {}
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = _columns(path, reader.line_num, cells)
+                continue
+            row = _row(path, reader.line_num, columns, cells)
+            if row.file in rows:
+                raise UserError(
+                    f"{path}, line {row.line}: {row.file} stands in line {rows[row.file].line} already: keep one."
+                )
+            rows[row.file] = row
+    except csv.Error as cause:
+        raise UserError(f"{path}, line {reader.line_num}: this is no CSV ({cause}).") from None
+    if not rows:
+        raise UserError(f"{path} labels no file: below a header of file,label it needs a line for each label.")
+    return list(rows.values())
+
+
+def _columns(path: Path, line: int, cells: list[str]) -> list[str]:
+    """The columns in their order."""
+    columns = [cell.strip() for cell in cells]
+    for column in columns:
+        if column not in COLUMNS:
+            near = did_you_mean(column, COLUMNS)
+            raise UserError(
+                f"{path}, line {line}: unknown column {column!r}; the header must be file,label, in either order.{near}"
+            )
+    if sorted(columns) != sorted(COLUMNS):
+        raise UserError(
+            f"{path}, line {line}: the header is {','.join(columns)}, but must be file,label, in either order."
+        )
+    return columns
+
+
+def _row(path: Path, line: int, columns: list[str], cells: list[str]) -> LabelRow:
+    if len(cells) != len(columns):
+        raise UserError(
+            f"{path}, line {line}: there are {len(cells)} fields, but must be two, {','.join(columns)}: put quotes "
+            f"round a field with a comma."
+        )
+    found = dict(zip(columns, (unicodedata.normalize("NFC", cell) for cell in cells), strict=True))
+    file, label = found["file"].removeprefix("./"), found["label"].strip()
+    if not file.strip():
+        raise UserError(f"{path}, line {line}: the file is empty: name one, or take the line away.")
+    if not label:
+        raise UserError(f"{path}, line {line}: the label of {file} is empty: an unlabelled file is not listed at all.")
+    return LabelRow(line, file, label)
+
 
 # The American spelling is the documented one; the other must not silently become a class.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
@@ -44,7 +134,7 @@ class _Plan:
     test: frozenset[str] | None
 
 
-def read(path: Path, options: Options, progress: Progress | None = None) -> Data:
+def read_folder(path: Path, options: Options, progress: ReadProgress | None = None) -> Data:
     """Load pictures from a folder or a ``.zip``.
 
     Rows come in the order of their names, and classes in the order of theirs.
@@ -62,7 +152,7 @@ def read(path: Path, options: Options, progress: Progress | None = None) -> Data
         For a layout that is none of the three, a table that does not fit, pictures that do not go together, and
         options that would do nothing.
     """
-    with trees.opened(path, pictures.SUFFIXES, KNOWN) as tree:
+    with file_tree.open_tree(path, image_io.SUFFIXES, KNOWN) as tree:
         if not tree.pictures:
             others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
             words = "is without pictures: it holds no JPEG, PNG, WebP, BMP, GIF or TIFF, told by the suffix"
@@ -76,7 +166,7 @@ def read(path: Path, options: Options, progress: Progress | None = None) -> Data
             plan = _by_folders(tree)
         if plan.test is not None:
             options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
-        album = gather(tree, options.image_size, options.image_mode, progress)
+        album = read_images(tree, options.image_size, options.image_mode, progress)
     return _data(path, tree, plan, album, options)
 
 
@@ -105,20 +195,20 @@ def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
 
 
-def _class_folders(tree: Tree) -> list[str]:
+def _class_folders(tree: FileTree) -> list[str]:
     """The folders that are classes, where there are any."""
     tops = {_top(name) for name in tree.pictures if "/" in name}
     return _folders_in(tree, "train/") if "train" in tops else sorted(tops - set(KNOWN))
 
 
-def _without_classes(tree: Tree) -> _Plan:
+def _without_classes(tree: FileTree) -> _Plan:
     """Every picture without a label, wherever it lies; those in test/ are the test share, of one kind."""
     test = frozenset(name for name in tree.pictures if _top(name) == "test" and "/" in name)
     labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
     return _Plan(("picture",), labels, test or None)
 
 
-def _by_folders(tree: Tree) -> _Plan:
+def _by_folders(tree: FileTree) -> _Plan:
     """What the names of folders say."""
     tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
     for top in sorted(tops - set(KNOWN)):
@@ -175,7 +265,7 @@ def _by_folders(tree: Tree) -> _Plan:
     return _Plan(tuple(classes), labels, frozenset(test) or None)
 
 
-def _by_table(tree: Tree, path: Path) -> _Plan:
+def _by_table(tree: FileTree, path: Path) -> _Plan:
     """What a table says; a file that it does not list is unlabelled."""
     flat = any("/" not in name for name in tree.pictures)
     sorted_already = {_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)
@@ -186,7 +276,7 @@ def _by_table(tree: Tree, path: Path) -> _Plan:
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    rows = tables.read(path)
+    rows = read_table(path)
     known = set(tree.pictures)
     for row in rows:
         if row.file not in known:
@@ -203,7 +293,7 @@ def _by_table(tree: Tree, path: Path) -> _Plan:
     )
 
 
-def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -> Data:
+def _data(path: Path, tree: FileTree, plan: _Plan, album: ImageArray, options: Options) -> Data:
     """Rows with their labels, the pool before the test share, in the album's own memory."""
     y = np.array([plan.labels[name] for name in album.names], np.int64)
     if plan.test is None:
@@ -249,7 +339,7 @@ def _data(path: Path, tree: Tree, plan: _Plan, album: Album, options: Options) -
     )
 
 
-def _others(tree: Tree, labels_csv: Path | None) -> dict[str, int]:
+def _others(tree: FileTree, labels_csv: Path | None) -> dict[str, int]:
     """How many files were ignored, by suffix; the table of labels was not, where it lies among the pictures."""
     others = Counter(tree.ignored)
     if labels_csv is not None and Path(labels_csv).resolve().is_relative_to(tree.path.resolve()):
@@ -263,7 +353,7 @@ def _name(path: Path) -> str:
     return (path.name if path.is_dir() else path.stem) or "pictures"
 
 
-def _check_classes(tree: Tree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:
+def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:
     """Every class must have a picture to learn from."""
     present = set(labels)
     for label, name in enumerate(classes):
@@ -273,7 +363,7 @@ def _check_classes(tree: Tree, classes: Sequence[str], labels: Sequence[int], ab
             )
 
 
-def _folders_in(tree: Tree, above: str) -> list[str]:
+def _folders_in(tree: FileTree, above: str) -> list[str]:
     """The names of the folders directly in ``above``, ascending."""
     return sorted({name[len(above) :].split("/")[0] for name in tree.folders if name.startswith(above)})
 

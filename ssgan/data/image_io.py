@@ -10,7 +10,8 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["DECODER", "SUFFIXES", "UNOPENED", "Broken", "Header", "decode", "header", "quiet"]
+__all__ = ["DECODER", "SUFFIXES", "UNOPENED", "Header", "UnreadableImage", "decode", "header", "quiet"]
+
 
 # Names the pixels that this module makes of a file: raised whenever they change.
 DECODER = f"1 Pillow {PIL.__version__}"
@@ -34,7 +35,7 @@ TURNS = {
 GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
-class Broken(Exception):  # noqa: N818 - an answer about a file rather than a fault of the program
+class UnreadableImage(Exception):  # noqa: N818 - an answer about a file rather than a fault of the program
     """A file that gives no pixels; the text goes on from its name: ``is empty``."""
 
 
@@ -125,26 +126,29 @@ def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
     try:
         stream.seek(0)
         if not stream.read(1):
-            raise Broken("is empty")
+            raise UnreadableImage("is empty")
         with Image.open(stream, formats=FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                raise Broken(f"has {image.width:,} x {image.height:,} pixels, above the limit of {limit:,}")
+                size = f"{image.width:,} x {image.height:,}"
+                raise UnreadableImage(f"has {size} pixels, above the limit of {limit:,}")
             if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-                raise Broken("holds numbers of 32 bits without a value of full intensity: save it with 8 or 16 bits")
+                raise UnreadableImage(
+                    "holds numbers of 32 bits without a value of full intensity: save it with 8 or 16 bits"
+                )
             yield image
-    except (Broken, MemoryError):
+    except (UnreadableImage, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Broken("is no picture that can be read") from None
+        raise UnreadableImage("is no picture that can be read") from None
     except Image.DecompressionBombError:
-        raise Broken(f"has far more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}") from None
+        raise UnreadableImage(f"has far more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}") from None
     except OSError as cause:
         if cause.errno is not None:
-            raise Broken(f"{UNOPENED} ({cause.strerror})") from None
-        raise Broken(_because(cause)) from None
+            raise UnreadableImage(f"{UNOPENED} ({cause.strerror})") from None
+        raise UnreadableImage(_because(cause)) from None
     except Exception as cause:  # a decoder of arbitrary bytes can fail in any way
-        raise Broken(_because(cause)) from None
+        raise UnreadableImage(_because(cause)) from None
 
 
 def _because(cause: Exception) -> str:

@@ -19,7 +19,8 @@ from ssgan.files import write_json
 
 __all__ = ["Split", "draw", "for_seeds", "hide", "in_folds", "load", "save", "uneven"]
 
-FORMAT_VERSION = 1
+
+SPLIT_VERSION = 1
 UNEVEN = 3  # times as many labelled images in one class as in another: worth a word
 
 
@@ -251,7 +252,7 @@ def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) 
         }
         for split, seed in zip(splits, draw_seeds, strict=True)
     ]
-    write_json(path, {"format_version": FORMAT_VERSION, "splits": entries})
+    write_json(path, {"format_version": SPLIT_VERSION, "splits": entries})
 
 
 def load(path: Path) -> list[Split]:
@@ -265,7 +266,7 @@ def load(path: Path) -> list[Split]:
     try:
         content = json.loads(path.read_text())
         entries, version = content["splits"], content["format_version"]
-        if not isinstance(entries, list) or not entries or version != FORMAT_VERSION:
+        if not isinstance(entries, list) or not entries or version != SPLIT_VERSION:
             raise ValueError("no entries, or of another version")
         splits = [Split(*(np.array(e.get(k, []), np.int64) for k in ("indices", "y", "held_out"))) for e in entries]
         intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))

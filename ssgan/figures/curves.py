@@ -1,5 +1,11 @@
-"""The course of a training, drawn from its log: losses, p(real) and test errors against images seen."""
+"""The course of a training, drawn from its log: losses, p(real) and test errors against images seen.
 
+The one-dimensional GAN to look at: densities of target and generated numbers beside D(x), at moments of training.
+
+A moment is a line of ``densities.jsonl`` in the run folder, and all of them are drawn as ``density.png``.
+"""
+
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +14,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
+from ssgan.figures.plots import SERIES, as_png, new_figure, title
 from ssgan.files import write_atomic
-from ssgan.plots import SERIES, as_png, new_figure, title
+from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PICTURE", "SECONDS_BETWEEN", "curves_png", "quantities", "write"]
+    from ssgan.inference import Models
 
-PICTURE = "curves.png"
+__all__ = [
+    "CURVES_PICTURE",
+    "DENSITY_PICTURE",
+    "FILE",
+    "SECONDS_BETWEEN",
+    "curves_png",
+    "density_due",
+    "density_png",
+    "draw_densities",
+    "quantities",
+    "read_densities",
+    "trim_densities",
+    "write_curves",
+    "write_density",
+]
+
+
+CURVES_PICTURE = "curves.png"
 #: While training goes on the picture is drawn no more often: it takes a good half of a second.
 SECONDS_BETWEEN = 60.0
 
@@ -29,7 +53,7 @@ GENERATOR = ("feature_matching", "minimax", "non_saturating", "pull_away", "hist
 
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches
 LEFT, RIGHT = 0.115, 0.725  # of the width: between them the axes, beside them the names of the lines
-POINTS, MOST_LETTERS = 10, 60
+CURVE_POINTS, MOST_LETTERS = 10, 60
 DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # in turn: a line on top of another lets it be seen
 SPAN_OF_LOG = 20.0  # from this factor between medians on, a panel has a logarithmic axis
 OVER = 2.0  # times the largest median: where a panel ends, though a seed went further
@@ -46,7 +70,7 @@ def quantities(line: Mapping[str, Any]) -> list[str]:
     return [*measured, *(name for name in ERRORS if name in line)]
 
 
-def write(run: Path, about: str) -> bool:
+def write_curves(run: Path, about: str) -> bool:
     """Draw the log of a run into its folder; whether there was something to draw.
 
     Parameters
@@ -57,7 +81,7 @@ def write(run: Path, about: str) -> bool:
     """
     png = curves_png(runs.read_log(run), about)
     if png is not None:
-        write_atomic(run / PICTURE, png)
+        write_atomic(run / CURVES_PICTURE, png)
     return png is not None
 
 
@@ -85,17 +109,17 @@ def curves_png(log: Sequence[Mapping[str, Any]], about: str) -> bytes | None:
         return None
     seeds = max(len(line[name]) for line in log for name in quantities(line) if line[name])
     height = HEADER + PANEL * len(panels) + FOOTER
-    with style.context("default"), rc_context({"font.size": POINTS}):  # whatever the user's own matplotlibrc says
+    with style.context("default"), rc_context({"font.size": CURVE_POINTS}):  # whatever the user's own matplotlibrc says
         figure = new_figure(WIDTH, height)
         figure.subplots_adjust(LEFT, FOOTER / height, RIGHT, 1 - HEADER / height, hspace=0.12)
         below = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, panel in zip(below, panels, strict=True):
-            _draw(axes, panel, log)
+            _draw_panels(axes, panel, log)
         head = about if len(about) <= MOST_LETTERS else about[: MOST_LETTERS - 1] + "…"
-        title(below[0], head, loc="left", fontsize=POINTS)
+        title(below[0], head, loc="left", fontsize=CURVE_POINTS)
         if seeds > 1:
             legend = f"thin: {seeds} seeds\nthick: their median"
-            figure.text(RIGHT + 0.045, 0.05 / height, legend, fontsize=POINTS - 1, color="#5b636d", va="bottom")
+            figure.text(RIGHT + 0.045, 0.05 / height, legend, fontsize=CURVE_POINTS - 1, color="#5b636d", va="bottom")
         below[-1].set_xlabel("images seen")
         below[-1].set_xlim(0, max(line["images"] for line in log))
         below[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -121,7 +145,7 @@ def _panels(log: Sequence[Mapping[str, Any]]) -> list[_Panel]:
     return [one for one in found if one.lines]
 
 
-def _draw(axes: "Axes", panel: _Panel, log: Sequence[Mapping[str, Any]]) -> None:
+def _draw_panels(axes: "Axes", panel: _Panel, log: Sequence[Mapping[str, Any]]) -> None:
     medians, every = [], []
     for k, (name, words) in enumerate(panel.lines.items()):
         images, values = _values(log, name)
@@ -146,7 +170,7 @@ def _draw(axes: "Axes", panel: _Panel, log: Sequence[Mapping[str, Any]]) -> None
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.06), "frameon": False}
-    axes.legend(**beside, fontsize=POINTS - 1, handlelength=1.2, labelspacing=0.25)
+    axes.legend(**beside, fontsize=CURVE_POINTS - 1, handlelength=1.2, labelspacing=0.25)
 
 
 def _values(log: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -179,3 +203,123 @@ def _scale(axes: "Axes", medians: np.ndarray, every: np.ndarray) -> None:
     bottom, top = max(every.min(), -OVER * reach), min(every.max(), OVER * reach)
     room = 0.05 * (max(top, 0.0) - min(bottom, 0.0)) or 1.0
     axes.set_ylim(0 if bottom >= 0 else bottom - room, 0 if top <= 0 < -bottom else top + room)
+
+
+FILE, DENSITY_PICTURE = "densities.jsonl", "density.png"
+# Of training: mostly early, where most happens.
+DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
+SAMPLES, BINS, DENSITY_POINTS = 10_000, 120, 241
+# What is shown: so many deviations around the mean, and at least where an untrained generator's numbers lie.
+DEVIATIONS, LEAST = 5.0, 4.0
+TALLEST = 2.5  # times the top of the target: an untrained generator's peak is cut off there
+INK, TARGET, GENERATED, JUDGED = "#1d2126", "#8a929c", "#0a6aa8", "#c44e00"
+
+Normal = tuple[float, float]
+
+
+def density_due(normal: Normal | None, config: Config, step: int) -> bool:
+    """Whether a moment is kept after this step: at fixed shares of training, where the target's density is known."""
+    steps = {max(1, round(share * config.steps)) for share in DENSITY_MOMENTS}
+    return normal is not None and config.trains_generator and step in steps
+
+
+def write_density(run: Path, models: "Models", normal: Normal, images: int) -> None:
+    """Add the moment of so many images: counts of the first model's numbers, and its D as it is now over the range."""
+    one = models.only(models.seeds[:1])
+    low, high = _density_range(normal)
+    x = np.linspace(low, high, DENSITY_POINTS, dtype=np.float32)[:, None]
+    p_real = 1.0 - one.generated_probability(x, averaged=False)[0]
+    numbers = one.draws(SAMPLES, models.config.seed)[0].ravel()
+    if np.isfinite(p_real).all() and np.isfinite(numbers).all():
+        counts = np.histogram(numbers, BINS, (low, high))[0]
+        row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": SAMPLES}
+        row |= {"counts": counts.tolist(), "p_real": [float(f"{p:.6g}") for p in p_real]}
+        with (run / FILE).open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+def read_densities(run: Path) -> list[dict[str, Any]]:
+    """The moments of a run, in order; a line that was torn when the run was killed is none."""
+    found: list[dict[str, Any]] = []
+    path = run / FILE
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+            found.append({key: row[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def trim_densities(run: Path, images: int) -> None:
+    """Keep the moments up to so many images: those after the last checkpoint will come again."""
+    if (run / FILE).exists():
+        kept = [json.dumps(row) + "\n" for row in read_densities(run) if row["images"] <= images]
+        write_atomic(run / FILE, "".join(kept).encode())
+
+
+def draw_densities(run: Path, normal: Normal, title: str) -> None:
+    """Write ``density.png`` from the moments of a run, where there are any."""
+    if found := read_densities(run):
+        write_atomic(run / DENSITY_PICTURE, density_png(found, normal, title))
+
+
+def density_png(found: Sequence[Mapping[str, Any]], normal: Normal, title: str) -> bytes:
+    """Draw each moment: the target's density, that of the generated numbers, and D(x) by the axis on the right.
+
+    Parameters
+    ----------
+    found : sequence of mapping
+        What :func:`moments` returns, at least one.
+    normal : (float, float)
+        Mean and standard deviation of the target.
+    title : str
+    """
+    from matplotlib import style
+
+    with style.context("default"):  # whatever the user's own matplotlibrc says
+        columns = min(3, len(found))
+        rows = -(-len(found) // columns)
+        figure = new_figure(3.1 * columns + 0.6, 2.5 * rows + 0.8)
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for i, moment in enumerate(found):
+            lines = _density_panel(
+                panels[i], moment, normal, last_of_row=i % columns == columns - 1 or i == len(found) - 1
+            )
+        for panel in panels[len(found) :]:
+            panel.set_visible(False)
+        for panel in panels[::columns]:
+            panel.set_ylabel("density", fontsize=9)
+        figure.suptitle(title, fontsize=11, y=0.99)
+        figure.legend(handles=lines, loc="lower center", ncols=3, frameon=False, fontsize=9)
+        figure.tight_layout(rect=(0, 0.06, 1, 1))
+        return as_png(figure)
+
+
+def _density_panel(axes: Any, moment: Mapping[str, Any], normal: Normal, last_of_row: bool) -> list[Any]:
+    mean, std = normal
+    low, high = moment["low"], moment["high"]
+    x, edges = np.linspace(low, high, DENSITY_POINTS), np.linspace(low, high, BINS + 1)
+    target = np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
+    generated = np.array(moment["counts"]) / moment["samples"] / (edges[1] - edges[0])
+    filled = axes.fill_between(x, target, color=TARGET, alpha=0.35, linewidth=0, label="target density")
+    (steps,) = axes.plot(
+        edges, np.append(generated, generated[-1]), drawstyle="steps-post", color=GENERATED, label="generated density"
+    )
+    axes.set(xlim=(low, high), ylim=(0, TALLEST * target.max()))
+    axes.set_title(f"{moment['images']:,} numbers seen", fontsize=9, color=INK)
+    right = axes.twinx()
+    (judged,) = right.plot(x, moment["p_real"], color=JUDGED, linestyle="--", label="D(x), right axis")
+    right.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    right.tick_params(labelsize=8, labelright=last_of_row)
+    axes.tick_params(labelsize=8)
+    if last_of_row:
+        right.set_ylabel("D(x)", fontsize=9)
+    for one in (axes, right):
+        one.spines["top"].set_visible(False)
+    return [filled, steps, judged]
+
+
+def _density_range(normal: Normal) -> tuple[float, float]:
+    mean, std = normal
+    return min(mean - DEVIATIONS * std, -LEAST), max(mean + DEVIATIONS * std, LEAST)

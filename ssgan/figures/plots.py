@@ -25,6 +25,7 @@ __all__ = [
     "title",
 ]
 
+
 DPI = 120
 # Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
 COUNTED_CLASSES = 25

@@ -1,7 +1,7 @@
 """Layers of the paper that torch does not have, or has with other semantics.
 
 Shapes: B rows, R rows of a reference batch, F features. Layers with data-dependent initialisation
-(here and in :mod:`ssgan.weightnorm`) have ``init_from(batch) -> output``: it sets their scale and bias
+(here and in :mod:`ssgan.nn.weight_norm`) have ``init_from(batch) -> output``: it sets their scale and bias
 from the batch and returns what the next layer should see. It runs once per seed, before the seeds are
 stacked, without gradients.
 
@@ -11,15 +11,9 @@ Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, and its 
 import torch
 from torch import Tensor, nn
 
-from ssgan import noise
+from ssgan.nn import noise
 
-__all__ = [
-    "BatchStatNorm",
-    "Dropout",
-    "GaussianNoise",
-    "MinibatchDiscrimination",
-    "VirtualBatchNorm",
-]
+__all__ = ["BatchStatNorm", "Dropout", "GaussianNoise", "MinibatchDiscrimination", "VirtualBatchNorm"]
 
 
 class GaussianNoise(nn.Module):

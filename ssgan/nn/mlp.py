@@ -1,10 +1,20 @@
-"""The pair of plain multilayer perceptrons: the GAN of a first lesson.
+"""The pair of multilayer perceptrons: the paper's MNIST networks, of any size.
+
+Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, section 5.1 and its published code.
+
+The pair of plain multilayer perceptrons: the GAN of a first lesson.
 
 G's hidden layers grow, each LeakyReLU and then batch norm with running statistics; tanh. D's shrink, LeakyReLU, no
 normalisation. Weights from Glorot's uniform distribution.
 
 Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, in the form of many tutorials for Keras, where
 batch norm keeps 0.8 of its running statistics at every batch and has an epsilon of 1e-3.
+
+The generator of the one-dimensional GAN: small enough to watch.
+
+ReLU and a linear output, so that its numbers may be of any size, and batch norm only where ``generator_norm`` asks for
+it. Weights are drawn by Glorot's rule, biases are 0: of the initialisations tried, the one from which most seeds learn
+(results/NOTES.md). The discriminator is the plain one of :mod:`ssgan.nn.mlp` with tanh.
 """
 
 import itertools
@@ -16,11 +26,109 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssgan.frames import Discriminator, Generator
-from ssgan.layers import GaussianNoise, MinibatchDiscrimination
-from ssgan.pieces import SLOPE
+from ssgan.nn.base import SLOPE, Discriminator, Generator
+from ssgan.nn.layers import GaussianNoise, MinibatchDiscrimination
+from ssgan.nn.weight_norm import WeightNormLinear
 
-__all__ = ["PlainDiscriminator", "PlainGenerator", "draw_weights"]
+__all__ = [
+    "MLPDiscriminator",
+    "MLPGenerator",
+    "PlainDiscriminator",
+    "PlainGenerator",
+    "ToyGenerator",
+    "draw_weights",
+]
+
+
+class MLPDiscriminator(Discriminator):
+    """Weight norm, ReLU, Gaussian noise before every layer.
+
+    Features are the last hidden layer before its own noise.
+
+    Parameters
+    ----------
+    in_features, classes : int
+    widths : sequence of int
+        Hidden layers.
+    noise_input_std, noise_hidden_std : float
+    minibatch_kernels, minibatch_kernel_dim : int
+        0 kernels for none.
+    reference_rows : int
+        Real images kept for evaluation with minibatch discrimination.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        widths: Sequence[int],
+        noise_input_std: float,
+        noise_hidden_std: float,
+        minibatch_kernels: int = 0,
+        minibatch_kernel_dim: int = 5,
+        reference_rows: int = 99,
+    ) -> None:
+        sizes = [in_features, *widths]
+        trunk: list[nn.Module] = []
+        for i, (size, width) in enumerate(itertools.pairwise(sizes)):
+            trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
+            trunk += [WeightNormLinear(size, width), nn.ReLU()]
+        minibatch = None
+        if minibatch_kernels:
+            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
+        super().__init__(
+            layout=nn.Flatten(),
+            trunk=nn.Sequential(*trunk),
+            output=WeightNormLinear(sizes[-1] + minibatch_kernels, classes, train_scale=True),
+            noise_std=noise_hidden_std,
+            minibatch=minibatch,
+            reference=torch.zeros(reference_rows, in_features),
+        )
+
+
+class MLPGenerator(Generator):
+    """Softplus hidden layers, and a sigmoid output in [0, 1] with weight norm.
+
+    Parameters
+    ----------
+    latent_size : int
+    image_shape : tuple of int
+        Shape of one image, [H, W], [H, W, C] or [F].
+    widths : sequence of int
+        Hidden layers.
+    norm : {"batch", "virtual", "none"}
+        Normalisation of the hidden layers.
+    reference : Tensor, shape [R, latent_size], optional
+        The reference noise of ``"virtual"``.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        image_shape: tuple[int, ...],
+        widths: Sequence[int],
+        norm: str = "batch",
+        reference: Tensor | None = None,
+    ) -> None:
+        sizes = [latent_size, *widths]
+        hidden = []
+        for size, width in itertools.pairwise(sizes):
+            linear = nn.Linear(size, width, bias=norm == "none")
+            nn.init.xavier_uniform_(linear.weight)
+            if norm == "none":
+                nn.init.zeros_(linear.bias)
+            hidden.append(linear)
+        super().__init__(
+            hidden=hidden,
+            features=widths,
+            output=WeightNormLinear(sizes[-1], math.prod(image_shape), train_scale=True, std=None),
+            squash=torch.sigmoid,
+            layout=nn.Unflatten(1, image_shape),
+            activation=F.softplus,
+            norm=norm,
+            reference=reference,
+        )
+
 
 # Of the running statistics, at every batch.
 KEPT = 0.8
@@ -128,3 +236,39 @@ def draw_weights(network: nn.Module) -> None:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class ToyGenerator(Generator):
+    """Dense layers with ReLU and a linear output.
+
+    Parameters
+    ----------
+    latent_size : int
+    image_shape : tuple of int
+        [F].
+    widths : sequence of int
+        Hidden layers.
+    norm, reference
+        As in :class:`ssgan.nn.base.Generator`.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        image_shape: tuple[int, ...],
+        widths: Sequence[int],
+        norm: str = "none",
+        reference: Tensor | None = None,
+    ) -> None:
+        sizes = [latent_size, *widths]
+        super().__init__(
+            hidden=[nn.Linear(a, b, bias=norm == "none") for a, b in itertools.pairwise(sizes)],
+            features=widths,
+            output=nn.Linear(sizes[-1], math.prod(image_shape)),
+            squash=nn.Identity(),
+            layout=nn.Unflatten(1, image_shape),
+            activation=F.relu,
+            norm=norm,
+            reference=reference,
+        )
+        draw_weights(self)

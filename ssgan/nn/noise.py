@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = ["drawing", "given", "kept", "normal_like", "uniform_like"]
 
+
 _thread = threading.local()
 
 

@@ -1,7 +1,7 @@
 """The networks by name: pairs of a generator G and a discriminator D, as a configuration asks for them.
 
 ``D(x) -> (logits [B, K], features [B, F])`` and ``G(z) -> images [B, *image_shape]`` in D's input range,
-which the pair owns. :mod:`ssgan.frames` says what else both can do.
+which the pair owns. :mod:`ssgan.nn.base` says what else both can do.
 """
 
 import math
@@ -12,20 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssgan.conv import DeconvGenerator, compact_trunk, paper_trunk
-from ssgan.dcgan import DCGANDiscriminator, DCGANGenerator
-from ssgan.frames import Discriminator, Generator
-from ssgan.ganmlp import PlainDiscriminator, PlainGenerator
-from ssgan.layers import MinibatchDiscrimination
-from ssgan.mlp import MLPDiscriminator, MLPGenerator
-from ssgan.pieces import ChannelsFirst, Noise, channels_of
-from ssgan.resnet import wide_trunk
+from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, Noise, channels_of
+from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, compact_trunk, paper_trunk, wide_trunk
+from ssgan.nn.layers import MinibatchDiscrimination
+from ssgan.nn.mlp import MLPDiscriminator, MLPGenerator, PlainDiscriminator, PlainGenerator, ToyGenerator
+from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.catalog import check_image_shape
 from ssgan.settings.config import Config
-from ssgan.toy import ToyGenerator
-from ssgan.weightnorm import WeightNormLinear
 
 __all__ = ["JITTER", "MODELS", "SPREAD", "Pair", "latent"]
+
 
 # Noise that is spread evenly lies in [-SPREAD, SPREAD], each number moved by as much as JITTER at random.
 SPREAD, JITTER = 5.0, 0.01

@@ -10,9 +10,10 @@ from torch.func import functional_call, stack_module_state
 from torch.utils._pytree import tree_map
 
 from ssgan.errors import UserError
-from ssgan.weightnorm import with_weights
+from ssgan.nn.weight_norm import with_weights
 
 __all__ = ["Net", "Stack", "State", "choose_strategy"]
+
 
 # Parameters, buffers and, where it is kept, history of a network, by name.
 State = dict[str, dict[str, Tensor]]

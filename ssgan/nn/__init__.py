@@ -1,0 +1,1 @@
+"""Networks G and D, their layers, and the stacked seed axis."""
