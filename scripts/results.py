@@ -25,13 +25,12 @@ from ssgan import Data, load, runs, screen
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.splits import draw, hide
 from ssgan.devices import select
-from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import image_grid
 from ssgan.files import open_atomic
-from ssgan.inference import Models, open_run
-from ssgan.metrics import generated_probability, softmax
+from ssgan.inference.metrics import Diversity, generated_probability, softmax
+from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import DATASET_PRESETS, resolve
 

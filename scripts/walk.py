@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import results
 from ssgan import cli
-from ssgan.diversity import Diversity
 from ssgan.files import write_atomic
+from ssgan.inference.metrics import Diversity
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

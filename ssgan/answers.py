@@ -48,7 +48,7 @@ def _diversity(found: Mapping[str, Any] | None) -> None:
 
 
 def evaluation(result: Mapping[str, Any]) -> None:
-    """Show what :func:`ssgan.scoring.evaluate_run` found, and where ``plots`` of it lie."""
+    """Show what :func:`ssgan.inference.evaluate.evaluate_run` found, and where ``plots`` of it lie."""
     screen.say(
         f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
         f"({result['device']})"
@@ -138,7 +138,7 @@ def contents(found: dict[str, Any]) -> None:
 
 
 def samples(result: Mapping[str, Any]) -> None:
-    """Show the numbers that :func:`ssgan.sampling.sample_run` found, and where the picture is."""
+    """Show the numbers that :func:`ssgan.inference.sample.sample_run` found, and where the picture is."""
     kind = result["kind"]
     if kind == "interpolate":
         screen.say(f"{len(result['pairs'])} pairs of latents ({result['latent_distribution']}), {result['path']} way")

@@ -54,7 +54,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
 from ssgan.errors import UserError, did_you_mean
-from ssgan.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
+from ssgan.inference.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 
 __all__ = ["CLASSICAL", "UNLABELED_CAP", "Method", "Outcome", "classify", "row"]
 

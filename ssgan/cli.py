@@ -118,8 +118,8 @@ def evaluate(
     # A folder that is no finished run is answered before torch is imported.
     runs.read_config(run)
     runs.read_report(run)
-    from ssgan import scoring
     from ssgan.figures import plots
+    from ssgan.inference import evaluate as scoring
 
     with screen.reading(quiet=as_json) as progress:
         result = scoring.evaluate_run(run, data, data_dir, ensemble, device, labels_csv, progress)
@@ -153,17 +153,18 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
-    from ssgan import flags, inputs, runs
+    from ssgan import flags, runs
     from ssgan.files import STDOUT, check_table_path
+    from ssgan.inference import predict as inputs
 
     alone = None if seed is None else flags.whole("--seed", seed)
     check_table_path(out)
     runs.read_config(run)
     runs.read_report(run)
-    found = inputs.gather(images, inputs.listed())
+    found = inputs.find_inputs(images, inputs.read_path_list())
     if not found:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
-    from ssgan import prediction
+    from ssgan.inference import predict as prediction
 
     predictor = prediction.open_predictor(run, alone, device)
     total = None if any(one.name.lower().endswith((".npz", ".zip")) for one in found) else len(found)
@@ -282,17 +283,17 @@ def make_report(
     as_json: JsonFlag = False,
 ) -> None:
     """Make one HTML page, Markdown and pictures from rows of results."""
-    from ssgan import report
+    from ssgan.report import build
 
-    report.check_out(out)
-    built = report.build(files, baseline)
-    paths = report.write(built, out)
-    for line in (said := report.left_out(built.skipped))[:SHOWN_UNREADABLE]:
+    build.check_report_folder(out)
+    built = build.build_report(files, baseline)
+    paths = build.write_report(built, out)
+    for line in (said := build.describe_skipped(built.skipped))[:SHOWN_UNREADABLE]:
         screen.warn(f"left out: {line}")
     if len(said) > SHOWN_UNREADABLE:
         screen.warn(f"and {len(said) - SHOWN_UNREADABLE:,} more, all named in the report")
     if as_json:
-        print(json.dumps({**paths, **report.numbers(built)}))
+        print(json.dumps({**paths, **build.report_numbers(built)}))
     else:
         screen.say(built.lead)
         screen.say(f"Report: {paths['html']} (and {paths['markdown']})")

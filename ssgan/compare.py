@@ -16,8 +16,8 @@ from ssgan.devices import select
 from ssgan.errors import Busy, UserError
 from ssgan.experiment import run_experiment
 from ssgan.grids import Grid
-from ssgan.inference import open_run
-from ssgan.metrics import summarize_scores
+from ssgan.inference.metrics import summarize_scores
+from ssgan.inference.models import open_run
 from ssgan.outcomes import failed_rows, row_of_classical, rows_of_stack
 from ssgan.pace import Pace, Progress, Task
 from ssgan.records import Report

@@ -20,8 +20,8 @@ from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.files import open_table
-from ssgan.inference import METRICS, open_run, usable
-from ssgan.metrics import binomial_interval, confusion
+from ssgan.inference.metrics import binomial_interval, confusion
+from ssgan.inference.models import METRICS, open_run, usable
 from ssgan.records import Report
 from ssgan.settings.config import Config
 

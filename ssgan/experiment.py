@@ -14,12 +14,11 @@ from ssgan import events, runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.devices import device_name
-from ssgan.diversity import measured
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
 from ssgan.figures.image_grid import drawable, grid, pixels
 from ssgan.files import write_json
-from ssgan.metrics import summarize_scores
+from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.records import Report, Run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
@@ -223,12 +222,12 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:
-    """What :func:`ssgan.diversity.measured` says of each model's pictures; None where there are none."""
+    """Measure the diversity of each model's generated images; None where there are none."""
     models, seed = run.models, run.config.seed
     if models.G is None or not drawable(models.image_shape):
         return None
     each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
-    return measured(each, run.data.x_train, run.data.scale)
+    return measure_diversity(each, run.data.x_train, run.data.scale)
 
 
 def _alike(diversity: Mapping[str, Any] | None, seeds: Sequence[int]) -> list[str]:

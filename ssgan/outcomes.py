@@ -10,12 +10,11 @@ from ssgan import runs
 from ssgan.classical import Outcome, row
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.diversity import Diversity
 from ssgan.experiment import chosen
 from ssgan.files import write_atomic
 from ssgan.grids import ENSEMBLE, Cell, Grid
-from ssgan.inference import METRICS, Models, score, usable
-from ssgan.metrics import best_temperature, confusion, reliability, softmax
+from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax
+from ssgan.inference.models import METRICS, Models, score, usable
 
 __all__ = ["failed_rows", "row_of_classical", "rows_of_stack"]
 
@@ -33,7 +32,7 @@ def rows_of_stack(
     """The rows of a stack: that of its ensemble first, where its models share their labels, then one for each seed.
 
     Each has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``; that of a model
-    also ``temperature``, which :func:`ssgan.metrics.best_temperature` fits to the labelled images that it was trained
+    also ``temperature``, which :func:`best_temperature` fits to the labelled images that it was trained
     on, and with it ``ece_scaled`` and ``nll_scaled``; that of the first seed its ``samples``, copied there.
 
     Parameters

@@ -9,7 +9,7 @@ import torch
 
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.inference import Models
+from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 
 __all__ = ["Report", "Run"]

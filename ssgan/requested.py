@@ -42,7 +42,7 @@ class Request:
     model : int or None
         Seed of the model; None: the first that did not diverge.
     path : str or None
-        Of :data:`ssgan.latents.PATHS`; None: by the latents.
+        Of :data:`ssgan.inference.latents.PATHS`; None: by the latents.
     terms : list of (sign, indices)
         Of an arithmetic.
     numbered : bool

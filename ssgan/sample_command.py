@@ -1,4 +1,4 @@
-"""``ssgan sample``: words for the user around :mod:`ssgan.sampling`."""
+"""``ssgan sample``: words for the user around :mod:`ssgan.inference.sample`."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def sample(
             "data_dir": data_dir,
         },
     )
-    from ssgan import sampling
+    from ssgan.inference import sample as sampling
 
     with screen.reading(quiet=as_json) as progress:
         result = sampling.sample_run(run, request, device, progress)

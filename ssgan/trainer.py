@@ -18,7 +18,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, for_seeds, uneven
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.figures import curves, image_grid
-from ssgan.inference import Models
+from ssgan.inference.models import Models
 from ssgan.methods import METHODS, Batch
 from ssgan.nn.registry import MODELS, latent
 from ssgan.nn.stack import Stack, choose_strategy

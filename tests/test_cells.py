@@ -8,16 +8,15 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan.cells import QUIET, Section, sections
-from ssgan.ledger import read
-from ssgan.pairs import baseline_method, differences, interval
+from ssgan.report.loader import load_rows
+from ssgan.report.statistics import QUIET, Section, baseline_method, differences, interval, sections
 from ssgan.settings import config
 
 
 @pytest.fixture
 def section(tmp_path: Path) -> Any:
     def of(rows: list[dict[str, Any]]) -> Section:
-        (one,) = sections(read([write(tmp_path / "rows.jsonl", rows)]))
+        (one,) = sections(load_rows([write(tmp_path / "rows.jsonl", rows)]))
         return one
 
     return of
@@ -67,7 +66,7 @@ def test_what_differs_is_never_averaged(section: Any, changed: dict[str, Any], n
 
 
 def test_data_sets_are_sections(tmp_path: Path) -> None:
-    found = sections(read([write(tmp_path / "rows.jsonl", [row(), row(dataset="b"), row(dataset="a")])]))
+    found = sections(load_rows([write(tmp_path / "rows.jsonl", [row(), row(dataset="b"), row(dataset="a")])]))
     assert [one.dataset for one in found] == ["a", "b", "digits"]
 
 
@@ -135,7 +134,7 @@ def test_the_usual_baseline(section: Any) -> None:
 
 
 def test_the_real_rows_give_what_the_readme_says() -> None:
-    (found,) = sections(read([ROOT / "results" / "digits.jsonl"]))
+    (found,) = sections(load_rows([ROOT / "results" / "digits.jsonl"]))
     table = {key: np.mean(each) for key, each in errors(found).items() if key[0] == "gan"}
     assert {key: round(mean, 2) for key, mean in table.items()} == {
         ("gan", 20): 10.48,

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import ssgan
-from ssgan import classical, metrics
+from ssgan import classical
 from ssgan.classical import CLASSICAL, Outcome, classify
 from ssgan.data import splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
+from ssgan.inference import metrics
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ssgan.load("digits")

@@ -29,7 +29,7 @@ from ssgan import cli, runs, screen
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS
-from ssgan.inference import open_run, score
+from ssgan.inference.models import open_run, score
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 

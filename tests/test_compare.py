@@ -16,15 +16,16 @@ import pytest
 import torch
 from conftest import TINY, contents, last_object, status_of
 
-from ssgan import compare, experiment, grids, ledger, result_rows, runs, screen
+from ssgan import compare, experiment, grids, result_rows, runs, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
 from ssgan.data.dataset import Data
 from ssgan.data.splits import draw
 from ssgan.errors import UserError
-from ssgan.inference import open_run, score
-from ssgan.metrics import best_temperature, negative_log_likelihood, softmax
+from ssgan.inference.metrics import best_temperature, negative_log_likelihood, softmax
+from ssgan.inference.models import open_run, score
 from ssgan.pace import Pace, Task
+from ssgan.report import loader
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
@@ -433,7 +434,7 @@ def test_a_training_that_fails_on_its_way_is_a_row(
     assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--json") == 0
     answer = last_object(capsys.readouterr().out)
     assert [(cell["n"], cell["failed"]) for cell in answer["cells"]] == [(2, {}), (2, {})]
-    read = ledger.read([Path("rows.jsonl")])
+    read = loader.load_rows([Path("rows.jsonl")])
     assert [row["failed"] for row in read.rows] == [None] * 4
 
 
@@ -480,7 +481,7 @@ def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> No
         assert compare.plan(grid, held.rows) == []
         (line,) = compare.summary(grid, held.rows)
         assert (line["n"], line["diverged"], line["error_mean"]) == (0, [0, 1], None)
-    assert len(ledger.read([tmp_path / "rows.jsonl"]).rows) == 2
+    assert len(loader.load_rows([tmp_path / "rows.jsonl"]).rows) == 2
 
 
 # What a row holds
@@ -558,8 +559,8 @@ def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[
     _, path, found = shared
     assert status_of("report", path, "--out", "page") == 0
     text = Path("page/report.md").read_text()
-    assert len(ledger.read([path]).rows) == len(found) == 2 * 7 + 2
-    assert ledger.read([path]).skipped == []
+    assert len(loader.load_rows([path]).rows) == len(found) == 2 * 7 + 2
+    assert loader.load_rows([path]).skipped == []
     for words in ("gan (ensemble) · 2 members", "ablation=without noise", "init\\_images=0", "Confusion matrices"):
         assert words in text
     assert "temperature" in text
@@ -570,12 +571,12 @@ def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[
 
 
 def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
-    from ssgan.cells import sections
+    from ssgan.report.statistics import sections
 
     path = tmp_path / "rows.jsonl"
     with result_rows.open_row_file(path) as held:
         compare.compare(grid_of(few_digits, ",".join(CLASSICAL), labels=[20, 35], settings={}), held)
-    (section,) = sections(ledger.read([path]))
+    (section,) = sections(loader.load_rows([path]))
     assert sorted(section.lines.values()) == sorted(CLASSICAL)
     assert all([cell.labels for cell in section.of(line)] == [20, 35] for line in section.lines)
 

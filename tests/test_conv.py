@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference import Models
+from ssgan.inference.models import Models
 from ssgan.nn.base import ChannelsFirst, ChannelsLast, Noise
 from ssgan.nn.conv import BLOCKS, ResidualBlock, wide_trunk
 from ssgan.nn.layers import BatchStatNorm, Dropout, GaussianNoise

@@ -23,8 +23,8 @@ from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, in_folds
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.inference import Models, open_run
-from ssgan.metrics import binomial_interval
+from ssgan.inference.metrics import binomial_interval
+from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
 from ssgan.trainer import train

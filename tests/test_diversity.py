@@ -11,9 +11,9 @@ from conftest import tiny
 
 from ssgan import answers
 from ssgan.data.dataset import Data
-from ssgan.diversity import IMAGES, Diversity, diversity, halves, measured
 from ssgan.experiment import run_experiment
-from ssgan.inference import open_run
+from ssgan.inference.metrics import IMAGES, Diversity, diversity, halves, measure_diversity
+from ssgan.inference.models import open_run
 from ssgan.result_rows import parse_row
 from ssgan.runs import claim
 
@@ -126,7 +126,7 @@ def test_each_generator_of_a_pool_is_measured_and_so_is_a_perfect_one() -> None:
     pool = (modes(4, 100, seed=7) * 255).round().astype(np.uint8)
     real, others = halves(pool, 255.0)
     given = [lambda count: others[:count], lambda count: real[:1].repeat(count, axis=0), lambda count: real * np.nan]
-    found = measured(given, pool, 255.0)
+    found = measure_diversity(given, pool, 255.0)
     assert found is not None
     perfect, collapsed, broken = found["models"]
     assert perfect == found["real"] == diversity(others, real)._asdict()
@@ -134,13 +134,13 @@ def test_each_generator_of_a_pool_is_measured_and_so_is_a_perfect_one() -> None:
     assert broken == dict.fromkeys(Diversity._fields)
     assert found["images"] == 200
     assert found["coverage"] == (perfect["coverage"] + collapsed["coverage"]) / 2
-    assert measured(given[2:], pool, 255.0) | {"models": 0, "real": 0} == {
+    assert measure_diversity(given[2:], pool, 255.0) | {"models": 0, "real": 0} == {
         **broken,
         "models": 0,
         "real": 0,
         "images": 200,
     }
-    assert measured(given, pool[:11], 255.0) is None
+    assert measure_diversity(given, pool[:11], 255.0) is None
 
 
 def test_a_report_holds_the_diversity_of_every_model(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.inference import Models
+from ssgan.inference.models import Models
 from ssgan.nn.layers import BatchStatNorm
 from ssgan.nn.registry import MODELS
 from ssgan.settings.config import Config

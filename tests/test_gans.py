@@ -15,10 +15,10 @@ from PIL import Image
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
-from ssgan.diversity import Diversity
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
 from ssgan.figures import image_grid
+from ssgan.inference.metrics import Diversity
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
 

@@ -21,7 +21,7 @@ from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import curves
-from ssgan.metrics import distance_to_normal
+from ssgan.inference.metrics import distance_to_normal
 from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options

@@ -14,7 +14,7 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.inference import METRICS, Models, open_run, usable
+from ssgan.inference.models import METRICS, Models, open_run, usable
 from ssgan.nn.registry import MODELS
 from ssgan.nn.stack import EVALUATION_ROWS
 from ssgan.trainer import Run, train

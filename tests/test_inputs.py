@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssgan.inputs import Found, gather, read
+from ssgan.inference.predict import InputSource, find_inputs, read_inputs
 
 X = np.random.default_rng(0).integers(0, 17, (5, 4, 4), np.uint8)
 
@@ -26,7 +26,7 @@ def touch(*names: str) -> None:
 
 
 def names(*arguments: str, lines: tuple[str, ...] = ()) -> list[str]:
-    found = gather(arguments, lines)
+    found = find_inputs(arguments, lines)
     assert [one.reason for one in found] == [""] * len(found)
     return [one.name for one in found]
 
@@ -74,14 +74,14 @@ def test_a_dash_stands_for_the_lines() -> None:
         "last.png",
         "end.png",
     ]
-    assert gather(["-"], []) == []
+    assert find_inputs(["-"], []) == []
 
 
 def test_what_stands_for_nothing_says_so() -> None:
     touch("f/notes.txt")
-    assert gather(["*.png", "f"]) == [
-        Found("*.png", "*.png matches no file."),
-        Found("f", "f holds no picture (.bmp, .dib, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp)."),
+    assert find_inputs(["*.png", "f"]) == [
+        InputSource("*.png", "*.png matches no file."),
+        InputSource("f", "f holds no picture (.bmp, .dib, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp)."),
     ]
 
 
@@ -91,7 +91,13 @@ def test_what_stands_for_nothing_says_so() -> None:
 def test_pictures_arrays_and_reasons_come_one_by_one() -> None:
     Image.fromarray(X[0]).save("a.png")
     np.savez("x.npz", x_test=X)
-    items = list(read([Found("x.npz"), Found("no", "why"), Found("a.png"), Found("gone.png")], (4, 4), 255.0))
+    items = list(
+        read_inputs(
+            [InputSource("x.npz"), InputSource("no", "why"), InputSource("a.png"), InputSource("gone.png")],
+            (4, 4),
+            255.0,
+        )
+    )
     assert [item.name for item in items] == [*(f"x.npz[{i}]" for i in range(5)), "no", "a.png", "gone.png"]
     for i, item in enumerate(items[:5]):
         assert np.array_equal(item.pixels, X[i])  # type: ignore[arg-type]
@@ -110,16 +116,16 @@ def test_pictures_arrays_and_reasons_come_one_by_one() -> None:
 )
 def test_an_npz_gives_its_test_share_else_the_pool_else_its_only_array(arrays: dict[str, Any], row: int) -> None:
     np.savez("x.npz", **arrays)
-    first = next(read([Found("x.npz")], (4, 4), 255.0))
+    first = next(read_inputs([InputSource("x.npz")], (4, 4), 255.0))
     assert first.name == "x.npz[0]"
     assert np.array_equal(first.pixels, X[row])  # type: ignore[arg-type]
 
 
 def test_vectors_are_read_from_an_npz() -> None:
     np.savez("x.npz", x=np.ones((2, 3), np.float32))
-    assert [item.reason for item in read([Found("x.npz")], (3,), 1.0)] == ["", ""]
+    assert [item.reason for item in read_inputs([InputSource("x.npz")], (3,), 1.0)] == ["", ""]
     np.savez("x.npz", x=np.ones((2, 3)))
-    (item,) = read([Found("x.npz")], (3,), 1.0)
+    (item,) = read_inputs([InputSource("x.npz")], (3,), 1.0)
     assert item.reason == "x.npz holds x, float64 of shape [2, 3], but the models take float32 of shape [N, 3]."
 
 
@@ -137,7 +143,7 @@ def test_vectors_are_read_from_an_npz() -> None:
 )
 def test_an_npz_that_does_not_fit_is_one_row_with_the_reason(arrays: dict[str, Any], words: str) -> None:
     np.savez("x.npz", **{"x": X, **arrays} if "x" in arrays else arrays)
-    (item,) = read([Found("x.npz")], (4, 4), 16.0)
+    (item,) = read_inputs([InputSource("x.npz")], (4, 4), 16.0)
     assert (item.name, item.pixels) == ("x.npz", None)
     assert item.reason.startswith("x.npz ")
     assert words in item.reason
@@ -147,7 +153,7 @@ def test_a_broken_npz_is_one_row_with_the_reason() -> None:
     Path("x.npz").write_bytes(b"PK no")
     Path("folder.npz").mkdir()
     for name in ("x.npz", "gone.npz"):
-        (item,) = read([Found(name)], (4, 4), 16.0)
+        (item,) = read_inputs([InputSource(name)], (4, 4), 16.0)
         assert name in item.reason
 
 
@@ -166,7 +172,7 @@ def test_a_zip_stands_for_the_pictures_in_it() -> None:
         for name, content in {"b/c.png": png(30), "a.png": png(10), "bad.png": b"x", "notes.txt": b"n"}.items():
             archive.writestr(name, content)
         archive.writestr(".hidden.png", png(99))
-    found = list(read(gather(["all.ZIP"]), (4, 4), 255.0))
+    found = list(read_inputs(find_inputs(["all.ZIP"]), (4, 4), 255.0))
     assert [(item.name, item.reason) for item in found] == [
         ("all.ZIP/a.png", ""),
         ("all.ZIP/b/c.png", ""),
@@ -193,7 +199,7 @@ def test_a_zip_that_cannot_be_read_is_one_line(content: bytes | dict[str, bytes]
         with zipfile.ZipFile("bad.zip", "w") as archive:
             for name, inside in content.items():
                 archive.writestr(name, inside)
-    (item,) = read(gather(["bad.zip"]), (4, 4), 255.0)
+    (item,) = read_inputs(find_inputs(["bad.zip"]), (4, 4), 255.0)
     assert (item.name, item.pixels) == ("bad.zip", None)
     assert item.reason.startswith(reason)
 
@@ -205,7 +211,7 @@ def test_a_damaged_member_of_a_zip_does_not_stop_the_others() -> None:
     whole = Path("some.zip").read_bytes()
     Path("some.zip").write_bytes(whole.replace(png(10), png(11), 1))  # of the same length, but another checksum
     assert len(png(10)) == len(png(11))
-    broken, fine = read(gather(["some.zip"]), (4, 4), 255.0)
+    broken, fine = read_inputs(find_inputs(["some.zip"]), (4, 4), 255.0)
     assert broken.reason == "some.zip/a.png cannot be unpacked (BadZipFile)."
     assert fine.pixels is not None
     assert int(fine.pixels.mean()) == 20

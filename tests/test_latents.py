@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ssgan.latents import PATHS, SPREAD, combine, default_path, nearby, slerp, way
+from ssgan.inference.latents import PATHS, SPREAD, combine, default_path, nearby, slerp, way
 
 
 def double(*numbers: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 from rows_of_results import ROOT, failed, row, write
 
 from ssgan.errors import UserError
-from ssgan.ledger import read
+from ssgan.report.loader import load_rows
 
 GOOD = row(seed=7)
 
@@ -52,7 +52,7 @@ BAD = {
 @pytest.mark.parametrize(("line", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_line_is_skipped_and_named(tmp_path: Path, line: Any, reason: str) -> None:
     path = write(tmp_path / "rows.jsonl", [GOOD, line])
-    found = read([path])
+    found = load_rows([path])
     assert [dict(one.values) for one in found.rows] == [GOOD]
     (skipped,) = found.skipped
     assert (skipped.file, skipped.line) == (str(path), 2)
@@ -63,17 +63,17 @@ def test_a_bad_line_is_skipped_and_named(tmp_path: Path, line: Any, reason: str)
 def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xff\xfe\n\n\xef\xbb\xbf".replace(b"\xef\xbb\xbf", b"") + json.dumps(GOOD).encode() + b"\r\n")
-    found = read([path])
+    found = load_rows([path])
     assert [(one.line, one.reason) for one in found.skipped] == [(1, "is no UTF-8 text")]
     assert found.rows[0].line == 3
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # as some editors save it, and without a last newline
-    assert (len(read([path]).rows), read([path]).skipped) == (1, [])
+    assert (len(load_rows([path]).rows), load_rows([path]).skipped) == (1, [])
 
 
 def test_a_row_that_says_the_same_is_skipped_and_named(tmp_path: Path) -> None:
     """Where it ran and how long it took may differ."""
     path = write(tmp_path / "rows.jsonl", [GOOD, GOOD, {**GOOD, "seconds": 1.0, "commit": None}])
-    found = read([path])
+    found = load_rows([path])
     assert len(found.rows) == 1
     assert [(one.line, one.reason) for one in found.skipped] == [(2, f"repeats {path}:1"), (3, f"repeats {path}:1")]
 
@@ -86,7 +86,7 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path: Path, changed: di
     other = write(tmp_path / "other.jsonl", [{**GOOD, **changed}])
     first, second = (f"{other}:1", f"{path}:1")
     with pytest.raises(UserError) as mistake:
-        read([path, other])
+        load_rows([path, other])
     assert str(mistake.value) == (
         f"{first} and {second} are rows of the same training (digits, 50 labels, gan, seed 7), but differ in "
         f"{next(iter(changed))}: keep one of them."
@@ -99,7 +99,7 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path: Path, changed: di
 )
 def test_rows_of_different_trainings_are_kept(tmp_path: Path, key: str) -> None:
     other = {**GOOD, key: GOOD[key] + 1 if isinstance(GOOD[key], int) else "other", "error": 9.0}
-    assert len(read([write(tmp_path / "rows.jsonl", [GOOD, other])]).rows) == 2
+    assert len(load_rows([write(tmp_path / "rows.jsonl", [GOOD, other])]).rows) == 2
 
 
 def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) 
         failed(seed=8, draw_seed=8, failed="Again."),
     ]
     path = write(tmp_path / "rows.jsonl", rows)
-    found = read([path])
+    found = load_rows([path])
     assert [(one["seed"], one.lost) for one in found.rows] == [(7, False), (8, True)]
     assert [(one.line, one.reason) for one in found.skipped] == [
         (1, f"failed, and {path}:2 is its result"),
@@ -120,44 +120,44 @@ def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) 
 
 def test_a_failure_belongs_to_the_only_line_of_its_method(tmp_path: Path) -> None:
     """What it does not say is taken from the others where they agree, and not where they do not."""
-    alone = read([write(tmp_path / "rows.jsonl", [GOOD, failed(seed=8, draw_seed=8)])])
+    alone = load_rows([write(tmp_path / "rows.jsonl", [GOOD, failed(seed=8, draw_seed=8)])])
     assert all(one["images"] == 600_000 and one["preset"] == "digits" for one in alone.rows)
-    two = read([write(tmp_path / "rows.jsonl", [GOOD, row(seed=7, images=9), failed(seed=8, draw_seed=8)])])
+    two = load_rows([write(tmp_path / "rows.jsonl", [GOOD, row(seed=7, images=9), failed(seed=8, draw_seed=8)])])
     assert [one["images"] for one in two.rows if one.lost] == [None]
 
 
 def test_unknown_keys_that_differ_tell_rows_apart_and_numbers_of_their_own_do_not(tmp_path: Path) -> None:
     rows = [row(seed=s, share=share, auroc=s + share, word="x") for share in (0.0, 0.5) for s in range(3)]
-    found = read([write(tmp_path / "rows.jsonl", rows)])
+    found = load_rows([write(tmp_path / "rows.jsonl", rows)])
     assert {one.conditions for one in found.rows} == {(("share", "0.0"),), (("share", "0.5"),)}
     assert found.measured == {"digits": ["auroc"]}
     words = [row(seed=s, word=f"w{s}") for s in range(3)]  # text is never taken for a measurement
-    assert len({one.conditions for one in read([write(tmp_path / "w.jsonl", words)]).rows}) == 3
+    assert len({one.conditions for one in load_rows([write(tmp_path / "w.jsonl", words)]).rows}) == 3
 
 
 def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
     rows = [row(seed=seed, labels=labels) for seed in (2, 0, 1) for labels in (50, 20)]
-    first, second = (read([write(tmp_path / "rows.jsonl", each)]) for each in (rows, rows[::-1]))
+    first, second = (load_rows([write(tmp_path / "rows.jsonl", each)]) for each in (rows, rows[::-1]))
     assert [one.values for one in first.rows] == [one.values for one in second.rows]
 
 
 def test_the_real_rows_are_read_whole() -> None:
     names = ["digits", "mnist-fast", "mnist-short", "cifar10-short", "fashion-mnist-files", "foreign"]
-    found = read([ROOT / "results" / f"{name}.jsonl" for name in names])
+    found = load_rows([ROOT / "results" / f"{name}.jsonl" for name in names])
     assert found.skipped == []
     assert sum(found.files.values()) == len(found.rows) == 119
 
 
 def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [GOOD])
-    found = read([path, tmp_path / "." / "rows.jsonl"])
+    found = load_rows([path, tmp_path / "." / "rows.jsonl"])
     assert (len(found.rows), [one.reason for one in found.skipped]) == (1, ["is given twice, and read once"])
 
 
 def test_no_row_is_a_mistake(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl", [])
     with pytest.raises(UserError, match=r"There is no row of a result in .*empty.jsonl: there are no lines\."):
-        read([empty])
+        load_rows([empty])
     bad = write(tmp_path / "bad.jsonl", ["", "x"])
     with pytest.raises(UserError, match=r"no row of a result in .*bad.jsonl: .*bad.jsonl:2 is no JSON"):
-        read([bad])
+        load_rows([bad])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssgan.metrics import (
+from ssgan.inference.metrics import (
     best_temperature,
     confusion,
     error_percent,

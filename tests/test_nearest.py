@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssgan import nearest as module
-from ssgan.nearest import nearest
+from ssgan.inference import metrics as module
+from ssgan.inference.metrics import nearest
 
 
 def test_rows_and_distances_by_hand() -> None:

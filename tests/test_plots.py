@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssgan import files
 from ssgan.figures import plots
-from ssgan.metrics import confusion, reliability, softmax
+from ssgan.inference.metrics import confusion, reliability, softmax
 
 LONG = "a name that goes on and on, further than anybody would like a name to go"
 

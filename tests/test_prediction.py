@@ -12,12 +12,13 @@ import torch
 from conftest import tiny
 from PIL import Image
 
-from ssgan import prediction, runs
+from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.inference import open_run
-from ssgan.inputs import Found, Item
+from ssgan.inference import predict
+from ssgan.inference.models import open_run
+from ssgan.inference.predict import InputImage, InputSource
 from ssgan.settings.config import Config
 
 CPU = torch.device("cpu")
@@ -43,12 +44,12 @@ def draws(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+def pictures(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> list[InputSource]:
     """The test share as PNG files of full intensity 255."""
     folder = tmp_path_factory.mktemp("pictures")
     for i, image in enumerate(few_digits.x_test):
         Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(folder / f"{i:03}.png")
-    return [Found(str(path)) for path in sorted(folder.iterdir())]
+    return [InputSource(str(path)) for path in sorted(folder.iterdir())]
 
 
 def diverge(run: Path, *places: int) -> None:
@@ -64,10 +65,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_pictures_are_classified_as_their_arrays(
-    one_draw: Path, few_digits: Data, pictures: list[Found], tmp_path: Path
+    one_draw: Path, few_digits: Data, pictures: list[InputSource], tmp_path: Path
 ) -> None:
     out, models = tmp_path / "p.csv", open_run(one_draw, CPU)[0]
-    summary = prediction.write_predictions(prediction.open_predictor(one_draw, device="cpu"), pictures, str(out), True)
+    summary = predict.write_predictions(predict.open_predictor(one_draw, device="cpu"), pictures, str(out), True)
     rows, mean = rows_of(out), models.probabilities(few_digits.x_test).mean(axis=0)
     assert list(rows[0]) == ["file", "class", "probability", "p_generated", "note", *(f"p({k})" for k in range(10))]
     assert [row["file"] for row in rows] == [one.name for one in pictures]
@@ -86,14 +87,14 @@ def test_rows_do_not_depend_on_the_batch(one_draw: Path, few_digits: Data, monke
     """What cannot be read keeps its place too, between batches, at their ends and alone in one."""
     models = open_run(one_draw, CPU)[0]
     broken = {0, 3, 4, 5, 19}
-    items = [Item(f"{i}", None if i in broken else few_digits.x_test[i], "why") for i in range(20)]
-    whole = list(prediction.predict(models, items))
+    items = [InputImage(f"{i}", None if i in broken else few_digits.x_test[i], "why") for i in range(20)]
+    whole = list(predict.predict(models, items))
     assert [row.file for row in whole] == [str(i) for i in range(20)]
     assert {i for i, row in enumerate(whole) if row.label is None} == broken
-    assert whole[3] == prediction.Row("3", None, None, None, "why", None)
+    assert whole[3] == predict.Prediction("3", None, None, None, "why", None)
     for rows in (1, 3, 7):
-        monkeypatch.setattr(prediction, "BATCH_IMAGES", rows)
-        again = list(prediction.predict(models, items))
+        monkeypatch.setattr(predict, "BATCH_IMAGES", rows)
+        again = list(predict.predict(models, items))
         for ours, theirs in zip(again, whole, strict=True):
             assert (ours.file, ours.label, ours.note) == (theirs.file, theirs.label, theirs.note)
             assert ours.probability == (theirs.probability and pytest.approx(theirs.probability, rel=1e-4))
@@ -107,10 +108,10 @@ def test_memory_is_bounded(one_draw: Path, few_digits: Data, monkeypatch: pytest
         nonlocal taken
         while True:
             taken += 1
-            yield Item("x", few_digits.x_test[0])
+            yield InputImage("x", few_digits.x_test[0])
 
-    monkeypatch.setattr(prediction, "BATCH_NUMBERS", 64 * 30)
-    rows = prediction.predict(models, endless())
+    monkeypatch.setattr(predict, "BATCH_NUMBERS", 64 * 30)
+    rows = predict.predict(models, endless())
     for done in range(1, 100):
         next(rows)
         assert taken == -(-done // 30) * 30
@@ -120,13 +121,13 @@ def test_memory_is_bounded(one_draw: Path, few_digits: Data, monkeypatch: pytest
 
 
 def test_models_of_one_draw_vote_together(one_draw: Path) -> None:
-    predictor = prediction.open_predictor(one_draw, device="cpu")
+    predictor = predict.open_predictor(one_draw, device="cpu")
     assert predictor.models.seeds == [4, 5, 6]
     assert predictor[1:] == ("the mean of 3 models, which learned from the same labels", "")
 
 
 def test_of_several_draws_the_first_speaks(draws: Path, few_digits: Data) -> None:
-    predictor = prediction.open_predictor(draws, device="cpu")
+    predictor = predict.open_predictor(draws, device="cpu")
     assert predictor.models.seeds == [4]
     assert predictor[1:] == ("the model of seed 4", "3 models learned from different labels: --seed picks another")
     expected = open_run(draws, CPU)[0].probabilities(few_digits.x_test)[:1]
@@ -136,34 +137,34 @@ def test_of_several_draws_the_first_speaks(draws: Path, few_digits: Data) -> Non
 @pytest.mark.parametrize("name", ["one_draw", "draws"])
 def test_a_seed_can_be_picked(name: str, few_digits: Data, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(name)
-    predictor = prediction.open_predictor(run, 6, "cpu")
+    predictor = predict.open_predictor(run, 6, "cpu")
     assert predictor[1:] == ("the model of seed 6", "")
     expected = open_run(run, CPU)[0].probabilities(few_digits.x_test)[2:]
     assert np.array_equal(predictor.models.probabilities(few_digits.x_test), expected)
     with pytest.raises(UserError, match=r"seed 0 of .* is not there: choose from 4, 5, 6"):
-        prediction.open_predictor(run, 0, "cpu")
+        predict.open_predictor(run, 0, "cpu")
 
 
 def test_diverged_models_do_not_speak(few_digits: Data, tmp_path: Path) -> None:
     run = trained(few_digits, tmp_path / "run", tiny(seeds=3, draw_seed=0))
     diverge(run, 1)
-    predictor = prediction.open_predictor(run, device="cpu")
+    predictor = predict.open_predictor(run, device="cpu")
     assert predictor.models.seeds == [0, 2]
     assert predictor[1:] == (
         "the mean of 2 models, which learned from the same labels",
         "left out, because diverged: seed 1",
     )
     with pytest.raises(UserError, match=r"seed 1 of .* diverged: choose from 0, 2"):
-        prediction.open_predictor(run, 1, "cpu")
+        predict.open_predictor(run, 1, "cpu")
     diverge(run, 0)
-    assert prediction.open_predictor(run, device="cpu")[1:] == (
+    assert predict.open_predictor(run, device="cpu")[1:] == (
         "the model of seed 2",
         "left out, because diverged: seed 0, 1",
     )
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps({**report, "diverged": [2]}))
     with pytest.raises(UserError, match=r"Every model of .* diverged, so there is none to predict with"):
-        prediction.open_predictor(run, device="cpu")
+        predict.open_predictor(run, device="cpu")
 
 
 # What is said of an image
@@ -173,8 +174,8 @@ def test_a_supervised_model_says_nothing_of_generated_images(few_digits: Data, t
     run = trained(few_digits, tmp_path / "run", tiny(method="supervised"))
     np.savez(tmp_path / "x.npz", x_test=few_digits.x_test)
     out = tmp_path / "p.json"
-    predictor = prediction.open_predictor(run, device="cpu")
-    summary = prediction.write_predictions(predictor, [Found(str(tmp_path / "x.npz"))], str(out))
+    predictor = predict.open_predictor(run, device="cpu")
+    summary = predict.write_predictions(predictor, [InputSource(str(tmp_path / "x.npz"))], str(out))
     rows = json.loads(out.read_text())
     assert len(rows) == 100
     assert {(row["p_generated"], row["note"]) for row in rows} == {(None, None)}
@@ -188,8 +189,8 @@ def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) 
     bias = models.averaged["output.b"]
     middle = float(torch.from_numpy(models.logits(x)).logsumexp(dim=2).median())
     lowered = dataclasses.replace(models, averaged={**models.averaged, "output.b": bias - middle})
-    items = [Item("x", image) for image in x]
-    rows, before = list(prediction.predict(lowered, items)), list(prediction.predict(models, items))
+    items = [InputImage("x", image) for image in x]
+    rows, before = list(predict.predict(lowered, items)), list(predict.predict(models, items))
     assert {row.note for row in rows} == {"", "looks like none of the classes"}
     assert sum(row.note != "" for row in rows) == pytest.approx(50, abs=1)
     clear = [row for row in rows if abs(row.p_generated - 0.5) > 1e-6]  # type: ignore[operator]
@@ -201,24 +202,26 @@ def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) 
 def test_what_drives_the_model_beyond_numbers_has_no_class(one_draw: Path, few_digits: Data) -> None:
     models = open_run(one_draw, CPU)[0].only([4])
     averaged = {**models.averaged, "output.b": torch.full_like(models.averaged["output.b"], float("inf"))}
-    (row,) = prediction.predict(dataclasses.replace(models, averaged=averaged), [Item("a.png", few_digits.x_test[0])])
-    assert row == prediction.Row("a.png", None, None, None, "a.png drives the model beyond finite numbers.", None)
+    (row,) = predict.predict(
+        dataclasses.replace(models, averaged=averaged), [InputImage("a.png", few_digits.x_test[0])]
+    )
+    assert row == predict.Prediction("a.png", None, None, None, "a.png drives the model beyond finite numbers.", None)
 
 
 def test_classes_of_one_name_are_told_apart() -> None:
     fixed = ["file", "class", "probability", "p_generated", "note"]
-    assert prediction.columns(("a", "note", "a"), True) == [*fixed, "p(a #0)", "p(note)", "p(a #2)"]
-    assert prediction.columns(("a", "b"), False) == fixed
+    assert predict.columns(("a", "note", "a"), True) == [*fixed, "p(a #0)", "p(note)", "p(a #2)"]
+    assert predict.columns(("a", "b"), False) == fixed
 
 
-def test_rows_are_counted_as_they_come(one_draw: Path, pictures: list[Found], tmp_path: Path) -> None:
+def test_rows_are_counted_as_they_come(one_draw: Path, pictures: list[InputSource], tmp_path: Path) -> None:
     seen: list[int] = []
-    predictor = prediction.open_predictor(one_draw, device="cpu")
-    found = [*pictures[:3], Found("gone.png")]
-    summary = prediction.write_predictions(predictor, found, str(tmp_path / "p.jsonl"), on_row=seen.append)
+    predictor = predict.open_predictor(one_draw, device="cpu")
+    found = [*pictures[:3], InputSource("gone.png")]
+    summary = predict.write_predictions(predictor, found, str(tmp_path / "p.jsonl"), on_row=seen.append)
     assert seen == [1, 2, 3, 4]
     assert (summary["images"], summary["classified"]) == (4, 3)
     assert summary["unreadable"] == [{"file": "gone.png", "reason": "There is no file gone.png."}]
-    nothing = prediction.write_predictions(predictor, [Found("gone.png")], str(tmp_path / "n.csv"), True)
+    nothing = predict.write_predictions(predictor, [InputSource("gone.png")], str(tmp_path / "n.csv"), True)
     assert (nothing["images"], nothing["classified"]) == (1, 0)
     assert set(rows_of(tmp_path / "n.csv")[0].values()) == {"gone.png", "", "There is no file gone.png."}

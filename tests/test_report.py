@@ -19,10 +19,10 @@ from conftest import contents, last_object, status_of
 from PIL import Image
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan import report
-from ssgan.bars import reliability_svg
-from ssgan.metrics import confusion, reliability, softmax
-from ssgan.published import PUBLISHED, SOURCES
+from ssgan.inference.metrics import confusion, reliability, softmax
+from ssgan.report import build as report
+from ssgan.report.charts import reliability_svg
+from ssgan.report.published import PUBLISHED, SOURCES
 
 EVIL = '<script>alert("x")</script>|`*_[a](b)&'
 
@@ -74,7 +74,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def build(*rows: dict[str, Any] | str, baseline: str | None = None) -> report.Report:
-    return report.build([write(Path("rows.jsonl"), rows)], baseline)
+    return report.build_report([write(Path("rows.jsonl"), rows)], baseline)
 
 
 def ascii_of(text: str) -> str:
@@ -256,7 +256,7 @@ def test_samples_that_cannot_be_shown_are_named(name: str, reason: str) -> None:
     (said,) = found.skipped
     assert said.reason == f"is used, but its samples {name} {reason}"
     assert ["gan", "50", "4.00", "4.00", "1"] in cells_of(found.markdown)
-    assert report.numbers(found)["rows_skipped"] == 0
+    assert report.report_numbers(found)["rows_skipped"] == 0
 
 
 # The same bytes
@@ -500,7 +500,7 @@ def test_the_page_is_drawn_in_light_and_dark(browse: Callable[..., str], tmp_pat
 def test_the_committed_report_is_that_of_the_committed_rows(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Byte for byte, the pictures aside, which follow the version of the drawing library."""
     monkeypatch.chdir(Path(__file__).parents[1])
-    built = report.build([Path(f"results/{name}.jsonl")], None)
+    built = report.build_report([Path(f"results/{name}.jsonl")], None)
     assert built.markdown == Path(f"results/{name}/report.md").read_text(encoding="utf-8")
     committed = Path(f"results/{name}/report.html").read_text(encoding="utf-8")
     for page in (built.html, committed):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssgan.errors import UserError
-from ssgan.latents import PATHS
+from ssgan.inference.latents import PATHS
 from ssgan.requested import KINDS, Request, parse_expression
 
 

@@ -17,17 +17,18 @@ from conftest import contents, last_object, status_of, tiny
 from PIL import Image
 from torch import Tensor, nn
 
-from ssgan import cross_validation, experiment, runs, sampling
+from ssgan import cross_validation, experiment, runs
 from ssgan.data.dataset import Data
 from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import grid, pixels
-from ssgan.inference import Models, open_checkpoint
-from ssgan.latents import combine, way
+from ssgan.inference import sample
+from ssgan.inference.latents import combine, way
+from ssgan.inference.models import Models, open_checkpoint
+from ssgan.inference.sample import Source, class_histogram
 from ssgan.nn.stack import Stack
 from ssgan.records import Report
 from ssgan.requested import Request
-from ssgan.sampling import Source, class_histogram
 from ssgan.settings.config import Config
 from ssgan.trainer import train
 
@@ -78,7 +79,7 @@ def toy(seeds: int = 1, side: int = SIDE, **settings: Any) -> Models:
     )
 
 
-def drawn(made: sampling.Made, folder: Path) -> np.ndarray:
+def drawn(made: sample.Made, folder: Path) -> np.ndarray:
     with (folder / "drawn.png").open("wb") as stream:
         made.save(stream)
     with Image.open(folder / "drawn.png") as picture:
@@ -96,9 +97,9 @@ def tile(picture: np.ndarray, row: int, column: int, height: int = SIDE) -> np.n
 def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
     source = Source(toy(), 5)
     z = pixels(source.noise(6).reshape(6, SIDE, SIDE).numpy())
-    made = sampling._grid(source, Request("grid", tmp_path, rows=2, columns=3))
+    made = sample._grid(source, Request("grid", tmp_path, rows=2, columns=3))
     assert np.array_equal(drawn(made, tmp_path), np.asarray(grid(z, columns=3)))
-    numbered = drawn(sampling._grid(source, Request("grid", tmp_path, rows=2, columns=3, numbered=True)), tmp_path)
+    numbered = drawn(sample._grid(source, Request("grid", tmp_path, rows=2, columns=3, numbered=True)), tmp_path)
     assert numbered.shape == (2 * (SIDE + 16) + 2, 3 * 50 - 2)
     assert np.array_equal(tile(numbered, 1, 2, SIDE + 16), z[5])
 
@@ -108,7 +109,7 @@ def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
 def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, distribution: str) -> None:
     source = Source(toy(latent_distribution=distribution), 5)
     z = source.noise(6)
-    made = sampling._interpolation(source, Request("interpolate", tmp_path, rows=3, columns=7, path=path))
+    made = sample._interpolation(source, Request("interpolate", tmp_path, rows=3, columns=7, path=path))
     picture = drawn(made, tmp_path)
     shown = pixels(z.reshape(6, SIDE, SIDE).numpy())
     for pair in range(3):
@@ -129,7 +130,7 @@ def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, dist
 def test_the_way_is_by_the_latents_where_nobody_says(tmp_path: Path) -> None:
     request = Request("interpolate", tmp_path, rows=1, columns=3)
     found = {
-        distribution: sampling._interpolation(Source(toy(latent_distribution=distribution), 0), request).numbers["path"]
+        distribution: sample._interpolation(Source(toy(latent_distribution=distribution), 0), request).numbers["path"]
         for distribution in ("uniform", "normal")
     }
     assert found == {"uniform": "straight", "normal": "spherical"}
@@ -139,7 +140,7 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
     """By a linear generator the image of a sum is the sum of the images."""
     source = Source(toy(latent_distribution="normal"), 5)
     terms = ((1, (0, 1, 2)), (-1, (3, 4)), (1, (8,)))
-    made = sampling._arithmetic(source, Request("arithmetic", tmp_path, terms=terms))
+    made = sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms))
     images = source.images(source.noise(9))
     means = [images[:3].mean(axis=0), images[3:5].mean(axis=0), images[8]]
     picture = drawn(made, tmp_path)
@@ -164,7 +165,7 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
 def test_an_arithmetic_of_any_length_has_its_result(tmp_path: Path, terms: Any) -> None:
     source = Source(toy(latent_distribution="normal"), 5)
     total, _, _ = combine(source.noise(5), terms, "normal")
-    picture = drawn(sampling._arithmetic(source, Request("arithmetic", tmp_path, terms=terms)), tmp_path)
+    picture = drawn(sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms)), tmp_path)
     assert len(_places(picture, pixels(total.reshape(SIDE, SIDE).numpy()))) == (3 if len(terms) == 1 else 1)
 
 
@@ -182,7 +183,7 @@ def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
     pool[31] = (16 * samples[2]).round()
     labels = np.zeros(50, np.int64)
     data = Data(pool, labels, pool[20:23] // 2, labels[:3], ("left", "right"), scale=16)
-    made = sampling._nearest(source, Request("nearest", tmp_path, rows=4, columns=3, samples=3), data)
+    made = sample._nearest(source, Request("nearest", tmp_path, rows=4, columns=3, samples=3), data)
     numbers = made.numbers
     assert numbers["neighbours"][2]["rows"][0] == 31
     assert numbers["neighbours"][2]["distances"][0] == pytest.approx(
@@ -202,7 +203,7 @@ def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
     picture = drawn(made, tmp_path)
     assert _places(picture, pixels(pool[31] / 16).repeat(6, axis=0).repeat(6, axis=1))
     untested = Data(pool[:2], labels[:2], pool[:0], labels[:0], ("left", "right"), scale=16)
-    numbers = sampling._nearest(source, Request("nearest", tmp_path, rows=1, columns=3, samples=3), untested).numbers
+    numbers = sample._nearest(source, Request("nearest", tmp_path, rows=1, columns=3, samples=3), untested).numbers
     assert numbers["test_distances"] is None
     assert len(numbers["neighbours"][0]["rows"]) == 2  # there are no more
 
@@ -211,7 +212,7 @@ def test_samples_are_sorted_by_what_d_says(tmp_path: Path) -> None:
     source = Source(toy(), 5)
     images = source.images(source.noise(40))
     left, right = images[:, :, : SIDE // 2].mean(axis=(1, 2)), images[:, :, SIDE // 2 :].mean(axis=(1, 2))
-    made = sampling._per_class(source, Request("per-class", tmp_path, columns=3, samples=40))
+    made = sample._per_class(source, Request("per-class", tmp_path, columns=3, samples=40))
     assert made.numbers["counts"] == [int((left >= right).sum()), int((left < right).sum())]
     assert made.numbers["classes"] == ["left", "right"]
     picture = drawn(made, tmp_path)

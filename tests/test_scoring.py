@@ -10,12 +10,13 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import runs, scoring
+from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.inference import open_run
-from ssgan.metrics import expected_calibration_error
+from ssgan.inference import evaluate
+from ssgan.inference.metrics import expected_calibration_error
+from ssgan.inference.models import open_run
 from ssgan.settings.config import Config
 
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def by_hand(p: np.ndarray, y: np.ndarray) -> list[list[int]]:
 
 
 def test_predictions_of_all_models_are_counted_together(run: Path, named: Data) -> None:
-    result = scoring.evaluate_run(run, device="cpu")
+    result = evaluate.evaluate_run(run, device="cpu")
     p = open_run(run, CPU)[0].probabilities(named.x_test)
     each = [by_hand(one, named.y_test) for one in p]
     assert result["confusion"] == np.sum(each, axis=0).tolist()
@@ -82,13 +83,13 @@ def test_predictions_of_all_models_are_counted_together(run: Path, named: Data) 
 
 
 def test_the_matrix_holds_the_errors(run: Path) -> None:
-    result = scoring.evaluate_run(run, device="cpu")
+    result = evaluate.evaluate_run(run, device="cpu")
     right = sum(result["confusion"][k][k] for k in range(10))
     assert 100 - 100 * right / 300 == pytest.approx(result["error_mean"])
 
 
 def test_an_ensemble_is_counted_alone(run: Path, named: Data) -> None:
-    result = scoring.evaluate_run(run, ensemble=True, device="cpu")
+    result = evaluate.evaluate_run(run, ensemble=True, device="cpu")
     mean = open_run(run, CPU)[0].probabilities(named.x_test).mean(axis=0)
     assert result["confusion"] == by_hand(mean, named.y_test)
     assert result["predictions_of"] == "the ensemble of 3 models"
@@ -98,21 +99,21 @@ def test_an_ensemble_is_counted_alone(run: Path, named: Data) -> None:
     bins = [one for one in result["reliability"] if one["count"]]
     gap = sum(one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / 100
     assert gap == pytest.approx(result["ensemble"]["ece"], rel=1e-12)
-    assert result["errors"] == scoring.evaluate_run(run, device="cpu")["errors"]
+    assert result["errors"] == evaluate.evaluate_run(run, device="cpu")["errors"]
 
 
 def test_diverged_models_are_left_out_and_named(named: Data, tmp_path: Path) -> None:
     run = trained(named, tmp_path, tiny(seeds=3, draw_seed=0, seed=5))
     p = open_run(run, CPU)[0].probabilities(named.x_test)
     diverge(run, 1)
-    result = scoring.evaluate_run(run, ensemble=True, device="cpu")
+    result = evaluate.evaluate_run(run, ensemble=True, device="cpu")
     assert (result["diverged"], result["errors"][1]) == ([6], None)
     assert result["confusion"] == by_hand((p[0] + p[2]) / 2, named.y_test)
     assert result["ensemble"]["models"] == 2
-    assert scoring.evaluate_run(run, device="cpu")["predictions_of"] == "2 models"
+    assert evaluate.evaluate_run(run, device="cpu")["predictions_of"] == "2 models"
     diverge(run, 0, 2)
     for ensemble in (False, True):
-        result = scoring.evaluate_run(run, ensemble=ensemble, device="cpu")
+        result = evaluate.evaluate_run(run, ensemble=ensemble, device="cpu")
         assert result["diverged"] == [5, 6, 7]
         assert [result[name] for name in ("confusion", "per_class", "reliability", "ece_mean")] == [None] * 4
     assert result["ensemble"] == {"models": 0, "error": None, "nll": None, "ece": None}
@@ -120,7 +121,7 @@ def test_diverged_models_are_left_out_and_named(named: Data, tmp_path: Path) -> 
 
 def test_other_data_are_scored_in_place_of_the_runs_own(run: Path, named: Data, digits: Data, tmp_path: Path) -> None:
     other = save(named, tmp_path / "other.npz", x_test=digits.x_test[100:150], y_test=digits.y_test[100:150])
-    result = scoring.evaluate_run(run, other, device="cpu")
+    result = evaluate.evaluate_run(run, other, device="cpu")
     assert (result["dataset"], result["test_images"]) == ("other", 50)
     assert sum(map(sum, result["confusion"])) == 150
 
@@ -141,4 +142,4 @@ def test_data_that_do_not_fit_are_refused(
     run: Path, named: Data, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        scoring.evaluate_run(run, save(named, tmp_path / "other.npz", **change), device="cpu")
+        evaluate.evaluate_run(run, save(named, tmp_path / "other.npz", **change), device="cpu")

@@ -12,14 +12,15 @@ import torch
 from conftest import last_object, status_of, tiny
 from torch import nn
 
-from ssgan import ledger, result_rows
+from ssgan import result_rows
 from ssgan.batches import Batches
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.experiment import run_experiment
-from ssgan.inference import Models
+from ssgan.inference.models import Models
 from ssgan.methods import METHODS, Batch, Nets
+from ssgan.report import loader
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.trainer import Run, Trainer, train
@@ -397,7 +398,7 @@ def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], t
     usable = {**own[0], "labels": 20, "error": 3.0, "error_raw": 3.0, "ece": 0.1, "nll": 0.2}
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (*own, usable)))
-    found = ledger.read([path])
+    found = loader.load_rows([path])
     assert [row["labels"] for row in found.rows] == [20]
     assert [one.line for one in found.skipped] == [1, 2]
 

@@ -21,7 +21,7 @@ from ssgan.settings.config import Config
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ssgan.inference import Models
+    from ssgan.inference.models import Models
 
 __all__ = [
     "CURVES_PICTURE",

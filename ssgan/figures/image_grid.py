@@ -17,7 +17,7 @@ from ssgan.files import open_atomic
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
-    from ssgan.inference import Models
+    from ssgan.inference.models import Models
 
 __all__ = [
     "FRAMES_FOLDER",

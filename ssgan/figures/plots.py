@@ -42,7 +42,7 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
     Parameters
     ----------
     result : mapping
-        What :func:`ssgan.scoring.evaluate_run` returns, of models of which not all diverged.
+        What :func:`ssgan.inference.evaluate.evaluate_run` returns, of models of which not all diverged.
     folder : Path
     suffix : str
         Part of the file names, such as ``-other`` for ``confusion-other.png``.
@@ -125,7 +125,7 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], head: str) -> bytes:
     Parameters
     ----------
     bins : sequence of mapping
-        What :func:`ssgan.metrics.reliability` returns.
+        What :func:`ssgan.inference.metrics.reliability` returns.
     head : str
     """
     figure = new_figure(5.2, 5.6)

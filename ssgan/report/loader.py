@@ -11,7 +11,8 @@ from typing import Any
 from ssgan.errors import UserError
 from ssgan.result_rows import KNOWN, MEASURED, NAMED, Unusable, is_lost, parse_row
 
-__all__ = ["Ledger", "Row", "Skipped", "canonical", "read"]
+__all__ = ["LoadedRows", "Row", "Skipped", "canonical", "load_rows"]
+
 
 # What a training was given beside its seeds, and the seeds; conditions come to it.
 GIVEN = ("dataset_sha256", "preset", "settings", "config_sha256", "images", "members")
@@ -60,7 +61,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class LoadedRows:
     """What files of rows hold."""
 
     #: For each file the number of its rows that are used.
@@ -79,7 +80,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def read(paths: Sequence[Path]) -> Ledger:
+def load_rows(paths: Sequence[Path]) -> LoadedRows:
     """Read files of rows, each row checked; nothing that contradicts itself comes out.
 
     A line that is no row, and one that says what another says, is skipped and named. A row that failed gives way
@@ -113,7 +114,7 @@ def read(paths: Sequence[Path]) -> Ledger:
         files[row.file] += 1
     rows.sort(key=lambda row: (row.training, canonical(row.values), row.file))
     skipped = sorted([*skipped, *repeated], key=lambda one: (one.file, one.line))
-    return Ledger(files, rows, skipped, measured, places)
+    return LoadedRows(files, rows, skipped, measured, places)
 
 
 def _lines(path: Path) -> tuple[list[Row], list[Skipped]]:

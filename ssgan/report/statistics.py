@@ -1,4 +1,7 @@
-"""Rows brought together where they may be averaged: lines of a chart, and one cell for each number of labels."""
+"""Rows brought together where they may be averaged: lines of a chart, and one cell for each number of labels.
+
+Differences of two lines over the same labelled images, with an interval.
+"""
 
 import json
 import statistics
@@ -7,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ssgan.ledger import Ledger, Row, canonical
+from ssgan.report.loader import LoadedRows, Row, canonical
 
-__all__ = ["Cell", "Line", "Section", "sections"]
+__all__ = ["Difference", "Line", "RowGroup", "Section", "baseline_method", "differences", "interval", "sections"]
+
 
 # Settings that a short label leaves out: the budget stands in it as images, the others change no weight.
 QUIET = {
@@ -51,7 +55,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RowGroup:
     """The rows of one line and one number of labels."""
 
     line: Line
@@ -94,7 +98,7 @@ class Section:
     #: With their names, short and each its own, in the order of the report.
     lines: dict[Line, str]
     labels: list[int]
-    cells: dict[tuple[Line, int], Cell]
+    cells: dict[tuple[Line, int], RowGroup]
     #: Unknown keys whose numbers were averaged over.
     measured: list[str]
 
@@ -103,12 +107,12 @@ class Section:
         """Hashes of what lay under this name."""
         return sorted({line.dataset_sha256 for line in self.lines} - {""})
 
-    def of(self, line: Line) -> list[Cell]:
+    def of(self, line: Line) -> list[RowGroup]:
         """The cells of a line, by the number of labels."""
         return [self.cells[line, labels] for labels in self.labels if (line, labels) in self.cells]
 
 
-def sections(ledger: Ledger) -> list[Section]:
+def sections(ledger: LoadedRows) -> list[Section]:
     """One section for each data set, by name."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in ledger.rows:
@@ -131,7 +135,7 @@ def _section(dataset: str, rows: Sequence[Row], measured: list[str]) -> Section:
     for (line, labels), found in members.items():
         found.sort(key=_seeds)
         fine = tuple(row for row in found if not row.lost)
-        cells[line, labels] = Cell(line, labels, fine, tuple(row for row in found if row.lost))
+        cells[line, labels] = RowGroup(line, labels, fine, tuple(row for row in found if row.lost))
     names = dict(zip(order, _names(order), strict=True))
     return Section(dataset, names, sorted({labels for _, labels in members}), cells, measured)
 
@@ -196,3 +200,100 @@ def _plain(value: str) -> str:
     """A JSON value as a person writes it."""
     read = json.loads(value)
     return read if isinstance(read, str) else value
+
+
+CONFIDENCE = 0.95
+USUAL = "supervised"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Errors of a cell minus those of a baseline, pair by pair, in percentage points."""
+
+    cell: RowGroup
+    baseline: RowGroup
+    #: One for each pair; a pair learned from the same labelled images.
+    gaps: tuple[float, ...]
+    #: How many draws of labelled images the pairs are of.
+    draws: int
+
+    @property
+    def mean(self) -> float:
+        """Below 0 where the baseline has the higher error. There must be a pair."""
+        return statistics.fmean(self.gaps)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the mean lies with 95 % confidence; None for fewer than two pairs."""
+        return interval(self.gaps)
+
+    @property
+    def includes_zero(self) -> bool | None:
+        """Whether no difference is within the interval; None where there is no interval."""
+        return None if self.interval is None else self.interval[0] <= 0.0 <= self.interval[1]
+
+
+def interval(gaps: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Student's t interval of a mean, from independent values; None for fewer than two."""
+    from scipy.stats import t
+
+    n = len(gaps)
+    if n < 2:
+        return None
+    mean = statistics.fmean(gaps)
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * statistics.stdev(gaps) / n**0.5
+    return mean - half, mean + half
+
+
+def baseline_method(section: Section, asked: str | None) -> str | None:
+    """The method to compare with: that asked for, or the usual one, or the first; None where it is not there."""
+    methods = [line.method for line in section.lines]
+    if asked is not None:
+        return asked if asked in methods else None
+    return USUAL if USUAL in methods else methods[0]
+
+
+def differences(section: Section, method: str) -> list[Difference]:
+    """Every cell against the line of a method that is most like it, by number of labels and then by line.
+
+    Of several lines of that method the first is what the others are compared with.
+    """
+    found = []
+    for labels in section.labels:
+        there = [line for line in section.lines if (line, labels) in section.cells]
+        for line in there:
+            same = [one for one in there if one.method == method and one.dataset_sha256 == line.dataset_sha256]
+            base = same[0] if line in same else min(same, key=lambda one: _distance(one, line), default=None)
+            if base is not None and base is not line:
+                found.append(_difference(section.cells[line, labels], section.cells[base, labels]))
+    return found
+
+
+def _distance(base: Line, line: Line) -> tuple[bool, bool, int]:
+    unlike = {*base.settings, *base.conditions} ^ {*line.settings, *line.conditions}
+    return (base.preset != line.preset, base.images != line.images, len(unlike))
+
+
+def _difference(cell: RowGroup, baseline: RowGroup) -> Difference:
+    ours, theirs = _by_split(cell), _by_split(baseline)
+    gaps, draws = [], 0
+    for split in sorted(ours.keys() & theirs.keys()):
+        pairs = _pairs(ours[split], theirs[split])
+        gaps += [a["error"] - b["error"] for a, b in pairs]
+        draws += bool(pairs)
+    return Difference(cell, baseline, tuple(gaps), draws)
+
+
+def _by_split(cell: RowGroup) -> dict[str, list[Row]]:
+    found = defaultdict(list)
+    for row in cell.rows:
+        found[row["split_sha256"]].append(row)
+    return found
+
+
+def _pairs(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Of one draw of labels: the only two rows, whatever their seeds, or else those of the same seed."""
+    if len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])]
+    by_seed = {row["seed"]: row for row in theirs}
+    return [(row, by_seed[row["seed"]]) for row in ours if row["seed"] in by_seed]

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssgan import chapters, exhibits, ledger
-from ssgan.beside import counted, signed
-from ssgan.cells import Section, sections
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import write_atomic
-from ssgan.ledger import Ledger, Skipped
-from ssgan.markup import Block, Bullets, Details, Part, Picture, Text, page, plain_text, table
-from ssgan.pairs import baseline_method, differences
+from ssgan.report import charts, loader
+from ssgan.report import section as chapters
+from ssgan.report.loader import LoadedRows, Skipped
+from ssgan.report.render import Block, Bullets, Details, Part, Picture, Text, render_html, render_markdown, table
+from ssgan.report.section import counted, signed
+from ssgan.report.statistics import Section, baseline_method, differences, sections
 
-__all__ = ["Report", "build", "check_out", "left_out", "numbers", "write"]
+__all__ = ["Report", "build_report", "check_report_folder", "describe_skipped", "report_numbers", "write_report"]
+
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -27,14 +28,14 @@ class Report:
     html: str
     markdown: str
     pictures: dict[str, bytes]
-    ledger: Ledger
+    ledger: LoadedRows
     #: Lines that are not used, and pictures that are not shown.
     skipped: list[Skipped]
     #: What it says first.
     lead: str
 
 
-def build(paths: Sequence[Path], baseline: str | None = None) -> Report:
+def build_report(paths: Sequence[Path], baseline: str | None = None) -> Report:
     """Read rows and make a report of them; the same rows give the same report, byte for byte.
 
     Parameters
@@ -49,17 +50,19 @@ def build(paths: Sequence[Path], baseline: str | None = None) -> Report:
     UserError
         Where the rows cannot be read, contradict each other, or have no such method.
     """
-    read = ledger.read(paths)
+    read = loader.load_rows(paths)
     found = sections(read)
     methods = sorted({line.method for section in found for line in section.lines})
     if baseline is not None and baseline not in methods:
         raise UserError(
             f"--baseline is {baseline}, but the rows are of {', '.join(methods)}.{did_you_mean(baseline, methods)}"
         )
-    names = exhibits.Names()
+    names = charts.Names()
     skipped, parts = [*read.skipped], []
     for section in found:
-        part, problems = chapters.chapter(section, baseline_method(section, baseline), baseline, names, read.places)
+        part, problems = chapters.build_section(
+            section, baseline_method(section, baseline), baseline, names, read.places
+        )
         parts.append(part)
         skipped += problems
     skipped.sort(key=lambda one: (one.file, one.line, one.reason))
@@ -71,10 +74,10 @@ def build(paths: Sequence[Path], baseline: str | None = None) -> Report:
         blocks.append(_skipped_part(skipped))
     blocks.append(_provenance(read))
     pictures = {one.name: one.png for one in _all_pictures(blocks)}
-    return Report(page(title, blocks), plain_text(title, blocks), pictures, read, skipped, lead)
+    return Report(render_html(title, blocks), render_markdown(title, blocks), pictures, read, skipped, lead)
 
 
-def check_out(out: Path) -> None:
+def check_report_folder(out: Path) -> None:
     """Whether a folder can be there, before work is done for it.
 
     Raises
@@ -89,7 +92,7 @@ def check_out(out: Path) -> None:
             return
 
 
-def write(report: Report, out: Path) -> dict[str, str | list[str]]:
+def write_report(report: Report, out: Path) -> dict[str, str | list[str]]:
     """Write a report into a folder, each file whole or not at all, the page last; the paths of ``html`` and so on.
 
     Raises
@@ -97,7 +100,7 @@ def write(report: Report, out: Path) -> dict[str, str | list[str]]:
     UserError
         Where they cannot be written.
     """
-    check_out(out)
+    check_report_folder(out)
     text = {MARKDOWN: report.markdown.encode(), HTML: report.html.encode()}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ def write(report: Report, out: Path) -> dict[str, str | list[str]]:
     return {"html": str(out / HTML), "markdown": str(out / MARKDOWN), "pictures": pictures}
 
 
-def left_out(skipped: Sequence[Skipped]) -> list[str]:
+def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:
     """What is not used, in words: neighbouring lines with one reason together."""
     groups: list[list[Skipped]] = []
     for one in skipped:
@@ -126,7 +129,7 @@ def left_out(skipped: Sequence[Skipped]) -> list[str]:
     return said
 
 
-def numbers(report: Report) -> dict[str, Any]:
+def report_numbers(report: Report) -> dict[str, Any]:
     """What became of the lines of the files, in plain types."""
     rows = report.ledger.rows
     return {
@@ -138,7 +141,7 @@ def numbers(report: Report) -> dict[str, Any]:
     }
 
 
-def _lead(read: Ledger, found: Sequence[Section], skipped: Sequence[Skipped]) -> str:
+def _lead(read: LoadedRows, found: Sequence[Section], skipped: Sequence[Skipped]) -> str:
     failed = sum(row["failed"] is not None for row in read.rows)
     diverged = sum(row.lost for row in read.rows) - failed
     lead = (
@@ -186,10 +189,10 @@ def _sentence(section: Section, baseline: str | None) -> str:
 
 
 def _skipped_part(skipped: Sequence[Skipped]) -> Part:
-    return Part("What was left out", [Bullets([f"{said}." for said in left_out(skipped)])])
+    return Part("What was left out", [Bullets([f"{said}." for said in describe_skipped(skipped)])])
 
 
-def _provenance(read: Ledger) -> Part:
+def _provenance(read: LoadedRows) -> Part:
     files = [[name, f"{count:,}"] for name, count in sorted(read.files.items())]
     origins: dict[tuple[str, str, str], int] = defaultdict(int)
     for row in read.rows:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ssgan import latents, runs
+from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -16,14 +16,15 @@ from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
 from ssgan.figures.image_grid import Tile, drawable, grid, pixels, sheet
 from ssgan.files import open_atomic
-from ssgan.inference import Models, open_checkpoint
-from ssgan.metrics import softmax
-from ssgan.nearest import nearest
+from ssgan.inference import latents
+from ssgan.inference.metrics import nearest, softmax
+from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import MODELS
 from ssgan.requested import Request
 from ssgan.settings.config import Config
 
 __all__ = ["class_histogram", "sample_run"]
+
 
 # The neighbours of a sum: how far away, in standard deviations of the noise, and their own noise.
 REACH, NEIGHBOUR_SEED = 1.0, 2**32

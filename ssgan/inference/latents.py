@@ -13,6 +13,7 @@ from torch import Tensor
 
 __all__ = ["PATHS", "combine", "default_path", "nearby", "slerp", "way"]
 
+
 PATHS = ("straight", "spherical")
 # Standard deviation of a number of a latent.
 SPREAD = {"uniform": 12**-0.5, "normal": 1.0}

@@ -13,8 +13,8 @@ from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
-from ssgan.inference import METRICS, Models, open_run, score, usable
-from ssgan.metrics import confusion, per_class, reliability, summarize_scores
+from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
+from ssgan.inference.models import METRICS, Models, open_run, score, usable
 from ssgan.settings.options import Options
 
 __all__ = ["evaluate_run"]

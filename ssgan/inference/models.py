@@ -13,7 +13,7 @@ from torch import Tensor
 from ssgan import runs
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
-from ssgan.metrics import (
+from ssgan.inference.metrics import (
     distance_to_normal,
     error_percent,
     expected_calibration_error,
@@ -26,6 +26,7 @@ from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
 
 __all__ = ["METRICS", "Models", "open_checkpoint", "open_run", "score", "usable"]
+
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "error": error_percent,
@@ -193,7 +194,7 @@ class Models:
         the D that is evaluated, the average, and with ``_raw`` those of the last one.
 
         Where the data are numbers of a ``normal`` distribution, of this mean and deviation, also how far 10,000
-        generated ones are from it, as :func:`ssgan.metrics.distance_to_normal` says. All None where a model diverged.
+        generated ones are from it, see :func:`distance_to_normal`. All None where a model diverged.
         """
         real = {a: self.logits(x, a) if len(x) else np.zeros((len(self.seeds), 0, 1)) for a in (True, False)}
         fake = self.logits_of_generated(JUDGED_IMAGES, seed)

@@ -17,11 +17,12 @@ __all__ = [
     "Picture",
     "Table",
     "Text",
-    "page",
-    "plain_text",
+    "render_html",
+    "render_markdown",
     "table",
     "visible",
 ]
+
 
 STYLE = Path(__file__).with_name("report.css")
 EMPTY = "\N{EN DASH}"
@@ -112,7 +113,7 @@ def table(
     return Table(caption, [columns[k] for k in kept], [[row[k] for k in kept] for row in rows], said)
 
 
-def page(title: str, blocks: Sequence[Block]) -> str:
+def render_html(title: str, blocks: Sequence[Block]) -> str:
     """One HTML file that loads nothing else."""
     parts = [block for block in blocks if isinstance(block, Part)]
     links = "".join(f'<li><a href="#part-{i}">{_html(part.title)}</a></li>' for i, part in enumerate(parts, 1))
@@ -134,7 +135,7 @@ def page(title: str, blocks: Sequence[Block]) -> str:
     )
 
 
-def plain_text(title: str, blocks: Sequence[Block]) -> str:
+def render_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The same as Markdown, with the pictures beside it."""
     body = "\n\n".join(text for block in blocks if (text := _block_markdown(block, 2)))
     return f"# {_markdown(title)}\n\n{body}\n"

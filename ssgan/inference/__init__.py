@@ -1,0 +1,1 @@
+"""Trained models in use: probabilities, scores, predictions and samples."""

@@ -1,0 +1,1 @@
+"""One report page made from result rows. Imports no torch."""
