@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from ssgan import load
-from ssgan.batches import Batches
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES
 from ssgan.data.splits import for_seeds
 from ssgan.devices import select
 from ssgan.files import default_root
 from ssgan.settings.config import Config
-from ssgan.trainer import Trainer
+from ssgan.training.batches import Batches
+from ssgan.training.trainer import Trainer
 
 
 def dense(inputs: int, outputs: int, train_scale: bool) -> nn.Module:

@@ -26,13 +26,13 @@ from ssgan.data.dataset import UNLABELED
 from ssgan.data.splits import draw, hide
 from ssgan.devices import select
 from ssgan.errors import UserError
-from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import image_grid
 from ssgan.files import open_atomic
 from ssgan.inference.metrics import Diversity, generated_probability, softmax
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import DATASET_PRESETS, resolve
+from ssgan.training.experiment import Paused, run_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, SCRATCH = ROOT / "results", ROOT / "runs" / "results"

@@ -18,7 +18,7 @@ _LAZY = {
     "Data": "ssgan.data",
     "Options": "ssgan.data",
     "load": "ssgan.data",
-    "train": "ssgan.trainer",
+    "train": "ssgan.training.trainer",
 }
 __all__ = ["Config", "Data", "Options", "load", "train"]
 

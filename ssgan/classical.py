@@ -185,7 +185,7 @@ def classify(
 
 
 def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | None) -> dict[str, Any]:
-    """The outcome as a row of a result, with the keys of a row of :func:`ssgan.experiment.summarize`.
+    """The outcome as a row of a result, with the keys of a row of :func:`ssgan.training.experiment.summarize`.
 
     The settings of a method are fixed, so like those of a preset they are no ``settings`` of the row: they stand under
     ``estimator``, beside what followed from the images.

@@ -84,7 +84,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan import training
+    from ssgan import train_command
 
     flags = {
         "labels": labels,
@@ -97,7 +97,7 @@ def train(
         "image_size": image_size,
     }
     places = (out, resume, config, labels_csv, data_dir)
-    training.hold(training.Asked(data, preset, epochs, set_ or [], flags, *places, as_json, dry_run))
+    train_command.hold(train_command.Asked(data, preset, epochs, set_ or [], flags, *places, as_json, dry_run))
 
 
 @app.command()

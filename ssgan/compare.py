@@ -14,15 +14,15 @@ from ssgan import runs
 from ssgan.classical import classify
 from ssgan.devices import select
 from ssgan.errors import Busy, UserError
-from ssgan.experiment import run_experiment
 from ssgan.grids import Grid
 from ssgan.inference.metrics import summarize_scores
 from ssgan.inference.models import open_run
 from ssgan.outcomes import failed_rows, row_of_classical, rows_of_stack
 from ssgan.pace import Pace, Progress, Task
-from ssgan.records import Report
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
+from ssgan.training.experiment import run_experiment
+from ssgan.training.monitor import TrainingProgress
 
 __all__ = ["compare", "folder_of", "plan", "summary"]
 
@@ -51,7 +51,7 @@ def compare(
     journal : Journal
     on_progress : callable, optional
     source : mapping, optional
-        As :func:`ssgan.experiment.run_experiment` takes it.
+        As :func:`ssgan.training.experiment.run_experiment` takes it.
     """
     tasks = plan(grid, journal.rows)
     pace = Pace(tasks, on_progress)
@@ -101,7 +101,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _rows(
-    grid: Grid, task: Task, beside: Path, on_report: Callable[[Report], None], source: Source | None
+    grid: Grid, task: Task, beside: Path, on_report: Callable[[TrainingProgress], None], source: Source | None
 ) -> list[dict[str, Any]]:
     cell, data = task.cell, grid.data
     if cell.refusal:

@@ -120,9 +120,9 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
 
         select(given["device"])
     if given.get("tensorboard"):
-        from ssgan import events
+        from ssgan.training import callbacks
 
-        events.check()
+        callbacks.check_tensorboard()
     return grid, preset
 
 

@@ -10,11 +10,11 @@ from ssgan import runs
 from ssgan.classical import Outcome, row
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.experiment import chosen
 from ssgan.files import write_atomic
 from ssgan.grids import ENSEMBLE, Cell, Grid
 from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax
 from ssgan.inference.models import METRICS, Models, score, usable
+from ssgan.training.experiment import settings_beyond_preset
 
 __all__ = ["failed_rows", "row_of_classical", "rows_of_stack"]
 
@@ -83,7 +83,9 @@ def row_of_classical(grid: Grid, cell: Cell, split: Split, outcome: Outcome, see
 def failed_rows(grid: Grid, cell: Cell, seeds: Sequence[int], why: str) -> list[dict[str, Any]]:
     """Rows of a training that gave nothing, with the reason."""
     config, data = cell.config, grid.data
-    given: dict[str, Any] = {} if config is None else {"preset": config.preset, "settings": chosen(config)}
+    given: dict[str, Any] = (
+        {} if config is None else {"preset": config.preset, "settings": settings_beyond_preset(config)}
+    )
     if config is not None:
         given |= {"config_sha256": config.sha256, "images": config.steps * config.images_per_step}
     return [

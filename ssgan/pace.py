@@ -7,7 +7,8 @@ from ssgan.grids import Cell
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
-    from ssgan.records import Report
+    from ssgan.training.monitor import TrainingProgress
+
 
 __all__ = ["Pace", "Progress", "Task"]
 
@@ -87,7 +88,7 @@ class Pace:
         """The next training has begun."""
         self._tell(0.0, self._left(self.at, None))
 
-    def follow(self, report: "Report") -> None:
+    def follow(self, report: "TrainingProgress") -> None:
         """A network tells how far it is."""
         left, steps = report.seconds_left, report.steps
         rate = left * steps / (steps - report.step) / max(1, self.tasks[self.at].work) if report.step < steps else None

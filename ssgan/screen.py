@@ -17,7 +17,7 @@ from ssgan.runs import LOGGED
 
 if TYPE_CHECKING:
     from ssgan.pace import Progress as Standing
-    from ssgan.records import Report
+    from ssgan.training.monitor import TrainingProgress
 
 __all__ = [
     "counting",
@@ -165,7 +165,7 @@ def _now_and_then() -> Callable[[str, int, int], None]:
 
 
 @contextmanager
-def following(quiet: bool = False) -> Iterator[Callable[["Report"], None]]:
+def following(quiet: bool = False) -> Iterator[Callable[["TrainingProgress"], None]]:
     """Give a function that shows each report: a live bar in a terminal, a line now and then elsewhere."""
     alerts = _alerts()
     if quiet:
@@ -177,11 +177,11 @@ def following(quiet: bool = False) -> Iterator[Callable[["Report"], None]]:
         yield _lines(alerts)
 
 
-def _alerts() -> Callable[["Report"], list[str]]:
+def _alerts() -> Callable[["TrainingProgress"], list[str]]:
     """Give a function of each report: what is newly wrong, and at the first one whether days are left."""
     first = True
 
-    def new(report: "Report") -> list[str]:
+    def new(report: "TrainingProgress") -> list[str]:
         nonlocal first
         days, was_first, first = report.seconds_left / DAY, first, False
         if not was_first or days < 1:
@@ -201,7 +201,7 @@ def _alert(sentences: Sequence[str], console: Console) -> None:
 
 
 @contextmanager
-def _live_bar(alerts: Callable[["Report"], list[str]]) -> Iterator[Callable[["Report"], None]]:
+def _live_bar(alerts: Callable[["TrainingProgress"], list[str]]) -> Iterator[Callable[["TrainingProgress"], None]]:
     bar = Progress(
         TaskProgressColumn(),
         BarColumn(bar_width=24),
@@ -211,7 +211,7 @@ def _live_bar(alerts: Callable[["Report"], list[str]]) -> Iterator[Callable[["Re
     task = bar.add_task("", total=None, counts="initialising")
     with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
 
-        def show(report: "Report") -> None:
+        def show(report: "TrainingProgress") -> None:
             bar.update(task, total=report.steps, completed=report.step, counts=_counts(report))
             live.update(Group(bar, Text(_losses(report), style="dim", no_wrap=True, overflow="ellipsis")))
             _alert(alerts(report), live.console)
@@ -219,10 +219,10 @@ def _live_bar(alerts: Callable[["Report"], list[str]]) -> Iterator[Callable[["Re
         yield show
 
 
-def _lines(alerts: Callable[["Report"], list[str]]) -> Callable[["Report"], None]:
+def _lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callable[["TrainingProgress"], None]:
     shown = 0
 
-    def show(report: "Report") -> None:
+    def show(report: "TrainingProgress") -> None:
         nonlocal shown
         _alert(alerts(report), err)
         if report.step * MILESTONES // report.steps > shown:
@@ -337,11 +337,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def _counts(report: "Report") -> str:
+def _counts(report: "TrainingProgress") -> str:
     return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {_duration(report.seconds_left)} left"
 
 
-def _losses(report: "Report") -> str:
+def _losses(report: "TrainingProgress") -> str:
     """Means over the seeds."""
     means = {name: float(values.mean()) for name, values in report.means.items()}
     words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as vision
 
-from ssgan.augment import (
+from ssgan.training.augment import (
     AUGMENTATIONS,
     COLOR_OPERATIONS,
     GREY_OPERATIONS,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan.batches import CHUNK_BATCHES, Batches
 from ssgan.data.dataset import Data
 from ssgan.data.splits import for_seeds
 from ssgan.errors import UserError
-from ssgan.methods import Batch
 from ssgan.settings.config import Config
+from ssgan.training.batches import CHUNK_BATCHES, Batches
+from ssgan.training.methods import Batch
 
 AUGMENTED: dict[str, Any] = {"augmentation": "digits", "weight_pseudo_label": 1.0}
 

@@ -319,7 +319,7 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
 def test_a_training_of_days_is_said_on_the_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssgan.clock.Clock.steps_per_second", lambda _: 1e-5)
+    monkeypatch.setattr("ssgan.training.monitor.Clock.steps_per_second", lambda _: 1e-5)
     assert status_of("train", "digits", "--device", "cpu", *TINY[2:], "--set", "total_images=3000", "--json") == 0
     said = capsys.readouterr()
     assert said.err.count("At this speed the training takes 11.6 days more: Ctrl-C stops it") == 1
@@ -854,7 +854,7 @@ def test_an_interrupted_run_says_how_to_load_its_photos_again(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.experiment.train", interrupt)
+    monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
     assert status_of("train", "my flat", "--labels-csv", "l.csv", "--out", "run", "--json") == 130
     again = "ssgan train 'my flat' --labels-csv l.csv --out run --resume"
     assert f"ssgan: run is unfinished; go on with it by: {again}" in capsys.readouterr().err.splitlines()
@@ -895,7 +895,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
 def test_settings_are_resolved_before_pictures_are_read(
     photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssgan.training.load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ssgan.train_command.load", lambda *_: pytest.fail("read"))
     assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
     assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
     assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
@@ -1046,7 +1046,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: Any) -> Data:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("ssgan.training.load", fault)
+    monkeypatch.setattr("ssgan.train_command.load", fault)
     with pytest.raises(ZeroDivisionError, match="ours"):
         cli.main(["train", "digits"])
 
@@ -1057,7 +1057,7 @@ def test_an_interruption_leaves_with_status_130(
     def interrupt(*_: Any) -> Data:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.training.load", interrupt)
+    monkeypatch.setattr("ssgan.train_command.load", interrupt)
     assert status_of("train", "digits") == 130
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
 
@@ -1115,7 +1115,7 @@ def test_an_interrupted_training_names_what_it_leaves(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.experiment.train", interrupt)
+    monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
     assert status_of("train", "digits", "--labels", "20", "--out", "run") == 130
     again = "ssgan: run is unfinished; go on with it by: ssgan train digits --out run --resume"
     assert capsys.readouterr().err.splitlines() == [again, "ssgan: interrupted."]

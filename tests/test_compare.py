@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import TINY, contents, last_object, status_of
 
-from ssgan import compare, experiment, grids, result_rows, runs, screen
+from ssgan import compare, grids, result_rows, runs, screen
 from ssgan.ablations import ablations
 from ssgan.classical import CLASSICAL
 from ssgan.data.dataset import Data
@@ -29,6 +29,7 @@ from ssgan.report import loader
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
+from ssgan.training import experiment
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own

@@ -14,13 +14,13 @@ import pytest
 
 import ssgan
 from ssgan.errors import UserError
-from ssgan.methods import METHODS
 from ssgan.nn.registry import MODELS
 from ssgan.settings.catalog import METHOD_NAMES, NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, describe, parse, resolve
 from ssgan.settings.rules import METHOD_NEEDS, NEEDS
+from ssgan.training.methods import METHODS
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 TYPES = typing.get_type_hints(Config)

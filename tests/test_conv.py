@@ -27,7 +27,7 @@ from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, We
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
-from ssgan.trainer import train
+from ssgan.training.trainer import train
 
 CONVOLUTIONAL = [name for name in NETWORK_NAMES if NETWORKS[name].convolutional]
 # All but dcgan, whose layers have batch norm.

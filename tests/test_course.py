@@ -14,10 +14,11 @@ import pytest
 from conftest import tiny
 from PIL import Image
 
-from ssgan import experiment, runs
+from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.experiment import run_experiment
 from ssgan.figures import curves
+from ssgan.training import experiment
+from ssgan.training.experiment import run_experiment
 
 
 def line(step: int, **values: Any) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def test_a_training_leaves_its_picture_and_draws_it_seldom(
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, ssgan.figures.curves, ssgan.experiment; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, ssgan.figures.curves, ssgan.training.experiment; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

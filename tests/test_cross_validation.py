@@ -16,18 +16,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 
-from ssgan import cross_validation, runs
-from ssgan.cross_validation import cross_validate, cut
+from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, in_folds
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.inference.metrics import binomial_interval
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
-from ssgan.trainer import train
+from ssgan.training import experiment
+from ssgan.training.experiment import cross_validate, cut_folds, run_experiment
+from ssgan.training.trainer import train
 
 
 def split_of(y: np.ndarray) -> Split:
@@ -88,7 +88,7 @@ def test_as_many_folds_as_there_are_different_images_at_most(folds: int) -> None
 
 def test_folds_are_cut_from_the_draw_of_the_final_model(few_digits: Data) -> None:
     drawn = splits.draw(few_digits.y_train, 30, 5)
-    parts = cut(few_digits, tiny(labels=30, folds=3, seed=2, draw_seed=5))
+    parts = cut_folds(few_digits, tiny(labels=30, folds=3, seed=2, draw_seed=5))
     assert sorted(np.concatenate([part.held_out for part in parts]).tolist()) == drawn.tolist()
 
 
@@ -98,19 +98,19 @@ def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> 
     x[twins[0]] = x[twins[1]]
     three = few_digits.classes[3]
     with pytest.raises(UserError) as refused:
-        cut(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
+        cut_folds(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
     assert str(refused.value) == (
         f"The class '{three}' has one labelled image, copies aside, and a model that never saw it cannot know the "
         f"class: give it another label, or train without --folds."
     )
-    cut(few_digits, tiny(folds=4))
+    cut_folds(few_digits, tiny(folds=4))
 
 
 def test_a_copy_without_a_label_is_held_out_too(few_digits: Data) -> None:
     x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
     other = int(np.setdiff1d(np.arange(300), rows)[0])
     x[other] = x[rows[0]]
-    parts = cut(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
+    parts = cut_folds(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
     held = [{*part.held_out.tolist()} for part in parts]
     assert [other in rows_of for rows_of in held] == [int(rows[0]) in rows_of for rows_of in held]
     assert sum(map(len, held)) == 21
@@ -125,7 +125,7 @@ def test_a_picture_in_two_classes_does_not_take_a_class_away(few_digits: Data) -
 
     def refused(seed: int) -> bool:
         try:
-            parts = cut(data, tiny(folds=2, seed=seed, draw_seed=0))
+            parts = cut_folds(data, tiny(folds=2, seed=seed, draw_seed=0))
         except UserError as mistake:
             return "A fold would hold every labelled image of the class '5', because some" in str(mistake)
         assert all(set(part.y.tolist()) == set(range(10)) for part in parts)
@@ -137,7 +137,7 @@ def test_a_picture_in_two_classes_does_not_take_a_class_away(few_digits: Data) -
 def test_one_class_has_no_error(few_digits: Data) -> None:
     y = np.where(few_digits.y_train == 3, 3, -1)
     with pytest.raises(UserError, match="of one class"):
-        cut(dataclasses.replace(few_digits, y_train=y), tiny(labels=None, folds=2))
+        cut_folds(dataclasses.replace(few_digits, y_train=y), tiny(labels=None, folds=2))
 
 
 # A model knows nothing of its fold
@@ -150,7 +150,7 @@ def weights(found: Any, place: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("network", [{}, {"generator_norm": "virtual"}])
 def test_what_is_held_out_reaches_no_weight(few_digits: Data, network: dict[str, Any]) -> None:
     config = tiny(labels=None, seeds=2, seed_strategy="loop", noise_input_std=0.0, noise_hidden_std=0.0, **network)
-    parts = cut(few_digits, tiny(labels=20, folds=2))
+    parts = cut_folds(few_digits, tiny(labels=20, folds=2))
     indices, held_out = [part.indices for part in parts], [part.held_out for part in parts]
     x, y = few_digits.x_train.copy(), few_digits.y_train.copy()
     x[held_out[0]] = 16 - x[held_out[0]]
@@ -215,7 +215,7 @@ def test_every_labelled_image_counts_once_by_the_model_that_never_saw_it(
     found, folder = validated
     models, _ = open_run(folder, torch.device("cpu"))
     wrong, count = 0, 0
-    for k, part in enumerate(cut(few_digits, tiny(labels=30, folds=3))):
+    for k, part in enumerate(cut_folds(few_digits, tiny(labels=30, folds=3))):
         assert models.split_sha256[k] == part.sha256
         predicted = models.probabilities(few_digits.x_train[part.held_out])[k].argmax(axis=1)
         missed = int((predicted != few_digits.y_train[part.held_out]).sum())
@@ -298,7 +298,7 @@ def test_finished_folds_are_not_trained_again_and_half_made_ones_are_made_anew(
     config = tiny(labels=20, folds=2)
     (tmp_path / "folds").mkdir()
     first = cross_validate(few_digits, config, tmp_path / "folds")
-    monkeypatch.setattr(cross_validation, "run_experiment", None)
+    monkeypatch.setattr(experiment, "run_experiment", None)
     assert cross_validate(few_digits, config, tmp_path / "folds") == first
 
 
@@ -386,13 +386,13 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
 ) -> None:
     options = ["--folds", "2", "--image-size", "6", *OPTIONS]
     assert status_of("train", "photos", *options, "--out", "whole") == 0
-    real = cross_validation.cross_validate
+    real = experiment.cross_validate
 
     def stop(*arguments: Any) -> dict[str, Any]:
         real(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cross_validation, "cross_validate", stop)
+    monkeypatch.setattr(experiment, "cross_validate", stop)
     assert status_of("train", "photos", *options, "--out", "cut") == 130
     monkeypatch.undo()
     monkeypatch.chdir(photos.parent)

@@ -28,7 +28,7 @@ from ssgan.data.datasets import DATASETS, IDX_FILES, IDX_MD5, load
 from ssgan.errors import UserError
 from ssgan.files import default_root
 from ssgan.settings.presets import DATASET_PRESETS, PRESETS
-from ssgan.trainer import train
+from ssgan.training.trainer import train
 
 SMALL: dict[str, Any] = {
     "x_train": np.arange(36, dtype=np.uint8).reshape(6, 2, 3),

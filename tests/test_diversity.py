@@ -11,11 +11,11 @@ from conftest import tiny
 
 from ssgan import answers
 from ssgan.data.dataset import Data
-from ssgan.experiment import run_experiment
 from ssgan.inference.metrics import IMAGES, Diversity, diversity, halves, measure_diversity
 from ssgan.inference.models import open_run
 from ssgan.result_rows import parse_row
 from ssgan.runs import claim
+from ssgan.training.experiment import run_experiment
 
 RNG = np.random.default_rng(0)
 

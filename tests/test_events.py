@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from conftest import contents, status_of, tiny
 
-from ssgan import events, runs
+from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.experiment import Paused, run_experiment
+from ssgan.training import callbacks
+from ssgan.training.experiment import Paused, run_experiment
 
 NAMES = {"errors": "error/averaged", "errors_raw": "error/last_step"}
 
@@ -92,8 +93,8 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
 ) -> None:
     """Whoever ends the process in the next moment takes nothing away that would not be told again."""
     pytest.importorskip("tensorboard")
-    done, flush, save = [], events.Events.flush, runs.save_checkpoint
-    monkeypatch.setattr(events.Events, "flush", lambda self: done.append("told") or flush(self))
+    done, flush, save = [], callbacks.Events.flush, runs.save_checkpoint
+    monkeypatch.setattr(callbacks.Events, "flush", lambda self: done.append("told") or flush(self))
     monkeypatch.setattr(runs, "save_checkpoint", lambda *what: done.append("saved") or save(*what))
     config = tiny(checkpoint_every_seconds=0.0, tensorboard=True)
     run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))

@@ -14,20 +14,20 @@ from conftest import status_of, tiny
 from test_trainer import same_bits, weights
 from torch import Tensor, nn
 
-from ssgan import capture, devices, methods, trainer
-from ssgan.batches import Batches
-from ssgan.capture import Captured
+from ssgan import devices
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
-from ssgan.methods import METHODS, Batch, Nets
 from ssgan.nn import noise
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
-from ssgan.step import Part
-from ssgan.trainer import Trainer, train
+from ssgan.training import methods, trainer
+from ssgan.training.batches import Batches
+from ssgan.training.methods import METHODS, Batch, Nets
+from ssgan.training.step import WARM_UP_STEPS, CapturedPart, Part
+from ssgan.training.trainer import Trainer, train
 
 STEPS = 100
 SMALL = {
@@ -265,7 +265,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     def building(self: Trainer, *arguments: Any) -> None:
         build(self, *arguments)
         recorders.append(Recorder())
-        self.movers = [Captured(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
+        self.movers = [CapturedPart(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
 
     monkeypatch.setattr(Trainer, "__init__", building)
     return recorders
@@ -295,7 +295,7 @@ def test_a_recorded_step_is_the_step(
     replayed = train(few_digits, tiny(**settings))
     (recorder,) = recorders
     assert recorder.recordings == 1
-    assert recorder.replays == tiny(**settings).steps - capture.WARM_UP_STEPS
+    assert recorder.replays == tiny(**settings).steps - WARM_UP_STEPS
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(replayed)[name], value, rtol=1e-4, atol=1e-5)
     for net, stack in plain.trainer.stacks.items():
@@ -333,7 +333,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
 
     def building(self: Trainer, *arguments: Any) -> None:
         build(self, *arguments)
-        self.movers = [Captured(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
+        self.movers = [CapturedPart(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
 
     monkeypatch.setattr(Trainer, "__init__", building)
     run = train(few_digits, tiny())

@@ -15,7 +15,7 @@ from ssgan.inference.models import Models
 from ssgan.nn.layers import BatchStatNorm
 from ssgan.nn.registry import MODELS
 from ssgan.settings.config import Config
-from ssgan.trainer import train
+from ssgan.training.trainer import train
 
 NARROW = {"network": "gan-mlp", "discriminator_widths": (16, 12), "generator_widths": (9, 8)}
 

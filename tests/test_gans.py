@@ -16,11 +16,11 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.figures import image_grid
 from ssgan.inference.metrics import Diversity
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
+from ssgan.training.experiment import run_experiment
 
 SHORT = ["total_images=48", "batch_size=8", "init_images=20", "report_every_images=8"]
 TINY = [*SHORT, "discriminator_widths=2", "generator_widths=2"]

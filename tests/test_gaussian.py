@@ -19,15 +19,15 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import curves
 from ssgan.inference.metrics import distance_to_normal
 from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
-from ssgan.trainer import train
-from ssgan.watch import Watch
+from ssgan.training.experiment import Paused, run_experiment
+from ssgan.training.monitor import Watch
+from ssgan.training.trainer import train
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ from conftest import tiny
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.inference.models import METRICS, Models, open_run, usable
 from ssgan.nn.registry import MODELS
 from ssgan.nn.stack import EVALUATION_ROWS
-from ssgan.trainer import Run, train
+from ssgan.training.experiment import run_experiment
+from ssgan.training.monitor import Run
+from ssgan.training.trainer import train
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
+from ssgan.training.experiment import run_experiment
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from test_fast_paths import fixed_noise as fixed_noise
 from test_trainer import QUIET, gradients_of_d, rows_through_d, same_bits, trainer, weights
 from torch import Tensor
 
-from ssgan import methods
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.settings.catalog import METHOD_DEFAULTS, METHOD_NAMES, METHOD_SETTINGS
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
-from ssgan.step import Part
-from ssgan.trainer import train
+from ssgan.training import methods
+from ssgan.training.step import Part
+from ssgan.training.trainer import train
 
 VIEWS = {"augmentation": "digits"}
 OWN_TERM = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssgan.optimizers import SGD, Adam
+from ssgan.training.step import SGD, Adam
 
 # A step's learning rate, so that a schedule is followed too.
 RATES = [0.01 * (1.0 - 0.03 * step) for step in range(20)]

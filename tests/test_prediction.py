@@ -15,11 +15,11 @@ from PIL import Image
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.inference import predict
 from ssgan.inference.models import open_run
 from ssgan.inference.predict import InputImage, InputSource
 from ssgan.settings.config import Config
+from ssgan.training.experiment import run_experiment
 
 CPU = torch.device("cpu")
 

@@ -20,18 +20,17 @@ import torch
 from conftest import contents, last_object, status_of, tiny
 
 import ssgan
-from ssgan import experiment, runs
+from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.experiment import Paused, run_experiment
-from ssgan.optimizers import Adam
-from ssgan.records import Report
 from ssgan.settings.config import Config
-from ssgan.states import STATE
-from ssgan.trainer import Run, Trainer, train
-from ssgan.watch import Watch
+from ssgan.training import experiment
+from ssgan.training.experiment import Paused, run_experiment
+from ssgan.training.monitor import STATE_KEYS, Run, TrainingProgress, Watch
+from ssgan.training.step import Adam
+from ssgan.training.trainer import Trainer, train
 
 CLOCK = {"seconds", "images_per_second"}
 BEGUN_ON = {"config.json", "split.json", "labeled.png", "log.jsonl", "checkpoint"}
@@ -70,18 +69,18 @@ def ended(run: Run) -> dict[str, Any]:
     return {"state": without_clock(run.state()), "averaged": run.models.averaged, **scores, **seen}
 
 
-def told(reports: list[Report]) -> list[dict[str, Any]]:
+def told(reports: list[TrainingProgress]) -> list[dict[str, Any]]:
     names = ("step", "steps", "images", "means", "errors", "warnings")
     return [{name: getattr(report, name) for name in names} for report in reports]
 
 
 def follow(
     data: Data, config: Config, state: dict[str, Any] | None = None, into: Path | None = None
-) -> tuple[Run, list[Report]]:
+) -> tuple[Run, list[TrainingProgress]]:
     """Train, and keep every report, and a checkpoint of each by its step."""
     reports = []
 
-    def on_report(report: Report) -> None:
+    def on_report(report: TrainingProgress) -> None:
         reports.append(report)
         if into is not None:
             runs.save_checkpoint(into / str(report.step), report.state())
@@ -253,7 +252,7 @@ def test_what_was_seen_goes_on_being_weighed() -> None:
 
 
 def test_a_checkpoint_holds_what_it_must(few_digits: Data) -> None:
-    assert train(few_digits, tiny()).state().keys() == STATE
+    assert train(few_digits, tiny()).state().keys() == STATE_KEYS
 
 
 # Another state is refused, and nothing of it taken
@@ -292,7 +291,7 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
     )
 
 
-@pytest.mark.parametrize("key", sorted(STATE - {"version"}))
+@pytest.mark.parametrize("key", sorted(STATE_KEYS - {"version"}))
 def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, key: str) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     del state[key]
@@ -399,19 +398,19 @@ def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits:
 
 
 @pytest.fixture
-def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[Report], None]:
+def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainingProgress], None]:
     """A callback for reports by which training takes ten seconds from one to the next, and nothing else takes time."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
-    def on_report(report: Report) -> None:
+    def on_report(report: TrainingProgress) -> None:
         clock.now += 10.0
 
     return on_report
 
 
 def test_a_pause_comes_after_so_long_in_each_session(
-    few_digits: Data, tmp_path: Path, ten_seconds_each: Callable[[Report], None]
+    few_digits: Data, tmp_path: Path, ten_seconds_each: Callable[[TrainingProgress], None]
 ) -> None:
     config = tiny(report_every_images=40, checkpoint_every_seconds=0.0)
     folder = runs.claim(tmp_path / "run", "digits", config)
@@ -432,7 +431,7 @@ def test_checkpoints_are_as_far_apart_as_asked(
     few_digits: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    ten_seconds_each: Callable[[Report], None],
+    ten_seconds_each: Callable[[TrainingProgress], None],
     every: float,
     steps: list[int],
 ) -> None:
@@ -590,7 +589,7 @@ def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
     for name in ("report.json", "samples.png", "curves.png"):
         (run / name).unlink()
     before = contents(run)
-    monkeypatch.setattr("ssgan.trainer.Trainer.step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("ssgan.training.trainer.Trainer.step", lambda *_: pytest.fail("it trained"))
     assert status_of(*AGAIN) == 0
     assert differences(left_by(run), uninterrupted[1]) == []
     assert {name: content for name, content in contents(run).items() if name in before} == before
@@ -758,7 +757,7 @@ def test_a_damaged_checkpoint_is_refused(here: Path, refusal: Callable[..., str]
 @pytest.mark.parametrize("run", ["run", "done"])
 def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Callable[..., str], run: str) -> None:
     whole, more = (here / run / "checkpoint").read_bytes(), ["--set", "total_images=800"] * (run == "done")
-    for key in STATE - {"version"}:
+    for key in STATE_KEYS - {"version"}:
         (here / run / "checkpoint").write_bytes(whole)
         edited(here / run, lambda state, key=key: state.pop(key))
         assert refusal(*more, run=run) == f"The checkpoint cannot be gone on from (KeyError: {key!r})."

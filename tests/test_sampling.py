@@ -17,9 +17,8 @@ from conftest import contents, last_object, status_of, tiny
 from PIL import Image
 from torch import Tensor, nn
 
-from ssgan import cross_validation, experiment, runs
+from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.experiment import Paused, run_experiment
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import grid, pixels
 from ssgan.inference import sample
@@ -27,10 +26,12 @@ from ssgan.inference.latents import combine, way
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.inference.sample import Source, class_histogram
 from ssgan.nn.stack import Stack
-from ssgan.records import Report
 from ssgan.requested import Request
 from ssgan.settings.config import Config
-from ssgan.trainer import train
+from ssgan.training import experiment
+from ssgan.training.experiment import Paused, run_experiment
+from ssgan.training.monitor import TrainingProgress
+from ssgan.training.trainer import train
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -542,7 +543,7 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
     clock = SimpleNamespace(now=0.0)  # ten seconds from one report to the next
     monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
-    def on_report(report: Report) -> None:
+    def on_report(report: TrainingProgress) -> None:
         clock.now += 10.0
 
     with pytest.raises(Paused):
@@ -606,7 +607,7 @@ def test_frames_need_a_generator(mistake: Callable[..., str]) -> None:
 
 def test_the_models_of_the_folds_draw_no_frames(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(folds=2, frames_every_images=100, draw_seed=0)
-    cross_validation.cross_validate(few_digits, config, tmp_path / "folds")
+    experiment.cross_validate(few_digits, config, tmp_path / "folds")
     assert not list(tmp_path.rglob("frames"))
 
 

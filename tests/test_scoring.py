@@ -13,11 +13,11 @@ from conftest import tiny
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.inference import evaluate
 from ssgan.inference.metrics import expected_calibration_error
 from ssgan.inference.models import open_run
 from ssgan.settings.config import Config
+from ssgan.training.experiment import run_experiment
 
 CPU = torch.device("cpu")
 NAMES = ("zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf")

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from ssgan import screen
-from ssgan.records import Report
 from ssgan.runs import LOGGED
+from ssgan.training.monitor import TrainingProgress
 
-REPORT = Report(
+REPORT = TrainingProgress(
     step=20,
     steps=600_000,
     images=2000,

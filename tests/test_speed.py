@@ -18,8 +18,8 @@ from ssgan import losses
 from ssgan.data.dataset import Data
 from ssgan.nn import noise
 from ssgan.nn.stack import Net
-from ssgan.optimizers import Adam
 from ssgan.settings.presets import resolve
+from ssgan.training.step import Adam
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SETTINGS = {

@@ -11,16 +11,17 @@ import torch
 from conftest import tiny
 
 from ssgan import runs
-from ssgan.batches import Batches, Order, stream_key
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.nn import noise
 from ssgan.nn.stack import Net, Stack
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
-from ssgan.trainer import Run, Trainer, train
+from ssgan.training.batches import Batches, Order, stream_key
+from ssgan.training.experiment import run_experiment
+from ssgan.training.monitor import Run
+from ssgan.training.trainer import Trainer, train
 
 QUIET = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
 

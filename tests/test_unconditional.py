@@ -13,17 +13,18 @@ from conftest import last_object, status_of, tiny
 from torch import nn
 
 from ssgan import result_rows
-from ssgan.batches import Batches
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.experiment import run_experiment
 from ssgan.inference.models import Models
-from ssgan.methods import METHODS, Batch, Nets
 from ssgan.report import loader
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
-from ssgan.trainer import Run, Trainer, train
+from ssgan.training.batches import Batches
+from ssgan.training.experiment import run_experiment
+from ssgan.training.methods import METHODS, Batch, Nets
+from ssgan.training.monitor import Run
+from ssgan.training.trainer import Trainer, train
 
 GAN = {"labels": 0, "weight_unlabeled": 1.0, "weight_fake": 1.0}
 NON_SATURATING = {**GAN, "weight_feature_matching": 0.0, "weight_non_saturating": 1.0}
@@ -405,7 +406,7 @@ def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], t
 
 def test_a_paused_run_goes_on_in_its_folder(few_digits: Data, tmp_path: Path) -> None:
     from ssgan import runs
-    from ssgan.experiment import Paused
+    from ssgan.training.experiment import Paused
 
     config = tiny(**GAN, checkpoint_every_seconds=0)
     folder = runs.claim(tmp_path / "run", "digits", config)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from ssgan import losses
 from ssgan.nn import noise
 from ssgan.nn.layers import Dropout, GaussianNoise
-from ssgan.vat import of_length, perturbation, virtual_adversarial
+from ssgan.training.methods import of_length, perturbation, virtual_adversarial
 
 
 @pytest.fixture(autouse=True)

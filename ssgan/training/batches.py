@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssgan import augment
 from ssgan.data.splits import Split
-from ssgan.methods import Batch
 from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.catalog import check_augmentation
 from ssgan.settings.config import Config
+from ssgan.training import augment
+from ssgan.training.methods import Batch
 
 __all__ = ["Batches", "Order", "stream_key"]
+
 
 CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192

@@ -18,6 +18,7 @@ from ssgan.settings.presets import PRESETS, describe
 
 __all__ = ["Asked", "hold"]
 
+
 LEFT = {
     **{"Generated images": "samples.png", "Curves": "curves.png", "Densities through training": "density.png"},
     "Events for TensorBoard": "tensorboard",
@@ -114,14 +115,14 @@ def _checked(data: Data, settings: Config) -> tuple[str, list[Split]]:
     check_range(settings.network, data.name, data.bounded)
     device = select(settings.device, settings.dtype, settings.precision)
     if settings.tensorboard:
-        from ssgan import events
+        from ssgan.training import callbacks
 
-        events.check()
+        callbacks.check_tensorboard()
     splits = for_seeds(data.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
-        from ssgan import cross_validation
+        from ssgan.training import experiment
 
-        cross_validation.cut(data, settings)
+        experiment.cut_folds(data, settings)
     return f"{device_name(device)} ({device})", splits
 
 
@@ -167,16 +168,16 @@ def _in_stages(
     data: Data, settings: Config, folder: Path, source: dict[str, str | None], quiet: bool
 ) -> dict[str, Any]:
     """First the models of the folds, where there are any; then the run's own; the report."""
-    from ssgan import cross_validation
-    from ssgan.experiment import run_experiment
+    from ssgan.training import experiment
+    from ssgan.training.experiment import run_experiment
 
     beside = None
     if settings.folds:
         if not quiet:
             screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
         with screen.following(quiet=quiet) as on_report:
-            inner = folder / cross_validation.FOLDER
-            beside = {"folds": cross_validation.cross_validate(data, settings, inner, on_report, source)}
+            inner = folder / experiment.FOLDS_FOLDER
+            beside = {"folds": experiment.cross_validate(data, settings, inner, on_report, source)}
         if not quiet:
             screen.say(f"Now {_models(settings)}, from every labelled image")
     with screen.following(quiet=quiet) as on_report:

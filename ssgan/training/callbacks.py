@@ -9,13 +9,14 @@ from typing import Any
 from ssgan.errors import UserError
 from ssgan.figures.curves import quantities
 
-__all__ = ["FOLDER", "Events", "check", "opened"]
-
-FOLDER = "tensorboard"
-ERRORS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
+__all__ = ["TENSORBOARD_FOLDER", "Events", "check_tensorboard", "open_events"]
 
 
-def check() -> None:
+TENSORBOARD_FOLDER = "tensorboard"
+ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
+
+
+def check_tensorboard() -> None:
     """Whether events can be written.
 
     Raises
@@ -39,7 +40,9 @@ class Events:
         from torch.utils.tensorboard import SummaryWriter
 
         # What lies after the checkpoint that a training goes on from is written again: readers drop the first time.
-        self._writers = [SummaryWriter(run / FOLDER / f"seed-{seed}", purge_step=images + 1) for seed in seeds]
+        self._writers = [
+            SummaryWriter(run / TENSORBOARD_FOLDER / f"seed-{seed}", purge_step=images + 1) for seed in seeds
+        ]
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line of the log: each quantity of each seed, and its images per second, at the images seen so far."""
@@ -48,7 +51,7 @@ class Events:
             for name in quantities(line):
                 if line[name]:
                     value = math.nan if line[name][i] is None else line[name][i]
-                    writer.add_scalar(ERRORS.get(name, f"train/{name}"), value, line["images"])
+                    writer.add_scalar(ERROR_TAGS.get(name, f"train/{name}"), value, line["images"])
 
     def flush(self) -> None:
         """Bring to disk what was added."""
@@ -62,7 +65,7 @@ class Events:
 
 
 @contextmanager
-def opened(run: Path, seeds: Sequence[int], log: Sequence[Mapping[str, Any]], begun: bool) -> Iterator[Events]:
+def open_events(run: Path, seeds: Sequence[int], log: Sequence[Mapping[str, Any]], begun: bool) -> Iterator[Events]:
     """Give events that go on after what the run has logged.
 
     Parameters
@@ -74,7 +77,7 @@ def opened(run: Path, seeds: Sequence[int], log: Sequence[Mapping[str, Any]], be
     begun : bool
         Whether the last session wrote events too; otherwise all of the log comes first.
     """
-    begun = begun and (run / FOLDER).exists()
+    begun = begun and (run / TENSORBOARD_FOLDER).exists()
     events = Events(run, seeds, log[-1]["images"] if begun and log else 0)
     try:
         for line in [] if begun else log:

@@ -11,25 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from ssgan import devices
-from ssgan.batches import Batches, stream_key
-from ssgan.capture import Captured
-from ssgan.clock import Clock
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, for_seeds, uneven
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.figures import curves, image_grid
 from ssgan.inference.models import Models
-from ssgan.methods import METHODS, Batch
 from ssgan.nn.registry import MODELS, latent
 from ssgan.nn.stack import Stack, choose_strategy
-from ssgan.records import Report, Run
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
-from ssgan.states import VERSION, check_state, sound_state
-from ssgan.step import Part
-from ssgan.watch import Watch
+from ssgan.training.batches import Batches, stream_key
+from ssgan.training.methods import METHODS, Batch
+from ssgan.training.monitor import (
+    STATE_VERSION,
+    Clock,
+    Run,
+    TrainingProgress,
+    Watch,
+    check_state,
+    invalid_state_as_user_error,
+)
+from ssgan.training.step import CapturedPart, Part
 
 __all__ = ["Trainer", "train"]
+
 
 FIRST_REPORT_STEP = 20  # besides those at the interval: where a step takes seconds, the time left is told soon
 
@@ -61,9 +66,9 @@ class Trainer:
                 name: {k: v.clone() for k, v in stack.parameters.items()} for name, stack in self.stacks.items()
             }
         self.parts = self._cut()
-        self.movers: list[Part | Captured] = [*self.parts]
+        self.movers: list[Part | CapturedPart] = [*self.parts]
         if batches.device.type == "cuda" and config.cuda_graph:
-            self.movers = [Captured(part, batches.device) for part in self.parts]
+            self.movers = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
 
     def step(self, batches: Sequence[Batch]) -> None:
@@ -85,7 +90,7 @@ class Trainer:
     @property
     def refusals(self) -> list[str]:
         """In one sentence, why a step is not as fast as it might be."""
-        captured = [mover for mover in self.movers if isinstance(mover, Captured)]
+        captured = [mover for mover in self.movers if isinstance(mover, CapturedPart)]
         found = [mover.refusal for mover in captured if mover.refusal]
         return [f"The step could not be recorded as a CUDA graph, so it runs eagerly: {why}" for why in found[:1]]
 
@@ -234,7 +239,7 @@ def train(
     data: Data,
     config: Config,
     indices: Any = None,
-    on_report: Callable[[Report], None] | None = None,
+    on_report: Callable[[TrainingProgress], None] | None = None,
     state: dict[str, Any] | None = None,
     held_out: Sequence[np.ndarray] | None = None,
 ) -> Run:
@@ -305,7 +310,7 @@ class _Training:
             "seeds": self.trainer.batches.seeds,
             "split_sha256": self.trainer.batches.split_sha256,
             "device_type": device.type,
-            "version": VERSION,
+            "version": STATE_VERSION,
             "watch": self.watch.state(),
             "warnings": list(self.warnings),
             "images_per_second": self.images_per_second,
@@ -315,13 +320,13 @@ class _Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state that :func:`check_state` has let pass."""
-        with sound_state():
+        with invalid_state_as_user_error():
             self.trainer.restore(state)
             self.watch.restore(state["watch"])
             self.warnings = list(state["warnings"])
             self.images_per_second, self.seconds_before = state["images_per_second"], state["seconds"]
 
-    def loop(self, on_report: Callable[[Report], None] | None) -> None:
+    def loop(self, on_report: Callable[[TrainingProgress], None] | None) -> None:
         """Take every step that is left."""
         trainer, config, clock = self.trainer, self.config, self.clock
         per_step = config.discriminator_steps
@@ -349,7 +354,7 @@ class _Training:
                 errors, errors_raw = self._errors() if evaluating else (None, None)
                 if on_report is not None:
                     on_report(
-                        Report(
+                        TrainingProgress(
                             step=done,
                             steps=config.steps,
                             images=done * config.images_per_step,

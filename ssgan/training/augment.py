@@ -34,6 +34,7 @@ __all__ = [
     "weak",
 ]
 
+
 # Per image: flip, shift across, shift down, rotation, scale, shear; then the square's place, across and
 # down, and for each colour operation which one and how much.
 WEAK_NUMBERS = 6
