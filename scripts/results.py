@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ssgan import Data, load, runs, screen
+from ssgan import Data, load, runs
+from ssgan.cli import terminal
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.splits import draw, hide
 from ssgan.devices import select
@@ -233,7 +234,7 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
     folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
     if not folder.exists():
         runs.claim(folder, data.name, config)
-    with screen.following() as on_report:
+    with terminal.following() as on_report:
         return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
 
 
@@ -277,7 +278,7 @@ def _said(report: dict[str, Any]) -> str:
     if "ks" in report:
         near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
         return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
-    said = [f"error {screen.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
+    said = [f"error {terminal.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
     if report["diversity"]:
         said += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
     return ", ".join(said)

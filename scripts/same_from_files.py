@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 import results
-from ssgan import Data, load, runs, screen
+from ssgan import Data, load, runs
+from ssgan.cli import terminal
 from ssgan.data import splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
@@ -115,13 +116,13 @@ def show(pairs: list[tuple[int, dict[str, Any], dict[str, Any]]]) -> None:
         [draw, *("-" if e is None else f"{e:.2f}" for e in pair), *([f"{pair[1] - pair[0]:+.2f}"] * (None not in pair))]
         for draw, *pair in errors
     ]
-    screen.table(["draw", "arrays, error %", "files, error %", "difference"], cells)
+    terminal.table(["draw", "arrays, error %", "files, error %", "difference"], cells)
     if len(whole) > 1:
         gaps = [files - arrays for arrays, files in whole]
         for name, found in zip(("arrays", "files"), zip(*whole, strict=True), strict=True):
-            screen.say(f"{name} {screen.plus_minus(statistics.mean(found), statistics.stdev(found))} %")
+            terminal.say(f"{name} {terminal.plus_minus(statistics.mean(found), statistics.stdev(found))} %")
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
-        screen.say(f"difference, paired {statistics.mean(gaps):+.2f}, standard error {error:.2f}")
+        terminal.say(f"difference, paired {statistics.mean(gaps):+.2f}, standard error {error:.2f}")
 
 
 def main(arguments: list[str] | None = None) -> int:

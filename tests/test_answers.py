@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from ssgan import answers, screen
+from ssgan.cli import output, terminal
 
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
@@ -27,7 +27,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
 
 
 def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str]:
-    answers.evaluation(found)
+    output.show_evaluation(found)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if cell_len(line) > 80] == []
     return lines
@@ -148,4 +148,4 @@ def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("text", "most", "expected"), [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("a cd", 3, "a…")])
 def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> None:
-    assert screen.cut(text, most) == expected
+    assert terminal.cut(text, most) == expected

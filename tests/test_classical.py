@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import ssgan
-from ssgan import classical
-from ssgan.classical import CLASSICAL, Outcome, classify
+from ssgan.compare import baselines
+from ssgan.compare.baselines import BASELINES, Outcome, fit_baseline
 from ssgan.data import splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 DIGITS = ssgan.load("digits")
 HUNDRED = splits.for_seeds(DIGITS.y_train, 100, [0])[0]
 LEARN_FROM_UNLABELED = ["label-spreading", "label-propagation", "self-training"]
-WITH_PROBABILITIES = sorted(set(CLASSICAL) - {"knn"})
-every_method = pytest.mark.parametrize("name", CLASSICAL)
+WITH_PROBABILITIES = sorted(set(BASELINES) - {"knn"})
+every_method = pytest.mark.parametrize("name", BASELINES)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _no_warning() -> Iterator[None]:
 def on_digits(
     name: str, split: Split = HUNDRED, x_pool: np.ndarray = DIGITS.x_train, x_test: np.ndarray = DIGITS.x_test
 ) -> Outcome:
-    return classify(name, x_pool, DIGITS.scale, split, x_test, 10, seed=3)
+    return fit_baseline(name, x_pool, DIGITS.scale, split, x_test, 10, seed=3)
 
 
 def same(a: Outcome, b: Outcome) -> bool:
@@ -74,14 +74,14 @@ def test_unlabelled_images_help_the_graph_methods(name: str) -> None:
 
 @every_method
 def test_no_hidden_label_can_be_reached(name: str) -> None:
-    assert "y" not in "".join(p[0] for p in inspect.signature(classify).parameters)
+    assert "y" not in "".join(p[0] for p in inspect.signature(fit_baseline).parameters)
     shuffled = DIGITS.y_train.copy()
     hidden = np.setdiff1d(np.arange(len(shuffled)), HUNDRED.indices)
     shuffled[hidden] = np.random.RandomState(0).permutation(shuffled[hidden])
     data = replace(DIGITS, y_train=shuffled)
     split = splits.for_seeds(data.y_train, None, [0], HUNDRED.indices)[0]
     rows = [
-        classical.row(d, s, classify(name, d.x_train, d.scale, s, d.x_test, 10), 0, None)
+        baselines.row(d, s, fit_baseline(name, d.x_train, d.scale, s, d.x_test, 10), 0, None)
         for d, s in ((DIGITS, HUNDRED), (data, split))
     ]
     differing = {key for key in rows[0] if rows[0][key] != rows[1][key]}
@@ -136,7 +136,7 @@ def test_probabilities_are_finite_and_sum_to_one_and_name_the_prediction(name: s
 @every_method
 def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_probabilities(name: str) -> None:
     found = on_digits(name)
-    ours = classical.row(DIGITS, HUNDRED, found, 3, 0)
+    ours = baselines.row(DIGITS, HUNDRED, found, 3, 0)
     trained = json.loads((ROOT / "results" / "digits.jsonl").read_text().splitlines()[0])
     assert [key for key in ours if key != "estimator"] == list(trained)
     assert ours["estimator"] == found.settings
@@ -160,16 +160,16 @@ def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_pro
 
 
 def test_the_configuration_hash_names_method_and_settings_alone() -> None:
-    rows = {name: classical.row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in CLASSICAL}
-    assert len({one["config_sha256"] for one in rows.values()}) == len(CLASSICAL)
+    rows = {name: baselines.row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in BASELINES}
+    assert len({one["config_sha256"] for one in rows.values()}) == len(BASELINES)
     other = splits.for_seeds(DIGITS.y_train, 100, [1])[0]
-    again = classical.row(DIGITS, other, on_digits("knn", other), 4, 1)
+    again = baselines.row(DIGITS, other, on_digits("knn", other), 4, 1)
     assert again["config_sha256"] == rows["knn"]["config_sha256"]
 
 
 def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
     fewer = splits.for_seeds(DIGITS.y_train, 20, [0])[0]
-    few, many = (classical.row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
+    few, many = (baselines.row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
     assert few["settings"] == many["settings"] == {}
     assert few["estimator"]["temperature_folds"] != many["estimator"]["temperature_folds"]
     assert few["config_sha256"] == many["config_sha256"]
@@ -178,24 +178,24 @@ def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
 def test_an_infinite_nll_is_none() -> None:
     p = np.eye(10)[DIGITS.y_test]
     found = Outcome("svm", DIGITS.y_test, p, {}, 0.0)
-    assert classical.row(DIGITS, HUNDRED, found, 0, 0)["nll"] == 0
+    assert baselines.row(DIGITS, HUNDRED, found, 0, 0)["nll"] == 0
     p[5] = np.roll(p[5], 1)
-    assert classical.row(DIGITS, HUNDRED, found, 0, 0)["nll"] is None
+    assert baselines.row(DIGITS, HUNDRED, found, 0, 0)["nll"] is None
 
 
 @pytest.mark.parametrize("name", LEARN_FROM_UNLABELED)
 def test_no_more_unlabelled_images_are_used_than_allowed(name: str) -> None:
     x = clouds(200, [(0.2, 0.2), (0.8, 0.8)])
     split = Split(np.array([0, 200]), np.array([0, 1]))
-    found = classify(name, x, 1.0, split, x, 2, unlabeled_cap=30)
+    found = fit_baseline(name, x, 1.0, split, x, 2, unlabeled_cap=30)
     assert found.settings["unlabeled_used"] == 30
     assert np.array_equal(found.predicted, np.repeat([0, 1], 200))
-    assert classify(name, x, 1.0, split, x, 2).settings["unlabeled_used"] == 398
+    assert fit_baseline(name, x, 1.0, split, x, 2).settings["unlabeled_used"] == 398
 
 
 def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
     outcomes = [
-        classify("label-spreading", DIGITS.x_train, 16, HUNDRED, DIGITS.x_test, 10, seed, unlabeled_cap=300)
+        fit_baseline("label-spreading", DIGITS.x_train, 16, HUNDRED, DIGITS.x_test, 10, seed, unlabeled_cap=300)
         for seed in (0, 0, 1)
     ]
     assert same(outcomes[0], outcomes[1])
@@ -203,8 +203,8 @@ def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
 
 
 def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classical, "PCA_PIXELS", 64 * 300)
-    monkeypatch.setattr(classical, "CHUNK_PIXELS", 64 * 100)
+    monkeypatch.setattr(baselines, "PCA_PIXELS", 64 * 300)
+    monkeypatch.setattr(baselines, "CHUNK_PIXELS", 64 * 100)
     found = on_digits("knn")
     assert found.settings["pca_rows"] == 300
     assert np.mean(found.predicted != DIGITS.y_test) < 0.2
@@ -214,7 +214,7 @@ def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: py
 def test_images_of_one_colour_and_constant_pixels_are_no_trouble(name: str) -> None:
     split = Split(np.arange(4), np.array([0, 1, 0, 1]))
     flat = np.full((30, 4, 4, 3), 7, np.uint8)
-    found = classify(name, flat, 255, split, flat[:5], 2)
+    found = fit_baseline(name, flat, 255, split, flat[:5], 2)
     assert found.predicted.shape == (5,)
     assert found.probabilities is None or np.isfinite(found.probabilities).all()
     framed = np.pad(DIGITS.x_train, ((0, 0), (1, 1), (1, 1)), constant_values=16)
@@ -233,7 +233,7 @@ def test_a_class_without_labels_is_never_predicted(name: str) -> None:
         assert (found.probabilities[:, 4] == 0).all()
         np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-9)
         split = Split(HUNDRED.indices[kept], HUNDRED.y[kept])
-        assert classical.row(DIGITS, split, found, 0, 0)["nll"] is None
+        assert baselines.row(DIGITS, split, found, 0, 0)["nll"] is None
 
 
 @every_method
@@ -241,7 +241,7 @@ def test_a_class_without_labels_is_never_predicted(name: str) -> None:
 def test_one_or_two_labels_of_two_classes_are_enough(name: str, each: int) -> None:
     x = clouds(40, [(0.2, 0.2), (0.8, 0.8)])
     rows = np.concatenate([np.arange(each), 40 + np.arange(each)])
-    found = classify(name, x, 1.0, Split(rows, np.repeat([0, 1], each)), x, 2)
+    found = fit_baseline(name, x, 1.0, Split(rows, np.repeat([0, 1], each)), x, 2)
     assert np.array_equal(found.predicted, np.repeat([0, 1], 40))
     assert (found.probabilities is None) == (name == "knn" or (name == "svm" and each == 1))
 
@@ -249,7 +249,7 @@ def test_one_or_two_labels_of_two_classes_are_enough(name: str, each: int) -> No
 @every_method
 def test_a_pool_of_labelled_images_alone_will_do(name: str) -> None:
     x = clouds(2, [(0.2, 0.2), (0.8, 0.8)])
-    found = classify(name, x, 1.0, Split(np.arange(4), np.array([0, 0, 1, 1])), x[::-1], 2)
+    found = fit_baseline(name, x, 1.0, Split(np.arange(4), np.array([0, 0, 1, 1])), x[::-1], 2)
     assert found.settings["unlabeled_used"] == 0
     if name not in ("label-spreading", "label-propagation"):  # four images are each other's neighbours
         assert found.predicted.tolist() == [1, 1, 0, 0]
@@ -258,7 +258,7 @@ def test_a_pool_of_labelled_images_alone_will_do(name: str) -> None:
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
 def test_images_that_no_label_reaches_have_the_same_share_of_every_class(name: str) -> None:
     x = clouds(20, [(0.1, 0.1), (0.9, 0.1), (0.5, 0.9)])
-    found = classify(name, x, 1.0, Split(np.array([0, 20]), np.array([0, 2])), x, 3)
+    found = fit_baseline(name, x, 1.0, Split(np.array([0, 20]), np.array([0, 2])), x, 3)
     assert found.probabilities is not None
     # Of the third cloud no chain of seven nearest neighbours leads to a label.
     np.testing.assert_array_equal(found.probabilities[40:], np.tile([0.5, 0, 0.5], (20, 1)))
@@ -268,7 +268,7 @@ def test_images_that_no_label_reaches_have_the_same_share_of_every_class(name: s
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
 def test_labels_travel_along_a_chain_of_neighbours(name: str) -> None:
     x = np.stack([np.linspace(0, 1, 80) ** 1.05, np.zeros(80)], axis=1).astype(np.float32)
-    found = classify(name, x, 1.0, Split(np.array([0, 79]), np.array([0, 1])), x, 2)
+    found = fit_baseline(name, x, 1.0, Split(np.array([0, 79]), np.array([0, 1])), x, 2)
     assert found.probabilities is not None
     assert (found.probabilities[1:79].max(axis=1) > 0.5).all()
     meets = np.flatnonzero(np.diff(found.predicted))
@@ -293,7 +293,7 @@ def test_the_temperature_has_the_least_nll_and_a_value_worked_by_hand() -> None:
 def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
     fewer = splits.for_seeds(DIGITS.y_train, 50, [1])[0]
     for split in (HUNDRED, fewer):
-        ours = classical.row(DIGITS, split, on_digits("svm", split), 3, 0)
+        ours = baselines.row(DIGITS, split, on_digits("svm", split), 3, 0)
         assert ours["ece"] < 0.12
     assert on_digits("svm").settings["temperature_folds"] == 5
     single = splits.for_seeds(DIGITS.y_train, 12, [0])[0]
@@ -302,9 +302,9 @@ def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
 
 def test_torch_is_not_loaded() -> None:
     code = (
-        "import sys, ssgan; from ssgan import classical; from ssgan.data import splits; d = ssgan.load('digits'); "
+        "import sys, ssgan; from ssgan.compare import baselines; from ssgan.data import splits; d = ssgan.load('digits'); "
         "s = splits.for_seeds(d.y_train, 20, [0])[0]; "
-        "o = classical.classify('knn', d.x_train, d.scale, s, d.x_test, 10); classical.row(d, s, o, 0, 0); "
+        "o = baselines.fit_baseline('knn', d.x_train, d.scale, s, d.x_test, 10); baselines.row(d, s, o, 0, 0); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
@@ -312,7 +312,7 @@ def test_torch_is_not_loaded() -> None:
 
 def refusal(name: str = "knn", split: Split = HUNDRED, x_test: np.ndarray = DIGITS.x_test, classes: int = 10) -> str:
     with pytest.raises(UserError) as mistake:
-        classify(name, DIGITS.x_train, 16, split, x_test, classes)
+        fit_baseline(name, DIGITS.x_train, 16, split, x_test, classes)
     return str(mistake.value)
 
 

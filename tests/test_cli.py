@@ -25,7 +25,8 @@ from PIL import Image
 from rich.console import Console
 
 import ssgan
-from ssgan import cli, runs, screen
+from ssgan import cli, runs
+from ssgan.cli import terminal as screen
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS
@@ -72,7 +73,7 @@ def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
 
 
 def test_commands_and_options_are_pinned() -> None:
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(cli.app.app)
     found = {
         name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
         for name, command in group.commands.items()
@@ -895,7 +896,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
 def test_settings_are_resolved_before_pictures_are_read(
     photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssgan.train_command.load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ssgan.cli.train.load", lambda *_: pytest.fail("read"))
     assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
     assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
     assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
@@ -1046,7 +1047,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: Any) -> Data:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("ssgan.train_command.load", fault)
+    monkeypatch.setattr("ssgan.cli.train.load", fault)
     with pytest.raises(ZeroDivisionError, match="ours"):
         cli.main(["train", "digits"])
 
@@ -1057,7 +1058,7 @@ def test_an_interruption_leaves_with_status_130(
     def interrupt(*_: Any) -> Data:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.train_command.load", interrupt)
+    monkeypatch.setattr("ssgan.cli.train.load", interrupt)
     assert status_of("train", "digits") == 130
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
 

@@ -16,15 +16,18 @@ import pytest
 import torch
 from conftest import TINY, contents, last_object, status_of
 
-from ssgan import compare, grids, result_rows, runs, screen
-from ssgan.ablations import ablations
-from ssgan.classical import CLASSICAL
+from ssgan import result_rows, runs
+from ssgan.cli import terminal as screen
+from ssgan.compare import grid as grids
+from ssgan.compare import runner
+from ssgan.compare.baselines import BASELINES
+from ssgan.compare.grid import ablations
+from ssgan.compare.progress import ProgressTracker, StackTask
 from ssgan.data.dataset import Data
 from ssgan.data.splits import draw
 from ssgan.errors import UserError
 from ssgan.inference.metrics import best_temperature, negative_log_likelihood, softmax
 from ssgan.inference.models import open_run, score
-from ssgan.pace import Pace, Task
 from ssgan.report import loader
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
@@ -56,14 +59,14 @@ def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def grid_of(data: Data, methods: str = "gan,supervised", **changed: Any) -> grids.Grid:
     given: dict[str, Any] = {"labels": [20], "seeds": [0, 1], "settings": SETTINGS, **changed}
-    return grids.lay_out(data, "digits", grids.read_methods(methods), **given)
+    return grids.build_grid(data, "digits", grids.parse_methods(methods), **given)
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     """The method and seeds of each training and each fit, as they happen."""
     found: list[tuple[str, list[int]]] = []
-    train, classify = experiment.train, compare.classify
+    train, classify = experiment.train, runner.fit_baseline
 
     def training(data: Data, config: Config, *rest: Any) -> Any:
         found.append((config.method, config.all_seeds))
@@ -74,7 +77,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
         return classify(name, *rest)
 
     monkeypatch.setattr(experiment, "train", training)
-    monkeypatch.setattr(compare, "classify", fit)
+    monkeypatch.setattr(runner, "fit_baseline", fit)
     return found
 
 
@@ -122,7 +125,7 @@ def test_the_same_split_is_handed_to_every_method(
 ) -> None:
     """The object itself, drawn once."""
     seen: list[Any] = []
-    run_experiment, classify = compare.run_experiment, compare.classify
+    run_experiment, classify = runner.run_experiment, runner.fit_baseline
 
     def experiment_with(*rest: Any, given: Any) -> Any:
         seen.extend(given)
@@ -132,11 +135,11 @@ def test_the_same_split_is_handed_to_every_method(
         seen.append(split)
         return classify(name, x, scale, split, *rest)
 
-    monkeypatch.setattr(compare, "run_experiment", experiment_with)
-    monkeypatch.setattr(compare, "classify", fit)
+    monkeypatch.setattr(runner, "run_experiment", experiment_with)
+    monkeypatch.setattr(runner, "fit_baseline", fit)
     grid = grid_of(few_digits, "gan,supervised,svm,knn", seeds=[5, 6])
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         assert [row["split_sha256"] for row in held.rows] == [split.sha256 for split in seen]
     assert len(seen) == 8
     assert all(split is grid.splits[20, 5 + i % 2] for i, split in enumerate(seen))
@@ -147,7 +150,7 @@ def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tm
 
     grid = grid_of(few_digits, "gan")
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         found = held.rows
     config = resolve("digits", {**SETTINGS, "labels": 20, "seeds": 2})
     report = experiment.run_experiment(few_digits, config, claim(tmp_path / "run", "digits", config))
@@ -167,8 +170,8 @@ def test_all_labels_and_the_labels_of_the_preset(digits: Data) -> None:
 
 
 def test_default_methods_are_known() -> None:
-    assert grids.read_methods(None) == ["gan", "supervised", *CLASSICAL]
-    assert grids.read_methods(",".join(METHOD_NAMES)) == [*METHOD_NAMES]
+    assert grids.parse_methods(None) == ["gan", "supervised", *BASELINES]
+    assert grids.parse_methods(",".join(METHOD_NAMES)) == [*METHOD_NAMES]
 
 
 def test_a_setting_is_for_the_networks_that_have_a_use_for_it(few_digits: Data) -> None:
@@ -236,7 +239,7 @@ def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path:
         grid = grid_of(data, "knn", settings={})
         with result_rows.open_row_file(path) as held:
             assert grid.others(held.rows) == (2 * number, 0)
-            compare.compare(grid, held)
+            runner.compare(grid, held)
             assert len(held.rows) == 2 * number + 2
 
 
@@ -293,12 +296,12 @@ def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pyte
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "checkpoint_every_seconds": 0.0})
     path = tmp_path / "rows.jsonl"
     with result_rows.open_row_file(path) as held, pytest.raises(Stop):
-        compare.compare(grid, held, stop)
+        runner.compare(grid, held, stop)
     assert path.read_bytes() == b""
-    loop = Pace.follow
-    monkeypatch.setattr(Pace, "follow", lambda self, report: (steps.append(report.step), loop(self, report)))
+    loop = ProgressTracker.follow
+    monkeypatch.setattr(ProgressTracker, "follow", lambda self, report: (steps.append(report.step), loop(self, report)))
     with result_rows.open_row_file(path) as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         assert len(held.rows) == 2
     assert steps == [15, 20]  # the report of step 15 stopped it, before its checkpoint
 
@@ -452,11 +455,11 @@ def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
-    folder = compare.folder_of(grid, config, path)
+    folder = runner.folder_of(grid, config, path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{")
     with result_rows.open_row_file(path) as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
 
 
@@ -464,10 +467,10 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
-    folder = compare.folder_of(grid, config, path)
+    folder = runner.folder_of(grid, config, path)
     runs.claim(folder, "digits", config)
     with result_rows.open_row_file(path) as held, runs.held(folder):
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         words = f"Another `ssgan` is training in {folder}: wait until it is done, or choose another folder with --out."
         assert {row["failed"] for row in held.rows} == {words}
     assert [one.name for one in folder.iterdir()] == ["config.json"]
@@ -476,11 +479,11 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
 def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "learning_rate_d": 1e30}, draw_seed=0)
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         assert [row["error"] for row in held.rows] == [None, None]
         assert all(row["diverged"] is not None for row in held.rows)
-        assert compare.plan(grid, held.rows) == []
-        (line,) = compare.summary(grid, held.rows)
+        assert runner.plan(grid, held.rows) == []
+        (line,) = runner.summary(grid, held.rows)
         assert (line["n"], line["diverged"], line["error_mean"]) == (0, [0, 1], None)
     assert len(loader.load_rows([tmp_path / "rows.jsonl"]).rows) == 2
 
@@ -494,7 +497,7 @@ def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
     grid = grid_of(few_digits, draw_seed=4, ablate=True)
     with result_rows.open_row_file(path) as held:
-        compare.compare(grid, held)
+        runner.compare(grid, held)
         return grid, path, held.rows
 
 
@@ -517,7 +520,7 @@ def test_the_row_of_an_ensemble_equals_averaging_by_hand(
 
 def test_models_of_several_draws_are_no_ensemble(few_digits: Data, tmp_path: Path) -> None:
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
-        compare.compare(grid_of(few_digits), held)
+        runner.compare(grid_of(few_digits), held)
         assert [(row["method"], row.get("failed")) for row in held.rows] == [
             *[("gan", None)] * 2,
             *[("supervised", None)] * 2,
@@ -576,9 +579,9 @@ def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_d
 
     path = tmp_path / "rows.jsonl"
     with result_rows.open_row_file(path) as held:
-        compare.compare(grid_of(few_digits, ",".join(CLASSICAL), labels=[20, 35], settings={}), held)
+        runner.compare(grid_of(few_digits, ",".join(BASELINES), labels=[20, 35], settings={}), held)
     (section,) = sections(loader.load_rows([path]))
-    assert sorted(section.lines.values()) == sorted(CLASSICAL)
+    assert sorted(section.lines.values()) == sorted(BASELINES)
     assert all([cell.labels for cell in section.of(line)] == [20, 35] for line in section.lines)
 
 
@@ -700,10 +703,10 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_summary_fits_into_80_columns(
     shared: tuple[grids.Grid, Path, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ssgan import answers
+    from ssgan.cli import output
 
     grid, _, found = shared
-    answers.comparison(compare.summary(grid, found), "digits")
+    output.show_comparison(runner.summary(grid, found), "digits")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 + 9
     assert max(map(len, lines)) <= 80
@@ -712,9 +715,9 @@ def test_the_summary_fits_into_80_columns(
 def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
     """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit."""
     grid = grid_of(few_digits, "gan,supervised,knn", labels=[20, 30])
-    tasks = compare.plan(grid, [])
+    tasks = runner.plan(grid, [])
     told: list[Any] = []
-    pace = Pace(tasks, told.append)
+    pace = ProgressTracker(tasks, told.append)
     assert [task.work for task in tasks] == [800, 800, 1, 1] * 2
     pace.begin()
     assert told[-1].seconds_left is None
@@ -736,15 +739,15 @@ def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.Monkey
 
     from rich.console import Console
 
-    from ssgan.pace import Progress
+    from ssgan.compare.progress import ComparisonProgress
 
     for terminal in (False, True):
         text = StringIO()
         console = Console(file=text, force_terminal=terminal, width=80)
         monkeypatch.setattr(screen, "err", console)
         with screen.watching() as show:
-            show(Progress(1, 3, "gan, 20 labels", 0.5, 3725.0))
-            show(Progress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
+            show(ComparisonProgress(1, 3, "gan, 20 labels", 0.5, 3725.0))
+            show(ComparisonProgress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
         assert "1/3  gan, 20 labels: error 5.00 %" in text.getvalue()
         assert ("1 of 3, 1:00 left" in text.getvalue()) == terminal
         assert ("error 5.00 %, 1:00 left" in text.getvalue()) != terminal
@@ -849,5 +852,5 @@ def test_nothing_but_failures_is_the_users_mistake(capsys: pytest.CaptureFixture
 
 def test_a_task_names_its_seeds(few_digits: Data) -> None:
     cell = grid_of(few_digits, "gan").cells[0]
-    assert Task(cell, [3]).words == "gan, 20 labels, seed 3"
-    assert Task(cell, [3, 4, 5]).words == "gan, 20 labels, seeds 3 to 5"
+    assert StackTask(cell, [3]).words == "gan, 20 labels, seed 3"
+    assert StackTask(cell, [3, 4, 5]).words == "gan, 20 labels, seeds 3 to 5"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from ssgan import answers
+from ssgan.cli import output
 from ssgan.data.dataset import Data
 from ssgan.inference.metrics import IMAGES, Diversity, diversity, halves, measure_diversity
 from ssgan.inference.models import open_run
@@ -161,7 +161,7 @@ def test_a_report_holds_the_diversity_of_every_model(
         parse_row(json.dumps(row).encode())
     assert found["spread"] == pytest.approx(np.mean([row["spread"] for row in report["rows"]]))
     assert found["real"]["coverage"] == diversity(others, real).coverage
-    answers.report(report)
+    output.show_report(report)
     said = capsys.readouterr().out.splitlines()
     place = said.index("Diversity of 150 images; collapse is 1 where all are the same or like no real one")
     names = ["collapse", "spread", "coverage", "recall", "density"]
@@ -171,5 +171,5 @@ def test_a_report_holds_the_diversity_of_every_model(
     alone = trained("supervised", method="supervised")
     assert alone["diversity"] is None
     assert "spread" not in alone["rows"][0]
-    answers.report(alone)
+    output.show_report(alone)
     assert "Diversity" not in capsys.readouterr().out

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ssgan import runs
+from ssgan.cli.app import error_message
 from ssgan.errors import UserError
 from ssgan.files import write_atomic, write_json
-from ssgan.mistakes import sentence
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_written_goes_by_its_own_name(tmp_path: Path, monk
     monkeypatch.setattr(Path, "open", forbidden)
     with pytest.raises(PermissionError) as caught:
         write_atomic(tmp_path / "split.json", b"")
-    assert sentence(caught.value) == f"{tmp_path / 'split.json'} cannot be used (Permission denied)."
+    assert error_message(caught.value) == f"{tmp_path / 'split.json'} cannot be used (Permission denied)."
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ssgan.cli.sample import KINDS, Request, parse_expression
 from ssgan.errors import UserError
 from ssgan.inference.latents import PATHS
-from ssgan.requested import KINDS, Request, parse_expression
 
 
 def asked(kind: str = "grid", expression: str | None = None, out: Path | None = None, **given: str) -> Request:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssgan import runs
+from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import grid, pixels
@@ -26,7 +27,6 @@ from ssgan.inference.latents import combine, way
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.inference.sample import Source, class_histogram
 from ssgan.nn.stack import Stack
-from ssgan.requested import Request
 from ssgan.settings.config import Config
 from ssgan.training import experiment
 from ssgan.training.experiment import Paused, run_experiment

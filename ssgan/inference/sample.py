@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssgan import runs
+from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -20,7 +21,6 @@ from ssgan.inference import latents
 from ssgan.inference.metrics import nearest, softmax
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import MODELS
-from ssgan.requested import Request
 from ssgan.settings.config import Config
 
 __all__ = ["class_histogram", "sample_run"]

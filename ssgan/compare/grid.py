@@ -1,30 +1,101 @@
-"""A comparison as a plan: methods, numbers of labels and seeds, the cells that follow, and what of them is done."""
+"""The parts of the GAN, and the settings that take them away one at a time.
 
-from collections.abc import Iterable, Mapping, Sequence
+A comparison as a plan: methods, numbers of labels and seeds, the cells that follow, and what of them is done.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ssgan.ablations import ABLATED, Ablation, ablations
-from ssgan.classical import CLASSICAL
+from ssgan.compare.baselines import BASELINES
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, for_seeds
 from ssgan.errors import UserError, did_you_mean
-from ssgan.settings.catalog import METHOD_NAMES, check_image_shape
+from ssgan.settings.catalog import METHOD_NAMES, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
 
-__all__ = ["ENSEMBLE", "Cell", "Grid", "lay_out", "read_labels", "read_methods"]
+__all__ = [
+    "ABLATED",
+    "ENSEMBLE",
+    "Ablation",
+    "Grid",
+    "GridCell",
+    "ablations",
+    "build_grid",
+    "parse_labels",
+    "parse_methods",
+]
 
-DEFAULT_METHODS = ("gan", "supervised", *CLASSICAL)
+
+ABLATED = "gan"
+NOISES = ("noise_input_std", "noise_hidden_std", "dropout_input", "dropout_hidden")
+
+
+class Ablation(NamedTuple):
+    """A part that is taken away: what the row is called, by which settings, and whether the last D is evaluated."""
+
+    name: str
+    settings: Mapping[str, Any]
+    last: bool = False
+
+
+def ablations(config: Config) -> tuple[list[Ablation], list[str]]:
+    """What can be taken away from a GAN with these settings, and the names of the parts that it does not have."""
+    found, absent = [], []
+    for part, settings_without in PARTS.items():
+        settings = settings_without(config)
+        if settings is None:
+            absent.append(part)
+        else:
+            words = " (same run's last D)" if part == AVERAGE else ""
+            found.append(Ablation(f"without {part}{words}", settings, part == AVERAGE))
+    return found, absent
+
+
+def _feature_matching(config: Config) -> dict[str, Any] | None:
+    """G learns by the non-saturating objective instead, unless it has another one already."""
+    if not (config.trains_generator and config.weight_feature_matching):
+        return None
+    others = config.weight_minimax or config.weight_non_saturating
+    return {"weight_feature_matching": 0.0, **({} if others else {"weight_non_saturating": 1.0})}
+
+
+def _initialisation(config: Config) -> dict[str, Any] | None:
+    """Scales of 1 and biases of 0; what compares images with stored ones needs the images."""
+    there = config.init_images and NETWORKS[config.network].weight_norm and not config.minibatch_kernels
+    return {"init_images": 0} if there else None
+
+
+def _noise(config: Config) -> dict[str, Any] | None:
+    """Gaussian noise and dropout in D."""
+    return {name: 0.0 for name in NOISES if getattr(config, name)} or None
+
+
+def _generator(config: Config) -> dict[str, Any] | None:
+    """And V with it; what D learns from unlabelled images stays."""
+    return {"weight_fake": 0.0} if config.trains_generator else None
+
+
+AVERAGE = "averaging D"
+PARTS: dict[str, Callable[[Config], dict[str, Any] | None]] = {
+    "feature matching": _feature_matching,
+    "initialisation by images": _initialisation,
+    "noise": _noise,
+    AVERAGE: lambda config: {},
+    "a generator": _generator,
+}
+
+DEFAULT_METHODS = ("gan", "supervised", *BASELINES)
 ENSEMBLE = " (ensemble)"
 # What a grid decides for each cell.
 FIXED = ("method", "labels", "seed", "seeds", "draw_seed", "preset", "folds")
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One method, or the GAN without a part, with one number of labels.
 
     Attributes
@@ -54,7 +125,7 @@ class Cell:
     @property
     def classical(self) -> bool:
         """Whether scikit-learn fits it, seed by seed."""
-        return self.method in CLASSICAL
+        return self.method in BASELINES
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,29 +144,29 @@ class Grid:
     """
 
     data: Data
-    cells: Sequence[Cell]
+    cells: Sequence[GridCell]
     seeds: list[int]
     splits: Mapping[tuple[int | str, int], Split]
     draws: Mapping[tuple[int | str, int], int | None]
     notes: list[str]
 
-    def results(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    def results(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
         """The rows of a cell that have a result, by seed; a training that diverged has one."""
         own = (row for row in rows if row.get("failed") is None and not row.get("members") and self._holds(cell, row))
         return {row["seed"]: row for row in own}
 
-    def failures(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    def failures(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> dict[int, str]:
         """Why trainings of a cell that have no result failed, the last time."""
         rows = [row for row in rows if self._holds(cell, row)]
         done = self.results(cell, rows)
         return {r["seed"]: r["failed"] for r in rows if r.get("failed") is not None and r["seed"] not in done}
 
-    def ensembles(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def ensembles(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows of a cell's ensembles."""
         own = [{**row, "method": row["method"].removesuffix(ENSEMBLE)} for row in rows if row.get("members")]
         return [row for row in own if self._holds(cell, row) and {*row["members"]} <= {*self.seeds}]
 
-    def outstanding(self, cell: Cell, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    def outstanding(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
         """The stacks that are to be trained: runs of seeds without a result, or single ones of a classical method."""
         done, stacks = self.results(cell, rows), list[list[int]]()
         for seed in self.seeds:
@@ -126,7 +197,7 @@ class Grid:
             changed += key in alike and (*key, row["config_sha256"], row["split_sha256"]) not in ours
         return foreign, changed
 
-    def _holds(self, cell: Cell, row: Mapping[str, Any]) -> bool:
+    def _holds(self, cell: GridCell, row: Mapping[str, Any]) -> bool:
         """Whether a row is one of a cell's, whatever became of it."""
         place = (cell.labels, row["seed"])
         ablation = None if cell.ablation is None else cell.ablation.name
@@ -139,7 +210,7 @@ class Grid:
         )
 
 
-def read_methods(text: str | None) -> list[str]:
+def parse_methods(text: str | None) -> list[str]:
     """The methods that are named, with commas between them; without a text the usual ones.
 
     Raises
@@ -149,7 +220,7 @@ def read_methods(text: str | None) -> list[str]:
     """
     if text is None:
         return [*DEFAULT_METHODS]
-    names, known = [part.strip() for part in text.split(",")], (*METHOD_NAMES, *CLASSICAL)
+    names, known = [part.strip() for part in text.split(",")], (*METHOD_NAMES, *BASELINES)
     for name in names:
         if name not in known:
             raise UserError(f"Unknown method {name!r}: choose from {', '.join(known)}.{did_you_mean(name, known)}")
@@ -158,7 +229,7 @@ def read_methods(text: str | None) -> list[str]:
     return names
 
 
-def read_labels(text: str) -> list[int | str]:
+def parse_labels(text: str) -> list[int | str]:
     """The numbers of labels that are named, with commas between them, or ``all``.
 
     Raises
@@ -182,7 +253,7 @@ def read_labels(text: str) -> list[int | str]:
     return found
 
 
-def lay_out(
+def build_grid(
     data: Data,
     preset: str,
     methods: Sequence[str],
@@ -199,7 +270,7 @@ def lay_out(
     data : Data
     preset : str
     methods : sequence of str
-        Of :data:`ssgan.settings.catalog.METHOD_NAMES` and :data:`ssgan.classical.CLASSICAL`.
+        Of :data:`ssgan.settings.catalog.METHOD_NAMES` and :data:`ssgan.compare.baselines.BASELINES`.
     labels : sequence of int or "all"
     seeds : sequence of int
         One after the other.
@@ -217,10 +288,10 @@ def lay_out(
     """
     settings = settings or {}
     _check(data, methods, settings, ablate)
-    networks = [name for name in methods if name not in CLASSICAL]
+    networks = [name for name in methods if name not in BASELINES]
     splits: dict[tuple[int | str, int], Split] = {}
     draws: dict[tuple[int | str, int], int | None] = {}
-    cells: list[Cell] = []
+    cells: list[GridCell] = []
     absent: dict[str, None] = {}
     for number in labels:
         drawn = [seed if draw_seed is None else draw_seed for seed in seeds]
@@ -231,8 +302,8 @@ def lay_out(
         fixed = {"labels": number, "seed": seeds[0], "seeds": len(seeds)}
         fixed |= {} if draw_seed is None or number == "all" else {"draw_seed": draw_seed}
         for method in methods:
-            cell = Cell(method, number, count)
-            if method in CLASSICAL:
+            cell = GridCell(method, number, count)
+            if method in BASELINES:
                 cells.append(cell)
                 continue
             cells.append(_settled(cell, data, preset, settings, {**fixed, "method": method}))
@@ -240,7 +311,7 @@ def lay_out(
                 found, missing = ablations(cells[-1].config)
                 absent |= dict.fromkeys(missing)
                 for one in found:
-                    without = Cell(method, number, count, ablation=one)
+                    without = GridCell(method, number, count, ablation=one)
                     cells.append(_settled(without, data, preset, settings, {**fixed, "method": method}))
     _check_twice(labels, splits, seeds[0])
     _check_settings(cells, preset, settings, networks)
@@ -248,7 +319,9 @@ def lay_out(
     return Grid(data, cells, [*seeds], splits, draws, notes)
 
 
-def _settled(cell: Cell, data: Data, preset: str, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Cell:
+def _settled(
+    cell: GridCell, data: Data, preset: str, settings: Mapping[str, Any], fixed: Mapping[str, Any]
+) -> GridCell:
     """A cell with its configuration, or with the reason why there is none."""
     without = {} if cell.ablation is None else cell.ablation.settings
     optional = settings.keys() - without.keys()
@@ -256,8 +329,8 @@ def _settled(cell: Cell, data: Data, preset: str, settings: Mapping[str, Any], f
         config = resolve(preset, {**settings, **without, **fixed}, optional=optional)
         check_image_shape(config.network, data.image_shape)
     except UserError as mistake:
-        return Cell(cell.method, cell.labels, cell.count, None, cell.ablation, str(mistake))
-    return Cell(cell.method, cell.labels, cell.count, config, cell.ablation)
+        return GridCell(cell.method, cell.labels, cell.count, None, cell.ablation, str(mistake))
+    return GridCell(cell.method, cell.labels, cell.count, config, cell.ablation)
 
 
 def _check(data: Data, methods: Sequence[str], settings: Mapping[str, Any], ablate: bool) -> None:
@@ -277,7 +350,9 @@ def _check_twice(labels: Sequence[int | str], splits: Mapping[tuple[int | str, i
         raise UserError(f"--labels names {twice} twice, once as 'all': leave one of them away.")
 
 
-def _check_settings(cells: Sequence[Cell], preset: str, settings: Mapping[str, Any], networks: Sequence[str]) -> None:
+def _check_settings(
+    cells: Sequence[GridCell], preset: str, settings: Mapping[str, Any], networks: Sequence[str]
+) -> None:
     """A setting that suits no network of the grid is the user's mistake; one that suits some is not."""
     plain = [cell for cell in cells if cell.method in networks and cell.ablation is None]
     configs = [cell.config for cell in plain if cell.config is not None]

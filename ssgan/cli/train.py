@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssgan import answers, flags, runs, screen
+from ssgan import runs
+from ssgan.cli import options, output, terminal
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.splits import Split, for_seeds, uneven
@@ -56,23 +57,23 @@ def hold(asked: Asked) -> None:
         if asked.as_json:
             print(json.dumps(settings.to_dict()))
         else:
-            screen.settings(describe(settings))
+            terminal.settings(describe(settings))
         return
     folder = _claimed(asked, data, settings)
     with runs.held(folder):
         report = runs.finished(folder, settings, data.name, data.sha256)
         labelled = uneven([split.y for split in splits], data.classes)
-        for line in [*screen.lost_files(data.skipped, data.found), *labelled]:
-            screen.warn(line)
+        for line in [*terminal.lost_files(data.skipped, data.found), *labelled]:
+            terminal.warn(line)
         if not asked.as_json:
             _announce(data, settings, f"on {where}, into {folder}", len(splits[0].indices))
             if report is not None:
-                screen.say("This run is finished: nothing was left to train.")
+                terminal.say("This run is finished: nothing was left to train.")
         if report is None:
             try:
                 report = _in_stages(data, settings, folder, _source(asked), asked.as_json)
             except KeyboardInterrupt:
-                screen.note(f"ssgan: {folder} is unfinished; go on with it by: {_again(asked, folder)}")
+                terminal.note(f"ssgan: {folder} is unfinished; go on with it by: {_again(asked, folder)}")
                 raise
     if asked.as_json:
         print(json.dumps(report))
@@ -87,11 +88,11 @@ def hold(asked: Asked) -> None:
 def _settled(asked: Asked) -> tuple[Data, Config]:
     """The data and the settings; mistakes that can be seen without the data come before they are read."""
     if asked.resume:
-        flags.check_resume(asked.out, asked.config)
-    given = flags.given(asked.assignments, asked.flags)
+        options.check_resume(asked.out, asked.config)
+    given = options.parse_settings(asked.assignments, asked.flags)
     if asked.epochs is not None and "total_images" in given:
         raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
-    wanted = flags.Asked(asked.data, asked.preset, asked.out if asked.resume else None, asked.config, given)
+    wanted = options.Asked(asked.data, asked.preset, asked.out if asked.resume else None, asked.config, given)
     early = wanted.early_settings()
     arrays = asked.data in DATASETS or Path(asked.data).suffix == ".npz"
     if arrays and "image_size" not in given and PRESETS[early.preset].get("image_size"):
@@ -99,10 +100,10 @@ def _settled(asked: Asked) -> tuple[Data, Config]:
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
             f"{asked.data} holds arrays: choose another preset."
         )
-    with screen.reading(quiet=asked.as_json) as progress:
+    with terminal.reading(quiet=asked.as_json) as progress:
         data = load(asked.data, asked.data_dir, Options.of(early, asked.labels_csv), progress)
     # Only now are the shape of the images and the length of a pass known.
-    length = {} if asked.epochs is None else {"total_images": flags.images(asked.epochs, len(data.x_train))}
+    length = {} if asked.epochs is None else {"total_images": options.epochs_to_images(asked.epochs, len(data.x_train))}
     return data, wanted._replace(given={**given, **length}).settings(data.image_shape)
 
 
@@ -155,13 +156,13 @@ def _announce(data: Data, settings: Config, where: str, labelled: int) -> None:
     apart = data.found.get("tested", {}).get("held out")
     held = f" and {apart:,} held out for testing" if apart else ""
     labels = "no classes, " if settings.unconditional else f"{labelled:,} labelled of "
-    screen.say(
+    terminal.say(
         f"{data.name}: {labels}{len(data.x_train):,} images{held}, "
         f"method {settings.method}, {_models(settings)}, {settings.steps * settings.images_per_step:,} images\n{where}"
     )
     changed = Config(preset=settings.preset).diff(settings)
     words = [f"{name}={value}" for name, value, _ in describe(settings) if name in changed]
-    screen.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
+    terminal.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
 
 
 def _in_stages(
@@ -174,13 +175,13 @@ def _in_stages(
     beside = None
     if settings.folds:
         if not quiet:
-            screen.say(f"First {settings.folds} models, each without a fold of the labelled images")
-        with screen.following(quiet=quiet) as on_report:
+            terminal.say(f"First {settings.folds} models, each without a fold of the labelled images")
+        with terminal.following(quiet=quiet) as on_report:
             inner = folder / experiment.FOLDS_FOLDER
             beside = {"folds": experiment.cross_validate(data, settings, inner, on_report, source)}
         if not quiet:
-            screen.say(f"Now {_models(settings)}, from every labelled image")
-    with screen.following(quiet=quiet) as on_report:
+            terminal.say(f"Now {_models(settings)}, from every labelled image")
+    with terminal.following(quiet=quiet) as on_report:
         return run_experiment(data, settings, folder, on_report, source, beside=beside)
 
 
@@ -189,9 +190,9 @@ def _models(settings: Config) -> str:
 
 
 def _sum_up(report: dict[str, Any], folder: Path, tested: bool) -> None:
-    answers.report(report)
+    output.show_report(report)
     for what, name in LEFT.items():
         if (folder / name).exists():
-            screen.say(f"{what}: {folder / name}")
+            terminal.say(f"{what}: {folder / name}")
     if tested and len(report["diverged"]) < len(report["seeds"]):
-        screen.say(f"Score again with: ssgan evaluate {folder}")
+        terminal.say(f"Score again with: ssgan evaluate {folder}")

@@ -11,12 +11,21 @@ from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
 
-__all__ = ["Asked", "check_resume", "given", "going_on", "images", "preset_of", "whole"]
+__all__ = [
+    "Asked",
+    "check_resume",
+    "default_preset",
+    "epochs_to_images",
+    "parse_integer",
+    "parse_settings",
+    "resumed_settings",
+]
+
 
 PICTURE = 32  # height and width of a picture that every network takes
 
 
-def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
+def parse_settings(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
     """The named options and --set, of which no two may speak of the same field."""
     found: dict[str, Any] = {}
     for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
@@ -27,7 +36,7 @@ def given(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any
     return found
 
 
-def preset_of(data: str, image_shape: Sequence[int]) -> str:
+def default_preset(data: str, image_shape: Sequence[int]) -> str:
     """The preset that data name, by their name or for a user's own by the shape of their images.
 
     That is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
@@ -48,13 +57,13 @@ class Asked(NamedTuple):
     def settings(self, image_shape: Sequence[int] = ()) -> Config:
         """The configuration; without a preset it depends on the data: see :func:`preset_of`."""
         if self.resumed is not None:
-            return going_on(self.resumed, self.preset, self.given)
+            return resumed_settings(self.resumed, self.preset, self.given)
         earlier = {} if self.file is None else runs.read_settings(self.file)
         before = earlier.get("preset")
         if self.preset is not None and before not in (None, self.preset):
             words = f"--preset {self.preset} does not go with --config {self.file}, a run of preset {before!r}"
             raise UserError(f"{words}: choose one.")
-        preset = self.preset or str(before or preset_of(self.data, image_shape))
+        preset = self.preset or str(before or default_preset(self.data, image_shape))
         return resolve(preset, self.given, earlier)
 
     def early_settings(self) -> Config:
@@ -76,7 +85,7 @@ def check_resume(out: Path | None, config: Path | None) -> None:
         raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
 
 
-def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
+def resumed_settings(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
     if "preset" in given:
         raise UserError(f"preset={given['preset']} cannot be set: choose it with --preset.")
@@ -93,7 +102,7 @@ def going_on(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
     return asked
 
 
-def images(epochs: str, pool: int) -> int:
+def epochs_to_images(epochs: str, pool: int) -> int:
     """How many images so many passes over the pool are."""
     try:
         count = float(epochs) * pool
@@ -106,7 +115,7 @@ def images(epochs: str, pool: int) -> int:
     return max(1, round(count))
 
 
-def whole(option: str, text: str) -> int:
+def parse_integer(option: str, text: str) -> int:
     """The whole number that was given to an option."""
     try:
         return int(text)

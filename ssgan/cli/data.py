@@ -16,12 +16,13 @@ from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
 
-__all__ = ["of_data", "of_run"]
+__all__ = ["describe_data", "describe_run"]
+
 
 DUPLICATES_SHOWN = 10
 
 
-def of_data(
+def describe_data(
     source: str,
     root: Path | None,
     labels: str | None = None,
@@ -63,7 +64,7 @@ def of_data(
     return _counted(data, {f"draw {config.draw_seed}": split})
 
 
-def of_run(run: Path, root: Path | None, progress: ReadProgress | None = None) -> dict[str, Any]:
+def describe_run(run: Path, root: Path | None, progress: ReadProgress | None = None) -> dict[str, Any]:
     """What the data of a run hold, and which images each of its models had labelled.
 
     Returns

@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssgan import answers, flags, grids, result_rows, screen
+from ssgan import result_rows
+from ssgan.cli import options, output, terminal
+from ssgan.compare import grid as grids
+from ssgan.compare.grid import Grid
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.errors import UserError
-from ssgan.grids import Grid
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
 
 __all__ = ["Asked", "hold"]
+
 
 SEEDS = "5"
 
@@ -55,23 +58,23 @@ def hold(asked: Asked) -> None:
     if asked.dry_run:
         _show_plan(grid, preset, result_rows.read_row_file(asked.out), asked)
         return
-    from ssgan.compare import compare, plan, summary
+    from ssgan.compare.runner import compare, plan, summary
 
     with result_rows.open_row_file(asked.out) as held:
         if held.repaired:
-            screen.warn(held.repaired)
+            terminal.warn(held.repaired)
         for line in [*grid.notes, *_others(grid, held.rows, asked.out)]:
-            screen.warn(line)
-        for line in screen.lost_files(grid.data.skipped, grid.data.found):
-            screen.warn(line)
+            terminal.warn(line)
+        for line in terminal.lost_files(grid.data.skipped, grid.data.found):
+            terminal.warn(line)
         tasks = plan(grid, held.rows)
         if not asked.as_json:
-            screen.say(f"{_what(grid)}, into {asked.out}: {_left(tasks)}")
+            terminal.say(f"{_what(grid)}, into {asked.out}: {_left(tasks)}")
         try:
-            with screen.watching(quiet=asked.as_json) as on_progress:
+            with terminal.watching(quiet=asked.as_json) as on_progress:
                 compare(grid, held, on_progress, _source(asked))
         except KeyboardInterrupt:
-            screen.note(f"ssgan: {asked.out} holds what is finished; the same command goes on from there.")
+            terminal.note(f"ssgan: {asked.out} holds what is finished; the same command goes on from there.")
             raise
         found = summary(grid, held.rows)
     page = asked.out.with_name(f"{asked.out.stem}-report")
@@ -80,18 +83,20 @@ def hold(asked: Asked) -> None:
         named = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(asked.out)}
         print(json.dumps({**named, "trained": len(tasks), "cells": found, "report": report}))
     else:
-        answers.comparison(found, grid.data.name)
-        screen.say(f"Report: {report}")
+        output.show_comparison(found, grid.data.name)
+        terminal.say(f"Report: {report}")
     if not any(cell["n"] for cell in found):
         raise UserError(f"No training gave a result: {asked.out} says why.")
 
 
 def _grid(asked: Asked) -> tuple[Grid, str]:
     """The cells and the preset; mistakes that can be seen without the data come before they are read."""
-    methods = grids.read_methods(asked.methods)
-    numbers = None if asked.labels is None else grids.read_labels(asked.labels)
-    given = flags.given([*asked.assignments], asked.flags)
-    seeds = flags.given([], {"seed": asked.seed, "seeds": asked.seeds or SEEDS, "draw_seed": asked.draw_seed})
+    methods = grids.parse_methods(asked.methods)
+    numbers = None if asked.labels is None else grids.parse_labels(asked.labels)
+    given = options.parse_settings([*asked.assignments], asked.flags)
+    seeds = options.parse_settings(
+        [], {"seed": asked.seed, "seeds": asked.seeds or SEEDS, "draw_seed": asked.draw_seed}
+    )
     every = Config(**seeds).all_seeds
     if asked.preset is not None:
         resolve(asked.preset, {})
@@ -101,20 +106,20 @@ def _grid(asked: Asked) -> tuple[Grid, str]:
             raise UserError(
                 f"total_images={given['total_images']} and --epochs set the same length twice: leave one away."
             )
-        flags.images(asked.epochs, 1)
+        options.epochs_to_images(asked.epochs, 1)
         if not {*methods} & {*METHOD_NAMES}:
             raise UserError(f"--epochs {asked.epochs} would do nothing: --methods names no network.")
     result_rows.check_row_file(asked.out)
     if asked.data not in DATASETS and asked.out.resolve().is_relative_to(Path(asked.data).resolve()):
         raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")
     data = _load(asked, given)
-    preset = asked.preset or flags.preset_of(asked.data, data.image_shape)
+    preset = asked.preset or options.default_preset(asked.data, data.image_shape)
     _check_classes(preset)
     if numbers is None:
         numbers = [PRESETS[preset].get("labels") or "all"]
     if asked.epochs is not None:
-        given["total_images"] = flags.images(asked.epochs, len(data.x_train))
-    grid = grids.lay_out(data, preset, methods, numbers, every, seeds.get("draw_seed"), given, asked.ablate)
+        given["total_images"] = options.epochs_to_images(asked.epochs, len(data.x_train))
+    grid = grids.build_grid(data, preset, methods, numbers, every, seeds.get("draw_seed"), given, asked.ablate)
     if given.get("device") is not None:
         from ssgan.devices import select
 
@@ -135,7 +140,7 @@ def _check_classes(preset: str) -> None:
 
 def _load(asked: Asked, given: Mapping[str, Any]) -> Data:
     of_files = {name: value for name, value in given.items() if name in Options.settings()}
-    with screen.reading(quiet=asked.as_json) as progress:
+    with terminal.reading(quiet=asked.as_json) as progress:
         return load(asked.data, asked.data_dir, Options.of(Config(**of_files), asked.labels_csv), progress)
 
 
@@ -172,9 +177,9 @@ def _show_plan(grid: Grid, preset: str, rows: Sequence[Mapping[str, Any]], asked
         failures = list(dict.fromkeys([cell.refusal] if cell.refusal else grid.failures(cell, rows).values()))
         cells.append({**line, "finished": len(grid.results(cell, rows)), "refused": failures[0] if failures else None})
     for words in [*grid.notes, *_others(grid, rows, asked.out)]:
-        screen.warn(words)
+        terminal.warn(words)
     if asked.as_json:
         print(json.dumps({"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "cells": cells}))
     else:
-        screen.say(f"{_what(grid)}, preset {preset}, into {asked.out}")
-        answers.planned(cells)
+        terminal.say(f"{_what(grid)}, preset {preset}, into {asked.out}")
+        output.show_plan(cells)

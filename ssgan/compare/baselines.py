@@ -56,7 +56,8 @@ from ssgan.devices import processor_name
 from ssgan.errors import UserError, did_you_mean
 from ssgan.inference.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 
-__all__ = ["CLASSICAL", "UNLABELED_CAP", "Method", "Outcome", "classify", "row"]
+__all__ = ["BASELINES", "UNLABELED_CAP", "Method", "Outcome", "fit_baseline", "row"]
+
 
 COMPONENTS = 50
 PCA_PIXELS = 50_000_000  # 200 MB of float32: all of MNIST
@@ -95,7 +96,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class Task(NamedTuple):
+class FitTask(NamedTuple):
     """Features of F columns of the labelled, unlabelled and test images, and the labels, 0 to C - 1 without gaps."""
 
     labeled: np.ndarray
@@ -122,11 +123,11 @@ class Answer(NamedTuple):
 class Method(NamedTuple):
     """A classifier, and whether it learns from unlabelled images."""
 
-    answer: Callable[[Task], Answer]
+    answer: Callable[[FitTask], Answer]
     uses_unlabeled: bool
 
 
-def classify(
+def fit_baseline(
     name: str,
     x_pool: np.ndarray,
     scale: float,
@@ -166,7 +167,7 @@ def classify(
     random = np.random.RandomState(seed)
     seen = np.setdiff1d(np.arange(len(x_pool)), split.held_out)
     project, settings = _features(x_pool, scale, seen, random)
-    method = CLASSICAL[name]
+    method = BASELINES[name]
     unlabeled = np.setdiff1d(seen, split.indices)
     if not method.uses_unlabeled:
         unlabeled = unlabeled[:0]
@@ -174,7 +175,7 @@ def classify(
         unlabeled = np.sort(random.permutation(unlabeled)[:unlabeled_cap])
     present, y = np.unique(split.y, return_inverse=True)
     every = np.arange(len(x_test))
-    task = Task(project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, every), seed)
+    task = FitTask(project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, every), seed)
     scores, are_probabilities, chosen = method.answer(task)
     probabilities = None
     if are_probabilities:
@@ -239,9 +240,9 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
 
 
 def _check(name: str, x_pool: np.ndarray, split: Split, x_test: np.ndarray, classes: int) -> None:
-    if name not in CLASSICAL:
-        words = f"Unknown classical method {name!r}: choose from {', '.join(CLASSICAL)}."
-        raise UserError(words + did_you_mean(name, CLASSICAL))
+    if name not in BASELINES:
+        words = f"Unknown classical method {name!r}: choose from {', '.join(BASELINES)}."
+        raise UserError(words + did_you_mean(name, BASELINES))
     rows = np.concatenate([split.indices, split.held_out])
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(x_pool):
         raise UserError(
@@ -299,14 +300,14 @@ def _chunks(rows: np.ndarray, pixels: int) -> Iterator[np.ndarray]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _logistic_regression(task: Task) -> Answer:
+def _logistic_regression(task: FitTask) -> Answer:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(**LOGISTIC).fit(task.labeled, task.y)
     return Answer(model.predict_proba(task.test), True, dict(LOGISTIC))
 
 
-def _svm(task: Task) -> Answer:
+def _svm(task: FitTask) -> Answer:
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.svm import SVC
@@ -328,27 +329,27 @@ def _margins(decision: np.ndarray) -> np.ndarray:
     return decision if decision.ndim == 2 else np.stack([-decision, decision], axis=1)
 
 
-def _knn(task: Task) -> Answer:
+def _knn(task: FitTask) -> Answer:
     from sklearn.neighbors import KNeighborsClassifier
 
     model = KNeighborsClassifier(n_neighbors=1).fit(task.labeled, task.y)
     return Answer(model.predict_proba(task.test), False, {"n_neighbors": 1})
 
 
-def _label_spreading(task: Task) -> Answer:
+def _label_spreading(task: FitTask) -> Answer:
     from sklearn.semi_supervised import LabelSpreading
 
     settings = {"kernel": "knn", "n_neighbors": NEIGHBORS, "alpha": 0.8, "max_iter": 100}
     return _over_graph(LabelSpreading, settings, task)
 
 
-def _label_propagation(task: Task) -> Answer:
+def _label_propagation(task: FitTask) -> Answer:
     from sklearn.semi_supervised import LabelPropagation
 
     return _over_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": NEIGHBORS, "max_iter": 30}, task)
 
 
-def _over_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: Task) -> Answer:
+def _over_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: FitTask) -> Answer:
     """Shares of the labels that come to each test image, the same for all classes where none does."""
     from sklearn.exceptions import ConvergenceWarning
 
@@ -364,7 +365,7 @@ def _over_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: T
     return Answer(shares, True, {**settings, "tol_per_image": 1e-6})
 
 
-def _self_training(task: Task) -> Answer:
+def _self_training(task: FitTask) -> Answer:
     from sklearn.linear_model import LogisticRegression
     from sklearn.semi_supervised import SelfTrainingClassifier
 
@@ -376,7 +377,7 @@ def _self_training(task: Task) -> Answer:
     return Answer(model.predict_proba(task.test), True, {**settings, "base": {"logistic-regression": base}})
 
 
-CLASSICAL = {
+BASELINES = {
     "logistic-regression": Method(_logistic_regression, uses_unlabeled=False),
     "svm": Method(_svm, uses_unlabeled=False),
     "knn": Method(_knn, uses_unlabeled=False),

@@ -3,20 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssgan.grids import Cell
+from ssgan.compare.grid import GridCell
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
     from ssgan.training.monitor import TrainingProgress
 
+__all__ = ["ComparisonProgress", "ProgressTracker", "StackTask"]
 
-__all__ = ["Pace", "Progress", "Task"]
 
-
-class Task(NamedTuple):
+class StackTask(NamedTuple):
     """Seeds of a cell that are trained together."""
 
-    cell: Cell
+    cell: GridCell
     seeds: list[int]
 
     @property
@@ -40,7 +39,7 @@ class Task(NamedTuple):
         return self.config.steps * self.config.images_per_step * len(self.seeds) if trains else 0
 
 
-class Progress(NamedTuple):
+class ComparisonProgress(NamedTuple):
     """Where a list of trainings stands.
 
     Attributes
@@ -68,7 +67,7 @@ class Progress(NamedTuple):
     warnings: Sequence[str] = ()
 
 
-class Pace:
+class ProgressTracker:
     """Tells where a list of trainings stands, and reckons the time left by what those like them took.
 
     Like one is first what has the same method, then any network, or any classical method.
@@ -80,7 +79,7 @@ class Pace:
         Called with each :class:`Progress`.
     """
 
-    def __init__(self, tasks: Sequence[Task], tell: Callable[[Progress], None]) -> None:
+    def __init__(self, tasks: Sequence[StackTask], tell: Callable[[ComparisonProgress], None]) -> None:
         self.tasks, self.tell, self.at = tasks, tell, 0
         self.spent: dict[str, tuple[float, int]] = {}  # seconds and work, by method
 
@@ -109,7 +108,7 @@ class Pace:
         self, share: float, left: float | None, speed: str = "", said: str = "", warnings: Sequence[str] = ()
     ) -> None:
         words = self.tasks[self.at].words + speed
-        self.tell(Progress(self.at + 1, len(self.tasks), words, share, left, said, warnings))
+        self.tell(ComparisonProgress(self.at + 1, len(self.tasks), words, share, left, said, warnings))
 
     def _left(self, first: int, rate: float | None) -> float | None:
         """Seconds of the tasks from ``first`` on; ``rate`` is those for an image where no network is done yet."""
@@ -121,7 +120,7 @@ class Pace:
             total += (each or 0.0) * task.work
         return total
 
-    def _each(self, task: Task, rate: float | None) -> float | None:
+    def _each(self, task: StackTask, rate: float | None) -> float | None:
         if task.cell.method in self.spent:
             seconds, work = self.spent[task.cell.method]
             return seconds / work

@@ -1,5 +1,9 @@
-"""The command line: words for the user. Torch is imported only where a command needs it."""
+"""The command line: words for the user. Torch is imported only where a command needs it.
 
+Which errors are the user's to mend, and in what words; all others are faults of ours.
+"""
+
+import errno
 import io
 import json
 import sys
@@ -8,13 +12,16 @@ from typing import Annotated
 
 import typer
 
-from ssgan import answers, screen
+from ssgan.cli import output, terminal
+from ssgan.cli.sample import sample
+from ssgan.cli.terminal import cut
 from ssgan.errors import UserError
-from ssgan.mistakes import sentence
-from ssgan.sample_command import sample
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
+
+__all__ = ["error_message"]
+
 
 app = typer.Typer(
     name="ssgan",
@@ -54,9 +61,9 @@ def root(
         made = provenance()
         device = select("auto")
         versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-        screen.say(f"{versions}\ndevice {device} ({device_name(device)})\ncommit {made['commit'] or 'unknown'}")
+        terminal.say(f"{versions}\ndevice {device} ({device_name(device)})\ncommit {made['commit'] or 'unknown'}")
     elif context.invoked_subcommand is None:
-        screen.say(context.get_help())
+        terminal.say(context.get_help())
 
 
 @app.command()
@@ -84,7 +91,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    from ssgan import train_command
+    from ssgan.cli import train as train_command
 
     flags = {
         "labels": labels,
@@ -121,7 +128,7 @@ def evaluate(
     from ssgan.figures import plots
     from ssgan.inference import evaluate as scoring
 
-    with screen.reading(quiet=as_json) as progress:
+    with terminal.reading(quiet=as_json) as progress:
         result = scoring.evaluate_run(run, data, data_dir, ensemble, device, labels_csv, progress)
     result["plots"] = None
     try:
@@ -132,7 +139,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        answers.evaluation(result)
+        output.show_evaluation(result)
 
 
 @app.command()
@@ -153,11 +160,12 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
-    from ssgan import flags, runs
+    from ssgan import runs
+    from ssgan.cli import options as flags
     from ssgan.files import STDOUT, check_table_path
     from ssgan.inference import predict as inputs
 
-    alone = None if seed is None else flags.whole("--seed", seed)
+    alone = None if seed is None else flags.parse_integer("--seed", seed)
     check_table_path(out)
     runs.read_config(run)
     runs.read_report(run)
@@ -168,19 +176,19 @@ def predict(
 
     predictor = prediction.open_predictor(run, alone, device)
     total = None if any(one.name.lower().endswith((".npz", ".zip")) for one in found) else len(found)
-    screen.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
-    with screen.counting(total, "images", quiet=as_json) as on_row:
+    terminal.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
+    with terminal.counting(total, "images", quiet=as_json) as on_row:
         summary = prediction.write_predictions(predictor, found, out, probabilities, on_row)
     for one in summary["unreadable"][:SHOWN_UNREADABLE]:
-        screen.note(one["reason"], style="yellow")
+        terminal.note(one["reason"], style="yellow")
     if len(summary["unreadable"]) > SHOWN_UNREADABLE:
-        screen.note(f"and {len(summary['unreadable']) - SHOWN_UNREADABLE:,} more")
+        terminal.note(f"and {len(summary['unreadable']) - SHOWN_UNREADABLE:,} more")
     if as_json:
         print(json.dumps({"run": str(run), **summary}))
     elif out != STDOUT:
         words, what = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
         unlike = f", of which {summary['unlike']:,} look {what}" if summary["unlike"] else ""
-        screen.say(f"{summary['classified']:,} of {summary['images']:,} images {words}{unlike}: {out}")
+        terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {words}{unlike}: {out}")
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
 
@@ -200,7 +208,9 @@ def show_data(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
-    from ssgan import flags, inventory, runs
+    from ssgan import runs
+    from ssgan.cli import data as inventory
+    from ssgan.cli import options as flags
     from ssgan.data.datasets import DATASETS
     from ssgan.settings.options import Options
 
@@ -218,8 +228,8 @@ def show_data(
                 raise UserError(
                     f"{option} is for a data set, but a run has its data and draws already: leave {option} away."
                 )
-        with screen.reading(quiet=as_json) as progress:
-            found = inventory.of_run(Path(source), data_dir, progress)
+        with terminal.reading(quiet=as_json) as progress:
+            found = inventory.describe_run(Path(source), data_dir, progress)
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
@@ -227,18 +237,18 @@ def show_data(
             raise UserError(
                 f"There is no run folder or file {source}, and no such data set: choose from {', '.join(DATASETS)}."
             )
-        given = flags.given(set_ or [], {"image_size": image_size})
+        given = flags.parse_settings(set_ or [], {"image_size": image_size})
         if strange := [name for name in given if name not in Options.settings()]:
             raise UserError(f"{strange[0]} has no part in what data hold: set one of {', '.join(Options.settings())}.")
         options = Options.of(Config(**given), labels_csv)
-        with screen.reading(quiet=as_json) as progress:
-            found = inventory.of_data(source, data_dir, labels, draw_seed, options, progress)
+        with terminal.reading(quiet=as_json) as progress:
+            found = inventory.describe_data(source, data_dir, labels, draw_seed, options, progress)
     if as_json:
         print(json.dumps(found))
         return
-    answers.contents(found)
+    output.show_contents(found)
     if is_run and (Path(source) / "labeled.png").exists():
-        screen.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
+        terminal.say(f"Labelled images of the first seed (some, if many): {Path(source) / 'labeled.png'}")
 
 
 @app.command()
@@ -266,7 +276,7 @@ def compare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, and what is finished.")] = False,
 ) -> None:
     """Compare methods on the same labelled images: one row in FILE for each training, none trained twice."""
-    from ssgan import comparison
+    from ssgan.cli import compare as comparison
 
     words, flags = (preset, epochs, seed, seeds, draw_seed, ablate), {"device": device, "image_size": image_size}
     places = (labels_csv, data_dir, out, as_json, dry_run)
@@ -289,14 +299,14 @@ def make_report(
     built = build.build_report(files, baseline)
     paths = build.write_report(built, out)
     for line in (said := build.describe_skipped(built.skipped))[:SHOWN_UNREADABLE]:
-        screen.warn(f"left out: {line}")
+        terminal.warn(f"left out: {line}")
     if len(said) > SHOWN_UNREADABLE:
-        screen.warn(f"and {len(said) - SHOWN_UNREADABLE:,} more, all named in the report")
+        terminal.warn(f"and {len(said) - SHOWN_UNREADABLE:,} more, all named in the report")
     if as_json:
         print(json.dumps({**paths, **build.report_numbers(built)}))
     else:
-        screen.say(built.lead)
-        screen.say(f"Report: {paths['html']} (and {paths['markdown']})")
+        terminal.say(built.lead)
+        terminal.say(f"Report: {paths['html']} (and {paths['markdown']})")
 
 
 app.command()(sample)
@@ -311,7 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except Exception as error:
-        words = sentence(error)
+        words = error_message(error)
         if type(error).__name__ == "Abort":  # the option parser's word for Ctrl-C
             status = INTERRUPTED
         elif words is None:
@@ -326,3 +336,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+
+SHOWN_NAME = 200
+
+
+def error_message(error: BaseException) -> str | None:
+    """What the user can do about an error that a command ended with; None where it is a fault of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
+        return f"{cut(str(error.filename or 'A file'), SHOWN_NAME)} cannot be used ({error.strerror})."
+    of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if of_memory or "allocate memory" in str(error):
+        return "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+    if hasattr(error, "format_message"):  # the option parser's errors know how to word themselves
+        words = error.format_message().rstrip(".")
+        return f"{words}{'' if words.endswith('?') else '.'} See `ssgan --help`."
+    return None

@@ -16,7 +16,7 @@ from rich.text import Text
 from ssgan.runs import LOGGED
 
 if TYPE_CHECKING:
-    from ssgan.pace import Progress as Standing
+    from ssgan.compare.progress import ComparisonProgress as Standing
     from ssgan.training.monitor import TrainingProgress
 
 __all__ = [

@@ -1,0 +1,6 @@
+"""Run the command line: ``python -m ssgan``."""
+
+from ssgan.cli.app import main
+
+if __name__ == "__main__":
+    main()
