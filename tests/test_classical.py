@@ -302,7 +302,8 @@ def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
 
 def test_torch_is_not_loaded() -> None:
     code = (
-        "import sys, ssgan; from ssgan.compare import baselines; from ssgan.data import splits; d = ssgan.load('digits'); "
+        "import sys, ssgan; from ssgan.compare import baselines; from ssgan.data import splits; "
+        "d = ssgan.load('digits'); "
         "s = splits.for_seeds(d.y_train, 20, [0])[0]; "
         "o = baselines.fit_baseline('knn', d.x_train, d.scale, s, d.x_test, 10); baselines.row(d, s, o, 0, 0); "
         "sys.exit('torch' in sys.modules)"
