@@ -1,33 +1,19 @@
 """What several test modules share."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from repeated_noise import pattern
+from running import contents, status_of
 from threadpoolctl import threadpool_limits
 
-from ssgan import cli
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
-from ssgan.settings.config import Config
-from ssgan.settings.presets import PRESETS
-
-TINY = {
-    "labels": 20,
-    "total_images": 400,
-    "batch_size": 20,
-    "discriminator_widths": (16, 12),
-    "generator_widths": (10,),
-    "latent_size": 6,
-    "init_images": 50,
-    "report_every_images": 100,
-    "device": "cpu",
-}
+from ssgan.nn import noise
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,37 +62,6 @@ def real_sets(real_data_root: Path) -> dict[str, Data]:
     return {name: load(name, real_data_root) for name in ("mnist", "fashion-mnist")}
 
 
-def tiny(**settings: Any) -> Config:
-    """A configuration that trains in a second."""
-    return Config(**{**PRESETS["digits"], **TINY}).replace(**settings)
-
-
-# The command line
-
-
-def status_of(*arguments: str | Path) -> int:
-    """Run a command in this process; its exit status."""
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    assert isinstance(left.value.code, int)
-    return left.value.code
-
-
-def last_object(text: str) -> dict[str, Any]:
-    """The JSON object in the last line, read as strictly as any other program would."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    read = json.loads(text.splitlines()[-1], parse_constant=refuse)
-    assert isinstance(read, dict)
-    return read
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 @pytest.fixture
 def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a command that is the user's mistake; return the one sentence it answers with."""
@@ -126,3 +81,9 @@ def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         return line.removeprefix("ssgan: ")
 
     return answer
+
+
+@pytest.fixture
+def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "normal_like", lambda x: pattern(x, "standard_normal"))
+    monkeypatch.setattr(noise, "uniform_like", lambda x: pattern(x, "uniform"))

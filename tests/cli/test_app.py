@@ -1,0 +1,216 @@
+"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+
+Here: The names, pinned; The process itself.
+"""
+
+import contextlib
+import io
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from running import status_of
+
+import ssgan
+from ssgan import cli, runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.settings.config import Config
+
+TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two models, and what `train --json` printed."""
+    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
+        # The first report falls on the step at which the clock has just warmed up.
+        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
+    return out, text.getvalue()
+
+
+@pytest.fixture
+def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+# The names, pinned
+
+
+def test_commands_and_options_are_pinned() -> None:
+    group: Any = typer.main.get_command(cli.app.app)
+    found = {
+        name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+        for name, command in group.commands.items()
+    }
+    assert found == {
+        "train": {
+            *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
+            *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
+            *["--folds", "--dry-run"],
+        },
+        "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
+        "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
+        "compare": {
+            *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
+            *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
+        },
+        "report": {"--out", "--baseline", "--json"},
+        "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
+        "sample": {
+            *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
+            *["--rows", "--columns", "--samples", "--path", "--seed", "--model", "--out", "--data", "--data-dir"],
+            *["--device", "--json"],
+        },
+    }
+    arguments = {
+        name: [p.metavar for p in command.params if p.param_type_name == "argument"]
+        for name, command in group.commands.items()
+    }
+    assert arguments == {
+        "train": ["DATA"],
+        "evaluate": ["RUN"],
+        "predict": ["RUN", "IMAGES..."],
+        "compare": ["DATA"],
+        "report": ["FILES.jsonl..."],
+        "data": ["DATA|RUN"],
+        "sample": ["RUN"],
+    }
+    assert [parameter.opts for parameter in group.params] == [["--version"]]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data", "sample"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(command, "--help") == 0
+    assert f"{command} [OPTIONS]" in capsys.readouterr().out
+
+
+def test_version_names_versions_device_and_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("--version") == 0
+    versions, device, commit = capsys.readouterr().out.splitlines()
+    torch_version = metadata.version("torch")
+    assert versions.startswith(
+        f"ssgan {ssgan.__version__}, python {platform.python_version()}, torch {torch_version}, "
+    )
+    assert device.startswith("device ")
+    assert commit.startswith("commit ")
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of() == 0
+    assert "Usage: " in capsys.readouterr().out
+
+
+# The process itself
+
+
+def test_a_mistake_leaves_the_process_with_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ssgan.cli", "train", "digitz"]
+    environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ssgan: Unknown data set 'digitz': choose from digits")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: Any) -> Data:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("ssgan.cli.train.load", fault)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        cli.main(["train", "digits"])
+
+
+def test_an_interruption_leaves_with_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> Data:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssgan.cli.train.load", interrupt)
+    assert status_of("train", "digits") == 130
+    assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
+
+
+def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m ssgan.cli train digits --labels 20 --device cpu --out run {' '.join(TINY)} | head -1"
+    )
+    environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.stdout.startswith("digits: 20 labelled of 1,257 images")
+    assert (tmp_path / "run" / "report.json").exists(), done.stderr
+
+
+def test_files_of_two_runs_are_not_taken_for_one(
+    mistake: Callable[..., str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["--labels", "20", "--seed", "3", "--seeds", "2", "--draw-seed", "9", "--device", "cpu", "--out", "other"]
+    assert status_of("train", "digits", *other, *TINY) == 0
+    capsys.readouterr()
+    shutil.copy(tmp_path / "other" / "checkpoint", run / "checkpoint")
+    shutil.copy(tmp_path / "other" / "split.json", run / "split.json")
+    assert "not of the same run" in mistake("evaluate", "run")
+    assert "not of the same run" in mistake("data", "run")
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": []}, {"rows": [{}, {}]}, {"labels": "many"}, {"labels": None}, {"seeds": 5}, {"rows": 7}]
+)
+def test_a_report_of_odd_content_is_refused(mistake: Callable[..., str], run: Path, change: dict[str, Any]) -> None:
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**report, **change}))
+    for command in ("evaluate", "data"):
+        assert "report.json" in mistake(command, "run")
+
+
+def test_numbered_folders_do_not_meet(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "7-other").mkdir(parents=True)
+    claimed = {runs.claim(None, "digits", Config(labels=20)).name for _ in range(3)}
+    assert claimed == {f"{n}-digits-20-gan" for n in (8, 9, 10)}
+
+
+def test_too_much_for_the_memory_is_said_in_a_sentence(mistake: Callable[..., str]) -> None:
+    huge = ["--set", "discriminator_widths=100000,100000000", "--labels", "20", "--device", "cpu", "--out", "run"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "digits", *huge])
+    assert left.value.code == 2
+
+
+def test_an_interrupted_training_names_what_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
+    assert status_of("train", "digits", "--labels", "20", "--out", "run") == 130
+    again = "ssgan: run is unfinished; go on with it by: ssgan train digits --out run --resume"
+    assert capsys.readouterr().err.splitlines() == [again, "ssgan: interrupted."]
+    assert splits.load(tmp_path / "run" / "split.json")[0].indices.tolist()
+
+
+def test_a_table_is_never_cut_short(capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert status_of("evaluate", "run") == 0
+    assert "seed  draw  accuracy %  error %  error % (raw)    ECE    NLL" in capsys.readouterr().out

@@ -1,0 +1,233 @@
+"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+
+Here: Mistakes.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from running import last_object, status_of
+
+TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two models, and what `train --json` printed."""
+    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
+        # The first report falls on the step at which the clock has just warmed up.
+        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
+    return out, text.getvalue()
+
+
+@pytest.fixture
+def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+# Mistakes: one sentence with the value and a way out, and nothing written
+
+TRAIN_MISTAKES = {
+    "data set": (["nodata"], ["'nodata'", "choose from digits"]),
+    "method": (["digits", "--method", "gans"], ["method 'gans'", "gan, supervised", "Did you mean 'gan'?"]),
+    "preset": (["digits", "--preset", "digit"], ["preset 'digit'", "Did you mean 'digits'?"]),
+    "field": (["digits", "--set", "lerning_rate_d=1"], ["'lerning_rate_d'", "Did you mean 'learning_rate_d'?"]),
+    "strange field": (["digits", "--set", "zzzz=1"], ["'zzzz'", "ssgan train DATA --dry-run"]),
+    "unreadable value": (["digits", "--set", "batch_size=abc"], ["batch_size", "'abc'", "a whole number at least 2"]),
+    "value out of range": (["digits", "--set", "batch_size=1"], ["batch_size is 1,", "a whole number at least 2"]),
+    "not a number": (
+        ["digits", "--set", "learning_rate_d=nan"],
+        ["learning_rate_d is nan", "a finite number at least 0"],
+    ),
+    "no assignment": (["digits", "--set", "batch_size"], ["'batch_size'", "field=value"]),
+    "same field twice": (["digits", "--set", "batch_size=8", "--set", "batch_size=9"], ["batch_size=9", "twice"]),
+    "flag and field": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "leave one"]),
+    "epochs and images": (["digits", "--epochs", "1", "--set", "total_images=9"], ["total_images=9", "twice"]),
+    "useless setting": (["digits", "--method", "supervised", "--set", "weight_fake=0.7"], ["=0.7", "method=gan"]),
+    "too many labels": (["digits", "--labels", "1258"], ["1258", "between 10", "and 1257", "'all'"]),
+    "fewer labels than classes": (["digits", "--labels", "9"], ["is 9,", "between 10", "one for each class"]),
+    "negative labels": (["digits", "--labels", "-5"], ["labels is -5", "at least 0", "'all'"]),
+    "no labels to learn from": (["digits", "--labels", "0", "--method", "vat"], ["labels is 0", "vat", "method gan"]),
+    "labels no number": (["digits", "--labels", "abc"], ["labels is 'abc'", "a whole number", "'all'"]),
+    "draw seed for all": (["digits", "--labels", "all", "--draw-seed", "3"], ["draw_seed=3", "a number of labels"]),
+    "no seeds": (["digits", "--seeds", "0"], ["seeds is 0", "at least 1 and at most 4096"]),
+    "negative seed": (["digits", "--seed", "-1"], ["seed is -1", "at least 0"]),
+    "no epochs": (["digits", "--epochs", "0"], ["--epochs is 0", "above 0"]),
+    "negative epochs": (["digits", "--epochs", "-1"], ["--epochs is -1", "above 0"]),
+    "epochs no number": (["digits", "--epochs", "nan"], ["--epochs is nan", "a number above 0"]),
+    "endless epochs": (["digits", "--epochs", "inf"], ["--epochs is inf", "a number above 0"]),
+    "uncountable epochs": (["digits", "--epochs", "1e300"], ["--epochs is 1e300", "more images than can be counted"]),
+    "preset as a setting": (["digits", "--set", "preset=mine"], ["preset", "--preset"]),
+    "no objective": (["digits", "--set", "weight_feature_matching=0"], ["weight 0", "set one of", "weight_fake=0"]),
+    "device without a name": (["digits", "--device", "tpu"], ["'tpu'", "choose from auto", "cpu"]),
+    "unknown option": (["digits", "--lables", "20"], ["--lables", "--help"]),
+    "one word too many": (["digits", "mnist"], ["mnist", "--help"]),
+    "option without value": (["digits", "--labels"], ["--labels", "--help"]),
+    "missing argument": ([], ["DATA", "--help"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), TRAIN_MISTAKES.values(), ids=TRAIN_MISTAKES)
+def test_mistakes_of_train(mistake: Callable[..., str], arguments: list[str], words: list[str]) -> None:
+    sentence = mistake("train", *arguments)
+    assert [word for word in words if word not in sentence] == [], sentence
+
+
+def test_an_unknown_command_is_answered(mistake: Callable[..., str]) -> None:
+    sentence = mistake("trian", "digits")
+    assert "'trian'" in sentence
+    assert "--help" in sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the device that should be missing")
+def test_a_device_that_is_not_there_is_refused(mistake: Callable[..., str], trained: tuple[Path, str]) -> None:
+    for command in (["train", "digits"], ["evaluate", trained[0]]):
+        assert mistake(*command, "--device", "cuda").startswith("There is no device 'cuda' here: choose from auto, ")
+
+
+def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp_path: Path) -> None:
+    for name in ("folder", "file"):
+        path = tmp_path / name
+        path.mkdir() if name == "folder" else path.write_text("mine")
+        sentence = mistake("train", "digits", "--out", path, *TINY)
+        assert sentence == (
+            f"{path} exists already: choose another folder with --out, or go on with the run in it by --resume."
+        )
+
+
+def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for name in ("file/run", "file/deep/run"):
+        sentence = mistake("train", "digits", "--out", name, *TINY)
+        assert sentence == f"The folder {name} cannot be made (Not a directory): choose another with --out."
+
+
+def test_runs_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("mine")
+    assert "runs/1-digits-50-gan cannot be made" in mistake("train", "digits", *TINY)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "data"])
+def test_a_run_that_is_not_there_is_refused(mistake: Callable[..., str], command: str) -> None:
+    sentence = mistake(command, "runs/9-digits")
+    assert "runs/9-digits" in sentence
+    assert {"evaluate": "`ssgan train` printed", "data": "choose from digits"}[command] in sentence
+
+
+def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    assert mistake("evaluate", "folder") == "folder is no run folder: there is no config.json in it."
+    assert mistake("data", "folder").startswith("folder is ")
+    assert "there is no folder" not in mistake("evaluate", "folder")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "data"])
+def test_a_run_that_did_not_finish_is_refused(mistake: Callable[..., str], run: Path, command: str) -> None:
+    (run / "report.json").unlink()
+    assert mistake(command, "run") == (
+        "run is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`): there is no "
+        "report.json in it."
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "report.json"])
+def test_a_damaged_file_of_a_run_is_refused(mistake: Callable[..., str], run: Path, name: str) -> None:
+    (run / name).write_bytes((run / name).read_bytes()[:-20])
+    assert mistake("evaluate", "run") == f"run/{name} cannot be read: it is damaged or something else."
+
+
+def test_a_run_of_another_version_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "weight_of_tomorrow": 1.0}))
+    sentence = mistake("evaluate", "run")
+    assert "settings that this version" in sentence
+    assert "weight_of_tomorrow" in sentence
+
+
+def test_a_damaged_checkpoint_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    whole = (run / "checkpoint").read_bytes()
+    (run / "checkpoint").write_bytes(whole[: len(whole) // 2])
+    expected = "run/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    assert mistake("evaluate", "run") == expected
+    (run / "checkpoint").unlink()
+    assert mistake("evaluate", "run") == "There is no run/checkpoint: the run did not finish, or this is no run folder."
+
+
+def test_a_checkpoint_of_other_networks_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    state = torch.load(run / "checkpoint", weights_only=True)
+    weights = state["networks"]["D"]["parameters"]
+    name = next(iter(weights))
+    weights[name] = weights[name][..., :-1]
+    torch.save(state, run / "checkpoint")
+    sentence = mistake("evaluate", "run")
+    assert name in sentence
+    assert "do not fit" in sentence
+
+
+def test_a_run_with_a_changed_split_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    content = json.loads((run / "split.json").read_text())
+    content["splits"][1]["y"][0] = 9 - content["splits"][1]["y"][0]
+    (run / "split.json").write_text(json.dumps(content))
+    assert mistake("data", "run") == (
+        "run/split.json does not match its own SHA-256: it was changed after it was written."
+    )
+
+
+def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str], run: Path) -> None:
+    assert "leave --labels away" in mistake("data", "run", "--labels", "20")
+    assert "leave --draw-seed away" in mistake("data", "run", "--draw-seed", "3")
+    assert "--draw-seed 7 would do nothing" in mistake("data", "digits", "--draw-seed", "7")
+    assert "'nodata'" in mistake("evaluate", "run", "--data", "nodata")
+    assert "'tpu'" in mistake("evaluate", "run", "--device", "tpu")
+    assert "labels is 'abc'" in mistake("data", "digits", "--labels", "abc")
+    assert "between 10 (one for each class) and 1257" in mistake("data", "digits", "--labels", "5000")
+    assert "draw_seed is -1" in mistake("data", "digits", "--labels", "20", "--draw-seed", "-1")
+    for command, argument in (("evaluate", "RUN"), ("data", "DATA|RUN")):
+        assert mistake(command) == f"Missing argument '{argument}'. See `ssgan --help`."
+
+
+def test_a_value_that_typer_refuses_is_named(mistake: Callable[..., str]) -> None:
+    assert "abc" in mistake("train", "digits", "--seeds", "abc")
+
+
+def test_labels_none_is_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    status = status_of("train", "digits", "--labels", "none", "--dry-run", "--json")
+    assert status == 2 or last_object(capsys.readouterr().out)["labels"] is None
+
+
+def test_a_configuration_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    (run / "config.json").write_text("null")
+    assert "config.json" in mistake("evaluate", "run")
+
+
+def test_a_report_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    (run / "report.json").write_text("{}")
+    assert "report.json" in mistake("evaluate", "run")
+
+
+def test_a_checkpoint_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    torch.save({"format_version": 1}, run / "checkpoint")
+    assert "checkpoint" in mistake("evaluate", "run")
+
+
+def test_a_checkpoint_with_a_changed_weight_is_refused(mistake: Callable[..., str], run: Path) -> None:
+    path = run / "checkpoint"
+    content, weights = path.read_bytes(), torch.load(path, weights_only=True)["average"]["sums"]
+    at = content.index(max(weights.values(), key=torch.numel).numpy().tobytes())
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert "checkpoint" in mistake("evaluate", "run")

@@ -1,0 +1,374 @@
+"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+
+Here: A user's own pictures.
+"""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures_on_disk import classes, encoded, grey, packed, write
+from PIL import Image
+from rich.console import Console
+from running import contents, last_object, status_of
+
+from ssgan import runs
+from ssgan.cli import terminal as screen
+from ssgan.data.dataset import Data
+from ssgan.settings.config import Config
+from ssgan.settings.presets import resolve
+
+TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
+FILES = {
+    *("checkpoint", "config.json", "curves.png", "labeled.png"),
+    *("log.jsonl", "report.json", "samples.png", "split.json"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two models, and what `train --json` printed."""
+    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
+        # The first report falls on the step at which the clock has just warmed up.
+        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
+    return out, text.getvalue()
+
+
+@pytest.fixture
+def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+@pytest.fixture
+def pictures(digits: Data, tmp_path: Path) -> list[str]:
+    """Test images of digits as files, one of them in a folder and with a name of many letters."""
+    names = ["b.png", "a.png", "deep/ünï 猫 [1].png"]
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    for name, image in zip(names, digits.x_test, strict=False):
+        Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(tmp_path / "pictures" / name)
+    return [f"pictures/{name}" for name in names]
+
+
+# A user's own pictures
+
+PHOTOS = {
+    **classes(each=10),
+    **{f"unlabeled/{i}.png": grey(1000 + i) for i in range(20)},
+    "cat/broken.png": b"",
+    "unlabeled/text.jpg": b"no picture",
+    "notes.txt": b"mine",
+}
+TINIER = [*TINY, "--set", "batch_size=10", "--set", "init_images=20", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSGAN_DATA", str(cache))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pictures") / "photos", PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def trained_on_photos(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run, with what `train` printed on both streams; nothing but the run and the cache was written."""
+    place = tmp_path_factory.mktemp("photos")
+    before, said, shown = contents(photos.parent), io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.chdir(photos.parent)
+        patch.setenv("SSGAN_DATA", str(cache))
+        patch.setattr(screen.err, "_file", shown)
+        options = ["--image-size", "6", "--set", "test_share=0.3", "--set", "test_seed=4", "--set", "image_mode=rgb"]
+        assert status_of("train", "photos", *options, "--out", place / "run", *TINIER, "--json") == 0
+    assert contents(photos.parent) == before
+    assert [path.name for path in place.iterdir()] == ["run"]
+    assert {path.name for path in cache.iterdir()} == {"decoded"}
+    return place / "run", said.getvalue(), shown.getvalue()
+
+
+def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Path, str, str], photos: Path) -> None:
+    run, printed, _ = trained_on_photos
+    report = last_object(printed)
+    assert report["source"] == {"data": str(photos), "data_dir": None, "labels_csv": None}
+    assert (report["dataset"], report["classes"], report["preset"]) == ("photos", ["cat", "dog"], "vectors")
+    assert report["labels"] == 14
+    config = runs.read_config(run)
+    assert (config.image_size, config.image_mode, config.test_share, config.test_seed) == (6, "rgb", 0.3, 4)
+    assert config.labels is None
+    assert {path.name for path in run.iterdir()} == FILES
+
+
+def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, str, str]) -> None:
+    lines = trained_on_photos[2].splitlines()
+    assert lines[:2] == [
+        "Skipped files that cannot be read: 2 (1 of them labelled): cat/broken.png is empty; unlabeled/text.jpg is no "
+        "picture that can be read",
+        "Ignored files that are no pictures: 1 (.txt: 1)",
+    ]
+
+
+def test_evaluate_and_data_load_the_same_photos_from_anywhere(
+    trained_on_photos: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, printed, _ = trained_on_photos
+    report = last_object(printed)
+    assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+    assert status_of("data", run, "--json") == 0
+    found = last_object(capsys.readouterr().out)
+    assert (found["sha256"], found["image_shape"]) == (report["dataset_sha256"], [6, 6, 3])
+    assert found["per_class"] == {"pool": [7, 7], "test": [3, 3], "seed 0": [7, 7]}
+    assert [Path(name).parts[0] for name in found["splits"][0]["files"]] == ["cat"] * 7 + ["dog"] * 7
+
+
+def test_evaluate_brings_other_photos_to_what_the_models_know(
+    trained_on_photos: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "others", {**classes("train/", each=1, first=50), **classes("test/", each=2, first=60)})
+    assert status_of("evaluate", trained_on_photos[0], "--data", folder, "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["dataset"] == "others"
+    write(folder, {"test/dog/9.png": np.zeros((30, 20, 3), np.uint8)})
+    assert status_of("evaluate", trained_on_photos[0], "--data", folder, "--device", "cpu") == 0
+    assert "5 test images of others" in capsys.readouterr().out
+
+
+def test_a_run_on_photos_goes_on(
+    trained_on_photos: tuple[Path, str, str], photos: Path, tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    run = shutil.copytree(trained_on_photos[0], tmp_path / "run")
+    begun = runs.read_report(run)["dataset_sha256"]
+    assert status_of("train", photos, "--out", run, "--resume", "--set", "total_images=2200", "--json") == 0
+    report = runs.read_report(run)
+    assert (report["images"], report["dataset_sha256"]) == (2200, begun)
+    refused = mistake("train", photos, "--out", run, "--resume", "--image-size", "7")
+    assert "so it cannot go on: image_size 6, now 7; leave them as they were" in refused
+
+
+def test_a_table_is_part_of_where_data_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(20)})
+    (tmp_path / "l.csv").write_text("file,label\n" + "".join(f"{i}.png,{'xy'[i % 2]}\n" for i in range(12)))
+    assert "--labels-csv FILE" in mistake("train", "flat", *TINIER)
+    assert status_of("train", "flat", "--labels-csv", "l.csv", "--labels", "4", "--out", "run", *TINIER, "--json") == 0
+    report = last_object(capsys.readouterr().out)
+    assert report["source"]["labels_csv"] == str(tmp_path / "l.csv")
+    assert (report["labels"], report["classes"]) == (4, ["x", "y"])
+    monkeypatch.chdir("/")
+    assert status_of("evaluate", tmp_path / "run", "--device", "cpu", "--json") == 0
+    assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+    assert status_of("data", tmp_path / "run", "--json") == 0
+    assert last_object(capsys.readouterr().out)["per_class"]["pool"] == [5, 5]
+    (tmp_path / "l.csv").rename(tmp_path / "m.csv")
+    table = ["--labels-csv", tmp_path / "m.csv"]
+    for moved in (table, ["--data", tmp_path / "moved", *table]):
+        assert status_of("evaluate", tmp_path / "run", *moved, "--device", "cpu", "--json") == 0
+        assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
+        if moved == table:
+            (tmp_path / "flat").rename(tmp_path / "moved")
+
+
+def test_an_interrupted_run_says_how_to_load_its_photos_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "my flat", {f"{i}.png": grey(i) for i in range(4)})
+    (tmp_path / "l.csv").write_text("file,label\n0.png,x\n1.png,y\n")
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
+    assert status_of("train", "my flat", "--labels-csv", "l.csv", "--out", "run", "--json") == 130
+    again = "ssgan train 'my flat' --labels-csv l.csv --out run --resume"
+    assert f"ssgan: run is unfinished; go on with it by: {again}" in capsys.readouterr().err.splitlines()
+
+
+def test_what_is_held_out_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("data", photos) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "photos: 36 images in the training pool (20 of them without a label), 4 test images (held out)"
+    assert status_of("train", photos, "--out", "run", *TINIER[2:], "--set", "total_images=20") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "photos: 16 labelled of 36 images and 4 held out for testing, method gan, 1 model, 20 images"
+
+
+def test_epochs_are_passes_over_the_photos(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("train", photos, "--epochs", "3", "--dry-run", "--json") == 0
+    config = Config(**last_object(capsys.readouterr().out))
+    assert config == resolve("vectors", {"total_images": 3 * 36})
+
+
+def test_a_users_own_data_name_their_preset_by_their_shape(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures that the network of `images` takes, and what it does not; a setting that fits one of both will do."""
+    np.savez(tmp_path / "v.npz", x_train=np.full((20, 30), 0.5, np.float32), y_train=np.arange(20) % 2)
+    for arguments, preset in (
+        (["train", photos], "vectors"),
+        (["train", tmp_path / "v.npz"], "vectors"),
+        (["train", tmp_path / "v.npz", "--set", "discriminator_widths=16,8"], "vectors"),
+        (["train", photos, "--image-size", "17"], "images"),
+        (["train", photos, "--image-size", "17", "--set", "discriminator_widths=16,8,8"], "images"),
+        (["train", photos, "--image-size", "17", "--preset", "vectors"], "vectors"),
+    ):
+        assert status_of(*arguments, "--dry-run", "--json") == 0
+        assert last_object(capsys.readouterr().out)["preset"] == preset
+
+
+def test_settings_are_resolved_before_pictures_are_read(
+    photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssgan.cli.train.load", lambda *_: pytest.fail("read"))
+    assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
+    assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
+    assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
+    assert "twice" in mistake("train", photos, "--epochs", "1", "--set", "total_images=8")
+
+
+def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(
+        tmp_path / "odd",
+        {
+            **PHOTOS,
+            **{f"cat/more{i}.png": grey(300 + i) for i in range(25)},
+            "test/cat/a.png": grey(3),
+            "test/cat/b.png": grey(1002),
+            "test/cat/c.png": grey(4444),
+            "cat/colour.png": np.zeros((8, 8, 3), np.uint8),
+            "owl/1.png": grey(900),
+            "test/owl/1.png": grey(901),
+        },
+    )
+    assert status_of("data", folder, "--set", "image_mode=grey", "--json") == 0
+    found = last_object(capsys.readouterr().out)
+    assert found["duplicates"] == {
+        "count": 2,
+        "first": [["test/cat/a.png", "cat/3.png"], ["test/cat/b.png", "unlabeled/2.png"]],
+    }
+    assert found["files"] == {
+        "sizes": {"8x8": 71},
+        "modes": {"L": 70, "RGB": 1},
+        "ignored": {".txt": 1},
+        "skipped": {"labelled": 1, "unlabelled": 1},
+        "tested": {"in test/": 4},
+    }
+    assert found["skipped"] == [
+        ["cat/broken.png", "is empty"],
+        ["unlabeled/text.jpg", "is no picture that can be read"],
+    ]
+    uneven, untested = found["notes"]
+    assert uneven.startswith(
+        "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer by "
+    )
+    assert untested == "No test image of 1 classes: dog."
+    assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sizes of the files 8x8: 71" in lines
+    assert "modes of the files L: 70, RGB: 1" in lines
+    assert "2 test images lie in the pool too, pixel for pixel: test/cat/a.png is cat/3.png, ..." in lines
+    assert uneven in lines
+    assert any(line.startswith("Skipped files that cannot be read: 2 (1 of them labelled): cat/br") for line in lines)
+
+
+def test_uneven_labels_are_said_while_training_and_stand_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", {**classes(each=10), "owl/1.png": grey(900)})
+    said = "The labelled images are uneven: 8 of cat, 1 of owl. Label more of owl, or draw fewer by --labels"
+    for options, count in (([], 1), (["--labels", "all"], 1), (["--labels", "5"], 0), (["--labels", "9"], 1)):
+        assert status_of("train", "a", *options, *TINIER[2:], "--set", "total_images=20", "--json") == 0
+        shown = capsys.readouterr()
+        warnings = last_object(shown.out)["warnings"]
+        assert [line for line in shown.err.splitlines() if "uneven" in line] == warnings
+        assert len(warnings) == count
+        if options != ["--labels", "9"]:
+            assert [line.startswith(said) for line in warnings] == [True] * count
+
+
+def test_many_skipped_files_are_counted_and_some_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a", {**classes(), **{f"cat/x{i}.png": b"" for i in range(20)}})
+    assert status_of("data", "a") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Skipped")]
+    assert "20 (20 of them labelled): cat/x0.png is empty; cat/x1.png" in line
+    assert "--json` lists all" in line
+    assert status_of("data", "a", "--json") == 0
+    assert len(last_object(capsys.readouterr().out)["skipped"]) == 20
+
+
+def test_data_of_arrays_says_nothing_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("data", "digits", "--json") == 0
+    assert not {"files", "skipped", "duplicates", "notes"} & last_object(capsys.readouterr().out).keys()
+
+
+def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    packed(tmp_path / "bad.zip", {**classes(), "../x.png": encoded(grey(1))})
+    for command in ("train", "data"):
+        assert "image_size=8 would do nothing" in mistake(command, "digits", "--image-size", "8")
+        assert "labels_csv=l.csv would do nothing" in mistake(command, photos, "--labels-csv", "l.csv")
+        assert mistake(command, "empty").startswith("empty ")
+        assert "'../x.png'" in mistake(command, "bad.zip")
+        assert "nothing.zip" in mistake(command, "nothing.zip")
+    assert "There is no folder or file no/such." in mistake("train", "no/such")
+    assert "batch_size has no part in what data hold: set one of image_size" in mistake(
+        "data", photos, "--set", "batch_size=3"
+    )
+
+
+def test_a_run_takes_no_options_of_pictures(
+    mistake: Callable[..., str], trained_on_photos: tuple[Path, str, str]
+) -> None:
+    run = trained_on_photos[0]
+    for option, value in (("--image-size", "8"), ("--labels-csv", "l.csv"), ("--set", "test_share=0")):
+        assert f"leave {option} away" in mistake("data", run, option, value)
+
+
+def test_a_run_does_not_lie_among_the_pictures(
+    mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", classes())
+    expected = "The run would lie in a, among the pictures: choose a folder elsewhere with --out."
+    assert mistake("train", "a", "--out", "a/run", *TINIER) == expected
+    monkeypatch.chdir(tmp_path / "a")
+    assert "choose a folder elsewhere" in mistake("train", ".", *TINIER)
+
+
+def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=80)
+        monkeypatch.setattr(screen, "err", console)
+        monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 0)
+        with screen.reading() as show:
+            assert show is not None
+            show("decoding", 640, 60_000)
+        assert "decoding 640 of 60,000 pictures" in stream.getvalue()
+    monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 60)
+    with screen.reading() as show:
+        assert show is not None
+        before = stream.getvalue()
+        show("decoding", 704, 60_000)
+    assert stream.getvalue() == before
+    with screen.reading(quiet=True) as nothing:
+        assert nothing is None

@@ -1,0 +1,161 @@
+"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+
+Here: Predictions.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from running import last_object, status_of
+
+from ssgan.data.dataset import Data
+from ssgan.inference.models import open_run
+
+TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two models, and what `train --json` printed."""
+    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
+        # The first report falls on the step at which the clock has just warmed up.
+        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
+    return out, text.getvalue()
+
+
+@pytest.fixture
+def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+# Predictions
+
+
+@pytest.fixture
+def pictures(digits: Data, tmp_path: Path) -> list[str]:
+    """Test images of digits as files, one of them in a folder and with a name of many letters."""
+    names = ["b.png", "a.png", "deep/ünï 猫 [1].png"]
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    for name, image in zip(names, digits.x_test, strict=False):
+        Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(tmp_path / "pictures" / name)
+    return [f"pictures/{name}" for name in names]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_predict_gives_the_classes_of_the_first_model(
+    run: Path, pictures: list[str], digits: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of("predict", run, *pictures, "--device", "cpu") == 0
+    said = capsys.readouterr()
+    p = open_run(run, torch.device("cpu"))[0].probabilities(digits.x_test[:3])[0]
+    rows = rows_of(said.out)
+    assert [row["file"] for row in rows] == pictures
+    assert [row["class"] for row in rows] == [digits.classes[k] for k in p.argmax(axis=1)]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(p.max(axis=1), rel=1e-5)
+    assert said.err == "by the model of seed 3 (2 models learned from different labels: --seed picks another)\n"
+    assert status_of("predict", run, "pictures", "--device", "cpu", "--seed", "4") == 0
+    said = capsys.readouterr()
+    assert [row["file"] for row in rows_of(said.out)] == [pictures[1], pictures[0], pictures[2]]
+    assert said.err == "by the model of seed 4\n"
+
+
+def test_predict_reads_patterns_lists_and_arrays(
+    run: Path, pictures: list[str], digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("x.npz", x_test=digits.x_test[:2])
+    lines = io.TextIOWrapper(io.BytesIO("\n".join([*pictures, "caf\xe9"]).encode("latin-1", "replace")), "utf-8")
+    monkeypatch.setattr(sys, "stdin", lines)
+    assert status_of("predict", run, "pictures/*.png", "-", "x.npz", "--out", "p.csv", "--device", "cpu") == 0
+    said = capsys.readouterr()
+    raw = Path("p.csv").read_bytes()
+    files = [row["file"] for row in rows_of(raw.decode("utf-8", "surrogateescape"))]
+    assert files[:4] == [pictures[1], pictures[0], pictures[0], pictures[1]]
+    assert files[6:] == ["x.npz[0]", "x.npz[1]"]
+    assert b"\ncaf\xe9," in raw
+    assert said.out == "6 of 8 images classified: p.csv\n"
+
+
+@pytest.mark.parametrize("out", ["p.json", "p.jsonl"])
+def test_predict_writes_json(
+    run: Path, pictures: list[str], digits: Data, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    assert status_of("predict", run, "pictures", "--probabilities", "--out", out, "--device", "cpu", "--json") == 0
+    said, text = capsys.readouterr().out, Path(out).read_text(encoding="utf-8")
+    rows = json.loads(text) if out == "p.json" else [json.loads(line) for line in text.splitlines()]
+    assert len(rows) == 3
+    for row in rows:
+        p = [row[f"p({name})"] for name in digits.classes]
+        assert sum(p) == pytest.approx(1, abs=1e-4)
+        assert (row["class"], row["probability"]) == (digits.classes[int(np.argmax(p))], max(p))
+    summary = last_object(said)
+    assert len(said.splitlines()) == 1
+    assert (summary["out"], summary["images"], summary["classified"], summary["unreadable"]) == (out, 3, 3, [])
+    assert (summary["run"], summary["seeds"], summary["predictions_of"]) == (str(run), [3], "the model of seed 3")
+    assert sum(one["count"] for one in summary["per_class"]) == 3
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pictures/broken.png").write_bytes(Path(pictures[0]).read_bytes()[:50])
+    Path("notes.txt").write_text("no picture")
+    names = ["notes.txt", pictures[0], "pictures/broken.png", "gone.png", "*.tif"]
+    assert status_of("predict", run, *names, "--device", "cpu", "--json") == 0
+    said = capsys.readouterr()
+    *table, summary = said.out.splitlines()
+    rows = rows_of("\n".join(table))
+    assert [row["file"] for row in rows] == names
+    assert [row["class"] != "" for row in rows] == [False, True, False, False, False]
+    assert rows[0]["note"] == "notes.txt is no picture that can be read."
+    assert rows[3]["note"] == "There is no file gone.png."
+    assert rows[4]["note"] == "*.tif matches no file."
+    assert said.err.splitlines()[1:] == [row["note"] for row in rows if not row["class"]]
+    assert json.loads(summary)["classified"] == 1
+
+
+def test_predict_lists_a_few_of_many_unreadable_files(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{i}.png" for i in range(30)]
+    assert status_of("predict", run, *names, "--device", "cpu") == 2
+    said = capsys.readouterr()
+    assert [row["note"] for row in rows_of(said.out)] == [f"There is no file {name}." for name in names]
+    assert said.err.splitlines()[1:] == [
+        *(f"There is no file {name}." for name in names[:20]),
+        "and 10 more",
+        "ssgan: None of the images could be read.",
+    ]
+
+
+def test_predict_answers_its_own_mistakes(
+    mistake: Callable[..., str], run: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mistake("predict", "run") == "Missing argument 'IMAGES...'. See `ssgan --help`."
+    assert "must end in .csv, .jsonl or .json" in mistake("predict", "run", "pictures", "--out", "p.txt")
+    assert "lies in gone" in mistake("predict", "run", "pictures", "--out", "gone/p.csv")
+    assert "'tpu'" in mistake("predict", "run", "pictures", "--device", "tpu")
+    assert "choose from 3, 4" in mistake("predict", "run", "pictures", "--seed", "5")
+    assert mistake("predict", "run", "pictures", "--seed", "abc") == "--seed is abc, but must be a whole number."
+    assert mistake("predict", "pictures", "pictures") == "pictures is no run folder: there is no config.json in it."
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    assert "Standard input names no image" in mistake("predict", "run", "-")

@@ -1,0 +1,275 @@
+"""Comparisons: the same labels for all, no training twice, the same rows however often it was killed.
+
+Here: Dry runs; Mistakes.
+"""
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running import contents, last_object, status_of
+from small_configs import TINY
+
+from ssgan import result_rows
+from ssgan.cli import terminal as screen
+from ssgan.compare import grid as grids
+from ssgan.compare import runner
+from ssgan.compare.progress import ProgressTracker, StackTask
+from ssgan.data.dataset import Data
+from ssgan.settings.config import Config
+from ssgan.training import experiment
+
+SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own
+SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str | Path, out: str = "rows.jsonl") -> int:
+    return status_of("compare", "digits", "--out", out, *SMALL, *arguments)
+
+
+def rows(out: str | Path = "rows.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out).read_text().splitlines()]
+
+
+def grid_of(data: Data, methods: str = "gan,supervised", **changed: Any) -> grids.Grid:
+    given: dict[str, Any] = {"labels": [20], "seeds": [0, 1], "settings": SETTINGS, **changed}
+    return grids.build_grid(data, "digits", grids.parse_methods(methods), **given)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """The method and seeds of each training and each fit, as they happen."""
+    found: list[tuple[str, list[int]]] = []
+    train, classify = experiment.train, runner.fit_baseline
+
+    def training(data: Data, config: Config, *rest: Any) -> Any:
+        found.append((config.method, config.all_seeds))
+        return train(data, config, *rest)
+
+    def fit(name: str, *rest: Any) -> Any:
+        found.append((name, [rest[-1]]))
+        return classify(name, *rest)
+
+    monkeypatch.setattr(experiment, "train", training)
+    monkeypatch.setattr(runner, "fit_baseline", fit)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[grids.Grid, Path, list[dict[str, Any]]]:
+    """A comparison of one draw, with ablations."""
+    path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
+    grid = grid_of(few_digits, draw_seed=4, ablate=True)
+    with result_rows.open_row_file(path) as held:
+        runner.compare(grid, held)
+        return grid, path, held.rows
+
+
+# Dry runs, and what is said
+
+
+def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    options = ["--labels", "20,30", "--methods", "gan,knn", "--dry-run"]
+    assert run(*options) == 0
+    assert contents(tmp_path) == {}
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "2") == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    count = len(trainings)
+    assert run(*options, "--json") == 0
+    answer = last_object(capsys.readouterr().out)
+    assert [(c["labels"], c["method"], c["models"], c["finished"]) for c in answer["cells"]] == [
+        (20, "gan", 5, 2),
+        (20, "knn", 5, 0),
+        (30, "gan", 5, 0),
+        (30, "knn", 5, 0),
+    ]
+    assert run(*options) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "digits: 4 cells of 5 seeds, preset digits, into rows.jsonl"
+    assert said[2].split() == ["20", "gan", "5", "2"]
+    assert contents(tmp_path) == before
+    assert len(trainings) == count
+
+
+def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--draw-seed", "1", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    answer = json.loads(line)
+    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits", [0, 1])
+    assert shlex.split(answer["report"])[:3] == ["ssgan", "report", "rows.jsonl"]
+    found = {cell["method"]: cell for cell in answer["cells"]}
+    assert found.keys() == {"gan", "gan (ensemble)", "knn"}
+    errors = [row["error"] for row in rows() if row["method"] == "gan"]
+    assert found["gan"]["errors"] == errors
+    assert found["gan"]["error_mean"] == pytest.approx(np.mean(errors))
+    assert found["gan"]["error_std"] == pytest.approx(np.std(errors, ddof=1))
+    assert found["gan (ensemble)"]["members"] == 2
+
+
+def test_the_summary_fits_into_80_columns(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssgan.cli import output
+
+    grid, _, found = shared
+    output.show_comparison(runner.summary(grid, found), "digits")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + 9
+    assert max(map(len, lines)) <= 80
+
+
+def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
+    """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit."""
+    grid = grid_of(few_digits, "gan,supervised,knn", labels=[20, 30])
+    tasks = runner.plan(grid, [])
+    told: list[Any] = []
+    pace = ProgressTracker(tasks, told.append)
+    assert [task.work for task in tasks] == [800, 800, 1, 1] * 2
+    pace.begin()
+    assert told[-1].seconds_left is None
+    report = type("Report", (), {"step": 5, "steps": 20, "seconds_left": 6.0, "images_per_second": 1, "warnings": []})
+    pace.follow(report)  # type: ignore[arg-type]
+    assert told[-1].seconds_left == pytest.approx(6 + 3 * 8)
+    pace.end("done", 10.0)
+    assert told[-1].seconds_left == pytest.approx(30)
+    pace.begin()
+    pace.end("done", 20.0)
+    assert told[-1].seconds_left == pytest.approx(10 + 20)
+    pace.begin()
+    pace.end("done", 3.0)
+    assert told[-1].seconds_left == pytest.approx(3 + 30 + 6)
+
+
+def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from ssgan.compare.progress import ComparisonProgress
+
+    for terminal in (False, True):
+        text = StringIO()
+        console = Console(file=text, force_terminal=terminal, width=80)
+        monkeypatch.setattr(screen, "err", console)
+        with screen.watching() as show:
+            show(ComparisonProgress(1, 3, "gan, 20 labels", 0.5, 3725.0))
+            show(ComparisonProgress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
+        assert "1/3  gan, 20 labels: error 5.00 %" in text.getvalue()
+        assert ("1 of 3, 1:00 left" in text.getvalue()) == terminal
+        assert ("error 5.00 %, 1:00 left" in text.getvalue()) != terminal
+
+
+def test_an_interruption_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train", interrupt)
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "1") == 130
+    assert "rows.jsonl holds what is finished; the same command goes on from there." in capsys.readouterr().err
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "gan,knnn"], "Did you mean 'knn'?"),
+        (["--methods", "superviced"], "Unknown method 'superviced': choose from gan, supervised"),
+        (["--methods", "gan,gan"], "--methods names gan twice: name each once."),
+        (["--methods", ""], "Unknown method ''"),
+        (["--labels", "20,many"], "--labels is 20,many, but must be numbers above 0 with commas, or 'all': 20,50,100."),
+        (["--labels", "20,al"], "Did you mean 'all'?"),
+        (["--labels", ""], "--labels is , but must be numbers"),
+        (
+            ["--labels", "0"],
+            "--labels is 0, but 0 is a GAN without classes, which has no error to compare: leave 0 away.",
+        ),
+        (["--labels", "-20"], "--labels is -20, but must be numbers above 0"),
+        (["--labels", "20,20"], "--labels names 20 twice: name each once."),
+        (["--labels", "1257,all"], "--labels names 1257 twice, once as 'all'"),
+        (
+            ["--labels", "20,1258"],
+            "The number of labels is 1258, but must lie between 10 (one for each class) and 1257",
+        ),
+        (["--labels", "9"], "The number of labels is 9, but must lie between 10"),
+        (["--seeds", "0"], "seeds is 0, but must be a whole number at least 1 and at most 4096."),
+        (["--seeds", "x"], "seeds is 'x', but must be a whole number"),
+        (["--seed", "-1"], "seed is -1, but must be a whole number at least 0"),
+        (["--draw-seed", "x"], "draw_seed is 'x', but must be a whole number"),
+        (["--preset", "digit"], "Unknown preset 'digit'"),
+        (["--epochs", "0"], "--epochs is 0, but must be a number above 0."),
+        (["--epochs", "1", "--set", "total_images=100"], "total_images=100 and --epochs set the same length twice"),
+        (["--set", "bach_size=3"], "Unknown setting 'bach_size'. Did you mean 'batch_size'?"),
+        (["--set", "batch_size=1"], "batch_size is 1, but must be a whole number at least 2."),
+        (["--set", "labels=30"], "labels=30 cannot be set for a comparison: each cell has its own."),
+        (["--set", "method=gan"], "method=gan cannot be set for a comparison"),
+        (["--set", "folds=3"], "folds=3 cannot be set for a comparison"),
+        (["--set", "image_size=8"], "image_size=8 would do nothing"),
+        (["--set", "network=dcgan"], "Network dcgan takes images of 17x17 to 64x64 pixels"),
+        (["--methods", "supervised", "--set", "latent_size=3"], "latent_size=3 would do nothing: it needs a method"),
+        (["--methods", "knn", "--set", "batch_size=3"], "batch_size=3 would do nothing: --methods names no network."),
+        (["--methods", "knn", "--epochs", "3"], "--epochs 3 would do nothing: --methods names no network."),
+        (["--methods", "supervised", "--ablate"], "--ablate takes parts away from gan, which --methods does not name."),
+        (["--device", "cuda:77"], "There is no device 'cuda:77' here"),
+        (["--out", "rows.json"], "--out is rows.json, but must end in .jsonl"),
+        (["--out", "none/rows.jsonl"], "--out is none/rows.jsonl, but there is no folder none: make it"),
+        (["--out", "folder.jsonl"], "--out is folder.jsonl, which is a folder: name a file."),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], sentence: str, mistake: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    out = [] if "--out" in arguments else ["--out", "rows.jsonl"]
+    labels = [] if "--labels" in arguments else ["--labels", "20"]
+    assert sentence in mistake("compare", "digits", *out, *labels, *arguments)
+
+
+def test_a_file_that_cannot_be_written_is_refused(
+    mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert mistake("compare", "digits", "--out", "rows.jsonl") == (
+        "--out is rows.jsonl, which cannot be written to: choose another file."
+    )
+
+
+def test_data_without_a_test_share_are_refused(few_digits: Data, tmp_path: Path, mistake: Callable[..., str]) -> None:
+    np.savez(tmp_path / "few.npz", x_train=few_digits.x_train, y_train=few_digits.y_train)
+    assert mistake("compare", "few.npz", "--out", "rows.jsonl", "--labels", "20") == (
+        "few has no test images, and errors on them are what is compared."
+    )
+
+
+def test_rows_do_not_lie_among_the_pictures(tmp_path: Path, mistake: Callable[..., str]) -> None:
+    (tmp_path / "photos").mkdir()
+    assert mistake("compare", "photos", "--out", "photos/rows.jsonl").startswith("--out is photos/rows.jsonl, among")
+
+
+def test_nothing_but_failures_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--labels", "20", "--methods", "gan", "--seeds", "1", "--set=learning_rate_d=1e30") == 2
+    said = capsys.readouterr()
+    assert "gan, 20 labels: diverged with seed 0" in said.out
+    assert said.err.splitlines()[-1] == "ssgan: No training gave a result: rows.jsonl says why."
+
+
+def test_a_task_names_its_seeds(few_digits: Data) -> None:
+    cell = grid_of(few_digits, "gan").cells[0]
+    assert StackTask(cell, [3]).words == "gan, 20 labels, seed 3"
+    assert StackTask(cell, [3, 4, 5]).words == "gan, 20 labels, seeds 3 to 5"

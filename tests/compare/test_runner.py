@@ -1,0 +1,478 @@
+"""Comparisons: the same labels for all, no training twice, the same rows however often it was killed.
+
+Here: Resumed; One at a time; What fails; What a row holds.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from running import contents, last_object, status_of
+from small_configs import TINY
+
+from ssgan import result_rows, runs
+from ssgan.compare import grid as grids
+from ssgan.compare import runner
+from ssgan.compare.baselines import BASELINES
+from ssgan.compare.progress import ProgressTracker
+from ssgan.data.dataset import Data
+from ssgan.inference.metrics import best_temperature, negative_log_likelihood, softmax
+from ssgan.inference.models import open_run, score
+from ssgan.report import loader
+from ssgan.settings.config import Config
+from ssgan.training import experiment
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own
+SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
+TIMES = ("seconds", "images_per_second")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str | Path, out: str = "rows.jsonl") -> int:
+    return status_of("compare", "digits", "--out", out, *SMALL, *arguments)
+
+
+def rows(out: str | Path = "rows.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out).read_text().splitlines()]
+
+
+def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def grid_of(data: Data, methods: str = "gan,supervised", **changed: Any) -> grids.Grid:
+    given: dict[str, Any] = {"labels": [20], "seeds": [0, 1], "settings": SETTINGS, **changed}
+    return grids.build_grid(data, "digits", grids.parse_methods(methods), **given)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """The method and seeds of each training and each fit, as they happen."""
+    found: list[tuple[str, list[int]]] = []
+    train, classify = experiment.train, runner.fit_baseline
+
+    def training(data: Data, config: Config, *rest: Any) -> Any:
+        found.append((config.method, config.all_seeds))
+        return train(data, config, *rest)
+
+    def fit(name: str, *rest: Any) -> Any:
+        found.append((name, [rest[-1]]))
+        return classify(name, *rest)
+
+    monkeypatch.setattr(experiment, "train", training)
+    monkeypatch.setattr(runner, "fit_baseline", fit)
+    return found
+
+
+# Resumed
+
+
+def test_what_is_there_is_not_trained_again(trainings: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--labels", "20", "--methods", "gan,svm"]
+    assert run(*options, "--seeds", "2") == 0
+    once = Path("rows.jsonl").read_bytes()
+    assert trainings == [("gan", [0, 1]), ("svm", [0]), ("svm", [1])]
+    trainings.clear()
+    capsys.readouterr()
+    assert run(*options, "--seeds", "2") == 0
+    assert trainings == []
+    assert Path("rows.jsonl").read_bytes() == once
+    assert "nothing left to train" in capsys.readouterr().out
+    # More seeds go beside those that are there, as a stack of their own.
+    assert run(*options, "--seeds", "4") == 0
+    assert trainings == [("gan", [2, 3]), ("svm", [2]), ("svm", [3])]
+    assert Path("rows.jsonl").read_bytes().startswith(once)
+    # Fewer are there, whatever stack they are of.
+    trainings.clear()
+    assert run(*options, "--seeds", "3", "--seed", "1") == 0
+    assert trainings == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "learning_rate_d=0.001"], "4 of other settings or draws"),
+        (["--draw-seed", "7"], "5 of other settings or draws"),
+        (["--preset", "vectors"], "4 of other settings or draws"),
+    ],
+)
+def test_rows_of_other_settings_stay_apart(
+    options: list[str], said: str, trainings: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A setting of the networks leaves the classical rows what they are; a draw does not."""
+    plain = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2"]
+    assert run(*plain) == 0
+    once, count = Path("rows.jsonl").read_bytes(), len(trainings)
+    capsys.readouterr()
+    assert run(*plain, *options) == 0
+    line = f"rows.jsonl also holds rows that stay as they are and are not counted here: {said}."
+    assert line in capsys.readouterr().err.replace("6 of other", "5 of other")
+    assert len(trainings) - count == (4 if "--draw-seed" in options else 2)
+    assert Path("rows.jsonl").read_bytes().startswith(once)
+    assert status_of("report", "rows.jsonl", "--out", "page") == 0
+
+
+def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for number, data in enumerate((few_digits, digits)):
+        grid = grid_of(data, "knn", settings={})
+        with result_rows.open_row_file(path) as held:
+            assert grid.others(held.rows) == (2 * number, 0)
+            runner.compare(grid, held)
+            assert len(held.rows) == 2 * number + 2
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a comparison that nobody stopped."""
+    out = tmp_path_factory.mktemp("undisturbed") / "rows.jsonl"
+    assert status_of("compare", "digits", "--out", out, *LONG) == 0
+    return out
+
+
+LONG = [*SMALL[1:], "--set=total_images=1500", "--set=checkpoint_every_seconds=0", "--ablate"]
+LONG += ["--labels=20", "--methods=gan,svm,supervised", "--seeds=2", "--draw-seed=1"]
+
+
+def test_killed_at_several_moments_it_gives_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
+    """With SIGKILL: at a checkpoint of the first stack, after its rows, and in the midst of the last one."""
+    out = tmp_path / "rows.jsonl"
+    cells = tmp_path / "rows.cells"
+    moments: list[Callable[[], bool]] = [
+        lambda: any(cells.glob("gan-*/checkpoint")),
+        lambda: out.exists() and out.stat().st_size > 0,
+        lambda: any(cells.glob("supervised-*/checkpoint")),
+    ]
+    command = [sys.executable, "-m", "ssgan.cli", "compare", "digits", "--out", str(out), *LONG]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for moment in moments:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while not moment():
+            assert process.poll() is None, "it was done before it could be killed"
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert timeless(rows(out)) == timeless(rows(undisturbed))
+    assert {path.name for path in (tmp_path / "rows-samples").iterdir()} == {
+        path.name for path in undisturbed.with_name("rows-samples").iterdir()
+    }
+
+
+def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    steps: list[int] = []
+
+    def stop(standing: Any) -> None:
+        if standing.share > 0.5:
+            raise Stop
+
+    grid = grid_of(few_digits, "gan", settings={**SETTINGS, "checkpoint_every_seconds": 0.0})
+    path = tmp_path / "rows.jsonl"
+    with result_rows.open_row_file(path) as held, pytest.raises(Stop):
+        runner.compare(grid, held, stop)
+    assert path.read_bytes() == b""
+    loop = ProgressTracker.follow
+    monkeypatch.setattr(ProgressTracker, "follow", lambda self, report: (steps.append(report.step), loop(self, report)))
+    with result_rows.open_row_file(path) as held:
+        runner.compare(grid, held)
+        assert len(held.rows) == 2
+    assert steps == [15, 20]  # the report of step 15 stopped it, before its checkpoint
+
+
+@pytest.mark.parametrize("left", [1, 30, 5000, -1, -30, -2000])
+def test_torn_rows_are_cut_away_and_done_again(
+    undisturbed: Path, tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    """As many bytes of the last stack's rows as are left, from their beginning or their end."""
+    content = undisturbed.read_bytes()
+    lines = content.splitlines(keepends=True)
+    stack = sum(map(len, lines[-3:]))  # an ensemble and two models
+    assert [json.loads(line)["method"] for line in lines[-3:]] == ["supervised (ensemble)", "supervised", "supervised"]
+    out = tmp_path / "rows.jsonl"
+    size = len(content) - stack + (left if left > 0 else stack + left)
+    out.write_bytes(content[:size])
+    assert status_of("compare", "digits", "--out", out, *LONG) == 0
+    if left == -1:  # the last row is whole but for the end of its line
+        assert out.read_bytes() == content
+        assert trainings == []
+        return
+    assert timeless(rows(out)) == timeless(rows(undisturbed))
+    assert trainings == [("supervised", [0, 1])]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cut away" in line]
+    cut = size - (len(content) - stack)
+    assert line == f"{out} ended in the midst of a training's rows: its last {cut:,} bytes are cut away, to be " + (
+        "written anew."
+    )
+
+
+def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_path: Path) -> None:
+    """Whatever a user sorts them by."""
+    out = tmp_path / "rows.jsonl"
+    lines = undisturbed.read_bytes().splitlines(keepends=True)
+    random = np.random.RandomState(0)
+    for _ in range(20):
+        out.write_bytes(b"".join(lines[i] for i in random.permutation(len(lines))))
+        assert len(result_rows.read_row_file(out)) == len(lines)
+
+
+def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    options = ("--labels", "20", "--methods", "knn", "--seeds", "1")
+    for content, said in (
+        ('{"step": 20}\n', "lacks dataset, labels, method, seed and"),
+        ("my notes", "is no JSON"),
+        ('{"dataset": "digits", "lab\n{"dataset": ', "is no JSON"),
+    ):
+        out.write_text(content)
+        sentence = mistake("compare", "digits", "--out", out, *options)
+        assert sentence.startswith(f"{out}:1 {said}")
+        assert sentence.endswith(": mend it, or choose another file with --out.")
+
+
+def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    with result_rows.open_row_file(path) as held:
+        held.append([{"a": 1}])
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            held.append([{"a": 2}, {"a": 3}])
+    assert path.read_text() == '{"a": 1}\n'
+
+
+# One at a time
+
+
+def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(
+    tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    out.touch()
+    code = "import time, pathlib; from ssgan import result_rows"
+    code += f"\nwith result_rows.open_row_file(pathlib.Path({str(out)!r})):"
+    code += "\n print('held', flush=True); time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            assert mistake("compare", "digits", "--out", out, "--methods", "knn", "--seeds", "1") == (
+                f"Another `ssgan compare` is writing {out}: wait until it is done, or choose another --out."
+            )
+        finally:
+            process.kill()
+    assert status_of("compare", "digits", "--out", out, "--methods", "knn", "--seeds", "1") == 0
+    assert contents(tmp_path).keys() == {"rows.jsonl"}
+
+
+# What fails
+
+
+def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str], trainings: list[Any]
+) -> None:
+    """Without an objective for its generator a GAN is refused; the baseline has none."""
+    options = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2", "--set=weight_feature_matching=0"]
+    assert run(*options) == 0
+    found = rows()
+    why = "Every objective of the generator has weight 0"
+    assert [(row["method"], (row.get("failed") or "")[: len(why)]) for row in found] == [
+        *[("gan", why)] * 2, *[("supervised", "")] * 2, *[("knn", "")] * 2,
+    ]  # fmt: skip
+    assert found[0]["split_sha256"] == found[2]["split_sha256"]
+    said = capsys.readouterr()
+    assert f"gan, 20 labels, seed 0, 1: {why}" in said.out
+    assert f"failed: {why}" in said.err
+    # It is tried again, and says the same once.
+    assert run(*options) == 0
+    assert rows() == found
+    assert run(*options, "--dry-run") == 0
+    assert f"gan, 20 labels: {why}" in capsys.readouterr().out
+    assert status_of("report", "rows.jsonl", "--out", "page") == 0
+
+
+def test_a_training_that_fails_on_its_way_is_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(data: Data, config: Config, *rest: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train", fail)
+        assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2") == 0
+    found = rows()
+    assert [row.get("failed") for row in found[:2]] == [
+        "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+    ] * 2
+    # With memory it is done, and the failure gives way to the result.
+    assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--json") == 0
+    answer = last_object(capsys.readouterr().out)
+    assert [(cell["n"], cell["failed"]) for cell in answer["cells"]] == [(2, {}), (2, {})]
+    read = loader.load_rows([Path("rows.jsonl")])
+    assert [row["failed"] for row in read.rows] == [None] * 4
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*rest: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(experiment, "train", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        run("--labels", "20", "--methods", "gan", "--seeds", "1")
+
+
+def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path: Path) -> None:
+    grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
+    (config,) = (cell.config for cell in grid.cells)
+    assert config is not None
+    folder = runner.folder_of(grid, config, path)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{")
+    with result_rows.open_row_file(path) as held:
+        runner.compare(grid, held)
+        assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
+
+
+def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path: Path) -> None:
+    grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
+    (config,) = (cell.config for cell in grid.cells)
+    assert config is not None
+    folder = runner.folder_of(grid, config, path)
+    runs.claim(folder, "digits", config)
+    with result_rows.open_row_file(path) as held, runs.held(folder):
+        runner.compare(grid, held)
+        words = f"Another `ssgan` is training in {folder}: wait until it is done, or choose another folder with --out."
+        assert {row["failed"] for row in held.rows} == {words}
+    assert [one.name for one in folder.iterdir()] == ["config.json"]
+
+
+def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:
+    grid = grid_of(few_digits, "gan", settings={**SETTINGS, "learning_rate_d": 1e30}, draw_seed=0)
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
+        runner.compare(grid, held)
+        assert [row["error"] for row in held.rows] == [None, None]
+        assert all(row["diverged"] is not None for row in held.rows)
+        assert runner.plan(grid, held.rows) == []
+        (line,) = runner.summary(grid, held.rows)
+        assert (line["n"], line["diverged"], line["error_mean"]) == (0, [0, 1], None)
+    assert len(loader.load_rows([tmp_path / "rows.jsonl"]).rows) == 2
+
+
+# What a row holds
+
+
+@pytest.fixture(scope="module")
+def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[grids.Grid, Path, list[dict[str, Any]]]:
+    """A comparison of one draw, with ablations."""
+    path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
+    grid = grid_of(few_digits, draw_seed=4, ablate=True)
+    with result_rows.open_row_file(path) as held:
+        runner.compare(grid, held)
+        return grid, path, held.rows
+
+
+def test_the_row_of_an_ensemble_equals_averaging_by_hand(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], few_digits: Data
+) -> None:
+    _, path, found = shared
+    ensemble = next(row for row in found if row["method"] == "gan (ensemble)")
+    models, _ = open_run(path.parent / ensemble["run"], torch.device("cpu"))
+    p_NK = sum(models.only([seed]).probabilities(few_digits.x_test)[0] for seed in (0, 1)) / 2
+    (error,), (nll,), (ece,) = score(np.asarray(p_NK)[None], few_digits.y_test).values()
+    assert (ensemble["members"], ensemble["split_sha256"]) == ([0, 1], models.split_sha256[0])
+    assert (ensemble["error"], ensemble["nll"]) == (error, pytest.approx(nll))
+    assert ensemble["ece"] == pytest.approx(ece)
+    assert sum(map(sum, ensemble["confusion"])) == len(few_digits.y_test)
+    alone = [row for row in found if row["method"] == "gan" and "ablation" not in row]
+    assert error not in [row["error"] for row in alone]
+    assert [row["method"] for row in found if row.get("members")] == ["gan (ensemble)", "supervised (ensemble)"]
+
+
+def test_models_of_several_draws_are_no_ensemble(few_digits: Data, tmp_path: Path) -> None:
+    with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
+        runner.compare(grid_of(few_digits), held)
+        assert [(row["method"], row.get("failed")) for row in held.rows] == [
+            *[("gan", None)] * 2,
+            *[("supervised", None)] * 2,
+        ]
+
+
+def test_calibration_is_fitted_to_the_labelled_images(
+    shared: tuple[grids.Grid, Path, list[dict[str, Any]]], few_digits: Data
+) -> None:
+    grid, path, found = shared
+    split = grid.splits[20, 0]
+    for row in (row for row in found if not row.get("members")):
+        models, _ = open_run(path.parent / row["run"], torch.device("cpu"))
+        averaged = not row.get("ablation", "").startswith("without averaging")
+        one = models.only([row["seed"]])
+        logits = one.logits(few_digits.x_train[split.indices], averaged)[0]
+        assert row["temperature"] == best_temperature(logits, split.y)
+        p = softmax(one.logits(few_digits.x_test, averaged)[0] / row["temperature"])
+        assert row["nll_scaled"] == negative_log_likelihood(p, few_digits.y_test)
+        assert row["ece_scaled"] == pytest.approx(score(p[None], few_digits.y_test)["ece"][0])
+        assert row["error"] == score(p[None], few_digits.y_test)["error"][0]  # it changes no prediction
+        assert sum(one["count"] for one in row["reliability"]) == len(few_digits.y_test)
+        assert np.trace(row["confusion"]) / 100 == pytest.approx(1 - row["error"] / 100)
+
+
+def test_samples_are_copied_beside_the_file(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+    """Those of the first seed, which made them."""
+    _, path, found = shared
+    for row in (row for row in found if not row.get("members")):
+        trains = row["method"] == "gan" and "generator" not in row.get("ablation", "")
+        wanted = trains and row["seed"] == 0 and "averaging" not in row.get("ablation", "")
+        assert (row.get("samples") is not None) == wanted
+        if wanted:
+            copy = path.parent / row["samples"]
+            assert copy.read_bytes() == (path.parent / row["run"] / "samples.png").read_bytes()
+            assert copy.parent == path.with_name("rows-samples")
+
+
+def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+    _, path, found = shared
+    assert status_of("report", path, "--out", "page") == 0
+    text = Path("page/report.md").read_text()
+    assert len(loader.load_rows([path]).rows) == len(found) == 2 * 7 + 2
+    assert loader.load_rows([path]).skipped == []
+    for words in ("gan (ensemble) · 2 members", "ablation=without noise", "init\\_images=0", "Confusion matrices"):
+        assert words in text
+    assert "temperature" in text
+    assert "Generated images" in text
+    assert "What was left out" not in text
+    named = set(json.loads(json.dumps([row["ablation"] for row in found if "ablation" in row])))
+    assert all(f"ablation={name}" in text for name in named)
+
+
+def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
+    from ssgan.report.statistics import sections
+
+    path = tmp_path / "rows.jsonl"
+    with result_rows.open_row_file(path) as held:
+        runner.compare(grid_of(few_digits, ",".join(BASELINES), labels=[20, 35], settings={}), held)
+    (section,) = sections(loader.load_rows([path]))
+    assert sorted(section.lines.values()) == sorted(BASELINES)
+    assert all([cell.labels for cell in section.of(line)] == [20, 35] for line in section.lines)

@@ -1,0 +1,342 @@
+"""Data sets: what they hold, where they are looked for, a hash that names them, and everything that is refused.
+
+Here: MNIST and Fashion; A small set in; Where a set is; What is downloaded; Sets that are not whole.
+"""
+
+import gzip
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
+from ssgan.errors import UserError
+from ssgan.files import default_root
+
+
+def refusal(name_or_path: str | Path, root: str | Path | None = None) -> str:
+    """The one sentence that the user gets instead of data."""
+    with pytest.raises(UserError) as refused:
+        load(name_or_path, root)
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
+
+
+# MNIST and Fashion-MNIST, the real ones
+
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+KINDS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+PUBLISHED = {
+    "mnist": (
+        tuple("0123456789"),
+        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+        "c9c899568825c019",
+    ),
+    "fashion-mnist": (FASHION, [6000] * 10, [1000] * 10, "050f7be9e1fdbb83"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_real_set_is_what_was_published(real_sets: dict[str, Data], name: str) -> None:
+    data, (classes, pool, test, sha256) = real_sets[name], PUBLISHED[name]
+    assert (data.name, data.classes, data.scale) == (name, classes, 255.0)
+    assert (data.x_train.shape, data.x_test.shape) == ((60_000, 28, 28), (10_000, 28, 28))
+    assert data.x_train.dtype == data.x_test.dtype == np.uint8
+    assert data.y_train.dtype == data.y_test.dtype == np.int64
+    assert np.bincount(data.y_train).tolist() == pool
+    assert np.bincount(data.y_test).tolist() == test
+    assert data.sha256.startswith(sha256)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_real_set_holds_its_files_row_for_row(real_sets: dict[str, Data], real_data_root: Path, name: str) -> None:
+    data = real_sets[name]
+    arrays = (data.x_train, data.y_train, data.x_test, data.y_test)
+    for file, array in zip(IDX_FILES, arrays, strict=True):
+        content = (real_data_root / KINDS[name] / "raw" / file).read_bytes()
+        assert content[4 + 4 * array.ndim :] == array.astype(np.uint8).tobytes()
+
+
+# A small set in MNIST's place
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An idx file: the type (8 stands for bytes) and the number of dimensions, the sizes, the values."""
+    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Four small files that pass for the originals of MNIST."""
+    random = np.random.default_rng(0)
+    shapes = ((12, 5, 4), (12,), (6, 5, 4), (6,))
+    files = {
+        file: idx(random.integers(0, 256 if len(shape) > 1 else 10, shape))
+        for file, shape in zip(IDX_FILES, shapes, strict=True)
+    }
+    monkeypatch.setitem(IDX_MD5, "MNIST", tuple(hashlib.md5(content).hexdigest() for content in files.values()))
+    return files
+
+
+class Downloads:
+    """Stands in for torchvision's download of one archive: no test reaches the network."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.contents: dict[str, bytes] = {}
+        self.failures: list[BaseException] = []
+
+    def __call__(self, url: str, download_root: str, filename: str, md5: str) -> None:
+        assert url.endswith(f"/{filename}")
+        self.asked.append(filename)
+        file = filename.removesuffix(".gz")
+        if file not in self.contents:
+            raise self.failures.pop(0) if self.failures else URLError("no network in a test")
+        with Path(download_root, file).open("xb") as new:
+            new.write(self.contents[file])
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
+    replaced = Downloads()
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", replaced)
+    return replaced
+
+
+@pytest.fixture
+def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Path:
+    """The folder with the small files, in torchvision's layout under `tmp_path / "root"`."""
+    folder = tmp_path / "root" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for file, content in originals.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    """What would change if a file was written again: content, inode and time."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def test_idx_files_become_a_pool_and_a_test_share(raw: Path, originals: dict[str, bytes]) -> None:
+    data = load("mnist", raw.parents[1])
+    assert (data.x_train.shape, data.x_test.shape, data.image_shape) == ((12, 5, 4), (6, 5, 4), (5, 4))
+    assert [idx(a) for a in (data.x_train, data.y_train, data.x_test, data.y_test)] == list(originals.values())
+    assert (data.name, data.classes, data.scale) == ("mnist", tuple("0123456789"), 255.0)
+
+
+# Where a set is looked for
+
+
+def elsewhere(path: Path) -> str:
+    """A folder that is there, but holds no set."""
+    path.mkdir(parents=True)
+    return str(path)
+
+
+def variables(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name in ("SSGAN_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("root", [str, Path])
+def test_the_argument_comes_before_every_variable(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: type
+) -> None:
+    variables(monkeypatch, SSGAN_DATA=elsewhere(tmp_path / "a"), XDG_CACHE_HOME=elsewhere(tmp_path / "b"))
+    assert len(load("mnist", root(raw.parents[1])).x_train) == 12
+    assert str(tmp_path / "a" / "MNIST" / "raw") in refusal("mnist")
+
+
+def test_ssgan_data_comes_before_the_cache(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = raw.parents[1]
+    variables(
+        monkeypatch, SSGAN_DATA=str(root), XDG_CACHE_HOME=elsewhere(tmp_path / "b"), HOME=elsewhere(tmp_path / "c")
+    )
+    assert default_root() == root
+    assert len(load("mnist").x_train) == 12
+
+
+@pytest.mark.parametrize("data", [{}, {"SSGAN_DATA": ""}])
+def test_xdg_cache_home_comes_before_the_home_folder(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, str]
+) -> None:
+    variables(monkeypatch, XDG_CACHE_HOME=str(tmp_path / "cache"), HOME=elsewhere(tmp_path / "c"), **data)
+    (tmp_path / "cache").mkdir()
+    raw.parents[1].rename(tmp_path / "cache" / "ssgan")
+    assert default_root() == tmp_path / "cache" / "ssgan"
+    assert len(load("mnist").x_train) == 12
+
+
+@pytest.mark.parametrize("cache", [{}, {"XDG_CACHE_HOME": ""}])
+def test_the_last_place_is_the_cache_in_the_home_folder(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: dict[str, str]
+) -> None:
+    variables(monkeypatch, HOME=str(tmp_path / "home"), **cache)
+    (tmp_path / "home" / ".cache").mkdir(parents=True)
+    raw.parents[1].rename(tmp_path / "home" / ".cache" / "ssgan")
+    assert default_root() == tmp_path / "home" / ".cache" / "ssgan"
+    assert len(load("mnist").x_train) == 12
+
+
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_a_tilde_is_the_home_folder(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """No shell expands `--data-dir=~/root`, nor what a file of variables says."""
+    variables(monkeypatch, HOME=str(tmp_path), **({} if by == "argument" else {"SSGAN_DATA": "~/root"}))
+    assert len(load("mnist", "~/root" if by == "argument" else None).x_train) == 12
+
+
+# What is downloaded
+
+
+def test_files_that_are_there_are_neither_asked_for_nor_changed(raw: Path, downloads: Downloads) -> None:
+    before = state(raw.parents[1])
+    load("mnist", raw.parents[1])
+    assert downloads.asked == []
+    assert state(raw.parents[1]) == before
+
+
+@pytest.mark.parametrize("absent", [IDX_FILES[:1], IDX_FILES[3:], IDX_FILES[1:3], IDX_FILES])
+def test_missing_files_alone_are_downloaded(
+    raw: Path, originals: dict[str, bytes], downloads: Downloads, absent: tuple[str, ...]
+) -> None:
+    root = raw.parents[1]
+    whole = load("mnist", root).sha256
+    for file in absent:
+        (raw / file).unlink()
+    before = state(root)
+    downloads.contents = originals
+    assert load("mnist", root).sha256 == whole
+    assert downloads.asked == [f"{file}.gz" for file in absent]
+    assert {file: kept for file, kept in state(root).items() if file in before} == before
+    assert load("mnist", root).sha256 == whole
+    assert len(downloads.asked) == len(absent)
+
+
+def test_a_root_that_is_not_there_yet_is_made(
+    tmp_path: Path, originals: dict[str, bytes], downloads: Downloads
+) -> None:
+    downloads.contents = originals
+    assert len(load("mnist", tmp_path / "deep" / "root").x_train) == 12
+    assert set(state(tmp_path / "deep" / "root" / "MNIST" / "raw")) == set(IDX_FILES)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_real_file_that_is_missing_is_downloaded(
+    real_sets: dict[str, Data], real_data_root: Path, tmp_path: Path, downloads: Downloads, name: str
+) -> None:
+    published, folder = real_data_root / KINDS[name] / "raw", tmp_path / KINDS[name] / "raw"
+    folder.mkdir(parents=True)
+    for file in IDX_FILES[:3]:
+        (folder / file).symlink_to(published / file)
+    downloads.contents = {IDX_FILES[3]: (published / IDX_FILES[3]).read_bytes()}
+    assert load(name, tmp_path).sha256 == real_sets[name].sha256
+    assert downloads.asked == ["t10k-labels-idx1-ubyte.gz"]
+
+
+def test_archives_put_there_by_hand_are_unpacked_without_a_network(
+    tmp_path: Path, originals: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("a test reached for the network")
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    archives = {f"{file}.gz": gzip.compress(content) for file, content in originals.items()}
+    md5 = [(file, hashlib.md5(content).hexdigest()) for file, content in archives.items()]
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", md5)
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for file, content in archives.items():
+        (tmp_path / "MNIST" / "raw" / file).write_bytes(content)
+    assert len(load("mnist", tmp_path).x_train) == 12
+
+
+# Sets that are not whole
+
+
+def not_whole(folder: Path, reason: str, *absent: str) -> str:
+    return (
+        f"mnist is not whole in {folder} and could not be downloaded into it ({reason}): put "
+        f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds MNIST/raw."
+    )
+
+
+NO_NETWORK = "<urlopen error no network in a test>"
+
+
+@pytest.mark.parametrize("absent", [IDX_FILES, IDX_FILES[2:3]])
+def test_without_a_network_the_missing_files_are_named(
+    raw: Path, downloads: Downloads, absent: tuple[str, ...]
+) -> None:
+    for file in absent:
+        (raw / file).unlink()
+    before = state(raw)
+    assert refusal("mnist", raw.parents[1]) == not_whole(raw, NO_NETWORK, *absent)
+    assert set(downloads.asked) == {f"{absent[0]}.gz"}
+    assert state(raw) == before
+
+
+def test_a_download_that_stops_halfway_names_what_is_missing_still(
+    raw: Path, originals: dict[str, bytes], downloads: Downloads
+) -> None:
+    for file in IDX_FILES:
+        (raw / file).unlink()
+    downloads.contents = {file: originals[file] for file in IDX_FILES[:2]}
+    assert refusal("mnist", raw.parents[1]) == not_whole(raw, NO_NETWORK, *IDX_FILES[2:])
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (PermissionError(13, "Permission denied", "/data"), "[Errno 13] Permission denied: '/data'"),
+        (RuntimeError("File not found or corrupted."), NO_NETWORK),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (TimeoutError(), "TimeoutError"),
+        (ValueError("first line\nlast line: "), "last line"),
+    ],
+)
+def test_the_reason_of_a_failed_download_is_told(
+    raw: Path, downloads: Downloads, failure: Exception, reason: str
+) -> None:
+    """A mirror that fails is followed by the next, so the last reason is the one to tell."""
+    (raw / IDX_FILES[0]).unlink()
+    downloads.failures = [failure]
+    assert refusal("mnist", raw.parents[1]) == not_whole(raw, reason, IDX_FILES[0])
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path, downloads: Downloads) -> None:
+    (tmp_path / "file").write_text("mine")
+    sentence = refusal("mnist", tmp_path / "file")
+    reason = f"[Errno 20] Not a directory: '{tmp_path}/file/MNIST'"
+    assert sentence == not_whole(tmp_path / "file" / "MNIST" / "raw", reason, *IDX_FILES)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_root_that_no_folder_can_have_is_refused(tmp_path: Path, downloads: Downloads) -> None:
+    sentence = refusal("mnist", tmp_path / ("x" * 300))
+    assert "could not be downloaded into it ([Errno " in sentence
+    assert "File name too long" in sentence
+    assert downloads.asked == []
+
+
+def test_a_folder_in_place_of_a_file_is_refused(raw: Path) -> None:
+    (raw / IDX_FILES[2]).unlink()
+    (raw / IDX_FILES[2]).mkdir()
+    assert refusal("mnist", raw.parents[1]) == not_whole(raw, NO_NETWORK, IDX_FILES[2])
+
+
+def test_an_interrupted_download_is_an_interruption(raw: Path, downloads: Downloads) -> None:
+    (raw / IDX_FILES[0]).unlink()
+    downloads.failures = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist", raw.parents[1])

@@ -1,0 +1,228 @@
+"""A user's own pictures: class folders, tables and zips become the same data, and every mistake is named.
+
+Here: Sizes and; Files that are broken; Links.
+"""
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures_on_disk import classes, encoded, grey, packed, photographs, write
+from PIL import Image
+
+from ssgan.data.datasets import load
+from ssgan.errors import UserError
+from ssgan.settings.options import Options
+
+ALL = Options(test_share=0)
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path_factory.mktemp("cache")))
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        load(path, None, Options(**options))
+    sentence = str(refused.value)
+    assert sentence.endswith((".", "?"))
+    assert "\n" not in sentence
+    return sentence
+
+
+def table(path: Path, *lines: str, header: str = "file,label") -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+# Sizes and modes
+
+
+def test_one_size_is_kept_and_several_need_a_word(tmp_path: Path) -> None:
+    oblong = np.repeat(grey(1), 2, axis=1)
+    assert load(write(tmp_path / "a", {"cat/1.png": oblong, "dog/1.png": oblong})).image_shape == (8, 16)
+    folder = write(tmp_path / "b", {**classes(each=3), "dog/x.png": oblong, "cat/y.png": grey(1, 20)})
+    assert refusal(folder) == (
+        f"{folder} holds pictures of 3 sizes (8x8: 6, 16x8: 1, 20x20: 1): say with --image-size PX to what square all "
+        f"of them are cut, such as --image-size 32."
+    )
+    data = load(folder, None, Options(image_size=12))
+    assert data.image_shape == (12, 12)
+    assert data.found["sizes"] == {"8x8": 6, "16x8": 1, "20x20": 1}
+
+
+def test_pictures_are_grey_where_all_are(tmp_path: Path) -> None:
+    colour = np.stack([grey(1), grey(2), grey(3)], axis=2)
+    folder = write(tmp_path / "a", classes(each=2))
+    assert load(folder).image_shape == (8, 8)
+    assert load(folder, None, Options(image_mode="rgb")).image_shape == (8, 8, 3)
+    write(folder, {"unlabeled/1.png": colour})
+    data = load(folder)
+    assert data.image_shape == (8, 8, 3)
+    assert data.found["modes"] == {"L": 4, "RGB": 1}
+    assert np.array_equal(data.x_train[-1], colour)
+    assert np.array_equal(data.x_train[0], np.repeat(grey(0)[..., None], 3, axis=2))
+    assert load(folder, None, Options(image_mode="grey")).image_shape == (8, 8)
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"cat/1.png": np.zeros((8, 16), np.uint8), "dog/1.png": np.ones((8, 16), np.uint8)})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.full((16, 8), 9, np.uint8)).save(folder / "dog" / "2.jpg", exif=exif)
+    data = load(folder, None, ALL)
+    assert data.image_shape == (8, 16)
+    assert data.found["sizes"] == {"16x8": 3}
+
+
+def test_what_no_machine_can_hold_is_refused_before_it_is_tried(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 600}[name])
+    sentence = refusal(write(tmp_path / "a", classes()))
+    assert "10 pictures of 8x8" in sentence
+    assert "give a smaller --image-size" in sentence
+    assert load(tmp_path / "a", None, Options(image_size=7)).image_shape == (7, 7)
+
+
+# Files that are broken, and files that are no pictures
+
+
+def test_broken_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    whole = encoded(grey(1, 30))
+    stream = io.BytesIO()
+    Image.fromarray(grey(1, 30)).save(stream, "JPEG")
+    folder = write(
+        tmp_path / "a",
+        {
+            **classes(each=4),
+            "cat/cut.png": whole[: len(whole) // 2],
+            "cat/cut.jpg": stream.getvalue()[:300],
+            "dog/empty.png": b"",
+            "dog/text.png": b"I am no picture",
+            "unlabeled/text.jpg": b"nor am I",
+            "unlabeled/notes.txt": b"",
+            "dog/Thumbs.db": b"",
+            "cat/.DS_Store": b"",
+            "cat/._0.png": b"",
+            "README": b"",
+        },
+    )
+    data = load(folder, None, Options(test_share=0, image_size=8))
+    assert data.y_train.tolist() == [0] * 4 + [1] * 4
+    reasons = dict(data.skipped)
+    assert [name for name, _ in data.skipped] == [
+        *["cat/cut.jpg", "cat/cut.png", "dog/empty.png", "dog/text.png", "unlabeled/text.jpg"]
+    ]
+    assert reasons["dog/empty.png"] == "is empty"
+    assert reasons["dog/text.png"] == reasons["unlabeled/text.jpg"] == "is no picture that can be read"
+    assert reasons["cat/cut.png"].startswith("cannot be decoded (")
+    assert reasons["cat/cut.jpg"].startswith("cannot be decoded (")
+    assert data.found["skipped"] == {"labelled": 4, "unlabelled": 1}
+    assert data.found["ignored"] == {".db": 1, ".txt": 1, "hidden": 2, "without suffix": 1}
+    assert [np.array_equal(image, grey(i)) for i, image in enumerate(data.x_train[:4])] == [True] * 4
+
+
+def test_a_broken_file_of_a_table_is_listed_as_labelled(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {**{f"{i}.png": grey(i) for i in range(6)}, "x.png": b"", "y.png": b""})
+    csv = table(tmp_path / "l.csv", "0.png,a", "1.png,b", "x.png,b")
+    data = load(folder, None, Options(labels_csv=csv))
+    assert data.skipped == (("x.png", "is empty"), ("y.png", "is empty"))
+    assert data.found["skipped"] == {"labelled": 1, "unlabelled": 1}
+    assert data.y_train.tolist() == [0, 1, -1, -1, -1, -1]
+
+
+def test_it_is_fatal_where_no_picture_or_no_class_is_left(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", {"cat/1.png": b"", "dog/1.png": b"x"})
+    assert refusal(folder) == f"No picture of {folder} can be read, of 2 (the first: cat/1.png is empty)."
+    write(folder, {"dog/2.png": grey(1)})
+    assert refusal(folder) == (
+        f"The class 'cat' of {folder} has no picture left to learn from, for 1 cannot be read (the first: cat/1.png is "
+        f"empty): mend them, or leave the class away."
+    )
+
+
+def test_broken_files_do_not_count_for_the_held_out_share(tmp_path: Path) -> None:
+    whole = load(write(tmp_path / "a", classes(each=10)))
+    broken = load(write(tmp_path / "b", {**classes(each=10), "cat/00.png": b"", "dog/5a.png": b""}))
+    assert broken.files_test == whole.files_test
+
+
+def test_pictures_of_a_user(tmp_path: Path) -> None:
+    """A thousand of mixed size, mode, format and orientation, of which twenty are broken."""
+    files, broken = photographs(1000)
+    assert len(broken) == 20
+    data = load(write(tmp_path / "a", files), None, Options(image_size=16))
+    assert data.image_shape == (16, 16, 3)
+    assert len(data.x_train) + len(data.x_test) == 980
+    assert [name for name, _ in data.skipped] == broken
+    assert sum(data.found["sizes"].values()) == sum(data.found["modes"].values()) == 980
+    assert data.found["modes"].keys() == {"L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16"}
+    zipped = load(packed(tmp_path / "a.zip", files), None, Options(image_size=16))
+    assert zipped.sha256 == data.sha256
+    assert zipped.skipped == data.skipped
+
+
+# Links
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    return write(tmp_path / "a", classes(each=2))
+
+
+def test_a_loop_of_links_ends(linked: Path) -> None:
+    (linked / "cat" / "loop").symlink_to(linked)
+    (linked / "cat" / "self").symlink_to(".")
+    (linked / "cat" / "up").symlink_to(linked.parent)
+    (linked / "dog" / "other").symlink_to("../cat")
+    data = load(linked, None, ALL)
+    assert data.files_train == ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
+    assert data.found["ignored"] == {"link": 4}
+
+
+def test_a_loop_outside_ends_too(linked: Path, tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", {"x.png": grey(70), "deep/y.png": grey(71)})
+    (outside / "deep" / "back").symlink_to(outside)
+    (linked / "unlabeled").symlink_to(outside)
+    data = load(linked, None, ALL)
+    assert data.files_train[4:] == ("unlabeled/deep/y.png", "unlabeled/x.png")
+
+
+def test_links_that_lead_out_are_followed(linked: Path, tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", {"owls/1.png": grey(80), "one.png": grey(81)})
+    (linked / "owl").symlink_to(outside / "owls")
+    (linked / "cat" / "9.png").symlink_to(outside / "one.png")
+    data = load(linked, None, ALL)
+    assert data.classes == ("cat", "dog", "owl")
+    assert data.files_train == ("cat/0.png", "cat/1.png", "cat/9.png", "dog/0.png", "dog/1.png", "owl/1.png")
+
+
+def test_links_that_lead_nowhere_are_listed(linked: Path) -> None:
+    (linked / "cat" / "gone.png").symlink_to("nowhere.png")
+    (linked / "cat" / "ring.png").symlink_to("ring.png")
+    (linked / "cat" / "gone").symlink_to("nowhere")
+    os.mkfifo(linked / "cat" / "pipe.png")
+    data = load(linked, None, ALL)
+    assert data.skipped == (
+        ("cat/gone.png", "is a link that leads nowhere"),
+        ("cat/pipe.png", "is no regular file"),
+        ("cat/ring.png", "is a link that leads nowhere"),
+    )
+    assert len(data.x_train) == 4
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_what_may_not_be_opened_is_listed(linked: Path) -> None:
+    write(linked, {"cat/shut/1.png": grey(1), "cat/mine.png": grey(2)})
+    (linked / "cat" / "shut").chmod(0)
+    (linked / "cat" / "mine.png").chmod(0)
+    data = load(linked, None, ALL)
+    (linked / "cat" / "shut").chmod(stat.S_IRWXU)
+    assert data.skipped == (
+        ("cat/mine.png", "cannot be opened (Permission denied)"),
+        ("cat/shut", "cannot be opened (Permission denied)"),
+    )

@@ -1,0 +1,66 @@
+"""The convolutional pairs: their layers, what each setting does to them, and that they train, stack and come back.
+
+Here: What the page.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssgan.nn.registry import MODELS
+from ssgan.settings.catalog import NETWORK_SETTINGS, NETWORKS
+from ssgan.settings.config import Config
+from ssgan.settings.fields import show
+
+
+def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any]:
+    """D and G in float64."""
+    torch.manual_seed(0)
+    D = MODELS[config.network].discriminator(config, shape, 10)
+    G = MODELS[config.network].generator(config, shape)
+    return D.double(), G.double()
+
+
+# What the page about the networks says
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+COUNTS = {
+    ("paper-conv", (32, 32, 3)): (1_406_804, 544.1, 4_933_382, 216.3),
+    ("compact-conv", (28, 28)): (242_068, 5.7, 350_050, 4.0),
+    ("compact-conv", (32, 32, 3)): (243_668, 7.1, 448_038, 5.8),
+    ("wide-resnet", (32, 32, 3)): (1_466_932, 428.7, 4_933_382, 216.3),
+    ("dcgan", (32, 32, 3)): (700_234, 35.2, 1_068_931, 35.9),
+    ("dcgan", (64, 64, 3)): (2_839_370, 207.8, 3_576_707, 209.3),
+    ("gan-mlp", (28, 28)): (535_818, 1.1, 1_489_936, 3.0),
+}
+
+
+@pytest.mark.parametrize(("network", "shape"), COUNTS)
+def test_the_page_counts_parameters_and_operations(network: str, shape: tuple[int, ...]) -> None:
+    """Operations of one image, a multiplication and an addition counted as two."""
+    config = Config(network=network)
+    numbers = []
+    D, G = MODELS[network].discriminator(config, shape, 10), MODELS[network].generator(config, shape)
+    for module, x in ((D, torch.zeros(1, *shape)), (G, torch.zeros(1, 100))):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(x)
+        numbers += [sum(p.numel() for p in module.parameters()), counter.get_total_flops() / 1e6]
+    assert numbers == [pytest.approx(value, abs=0.06) for value in COUNTS[network, shape]]
+    d, d_flop, g, g_flop = COUNTS[network, shape]
+    assert f"| `{network}` | {'x'.join(map(str, shape))} | {d:,} | {d_flop} | {g:,} | {g_flop} |" in PAGE
+
+
+def test_the_page_shows_what_each_network_brings_along() -> None:
+    for name in NETWORK_SETTINGS:
+        row = " | ".join([f"`{name}`", *(show(traits.settings[name]) for traits in NETWORKS.values())])
+        assert f"| {row} |\n" in PAGE
+    for network, traits in NETWORKS.items():
+        least, most = (f"{n}x{n}" for n in (traits.smallest, max(traits.squares, default=0)))
+        sizes = f"{least} to {most}" if traits.squares else f"from {least}"
+        sizes = sizes if traits.convolutional else "vectors alone" if traits.vectors else "any, vectors too"
+        pair = MODELS[network]
+        assert f"| `{network}` | {sizes} | [{pair.low:g}, {pair.high:g}] |" in PAGE

@@ -1,0 +1,105 @@
+"""The pair of multilayer perceptrons is the one of the recipe."""
+
+from typing import Any
+
+import pytest
+import torch
+from small_configs import tiny
+
+from ssgan.nn.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
+from ssgan.nn.mlp import MLPDiscriminator
+from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.weight_norm import WeightNormLinear
+from ssgan.settings.config import Config
+
+
+def discriminator(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    return MODELS["mlp"].discriminator(tiny(discriminator_widths=(16, 14, 12), **settings), (8, 8), 10)
+
+
+def generator(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    return MODELS["mlp"].generator(tiny(generator_widths=(9, 7), **settings), (8, 8))
+
+
+def test_noise_lies_before_every_layer_and_only_the_last_scale_trains() -> None:
+    D = discriminator(noise_input_std=0.1, noise_hidden_std=0.7)
+    kinds = [type(layer).__name__ for layer in D.trunk]
+    assert kinds == ["GaussianNoise", "WeightNormLinear", "ReLU"] * 3
+    stds = [layer.std for layer in D.modules() if isinstance(layer, GaussianNoise)]
+    assert stds == [0.1, 0.7, 0.7, 0.7]
+    linear = [layer for layer in D.modules() if isinstance(layer, WeightNormLinear)]
+    assert [isinstance(layer.g, torch.nn.Parameter) for layer in linear] == [False, False, False, True]
+    assert [tuple(layer.v.shape) for layer in linear] == [(16, 64), (14, 16), (12, 14), (10, 12)]
+
+
+def test_features_are_the_last_hidden_layer_before_its_own_noise_and_before_minibatch_discrimination() -> None:
+    D = discriminator(noise_input_std=0.0, minibatch_kernels=4).train()
+    x = torch.rand(6, 8, 8)
+    D.initialize(torch.rand(30, 8, 8))
+    logits, features = D(x)
+    assert logits.shape == (6, 10)
+    assert features.shape == (6, 12)
+    # With no noise below, noise on the way to the logits moves them and leaves the features.
+    quiet = MLPDiscriminator(64, 10, (16, 14, 12), 0.0, 0.0, 4, 5, reference_rows=19).train()
+    quiet.load_state_dict(D.state_dict())
+    assert torch.equal(quiet(x)[1], D.eval()(x)[1])
+    assert not torch.allclose(quiet(x)[0], logits)
+
+
+def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
+    D = discriminator(noise_input_std=0.0, noise_hidden_std=0.0).double()
+    x = torch.rand(200, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    D.initialize(x)
+    logits, _ = D(x)
+    torch.testing.assert_close(logits.mean(0), torch.zeros(10, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(logits.std(0, correction=0), torch.ones(10, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "bias"),
+    [("batch", BatchStatNorm, False), ("virtual", VirtualBatchNorm, False), ("none", None, True)],
+)
+def test_the_generator_has_the_norm_it_was_asked_for(norm: str, kind: type | None, bias: bool) -> None:
+    G = generator(generator_norm=norm)
+    assert [type(layer) for layer in G.norms] == ([kind, kind] if kind else [])
+    assert [layer.bias is not None for layer in G.hidden] == [bias, bias]
+    assert isinstance(G.output.g, torch.nn.Parameter)
+    images = G(latent(tiny(), 5))
+    assert images.shape == (5, 8, 8)
+    assert images.min() >= 0.0
+    assert images.max() <= 1.0
+    assert G.couples_rows == (norm == "batch")
+
+
+def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone() -> None:
+    z = torch.rand(6, 6, generator=torch.Generator().manual_seed(2))
+    for norm in ("batch", "virtual", "none"):
+        G = generator(generator_norm=norm).double()
+        whole, part = G(z.double())[:3], G(z.double()[:3])
+        assert torch.allclose(whole, part, atol=1e-12) == (norm != "batch")
+
+
+def test_the_reference_noise_of_the_generator_is_part_of_it() -> None:
+    G = generator(generator_norm="virtual", reference_rows=13)
+    assert G.state_dict()["reference"].shape == (13, 6)
+    with pytest.raises(ValueError, match="needs reference noise"):
+        type(G)(6, (8, 8), (9,), norm="virtual")
+
+
+@pytest.mark.parametrize(("distribution", "low", "high", "mean"), [("uniform", 0.0, 1.0, 0.5), ("normal", -9, 9, 0.0)])
+def test_latent_noise_has_its_distribution(distribution: str, low: float, high: float, mean: float) -> None:
+    z = latent(Config(latent_distribution=distribution), 50, 40, generator=torch.Generator().manual_seed(0))
+    assert z.shape == (50, 40, 100)
+    assert low <= z.min() <= z.max() <= high
+    assert abs(float(z.mean()) - mean) < 0.01
+    assert (distribution == "uniform") == bool(z.min() >= 0)
+
+
+def test_pixels_go_to_the_range_of_the_network_and_back() -> None:
+    stored = torch.tensor([[0, 8, 16]], dtype=torch.uint8)
+    pair = MODELS["mlp"]._replace(low=-1.0)
+    assert pair.to_input(stored, 16.0, torch.float32).tolist() == [[-1.0, 0.0, 1.0]]
+    assert pair.to_unit(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.0, 0.5, 1.0]
+    assert stored.tolist() == [[0, 8, 16]]

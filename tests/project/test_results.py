@@ -1,0 +1,146 @@
+"""Published grids: rows are added once, a grid that was stopped goes on, and curves come from the log."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from running import rows, script
+from small_configs import TINY
+
+from ssgan.data.dataset import Data
+
+ROOT = Path(__file__).parents[2]
+CELLS = [
+    {**TINY, "seeds": 2, "evaluate_every_images": 200, "checkpoint_every_seconds": 1000.0},
+    {**{k: v for k, v in TINY.items() if k not in ("generator_widths", "latent_size")}, "method": "supervised"},
+]
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script with a small grid, writing into ``tmp_path``."""
+    module = script("results")
+    cells = [{name: value for name, value in cell.items() if name != "device"} for cell in CELLS]
+    monkeypatch.setattr(module, "GRIDS", {"small": module.Grid("digits", cells)})
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "SCRATCH", tmp_path / "runs")
+    return module
+
+
+def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+
+
+def test_a_grid_gives_one_row_for_each_seed_and_is_not_trained_twice(
+    results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results.main(["small", "--device", "cpu"]) == 0
+    once = rows(tmp_path / "small.jsonl")
+    assert [(row["method"], row["seed"], row["stack"]) for row in once] == [
+        ("gan", 0, [0, 1]),
+        ("gan", 1, [0, 1]),
+        ("supervised", 0, [0]),
+    ]
+    curve = rows(tmp_path / "small-curves.jsonl")
+    assert [(line["images"], line["stack"]) for line in curve] == [(200, [0, 1]), (400, [0, 1])]
+    assert curve[-1]["errors"] == [row["error"] for row in once[:2]]
+    assert curve[-1]["errors_raw"] == [row["error_raw"] for row in once[:2]]
+    assert {line["config_sha256"] for line in curve} == {once[0]["config_sha256"]}
+    assert (tmp_path / "small-samples.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert results.main(["small", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.count("there already") == 2
+    assert rows(tmp_path / "small.jsonl") == once
+    assert rows(tmp_path / "small-curves.jsonl") == curve
+
+
+def test_a_grid_that_was_stopped_goes_on_to_the_same_rows(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results.main(["small", "--device", "cpu"]) == 0
+    whole, curve = rows(tmp_path / "small.jsonl"), rows(tmp_path / "small-curves.jsonl")
+    sliced = tmp_path / "sliced"
+    sliced.mkdir()
+    monkeypatch.setattr(results, "RESULTS", sliced)
+    monkeypatch.setattr(results, "SCRATCH", sliced / "runs")
+    statuses = []
+    while not statuses or statuses[-1]:
+        statuses.append(results.main(["small", "--device", "cpu", "--minutes", "0"]))
+        assert len(statuses) < 20
+    # Four reports a cell: three stops, then the last report and the next cell's first.
+    assert statuses == [3] * 6 + [0]
+    assert timeless(rows(sliced / "small.jsonl")) == timeless(whole)
+    assert timeless(rows(sliced / "small-curves.jsonl")) == timeless(curve)
+    assert "steps. The same command goes on." in capsys.readouterr().out
+
+
+def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
+    assert results.main(["small", "--device", "cpu", "--part", "2/2"]) == 0
+    assert [row["method"] for row in rows(tmp_path / "small.jsonl")] == ["supervised"]
+
+
+@pytest.mark.parametrize(
+    ("data", "images", "labels"),
+    [("mnist", 18_000_000, (20, 50, 100, 200)), ("cifar10", 60_000_000, (1000, 2000, 4000, 8000))],
+)
+def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images: int, labels: tuple[int, ...]) -> None:
+    """And with nothing else changed."""
+    module = script("results")
+    cells = [module.resolve(module.GRIDS[data].preset_name, cell) for cell in module.GRIDS[data].cells]
+    assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, images) for n in labels}
+    preset = module.resolve(f"{data}-paper", {})
+    assert {name for c in cells for name in preset.diff(c)} == {"labels", "seeds"}
+
+
+def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> None:
+    grids = script("results").GRIDS
+    for name, preset in (("mnist-short", "mnist-paper"), ("cifar10-short", "cifar10-paper")):
+        whole, short = (results.resolve(preset, cell) for cell in ({}, grids[name].cells[0]))
+        changed = {"total_images", "evaluate_every_images", "report_every_images", "decay_last_fraction"}
+        assert whole.diff(short).keys() <= changed
+        assert short.decay_last_fraction == 0
+        assert short.total_images < (1 - whole.decay_last_fraction) * whole.total_images
+        assert short.total_images % short.evaluate_every_images == 0
+
+
+def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few channels and few images of its size."""
+    (cell,) = script("results").GRIDS["cifar10-short"].cells
+    few = {"labels": 20, "total_images": 80, "evaluate_every_images": 40, "batch_size": 20, "init_images": 20}
+    narrow = {"discriminator_widths": (4, 6), "generator_widths": (8, 6, 4), "latent_size": 5}
+    monkeypatch.setattr(
+        results, "GRIDS", {"cifar10-short": results.Grid("cifar10", [{**cell, **few, **narrow}], "cifar10-paper")}
+    )
+    random = np.random.RandomState(0)
+    x, y = random.randint(0, 256, (60, 32, 32, 3), np.uint8), np.arange(60) % 10
+    monkeypatch.setattr(
+        results, "load", lambda *_: Data(x[:40], y[:40], x[40:], y[40:], tuple("0123456789"), name="cifar10")
+    )
+    assert results.main(["cifar10-short", "--device", "cpu"]) == 0
+    (row,) = rows(tmp_path / "cifar10-short.jsonl")
+    assert (row["preset"], row["labels"], row["images"]) == ("cifar10-paper", 20, 80)
+    curve = rows(tmp_path / "cifar10-short-curves.jsonl")
+    assert [line["images"] for line in curve] == [40, 80]
+    needed = {"L", "U", "V", "feature_matching", "images_per_second", "errors", "errors_raw"}
+    assert [needed - line.keys() for line in curve] == [set(), set()]
+    assert curve[-1]["errors"] == [row["error"]]
+    assert (tmp_path / "cifar10-short-samples.png").exists()
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10"])
+def test_a_reproduction_says_where_the_data_are_missing(tmp_path: Path, data: str) -> None:
+    file = tmp_path / "nowhere"
+    file.write_text("")
+    command = [sys.executable, str(ROOT / "scripts" / f"reproduce_{data}"), "--data-dir", str(file), "--minutes", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ssgan: {data} is not whole in")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,424 @@
+"""What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from repeated_noise import pattern
+from running import status_of
+from small_configs import tiny
+from small_trainings import same_bits, weights
+from torch import Tensor, nn
+
+from ssgan import devices
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.devices import float32_precision
+from ssgan.errors import UserError
+from ssgan.nn import noise
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, resolve
+from ssgan.training import methods, trainer
+from ssgan.training.batches import Batches
+from ssgan.training.methods import METHODS, Batch, Nets
+from ssgan.training.step import WARM_UP_STEPS, CapturedPart, Part
+from ssgan.training.trainer import Trainer, train
+
+STEPS = 100
+SMALL = {
+    "batch_size": 8,
+    "labels": 20,
+    "init_images": 20,
+    "dtype": "float64",
+    "device": "cpu",
+    "total_images": 8 * STEPS,
+    "ema_half_life_images": 100.0,
+}
+WIDTHS = {
+    "mlp": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
+    "paper-conv": {"discriminator_widths": (3, 4), "generator_widths": (6, 5, 4)},
+    "compact-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
+}
+
+
+def random_images(*shape: int) -> Data:
+    random = np.random.default_rng(0)
+    y = np.arange(60) % 10
+    x = random.integers(0, 256, (60, *shape), np.uint8)
+    return Data(x, y, x[:10], y[:10], tuple("0123456789"), name="random")
+
+
+class PlainNet:
+    """A network of one seed as an ordinary module: every weight worked out at every pass, by the formula."""
+
+    couples_rows = True  # a pass for each batch: nothing is merged
+
+    def __init__(self, module: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
+        self.module = copy.deepcopy(module).to_empty(device="cpu").double()
+        self.module.load_state_dict({**parameters, **buffers})
+        for layer in self.module.modules():
+            if hasattr(layer, "normalized"):
+                layer.normalized = lambda v, g, axis=layer.out_axis: plainly_normalized(v, g, axis)
+        self.history: dict[str, Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Any:
+        return self.module(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.module(x)[1]
+        return features
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        return dict(self.module.named_parameters())
+
+
+def plainly_normalized(v: Tensor, g: Tensor, axis: int) -> Tensor:
+    others = [i for i in range(v.dim()) if i != axis]
+    shape = [-1 if i == axis else 1 for i in range(v.dim())]
+    return v * g.view(shape) / v.square().sum(dim=others, keepdim=True).sqrt()
+
+
+class Plain:
+    """The step of one seed as a textbook has it."""
+
+    def __init__(self, ours: Trainer, seed: int) -> None:
+        self.config, self.steps = ours.config, 0
+        self.nets = {
+            name: PlainNet(
+                stack.training,
+                {k: v[seed] for k, v in stack.parameters.items()},
+                {k: v[seed] for k, v in stack.buffers.items()},
+            )
+            for name, stack in ours.stacks.items()
+        }
+        self.moments = {
+            name: [(torch.zeros_like(p), torch.zeros_like(p)) for p in net.module.parameters()]
+            for name, net in self.nets.items()
+        }
+        self.average = {k: torch.zeros_like(v) for k, v in self.nets["D"].parameters.items()}
+
+    def teacher(self) -> PlainNet | None:
+        """D with its debiased average; at the first step itself."""
+        if not self.config.weight_mean_teacher:
+            return None
+        mass = 1.0 - 0.5 ** (self.config.batch_size / self.config.ema_half_life_images * (self.steps - 1))
+        values = {k: v / mass for k, v in self.average.items()} if self.steps > 1 else self.nets["D"].parameters
+        return PlainNet(self.nets["D"].module, values, dict(self.nets["D"].module.named_buffers()))
+
+    def ramp(self) -> float:
+        length = self.config.ramp_up_fraction * STEPS
+        return math.exp(-5.0 * max(0.0, 1.0 - (self.steps - 1) / length) ** 2) if length else 1.0
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        logs: dict[str, float] = {}
+        self.steps += 1
+        config, t = self.config, self.steps
+        tail = config.decay_last_fraction
+        left = min(1.0, (1.0 - (t - 1) / STEPS) / tail) if tail else 1.0
+        for phase in METHODS[config.method](config):
+            net = self.nets[phase.net]
+            nets = Nets(self.nets["D"], self.nets.get("G"), self.teacher())
+            value, own = phase.loss(nets, batch, config, self.ramp())
+            logs |= {name: float(one) for name, one in own.items()}
+            parameters = list(net.module.parameters())
+            gradients = torch.autograd.grad(value, parameters)
+            rate = left * getattr(config, f"learning_rate_{phase.net.lower()}")
+            for theta, g, (m, v) in zip(parameters, gradients, self.moments[phase.net], strict=True):
+                m.copy_(config.adam_beta1 * m + (1.0 - config.adam_beta1) * g)
+                v.copy_(config.adam_beta2 * v + (1.0 - config.adam_beta2) * g * g)
+                m_hat, v_hat = m / (1.0 - config.adam_beta1**t), v / (1.0 - config.adam_beta2**t)
+                theta.data -= rate * m_hat / (v_hat + config.adam_epsilon).sqrt()
+        decay = 0.5 ** (config.batch_size / config.ema_half_life_images)
+        for name, value in self.nets["D"].parameters.items():
+            self.average[name] = decay * self.average[name] + (1.0 - decay) * value.detach()
+        return logs
+
+
+def trainer_of(data: Data, config: Config) -> Trainer:
+    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+    batches = Batches(data.x_train, data.scale, found, config.all_seeds, config, torch.device("cpu"))
+    return Trainer(batches, data.image_shape, len(data.classes), config)
+
+
+def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> float:
+    """The largest relative difference of losses and weights on the way."""
+    stack = {"seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy}
+    config = resolve(preset, {**SMALL, **stack, **settings})
+    config = config.replace(latent_size=5, **WIDTHS[config.network])
+    shape = (32, 32, 3) if preset == "cifar10-fast" else (16, 16) if config.network == "paper-conv" else (28, 28)
+    ours = trainer_of(random_images(*shape), config)
+    plains = [Plain(ours, place) for place in range(config.seeds)]
+    worst = 0.0
+    for batch in ours.batches.from_batch(0, steps):
+        ours.step([batch])
+        logs = ours.read_logs(1)
+        for place, plain in enumerate(plains):
+            theirs = plain.step(Batch(*(tensor[place] for tensor in batch)))
+            assert theirs.keys() == logs.keys()
+            worst = max([worst, *(abs(logs[k][place] - v) / max(1.0, abs(v)) for k, v in theirs.items())])
+    for place, plain in enumerate(plains):
+        pairs = [(ours.ema[k][place], v) for k, v in plain.average.items()]
+        for name, net in plain.nets.items():
+            pairs += [(ours.stacks[name].parameters[k][place], v.detach()) for k, v in net.parameters.items()]
+        worst = max([worst, *(float((a - b).abs().max()) for a, b in pairs)])
+    return worst
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize(
+    ("preset", "strategy"),
+    [
+        # Those without classes are held to a textbook's loop: see test_unconditional.py.
+        *((preset, "direct") for preset in PRESETS if PRESETS[preset].get("labels") != 0),
+        *((preset, strategy) for preset in ("mnist-paper", "images", "cifar10-paper") for strategy in ("loop", "vmap")),
+    ],
+)
+def test_a_hundred_steps_of_every_preset_are_the_plain_ones(preset: str, strategy: str) -> None:
+    assert compare(preset, strategy) < 1e-7
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize("strategy", ["direct", "loop", "vmap"])
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_fifty_steps_of_every_method_are_the_plain_ones(method: str, strategy: str) -> None:
+    """With its share of the ramp, and where rows are coupled too."""
+    views = {"augmentation": "digits"} if method == "fixmatch" else {}
+    assert compare("digits", strategy, 50, method=method, **views) < 1e-7
+    if method not in ("gan", "supervised"):
+        assert compare("digits", strategy, 10, method=method, minibatch_kernels=2, **views) < 1e-7
+
+
+@pytest.mark.usefixtures("fixed_noise")
+@pytest.mark.parametrize(
+    ("where", "name", "broken"),
+    [
+        (methods.losses, "fake", lambda logits: 1.001 * methods.losses.unlabeled_real(-logits)),
+        (torch, "_foreach_lerp_", lambda *arguments: None),
+        (torch, "_weight_norm_interface", lambda v, g, dim: (v * g, g)),
+        (torch, "_foreach_add_", lambda *arguments: None),
+        (noise, "normal_like", lambda x: 1.01 * pattern(x, "standard_normal")),
+    ],
+    ids=["a loss", "the average", "the norm", "epsilon", "noise"],
+)
+def test_a_fast_path_that_computes_something_else_is_seen(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, broken: Any
+) -> None:
+    """Each is broken for our step alone, and kept for the plain one."""
+    whole, step = getattr(where, name), Trainer.step
+
+    def breaking(self: Trainer, batches: Any) -> None:
+        setattr(where, name, broken)
+        try:
+            step(self, batches)
+        finally:
+            setattr(where, name, whole)
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    assert compare("mnist-paper", "direct", steps=10) > 1e-6
+
+
+# A recorded step
+
+
+class Recorder:
+    """As a CUDA graph: runs nothing while it records, and later the same function on the same tensors."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.recordings, self.replays, self.fails = 0, 0, fails
+
+    def __call__(self, function: Callable[[], None]) -> Callable[[], None]:
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.recordings += 1
+
+        def replay() -> None:
+            self.replays += 1
+            function()
+
+        return replay
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """Training on a CPU as if it were a GPU that can record."""
+    recorders: list[Recorder] = []
+    build = Trainer.__init__
+
+    def building(self: Trainer, *arguments: Any) -> None:
+        build(self, *arguments)
+        recorders.append(Recorder())
+        self.movers = [CapturedPart(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
+
+    monkeypatch.setattr(Trainer, "__init__", building)
+    return recorders
+
+
+CAPTURED: list[dict[str, Any]] = [
+    {},
+    {"seeds": 2, "seed_strategy": "vmap", "weight_historical_averaging": 0.01, "decay_last_fraction": 1.0},
+    {"discriminator_steps": 2, "weight_pseudo_label": 1.0, "augmentation": "digits"},
+    {"method": "mean-teacher", "ramp_up_fraction": 0.7},
+    {"method": "vat", "seeds": 2, "seed_strategy": "vmap"},
+    # Wide and at the step size of digits, the last bits of a step size grow a millionfold in these steps.
+    {"network": "gan-mlp", "discriminator_widths": (16, 12), "generator_widths": (10,), "learning_rate_g": 1e-4},
+]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    CAPTURED,
+    ids=["gan", "stacked", "two batches", "a teacher", "virtual adversaries", "running statistics"],
+)
+def test_a_recorded_step_is_the_step(
+    few_digits: Data, request: pytest.FixtureRequest, settings: dict[str, Any]
+) -> None:
+    plain = train(few_digits, tiny(**settings))
+    recorders = request.getfixturevalue("recorded")
+    replayed = train(few_digits, tiny(**settings))
+    (recorder,) = recorders
+    assert recorder.recordings == 1
+    assert recorder.replays == tiny(**settings).steps - WARM_UP_STEPS
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(replayed)[name], value, rtol=1e-4, atol=1e-5)
+    for net, stack in plain.trainer.stacks.items():
+        for name, value in stack.buffers.items():
+            torch.testing.assert_close(replayed.trainer.stacks[net].buffers[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_recorded_step_takes_its_batches_and_step_sizes_anew(few_digits: Data, recorded: list[Recorder]) -> None:
+    falling = weights(train(few_digits, tiny(decay_last_fraction=1.0)))
+    constant = weights(train(few_digits, tiny(decay_last_fraction=0.0)))
+    assert not same_bits(falling, constant)
+
+
+def test_a_recorded_step_keeps_no_tensor_of_a_batch(few_digits: Data, recorded: list[Recorder]) -> None:
+    """A graph reads from fixed places: what is in the caller's tensors afterwards must not matter."""
+    config = tiny()
+    once = weights(train(few_digits, config))
+    stream = Batches.from_batch
+
+    def wiping(self: Batches, first: int, stop: int) -> Iterator[Batch]:
+        for batch in stream(self, first, stop):
+            yield batch
+            for tensor in batch:
+                tensor.zero_()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batches, "from_batch", wiping)
+        assert same_bits(once, weights(train(few_digits, config)))
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, build = train(few_digits, tiny()), Trainer.__init__
+
+    def building(self: Trainer, *arguments: Any) -> None:
+        build(self, *arguments)
+        self.movers = [CapturedPart(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
+
+    monkeypatch.setattr(Trainer, "__init__", building)
+    run = train(few_digits, tiny())
+    assert run.warnings == [
+        "The step could not be recorded as a CUDA graph, so it runs eagerly: operation not permitted when stream is "
+        "capturing"
+    ]
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(run)[name], value, rtol=1e-4, atol=1e-5)
+
+
+# Rounded products
+
+
+def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> None:
+    exact, rounded = (train(few_digits, tiny(total_images=20, precision=p)) for p in ("float32", "bfloat16"))
+    for name, value in weights(exact).items():
+        other = weights(rounded)[name]
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(other, value, rtol=0.05, atol=0.02)
+    assert not same_bits(weights(exact), weights(rounded))
+    run = train(few_digits, tiny(precision="bfloat16", seeds=2, seed_strategy="vmap"))
+    assert not run.diverged
+
+
+def test_tf32_is_refused_where_there_is_none(few_digits: Data) -> None:
+    with pytest.raises(UserError, match="precision is tf32, which cpu does not have"):
+        train(few_digits, tiny(precision="tf32"))
+
+
+def test_a_refused_precision_leaves_no_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", "digits", "--set", "precision=tf32", "--device", "cpu", "--out", "run"]
+    assert status_of(*asked) == status_of(*asked, "--dry-run") == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee")])
+def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> None:
+    """The switches are there without a GPU."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    if not all(hasattr(switch, "fp32_precision") for switch in switches):
+        pytest.skip("an older torch")
+    before = [switch.fp32_precision for switch in switches]
+    with float32_precision(precision, torch.device("cuda:0")):
+        assert [switch.fp32_precision for switch in switches] == [inside, inside]
+    assert [switch.fp32_precision for switch in switches] == before
+    with float32_precision("tf32", torch.device("cpu")):
+        assert [switch.fp32_precision for switch in switches] == before
+
+
+# Seeds on threads
+
+
+def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
+    threads, done = torch.get_num_threads(), []
+
+    def fail() -> None:
+        raise ValueError("one seed")
+
+    def slow() -> None:
+        time.sleep(0.2)
+        done.append(1)
+
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="one seed"):
+            devices.run_in_threads([fail, slow, slow, slow])
+        assert done == [1, 1, 1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+# Losses compiled
+
+
+@pytest.mark.parametrize(("preset", "strategy"), [("digits", "vmap"), ("mnist-fast", "loop"), ("vat", "vmap")])
+def test_compiled_losses_are_the_same(monkeypatch: pytest.MonkeyPatch, preset: str, strategy: str) -> None:
+    """As CUDA has them, noise from torch's own generator; the compiler's front end alone, whose kernels are torch's."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compiler(f, backend="aot_eager", **options))
+    method = {"method": "vat"} if preset == "vat" else {}
+    name = "digits" if preset == "vat" else preset
+    shape = (8, 8) if name == "digits" else (17, 17)
+    wanted = {**SMALL, **WIDTHS[Config(**PRESETS[name]).network], **method, "seed_strategy": strategy, "seeds": 2}
+    config, data = resolve(name, wanted, optional=["generator_widths"]), random_images(*shape)
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    results = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        breaks.clear()
+        part = lambda *given, compiled=compiled: Part(*given[:6], None, compiled)  # noqa: E731
+        monkeypatch.setattr(trainer, "Part", part)
+        results.append(weights(train(data, config.replace(total_images=8 * 12))))
+        assert not breaks
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=1e-9, atol=1e-11)

@@ -1,0 +1,179 @@
+"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
+
+Here: A run folder.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_configs import tiny
+
+from ssgan import runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data
+from ssgan.training import experiment
+from ssgan.training.experiment import Paused, run_experiment
+from ssgan.training.monitor import TrainingProgress
+from ssgan.training.trainer import train
+
+CLOCK = {"seconds", "images_per_second"}
+BEGUN_ON = {"config.json", "split.json", "labeled.png", "log.jsonl", "checkpoint"}
+
+
+def differences(left: Any, right: Any, place: str = "") -> list[str]:
+    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        left, right = left.detach().numpy(), right.detach().numpy()
+    if type(left) is not type(right):
+        return [f"{place}: {type(left).__name__}, {type(right).__name__}"]
+    if isinstance(left, np.ndarray):
+        same = (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
+        return [] if same else [place]
+    if isinstance(left, dict):
+        odd = [f"{place}/{key}" for key in left.keys() ^ right.keys()]
+        return odd + [
+            d for key in left.keys() & right.keys() for d in differences(left[key], right[key], f"{place}/{key}")
+        ]
+    if isinstance(left, list | tuple):
+        odd = [f"{place}: of {len(left)} and {len(right)}"] if len(left) != len(right) else []
+        return odd + [
+            d for i, (a, b) in enumerate(zip(left, right, strict=False)) for d in differences(a, b, f"{place}/{i}")
+        ]
+    return [] if repr(left) == repr(right) else [f"{place}: {left!r}, {right!r}"]
+
+
+def without_clock(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in CLOCK}
+
+
+# A run folder, in sessions
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def left_by(folder: Path) -> dict[str, Any]:
+    """All that a run has left in its folder, but for the time it took and where it lies."""
+    report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
+    report["rows"] = [without_clock(row) for row in report["rows"]]
+    exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
+    return {
+        "files": sorted(path.name for path in folder.iterdir()),
+        "checkpoint": without_clock(runs.load_checkpoint(folder / "checkpoint")),
+        "report": report,
+        "log": [without_clock(line) for line in read_log(folder)],
+        **{name: (folder / name).read_bytes() for name in exact},
+    }
+
+
+def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits: Data, tmp_path: Path) -> None:
+    config = tiny(seeds=2, evaluate_every_images=200)
+    whole, paused = (runs.claim(tmp_path / name, "digits", config) for name in ("whole", "paused"))
+    given = run_experiment(few_digits, config, whole)
+    sessions = []
+    for step in (5, 10, 15):
+        with pytest.raises(Paused, match=f"^{paused} has {step} of 20 steps.$"):
+            run_experiment(few_digits, config, paused, pause_after_seconds=0)
+        assert {path.name for path in paused.iterdir()} == BEGUN_ON
+        state = runs.load_checkpoint(paused / "checkpoint")
+        assert (state["steps_done"], [line["step"] for line in read_log(paused)][-1]) == (step, step)
+        sessions.append(state["seconds"])
+    assert 0 < sessions[0] < sessions[1] < sessions[2]
+    report = run_experiment(few_digits, config, paused, pause_after_seconds=0)
+    assert report == runs.read_report(paused)
+    assert report["seconds"] > sessions[2]
+    assert report["errors"] == given["errors"]
+    assert differences(left_by(paused), left_by(whole)) == []
+
+
+@pytest.fixture
+def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainingProgress], None]:
+    """A callback for reports by which training takes ten seconds from one to the next, and nothing else takes time."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def on_report(report: TrainingProgress) -> None:
+        clock.now += 10.0
+
+    return on_report
+
+
+def test_a_pause_comes_after_so_long_in_each_session(
+    few_digits: Data, tmp_path: Path, ten_seconds_each: Callable[[TrainingProgress], None]
+) -> None:
+    config = tiny(report_every_images=40, checkpoint_every_seconds=0.0)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    for step in (6, 12, 18):
+        with pytest.raises(Paused):
+            run_experiment(few_digits, config, folder, ten_seconds_each, pause_after_seconds=25)
+        assert runs.load_checkpoint(folder / "checkpoint")["steps_done"] == step
+    run_experiment(few_digits, config, folder, ten_seconds_each, pause_after_seconds=25)
+    assert runs.load_checkpoint(folder / "checkpoint")["steps_done"] == 20
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [(0.0, list(range(2, 21, 2))), (1000.0, [20]), (25.0, [6, 12, 18, 20]), (30.0, [6, 12, 18, 20])],
+    ids=["at every report", "at the end alone", "now and then", "to the second"],
+)
+def test_checkpoints_are_as_far_apart_as_asked(
+    few_digits: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ten_seconds_each: Callable[[TrainingProgress], None],
+    every: float,
+    steps: list[int],
+) -> None:
+    written, save = [], runs.save_checkpoint
+
+    def saving(path: Path, state: dict[str, Any]) -> None:
+        # Killed here, a run may have a line too many, which is cut off, but never one too few.
+        assert read_log(path.parent)[-1]["step"] == state["steps_done"]
+        written.append(state["steps_done"])
+        save(path, state)
+
+    monkeypatch.setattr(runs, "save_checkpoint", saving)
+    config = tiny(report_every_images=40, checkpoint_every_seconds=every)
+    run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config), ten_seconds_each)
+    assert written == steps
+
+
+def test_labels_are_drawn_once(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(seeds=2)
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    with pytest.raises(Paused):
+        run_experiment(few_digits, config, folder, pause_after_seconds=0)
+    before = (folder / "split.json").read_bytes()
+
+    def draw(*_: Any) -> None:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(splits, "draw", draw)
+    report = run_experiment(few_digits, config, folder)
+    assert (folder / "split.json").read_bytes() == before
+    assert [row["split_sha256"] for row in report["rows"]] == [s.sha256 for s in splits.load(folder / "split.json")]
+    with pytest.raises(AssertionError, match="drawn again"):
+        run_experiment(few_digits, config, runs.claim(tmp_path / "new", "digits", config))
+
+
+def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: Path) -> None:
+    """Killed before its first checkpoint, a run begins again on the labelled images that its folder names."""
+    config = tiny()
+    folder = runs.claim(tmp_path / "run", "digits", config)
+    rows = splits.draw(few_digits.y_train, 20, 99)
+    splits.save(folder / "split.json", [splits.Split(rows, few_digits.y_train[rows])], [0])
+    run_experiment(few_digits, config, folder)
+    theirs = train(few_digits, config, indices=rows).state()
+    assert (
+        differences(
+            without_clock(runs.load_checkpoint(folder / "checkpoint")), {"format_version": 2, **without_clock(theirs)}
+        )
+        == []
+    )

@@ -1,0 +1,181 @@
+"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
+
+Here: A process that is.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from running import contents, status_of
+
+import ssgan
+from ssgan import runs
+
+CLOCK = {"seconds", "images_per_second"}
+
+
+def differences(left: Any, right: Any, place: str = "") -> list[str]:
+    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        left, right = left.detach().numpy(), right.detach().numpy()
+    if type(left) is not type(right):
+        return [f"{place}: {type(left).__name__}, {type(right).__name__}"]
+    if isinstance(left, np.ndarray):
+        same = (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
+        return [] if same else [place]
+    if isinstance(left, dict):
+        odd = [f"{place}/{key}" for key in left.keys() ^ right.keys()]
+        return odd + [
+            d for key in left.keys() & right.keys() for d in differences(left[key], right[key], f"{place}/{key}")
+        ]
+    if isinstance(left, list | tuple):
+        odd = [f"{place}: of {len(left)} and {len(right)}"] if len(left) != len(right) else []
+        return odd + [
+            d for i, (a, b) in enumerate(zip(left, right, strict=False)) for d in differences(a, b, f"{place}/{i}")
+        ]
+    return [] if repr(left) == repr(right) else [f"{place}: {left!r}, {right!r}"]
+
+
+def without_clock(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in CLOCK}
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def left_by(folder: Path) -> dict[str, Any]:
+    """All that a run has left in its folder, but for the time it took and where it lies."""
+    report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
+    report["rows"] = [without_clock(row) for row in report["rows"]]
+    exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
+    return {
+        "files": sorted(path.name for path in folder.iterdir()),
+        "checkpoint": without_clock(runs.load_checkpoint(folder / "checkpoint")),
+        "report": report,
+        "log": [without_clock(line) for line in read_log(folder)],
+        **{name: (folder / name).read_bytes() for name in exact},
+    }
+
+
+# A process that is killed
+
+PROCESS = [
+    *["train", "digits", "--labels", "20", "--seeds", "2", "--device", "cpu", "--out", "run", "--json"],
+    *["--set", "total_images=8000", "--set", "report_every_images=500", "--set", "evaluate_every_images=2500"],
+    *[
+        "--set",
+        "discriminator_widths=16,8",
+        "--set",
+        "generator_widths=16",
+        "--set",
+        "weight_historical_averaging=0.01",
+    ],
+]
+OFTEN, NEVER = ["--set", "checkpoint_every_seconds=0"], ["--set", "checkpoint_every_seconds=100000"]
+AGAIN = ["train", "digits", "--out", "run", "--resume", "--json"]
+
+
+@pytest.fixture
+def _in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def killed(folder: Path, arguments: list[str], ready: Callable[[Path], bool]) -> Path:
+    """A real process, killed without a chance to say good-bye as soon as its run folder is ready for it."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command, run = [sys.executable, "-m", "ssgan.cli", *arguments], folder / "run"
+    for _ in range(3):  # on a busy machine it may be over before this process has its turn again
+        shutil.rmtree(run, ignore_errors=True)
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            while not ready(run) and process.poll() is None:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            said = process.communicate(timeout=60)[1]
+        if not (run / "report.json").exists():
+            break
+    assert process.returncode == -signal.SIGKILL, said
+    assert not (run / "report.json").exists(), "it was over too soon to be killed"
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """What the process leaves that nobody kills, and the errors in its log."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert status_of(*PROCESS, *OFTEN) == 0
+    left = left_by(folder / "run")
+    assert [line["step"] for line in left["log"]] == list(range(5, 81, 5))
+    assert sum(line["errors"] is not None for line in left["log"]) == 3
+    return folder / "run", left
+
+
+@pytest.fixture(scope="module")
+def killed_in_the_middle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = killed(tmp_path_factory.mktemp("killed"), [*PROCESS, *OFTEN], lambda run: (run / "checkpoint").exists())
+    assert 0 < runs.load_checkpoint(run / "checkpoint")["steps_done"] < 80
+    return run
+
+
+@pytest.mark.usefixtures("_in_the_folder")
+@pytest.mark.parametrize("more", ["as it is", "ahead and torn", "garbage", "no log"])
+def test_a_killed_process_goes_on_to_the_same_bits(
+    killed_in_the_middle: Path, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, more: str
+) -> None:
+    """Whatever the last moment did to the log: each step has its line, once and in order."""
+    run = Path(shutil.copytree(killed_in_the_middle, tmp_path / "run"))
+    log, done = run / "log.jsonl", runs.load_checkpoint(run / "checkpoint")["steps_done"]
+    kept = [line for line in log.read_text().splitlines() if '"step"' in line and line.endswith("}")][: done // 5]
+    whole = "\n".join(kept) + "\n"
+    if more == "ahead and torn":
+        log.write_bytes((uninterrupted[0] / "log.jsonl").read_bytes()[:-40])
+    elif more == "garbage":
+        log.write_bytes(whole.encode() + b'{"step": 10\xff\xc3\n[]\n7\n{"step": null}\n{"step": "5"}\n{}')
+    elif more == "no log":
+        log.unlink()
+    assert status_of(*AGAIN) == 0
+    left, expected = left_by(run), uninterrupted[1]
+    if more == "no log":  # what is gone is gone, but nothing else is harmed
+        expected = {**expected, "log": expected["log"][done // 5 :], "curves.png": left["curves.png"]}
+    assert differences(left, expected) == []
+
+
+@pytest.mark.usefixtures("_in_the_folder")
+def test_a_process_killed_before_its_first_checkpoint_begins_again(
+    uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = killed(tmp_path, [*PROCESS, *NEVER], lambda run: (run / "log.jsonl").exists())
+    assert not (run / "checkpoint").exists()
+    # Where and how often to write may change, and config.json then says so.
+    assert status_of(*AGAIN, *OFTEN) == 0
+    assert runs.read_config(run).checkpoint_every_seconds == 0.0
+    assert differences(left_by(run), uninterrupted[1]) == []
+
+
+@pytest.mark.usefixtures("_in_the_folder")
+def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
+    uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
+    for name in ("report.json", "samples.png", "curves.png"):
+        (run / name).unlink()
+    before = contents(run)
+    monkeypatch.setattr("ssgan.training.trainer.Trainer.step", lambda *_: pytest.fail("it trained"))
+    assert status_of(*AGAIN) == 0
+    assert differences(left_by(run), uninterrupted[1]) == []
+    assert {name: content for name, content in contents(run).items() if name in before} == before

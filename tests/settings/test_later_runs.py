@@ -1,0 +1,199 @@
+"""Settings: documented, checked, read from words, hashed by what decides a result.
+
+Here: Imports; A run that goes on; Settings of an earlier run.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import ssgan
+from ssgan.errors import UserError
+from ssgan.settings.config import Config
+from ssgan.settings.presets import PRESETS, describe, resolve
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+TYPES = typing.get_type_hints(Config)
+
+
+def refusal(**settings: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        Config(**settings)
+    return str(refused.value)
+
+
+def other_value(name: str) -> Any:
+    """A valid value of the field that is not its default."""
+    annotation, default = TYPES[name], getattr(Config(), name)
+    if annotation is bool:
+        return not default
+    if annotation is str:
+        return "cpu"
+    if annotation is float:
+        return default / 2 + 0.001
+    if typing.get_origin(annotation) is Literal:
+        return next((word for word in typing.get_args(annotation) if word != default), default)
+    if annotation == tuple[int, ...]:
+        return (*default, 7)
+    if float in typing.get_args(annotation):
+        return 0.5
+    return (default or 0) + 20
+
+
+# Imports
+
+
+def test_the_command_line_imports_no_torch_for_its_help(tmp_path: Path) -> None:
+    code = """
+import sys
+import ssgan, ssgan.settings.config, ssgan.cli
+assert dir(ssgan)
+try:
+    ssgan.cli.main(["--help"])
+except SystemExit as left:
+    assert left.code == 0
+print("imported", sorted({"torch", "sklearn", "torchvision"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "imported []"
+    assert [word for word in ("train", "evaluate", "data") if any(line.split()[:1] == [word] for line in lines)] == [
+        "train",
+        "evaluate",
+        "data",
+    ]
+
+
+def test_the_package_gives_its_names_on_first_use() -> None:
+    assert ssgan.Config is Config
+    assert {"Config", "Data", "load", "train"} <= set(dir(ssgan))
+    assert callable(ssgan.load)
+    assert callable(ssgan.train)
+    with pytest.raises(AttributeError, match="module 'ssgan' has no attribute 'nothing'"):
+        _ = ssgan.nothing
+
+
+# A run that goes on
+
+
+FREE = {
+    "preset",
+    "device",
+    "cuda_graph",
+    "report_every_images",
+    "evaluate_every_images",
+    "frames_every_images",
+    "checkpoint_every_seconds",
+    "tensorboard",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])
+def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) -> None:
+    """Every field: it may change, or it hinders and is named with both values; and so in the other direction."""
+    begun = Config(decay_last_fraction=0.25)
+    asked = begun.replace(**{name: other_value(name)})
+    assert asked != begun
+    for first, second in ((begun, asked), (asked, begun)):
+        said = first.resume_conflicts(second)
+        if name in FREE:
+            assert said == []
+        else:
+            # Another network brings settings of its own along.
+            sentence, *others = said
+            assert not others or name == "network"
+            shown = [{n: v for n, v, _ in describe(config)}[name] for config in (first, second)]
+            assert sentence.startswith(f"{name} {shown[0]}, now {shown[1]}")
+    assert begun.resume_conflicts(begun) == []
+
+
+def test_what_hinders_is_shown_as_it_is_typed() -> None:
+    begun = Config(labels=50, learning_rate_d=0.003)
+    asked = begun.replace(
+        labels=None, learning_rate_d=1e-4, discriminator_widths=(30, 20), adam_epsilon_inside_root=False
+    )
+    assert begun.resume_conflicts(asked) == [
+        "labels 50, now none",
+        "discriminator_widths 1000,500,250,250,250, now 30,20",
+        "learning_rate_d 0.003, now 0.0001",
+        "adam_epsilon_inside_root true, now false",
+    ]
+
+
+def test_two_values_that_differ_do_not_look_alike() -> None:
+    """The digits preset has a third, which is shown with six digits: typed in again it is another number."""
+    begun = resolve("digits", {})
+    assert begun.resume_conflicts(begun.replace(decay_last_fraction=0.333333)) == [
+        "decay_last_fraction 0.3333333333333333, now 0.333333"
+    ]
+
+
+def test_a_decay_of_g_alone_hinders_too() -> None:
+    begun = Config(total_images=1000, decay_last_fraction_g=0.5)
+    assert begun.resume_conflicts(begun.replace(total_images=1001)) == [
+        "total_images 1000, now 1001 (with decay_last_fraction_g above 0, every step size depends on the length)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("decay", "length", "words"),
+    [
+        (0.0, 1001, []),
+        (0.0, 1000, []),
+        (0.0, 999, ["total_images 1000, now 999"]),
+        (0.25, 1000, []),
+        (0.25, 999, ["total_images 1000, now 999"]),
+        (
+            0.25,
+            1001,
+            ["total_images 1000, now 1001 (with decay_last_fraction above 0, every step size depends on the length)"],
+        ),
+    ],
+)
+def test_a_run_may_get_longer_where_its_step_size_is_constant(decay: float, length: int, words: list[str]) -> None:
+    begun = Config(total_images=1000, decay_last_fraction=decay)
+    assert begun.resume_conflicts(begun.replace(total_images=length)) == words
+    # Longer with a decay that it did not have would change the steps that are still to come.
+    if not decay and length > 1000:
+        asked = begun.replace(total_images=length, decay_last_fraction=0.5)
+        assert begun.resume_conflicts(asked) == ["decay_last_fraction 0, now 0.5"]
+
+
+# Settings of an earlier run
+
+
+def test_settings_of_an_earlier_run_stand_between_the_preset_and_the_users_own() -> None:
+    config = resolve("digits", {"labels": 30}, {"labels": 20, "batch_size": 7, "preset": "other"})
+    assert (config.labels, config.batch_size, config.preset) == (30, 7, "digits")
+    assert config.total_images == PRESETS["digits"]["total_images"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset: str) -> None:
+    given = ({"method": "supervised", "labels": 20}, {"weight_fake": 0.0}, {"labels": "all"}, {})
+    without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"learning_rate_g": 0.5}, {})
+    for changes in without_classes if PRESETS[preset].get("labels") == 0 else given:
+        config = resolve(preset, changes)
+        assert resolve(preset, {}, json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -> None:
+    earlier = Config(method="supervised", weight_fake=0.7, latent_size=9).to_dict()
+    assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
+    with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan, or another "):
+        resolve("mnist-paper", {"weight_fake": 0.8}, earlier)
+
+
+def test_epsilon_inside_the_root_needs_a_second_moment() -> None:
+    assert refusal(adam_beta2=0.0) == "adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it."
+    assert Config(adam_beta2=0.0, adam_epsilon_inside_root=False).adam_beta2 == 0.0

@@ -1,0 +1,129 @@
+"""A batch is a function of its number: which images, which noise, which augmentation."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_configs import tiny
+
+from ssgan.data.dataset import Data
+from ssgan.data.splits import for_seeds
+from ssgan.errors import UserError
+from ssgan.settings.config import Config
+from ssgan.training.batches import CHUNK_BATCHES, Batches
+from ssgan.training.methods import Batch
+
+AUGMENTED: dict[str, Any] = {"augmentation": "digits", "weight_pseudo_label": 1.0}
+
+
+def batches(data: Data, config: Config) -> Batches:
+    splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
+    return Batches(data.x_train, data.scale, splits, config.all_seeds, config, torch.device("cpu"))
+
+
+def equal(left: Batch, right: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("settings", [{}, AUGMENTED])
+def test_a_batch_is_the_same_wherever_one_begins(few_digits: Data, settings: dict[str, Any]) -> None:
+    ours = batches(few_digits, tiny(seeds=2, **settings))
+    whole = list(ours.from_batch(0, CHUNK_BATCHES + 3))
+    for first in (1, CHUNK_BATCHES - 1, CHUNK_BATCHES + 1):
+        later = list(ours.from_batch(first, CHUNK_BATCHES + 3))
+        assert all(equal(a, b) for a, b in zip(whole[first:], later, strict=True))
+
+
+def test_a_seed_sees_the_same_alone_and_in_a_stack(few_digits: Data) -> None:
+    (together,) = batches(few_digits, tiny(seeds=3, **AUGMENTED)).from_batch(5, 6)
+    for i in range(3):
+        (alone,) = batches(few_digits, tiny(seed=i, **AUGMENTED)).from_batch(5, 6)
+        for ours, theirs in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[i], theirs[0], rtol=0, atol=1e-6)
+
+
+def test_no_global_random_number_is_drawn(few_digits: Data) -> None:
+    ours = batches(few_digits, tiny(**AUGMENTED))
+    before = torch.get_rng_state()
+    list(ours.from_batch(0, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_augmentation_images_are_those_of_the_pool_and_there_is_no_strong_view(few_digits: Data) -> None:
+    (batch,) = batches(few_digits, tiny()).from_batch(0, 1)
+    pool = {row.tobytes() for row in few_digits.x_train}
+    for x in (batch.x_lab, batch.x_unl, batch.x_unl2):
+        assert {(16 * row).round().to(torch.uint8).numpy().tobytes() for row in x[0]} <= pool
+    assert batch.x_strong.shape == (1, 0, 8, 8)
+
+
+def test_with_it_every_image_is_another_view_of_the_same_image(few_digits: Data) -> None:
+    (plain,) = batches(few_digits, tiny()).from_batch(3, 4)
+    (augmented,) = batches(few_digits, tiny(**AUGMENTED)).from_batch(3, 4)
+    assert torch.equal(plain.y_lab, augmented.y_lab)
+    assert torch.equal(plain.z, augmented.z)
+    for name in ("x_lab", "x_unl", "x_unl2"):
+        one, other = getattr(plain, name)[0], getattr(augmented, name)[0]
+        assert one.shape == other.shape
+        assert not torch.equal(one, other)
+        # A view lies nearer to its own image than to the others of the batch, for nearly all.
+        nearest = torch.cdist(other.flatten(1), one.flatten(1)).argmin(dim=1)
+        same = torch.cdist(one.flatten(1), one.flatten(1))[torch.arange(len(one)), nearest] == 0
+        assert same.float().mean() > 0.7
+    assert augmented.x_strong.shape == augmented.x_unl.shape
+    assert (augmented.x_strong - augmented.x_unl).abs().mean() > 0.02
+
+
+def test_the_views_of_different_uses_are_drawn_apart(few_digits: Data) -> None:
+    """The same image, labelled, unlabelled and in G's phase, is moved in three ways."""
+    one = dataclasses.replace(
+        few_digits, x_train=few_digits.x_train[:1].repeat(30, axis=0), y_train=few_digits.y_train[:1].repeat(30)
+    )
+    config = tiny(labels=None, **{"augmentation": "digits"})
+    (batch,) = batches(one, config).from_batch(0, 1)
+    assert not torch.equal(batch.x_lab, batch.x_unl)
+    assert not torch.equal(batch.x_unl, batch.x_unl2)
+    assert len(torch.unique(batch.x_unl[0].flatten(1), dim=0)) > 10
+
+
+def test_colour_images_keep_their_layout(few_digits: Data) -> None:
+    """Three equal channels stay equal under a move, and in their place on the last axis."""
+    colour = dataclasses.replace(
+        few_digits,
+        x_train=np.repeat(few_digits.x_train[..., None], 3, axis=3),
+        x_test=np.repeat(few_digits.x_test[..., None], 3, axis=3),
+    )
+    config = tiny(augmentation="digits")
+    (batch,), (grey,) = batches(colour, config).from_batch(0, 1), batches(few_digits, config).from_batch(0, 1)
+    assert batch.x_unl.shape == (1, 20, 8, 8, 3)
+    torch.testing.assert_close(batch.x_unl, grey.x_unl[..., None].expand(-1, -1, -1, -1, 3), rtol=0, atol=1e-6)
+
+
+def test_vectors_cannot_be_augmented(few_digits: Data) -> None:
+    vectors = dataclasses.replace(
+        few_digits,
+        x_train=few_digits.x_train.reshape(-1, 64).astype(np.float32) / 16,
+        x_test=few_digits.x_test.reshape(-1, 64).astype(np.float32) / 16,
+        scale=1.0,
+    )
+    with pytest.raises(UserError, match=r"'digits', but these data are vectors of 64 numbers, not images"):
+        batches(vectors, tiny(augmentation="digits"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "augmented"),
+    [
+        ({}, {"x_lab", "x_unl", "x_unl2"}),
+        ({"weight_fake": 0.0}, {"x_lab", "x_unl"}),
+        ({"method": "supervised"}, {"x_lab"}),
+    ],
+)
+def test_views_are_made_of_what_a_phase_looks_at(
+    few_digits: Data, settings: dict[str, Any], augmented: set[str]
+) -> None:
+    (plain,) = batches(few_digits, tiny(**settings)).from_batch(0, 1)
+    (views,) = batches(few_digits, tiny(augmentation="digits", **settings)).from_batch(0, 1)
+    names = ("x_lab", "x_unl", "x_unl2")
+    assert {name for name in names if not torch.equal(getattr(plain, name), getattr(views, name))} == augmented

@@ -1,0 +1,190 @@
+"""The classical GANs of pictures: presets of the one loop, from the command line to the picture."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures_on_disk import grey, write
+from PIL import Image
+from running import status_of
+from small_configs import tiny
+
+from ssgan import runs
+from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
+from ssgan.errors import UserError
+from ssgan.figures import image_grid
+from ssgan.inference.metrics import Diversity
+from ssgan.settings.options import Options
+from ssgan.settings.presets import PRESETS, resolve
+from ssgan.training.experiment import run_experiment
+
+SHORT = ["total_images=48", "batch_size=8", "init_images=20", "report_every_images=8"]
+TINY = [*SHORT, "discriminator_widths=2", "generator_widths=2"]
+EVERYTHING = ["generator_norm=virtual", "minibatch_kernels=3", "real_target=0.9", "weight_historical_averaging=0.01"]
+
+
+def options(*settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures of 28x28 as arrays, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x[:20], y_test=np.arange(20) % 3)
+    return tmp_path
+
+
+def test_the_presets_are_the_recipes() -> None:
+    for name in ("gan-mlp", "dcgan", "dcgan-64"):
+        config = resolve(name, {})
+        assert config.unconditional
+        assert (config.weight_non_saturating, config.weight_feature_matching, config.weight_minimax) == (1, 0, 0)
+        assert (config.latent_size, config.latent_distribution) == (100, "normal")
+        assert (config.learning_rate_d, config.learning_rate_g, config.adam_beta1) == (2e-4, 2e-4, 0.5)
+        assert (config.generator_norm, config.discriminator_steps) == ("batch", 1)
+        for name in ("noise_input_std", "noise_hidden_std", "dropout_input", "dropout_hidden"):
+            assert getattr(config, name) == 0
+    mlp = resolve("gan-mlp", {})
+    assert (mlp.discriminator_widths, mlp.generator_widths) == ((512, 256), (256, 512, 1024))
+    assert mlp.grid_side == 5
+    assert mlp.frames_every_images
+    large = resolve("dcgan-64", {})
+    assert PRESETS["dcgan-64"] == {**PRESETS["dcgan"], "image_size": 64}
+    assert (large.network, large.batch_size, large.discriminator_widths) == ("dcgan", 128, (64,))
+
+
+@pytest.mark.parametrize("preset", ["gan-mlp", "dcgan"])
+@pytest.mark.parametrize("choices", [[], EVERYTHING], ids=["plain", "everything"])
+def test_a_preset_and_every_remedy_work_on_28x28(
+    small: Path, preset: str, choices: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = TINY if preset == "dcgan" else [*SHORT[:2], SHORT[3], "discriminator_widths=9,7", "generator_widths=6,8,9"]
+    given = options(*sizes, "grid_side=3", "frames_every_images=16", *choices)
+    assert status_of("train", "small.npz", "--preset", preset, *given, "--device", "cpu", "--out", "run", "--json") == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["labels"] == 0
+    assert report["diverged"] == []
+    assert all(np.isfinite(report["diversity"][name]) for name in Diversity._fields)
+    log = [json.loads(line) for line in (small / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"U", "V", "non_saturating", "p_real_unlabeled", "p_real_fake"} <= log[-1].keys()
+    assert ("historical_averaging_G" in log[-1]) == bool(choices)
+    assert "L" not in log[-1]
+    # Three by three images of 28 pixels, twice as large, with gaps of two.
+    assert Image.open(small / "run" / "samples.png").size == (3 * 56 + 2 * 2,) * 2
+    frames = image_grid.read_frames(small / "run")
+    assert list(frames) == [16, 32, 48]
+    assert {Image.open(path).size for path in frames.values()} == {(172, 172)}
+    assert frames[48].read_bytes() == (small / "run" / "samples.png").read_bytes()
+    assert status_of("sample", "run", "--animate", "--out", "film.webp") == 0
+
+
+def test_the_large_preset_runs_on_a_folder_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of any size, in any folder, without a class: 64x64 is what they are brought to, and what comes out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
+    files = {f"{'deep/er/' if i % 2 else ''}{i}.png": grey(i, size=70 + i) for i in range(30)}
+    write(tmp_path / "photos", {**files, "test/0.png": grey(99, size=80)})
+    given = [*options(*TINY, "grid_side=2"), "--device", "cpu", "--out", "run", "--json"]
+    assert status_of("train", "photos", "--preset", "dcgan-64", *given) == 0, capsys.readouterr().err
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["preset"] == "dcgan-64"
+    assert report["accuracy_real"] != [None]  # of the one in test/
+    assert status_of("evaluate", "run") == 0
+    assert status_of("sample", "run", "--nearest") == 0
+    # With labels there must be classes, and two of them.
+    assert status_of("train", "photos", "--set", "image_size=64", "--dry-run") == 2
+    assert report["settings"].get("image_size") is None  # the preset's own
+    assert Image.open(tmp_path / "run" / "samples.png").size == (2 * 64 + 2,) * 2
+
+
+def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_test_share(tmp_path: Path) -> None:
+    without = Options(classes=False)
+    files = {"a.png": grey(1), "cat/b.png": grey(2), "cat/c.png": grey(3)}
+    found = load(write(tmp_path / "loose", files), options=without)
+    assert found.files_train == ("a.png", "cat/b.png", "cat/c.png")
+    assert found.y_train.tolist() == [-1, -1, -1]
+    assert (len(found.classes), len(found.x_test)) == (1, 0)
+    held = load(write(tmp_path / "held", {**files, "test/d.png": grey(4)}), options=without)
+    assert (held.files_train, held.files_test, held.y_test.tolist()) == (found.files_train, ("test/d.png",), [0])
+    # Class folders are what they are to everybody.
+    sorted_files = {f"{name}/{i}.png": grey(i) for name in ("cat", "dog") for i in range(5)}
+    folder = write(tmp_path / "sorted", sorted_files)
+    assert load(folder, options=without).files_test == load(folder).files_test != ()
+    assert load(folder, options=without).classes == ("cat", "dog")
+    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing: .* has no classes to hold pictures out"):
+        load(tmp_path / "loose", options=Options(classes=False, test_share=0.5))
+    with pytest.raises(UserError, match="outside its class folders"):
+        load(tmp_path / "loose")
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "arrays have a size": (["small.npz", "--preset", "dcgan-64"], "is for files of pictures"),
+    "labels": (["small.npz", "--preset", "dcgan", "--labels", "3"], "takes no labels"),
+    "dropout": (["small.npz", "--preset", "gan-mlp", *options("dropout_hidden=0.5")], "dropout_hidden=0.5"),
+    "images": (["small.npz", "--preset", "gan-mlp", *options("init_images=100")], "init_images=100 would do nothing"),
+    "too large": (["large.npz", "--preset", "dcgan"], "17x17 to 64x64"),
+    "side": (["small.npz", "--preset", "dcgan", *options("grid_side=0")], "grid_side is 0, but must be"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_before_anything_is_written(
+    small: Path, mistake: Callable[..., str], name: str
+) -> None:
+    x = np.zeros((6, 65, 65), np.uint8)
+    np.savez(small / "large.npz", x_train=x, y_train=np.arange(6) % 2)
+    arguments, words = MISTAKES[name]
+    assert words in mistake("train", *arguments, "--out", "run")
+
+
+def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), "--device", "cpu", "--out", "run") == 0
+    said: list[Any] = capsys.readouterr().out.splitlines()
+    place = said.index("Diversity of 30 images; collapse is 1 where all are the same or like no real one")
+    assert said[place + 1].split()[:2] == ["images", "collapse"]
+    assert max(len(line) for line in said if not line.startswith("Seed 0:")) <= 80  # sentences may be longer
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["gaussian", "--set", "augmentation=natural"], "augmentation is 'natural', but these data are vectors of 1 "),
+        (["gaussian", "--set", "frames_every_images=1000"], "frames_every_images=1000 would do nothing: it needs "),
+        (["gaussian", "--set", "grid_side=7"], "grid_side=7 would do nothing: it needs "),
+        (
+            ["digits", "--preset", "dcgan-64"],
+            "Preset dcgan-64 is for files of pictures, which it brings to 64 pixels, ",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_gan_is_one_sentence_and_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], said: str
+) -> None:
+    assert status_of("train", *asked, "--out", str(tmp_path / "run")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ssgan: {said}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_generator_that_draws_one_image_is_named(few_digits: Data, tmp_path: Path) -> None:
+    """A step size of 0 leaves a generator whose weights are hardly apart from 0 as it was drawn."""
+    config = tiny(labels=0, network="dcgan", learning_rate_g=0.0, discriminator_widths=(4,), generator_widths=(4,))
+    data = dataclasses.replace(few_digits, x_train=grown(few_digits.x_train), x_test=grown(few_digits.x_test))
+    folder = runs.claim(tmp_path / "run", data.name, config)
+    report = run_experiment(data, config, folder)
+    (said,) = [line for line in report["warnings"] if "all but the same" in line]
+    assert said.startswith("Seed 0: ")
+    assert f"({report['rows'][0]['spread']:.2f} times as far" in said
+
+
+def grown(images: np.ndarray) -> np.ndarray:
+    return images.repeat(4, axis=1).repeat(4, axis=2)
