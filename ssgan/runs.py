@@ -21,6 +21,7 @@ from ssgan.errors import Busy, UserError
 from ssgan.files import write_atomic, write_json
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
+from ssgan.settings.terms import TERMS
 
 __all__ = [
     "CHECKPOINT_VERSION",
@@ -44,23 +45,8 @@ __all__ = [
 ]
 
 
-#: What is logged, as people read it.
-LOGGED = {
-    "L": "L",
-    "U": "U",
-    "V": "V",
-    "entropy": "entropy",
-    "consistency": "consistency",
-    "mean_teacher": "teacher",
-    "vat": "VAT",
-    "self_label": "own labels",
-    "pseudo_label": "pseudo-label",
-    "sure": "sure",
-    "feature_matching": "matching",
-    "minimax": "minimax",
-    "non_saturating": "non-saturating",
-    "pull_away": "pull-away",
-}
+#: Labels of the logged quantities, by their names in the log.
+LOGGED = {**{term.log: term.label for term in TERMS}, "sure": "sure"}
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 

@@ -57,9 +57,9 @@ def ablations(config: Config) -> tuple[list[Ablation], list[str]]:
 
 def _feature_matching(config: Config) -> dict[str, Any] | None:
     """G learns by the non-saturating objective instead, unless it has another one already."""
-    if not (config.trains_generator and config.weight_feature_matching):
+    if not (config.trains_generator and config.weight("feature_matching")):
         return None
-    others = config.weight_minimax or config.weight_non_saturating
+    others = config.has("minimax", "non_saturating")
     return {"weight_feature_matching": 0.0, **({} if others else {"weight_non_saturating": 1.0})}
 
 

@@ -17,6 +17,7 @@ from ssgan import runs
 from ssgan.figures.plots import SERIES, as_png, new_figure, title
 from ssgan.files import write_atomic
 from ssgan.settings.config import Config
+from ssgan.settings.terms import TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ SHARES = {
     **{"p_real_unlabeled": "p(real), real", "p_real_fake": "p(real), generated", "sure": "sure of a class"},
     **{"accuracy_real": "D right, real", "accuracy_fake": "D right, generated"},
 }
-GENERATOR = ("feature_matching", "minimax", "non_saturating", "pull_away", "historical_averaging_G")
+GENERATOR = (*(term.log for term in TERMS if term.net == "G"), "historical_averaging_G")
 
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches
 LEFT, RIGHT = 0.115, 0.725  # of the width: between them the axes, beside them the names of the lines

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ssgan.errors import UserError
+from ssgan.settings.terms import TERMS
 
 __all__ = [
     "METHOD_DEFAULTS",
@@ -151,18 +152,17 @@ NETWORKS = {
 }
 NETWORK_SETTINGS = tuple(NETWORKS["mlp"].settings)
 
-_NO_TERM = {
-    **dict.fromkeys(["weight_unlabeled", "weight_fake", "weight_entropy", "weight_consistency"], 0.0),
-    **dict.fromkeys(["weight_mean_teacher", "weight_vat", "weight_pseudo_label", "weight_self_label"], 0.0),
+_NO_TERM: Mapping[str, float] = {
+    **{term.setting: 0.0 for term in TERMS if term.default is None},
     "pseudo_label_threshold": 0.95,
     "ramp_up_fraction": 0.0,
 }
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 
-# Beside L, the terms of D's loss that each method has, by their weights. The trials are in results/NOTES.md.
+# The terms of D's loss beside L that each method has, by their weights. The trials are in docs/notes/.
 METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
-    "supervised": _GAN,  # they are idle: the baseline keeps the settings of what it is compared with
+    "supervised": _GAN,  # not used: the baseline keeps the settings of what it is compared with
     "pseudo-label": {**_NO_TERM, "weight_self_label": 1.0, "ramp_up_fraction": 0.3},
     "pi": {**_NO_TERM, "weight_consistency": 30.0},
     "mean-teacher": {**_NO_TERM, "weight_mean_teacher": 30.0, "ramp_up_fraction": 0.3},

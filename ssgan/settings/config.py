@@ -11,7 +11,7 @@ import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ssgan.errors import UserError
 from ssgan.settings import fields
@@ -27,8 +27,9 @@ from ssgan.settings.catalog import (
     overlay,
 )
 from ssgan.settings.fields import setting
-from ssgan.settings.options import ImageMode, Options
-from ssgan.settings.rules import Terms, check_config
+from ssgan.settings.options import TEST_SHARE, DataSettings, Options
+from ssgan.settings.rules import DerivedSettings, check_config
+from ssgan.settings.terms import TERMS, Term
 
 __all__ = ["FIELDS", "INDEPENDENT_OF_STEPS", "Config"]
 
@@ -44,7 +45,7 @@ _DECAYS = ("decay_last_fraction", "decay_last_fraction_g")
 
 def _resume_conflicts(begun: "Config", asked: "Config") -> list[str]:
     """List the changes that prevent a run from being resumed: see :meth:`Config.resume_conflicts`."""
-    conflicts, ramps_up = [], begun.ramp_up_fraction > 0 and begun.asks_agreement
+    conflicts, ramps_up = [], begun.ramp_up_fraction > 0 and begun.needs_class_probabilities
     decays = next((name for name in _DECAYS if getattr(begun, name)), "")
     for name, (ours, theirs) in begun.diff(asked).items():
         longer = name == "total_images" and theirs > ours
@@ -58,10 +59,28 @@ def _resume_conflicts(begun: "Config", asked: "Config") -> list[str]:
     return conflicts
 
 
+def _weight_setting(term: Term) -> Any:
+    """Return the setting of a term's weight."""
+    by_method = term.default is None
+    text = f"of {term.text}" + ("; default by method" if by_method else "")
+    return setting(UNSET if by_method else term.default, "weight", text)
+
+
+if TYPE_CHECKING:
+
+    class _TermWeights:
+        """The weight of each term as a field; read by ``Config.weight``."""
+else:
+    _TermWeights = dataclasses.make_dataclass(
+        "_TermWeights", [(term.setting, float, _weight_setting(term)) for term in TERMS], frozen=True, kw_only=True
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
-class Config(Terms):
+class Config(DerivedSettings, _TermWeights, DataSettings):
     """The settings of one run, checked when made.
 
+    Beside the fields below it has those of :class:`DataSettings` and the weight of each term in :mod:`terms`.
     Fields that end in ``_images`` count unlabelled images seen in D's phase, per model.
 
     Raises
@@ -92,78 +111,26 @@ class Config(Terms):
     folds: int = setting(
         0, "folds", "of the labelled images, each left out by one more model to measure the error; 0: none", 0, 4096
     )
-    # How files of pictures become data
-    image_size: int | None = setting(
-        Options.image_size,
-        "pixels",
-        "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are",
-        1,
-        4096,
-    )
-    image_mode: ImageMode = setting(
-        Options.image_mode, "name", "channels of files of pictures; auto: grey where every file is"
-    )
-    test_share: float = setting(
-        UNSET,
-        "share",
-        "of each class's labelled pictures held out for testing, where files have no test share of their own; "
-        "default 0.2, with folds 0",
-        0,
-        0.9,
-    )
-    test_seed: int = setting(Options.test_seed, "seed", "which pictures are held out for testing", 0, 2**31)
-    # The one-dimensional data set
-    gaussian_mean: float = setting(
-        Options.gaussian_mean, "number", "mean of the numbers of the data set gaussian", -1000, 1000
-    )
-    gaussian_std: float = setting(
-        Options.gaussian_std, "number", "standard deviation of the numbers of the data set gaussian", 0, 1000, True
-    )
+    test_share: float = setting(UNSET, *TEST_SHARE)
     # How long
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
     discriminator_steps: int = setting(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
-    # D's loss
-    weight_labeled: float = setting(1.0, "weight", "of L, the cross-entropy of labelled images")
-    weight_unlabeled: float = setting(UNSET, "weight", "of U, -log p(real) of unlabelled images; default by method")
-    weight_fake: float = setting(
-        UNSET, "weight", "of V, -log p(generated) of generated images; 0 trains no generator; default by method"
-    )
+    # Losses, beside the weights of their terms
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
-    weight_entropy: float = setting(UNSET, "weight", "of the class entropy of unlabelled images; default by method")
-    weight_consistency: float = setting(
-        UNSET,
-        "weight",
-        "of the squared difference in class probabilities of two noisy passes over two weak views of unlabelled "
-        "images; default by method",
-    )
-    weight_mean_teacher: float = setting(
-        UNSET,
-        "weight",
-        "of the squared difference in class probabilities from those of the averaged D, the teacher; default by method",
-    )
-    weight_vat: float = setting(
-        UNSET,
-        "weight",
-        "of the divergence of class probabilities where unlabelled images change for the worst; default by method",
-    )
     vat_epsilon: float = setting(
-        UNSET, "intensity", "length of that change, root mean square over an image; default by network"
+        UNSET,
+        "intensity",
+        "length of the worst change of an image, root mean square over its numbers; default by network",
     )
     vat_xi: float = setting(
-        UNSET, "intensity", "length of the step by which its direction is found; default by network", 0, above=True
-    )
-    vat_power_iterations: int = setting(1, "steps", "of the power method that finds its direction", 1)
-    weight_pseudo_label: float = setting(
         UNSET,
-        "weight",
-        "of the cross-entropy of strong views against the class that weak views are sure of; default by method",
+        "intensity",
+        "length of the step by which the direction of that change is found; default by network",
+        0,
+        above=True,
     )
-    weight_self_label: float = setting(
-        UNSET,
-        "weight",
-        "of the cross-entropy of unlabelled images against their own class, where sure; default by method",
-    )
+    vat_power_iterations: int = setting(1, "steps", "of the power method that finds that direction", 1)
     pseudo_label_threshold: float = setting(
         UNSET, "probability", "above which a weak view is sure of its class; default by method"
     )
@@ -175,17 +142,11 @@ class Config(Terms):
         0,
         1,
     )
-    # G's loss
-    weight_feature_matching: float = setting(1.0, "weight", "of feature matching")
     feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
-    weight_minimax: float = setting(0.0, "weight", "of log p(generated) of generated images")
-    weight_non_saturating: float = setting(0.0, "weight", "of -log p(real) of generated images")
-    weight_pull_away: float = setting(0.0, "weight", "of the squared cosine between features of generated images")
     # Augmentation
     augmentation: Literal["none", "digits", "natural"] = setting(
         "none", "name", "weak views of every image that D sees: small affine maps, and flips of natural images"
     )
-    # Both
     weight_historical_averaging: float = setting(
         0.0, "weight", "of the squared distance to the mean of past parameters"
     )
@@ -319,24 +280,9 @@ class Config(Terms):
         return each ** (images // every) if every else 1.0
 
     @property
-    def uses_adam(self) -> bool:
-        """Whether Adam moves one of the networks."""
-        return self.optimizer_d == "adam" or (self.trains_generator and self.optimizer_g == "adam")
-
-    @property
     def ema_decay(self) -> float:
         """What a step leaves of D's average."""
         return 0.5 ** (self.images_per_step / self.ema_half_life_images)
-
-    @property
-    def all_seeds(self) -> list[int]:
-        """The seed of each model."""
-        return list(range(self.seed, self.seed + self.seeds))
-
-    @property
-    def draw_seeds(self) -> list[int]:
-        """The seed of each model's draw of labelled images."""
-        return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
 
     @property
     def sha256(self) -> str:
@@ -350,8 +296,8 @@ class Config(Terms):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as ``config.json`` holds them."""
-        plain = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+        values = {name: getattr(self, name) for name in FIELDS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
@@ -386,7 +332,20 @@ class Config(Terms):
         return _resume_conflicts(self, other)
 
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+def _ordered_fields() -> "dict[str, dataclasses.Field[Any]]":
+    """Return the fields of Config as they are listed and checked: network and method before what depends on them."""
+    names: list[str] = []
+    for name in Config.__annotations__:
+        names.append(name)
+        if name == "folds":
+            names += DataSettings.__annotations__
+        if name == "discriminator_steps":
+            names += [name for term in TERMS for name in (term.setting, *term.parameters)]
+    by_name = {field.name: field for field in dataclasses.fields(Config)}
+    return {name: by_name[name] for name in dict.fromkeys(names)}
+
+
+FIELDS = _ordered_fields()
 _TYPES = typing.get_type_hints(Config)
 # The frames of a run are of one size.
 _INDECISIVE = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side"}

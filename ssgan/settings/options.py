@@ -1,4 +1,4 @@
-"""How files of pictures become data: what :func:`ssgan.data.load` takes beside a path."""
+"""Settings of the data: how files of pictures become arrays, and which numbers ``gaussian`` holds."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -7,48 +7,57 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssgan.errors import UserError
+from ssgan.settings.fields import setting
 
-__all__ = ["ImageMode", "Options"]
-
+__all__ = ["DataSettings", "ImageMode", "Options"]
 
 GAUSSIAN = ("gaussian_mean", "gaussian_std")
 ImageMode = Literal["auto", "grey", "rgb"]
+# Unit, text and range: the setting of a run has another default.
+TEST_SHARE = (
+    "share",
+    "of each class's labelled pictures held out for testing, where files have no test share of their own; "
+    "default 0.2, with folds 0",
+    0,
+    0.9,
+)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How files of pictures become data, and which numbers ``gaussian`` holds.
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Settings of the data that are settings of a run as well."""
 
-    All but ``labels_csv``, ``strict`` and ``classes`` are settings of a run as well.
+    image_size: int | None = setting(
+        None,
+        "pixels",
+        "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are",
+        1,
+        4096,
+    )
+    image_mode: ImageMode = setting("auto", "name", "channels of files of pictures; auto: grey where every file is")
+    test_share: float = setting(0.2, *TEST_SHARE)
+    test_seed: int = setting(0, "seed", "which pictures are held out for testing", 0, 2**31)
+    gaussian_mean: float = setting(-1.0, "number", "mean of the numbers of the data set gaussian", -1000, 1000)
+    gaussian_std: float = setting(
+        1.0, "number", "standard deviation of the numbers of the data set gaussian", 0, 1000, True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DataSettings):
+    """Everything that :func:`ssgan.data.load` takes beside a path.
 
     Attributes
     ----------
-    image_size : int or None
-        Resize the shorter side to so many pixels and cut the square out of the middle; None leaves pictures
-        of one size as they are.
-    image_mode : {"auto", "grey", "rgb"}
-        One channel or three; auto: one where every picture is stored as grey.
     labels_csv : Path or None
         A table of ``file,label`` for a folder without class folders.
-    test_share : float
-        Share of the labelled pictures of each class held out for testing, where the source has no test share.
-    test_seed : int
-        Seed of that held-out share.
-    gaussian_mean, gaussian_std : float
-        Of the numbers of the data set ``gaussian``.
     classes : bool
-        Whether the labels are wanted: where not, a folder may do without class folders.
+        Whether labels are needed: if not, a folder may do without class folders.
     strict : bool
         Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
     """
 
-    image_size: int | None = None
-    image_mode: ImageMode = "auto"
     labels_csv: Path | None = None
-    test_share: float = 0.2
-    test_seed: int = 0
-    gaussian_mean: float = -1.0
-    gaussian_std: float = 1.0
     classes: bool = True
     strict: bool = True
 
@@ -61,8 +70,7 @@ class Options:
     @classmethod
     def settings(cls) -> list[str]:
         """The names of those that are settings of a run."""
-        others = ("labels_csv", "classes", "strict")
-        return [field.name for field in dataclasses.fields(cls) if field.name not in others]
+        return [field.name for field in dataclasses.fields(DataSettings)]
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""

@@ -1,68 +1,66 @@
-"""What settings ask of each other: those that contradict each other, and those that do nothing without others.
+"""Derive facts from settings, and check what settings need of each other."""
 
-What the settings of a run come to: which terms its losses have, and what those need."""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
 from ssgan.errors import UserError
 from ssgan.settings.catalog import NETWORKS
+from ssgan.settings.terms import TERMS, Term, parameters_of_terms
 
-__all__ = ["METHOD_NEEDS", "NEEDS", "Need", "Terms", "check_config"]
+__all__ = ["METHOD_NEEDS", "NEEDS", "DerivedSettings", "Need", "check_config"]
 
 
 # What is needed, and whether it holds.
 Need = tuple[str, Callable[[Any], bool]]
-
-_GENERATOR_OBJECTIVES = ("weight_feature_matching", "weight_minimax", "weight_non_saturating")
-
-# Of terms that ask of unlabelled images to be sure of a class, or of several passes to agree on it.
-_CLASS_TERMS = (
-    *("weight_entropy", "weight_consistency", "weight_mean_teacher", "weight_vat"),
-    *("weight_pseudo_label", "weight_self_label"),
-)
 
 _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
 _every = attrgetter("learning_rate_factor_every_images")
 _VIEWS = "augmentation=digits, or augmentation=natural for photographs"
-_VAT = ("weight_vat above 0", lambda c: c.method != "supervised" and c.weight_vat > 0)
-
 _ADAM = ("Adam, as optimizer_d or optimizer_g", lambda c: c.uses_adam)
 _CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
 
-NEEDS: dict[str, Need] = {
-    **dict.fromkeys(["weight_labeled", "evaluate_every_images"], _CLASSES),
-    **dict.fromkeys(
-        ["weight_unlabeled", "weight_fake", "weight_entropy", "weight_mean_teacher", "weight_vat", "weight_self_label"],
-        _UNLABELED,
-    ),
-    "weight_consistency": (
-        f"method=gan, or another that learns from unlabelled images, and {_DIFFERENCE}",
-        lambda c: c.method != "supervised" and c.passes_differ,
-    ),
-    "weight_pseudo_label": (
-        "method=gan, or another that learns from unlabelled images, and an augmentation",
+# What the weight of a term needs, by ``Term.needs``.
+_TERM_NEEDS: dict[str, Need] = {
+    "classes": _CLASSES,
+    "unlabeled images": _UNLABELED,
+    "different passes": (f"{_UNLABELED[0]}, and {_DIFFERENCE}", lambda c: c.method != "supervised" and c.passes_differ),
+    "an augmentation": (
+        f"{_UNLABELED[0]}, and an augmentation",
         lambda c: c.method != "supervised" and c.augmentation != "none",
     ),
-    "pseudo_label_threshold": ("weight_pseudo_label or weight_self_label above 0", lambda c: c.labels_unlabeled),
-    "vat_epsilon": _VAT,
-    "vat_xi": _VAT,
-    "vat_power_iterations": _VAT,
+    "a generator": _GENERATOR,
+}
+
+
+def _needs_of_terms() -> dict[str, Need]:
+    """List what the weights of the terms need, and that a parameter of terms needs one of these terms."""
+    needs = {term.setting: _TERM_NEEDS[term.needs] for term in TERMS}
+    for name, terms in parameters_of_terms().items():
+        text = " or ".join(term.setting for term in terms) + " above 0"
+        needs[name] = (text, _has_any(terms))
+    return needs
+
+
+def _has_any(terms: Sequence[Term]) -> Callable[[Any], bool]:
+    return lambda c: bool(c.has(*(term.name for term in terms)))
+
+
+NEEDS: dict[str, Need] = {
+    **_needs_of_terms(),
+    "evaluate_every_images": _CLASSES,
     "ramp_up_fraction": (
         "a weight of unlabelled images beside weight_unlabeled, such as weight_consistency",
-        lambda c: c.asks_agreement,
+        lambda c: c.needs_class_probabilities,
     ),
     "real_target": (
         "method=gan and weight_unlabeled above 0",
-        lambda c: c.method != "supervised" and c.weight_unlabeled > 0,
+        lambda c: c.has("unlabeled"),
     ),
     **dict.fromkeys(
         [
-            *_GENERATOR_OBJECTIVES,
-            "weight_pull_away",
             "generator_widths",
             "generator_norm",
             "latent_size",
@@ -82,7 +80,7 @@ NEEDS: dict[str, Need] = {
     ),
     "feature_matching_norm": (
         "feature matching (method=gan, weight_feature_matching above 0)",
-        lambda c: c.trains_generator and c.weight_feature_matching > 0,
+        lambda c: c.has("feature_matching"),
     ),
     **dict.fromkeys(
         ["dropout_input", "dropout_hidden"],
@@ -115,8 +113,8 @@ NEEDS: dict[str, Need] = {
 
 # The same of a method whose own term would be empty.
 METHOD_NEEDS: dict[str, Need] = {
-    "pi": (_DIFFERENCE, lambda c: c.passes_differ or not c.weight_consistency),
-    "fixmatch": (_VIEWS, lambda c: c.augmentation != "none" or not c.weight_pseudo_label),
+    "pi": (_DIFFERENCE, lambda c: c.passes_differ or not c.weight("consistency")),
+    "fixmatch": (_VIEWS, lambda c: c.augmentation != "none" or not c.weight("pseudo_label")),
 }
 
 
@@ -159,9 +157,10 @@ def check_config(config: Any) -> None:
         raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
     if config.precision != "float32" and config.dtype == "float64":
         raise UserError(f"precision is {config.precision!r}, which rounds what dtype 'float64' is for: drop one.")
-    if config.trains_generator and not any(getattr(config, name) for name in _GENERATOR_OBJECTIVES):
+    if config.trains_generator and not any(term.objective for term in config.terms("G")):
+        objectives = ", ".join(term.setting for term in TERMS if term.objective)
         raise UserError(
-            f"Every objective of the generator has weight 0: set one of {', '.join(_GENERATOR_OBJECTIVES)}, "
+            f"Every objective of the generator has weight 0: set one of {objectives}, "
             f"or weight_fake=0 to train without a generator."
         )
     needed, holds = METHOD_NEEDS.get(config.method, ("", lambda c: True))
@@ -176,34 +175,61 @@ def _check_unconditional(config: Any) -> None:
     what = "labels is 0, which is a GAN without classes"
     if config.method != "gan":
         raise UserError(f"{what}, but method {config.method} learns classes: choose method gan, or labels above 0.")
-    for name in _CLASS_TERMS:
-        if getattr(config, name):
+    for term in TERMS:
+        weight = config.weight(term.name)
+        if term.ramped and weight:
             raise UserError(
-                f"{what}, but {name} is {getattr(config, name):g} and asks which class an image has: set it to 0, or "
+                f"{what}, but {term.setting} is {weight:g} and asks which class an image has: set it to 0, or "
                 f"labels above 0."
             )
-    for name in ("weight_unlabeled", "weight_fake"):
-        if not getattr(config, name):
-            raise UserError(f"{what}, but {name} is 0, so it would learn nothing: set it above 0.")
+    for name in ("unlabeled", "fake"):
+        if not config.weight(name):
+            raise UserError(f"{what}, but weight_{name} is 0, so it would learn nothing: set it above 0.")
     if config.folds:
         raise UserError(
             f"{what}, but folds is {config.folds} and cuts labelled images: set it to 0, or labels above 0."
         )
 
 
-class Terms:
-    """Facts derived from settings, about the losses and the networks. The base of Config, which has the fields."""
+class DerivedSettings:
+    """Facts that follow from the settings. The base of :class:`ssgan.settings.config.Config`, which has the fields."""
 
     method: Any
     network: Any
     labels: Any
-    weight_labeled: Any
+    seed: Any
+    seeds: Any
+    draw_seed: Any
     augmentation: Any
     noise_input_std: Any
     noise_hidden_std: Any
     dropout_input: Any
     dropout_hidden: Any
     minibatch_kernels: Any
+    optimizer_d: Any
+    optimizer_g: Any
+
+    # Terms
+
+    def weight(self, term: str) -> float:
+        """Return the weight of a term as it was set, whether the method uses it or not."""
+        value: float = getattr(self, f"weight_{term}")
+        return value
+
+    def has(self, *terms: str) -> bool:
+        """Whether one of these terms is in a loss."""
+        return any(self._uses(term) for term in TERMS if term.name in terms)
+
+    def terms(self, net: str) -> tuple[Term, ...]:
+        """Return the terms in the loss of ``"D"`` or ``"G"``. A term of weight 0 is not among them."""
+        return tuple(term for term in TERMS if term.net == net and self._uses(term))
+
+    def _uses(self, term: Term) -> bool:
+        if not self.weight(term.name):
+            return False
+        if term.needs == "classes":
+            return not self.unconditional
+        return self.method != "supervised" and (term.net == "D" or self.trains_generator)
 
     @property
     def unconditional(self) -> bool:
@@ -212,58 +238,53 @@ class Terms:
 
     @property
     def learns_from_labels(self) -> bool:
-        """Whether L is there."""
-        return bool(self.weight_labeled) and not self.unconditional
-
-    def outputs(self, classes: int) -> int:
-        """K, the logits of D where the data have so many classes."""
-        return 1 if self.unconditional else classes
+        """Whether L is in D's loss."""
+        return self.has("labeled")
 
     @property
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
-        return self._has("fake")
-
-    @property
-    def learns_from_unlabeled(self) -> bool:
-        """Whether a term of D's loss sends a gradient through unlabelled images as they are."""
-        return self._has("unlabeled", "entropy", "consistency", "mean_teacher", "self_label")
+        return self.has("fake")
 
     @property
     def sees_unlabeled(self) -> bool:
         """Whether a term of D's loss needs unlabelled images."""
-        return self._has("unlabeled") or self.asks_agreement
+        return self.has("unlabeled") or self.needs_class_probabilities
 
     @property
-    def asks_agreement(self) -> bool:
-        """Whether a term asks of unlabelled images to be sure of a class, or of several passes to agree on it."""
-        return self._has("entropy", "consistency", "mean_teacher", "vat") or self.labels_unlabeled
-
-    @property
-    def labels_unlabeled(self) -> bool:
-        """Whether unlabelled images learn from a class that D is sure of."""
-        return self._has("pseudo_label", "self_label")
+    def needs_class_probabilities(self) -> bool:
+        """Whether a term of D's loss needs class probabilities of unlabelled images."""
+        return any(term.ramped for term in self.terms("D"))
 
     @property
     def has_teacher(self) -> bool:
         """Whether a term needs the averaged D while training."""
-        return self._has("mean_teacher")
+        return self._has_input("teacher")
 
     @property
     def needs_strong_views(self) -> bool:
         """Whether a term needs strong views of unlabelled images."""
-        return self._has("pseudo_label")
+        return self._has_input("strong")
 
     @property
     def needs_second_views(self) -> bool:
-        """Whether a term compares two weak views of unlabelled images."""
-        return self._has("consistency", "mean_teacher")
+        """Whether a term needs second weak views of unlabelled images."""
+        return self._has_input("unlabeled_again") or self.has_teacher
+
+    def _has_input(self, name: str) -> bool:
+        return any(name in term.inputs for term in self.terms("D"))
 
     @property
     def passes_differ(self) -> bool:
         """Whether two passes over the same images differ: by noise, dropout or augmentation."""
         dropout = self.convolutional and (self.dropout_input or self.dropout_hidden)
         return bool(self.augmentation != "none" or self.noise_input_std or self.noise_hidden_std or dropout)
+
+    # Networks
+
+    def outputs(self, classes: int) -> int:
+        """Return K, the number of D's logits for data with so many classes."""
+        return 1 if self.unconditional else classes
 
     @property
     def convolutional(self) -> bool:
@@ -280,6 +301,19 @@ class Terms:
         """Whether D keeps images from the beginning."""
         return NETWORKS[self.network].stores_images or self.minibatch_kernels > 0
 
-    def _has(self, *terms: str) -> bool:
-        """Whether one of these terms of D's loss on images without labels is there."""
-        return self.method != "supervised" and any(getattr(self, f"weight_{term}") for term in terms)
+    # Seeds and optimisers
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seed of each model."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def draw_seeds(self) -> list[int]:
+        """The seed of each model's label draw."""
+        return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
+
+    @property
+    def uses_adam(self) -> bool:
+        """Whether Adam trains one of the networks."""
+        return self.optimizer_d == "adam" or (self.trains_generator and self.optimizer_g == "adam")

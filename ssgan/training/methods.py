@@ -17,7 +17,7 @@ the weights of the terms, of which each has its own (``traits``). B rows, K clas
 Nothing here knows a hidden label: :class:`Batch` has no field for one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,10 +25,10 @@ from torch import Tensor
 
 from ssgan import losses
 from ssgan.nn import noise
-from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
+from ssgan.settings.terms import VIEWS, Term
 
-__all__ = ["METHODS", "Batch", "Logs", "Nets", "Phase", "of_length", "perturbation", "virtual_adversarial"]
+__all__ = ["Batch", "Logs", "Nets", "Phase", "of_length", "perturbation", "phases", "virtual_adversarial"]
 
 
 def virtual_adversarial(net: Callable[[Tensor], Any], x: Tensor, epsilon: float, xi: float, iterations: int) -> Tensor:
@@ -121,35 +121,22 @@ class Phase(NamedTuple):
 
 
 def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
-    """L + U + V and further terms on unlabelled images, weighted.
+    """Return L + U + V and the further terms of D's loss, weighted.
 
-    A term of weight 0 is not built: no pass, no random number.
+    A term of weight 0 is not built: no pass, no random number. With L alone this is the supervised baseline.
     """
-    inputs = {}
-    if config.learns_from_labels:
-        inputs["labeled"] = batch.x_lab
-    if config.learns_from_unlabeled:
-        inputs["unlabeled"] = batch.x_unl
-    if config.weight_consistency:
-        inputs["unlabeled_again"] = batch.x_again
-    if config.weight_pseudo_label:
-        inputs["strong"] = batch.x_strong
-    if config.weight_fake:
-        inputs["fake"] = nets.G(batch.z)
-    logits = {name: output[0] for name, output in _separately(nets.D, inputs).items()}
-    if config.weight_pseudo_label and "unlabeled" not in logits:
-        with torch.no_grad():  # weak views give a target and nothing else
-            logits["unlabeled"] = nets.D(batch.x_unl)[0]
-
+    terms = config.terms("D")
+    logits = _logits_of_views(nets, batch, terms)
     total = _Total()
-    if config.learns_from_labels:
-        total.add("L", config.weight_labeled, losses.supervised(logits["labeled"], batch.y_lab))
-    if config.weight_unlabeled:
-        total.add("U", config.weight_unlabeled, losses.unlabeled_real(logits["unlabeled"], config.real_target))
-    if config.weight_fake:
-        total.add("V", config.weight_fake, losses.fake(logits["fake"]))
-    _add_agreement(total, nets, batch, logits, config, ramp if config.ramp_up_fraction else 1.0)
+    for term in terms:
+        inputs = [_discriminator_input(name, nets, batch, logits) for name in term.inputs]
+        weight: float | Tensor = config.weight(term.name)
+        if term.ramped and config.ramp_up_fraction:
+            weight = ramp * weight
+        total.add(term, weight, inputs, config)
     _add_history(total, "D", nets.D, config)
+    if config.has("pseudo_label", "self_label"):
+        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), config.pseudo_label_threshold)
     for name in ("unlabeled", "fake"):
         if name in logits:
             total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
@@ -159,99 +146,81 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
     return total.value, total.logs
 
 
-def _add_agreement(
-    total: "_Total", nets: Nets, batch: Batch, logits: dict[str, Tensor], config: Config, share: float | Tensor
-) -> None:
-    """The terms that ask of unlabelled images to be sure of a class, or of several passes to agree on it."""
-    threshold = config.pseudo_label_threshold
-    if config.weight_entropy:
-        total.add("entropy", share * config.weight_entropy, losses.conditional_entropy(logits["unlabeled"]))
-    if config.weight_consistency:
-        distance = losses.consistency(logits["unlabeled"], logits["unlabeled_again"])
-        total.add("consistency", share * config.weight_consistency, distance)
-    if config.weight_pseudo_label:
-        term = losses.pseudo_label(logits["strong"], logits["unlabeled"], threshold)
-        total.add("pseudo_label", share * config.weight_pseudo_label, term)
-    if config.weight_self_label:
-        term = losses.pseudo_label(logits["unlabeled"], logits["unlabeled"], threshold)
-        total.add("self_label", share * config.weight_self_label, term)
-    if config.weight_pseudo_label or config.weight_self_label:
-        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), threshold)
-    if config.weight_mean_teacher:
-        with torch.no_grad():
-            target = nets.teacher(batch.x_again)[0]
-        distance = losses.consistency(logits["unlabeled"], target)
-        total.add("mean_teacher", share * config.weight_mean_teacher, distance)
-    if config.weight_vat:
-        term = virtual_adversarial(nets.D, batch.x_unl, config.vat_epsilon, config.vat_xi, config.vat_power_iterations)
-        total.add("vat", share * config.weight_vat, term)
-
-
 def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
-    """Feature matching, and whichever other objectives have a weight."""
-    total = _Total()
-    if config.weight_minimax or config.weight_non_saturating:
-        logits_fake, features_fake = nets.D(nets.G(batch.z2))
+    """Return feature matching, and whichever other terms of G's loss have a weight, weighted."""
+    terms = config.terms("G")
+    names = {name for term in terms for name in term.inputs}
+    inputs: dict[str, Tensor] = {}
+    if "fake_logits" in names:
+        inputs["fake_logits"], inputs["fake_features"] = nets.D(nets.G(batch.z2))
     else:
-        features_fake = nets.D.features(nets.G(batch.z2))
-    if config.weight_feature_matching:
-        features_real = nets.D.features(batch.x_unl2)
-        distance = losses.feature_matching(features_real, features_fake, config.feature_matching_norm)
-        total.add("feature_matching", config.weight_feature_matching, distance)
-    if config.weight_minimax:
-        total.add("minimax", config.weight_minimax, losses.generator_minimax(logits_fake))
-    if config.weight_non_saturating:
-        total.add("non_saturating", config.weight_non_saturating, losses.generator_non_saturating(logits_fake))
-    if config.weight_pull_away:
-        total.add("pull_away", config.weight_pull_away, losses.pull_away(features_fake))
+        inputs["fake_features"] = nets.D.features(nets.G(batch.z2))
+    if "real_features" in names:
+        inputs["real_features"] = nets.D.features(batch.x_unl2)
+    total = _Total()
+    for term in terms:
+        total.add(term, config.weight(term.name), [inputs[name] for name in term.inputs], config)
     _add_history(total, "G", nets.G, config)
     return total.value, total.logs
 
 
-def supervised_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
-    """L alone: the same network, noise and budget without unlabelled or generated images."""
-    total = _Total()
-    logits, _ = nets.D(batch.x_lab)
-    total.add("L", config.weight_labeled, losses.supervised(logits, batch.y_lab))
-    _add_history(total, "D", nets.D, config)
-    return total.value, total.logs
-
-
-def by_weights(config: Config) -> tuple[Phase, ...]:
-    """D by every term that has a weight, against a generator where V has one."""
-    phases = [Phase("D", discriminator_loss, config.discriminator_steps)]
+def phases(config: Config) -> tuple[Phase, ...]:
+    """Return the updates of one step: D, and G where a term needs generated images."""
+    updates = [Phase("D", discriminator_loss, config.discriminator_steps)]
     if config.trains_generator:
-        phases.append(Phase("G", generator_loss))
-    return tuple(phases)
+        updates.append(Phase("G", generator_loss))
+    return tuple(updates)
 
 
-def supervised(config: Config) -> tuple[Phase, ...]:
-    """The baseline."""
-    return (Phase("D", supervised_loss, config.discriminator_steps),)
+def _logits_of_views(nets: Nets, batch: Batch, terms: Sequence[Term]) -> dict[str, Tensor]:
+    """Return D's logits on every view that a term needs, in one pass where rows do not depend on each other."""
+    views = {name for term in terms for name in term.views}
+    images = {
+        "labeled": batch.x_lab,
+        "unlabeled": batch.x_unl,
+        "unlabeled_again": batch.x_again,
+        "strong": batch.x_strong,
+    }
+    inputs = {name: nets.G(batch.z) if name == "fake" else images[name] for name in VIEWS if name in views}
+    logits = {name: output[0] for name, output in _separate_passes(nets.D, inputs).items()}
+    if "unlabeled" not in logits and any("unlabeled" in term.constant for term in terms):
+        with torch.no_grad():  # weak views are a target and nothing else
+            logits["unlabeled"] = nets.D(batch.x_unl)[0]
+    return logits
 
 
-METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {
-    name: supervised if name == "supervised" else by_weights for name in METHOD_NAMES
-}
+def _discriminator_input(name: str, nets: Nets, batch: Batch, logits: dict[str, Tensor]) -> Any:
+    """Return one argument of a term of D's loss, by its name in :class:`ssgan.settings.terms.Term`."""
+    if name == "teacher":
+        with torch.no_grad():
+            return nets.teacher(batch.x_again)[0]
+    others = {"labels": batch.y_lab, "discriminator": nets.D, "images": batch.x_unl}
+    return others[name] if name in others else logits[name]
 
 
 class _Total:
     """A weighted sum of named terms, each kept for the log."""
 
     def __init__(self) -> None:
-        self.terms: list[Tensor] = []
+        self.values: list[Tensor] = []
         self.logs: Logs = {}
 
-    def add(self, name: str, weight: float | Tensor, term: Tensor) -> None:
-        self.terms.append(weight * term)
-        self.logs[name] = term.detach()
+    def add(self, term: Term, weight: float | Tensor, inputs: Sequence[Any], config: Config) -> None:
+        """Evaluate a term and add it."""
+        function = virtual_adversarial if term.name == "vat" else getattr(losses, term.loss)
+        self.add_value(term.log, weight, function(*inputs, *(getattr(config, name) for name in term.parameters)))
+
+    def add_value(self, log: str, weight: float | Tensor, value: Tensor) -> None:
+        """Add the value of a term."""
+        self.values.append(weight * value)
+        self.logs[log] = value.detach()
 
     @property
     def value(self) -> Tensor:
-        return torch.stack(self.terms).sum()
+        return torch.stack(self.values).sum()
 
 
-def _separately(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def _separate_passes(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """D's outputs on several batches that must not see each other.
 
     One pass over all rows computes the same where a row's output is its own; a network that couples
@@ -267,4 +236,4 @@ def _separately(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, 
 def _add_history(total: _Total, name: str, net: Any, config: Config) -> None:
     if config.weight_historical_averaging:
         distance = losses.historical_averaging(net.parameters, net.history)
-        total.add(f"historical_averaging_{name}", config.weight_historical_averaging, distance)
+        total.add_value(f"historical_averaging_{name}", config.weight_historical_averaging, distance)

@@ -21,7 +21,7 @@ from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
-from ssgan.training.methods import METHODS, Batch
+from ssgan.training.methods import Batch, phases
 from ssgan.training.monitor import (
     STATE_VERSION,
     Clock,
@@ -223,7 +223,7 @@ class Trainer:
 
     def _cut(self) -> list[Part]:
         """The parts that are moved one by one: every seed, or all of them lifted."""
-        phases, device = METHODS[self.config.method](self.config), self.batches.device
+        updates, device = phases(self.config), self.batches.device
         seeds: list[int | None] = [None] if self.strategy == "vmap" else [*range(len(self.batches.seeds))]
         parts = []
         for seed in seeds:
@@ -231,7 +231,7 @@ class Trainer:
             if seed is not None and device.type == "cpu":
                 generator = torch.Generator().manual_seed(stream_key(self.batches.seeds[seed], "noise"))
             compiled = device.type == "cuda" and self.config.compile_losses
-            parts.append(Part(self.config, phases, self.stacks, self.ema, self.history, seed, generator, compiled))
+            parts.append(Part(self.config, updates, self.stacks, self.ema, self.history, seed, generator, compiled))
         return parts
 
 
@@ -294,7 +294,7 @@ class _Training:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
         self.warnings = uneven([split.y for split in splits], data.classes)
-        if not (self.config.weight_labeled or self.config.unconditional):
+        if not (self.config.weight("labeled") or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
 

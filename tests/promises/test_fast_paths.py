@@ -27,7 +27,7 @@ from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.training import methods, trainer
 from ssgan.training.batches import Batches
-from ssgan.training.methods import METHODS, Batch, Nets
+from ssgan.training.methods import Batch, Nets, phases
 from ssgan.training.step import WARM_UP_STEPS, CapturedPart, Part
 from ssgan.training.trainer import Trainer, train
 
@@ -123,7 +123,7 @@ class Plain:
         config, t = self.config, self.steps
         tail = config.decay_last_fraction
         left = min(1.0, (1.0 - (t - 1) / STEPS) / tail) if tail else 1.0
-        for phase in METHODS[config.method](config):
+        for phase in phases(config):
             net = self.nets[phase.net]
             nets = Nets(self.nets["D"], self.nets.get("G"), self.teacher())
             value, own = phase.loss(nets, batch, config, self.ramp())

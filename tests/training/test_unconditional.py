@@ -23,7 +23,7 @@ from ssgan.report import loader
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.training.experiment import run_experiment
-from ssgan.training.methods import METHODS, Batch, Nets
+from ssgan.training.methods import Batch, Nets, phases
 from ssgan.training.monitor import Run
 from ssgan.training.trainer import train
 
@@ -107,7 +107,7 @@ def test_without_classes_the_loss_of_d_is_binary_cross_entropy_of_its_logit() ->
     real, fake = (torch.randn(7, 1, generator=random, dtype=torch.float64) for _ in range(2))
     nothing = real[:0]
     batch = Batch(nothing, nothing[:, 0].long(), real, real, fake, fake, nothing, nothing)
-    (d_phase, _) = METHODS["gan"](Config(**GAN))
+    (d_phase, _) = phases(Config(**GAN))
     value, logs = d_phase.loss(Nets(Itself(), lambda z: z), batch, Config(**GAN), 1.0)
     expected = nn.BCEWithLogitsLoss(reduction="sum")(
         torch.cat([real, fake]), torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
