@@ -33,8 +33,9 @@ def trainer(data: Data, config: Config) -> Trainer:
     return Trainer(batches, data.image_shape, len(data.classes), config)
 
 
-def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[splits.Split]:
-    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
+def labeled_splits(data: Data, config: Config, indices: Any = None, held_out: Any = None) -> list[splits.Split]:
+    """The splits that a configuration draws, or those of given rows, the same for every model or a list for each."""
+    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
 
 
 # Weight 0

@@ -121,9 +121,9 @@ def _checked(data: Data, settings: Config) -> tuple[str, list[Split]]:
         callbacks.check_tensorboard()
     splits = for_seeds(data.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
-        from ssgan.training import experiment
+        from ssgan.training import folds
 
-        experiment.cut_folds(data, settings)
+        folds.cut_folds(data, settings)
     return f"{device_name(device)} ({device})", splits
 
 
@@ -169,20 +169,20 @@ def _in_stages(
     data: Data, settings: Config, folder: Path, source: dict[str, str | None], quiet: bool
 ) -> dict[str, Any]:
     """First the models of the folds, where there are any; then the run's own; the report."""
-    from ssgan.training import experiment
+    from ssgan.training import folds
     from ssgan.training.experiment import run_experiment
 
-    beside = None
+    extra = None
     if settings.folds:
         if not quiet:
             terminal.say(f"First {settings.folds} models, each without a fold of the labelled images")
         with terminal.following(quiet=quiet) as on_report:
-            inner = folder / experiment.FOLDS_FOLDER
-            beside = {"folds": experiment.cross_validate(data, settings, inner, on_report, source)}
+            inner = folder / folds.FOLDS_FOLDER
+            extra = {"folds": folds.cross_validate(data, settings, inner, on_report, source)}
         if not quiet:
             terminal.say(f"Now {_models(settings)}, from every labelled image")
     with terminal.following(quiet=quiet) as on_report:
-        return run_experiment(data, settings, folder, on_report, source, beside=beside)
+        return run_experiment(data, settings, folder, on_report, source, extra=extra)
 
 
 def _models(settings: Config) -> str:

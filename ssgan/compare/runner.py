@@ -7,7 +7,6 @@ which they go on where they were stopped; their rows are added at once, when the
 are fitted seed by seed.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from ssgan.compare.progress import ComparisonProgress, ProgressTracker, StackTas
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import select
-from ssgan.errors import Busy, UserError
+from ssgan.errors import UserError
 from ssgan.files import write_atomic
 from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax, summarize_scores
-from ssgan.inference.models import METRICS, Models, open_run, score, usable
+from ssgan.inference.models import METRICS, Models, score, usable
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
-from ssgan.training.experiment import run_experiment, settings_beyond_preset
+from ssgan.training.experiment import settings_beyond_preset, train_or_resume
 from ssgan.training.monitor import TrainingProgress
 
 __all__ = ["compare", "failed_rows", "folder_of", "plan", "row_of_classical", "rows_of_stack", "summary"]
@@ -252,21 +251,8 @@ def _rows(
         return [row_of_classical(grid, cell, split, outcome, seed)]
     config = task.config
     folder = folder_of(grid, config, beside)
-    begun = any((folder / name).exists() for name in ("config.json", "checkpoint", "report.json"))
-    try:
-        if not begun:
-            shutil.rmtree(folder, ignore_errors=True)  # half made
-            runs.claim(folder, data.name, config)
-        with runs.held(folder):
-            report = runs.finished(folder, config, data.name, data.sha256)
-            if report is None:
-                report = run_experiment(data, config, folder, on_report, source, given=splits)
-        models, _ = open_run(folder, select(config.device))
-        return rows_of_stack(data, cell, splits, models, {**report, "run": str(folder)}, beside)
-    except UserError as mistake:
-        if not begun or isinstance(mistake, Busy):
-            raise
-        raise UserError(f"{str(mistake).rstrip('.')} (delete {folder} to train it from the beginning).") from None
+    models, report = train_or_resume(data, config, folder, on_report, source, splits)
+    return rows_of_stack(data, cell, splits, models, {**report, "run": str(folder)}, beside)
 
 
 def _why(cause: UserError | MemoryError | RuntimeError) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-__all__ = ["Split", "draw", "for_seeds", "hide", "in_folds", "load", "save", "uneven"]
+__all__ = ["Split", "check_splits", "draw", "for_seeds", "hide", "in_folds", "load", "save", "uneven"]
 
 
 SPLIT_VERSION = 1
@@ -190,19 +190,36 @@ def for_seeds(
             raise UserError(f"indices names rows outside the pool, which has rows 0 to {len(y) - 1}.")
     apart = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
     found = [Split(rows, hide(y, rows)[rows], away) for rows, away in zip(drawn, apart, strict=True)]
-    if any(len(np.intersect1d(split.indices, split.held_out)) for split in found):
+    check_splits(found, y, labels, count)
+    return found
+
+
+def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | None, count: int) -> None:
+    """Check that there is a split for each of ``count`` models, and that each fits the labels ``y`` of the pool.
+
+    Raises
+    ------
+    UserError
+        Where one does not.
+    """
+    if len(splits) != count:
+        raise UserError(f"There are {len(splits)} splits, but {count} models to train: give one split for each.")
+    for name in ("indices", "held_out"):
+        for rows in (getattr(split, name) for split in splits):
+            if len(rows) and not 0 <= rows.min() <= rows.max() < len(y):
+                raise UserError(f"{name} names rows outside the pool, which has rows 0 to {len(y) - 1}.")
+    if any(len(np.intersect1d(split.indices, split.held_out)) for split in splits):
         raise UserError("held_out names rows that indices names too: an image is learned from or held out, not both.")
-    if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in apart):
-        raise UserError(f"held_out names rows outside the pool, which has rows 0 to {len(y) - 1}.")
-    if labels == 0 and any(len(split.y) for split in found):
+    if labels == 0 and any(len(split.y) for split in splits):
         raise UserError(
             "indices names labelled images, but labels is 0, a GAN without classes: leave one of them away."
         )
-    if labels != 0 and not all(len(split.y) for split in found):
+    if labels != 0 and not all(len(split.y) for split in splits):
         raise UserError("There is no labelled image to learn from: label some, or give indices.")
-    if any(split.y.min(initial=0) < 0 for split in found):
+    if any(split.y.min(initial=0) < 0 for split in splits):
         raise UserError("indices names an image that has no label.")
-    return found
+    if any(not np.array_equal(split.y, y[split.indices]) for split in splits):
+        raise UserError("A split holds other labels than the data: was it made from other data?")
 
 
 def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:

@@ -16,28 +16,27 @@ import numpy as np
 from ssgan import runs
 from ssgan.figures.plots import SERIES, as_png, new_figure, title
 from ssgan.files import write_atomic
-from ssgan.settings.config import Config
 from ssgan.settings.terms import TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ssgan.inference.models import Models
-
 __all__ = [
+    "BINS",
     "CURVES_PICTURE",
     "DENSITY_PICTURE",
+    "DENSITY_POINTS",
     "FILE",
+    "SAMPLES",
     "SECONDS_BETWEEN",
+    "Normal",
     "curves_png",
-    "density_due",
     "density_png",
+    "density_range",
     "draw_densities",
     "quantities",
     "read_densities",
-    "trim_densities",
     "write_curves",
-    "write_density",
 ]
 
 
@@ -207,8 +206,6 @@ def _scale(axes: "Axes", medians: np.ndarray, every: np.ndarray) -> None:
 
 
 FILE, DENSITY_PICTURE = "densities.jsonl", "density.png"
-# Of training: mostly early, where most happens.
-DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
 SAMPLES, BINS, DENSITY_POINTS = 10_000, 120, 241
 # What is shown: so many deviations around the mean, and at least where an untrained generator's numbers lie.
 DEVIATIONS, LEAST = 5.0, 4.0
@@ -216,27 +213,6 @@ TALLEST = 2.5  # times the top of the target: an untrained generator's peak is c
 INK, TARGET, GENERATED, JUDGED = "#1d2126", "#8a929c", "#0a6aa8", "#c44e00"
 
 Normal = tuple[float, float]
-
-
-def density_due(normal: Normal | None, config: Config, step: int) -> bool:
-    """Whether a moment is kept after this step: at fixed shares of training, where the target's density is known."""
-    steps = {max(1, round(share * config.steps)) for share in DENSITY_MOMENTS}
-    return normal is not None and config.trains_generator and step in steps
-
-
-def write_density(run: Path, models: "Models", normal: Normal, images: int) -> None:
-    """Add the moment of so many images: counts of the first model's numbers, and its D as it is now over the range."""
-    one = models.only(models.seeds[:1])
-    low, high = _density_range(normal)
-    x = np.linspace(low, high, DENSITY_POINTS, dtype=np.float32)[:, None]
-    p_real = 1.0 - one.generated_probability(x, averaged=False)[0]
-    numbers = one.draws(SAMPLES, models.config.seed)[0].ravel()
-    if np.isfinite(p_real).all() and np.isfinite(numbers).all():
-        counts = np.histogram(numbers, BINS, (low, high))[0]
-        row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": SAMPLES}
-        row |= {"counts": counts.tolist(), "p_real": [float(f"{p:.6g}") for p in p_real]}
-        with (run / FILE).open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
 
 
 def read_densities(run: Path) -> list[dict[str, Any]]:
@@ -250,13 +226,6 @@ def read_densities(run: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             continue
     return found
-
-
-def trim_densities(run: Path, images: int) -> None:
-    """Keep the moments up to so many images: those after the last checkpoint will come again."""
-    if (run / FILE).exists():
-        kept = [json.dumps(row) + "\n" for row in read_densities(run) if row["images"] <= images]
-        write_atomic(run / FILE, "".join(kept).encode())
 
 
 def draw_densities(run: Path, normal: Normal, title: str) -> None:
@@ -321,6 +290,7 @@ def _density_panel(axes: Any, moment: Mapping[str, Any], normal: Normal, last_of
     return [filled, steps, judged]
 
 
-def _density_range(normal: Normal) -> tuple[float, float]:
+def density_range(normal: Normal) -> tuple[float, float]:
+    """Return the range of numbers that is shown."""
     mean, std = normal
     return min(mean - DEVIATIONS * std, -LEAST), max(mean + DEVIATIONS * std, LEAST)

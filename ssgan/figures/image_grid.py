@@ -7,17 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ssgan.errors import UserError
-from ssgan.files import open_atomic
-from ssgan.settings.config import Config
-
-if TYPE_CHECKING:
-    from ssgan.inference.models import Models
 
 __all__ = [
     "FRAMES_FOLDER",
@@ -25,13 +20,10 @@ __all__ = [
     "animate",
     "captioned",
     "drawable",
-    "frame_due",
     "grid",
     "pixels",
     "read_frames",
     "sheet",
-    "trim_frames",
-    "write_frame",
 ]
 
 
@@ -160,38 +152,10 @@ FRAMES_FOLDER = "frames"
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 150, 2000
 
 
-def frame_due(config: Config, step: int) -> bool:
-    """Whether a frame is drawn after this step: at every interval and at the end, where there is a generator."""
-    if not (config.frames_every_images and config.trains_generator):
-        return False
-    every = -(-config.frames_every_images // config.images_per_step)
-    return step % every == 0 or step == config.steps
-
-
-def write_frame(run: Path, models: "Models", images: int) -> None:
-    """Draw the frame of so many images of training: the first model's images of the noise of the run's first seed.
-
-    Vectors and images that are not finite give none.
-    """
-    side = models.config.grid_side
-    samples = models.only(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
-    if drawable(models.image_shape) and np.isfinite(samples).all():
-        (run / FRAMES_FOLDER).mkdir(exist_ok=True)
-        with open_atomic(run / FRAMES_FOLDER / f"{images:09d}.png") as stream:
-            grid(pixels(samples), side).save(stream, format="png")
-
-
 def read_frames(run: Path) -> dict[int, Path]:
     """The frames of a run by the number of images that training had seen, in order."""
     found = {int(path.stem): path for path in (run / FRAMES_FOLDER).glob("*.png") if re.fullmatch(r"\d{9,}", path.stem)}
     return dict(sorted(found.items()))
-
-
-def trim_frames(run: Path, images: int) -> None:
-    """Remove the frames after so many images: those after the last checkpoint will be drawn again."""
-    for at, path in read_frames(run).items():
-        if at > images:
-            path.unlink()
 
 
 def animate(found: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:

@@ -1,28 +1,136 @@
-"""The log of a training as TensorBoard events, a folder for each seed."""
+"""Write what a training leaves in its run folder, at the reports of the training loop.
 
+A callback says after which steps it needs a report, acts on each report, and drops what lies after the checkpoint from
+which a run is resumed.
+"""
+
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ssgan import runs
+from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.figures.curves import quantities
+from ssgan.figures import curves, image_grid
+from ssgan.files import open_atomic, write_atomic
+from ssgan.inference.models import Models
+from ssgan.settings.config import Config
+from ssgan.training.monitor import TrainingProgress
 
-__all__ = ["TENSORBOARD_FOLDER", "Events", "check_tensorboard", "open_events"]
-
+__all__ = [
+    "TENSORBOARD_FOLDER",
+    "Callback",
+    "Callbacks",
+    "Checkpoints",
+    "Curves",
+    "Densities",
+    "Frames",
+    "Function",
+    "Log",
+    "Paused",
+    "TensorBoard",
+    "check_tensorboard",
+    "log_line",
+    "writing",
+]
 
 TENSORBOARD_FOLDER = "tensorboard"
 ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
+#: Shares of training after which the densities of the one-dimensional GAN are kept: mostly early, where most happens.
+DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
+
+
+class Paused(Exception):  # noqa: N818 - no error
+    """Training has stopped at a checkpoint because its time was up; the same call resumes it."""
+
+
+class Callback:
+    """Do nothing at any report: the base of the others."""
+
+    def due(self, step: int) -> bool:
+        """Whether a report is needed after this step, besides those at the report interval."""
+        return False
+
+    def rewind(self, steps_done: int) -> None:
+        """Drop what lies after this step, because the steps that follow will be taken again."""
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Act on a report."""
+
+
+class Callbacks(Callback):
+    """Call several callbacks in order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = callbacks
+
+    def due(self, step: int) -> bool:
+        """Whether one of them needs a report after this step."""
+        return any(callback.due(step) for callback in self.callbacks)
+
+    def rewind(self, steps_done: int) -> None:
+        """Rewind each of them."""
+        for callback in self.callbacks:
+            callback.rewind(steps_done)
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Report to each of them."""
+        for callback in self.callbacks:
+            callback.on_report(progress)
+
+
+class Function(Callback):
+    """Call a function at each report, such as the one that a user gave."""
+
+    def __init__(self, function: Callable[[TrainingProgress], None]) -> None:
+        self.function = function
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Call the function."""
+        self.function(progress)
+
+
+def log_line(progress: TrainingProgress) -> dict[str, Any]:
+    """Return a report as a line of ``log.jsonl``; a mean that is not finite is null."""
+    means = {name: [v if np.isfinite(v) else None for v in values.tolist()] for name, values in progress.means.items()}
+    return {
+        "step": progress.step,
+        "images": progress.images,
+        "images_per_second": progress.images_per_second,
+        **means,
+        "errors": progress.errors,
+        "errors_raw": progress.errors_raw,
+    }
+
+
+class Log(Callback):
+    """Append each report to ``log.jsonl``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.jsonl"
+
+    def rewind(self, steps_done: int) -> None:
+        """Keep the lines up to this step."""
+        runs.trim_log(self.path, steps_done)
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Append a line."""
+        runs.append_rows(self.path, [log_line(progress)])
 
 
 def check_tensorboard() -> None:
-    """Whether events can be written.
+    """Check that TensorBoard is installed.
 
     Raises
     ------
     UserError
-        Where TensorBoard is not installed.
+        Where it is not.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401
@@ -33,55 +141,218 @@ def check_tensorboard() -> None:
         ) from None
 
 
-class Events:
-    """Files of events that are open: see :func:`opened`."""
+class TensorBoard(Callback):
+    """Write the log as TensorBoard events, a folder for each seed.
 
-    def __init__(self, run: Path, seeds: Sequence[int], images: int) -> None:
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    seeds : sequence of int
+    complete : bool
+        Whether the session before wrote events too; otherwise all of the log comes first.
+    """
+
+    def __init__(self, folder: Path, seeds: Sequence[int], complete: bool) -> None:
+        check_tensorboard()
+        self.folder, self.seeds, self.complete = folder, seeds, complete
+        self.writers: list[Any] = []
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Open the files, after the log was rewound; close them at the end."""
         from torch.utils.tensorboard import SummaryWriter
 
-        # What lies after the checkpoint that a training goes on from is written again: readers drop the first time.
-        self._writers = [
-            SummaryWriter(run / TENSORBOARD_FOLDER / f"seed-{seed}", purge_step=images + 1) for seed in seeds
-        ]
+        log = runs.read_log(self.folder)
+        complete = self.complete and (self.folder / TENSORBOARD_FOLDER).exists()
+        # Events after the checkpoint are written again; readers drop the first ones from the purge step on.
+        purge_step = (log[-1]["images"] if complete and log else 0) + 1
+        folders = [self.folder / TENSORBOARD_FOLDER / f"seed-{seed}" for seed in self.seeds]
+        self.writers = [SummaryWriter(folder, purge_step=purge_step) for folder in folders]
+        try:
+            for line in [] if complete else log:
+                self.add(line)
+            yield
+        finally:
+            for writer in self.writers:
+                writer.close()
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Add the report."""
+        self.add(log_line(progress))
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line of the log: each quantity of each seed, and its images per second, at the images seen so far."""
-        for i, writer in enumerate(self._writers):
+        for i, writer in enumerate(self.writers):
             writer.add_scalar("images_per_second", line["images_per_second"], line["images"])
-            for name in quantities(line):
+            for name in curves.quantities(line):
                 if line[name]:
                     value = math.nan if line[name][i] is None else line[name][i]
                     writer.add_scalar(ERROR_TAGS.get(name, f"train/{name}"), value, line["images"])
 
     def flush(self) -> None:
-        """Bring to disk what was added."""
-        for writer in self._writers:
+        """Write to disk what was added."""
+        for writer in self.writers:
             writer.flush()
 
-    def close(self) -> None:
-        """End the files."""
-        for writer in self._writers:
-            writer.close()
+
+class Frames(Callback):
+    """Draw the first model's images of fixed noise at intervals, for the animation. Vectors give none."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder / image_grid.FRAMES_FOLDER, config
+
+    def due(self, step: int) -> bool:
+        """At every interval and at the end, where there is a generator."""
+        config = self.config
+        if not (config.frames_every_images and config.trains_generator):
+            return False
+        interval = -(-config.frames_every_images // config.images_per_step)
+        return step % interval == 0 or step == config.steps
+
+    def rewind(self, steps_done: int) -> None:
+        """Remove the frames after this step."""
+        for images, path in image_grid.read_frames(self.folder.parent).items():
+            if images > steps_done * self.config.images_per_step:
+                path.unlink()
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Draw a frame where one is due."""
+        if self.due(progress.step):
+            self.write(progress.models(), progress.images)
+
+    def write(self, models: Models, images: int) -> None:
+        """Draw the frame after so many images of training; none where a generated image is not finite."""
+        side = models.config.grid_side
+        samples = models.only(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
+        if image_grid.drawable(models.image_shape) and np.isfinite(samples).all():
+            self.folder.mkdir(exist_ok=True)
+            with open_atomic(self.folder / f"{images:09d}.png") as stream:
+                image_grid.grid(image_grid.pixels(samples), side).save(stream, format="png")
 
 
-@contextmanager
-def open_events(run: Path, seeds: Sequence[int], log: Sequence[Mapping[str, Any]], begun: bool) -> Iterator[Events]:
-    """Give events that go on after what the run has logged.
+class Densities(Callback):
+    """Keep the densities of the one-dimensional GAN at fixed shares of training.
 
     Parameters
     ----------
-    run : Path
-    seeds : sequence of int
-    log : sequence of mapping
-        The lines that stay: those up to the checkpoint.
-    begun : bool
-        Whether the last session wrote events too; otherwise all of the log comes first.
+    folder : Path
+    config : Config
+    normal : (float, float)
+        Mean and standard deviation of the target.
     """
-    begun = begun and (run / TENSORBOARD_FOLDER).exists()
-    events = Events(run, seeds, log[-1]["images"] if begun and log else 0)
-    try:
-        for line in [] if begun else log:
-            events.add(line)
-        yield events
-    finally:
-        events.close()
+
+    def __init__(self, folder: Path, config: Config, normal: curves.Normal) -> None:
+        self.folder, self.config, self.normal = folder, config, normal
+
+    def due(self, step: int) -> bool:
+        """At each moment of ``DENSITY_MOMENTS``."""
+        steps = {max(1, round(share * self.config.steps)) for share in DENSITY_MOMENTS}
+        return self.config.trains_generator and step in steps
+
+    def rewind(self, steps_done: int) -> None:
+        """Keep the densities up to this step."""
+        path, images = self.folder / curves.FILE, steps_done * self.config.images_per_step
+        if path.exists():
+            rows = [row for row in curves.read_densities(self.folder) if row["images"] <= images]
+            write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Keep the densities where they are due."""
+        if self.due(progress.step):
+            self.write(progress.models(), progress.images)
+
+    def write(self, models: Models, images: int) -> None:
+        """Append counts of the first model's generated numbers, and D(x) as it is now over the range."""
+        first = models.only(models.seeds[:1])
+        low, high = curves.density_range(self.normal)
+        x = np.linspace(low, high, curves.DENSITY_POINTS, dtype=np.float32)[:, None]
+        p_real = 1.0 - first.generated_probability(x, averaged=False)[0]
+        numbers = first.draws(curves.SAMPLES, models.config.seed)[0].ravel()
+        if np.isfinite(p_real).all() and np.isfinite(numbers).all():
+            counts = np.histogram(numbers, curves.BINS, (low, high))[0]
+            row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": curves.SAMPLES}
+            row |= {"counts": counts.tolist(), "p_real": [float(f"{p:.6g}") for p in p_real]}
+            with (self.folder / curves.FILE).open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+
+
+class Curves(Callback):
+    """Draw ``curves.png`` from the log, at most once a minute."""
+
+    def __init__(self, folder: Path, caption: str) -> None:
+        self.folder, self.caption, self.drawn_at = folder, caption, time.monotonic()
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Draw the curves where the last picture is old."""
+        if progress.step < progress.steps and time.monotonic() - self.drawn_at >= curves.SECONDS_BETWEEN:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the curves."""
+        curves.write_curves(self.folder, self.caption)
+        self.drawn_at = time.monotonic()
+
+
+class Checkpoints(Callback):
+    """Write the checkpoint at intervals and at the end, and pause there where the time is up.
+
+    Parameters
+    ----------
+    folder : Path
+    every_seconds, pause_after_seconds : float
+    events : TensorBoard, optional
+        Flushed before each checkpoint: what it covers is not written again.
+    """
+
+    def __init__(
+        self, folder: Path, every_seconds: float, pause_after_seconds: float, events: TensorBoard | None
+    ) -> None:
+        self.folder, self.every_seconds, self.pause_after_seconds = folder, every_seconds, pause_after_seconds
+        self.events, self.started_at, self.saved_at = events, time.monotonic(), time.monotonic()
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Write a checkpoint where one is due.
+
+        Raises
+        ------
+        Paused
+            Where the time is up before the end.
+        """
+        now, last = time.monotonic(), progress.step == progress.steps
+        paused = now - self.started_at >= self.pause_after_seconds and not last
+        if paused or last or now - self.saved_at >= self.every_seconds:
+            if self.events is not None:
+                self.events.flush()
+            runs.save_checkpoint(self.folder / "checkpoint", progress.state())
+            self.saved_at = time.monotonic()
+        if paused:
+            raise Paused(f"{self.folder} has {progress.step:,} of {progress.steps:,} steps.")
+
+
+@contextmanager
+def writing(
+    folder: Path,
+    data: Data,
+    config: Config,
+    steps_done: int,
+    caption: str,
+    on_report: Callable[[TrainingProgress], None] | None,
+    pause_after_seconds: float,
+    events: TensorBoard | None,
+) -> Iterator[Callbacks]:
+    """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end."""
+    drawing = Curves(folder, caption)
+    callbacks: list[Callback] = [Log(folder), *([events] if events else []), Frames(folder, config)]
+    if data.normal is not None:
+        callbacks.append(Densities(folder, config, data.normal))
+    if on_report is not None:
+        callbacks.append(Function(on_report))
+    callbacks += [Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events), drawing]
+    every = Callbacks(callbacks)
+    every.rewind(steps_done)
+    with ExitStack() as stack:
+        if events is not None:
+            stack.enter_context(events.open())
+        yield every
+    drawing.draw()

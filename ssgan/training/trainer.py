@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ssgan import devices
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, for_seeds, uneven
+from ssgan.data.splits import Split, check_splits, for_seeds, uneven
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
-from ssgan.figures import curves, image_grid
 from ssgan.inference.models import Models
 from ssgan.nn.registry import MODELS, latent
 from ssgan.nn.stack import Stack, choose_strategy
@@ -238,10 +237,10 @@ class Trainer:
 def train(
     data: Data,
     config: Config,
-    indices: Any = None,
+    splits: Sequence[Split] | None = None,
     on_report: Callable[[TrainingProgress], None] | None = None,
     state: dict[str, Any] | None = None,
-    held_out: Sequence[np.ndarray] | None = None,
+    due: Callable[[int], bool] | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -249,15 +248,15 @@ def train(
     ----------
     data : Data
     config : Config
-    indices : array of int [n], or one for each seed, optional
-        Labelled rows of the pool; otherwise ``config`` says how to draw them.
+    splits : sequence of Split, optional
+        The labelled rows of each model, and the rows that it never sees; otherwise drawn as ``config`` says.
     on_report : callable, optional
         Called at every report interval and at the end.
     state : dict, optional
         What ``Report.state()`` or ``Run.state()`` gave: training goes on from there, to the same weights, bit
         for bit, as if it had not been interrupted (on the same kind of device and number of threads).
-    held_out : one array of int for each model, optional
-        Rows of the pool that it never sees, not even without their labels, so that it can be tested on them.
+    due : callable, optional
+        Whether a report is needed after a step, besides those at the interval.
 
     Returns
     -------
@@ -272,18 +271,20 @@ def train(
     device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)
     seeds = config.all_seeds
-    splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
+    if splits is None:
+        splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
+    check_splits(splits, data.y_train, config.labels, config.seeds)
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
-        batches = Batches(data.x_train, data.scale, splits, seeds, config, device)
+        batches = Batches(data.x_train, data.scale, list(splits), seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(seeds[0], "noise", *seeds))
-        training = _Training(data, trainer, splits, clock)
+        training = _Training(data, trainer, list(splits), clock)
         if state is not None:
             training.restore(state)
-        training.loop(on_report)
+        training.loop(on_report, due)
         return training.finish()
 
 
@@ -326,7 +327,9 @@ class _Training:
             self.warnings = list(state["warnings"])
             self.images_per_second, self.seconds_before = state["images_per_second"], state["seconds"]
 
-    def loop(self, on_report: Callable[[TrainingProgress], None] | None) -> None:
+    def loop(
+        self, on_report: Callable[[TrainingProgress], None] | None, due: Callable[[int], bool] | None = None
+    ) -> None:
         """Take every step that is left."""
         trainer, config, clock = self.trainer, self.config, self.clock
         per_step = config.discriminator_steps
@@ -339,8 +342,7 @@ class _Training:
             clock.tick()
             done = trainer.steps_done
             evaluating = bool(evaluate_every) and done % evaluate_every == 0 and len(self.data.x_test) > 0
-            wanted = evaluating or image_grid.frame_due(config, done) or done == config.steps
-            wanted |= curves.density_due(self.data.normal, config, done)
+            wanted = evaluating or done == config.steps or (due is not None and due(done))
             if done % report_every and done != FIRST_REPORT_STEP and not wanted:
                 continue
             means = trainer.read_logs(done - last_report)

@@ -115,17 +115,17 @@ def test_the_same_split_is_handed_to_every_method(
 ) -> None:
     """The object itself, drawn once."""
     seen: list[Any] = []
-    run_experiment, classify = runner.run_experiment, runner.fit_baseline
+    train_or_resume, classify = runner.train_or_resume, runner.fit_baseline
 
-    def experiment_with(*rest: Any, given: Any) -> Any:
-        seen.extend(given)
-        return run_experiment(*rest, given=given)
+    def training_with(*rest: Any) -> Any:
+        seen.extend(rest[-1])
+        return train_or_resume(*rest)
 
     def fit(name: str, x: Any, scale: Any, split: Any, *rest: Any) -> Any:
         seen.append(split)
         return classify(name, x, scale, split, *rest)
 
-    monkeypatch.setattr(runner, "run_experiment", experiment_with)
+    monkeypatch.setattr(runner, "train_or_resume", training_with)
     monkeypatch.setattr(runner, "fit_baseline", fit)
     grid = grid_of(few_digits, "gan,supervised,svm,knn", seeds=[5, 6])
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:

@@ -17,7 +17,7 @@ from small_configs import tiny
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.figures import curves
-from ssgan.training import experiment
+from ssgan.training import callbacks
 from ssgan.training.experiment import run_experiment
 
 
@@ -143,7 +143,7 @@ def test_a_training_leaves_its_picture_and_draws_it_seldom(
 ) -> None:
     """At checkpoints a minute apart, from the log so far, and at the end."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
     steps, write = [], curves.write_curves
 
     def writing(run: Path, about: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_configs import tiny
+from small_trainings import labeled_splits
 
 from ssgan import runs
 from ssgan.data.dataset import Data
@@ -273,7 +274,7 @@ def test_an_ensemble_is_of_the_averaged_models(few_digits: Data, together: Model
 def test_models_of_other_labelled_images_are_no_ensemble(few_digits: Data) -> None:
     """As many labels, but one of them of another image."""
     config, rows, other = tiny(seeds=3, total_images=20), np.arange(20), np.append(np.arange(19), 20)
-    models = train(few_digits, config, indices=[rows, rows, other]).models
+    models = train(few_digits, config, labeled_splits(few_digits, config, [rows, rows, other])).models
     with pytest.raises(UserError) as refused:
         scored(models, few_digits.x_test, few_digits.y_test)
     assert str(refused.value) == (
@@ -281,7 +282,7 @@ def test_models_of_other_labelled_images_are_no_ensemble(few_digits: Data) -> No
         "train them with --draw-seed to make an ensemble."
     )
     # By whatever way they came to the same images.
-    models = train(few_digits, config, indices=[rows, rows[::-1], rows]).models
+    models = train(few_digits, config, labeled_splits(few_digits, config, [rows, rows[::-1], rows])).models
     assert scored(models, few_digits.x_test, few_digits.y_test)["models"] == 3
 
 

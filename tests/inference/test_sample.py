@@ -29,7 +29,7 @@ from ssgan.inference.models import Models, open_checkpoint
 from ssgan.inference.sample import Source, class_histogram
 from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
-from ssgan.training import experiment
+from ssgan.training import callbacks, folds
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.trainer import train
@@ -500,12 +500,12 @@ def test_a_model_that_diverged_is_passed_over(
 
 
 def test_frames_are_due_at_every_interval_and_at_the_end() -> None:
-    config = tiny(frames_every_images=50)  # 20 steps of 20 images
-    assert [step for step in range(1, 21) if image_grid.frame_due(config, step)] == [3, 6, 9, 12, 15, 18, 20]
-    assert not any(image_grid.frame_due(tiny(), step) for step in range(1, 21))
-    assert not any(
-        image_grid.frame_due(tiny(method="supervised", frames_every_images=50), step) for step in range(1, 21)
-    )
+    def steps(config: Config) -> list[int]:  # 20 steps of 20 images
+        return [step for step in range(1, 21) if callbacks.Frames(Path(), config).due(step)]
+
+    assert steps(tiny(frames_every_images=50)) == [3, 6, 9, 12, 15, 18, 20]
+    assert steps(tiny()) == []
+    assert steps(tiny(method="supervised", frames_every_images=50)) == []
 
 
 def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tmp_path: Path) -> None:
@@ -542,7 +542,7 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
     expected = {path.name: path.read_bytes() for path in image_grid.read_frames(whole).values()}
     assert [*expected] == ["000000100.png", "000000200.png", "000000300.png", "000000400.png"]
     clock = SimpleNamespace(now=0.0)  # ten seconds from one report to the next
-    monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def on_report(report: TrainingProgress) -> None:
         clock.now += 10.0
@@ -608,7 +608,7 @@ def test_frames_need_a_generator(mistake: Callable[..., str]) -> None:
 
 def test_the_models_of_the_folds_draw_no_frames(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(folds=2, frames_every_images=100, draw_seed=0)
-    experiment.cross_validate(few_digits, config, tmp_path / "folds")
+    folds.cross_validate(few_digits, config, tmp_path / "folds")
     assert not list(tmp_path.rglob("frames"))
 
 

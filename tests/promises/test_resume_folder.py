@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from small_configs import tiny
+from small_trainings import labeled_splits
 
 from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
-from ssgan.training import experiment
+from ssgan.training import callbacks
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.trainer import train
@@ -97,7 +98,7 @@ def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits:
 def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainingProgress], None]:
     """A callback for reports by which training takes ten seconds from one to the next, and nothing else takes time."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def on_report(report: TrainingProgress) -> None:
         clock.now += 10.0
@@ -170,7 +171,7 @@ def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: 
     rows = splits.draw(few_digits.y_train, 20, 99)
     splits.save(folder / "split.json", [splits.Split(rows, few_digits.y_train[rows])], [0])
     run_experiment(few_digits, config, folder)
-    theirs = train(few_digits, config, indices=rows).state()
+    theirs = train(few_digits, config, labeled_splits(few_digits, config, rows)).state()
     assert (
         differences(
             without_clock(runs.load_checkpoint(folder / "checkpoint")), {"format_version": 2, **without_clock(theirs)}

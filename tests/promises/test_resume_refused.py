@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_configs import tiny
+from small_trainings import labeled_splits
 
 from ssgan import runs
 from ssgan.data import splits
@@ -64,7 +65,9 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
         other = dataclasses.replace(few_digits, name="mine", **change)
         assert refused(other, config, state) == "mine does not hold what digits held when the run began."
     with pytest.raises(UserError) as caught:
-        train(few_digits, config, indices=splits.draw(few_digits.y_train, 20, 9), state=state)
+        train(
+            few_digits, config, labeled_splits(few_digits, config, splits.draw(few_digits.y_train, 20, 9)), state=state
+        )
     assert str(caught.value) == "The run was begun with other labelled images, so it cannot go on with these."
     assert refused(few_digits, config, {**state, "device_type": "cuda"}) == (
         "The run was begun on cuda, and on cpu it would see other noise: go on with --device cuda."

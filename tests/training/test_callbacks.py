@@ -94,8 +94,8 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
 ) -> None:
     """Whoever ends the process in the next moment takes nothing away that would not be told again."""
     pytest.importorskip("tensorboard")
-    done, flush, save = [], callbacks.Events.flush, runs.save_checkpoint
-    monkeypatch.setattr(callbacks.Events, "flush", lambda self: done.append("told") or flush(self))
+    done, flush, save = [], callbacks.TensorBoard.flush, runs.save_checkpoint
+    monkeypatch.setattr(callbacks.TensorBoard, "flush", lambda self: done.append("told") or flush(self))
     monkeypatch.setattr(runs, "save_checkpoint", lambda *what: done.append("saved") or save(*what))
     config = tiny(checkpoint_every_seconds=0.0, tensorboard=True)
     run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pictures_on_disk import classes, grey, write
 from running import last_object, status_of
 from small_configs import tiny
+from small_trainings import labeled_splits
 
 from ssgan import runs
 from ssgan.data import splits
@@ -26,8 +27,9 @@ from ssgan.inference.metrics import binomial_interval
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
-from ssgan.training import experiment
-from ssgan.training.experiment import cross_validate, cut_folds, run_experiment
+from ssgan.training import experiment, folds
+from ssgan.training.experiment import run_experiment
+from ssgan.training.folds import cross_validate, cut_folds
 from ssgan.training.trainer import train
 
 
@@ -157,15 +159,15 @@ def test_what_is_held_out_reaches_no_weight(few_digits: Data, network: dict[str,
     x[held_out[0]] = 16 - x[held_out[0]]
     y[held_out[0]] = (y[held_out[0]] + 1) % 10
     other = dataclasses.replace(few_digits, x_train=x, y_train=y)
-    plain = train(few_digits, config, indices, held_out=held_out)
-    changed = train(other, config, indices, held_out=held_out)
+    plain = train(few_digits, config, labeled_splits(few_digits, config, indices, held_out))
+    changed = train(other, config, labeled_splits(other, config, indices, held_out))
     for ours, theirs in zip(weights(plain, 0), weights(changed, 0), strict=True):
         assert torch.equal(ours, theirs)
     # The control: the second model learned from what the first had not seen.
     pairs = zip(weights(plain, 1), weights(changed, 1), strict=True)
     assert not all(torch.equal(ours, theirs) for ours, theirs in pairs)
     # And an image that is unlabelled instead of held out does reach them.
-    seen = [train(data, config, indices) for data in (few_digits, other)]
+    seen = [train(data, config, labeled_splits(data, config, indices)) for data in (few_digits, other)]
     pairs = zip(weights(seen[0], 0), weights(seen[1], 0), strict=True)
     assert not all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
@@ -173,7 +175,7 @@ def test_what_is_held_out_reaches_no_weight(few_digits: Data, network: dict[str,
 def test_no_row_is_learned_from_and_held_out(few_digits: Data) -> None:
     for held_out, words in (([3], "not both"), ([300], "rows 0 to 299")):
         with pytest.raises(UserError, match=words):
-            train(few_digits, tiny(), [3, 4, 5], held_out=[np.array(held_out)])
+            train(few_digits, tiny(), labeled_splits(few_digits, tiny(), [3, 4, 5], [np.array(held_out)]))
 
 
 # The error
@@ -320,10 +322,10 @@ def test_models_of_other_folds_are_refused(few_digits: Data, tmp_path: Path) -> 
     config = tiny(labels=20, folds=2)
     cross_validate(few_digits, config, tmp_path / "folds")
     for other in (config.replace(seed=7, draw_seed=0), config.replace(noise_input_std=0.1)):
-        with pytest.raises(UserError, match=r"\(delete .*folds to train the folds again\)\.$"):
+        with pytest.raises(UserError, match=r"\(delete .*folds to train it from the beginning\)\.$"):
             cross_validate(few_digits, other, tmp_path / "folds")
     (tmp_path / "folds" / "config.json").unlink()
-    with pytest.raises(UserError, match=r"\(delete .*folds to train the folds again\)\.$"):
+    with pytest.raises(UserError, match=r"\(delete .*folds to train it from the beginning\)\.$"):
         cross_validate(few_digits, config, tmp_path / "folds")
     assert (tmp_path / "folds" / "checkpoint").exists()
 
@@ -387,13 +389,13 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
 ) -> None:
     options = ["--folds", "2", "--image-size", "6", *OPTIONS]
     assert status_of("train", "photos", *options, "--out", "whole") == 0
-    real = experiment.cross_validate
+    real = folds.cross_validate
 
     def stop(*arguments: Any) -> dict[str, Any]:
         real(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "cross_validate", stop)
+    monkeypatch.setattr(folds, "cross_validate", stop)
     assert status_of("train", "photos", *options, "--out", "cut") == 130
     monkeypatch.undo()
     monkeypatch.chdir(photos.parent)

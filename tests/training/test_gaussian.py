@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from running import last_object, status_of
 from scipy.stats import norm, wasserstein_distance
+from small_configs import tiny
 from textbook_gan import follows_the_textbook
 from torch import nn
 
@@ -25,6 +26,7 @@ from ssgan.nn.registry import MODELS, latent
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
+from ssgan.training import callbacks
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.monitor import Watch
 from ssgan.training.trainer import train
@@ -200,7 +202,7 @@ def test_a_generator_that_has_learned_nothing_is_named(numbers: Data) -> None:
 def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) -> None:
     assert numbers.normal is not None
     models = train(numbers, short(seeds=2)).models
-    curves.write_density(tmp_path, models, numbers.normal, 6400)
+    callbacks.Densities(tmp_path, models.config, numbers.normal).write(models, 6400)
     (moment,) = curves.read_densities(tmp_path)
     assert (moment["low"], moment["high"]) == (-6.0, 4.0)
     x = np.linspace(-6, 4, len(moment["p_real"]), dtype=np.float32)[:, None]
@@ -216,9 +218,15 @@ def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) ->
 
 def test_moments_are_kept_at_the_same_steps_however_often_reports_come(numbers: Data) -> None:
     config = short()
-    steps = [step for step in range(1, config.steps + 1) if curves.density_due(numbers.normal, config, step)]
-    assert steps == [1, 4, 16, 32, 64]
-    assert not any(curves.density_due(None, config, step) for step in steps)
+    assert numbers.normal is not None
+    densities = callbacks.Densities(Path(), config, numbers.normal)
+    assert [step for step in range(1, config.steps + 1) if densities.due(step)] == [1, 4, 16, 32, 64]
+
+
+def test_images_have_no_densities(few_digits: Data, tmp_path: Path) -> None:
+    config = tiny()
+    run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))
+    assert not (tmp_path / "run" / "densities.jsonl").exists()
 
 
 def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: Data, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_configs import tiny
-from small_trainings import QUIET, gradients_of_d, rows_through_d, same_bits, trainer, weights
+from small_trainings import QUIET, gradients_of_d, labeled_splits, rows_through_d, same_bits, trainer, weights
 from torch import Tensor
 
 from ssgan.data import splits
@@ -127,11 +127,11 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, method
     y[hidden] = np.random.default_rng(0).permutation(y[hidden])
     assert (y != few_digits.y_train).sum() > 100
     permuted = dataclasses.replace(few_digits, y_train=y)
-    plain, other = (train(data, config, indices=drawn) for data in (few_digits, permuted))
+    plain, other = (train(data, config, labeled_splits(data, config, drawn)) for data in (few_digits, permuted))
     assert same_bits(weights(plain), weights(other))
     y[drawn[0][0]] = (y[drawn[0][0]] + 1) % 10
     changed = dataclasses.replace(few_digits, y_train=y)
-    assert not same_bits(weights(plain), weights(train(changed, config, indices=drawn)))
+    assert not same_bits(weights(plain), weights(train(changed, config, labeled_splits(changed, config, drawn))))
 
 
 @every_rival

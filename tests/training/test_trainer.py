@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from small_configs import tiny
-from small_trainings import QUIET, gradients_of_d, labeled_splits, rows_through_d, same_bits, trainer, weights
+from small_trainings import (
+    QUIET,
+    gradients_of_d,
+    labeled_splits,
+    rows_through_d,
+    same_bits,
+    trainer,
+    weights,
+)
 
 from ssgan import runs
 from ssgan.data import splits
@@ -34,12 +42,16 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settin
     y[hidden] = np.random.default_rng(0).permutation(y[hidden])
     permuted = dataclasses.replace(few_digits, y_train=y)
     assert (y != few_digits.y_train).sum() > 100
-    plain, other = train(few_digits, config, indices=drawn), train(permuted, config, indices=drawn)
+    plain, other = (
+        train(few_digits, config, labeled_splits(few_digits, config, drawn)),
+        train(permuted, config, labeled_splits(permuted, config, drawn)),
+    )
     assert same_bits(weights(plain), weights(other))
     # The control: one visible label does change the weights.
     y = few_digits.y_train.copy()
     y[drawn[0][0]] = (y[drawn[0][0]] + 1) % 10
-    changed = train(dataclasses.replace(few_digits, y_train=y), config, indices=drawn)
+    relabeled = dataclasses.replace(few_digits, y_train=y)
+    changed = train(relabeled, config, labeled_splits(relabeled, config, drawn))
     assert not same_bits(weights(plain), weights(changed))
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from running import last_object, status_of
 from small_configs import tiny
+from small_trainings import labeled_splits
 from textbook_gan import follows_the_textbook
 from torch import nn
 
@@ -136,7 +137,7 @@ def test_no_label_of_the_data_enters(few_digits: Data) -> None:
 
 def test_labelled_rows_are_refused_beside_labels_0(few_digits: Data) -> None:
     with pytest.raises(UserError, match=r"^indices names labelled images, but labels is 0"):
-        train(few_digits, tiny(**GAN), indices=[0, 1, 2])
+        train(few_digits, tiny(**GAN), labeled_splits(few_digits, tiny(**GAN), [0, 1, 2]))
 
 
 @pytest.mark.parametrize("network", ["paper-conv", "compact-conv", "wide-resnet", "dcgan"])

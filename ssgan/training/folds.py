@@ -1,0 +1,160 @@
+"""Measure the error of a run by cross-validation over its labelled images."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.splits import Split, for_seeds, in_folds
+from ssgan.errors import UserError
+from ssgan.files import open_table
+from ssgan.inference.metrics import binomial_interval, confusion
+from ssgan.inference.models import METRICS, usable
+from ssgan.settings.config import Config
+from ssgan.training.experiment import train_or_resume
+from ssgan.training.monitor import TrainingProgress
+
+__all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds"]
+
+FOLDS_FOLDER = "folds"
+FOLDS_TABLE = "predictions.csv"
+COLUMNS = ("file", "fold", "label", "p_label", "class", "probability")
+CONFIDENCE = 0.95
+
+
+def cut_folds(data: Data, config: Config) -> list[Split]:
+    """Cut the labelled images into folds and return the split of each fold's model; ``config.seed`` decides.
+
+    Raises
+    ------
+    UserError
+        Where they cannot be cut into so many folds.
+    """
+    whole = for_seeds(data.y_train, config.labels, config.draw_seeds[:1])[0]
+    if len(np.unique(whole.y)) < 2:
+        raise UserError("Every labelled image is of one class, so there is no error to measure by folds.")
+    pool_hashes = image_hashes(data.x_train)
+    hashes = [pool_hashes[row] for row in whole.indices]
+    for label, name in enumerate(data.classes):
+        different = {digest for digest, y in zip(hashes, whole.y, strict=True) if y == label}
+        if len(different) == 1:
+            raise UserError(
+                f"The class {name!r} has one labelled image, copies aside, and a model that never saw it cannot know "
+                f"the class: give it another label, or train without --folds."
+            )
+    parts = in_folds(whole, config.folds, config.seed, hashes)
+    rows_of = _rows_by_hash(pool_hashes)
+    splits = []
+    for part in parts:
+        if lost := set(whole.y.tolist()) - set(part.y.tolist()):
+            raise UserError(
+                f"A fold would hold every labelled image of the class {data.classes[min(lost)]!r}, because some of "
+                f"them lie in another class too: give each picture one label."
+            )
+        # Unlabelled copies of a held-out image are held out too.
+        copies = np.unique(np.concatenate([rows_of[pool_hashes[row]] for row in part.held_out]))
+        splits.append(Split(part.indices, part.y, copies))
+    return splits
+
+
+def _rows_by_hash(hashes: Sequence[bytes]) -> dict[bytes, list[int]]:
+    rows: dict[bytes, list[int]] = {}
+    for row, digest in enumerate(hashes):
+        rows.setdefault(digest, []).append(row)
+    return rows
+
+
+def _tested(parts: Sequence[Split]) -> list[np.ndarray]:
+    """Return the rows on which each fold's model is tested: those that only the other models learned from."""
+    whole = np.unique(np.concatenate([part.indices for part in parts]))
+    return [np.setdiff1d(whole, part.indices) for part in parts]
+
+
+def cross_validate(
+    data: Data,
+    config: Config,
+    folder: Path,
+    on_report: Callable[[TrainingProgress], None] | None = None,
+    source: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """Train one model for each fold, or resume them, and test each on the images that it never saw.
+
+    ``folder`` becomes a run folder like any other. ``predictions.csv`` in it holds the prediction for every labelled
+    image, the labels with the lowest probability first: the place to look for wrong labels.
+
+    Parameters
+    ----------
+    data : Data
+    config : Config
+        Of the run itself, with ``folds`` above 0.
+    folder : Path
+    on_report, source
+        As :func:`ssgan.training.experiment.run_experiment` takes them.
+
+    Returns
+    -------
+    dict
+        Plain types: ``error`` in percent over all ``labels`` images, each predicted by the model that never saw it, of
+        which ``wrong`` were wrong; ``interval``, in which the error lies with 95 % confidence as far as the
+        number of images goes (Wilson score); ``errors`` of each fold; ``nll`` and ``ece`` over all; ``confusion``
+        [K][K]. A fold whose model diverged is named in ``diverged`` and counts nowhere else. None where all did.
+
+    Raises
+    ------
+    UserError
+        Where data, configuration and folder do not fit.
+    """
+    parts = cut_folds(data, config)
+    inner = config.replace(
+        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
+    )
+    models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
+    tested = _tested(parts)
+    p_of = [
+        models.only([seed]).probabilities(data.x_train[rows])[0]
+        for seed, rows in zip(models.seeds, tested, strict=True)
+    ]
+    fine = usable(p_of)  # type: ignore[arg-type]
+    sound = [k for k, ok in enumerate(fine) if ok]
+    result: dict[str, Any] = {
+        "folds": config.folds,
+        "labels": sum(map(len, tested)),
+        "labels_each": round(float(np.mean([len(part.indices) for part in parts]))),
+        "diverged": [k for k, ok in enumerate(fine) if not ok],
+        **dict.fromkeys(("wrong", "interval", "confusion", *METRICS)),
+        "errors": [METRICS["error"](p, data.y_train[tested[k]]) if fine[k] else None for k, p in enumerate(p_of)],
+        "run": str(folder),
+    }
+    if not sound:
+        return result
+    rows = np.concatenate([tested[k] for k in sound])
+    p_NK, y_N = np.concatenate([p_of[k] for k in sound]), data.y_train[rows]
+    predicted_N = p_NK.argmax(axis=1)
+    wrong = int((predicted_N != y_N).sum())
+    low, high = binomial_interval(wrong, len(y_N), CONFIDENCE)
+    folds = np.concatenate([np.full(len(tested[k]), k) for k in sound])
+    _write(folder / FOLDS_TABLE, data, rows, folds, p_NK)
+    return {
+        **result,
+        "labels": len(y_N),
+        "wrong": wrong,
+        "interval": [100 * low, 100 * high],
+        "confusion": confusion(y_N, predicted_N, len(data.classes)).tolist(),
+        **{name: metric(p_NK, y_N) for name, metric in METRICS.items()},
+        "predictions": str(folder / FOLDS_TABLE),
+    }
+
+
+def _write(path: Path, data: Data, rows: np.ndarray, folds: np.ndarray, p_NK: np.ndarray) -> None:
+    """Write one line for each labelled image, the least probable label first; row numbers where there are no files."""
+    y_N = data.y_train[rows]
+    p_label = p_NK[np.arange(len(rows)), y_N]
+    names: Sequence[Any] = data.files_train or range(len(data.x_train))
+    with open_table(str(path), COLUMNS) as write:
+        for i in np.lexsort((rows, p_label)):
+            best = int(p_NK[i].argmax())
+            shown = [float(f"{p:.6g}") for p in (p_label[i], p_NK[i, best])]
+            label, predicted = data.classes[y_N[i]], data.classes[best]
+            write([names[rows[i]], int(folds[i]), label, shown[0], predicted, shown[1]])
