@@ -382,7 +382,7 @@ def write_predictions(
     models, unreadable, done = predictor.models, [], 0
     labels: Counter[str | None] = Counter()
     unlike = 0
-    with image_io.quiet(), files.open_table(out, columns(models.classes, probabilities)) as write:
+    with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
         items = read_inputs(found, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
         for done, row in enumerate(predict(models, items), 1):
             each = [None] * len(models.classes) if row.probabilities is None else row.probabilities

@@ -21,7 +21,7 @@ import numpy as np
 from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data, image_hashes
-from ssgan.data.splits import Split, for_seeds, in_folds
+from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
@@ -174,12 +174,12 @@ def _splits(
 ) -> list[splits.Split]:
     """The labelled images of a new run, given or drawn; those of a run that goes on, as they were saved."""
     if not (folder / "split.json").exists():
-        return list(given or splits.for_seeds(data.y_train, config.labels, config.draw_seeds))
+        return list(given or splits.make_splits(data.y_train, config.labels, config.draw_seeds))
     saved = splits.load(folder / "split.json")
     other = f"{folder / 'split.json'} holds other labels than {data.name}: was the run begun on other data?"
     indices, held_out = [split.indices for split in saved], [split.held_out for split in saved]
     try:
-        found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
+        found = splits.make_splits(data.y_train, config.labels, config.draw_seeds, indices, held_out)
     except UserError:  # rows that these data do not have
         raise UserError(other) from None
     for ours, theirs in zip(given or found, saved, strict=True):
@@ -292,7 +292,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
     UserError
         Where they cannot be cut into so many folds.
     """
-    whole = for_seeds(data.y_train, config.labels, config.draw_seeds[:1])[0]
+    whole = make_splits(data.y_train, config.labels, config.draw_seeds[:1])[0]
     if len(np.unique(whole.y)) < 2:
         raise UserError("Every labelled image is of one class, so there is no error to measure by folds.")
     every = image_hashes(data.x_train)
@@ -304,7 +304,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
                 f"The class {name!r} has one labelled image, copies aside, and a model that never saw it cannot know "
                 f"the class: give it another label, or train without --folds."
             )
-    parts = in_folds(whole, config.folds, config.seed, hashes)
+    parts = fold_splits(whole, config.folds, config.seed, hashes)
     rows_of = _rows_by_hash(every)
     found = []
     for part in parts:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssgan import devices
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, for_seeds, uneven
+from ssgan.data.splits import Split, imbalance_warnings, make_splits
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.figures import curves, image_grid
 from ssgan.inference.models import Models
@@ -272,7 +272,7 @@ def train(
     device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)
     seeds = config.all_seeds
-    splits = for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
+    splits = make_splits(data.y_train, config.labels, config.draw_seeds, indices, held_out)
     if state is not None:
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
@@ -293,7 +293,7 @@ class _Training:
     def __init__(self, data: Data, trainer: Trainer, splits: list[Split], clock: Clock) -> None:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
-        self.warnings = uneven([split.y for split in splits], data.classes)
+        self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
         if not (self.config.weight_labeled or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0

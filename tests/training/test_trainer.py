@@ -55,7 +55,7 @@ def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_pat
         data, config = dataclasses.replace(few_digits, y_train=y), tiny(seeds=2)
         (tmp_path / str(i)).mkdir()
         folder = runs.claim(tmp_path / str(i) / "run", "digits", config)
-        splits.save(folder / "split.json", splits.for_seeds(y, 20, [0, 1], drawn), [0, 1])
+        splits.save(folder / "split.json", splits.make_splits(y, 20, [0, 1], drawn), [0, 1])
         report = run_experiment(data, config, folder)
         rows = [{k: v for k, v in row.items() if k not in own} for row in report["rows"]]
         reports.append({**{k: v for k, v in report.items() if k not in (*own, "run")}, "rows": rows})
