@@ -34,7 +34,7 @@ def trainer(data: Data, config: Config) -> Trainer:
 
 
 def labeled_splits(data: Data, config: Config, indices: Any = None) -> list[splits.Split]:
-    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices)
+    return splits.make_splits(data.y_train, config.labels, config.draw_seeds, indices)
 
 
 # Weight 0
@@ -46,7 +46,7 @@ def gradients_of_d(data: Data, config: Config) -> list[torch.Tensor]:
     (batch,) = ours.batches.from_batch(0, 1)
     (part,) = ours.parts
     states = {**part.frozen, "D": part.trained["D"]}
-    with noise.drawing(torch.Generator().manual_seed(3)):
+    with noise.use_generator(torch.Generator().manual_seed(3)):
         loss, _ = part.losses[0](states, type(batch)(*(tensor[0] for tensor in batch)))
     return list(torch.autograd.grad(loss, part.optimizers["D"].parameters))
 

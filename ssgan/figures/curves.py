@@ -225,11 +225,11 @@ def density_due(normal: Normal | None, config: Config, step: int) -> bool:
 
 def write_density(run: Path, models: "Models", normal: Normal, images: int) -> None:
     """Add the moment of so many images: counts of the first model's numbers, and its D as it is now over the range."""
-    one = models.only(models.seeds[:1])
+    one = models.select(models.seeds[:1])
     low, high = _density_range(normal)
     x = np.linspace(low, high, DENSITY_POINTS, dtype=np.float32)[:, None]
     p_real = 1.0 - one.generated_probability(x, averaged=False)[0]
-    numbers = one.draws(SAMPLES, models.config.seed)[0].ravel()
+    numbers = one.sample_batch(SAMPLES, models.config.seed)[0].ravel()
     if np.isfinite(p_real).all() and np.isfinite(numbers).all():
         counts = np.histogram(numbers, BINS, (low, high))[0]
         row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": SAMPLES}

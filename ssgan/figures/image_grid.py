@@ -174,7 +174,7 @@ def write_frame(run: Path, models: "Models", images: int) -> None:
     Vectors and images that are not finite give none.
     """
     side = models.config.grid_side
-    samples = models.only(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
+    samples = models.select(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
     if drawable(models.image_shape) and np.isfinite(samples).all():
         (run / FRAMES_FOLDER).mkdir(exist_ok=True)
         with open_atomic(run / FRAMES_FOLDER / f"{images:09d}.png") as stream:

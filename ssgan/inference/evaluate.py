@@ -14,7 +14,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
-from ssgan.inference.models import METRICS, Models, open_run, score, usable
+from ssgan.inference.models import METRICS, Models, finite_mask, open_run, score
 from ssgan.settings.options import Options
 
 __all__ = ["evaluate_run"]
@@ -79,7 +79,7 @@ def evaluate_run(
     p_SNK = models.probabilities(loaded.x_test)
     scores = score(p_SNK, loaded.y_test)
     scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
-    fine = usable(p_SNK)
+    fine = finite_mask(p_SNK)
     result: dict[str, Any] = {
         **_head(models, report, loaded, run, where),
         **summarize_scores(scores),

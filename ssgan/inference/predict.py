@@ -283,18 +283,18 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
         if seed not in left:
             what = "diverged" if seed in diverged else "is not there"
             raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, left))}.")
-        return Predictor(models.only([seed]), f"the model of seed {seed}")
+        return Predictor(models.select([seed]), f"the model of seed {seed}")
     aside = f"left out, because diverged: seed {', '.join(map(str, sorted(diverged)))}" if diverged else ""
     if len(left) == 1:
-        return Predictor(models.only(left), f"the model of seed {left[0]}", aside)
+        return Predictor(models.select(left), f"the model of seed {left[0]}", aside)
     if len(set(models.split_sha256)) == 1:
         return Predictor(
-            models.only(left),
+            models.select(left),
             f"the mean of {len(left)} models{'' if models.config.unconditional else SAME_LABELS}",
             aside,
         )
     others = f"{len(left)} models learned from different labels: --seed picks another"
-    return Predictor(models.only(left[:1]), f"the model of seed {left[0]}", "; ".join(filter(None, (others, aside))))
+    return Predictor(models.select(left[:1]), f"the model of seed {left[0]}", "; ".join(filter(None, (others, aside))))
 
 
 def predict(models: Models, items: Iterable[InputImage]) -> Iterator[Prediction]:

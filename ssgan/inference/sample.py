@@ -18,9 +18,9 @@ from ssgan.figures import curves, image_grid
 from ssgan.figures.image_grid import Tile, drawable, grid, pixels, sheet
 from ssgan.files import open_atomic
 from ssgan.inference import latents
-from ssgan.inference.metrics import nearest, softmax
+from ssgan.inference.metrics import nearest_neighbors, softmax
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.nn.registry import MODELS
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.config import Config
 
 __all__ = ["class_histogram", "sample_run"]
@@ -162,7 +162,10 @@ def _interpolation(source: Source, request: Request) -> Made:
     """Row by row, the way from latent 2i to latent 2i + 1 of the noise."""
     path = request.path or latents.default_path(source.distribution)
     z = source.noise(2 * request.rows)
-    ways = [latents.way(a, b, request.columns, path, source.distribution) for a, b in zip(z[::2], z[1::2], strict=True)]
+    ways = [
+        latents.interpolate(a, b, request.columns, path, source.distribution)
+        for a, b in zip(z[::2], z[1::2], strict=True)
+    ]
     images = source.images(torch.cat(ways))
     steps = images.reshape(request.rows, request.columns, -1)
     numbers = {
@@ -181,7 +184,7 @@ def _arithmetic(source: Source, request: Request) -> Made:
     count = 1 + max(index for _, rows in request.terms for index in rows)
     z = source.noise(count)
     total, means, clipped = latents.combine(z, request.terms, source.distribution)
-    around = latents.nearby(total, 8, source.distribution, REACH, NEIGHBOUR_SEED + source.seed)
+    around = latents.perturb(total, 8, source.distribution, REACH, NEIGHBOUR_SEED + source.seed)
     images = source.images(torch.cat([torch.stack(means), total[None], around]))
     of_means, result = pixels(images[: len(means)]), pixels(images[len(means) :])
     operands = pixels(source.images(z))
@@ -218,12 +221,12 @@ def _nearest(source: Source, request: Request, data: Data) -> Made:
     """Each sample beside the nearest images of the pool, with distances; and how far away test images are."""
     samples = source.images(source.noise(max(request.samples, request.rows)))
     shown, kept = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
-    rows_NR, distances_NR = nearest(samples, data.x_train, data.scale, kept)
+    rows_NR, distances_NR = nearest_neighbors(samples, data.x_train, data.scale, kept)
     # As many test images, evenly from the first to the last.
     held_out = data.x_test[
         np.unique(np.linspace(0, len(data.x_test) - 1, request.samples).astype(int))[: len(data.x_test)]
     ]
-    of_test = nearest(held_out / data.scale, data.x_train, data.scale)[1][:, 0] if len(held_out) else None
+    of_test = nearest_neighbors(held_out / data.scale, data.x_train, data.scale)[1][:, 0] if len(held_out) else None
     pool = pixels(data.x_train[rows_NR[:shown]] / data.scale)
     tiles = pixels(samples)
     cells: list[list[Tile]] = [["sample", "", "nearest", *[""] * (kept - 1)]]
@@ -284,7 +287,7 @@ def _spread(distances: np.ndarray) -> dict[str, Any]:
 def _probabilities(models: Models, images: np.ndarray) -> np.ndarray:
     """What the averaged D of one model says of images [N, ...] in [0, 1], [N, K]."""
     like = next(iter(models.averaged.values()))
-    x = MODELS[models.config.network].from_unit(torch.from_numpy(images).to(like))
+    x = NETWORK_PAIRS[models.config.network].from_unit(torch.from_numpy(images).to(like))
     logits_NK = models.D.evaluate(x, models.averaged, pick=itemgetter(0))[0]
     return softmax(logits_NK.cpu().double().numpy())
 
@@ -297,11 +300,11 @@ def _one(models: Models, seed: int | None, run: Path) -> Models:
     if not fine:
         raise UserError(f"Every model of {run} diverged, so there is none to sample from.")
     if seed is None:
-        return models.only(fine[:1])
+        return models.select(fine[:1])
     if seed not in fine:
         what = "diverged" if seed in models.seeds else "is not there"
         raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, fine))}.")
-    return models.only([seed])
+    return models.select([seed])
 
 
 def _data(run: Path, state: dict[str, Any], config: Config, request: Request, progress: ReadProgress | None) -> Data:

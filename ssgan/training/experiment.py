@@ -28,7 +28,7 @@ from ssgan.figures import curves, image_grid
 from ssgan.figures.image_grid import drawable, grid, pixels
 from ssgan.files import open_table, write_json
 from ssgan.inference.metrics import binomial_interval, confusion, measure_diversity, summarize_scores
-from ssgan.inference.models import METRICS, open_run, usable
+from ssgan.inference.models import METRICS, finite_mask, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training import callbacks
@@ -245,7 +245,7 @@ def _diversity(run: Run) -> dict[str, Any] | None:
     models, seed = run.models, run.config.seed
     if models.G is None or not drawable(models.image_shape):
         return None
-    each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
+    each = [partial(lambda one, count: models.select([one]).sample(count, seed)[0], one) for one in models.seeds]
     return measure_diversity(each, run.data.x_train, run.data.scale)
 
 
@@ -382,10 +382,10 @@ def cross_validate(
             raise UserError(f"{folder} holds models of other folds or settings.")
     tested = _tested(parts)
     p_of = [
-        models.only([seed]).probabilities(data.x_train[rows])[0]
+        models.select([seed]).probabilities(data.x_train[rows])[0]
         for seed, rows in zip(models.seeds, tested, strict=True)
     ]
-    fine = usable(p_of)  # type: ignore[arg-type]
+    fine = finite_mask(p_of)  # type: ignore[arg-type]
     left = [k for k, ok in enumerate(fine) if ok]
     found: dict[str, Any] = {
         "folds": config.folds,

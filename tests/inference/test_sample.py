@@ -24,7 +24,7 @@ from ssgan.data.dataset import Data
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import grid, pixels
 from ssgan.inference import sample
-from ssgan.inference.latents import combine, way
+from ssgan.inference.latents import combine, interpolate
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.inference.sample import Source, class_histogram
 from ssgan.nn.stack import Stack
@@ -42,7 +42,7 @@ SIDE = 48  # a tile is a latent of 48 x 48 numbers shown as it is
 class Shown(nn.Module):
     """A linear generator: the image is the latent itself, times a trained 1."""
 
-    couples_rows = needs_mates = False
+    couples_rows = couples_rows_at_evaluation = False
 
     def __init__(self, side: int = SIDE) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, dist
     for pair in range(3):
         assert np.array_equal(tile(picture, pair, 0), shown[2 * pair])
         assert np.array_equal(tile(picture, pair, 6), shown[2 * pair + 1])
-        middle = way(z[2 * pair], z[2 * pair + 1], 7, path, distribution)[3]
+        middle = interpolate(z[2 * pair], z[2 * pair + 1], 7, path, distribution)[3]
         assert np.array_equal(tile(picture, pair, 3), pixels(middle.reshape(SIDE, SIDE).numpy()))
         if path == "straight":
             torch.testing.assert_close(middle, (z[2 * pair] + z[2 * pair + 1]) / 2)

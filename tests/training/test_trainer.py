@@ -20,7 +20,7 @@ from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.batches import Order, stream_key
 from ssgan.training.experiment import run_experiment
-from ssgan.training.trainer import Trainer, train
+from ssgan.training.trainer import train
 
 # No leak
 
@@ -197,14 +197,16 @@ def test_a_nan_in_one_seed_leaves_the_others_bit_identical(few_digits: Data, str
 
 
 def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = Trainer._build
+    from ssgan.training import trainer as module
 
-    def poisoned(self: Trainer, *arguments: Any) -> dict[str, Stack]:
-        stacks = build(self, *arguments)
+    build = module.build_stacks
+
+    def poisoned(*arguments: Any) -> dict[str, Stack]:
+        stacks = build(*arguments)
         stacks["D"].parameters["output.v"].data[1] = float("nan")
         return stacks
 
-    monkeypatch.setattr(Trainer, "_build", poisoned)
+    monkeypatch.setattr(module, "build_stacks", poisoned)
     run = train(few_digits, tiny(seeds=3))
     assert list(run.diverged) == [1]
     assert run.errors[1] is None
