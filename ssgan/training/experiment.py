@@ -25,7 +25,7 @@ from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
-from ssgan.figures.image_grid import drawable, grid, pixels
+from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
 from ssgan.files import open_table, write_json
 from ssgan.inference.metrics import binomial_interval, confusion, measure_diversity, summarize_scores
 from ssgan.inference.models import METRICS, finite_mask, open_run
@@ -130,7 +130,7 @@ def run_experiment(
                 told.flush()  # what a checkpoint is beyond is not told again
             runs.save_checkpoint(folder / "checkpoint", report.state())
             saved = time.monotonic()
-            if not last and saved - drawn_at >= curves.SECONDS_BETWEEN:
+            if not last and saved - drawn_at >= curves.REDRAW_SECONDS:
                 curves.write_curves(folder, about)
                 drawn_at = time.monotonic()
         if paused:
@@ -243,7 +243,7 @@ def summarize(run: Run, folder: Path, drawn: Sequence[int | None]) -> dict[str, 
 def _diversity(run: Run) -> dict[str, Any] | None:
     """Measure the diversity of each model's generated images; None where there are none."""
     models, seed = run.models, run.config.seed
-    if models.G is None or not drawable(models.image_shape):
+    if models.G is None or not is_drawable(models.image_shape):
         return None
     each = [partial(lambda one, count: models.select([one]).sample(count, seed)[0], one) for one in models.seeds]
     return measure_diversity(each, run.data.x_train, run.data.scale)
@@ -272,9 +272,9 @@ def settings_beyond_preset(config: Config) -> dict[str, Any]:
 
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; what is no grey or colour picture is left out."""
-    if drawable(images.shape[1:]):
+    if is_drawable(images.shape[1:]):
         part = path.with_name(f".{path.name}")
-        grid(pixels(images), columns).save(part, format="png")
+        draw_grid(to_uint8(images), columns).save(part, format="png")
         part.replace(path)
 
 

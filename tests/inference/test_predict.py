@@ -180,7 +180,7 @@ def test_a_supervised_model_says_nothing_of_generated_images(few_digits: Data, t
     assert len(rows) == 100
     assert {(row["p_generated"], row["note"]) for row in rows} == {(None, None)}
     assert summary["unlike"] is None
-    assert predictor.words == "the model of seed 0"
+    assert predictor.description == "the model of seed 0"
 
 
 def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) -> None:

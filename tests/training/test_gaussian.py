@@ -228,11 +228,11 @@ def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: D
     for _ in range(2):
         with pytest.raises(Paused):
             run_experiment(numbers, config, parted, pause_after_seconds=0)
-    with (parted / curves.FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
+    with (parted / curves.DENSITY_FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
         stream.write(json.dumps({**curves.read_densities(parted)[-1], "images": 6300}) + '\n{"images": 6')
     run_experiment(numbers, config, parted)
     assert [moment["images"] for moment in curves.read_densities(whole)] == [100, 400, 1600, 3200, 6400]
-    for name in (curves.FILE, curves.DENSITY_PICTURE):
+    for name in (curves.DENSITY_FILE, curves.DENSITY_PICTURE):
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
 
 
