@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from ssgan import load
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES
-from ssgan.data.splits import for_seeds
+from ssgan.data.splits import make_splits
 from ssgan.devices import select
 from ssgan.files import default_root
 from ssgan.settings.config import Config
@@ -179,7 +179,7 @@ class Plain:
 
 def build(config: Config, data: Data) -> Trainer:
     """The trainer of a configuration."""
-    splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
+    splits = make_splits(data.y_train, config.labels, config.draw_seeds)
     batches = Batches(data.x_train, data.scale, splits, config.all_seeds, config, select(config.device))
     return Trainer(batches, data.image_shape, len(data.classes), config)
 

@@ -53,7 +53,7 @@ def digits_picture() -> None:
     from matplotlib import pyplot as plt
 
     from ssgan import load, train
-    from ssgan.figures.image_grid import grid
+    from ssgan.figures.image_grid import draw_grid
 
     run = train(load("digits"), resolve("digits", {}))
     samples = (255 * run.models.sample(64)[0]).round().astype(np.uint8)
@@ -69,7 +69,7 @@ def digits_picture() -> None:
         left.set_xticks(np.arange(len(labels)), [str(n) for n in labels])
     left.set(xlabel="labelled images", ylabel="test error, %", ylim=(0, None), title="digits: every label draw")
     left.legend(frameon=False)
-    _show_samples(right, grid(samples, columns=8, tile_pixels=48), "generated digits")
+    _show_samples(right, draw_grid(samples, columns=8, tile_pixels=48), "generated digits")
     _save(figure, "digits.png")
 
 

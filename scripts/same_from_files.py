@@ -82,7 +82,7 @@ def train_both(args: argparse.Namespace) -> list[tuple[int, dict[str, Any], dict
     for draw in range(args.draws):
         # From files, the labels are those that the folders give.
         configs = {n: resolve(args.preset, {**settings, "labels": n, "seed": draw}) for n in (args.labels, None)}
-        (split,) = splits.for_seeds(data.y_train, args.labels, [draw])
+        (split,) = splits.make_splits(data.y_train, args.labels, [draw])
         for labels, config in configs.items():
             if results.done(path, config):
                 continue

@@ -13,7 +13,7 @@ MNIST_POOL = 60_000
 EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
 EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
 NAMES = {"ssgan": "ssgan", "plain": "plain PyTorch", "products": "the matrix products alone"}
-MODELS = {"errors": "averaged", "errors_raw": "last"}
+NETWORK_PAIRS = {"errors": "averaged", "errors_raw": "last"}
 NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
 
 
@@ -90,7 +90,7 @@ def mnist_table() -> str:
     lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
     lines.append("|---" * (len(shown) + 2) + "|")
     for inside, name in EPSILONS.items():
-        for kind, model in MODELS.items():
+        for kind, model in NETWORK_PAIRS.items():
             cells = []
             for epoch in shown:
                 errors = [line[epoch][kind][0] for line in found[inside].values() if epoch in line]

@@ -35,7 +35,7 @@ def trainer(data: Data, config: Config) -> Trainer:
 
 def labeled_splits(data: Data, config: Config, indices: Any = None, held_out: Any = None) -> list[splits.Split]:
     """The splits that a configuration draws, or those of given rows, the same for every model or a list for each."""
-    return splits.for_seeds(data.y_train, config.labels, config.draw_seeds, indices, held_out)
+    return splits.make_splits(data.y_train, config.labels, config.draw_seeds, indices, held_out)
 
 
 # Weight 0
@@ -47,7 +47,7 @@ def gradients_of_d(data: Data, config: Config) -> list[torch.Tensor]:
     (batch,) = ours.batches.from_batch(0, 1)
     (part,) = ours.parts
     states = {**part.frozen, "D": part.trained["D"]}
-    with noise.drawing(torch.Generator().manual_seed(3)):
+    with noise.use_generator(torch.Generator().manual_seed(3)):
         loss, _ = part.losses[0](states, type(batch)(*(tensor[0] for tensor in batch)))
     return list(torch.autograd.grad(loss, part.optimizers["D"].parameters))
 

@@ -52,7 +52,7 @@ def follows_the_textbook(
     channels: bool,
 ) -> None:
     """Train by both from the same weights and batches, and compare every parameter."""
-    found = splits.for_seeds(data.y_train, 0, [0])
+    found = splits.make_splits(data.y_train, 0, [0])
     batches = Batches(data.x_train, data.scale, found, [0], config, torch.device("cpu"))
     begun = Trainer(batches, data.image_shape, len(data.classes), config)
     with torch.no_grad():

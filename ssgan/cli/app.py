@@ -176,7 +176,7 @@ def predict(
 
     predictor = prediction.open_predictor(run, alone, device)
     total = None if any(one.name.lower().endswith((".npz", ".zip")) for one in found) else len(found)
-    terminal.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
+    terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
     with terminal.counting(total, "images", quiet=as_json) as on_row:
         summary = prediction.write_predictions(predictor, found, out, probabilities, on_row)
     for one in summary["unreadable"][:SHOWN_UNREADABLE]:

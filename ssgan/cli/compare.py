@@ -65,7 +65,7 @@ def hold(asked: Asked) -> None:
             terminal.warn(held.repaired)
         for line in [*grid.notes, *_others(grid, held.rows, asked.out)]:
             terminal.warn(line)
-        for line in terminal.lost_files(grid.data.skipped, grid.data.found):
+        for line in terminal.lost_files(grid.data.skipped, grid.data.file_counts):
             terminal.warn(line)
         tasks = plan(grid, held.rows)
         if not asked.as_json:

@@ -60,7 +60,7 @@ def describe_data(
         return _counted(data, {})
     texts = {"labels": labels, "draw_seed": draw_seed or "0"}
     config = Config(**dict(parse(f"{name}={text}") for name, text in texts.items()))
-    (split,) = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+    (split,) = splits.make_splits(data.y_train, config.labels, config.draw_seeds)
     return _counted(data, {f"draw {config.draw_seed}": split})
 
 
@@ -96,7 +96,7 @@ def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
         for entry in entries:
             entry["files"] = [data.files_train[row] for row in entry["indices"]]
         about_files = {
-            "files": {what: dict(count) for what, count in data.found.items()},
+            "files": {what: dict(count) for what, count in data.file_counts.items()},
             "skipped": [list(pair) for pair in data.skipped],
             "duplicates": _duplicates(data),
             "notes": _notes(data),
@@ -130,7 +130,7 @@ def _duplicates(data: Data) -> dict[str, Any]:
 def _notes(data: Data) -> list[str]:
     """What a user should know of the labels: uneven classes, and classes that cannot be tested."""
     tested = np.bincount(data.y_test, minlength=len(data.classes))
-    notes = splits.uneven([data.y_train[data.y_train >= 0]], data.classes)
+    notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
         notes.append("There is no test image: only --folds would measure an error.")
     elif not tested.all():

@@ -10,7 +10,7 @@ from ssgan import runs
 from ssgan.cli import options, output, terminal
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
-from ssgan.data.splits import Split, for_seeds, uneven
+from ssgan.data.splits import Split, imbalance_warnings, make_splits
 from ssgan.errors import UserError
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
@@ -62,8 +62,8 @@ def hold(asked: Asked) -> None:
     folder = _claimed(asked, data, settings)
     with runs.held(folder):
         report = runs.finished(folder, settings, data.name, data.sha256)
-        labelled = uneven([split.y for split in splits], data.classes)
-        for line in [*terminal.lost_files(data.skipped, data.found), *labelled]:
+        labelled = imbalance_warnings([split.y for split in splits], data.classes)
+        for line in [*terminal.lost_files(data.skipped, data.file_counts), *labelled]:
             terminal.warn(line)
         if not asked.as_json:
             _announce(data, settings, f"on {where}, into {folder}", len(splits[0].indices))
@@ -119,7 +119,7 @@ def _checked(data: Data, settings: Config) -> tuple[str, list[Split]]:
         from ssgan.training import callbacks
 
         callbacks.check_tensorboard()
-    splits = for_seeds(data.y_train, settings.labels, settings.draw_seeds)
+    splits = make_splits(data.y_train, settings.labels, settings.draw_seeds)
     if settings.folds:
         from ssgan.training import folds
 
@@ -153,7 +153,7 @@ def _again(asked: Asked, folder: Path) -> str:
 
 
 def _announce(data: Data, settings: Config, where: str, labelled: int) -> None:
-    apart = data.found.get("tested", {}).get("held out")
+    apart = data.file_counts.get("tested", {}).get("held out")
     held = f" and {apart:,} held out for testing" if apart else ""
     labels = "no classes, " if settings.unconditional else f"{labelled:,} labelled of "
     terminal.say(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ssgan.compare.baselines import BASELINES
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, for_seeds
+from ssgan.data.splits import Split, make_splits
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings.catalog import METHOD_NAMES, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
@@ -295,7 +295,7 @@ def build_grid(
     absent: dict[str, None] = {}
     for number in labels:
         drawn = [seed if draw_seed is None else draw_seed for seed in seeds]
-        for seed, draw, split in zip(seeds, drawn, for_seeds(data.y_train, number, drawn), strict=True):
+        for seed, draw, split in zip(seeds, drawn, make_splits(data.y_train, number, drawn), strict=True):
             splits[number, seed] = split
             draws[number, seed] = None if number == "all" else draw
         count = len(splits[number, seeds[0]].indices)

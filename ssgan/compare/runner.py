@@ -23,7 +23,7 @@ from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.files import write_atomic
 from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax, summarize_scores
-from ssgan.inference.models import METRICS, Models, score, usable
+from ssgan.inference.models import METRICS, Models, finite_mask, score
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
@@ -66,10 +66,10 @@ def rows_of_stack(
     p_SNK = softmax(logits_SNK)
     found, run = [], Path(report["run"])
     scores = score(p_SNK, data.y_test)
-    for i, (seed, split, fine) in enumerate(zip(models.seeds, splits, usable(p_SNK), strict=True)):
+    for i, (seed, split, fine) in enumerate(zip(models.seeds, splits, finite_mask(p_SNK), strict=True)):
         one = {**report["rows"][i], **{name: values[i] for name, values in scores.items()}, **_label(cell)}
         if fine:
-            labeled_NK = models.only([seed]).logits(data.x_train[split.indices], averaged)[0]
+            labeled_NK = models.select([seed]).logits(data.x_train[split.indices], averaged)[0]
             one |= {**_looked_at(p_SNK[i], data), **_scaled(logits_SNK[i], data.y_test, labeled_NK, split.y)}
         elif one["diverged"] is None:
             one["failed"] = NOT_FINITE

@@ -1,4 +1,4 @@
-"""Images and labels as arrays: named sets, folders of pictures, and label draws."""
+"""Load images and labels as arrays: named data sets, folders of pictures, and label draws."""
 
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load

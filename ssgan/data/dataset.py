@@ -1,4 +1,4 @@
-"""What training needs of images and labels, in one shape that is checked when made: :class:`Data`."""
+"""Hold and check the images and labels of one data set: :class:`Data`."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ UNLABELED = -1
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A training pool and a test share.
+    """A training pool and a test share, checked when they are made.
 
     Attributes
     ----------
@@ -29,19 +29,19 @@ class Data:
         Name of each class.
     name : str
     scale : float
-        The value that stands for full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the
-        usual one, 255 for uint8 and 1 for float32.
+        The value of full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the default, 255 for
+        uint8 and 1 for float32.
     files_train, files_test : tuple of str
-        Name of the file behind each row, where the images came from files; else empty.
+        Name of the file of each row; empty where the images did not come from files.
     skipped : tuple of (str, str)
         Files that could not be read, each with the reason.
-    found : mapping of str to counts
-        What was met among the files: ``sizes`` and ``modes`` of the pictures, ``ignored`` files by their
-        suffix, how many of the ``skipped`` ones were labelled, and whether those ``tested`` were held out. No
-        part of the data, nor of their hash.
+    file_counts : mapping of str to counts
+        Counts of the files by kind: ``sizes`` and ``modes`` of the pictures, ``ignored`` files by suffix,
+        ``skipped`` files by whether they were labelled, ``tested`` ones by whether they were held out. Not part
+        of ``sha256``.
     normal : (float, float) or None
-        Mean and standard deviation of the normal distribution that the vectors were drawn from, where that is known:
-        they may then hold numbers of any size, with a scale of 1.
+        Mean and standard deviation of the normal distribution that the vectors were drawn from, if known. The
+        vectors may then hold numbers of any size, with a scale of 1.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class Data:
     files_train: tuple[str, ...] = ()
     files_test: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
-    found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    file_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     normal: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every array, to name the data in a result."""
+        """SHA-256 of every array, which identifies the data in a result."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -133,5 +133,5 @@ class Data:
 
 
 def image_hashes(x: np.ndarray) -> list[bytes]:
-    """A hash of each row's pixels: equal where the images are, pixel for pixel."""
+    """Hash the pixels of each image; two hashes are equal where the images are."""
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in x]

@@ -1,7 +1,4 @@
-"""Data sets that come as arrays: by name, or from an ``.npz`` file.
-
-Images and labels from wherever they are, in one shape: :func:`load` -> :class:`Data`.
-"""
+"""Load a data set by name, from an ``.npz`` file or from pictures: :func:`load` returns :class:`Data`."""
 
 import dataclasses
 import hashlib
@@ -62,7 +59,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 
 
-def _digits(root: Path | None) -> Data:
+def _load_digits(root: Path | None) -> Data:
     """Read the 1797 handwritten digits of 8x8 pixels that scikit-learn carries.
 
     The first 540 of a fixed order are the test share.
@@ -70,7 +67,7 @@ def _digits(root: Path | None) -> Data:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    # RandomState's stream is frozen for ever, so the test share is the same under every numpy.
+    # The stream of RandomState never changes, so the test share is the same under every numpy.
     order = np.random.RandomState(0).permutation(len(bunch.target))
     test, train = order[:540], order[540:]
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
@@ -78,8 +75,10 @@ def _digits(root: Path | None) -> Data:
     return Data(images[train], labels[train], images[test], labels[test], classes, name="digits", scale=16.0)
 
 
-def _shares(name: str, folder: Path, place: str, files: Sequence[str], make: Callable[[bool, bool], Any]) -> list[Any]:
-    """The training pool and the test share as torchvision reads them.
+def _read_shares(
+    name: str, folder: Path, place: str, files: Sequence[str], make: Callable[[bool, bool], Any]
+) -> list[Any]:
+    """Read the training pool and the test share by torchvision.
 
     Parameters
     ----------
@@ -87,11 +86,11 @@ def _shares(name: str, folder: Path, place: str, files: Sequence[str], make: Cal
     folder : Path
         Where the files lie.
     place : str
-        That folder, or the files, as a user looks for them under ``--data-dir``.
+        What ``--data-dir`` must hold: that folder, or the files.
     files : sequence of str
-        Where one is missing, torchvision downloads.
+        If one is missing, torchvision downloads the set.
     make : callable
-        Gives torchvision's data set for (whether the training pool, whether to download).
+        Returns torchvision's data set, called with (training pool or not, download or not).
     """
     missing = [file for file in files if not (folder / file).is_file()]
     try:
@@ -109,7 +108,7 @@ def _shares(name: str, folder: Path, place: str, files: Sequence[str], make: Cal
         ) from cause
 
 
-def _idx(kind: str, name: str, root: Path | None) -> Data:
+def _load_idx(kind: str, name: str, root: Path | None) -> Data:
     """Read MNIST or Fashion-MNIST by torchvision, which downloads what is missing, and check its MD5."""
     from torchvision import datasets
 
@@ -120,14 +119,14 @@ def _idx(kind: str, name: str, root: Path | None) -> Data:
         return [file for file in IDX_FILES if not os.path.isfile(folder / file)]
 
     absent = missing()
-    # By itself torchvision would fetch all four over those that are there, and prefer the processed/*.pt of its past.
+    # Unchanged, torchvision would download all four files again, and prefer the processed/*.pt of its old versions.
     resources = [resource for resource in original.resources if Path(resource[0]).stem in absent]
     dataset = type(kind, (original,), {"resources": resources, "_check_legacy_exist": lambda _: False})
     try:
         if absent:
             dataset(root, download=True)
     except Exception as cause:  # a network and a disk can fail in any way
-        # Where nothing is missing now, a file that was there before could not be read: the MD5 will name it.
+        # If nothing is missing now, an existing file could not be read: the MD5 check below names it.
         if absent := missing():
             reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1].rstrip(":. ")
             raise UserError(
@@ -151,7 +150,7 @@ def _idx(kind: str, name: str, root: Path | None) -> Data:
     return Data(x_train, y_train, x_test, y_test, classes, name=name)
 
 
-def _cifar10(root: Path | None) -> Data:
+def _load_cifar10(root: Path | None) -> Data:
     """Read CIFAR-10 from ``cifar10.npz`` where there is one, else by torchvision, which downloads it and checks MD5."""
     root = default_root() if root is None else root
     if (root / "cifar10.npz").is_file():
@@ -166,14 +165,18 @@ def _cifar10(root: Path | None) -> Data:
     from torchvision.datasets import CIFAR10
 
     folder = root / CIFAR10_FOLDER
-    pool, test = _shares(
-        "cifar10", folder, CIFAR10_FOLDER, CIFAR10_FILES, lambda train, get: CIFAR10(root, train, download=get)
+    pool, test = _read_shares(
+        "cifar10",
+        folder,
+        CIFAR10_FOLDER,
+        CIFAR10_FILES,
+        lambda train, download: CIFAR10(root, train, download=download),
     )
     labels = [np.asarray(share.targets, np.int64) for share in (pool, test)]
     return Data(pool.data, labels[0], test.data, labels[1], tuple(pool.classes), name="cifar10")
 
 
-def _svhn(root: Path | None) -> Data:
+def _load_svhn(root: Path | None) -> Data:
     """Read the Street View House Numbers by torchvision, which downloads them and checks MD5; ``extra`` is left out."""
     try:
         import scipy.io  # noqa: F401 - torchvision reads the files by it
@@ -183,34 +186,36 @@ def _svhn(root: Path | None) -> Data:
 
     root = default_root() if root is None else root
     place = " and ".join(SVHN_FILES)
-    shares = _shares(
-        "svhn", root, place, SVHN_FILES, lambda train, get: SVHN(root, "train" if train else "test", download=get)
-    )
-    # torchvision has the channels first, and the digit 0, which the files call 10, as class 0.
+
+    def read(train: bool, download: bool) -> SVHN:
+        return SVHN(root, "train" if train else "test", download=download)
+
+    shares = _read_shares("svhn", root, place, SVHN_FILES, read)
+    # torchvision puts the channels first, and makes the digit 0, which the files call 10, class 0.
     images = [np.ascontiguousarray(share.data.transpose(0, 2, 3, 1)) for share in shares]
     labels = [share.labels.reshape(-1).astype(np.int64) for share in shares]
     return Data(images[0], labels[0], images[1], labels[1], tuple("0123456789"), name="svhn")
 
 
 def gaussian(mean: float = Options.gaussian_mean, std: float = Options.gaussian_std) -> Data:
-    """Draw numbers from a normal distribution, a pool and a test share of 10,000 each, the same ones for ever.
+    """Draw a pool and a test share of 10,000 numbers each from a normal distribution, always the same numbers.
 
-    They are standard normal ones times ``std`` plus ``mean``; none has a label. The default mean lies off the middle of
-    G's noise, 0, so that there is something to learn even where the deviation happens to fit.
+    They are standard normal numbers times ``std`` plus ``mean``; none has a label. The default mean differs from that
+    of G's noise, 0, so that G has something to learn even where the standard deviation fits by chance.
     """
-    # RandomState's stream is frozen for ever.
-    drawn = np.random.RandomState(0).standard_normal((2 * GAUSSIAN_ROWS, 1)) * std + mean
-    x_train, x_test = np.split(drawn.astype(np.float32), 2)
-    unlabelled, only = np.full(GAUSSIAN_ROWS, UNLABELED), np.zeros(GAUSSIAN_ROWS, np.int64)
-    return Data(x_train, unlabelled, x_test, only, ("drawn",), name=GAUSSIAN_NAME, normal=(mean, std))
+    # The stream of RandomState never changes.
+    numbers = np.random.RandomState(0).standard_normal((2 * GAUSSIAN_ROWS, 1)) * std + mean
+    x_train, x_test = np.split(numbers.astype(np.float32), 2)
+    y_train, y_test = np.full(GAUSSIAN_ROWS, UNLABELED), np.zeros(GAUSSIAN_ROWS, np.int64)
+    return Data(x_train, y_train, x_test, y_test, ("drawn",), name=GAUSSIAN_NAME, normal=(mean, std))
 
 
 def read_npz(path: Path) -> Data:
     """Read ``x_train, y_train[, x_test, y_test][, classes][, scale]`` from an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = set(archive.files)
-            arrays = {key: archive[key] for key in NPZ_ARRAYS if key in found}
+            names = set(archive.files)
+            arrays = {key: archive[key] for key in NPZ_ARRAYS if key in names}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise TypeError("a member of the archive is no .npy file")
     except FileNotFoundError:
@@ -221,24 +226,26 @@ def read_npz(path: Path) -> Data:
             f"arrays of numbers and words."
         ) from cause
     absent = [key for key in NPZ_ARRAYS if key not in arrays]
-    for needed in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
-        if needed in absent:
+    for key in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
+        if key in absent:
             raise UserError(
-                f"{path} holds {', '.join(sorted(found)) or 'nothing'}, but no {needed}: an .npz needs x_train and "
+                f"{path} holds {', '.join(sorted(names)) or 'nothing'}, but no {key}: an .npz needs x_train and "
                 f"y_train, and x_test and y_test together."
             )
-    for key in sorted(found - set(NPZ_ARRAYS)):
+    for key in sorted(names - set(NPZ_ARRAYS)):
         if near := did_you_mean(key, absent):
             raise UserError(f"{path} holds an array {key!r}, which means nothing here.{near}")
     x_train, y_train = arrays["x_train"], arrays["y_train"]
     x_test = arrays.get("x_test", np.atleast_1d(x_train)[:0])
     y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
     if "classes" in arrays:
-        names = arrays["classes"].ravel()
-        classes = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+        classes = tuple(
+            name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+            for name in arrays["classes"].ravel()
+        )
     else:
-        numbers = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
-        highest, count = max((int(y.max()) for y in numbers), default=-1), sum(y.size for y in numbers)
+        labels = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
+        highest, count = max((int(y.max()) for y in labels), default=-1), sum(y.size for y in labels)
         if highest >= count:
             raise UserError(
                 f"{path} holds the label {highest}, which is too high for {count} images: number the classes 0, 1, "
@@ -255,11 +262,11 @@ def read_npz(path: Path) -> Data:
 
 
 DATASETS: dict[str, Callable[[Path | None], Data]] = {
-    "digits": _digits,
-    "mnist": partial(_idx, "MNIST", "mnist"),
-    "fashion-mnist": partial(_idx, "FashionMNIST", "fashion-mnist"),
-    "cifar10": _cifar10,
-    "svhn": _svhn,
+    "digits": _load_digits,
+    "mnist": partial(_load_idx, "MNIST", "mnist"),
+    "fashion-mnist": partial(_load_idx, "FashionMNIST", "fashion-mnist"),
+    "cifar10": _load_cifar10,
+    "svhn": _load_svhn,
     GAUSSIAN_NAME: lambda root: gaussian(),
 }
 
@@ -284,18 +291,18 @@ def load(
     options : Options
         How files of pictures become data.
     progress : callable, optional
-        For files of pictures: told what is being done, how many are done and how many there are.
+        For files of pictures: called with the stage, the number done and the total.
 
     Raises
     ------
     UserError
-        For a name that is not known, files that are missing, damaged or something else, and options out of their
-        range or of no use for the source.
+        For an unknown name, files that are missing, damaged or of another kind, and options that are out of
+        range or have no effect on the source.
     """
-    # Their ranges are those of the settings.
-    checked = Config(**{name: getattr(options, name) for name in Options.settings()})
-    of_settings = Options.of(checked, options.labels_csv)
-    options = dataclasses.replace(of_settings, strict=options.strict, classes=options.classes)
+    # Config checks the ranges.
+    config = Config(**{name: getattr(options, name) for name in Options.settings()})
+    checked = Options.of(config, options.labels_csv)
+    options = dataclasses.replace(checked, strict=options.strict, classes=options.classes)
     if str(name_or_path) == GAUSSIAN_NAME:
         options.refuse_all(GAUSSIAN_NAME)
         return gaussian(options.gaussian_mean, options.gaussian_std)

@@ -1,11 +1,10 @@
-"""Arrays kept between runs in the user's cache: an entry is whole or taken for missing, and old ones make room.
+"""Decode many pictures into one array, in parallel, and cache the array between runs.
 
-``SSGAN_CACHE=off`` neither reads nor writes any. A cache that cannot be written costs time, nothing else.
+Threads are used instead of processes: Pillow decodes outside the interpreter's lock, and threads start at once, write
+into the array itself and need no guard in a caller's script.
 
-Many pictures in one array: looked at, decided on, decoded side by side, and kept for the next time.
-
-Threads, not processes: Pillow decodes outside the interpreter's lock, threads start at once, write into the array
-itself and need no guard in a caller's script.
+The cache lies in the user's cache folder. An entry that is damaged counts as missing, and the entries that were unused
+for longest are deleted to make room. ``SSGAN_CACHE=off`` turns it off. A cache that cannot be written costs only time.
 """
 
 import hashlib
@@ -28,38 +27,38 @@ from ssgan.data.image_io import Header, UnreadableImage
 from ssgan.errors import UserError
 from ssgan.files import default_root
 
-__all__ = ["LIMIT", "ImageArray", "ReadProgress", "arranged", "load_cached", "read_images", "save_cached"]
+__all__ = ["CACHE_BYTES", "ImageArray", "ReadProgress", "load_cached", "read_images", "reorder_in_place", "save_cached"]
 
 
-LIMIT = 10 * 2**30  # bytes of all entries together
-ABANDONED_SECONDS = 24 * 3600  # an unfinished entry so old was left by a process that was killed
+CACHE_BYTES = 10 * 2**30  # most that all entries together may take
+ABANDONED_SECONDS = 24 * 3600  # an unfinished entry older than this was left by a process that was killed
 
 
 def load_cached(key: str) -> dict[str, np.ndarray] | None:
-    """The arrays kept under a key, or None where there are none or the file is not what was written."""
-    if not _is_on():
+    """Return the arrays stored under a key, or None if there are none or the file is damaged."""
+    if not _cache_is_on():
         return None
-    path = _folder() / f"{key}.npz"
+    path = _cache_folder() / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:  # reading checks a CRC of every array
             arrays = {name: archive[name] for name in archive.files}
         os.utime(path)
-    except Exception:  # what is torn or changed can fail in any way, and is made anew
+    except Exception:  # a damaged file can fail in any way, and is written again
         return None
     return arrays
 
 
 def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays under a key; two processes may do so at once. Without room for them, nothing happens."""
-    if not _is_on() or sum(array.nbytes for array in arrays.values()) > LIMIT:
+    """Store arrays under a key, unless they do not fit; two processes may do so at the same time."""
+    if not _cache_is_on() or sum(array.nbytes for array in arrays.values()) > CACHE_BYTES:
         return
-    part, named = None, dict[str, Any](arrays)
+    part, named_arrays = None, dict[str, Any](arrays)
     try:
-        _folder().mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=_folder(), prefix=".", suffix=".part")
+        _cache_folder().mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=_cache_folder(), prefix=".", suffix=".part")
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **named)
-        os.replace(part, _folder() / f"{key}.npz")
+            np.savez(stream, **named_arrays)
+        os.replace(part, _cache_folder() / f"{key}.npz")
         _make_room()
     except OSError:
         pass
@@ -69,33 +68,33 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _make_room() -> None:
-    """Delete the entries that were not used for longest until the rest is within the limit."""
-    found = sorted(((path.stat(), path) for path in _folder().iterdir()), key=lambda pair: -pair[0].st_mtime)
+    """Delete the entries that were unused for longest until the rest is within the limit."""
+    entries = sorted(((path.stat(), path) for path in _cache_folder().iterdir()), key=lambda pair: -pair[0].st_mtime)
     total = 0
-    for status, path in found:
+    for status, path in entries:
         if path.suffix == ".npz":
             total += status.st_size
         abandoned = path.suffix == ".part" and time.time() - status.st_mtime > ABANDONED_SECONDS
-        if abandoned or (path.suffix == ".npz" and total > LIMIT):
+        if abandoned or (path.suffix == ".npz" and total > CACHE_BYTES):
             path.unlink(missing_ok=True)
 
 
-def _folder() -> Path:
+def _cache_folder() -> Path:
     return default_root() / "decoded"
 
 
-def _is_on() -> bool:
-    chosen = os.environ.get("SSGAN_CACHE") or "on"
-    if chosen not in ("on", "off"):
-        raise UserError(f"SSGAN_CACHE is {chosen!r}, but must be on or off.")
-    return chosen == "on"
+def _cache_is_on() -> bool:
+    value = os.environ.get("SSGAN_CACHE") or "on"
+    if value not in ("on", "off"):
+        raise UserError(f"SSGAN_CACHE is {value!r}, but must be on or off.")
+    return value == "on"
 
 
 ReadProgress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
-CHUNK = 64  # pictures that a thread takes at once
-MOST_THREADS = 16
+CHUNK = 64  # pictures that a thread takes at a time
+MAX_THREADS = 16
 SIZES_SHOWN = 5
 
 
@@ -109,9 +108,9 @@ class ImageArray:
     names : list of str, length N
         The file of each row, ascending.
     skipped : list of (str, str)
-        Files that gave no pixels, each with the reason.
+        Files that could not be decoded, each with the reason.
     sizes, modes : dict of str to int
-        How many of the rows came from files of each size (``32x28``, width first) and each of Pillow's modes.
+        Number of rows by the size of their file (``32x28``, width first) and by Pillow's mode.
     """
 
     x: np.ndarray
@@ -124,50 +123,51 @@ class ImageArray:
 def read_images(
     tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress | None = None
 ) -> ImageArray:
-    """Decode every picture of a tree, or take what was decoded before from the cache.
+    """Decode every picture of a tree, or take the array from the cache.
 
     Parameters
     ----------
-    tree : Tree
-        With one picture at least.
+    tree : FileTree
+        With at least one picture.
     image_size, image_mode
         As in :class:`ssgan.settings.options.Options`.
     progress : callable, optional
-        Told what is being done, how many pictures are done and how many there are.
+        Called with the stage, the number of pictures done and the total.
 
     Raises
     ------
     UserError
-        Where no picture can be read, sizes differ without an ``image_size``, or the array would not fit in memory.
+        If no picture can be read, sizes differ without an ``image_size``, or the array would not fit in memory.
     """
-    wanted = json.dumps([image_io.DECODER, tree.stamp, image_size, image_mode])
-    key = hashlib.sha256(wanted.encode()).hexdigest()
-    album = _recalled(key)
-    if album is None:
-        with image_io.quiet():
-            album = _decoded(tree, image_size, image_mode, progress or (lambda what, done, count: None))
-        # A disk that fails today may be well tomorrow.
-        if not any(reason.startswith(image_io.UNOPENED) for _, reason in album.skipped):
-            about = json.dumps([album.names, album.skipped, album.sizes, album.modes])
-            save_cached(key, {"x": album.x, "about": np.frombuffer(about.encode(), np.uint8)})
-    return album
+    request = json.dumps([image_io.DECODER, tree.stamp, image_size, image_mode])
+    key = hashlib.sha256(request.encode()).hexdigest()
+    images = _load_images(key)
+    if images is None:
+        with image_io.ignore_warnings():
+            images = _decode_all(tree, image_size, image_mode, progress or (lambda stage, done, count: None))
+        # A file that could not be opened may be readable next time, so such a result is not stored.
+        if not any(reason.startswith(image_io.UNOPENED) for _, reason in images.skipped):
+            about = json.dumps([images.names, images.skipped, images.sizes, images.modes])
+            save_cached(key, {"x": images.x, "about": np.frombuffer(about.encode(), np.uint8)})
+    return images
 
 
-def arranged(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """``x[order]`` for distinct rows, made by moving rows within ``x`` itself, which is left in disorder."""
-    holds = list(range(len(x)))  # which row of old lies in each place
-    lies = list(range(len(x)))  # and where each row of old lies
-    for place, row in enumerate(order):
-        here, there = holds[place], lies[row]
-        if place != there:
-            kept = x[place].copy()
-            x[place] = x[there]
-            x[there] = kept
-            holds[there], lies[here] = here, there
+def reorder_in_place(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """Return ``x[order]`` for distinct rows by swapping rows of ``x``, which saves the memory of a copy."""
+    row_at = list(range(len(x)))  # original row that each position holds now
+    position_of = list(range(len(x)))  # position that holds each original row now
+    for target, row in enumerate(order):
+        displaced, source = row_at[target], position_of[row]
+        if target != source:
+            values = x[target].copy()
+            x[target] = x[source]
+            x[source] = values
+            row_at[source], position_of[displaced] = displaced, source
     return x[: len(order)]
 
 
-def _recalled(key: str) -> ImageArray | None:
+def _load_images(key: str) -> ImageArray | None:
+    """Return the images stored under a key of the cache, or None."""
     arrays = load_cached(key)
     if arrays is None or arrays.keys() != {"x", "about"}:
         return None
@@ -175,23 +175,27 @@ def _recalled(key: str) -> ImageArray | None:
     return ImageArray(arrays["x"], names, [(name, reason) for name, reason in skipped], sizes, modes)
 
 
-def _decoded(tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress) -> ImageArray:
-    def look(name: str, _: int) -> Header | str:
+def _decode_all(tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress) -> ImageArray:
+    """Read the headers of all pictures, choose size and mode, and decode them."""
+
+    def read_header(name: str, _: int) -> Header | str:
         try:
             with tree.open(name) as stream:
-                return image_io.header(stream)
+                return image_io.read_header(stream)
         except Exception as cause:
             return _reason(cause)
 
-    headers = list(_side_by_side(look, tree.pictures, "looking at", progress))
-    sound = {name: head for name, head in zip(tree.pictures, headers, strict=True) if isinstance(head, Header)}
-    skipped = [(name, head) for name, head in zip(tree.pictures, headers, strict=True) if isinstance(head, str)]
-    _check_any(tree, sound, skipped)
-    height, width = _size(tree, sound, image_size)
-    grey = image_mode == "grey" or (image_mode == "auto" and all(head.grey for head in sound.values()))
-    x = _allocated(tree, (len(sound), height, width) if grey else (len(sound), height, width, 3))
+    headers = list(_map_in_threads(read_header, tree.pictures, "looking at", progress))
+    results = [*zip(tree.pictures, headers, strict=True)]
+    readable = {name: header for name, header in results if isinstance(header, Header)}
+    skipped = [(name, reason) for name, reason in results if isinstance(reason, str)]
+    _check_any(tree, readable, skipped)
+    height, width = _image_size(tree, readable, image_size)
+    grey = image_mode == "grey" or (image_mode == "auto" and all(header.grey for header in readable.values()))
+    count = len(readable)
+    x = _allocate(tree, (count, height, width) if grey else (count, height, width, 3))
 
-    def fill(name: str, row: int) -> str | None:
+    def decode_into(name: str, row: int) -> str | None:
         try:
             with tree.open(name) as stream:
                 pixels = image_io.decode(stream, image_size, grey)
@@ -202,52 +206,51 @@ def _decoded(tree: FileTree, image_size: int | None, image_mode: str, progress: 
         x[row] = pixels
         return None
 
-    failed = {
+    reasons = {
         row: reason
-        for row, reason in enumerate(_side_by_side(fill, list(sound), "decoding", progress))
+        for row, reason in enumerate(_map_in_threads(decode_into, list(readable), "decoding", progress))
         if reason is not None
     }
-    names = list(sound)
-    skipped = sorted([*skipped, *((names[row], reason) for row, reason in failed.items())])
-    kept = [row for row in range(len(names)) if row not in failed]
-    names = [names[row] for row in kept]
+    names = list(readable)
+    skipped = sorted([*skipped, *((names[row], reason) for row, reason in reasons.items())])
+    rows = [row for row in range(len(names)) if row not in reasons]
+    names = [names[row] for row in rows]
     _check_any(tree, names, skipped)
-    x = arranged(x, kept)
     return ImageArray(
-        x,
+        reorder_in_place(x, rows),
         names,
         skipped,
-        _counts(f"{sound[name].width}x{sound[name].height}" for name in names),
-        _counts(sound[name].mode for name in names),
+        _count(f"{readable[name].width}x{readable[name].height}" for name in names),
+        _count(readable[name].mode for name in names),
     )
 
 
-def _side_by_side(
-    work: Callable[[str, int], T], names: Sequence[str], what: str, progress: ReadProgress
+def _map_in_threads(
+    function: Callable[[str, int], T], names: Sequence[str], stage: str, progress: ReadProgress
 ) -> Iterator[T]:
-    """The results of ``work(name, row)`` in order, made by as many threads as there are processors."""
+    """Yield ``function(name, row)`` in order, computed by as many threads as there are processors."""
 
-    def several(start: int) -> list[T]:
-        return [work(name, start + i) for i, name in enumerate(names[start : start + CHUNK])]
+    def run_chunk(start: int) -> list[T]:
+        return [function(name, start + i) for i, name in enumerate(names[start : start + CHUNK])]
 
-    pool = ThreadPoolExecutor(max(1, min(MOST_THREADS, _processors())))
-    progress(what, 0, len(names))
+    pool = ThreadPoolExecutor(max(1, min(MAX_THREADS, _processor_count())))
+    progress(stage, 0, len(names))
     try:
         done = 0
-        for results in pool.map(several, range(0, len(names), CHUNK)):
+        for results in pool.map(run_chunk, range(0, len(names), CHUNK)):
             yield from results
             done += len(results)
-            progress(what, done, len(names))
+            progress(stage, done, len(names))
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, what has not begun is not waited for
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not wait for chunks that have not begun
 
 
-def _processors() -> int:
+def _processor_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reason(cause: Exception) -> str:
-    """Why a file gave nothing; a fault that is not the file's goes on."""
+    """Say why a file could not be decoded; raise an error that is not the fault of the file."""
     if isinstance(cause, UnreadableImage):
         return str(cause)
     if isinstance(cause, MemoryError):
@@ -257,17 +260,17 @@ def _reason(cause: Exception) -> str:
     return f"cannot be unpacked ({str(cause) or type(cause).__name__})"
 
 
-def _check_any(tree: FileTree, sound: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:
-    if not sound:
+def _check_any(tree: FileTree, readable: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:
+    if not readable:
         name, reason = skipped[0]
         raise UserError(f"No picture of {tree.path} can be read, of {len(skipped):,} (the first: {name} {reason}).")
 
 
-def _size(tree: FileTree, sound: dict[str, Header], image_size: int | None) -> tuple[int, int]:
-    """Height and width of every row."""
+def _image_size(tree: FileTree, headers: dict[str, Header], image_size: int | None) -> tuple[int, int]:
+    """Return height and width of every row."""
     if image_size is not None:
         return image_size, image_size
-    sizes = Counter((head.width, head.height) for head in sound.values())
+    sizes = Counter((header.width, header.height) for header in headers.values())
     if len(sizes) > 1:
         common = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         words = ", ".join(f"{width}x{height}: {count:,}" for (width, height), count in common[:SIZES_SHOWN])
@@ -280,19 +283,22 @@ def _size(tree: FileTree, sound: dict[str, Header], image_size: int | None) -> t
     return height, width
 
 
-def _allocated(tree: FileTree, shape: tuple[int, ...]) -> np.ndarray:
-    """An array for all pixels, where the machine can hold one: what is only promised would be missed much later."""
-    needed = int(np.prod(shape, dtype=object))
+def _allocate(tree: FileTree, shape: tuple[int, ...]) -> np.ndarray:
+    """Allocate an array for all pixels.
+
+    The system may promise memory that it does not have and fail much later, so the size is checked first.
+    """
+    size = int(np.prod(shape, dtype=object))
     names = getattr(os, "sysconf_names", {})
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in names else None
-    if memory is not None and needed > memory:
+    if memory is not None and size > memory:
         raise UserError(
-            f"{shape[0]:,} pictures of {shape[2]}x{shape[1]} from {tree.path} take {needed / 2**30:,.0f} GiB, but this "
+            f"{shape[0]:,} pictures of {shape[2]}x{shape[1]} from {tree.path} take {size / 2**30:,.0f} GiB, but this "
             f"machine has {memory / 2**30:,.0f}: give a smaller --image-size."
         )
     return np.empty(shape, np.uint8)
 
 
-def _counts(words: Iterator[str]) -> dict[str, int]:
-    """How often each occurs, the commonest first."""
+def _count(words: Iterator[str]) -> dict[str, int]:
+    """Count equal words, the commonest first."""
     return dict(sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0])))

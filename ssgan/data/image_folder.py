@@ -1,15 +1,13 @@
-"""Labels from a CSV file: one line of ``file,label`` for each labelled picture.
+"""Read a user's own pictures from a folder or a zip, with labels from folder names or a CSV table.
 
-A user's own pictures: what the folders or a table say about each file, and the data that follow.
-
-Three layouts, in a folder or a zip. A class folder may hold folders of its own::
+There are three layouts. A class folder may hold folders of its own::
 
     train/<class>/...   [unlabeled/...]   [test/<class>/...]
     <class>/...         [unlabeled/...]   [test/<class>/...]
     ...                 and a table of file,label
 
-Where there is no test/, a share of the labelled pictures of each class is held out. A GAN without classes takes
-pictures that lie anywhere, too: they are all its pool, but for those in test/.
+Without test/, a share of the labelled pictures of each class is held out. A GAN without classes also takes pictures
+in any other layout: all of them are its pool, except those in test/.
 """
 
 import csv
@@ -26,33 +24,33 @@ import numpy as np
 from ssgan.data import file_tree, image_io
 from ssgan.data.dataset import UNLABELED, Data
 from ssgan.data.file_tree import FileTree
-from ssgan.data.image_array import ImageArray, ReadProgress, arranged, read_images
+from ssgan.data.image_array import ImageArray, ReadProgress, read_images, reorder_in_place
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings.options import Options
 
-__all__ = ["LabelRow", "held_out", "read_folder", "read_table"]
+__all__ = ["LabelRow", "draw_test_rows", "read_folder", "read_label_table"]
 
 
 COLUMNS = ("file", "label")
 
 
 class LabelRow(NamedTuple):
-    """One line of the table."""
+    """One line of the table of labels."""
 
     line: int
     file: str
     label: str
 
 
-def read_table(path: Path) -> list[LabelRow]:
+def read_label_table(path: Path) -> list[LabelRow]:
     """Read a table of labels: UTF-8, a header of ``file,label`` in either order, commas.
 
-    Names come NFC-normalised, as :mod:`ssgan.data.file_tree` has them, and without ``./`` before them.
+    File names are NFC-normalised, as in :mod:`ssgan.data.file_tree`, without a leading ``./``.
 
     Raises
     ------
     UserError
-        Where it cannot be read, has other columns, or a line is not whole or names a file for the second time.
+        If it cannot be read or has other columns, or if a line is incomplete or repeats a file.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -86,7 +84,7 @@ def read_table(path: Path) -> list[LabelRow]:
 
 
 def _columns(path: Path, line: int, cells: list[str]) -> list[str]:
-    """The columns in their order."""
+    """Check the header and return its columns in order."""
     columns = [cell.strip() for cell in cells]
     for column in columns:
         if column not in COLUMNS:
@@ -102,13 +100,14 @@ def _columns(path: Path, line: int, cells: list[str]) -> list[str]:
 
 
 def _row(path: Path, line: int, columns: list[str], cells: list[str]) -> LabelRow:
+    """Check one line of the table and return it."""
     if len(cells) != len(columns):
         raise UserError(
             f"{path}, line {line}: there are {len(cells)} fields, but must be two, {','.join(columns)}: put quotes "
             f"round a field with a comma."
         )
-    found = dict(zip(columns, (unicodedata.normalize("NFC", cell) for cell in cells), strict=True))
-    file, label = found["file"].removeprefix("./"), found["label"].strip()
+    values = dict(zip(columns, (unicodedata.normalize("NFC", cell) for cell in cells), strict=True))
+    file, label = values["file"].removeprefix("./"), values["label"].strip()
     if not file.strip():
         raise UserError(f"{path}, line {line}: the file is empty: name one, or take the line away.")
     if not label:
@@ -116,17 +115,21 @@ def _row(path: Path, line: int, columns: list[str], cells: list[str]) -> LabelRo
     return LabelRow(line, file, label)
 
 
-# The American spelling is the documented one; the other must not silently become a class.
+# The American spelling is documented; the British one must not become a class without a word.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
 KNOWN = ("train", "test", *WITHOUT_LABELS)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What each file is, before any is opened.
+class _Labeling:
+    """The label and share of each file, known before any is opened.
 
-    ``labels`` holds every picture, -1 for unlabelled; ``test`` those of the test share, None where the source
-    has none.
+    Attributes
+    ----------
+    labels : mapping of str to int
+        Class index of every picture, -1 for unlabelled.
+    test : frozenset of str or None
+        Pictures of the test share; None if the source has no test share.
     """
 
     classes: tuple[str, ...]
@@ -137,20 +140,20 @@ class _Plan:
 def read_folder(path: Path, options: Options, progress: ReadProgress | None = None) -> Data:
     """Load pictures from a folder or a ``.zip``.
 
-    Rows come in the order of their names, and classes in the order of theirs.
+    Rows are sorted by file name, classes by class name.
 
     Parameters
     ----------
     path : Path
     options : Options
     progress : callable, optional
-        Told what is being done, how many pictures are done and how many there are.
+        Called with the stage, the number of pictures done and the total.
 
     Raises
     ------
     UserError
-        For a layout that is none of the three, a table that does not fit, pictures that do not go together, and
-        options that would do nothing.
+        For a layout that is none of the three, a table that does not fit, pictures of different shapes, and
+        options that would have no effect.
     """
     with file_tree.open_tree(path, image_io.SUFFIXES, KNOWN) as tree:
         if not tree.pictures:
@@ -158,23 +161,23 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
             words = "is without pictures: it holds no JPEG, PNG, WebP, BMP, GIF or TIFF, told by the suffix"
             raise UserError(f"{path} {words}{others}.")
         if options.labels_csv is not None:
-            plan = _by_table(tree, Path(options.labels_csv))
+            labeling = _label_by_table(tree, Path(options.labels_csv))
         elif not options.classes and len(_class_folders(tree)) < 2:
-            plan = _without_classes(tree)
+            labeling = _label_without_classes(tree)
             options.refuse(["test_share", "test_seed"], f"{path} has no classes to hold pictures out of")
         else:
-            plan = _by_folders(tree)
-        if plan.test is not None:
+            labeling = _label_by_folders(tree)
+        if labeling.test is not None:
             options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
-        album = read_images(tree, options.image_size, options.image_mode, progress)
-    return _data(path, tree, plan, album, options)
+        images = read_images(tree, options.image_size, options.image_mode, progress)
+    return _make_data(path, tree, labeling, images, options)
 
 
-def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The rows that are held out for testing.
+def draw_test_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Draw the rows that are held out for testing.
 
-    Of n labelled rows of a class they are ``share * n``, rounded half up, and at most n - 1; unlabelled rows
-    stay. Which ones follows from ``y``, ``share`` and ``seed`` alone, each class by itself.
+    Of n labelled rows of a class, ``share * n`` are drawn, rounded half up, and at most n - 1; unlabelled rows
+    are not drawn. The draw depends on ``y``, ``share`` and ``seed`` alone, separately for each class.
 
     Parameters
     ----------
@@ -189,27 +192,27 @@ def held_out(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     """
     rows = []
     for label in range(y.max(initial=UNLABELED) + 1):
-        # RandomState's stream is frozen for ever, so the test share is the same under every numpy.
-        own = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
-        rows.append(own[: max(0, min(len(own) - 1, int(share * len(own) + 0.5)))])
+        # The stream of RandomState never changes, so the test share is the same under every numpy.
+        of_class = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
+        rows.append(of_class[: max(0, min(len(of_class) - 1, int(share * len(of_class) + 0.5)))])
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
 
 
 def _class_folders(tree: FileTree) -> list[str]:
-    """The folders that are classes, where there are any."""
+    """List the class folders."""
     tops = {_top(name) for name in tree.pictures if "/" in name}
     return _folders_in(tree, "train/") if "train" in tops else sorted(tops - set(KNOWN))
 
 
-def _without_classes(tree: FileTree) -> _Plan:
-    """Every picture without a label, wherever it lies; those in test/ are the test share, of one kind."""
+def _label_without_classes(tree: FileTree) -> _Labeling:
+    """Leave every picture unlabelled; those in test/ are the test share and have one class."""
     test = frozenset(name for name in tree.pictures if _top(name) == "test" and "/" in name)
     labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
-    return _Plan(("picture",), labels, test or None)
+    return _Labeling(("picture",), labels, test or None)
 
 
-def _by_folders(tree: FileTree) -> _Plan:
-    """What the names of folders say."""
+def _label_by_folders(tree: FileTree) -> _Labeling:
+    """Take the labels from the names of folders."""
     tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
     for top in sorted(tops - set(KNOWN)):
         if top.lower() in KNOWN:
@@ -220,11 +223,11 @@ def _by_folders(tree: FileTree) -> _Plan:
     for name in classes:
         if name.lower() in WITHOUT_LABELS:
             raise UserError(f"{tree.path / above / name} would be a class: put it beside train/, not into it.")
-    strange = sorted({_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)) if with_train else []
-    if strange:
+    unknown = sorted({_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)) if with_train else []
+    if unknown:
         raise UserError(
-            f"{tree.path} holds {strange[0]}/ beside train/, which means nothing here: beside train/ there may be "
-            f"test/ and unlabeled/.{did_you_mean(strange[0], KNOWN)}"
+            f"{tree.path} holds {unknown[0]}/ beside train/, which means nothing here: beside train/ there may be "
+            f"test/ and unlabeled/.{did_you_mean(unknown[0], KNOWN)}"
         )
     if not classes:
         raise UserError(
@@ -243,11 +246,11 @@ def _by_folders(tree: FileTree) -> _Plan:
         raise UserError(
             f"{tree.path} holds one class folder, {above}{classes[0]}, but at least two classes are needed{deeper}"
         )
-    tested = _folders_in(tree, "test/")
-    for strange_class in sorted(set(tested) - set(classes)):
+    test_classes = _folders_in(tree, "test/")
+    for unknown_class in sorted(set(test_classes) - set(classes)):
         raise UserError(
-            f"{tree.path} holds the class {strange_class!r} in test/ but not in {above or 'the training pool'}: put "
-            f"pictures to learn it from there, or take it out of test/.{did_you_mean(strange_class, classes)}"
+            f"{tree.path} holds the class {unknown_class!r} in test/ but not in {above or 'the training pool'}: put "
+            f"pictures to learn it from there, or take it out of test/.{did_you_mean(unknown_class, classes)}"
         )
     number = {name: label for label, name in enumerate(classes)}
     labels, test = {}, set()
@@ -262,21 +265,21 @@ def _by_folders(tree: FileTree) -> _Plan:
         else:
             labels[name] = number[parts[0]]
     _check_classes(tree, classes, [labels[name] for name in tree.pictures if name not in test], above)
-    return _Plan(tuple(classes), labels, frozenset(test) or None)
+    return _Labeling(tuple(classes), labels, frozenset(test) or None)
 
 
-def _by_table(tree: FileTree, path: Path) -> _Plan:
-    """What a table says; a file that it does not list is unlabelled."""
+def _label_by_table(tree: FileTree, path: Path) -> _Labeling:
+    """Take the labels from a table; a file that it does not list is unlabelled."""
     flat = any("/" not in name for name in tree.pictures)
-    sorted_already = {_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)
+    class_folders = {_top(name) for name in tree.pictures if "/" in name} - set(KNOWN)
     if any(name.startswith("train/") and name.count("/") > 1 for name in tree.pictures) or (
-        len(sorted_already) > 1 and not flat
+        len(class_folders) > 1 and not flat
     ):
         raise UserError(
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    rows = read_table(path)
+    rows = read_label_table(path)
     known = set(tree.pictures)
     for row in rows:
         if row.file not in known:
@@ -286,75 +289,75 @@ def _by_table(tree: FileTree, path: Path) -> _Plan:
     if len(classes) == 1:
         raise UserError(f"{path} knows one label, {classes[0]!r}, but at least two classes are needed.")
     number = {name: label for label, name in enumerate(classes)}
-    return _Plan(
+    return _Labeling(
         tuple(classes),
         {**dict.fromkeys(tree.pictures, UNLABELED), **{row.file: number[row.label] for row in rows}},
         None,
     )
 
 
-def _data(path: Path, tree: FileTree, plan: _Plan, album: ImageArray, options: Options) -> Data:
-    """Rows with their labels, the pool before the test share, in the album's own memory."""
-    y = np.array([plan.labels[name] for name in album.names], np.int64)
-    if plan.test is None:
+def _make_data(path: Path, tree: FileTree, labeling: _Labeling, images: ImageArray, options: Options) -> Data:
+    """Make the data of images and labels, with the pool before the test share, in the memory of ``images``."""
+    y = np.array([labeling.labels[name] for name in images.names], np.int64)
+    if labeling.test is None:
         in_test = np.zeros(len(y), bool)
-        in_test[held_out(y, options.test_share, options.test_seed)] = True
+        in_test[draw_test_rows(y, options.test_share, options.test_seed)] = True
     else:
-        in_test = np.array([name in plan.test for name in album.names], bool)
-    learned = set(y[~in_test].tolist())
-    for label, name in enumerate(plan.classes):
-        if label not in learned and options.classes:
-            lost = [
+        in_test = np.array([name in labeling.test for name in images.names], bool)
+    present = set(y[~in_test].tolist())
+    for label, name in enumerate(labeling.classes):
+        if label not in present and options.classes:
+            unreadable = [
                 f"{file} {reason}"
-                for file, reason in album.skipped
-                if plan.labels[file] == label and file not in (plan.test or ())
+                for file, reason in images.skipped
+                if labeling.labels[file] == label and file not in (labeling.test or ())
             ]
             raise UserError(
-                f"The class {name!r} of {path} has no picture left to learn from, for {len(lost):,} cannot be read "
-                f"(the first: {lost[0]}): mend them, or leave the class away."
+                f"The class {name!r} of {path} has no picture left to learn from, for {len(unreadable):,} cannot be "
+                f"read (the first: {unreadable[0]}): mend them, or leave the class away."
             )
     order = np.concatenate([np.flatnonzero(~in_test), np.flatnonzero(in_test)])
     pool = len(y) - int(in_test.sum())
-    x = arranged(album.x, order.tolist())
-    files = [album.names[row] for row in order]
-    labelled = sum(plan.labels[file] >= 0 for file, _ in album.skipped)
-    found = {
-        "sizes": album.sizes,
-        "modes": album.modes,
-        "ignored": _others(tree, options.labels_csv),
-        "skipped": {"labelled": labelled, "unlabelled": len(album.skipped) - labelled},
-        "tested": {"held out" if plan.test is None else "in test/": len(y) - pool},
+    x = reorder_in_place(images.x, order.tolist())
+    files = [images.names[row] for row in order]
+    labelled = sum(labeling.labels[file] >= 0 for file, _ in images.skipped)
+    file_counts = {
+        "sizes": images.sizes,
+        "modes": images.modes,
+        "ignored": _count_ignored(tree, options.labels_csv),
+        "skipped": {"labelled": labelled, "unlabelled": len(images.skipped) - labelled},
+        "tested": {"held out" if labeling.test is None else "in test/": len(y) - pool},
     }
     return Data(
         x[:pool],
         y[order[:pool]],
         x[pool:],
         y[order[pool:]],
-        plan.classes,
-        name=_name(path),
+        labeling.classes,
+        name=_data_name(path),
         files_train=tuple(files[:pool]),
         files_test=tuple(files[pool:]),
-        skipped=tuple(sorted((*album.skipped, *tree.unreadable))),
-        found=found,
+        skipped=tuple(sorted((*images.skipped, *tree.unreadable))),
+        file_counts=file_counts,
     )
 
 
-def _others(tree: FileTree, labels_csv: Path | None) -> dict[str, int]:
-    """How many files were ignored, by suffix; the table of labels was not, where it lies among the pictures."""
-    others = Counter(tree.ignored)
+def _count_ignored(tree: FileTree, labels_csv: Path | None) -> dict[str, int]:
+    """Count the ignored files by suffix, without the table of labels, which may lie among the pictures."""
+    counts = Counter(tree.ignored)
     if labels_csv is not None and Path(labels_csv).resolve().is_relative_to(tree.path.resolve()):
-        others[Path(labels_csv).suffix.lower()] -= 1
-    return dict(+others)
+        counts[Path(labels_csv).suffix.lower()] -= 1
+    return dict(+counts)
 
 
-def _name(path: Path) -> str:
-    """What the data are called: the folder's own name, or that of the zip without its suffix."""
+def _data_name(path: Path) -> str:
+    """Return the name of the data: the name of the folder, or of the zip without its suffix."""
     path = path.resolve()
     return (path.name if path.is_dir() else path.stem) or "pictures"
 
 
 def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:
-    """Every class must have a picture to learn from."""
+    """Check that every class has a picture to learn from."""
     present = set(labels)
     for label, name in enumerate(classes):
         if label not in present:
@@ -364,9 +367,10 @@ def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int]
 
 
 def _folders_in(tree: FileTree, above: str) -> list[str]:
-    """The names of the folders directly in ``above``, ascending."""
+    """List the names of the folders directly in ``above``, ascending."""
     return sorted({name[len(above) :].split("/")[0] for name in tree.folders if name.startswith(above)})
 
 
 def _top(name: str) -> str:
+    """Return the first part of a file name."""
     return name.split("/")[0]

@@ -1,4 +1,4 @@
-"""One picture: a file's bytes in, uint8 pixels out, or the reason why not."""
+"""Decode one image file to uint8 pixels, or say why it cannot be decoded."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["DECODER", "SUFFIXES", "UNOPENED", "Header", "UnreadableImage", "decode", "header", "quiet"]
+__all__ = ["DECODER", "SUFFIXES", "UNOPENED", "Header", "UnreadableImage", "decode", "ignore_warnings", "read_header"]
 
 
-# Names the pixels that this module makes of a file: raised whenever they change.
+# Version of the decoded pixels, part of the cache key: raise it whenever the pixels change.
 DECODER = f"1 Pillow {PIL.__version__}"
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"],
@@ -22,8 +22,8 @@ SUFFIXES = frozenset(
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 UNOPENED = "cannot be opened"
 ORIENTATION = 0x0112
-# What brings an image upright, by the value of EXIF's orientation; 1 is upright.
-TURNS = {
+# The operation that brings an image upright, by the value of EXIF's orientation; 1 is upright.
+ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,22 +35,22 @@ TURNS = {
 GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
-class UnreadableImage(Exception):  # noqa: N818 - an answer about a file rather than a fault of the program
-    """A file that gives no pixels; the text goes on from its name: ``is empty``."""
+class UnreadableImage(Exception):  # noqa: N818 - about a file, not a fault of the program
+    """Raised for a file that cannot be decoded; the message follows its name: ``is empty``."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before any pixel is decoded.
+    """The header of an image file, read before any pixel is decoded.
 
     Attributes
     ----------
     width, height : int
-        In pixels, as the picture is to be seen.
+        In pixels, as the picture is displayed.
     mode : str
-        Pillow's word for how pixels are stored, such as ``L`` or ``RGBA``.
+        Pillow's name for how pixels are stored, such as ``L`` or ``RGBA``.
     grey : bool
-        Whether that has no room for colour: one channel, with or without alpha, or a palette of greys.
+        Whether it has no colour: one channel, with or without alpha, or a palette of greys.
     """
 
     width: int
@@ -59,33 +59,33 @@ class Header:
     grey: bool
 
 
-def header(stream: BinaryIO) -> Header:
-    """Read the head of a file.
+def read_header(stream: BinaryIO) -> Header:
+    """Read the header of a file.
 
     Raises
     ------
-    Broken
+    UnreadableImage
     """
-    with _opened(stream) as image:
+    with _open(stream) as image:
         width, height = image.size
-        # A PNG may hold its orientation behind the pixels; only decoding would show it. TIFF is turned by Pillow.
-        tells = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        if tells and _orientation(image) in (5, 6, 7, 8):
+        # A PNG may store its orientation after the pixels, where only decoding finds it. Pillow itself rotates a TIFF.
+        has_orientation = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if has_orientation and _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
         return Header(width, height, image.mode, _is_grey(image))
 
 
 def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
-    """Decode a file, of several frames the first, and bring it upright.
+    """Decode the first frame of a file and bring it upright.
 
-    Transparent parts are laid on white, 16-bit greys are scaled to 8 bits, colours become grey by ITU-R 601.
+    Transparent parts become white, 16-bit greys are scaled to 8 bits, colours become grey by ITU-R 601.
 
     Parameters
     ----------
     stream : BinaryIO
     size : int or None
-        Bring the shorter side to so many pixels (bicubic, with a filter as wide as the reduction) and cut out
-        the square in the middle.
+        Resize the shorter side to this many pixels (bicubic, with a filter as wide as the reduction) and cut
+        out the square in the middle.
     grey : bool
 
     Returns
@@ -94,16 +94,16 @@ def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
 
     Raises
     ------
-    Broken
+    UnreadableImage
     """
-    with _opened(stream) as image:
+    with _open(stream) as image:
         if size is not None:
             image.draft(None, (2 * size, 2 * size))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         image.load()
-        flat = _flat(image).convert("L" if grey else "RGB")
-        turn = TURNS.get(_orientation(image))
-        if turn is not None:
-            flat = flat.transpose(turn)
+        flat = _flatten(image).convert("L" if grey else "RGB")
+        rotation = ROTATIONS.get(_orientation(image))
+        if rotation is not None:
+            flat = flat.transpose(rotation)
         if size is not None:
             (width, height), side = flat.size, min(flat.size)
             left, top = (width - side) / 2, (height - side) / 2
@@ -113,16 +113,16 @@ def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about single files away; not for several threads at once."""
+def ignore_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings about single files; not safe to enter from several threads at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
-    """An image whose pixels are not yet decoded; whatever goes wrong with it is :class:`Broken`."""
+def _open(stream: BinaryIO) -> Iterator[Image.Image]:
+    """Open an image without decoding its pixels; raise :class:`UnreadableImage` for any fault of the file."""
     try:
         stream.seek(0)
         if not stream.read(1):
@@ -146,17 +146,18 @@ def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
     except OSError as cause:
         if cause.errno is not None:
             raise UnreadableImage(f"{UNOPENED} ({cause.strerror})") from None
-        raise UnreadableImage(_because(cause)) from None
+        raise UnreadableImage(_decoding_error(cause)) from None
     except Exception as cause:  # a decoder of arbitrary bytes can fail in any way
-        raise UnreadableImage(_because(cause)) from None
+        raise UnreadableImage(_decoding_error(cause)) from None
 
 
-def _because(cause: Exception) -> str:
+def _decoding_error(cause: Exception) -> str:
     reason = next(iter(str(cause).splitlines()), "").rstrip(". ") or type(cause).__name__
     return f"cannot be decoded ({reason})"
 
 
 def _is_grey(image: Image.Image) -> bool:
+    """Whether an image has no colour."""
     if image.mode == "P" and image.palette is not None:
         colours, order = bytes(image.palette.palette), image.palette.rawmode or image.palette.mode
         third = len(colours) // 3
@@ -166,21 +167,21 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in GREY_MODES or image.mode.startswith("I;16")
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    """The same picture with 8 bits and without transparency."""
+def _flatten(image: Image.Image) -> Image.Image:
+    """Convert a picture to 8 bits without transparency."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values + 128) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
-        painted = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), painted)
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA"))
     return image
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's word on which side is up, 1 to 8; 1 where it says nothing sensible."""
+    """Return EXIF's orientation, 1 to 8; 1 if it is absent or invalid."""
     try:
         value = int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # EXIF of any content may stand in an image that is whole
+    except Exception:  # an intact image may hold EXIF of any content
         return 1
-    return value if value in TURNS else 1
+    return value if value in ROTATIONS else 1

@@ -1,7 +1,7 @@
-"""Which few images are labelled: drawn once, hashed, saved, and never drawn again.
+"""Draw, hash and save the labelled images of a run.
 
-A draw depends on the labels, the count and the draw seed alone, on no global random state. The
-other labels are erased by :func:`hide` before training sees them.
+A draw depends on the labels, their number and the draw seed alone, and on no global random state. :func:`hide`
+erases the other labels before training sees them.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ import numpy as np
 from ssgan.errors import UserError
 from ssgan.files import write_json
 
-__all__ = ["Split", "check_splits", "draw", "for_seeds", "hide", "in_folds", "load", "save", "uneven"]
+__all__ = ["Split", "check_splits", "draw", "fold_splits", "hide", "imbalance_warnings", "load", "make_splits", "save"]
 
 
 SPLIT_VERSION = 1
-UNEVEN = 3  # times as many labelled images in one class as in another: worth a word
+IMBALANCE = 3  # from this ratio between the labelled images of two classes on, the user is warned
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Split:
     indices : ndarray of int64, shape [n]
         Rows of the training pool, ascending.
     y : ndarray of int64, shape [n]
-        Their labels: all that training ever sees.
+        Their labels, the only ones that training sees.
     held_out : ndarray of int64, shape [m]
-        Rows of the pool that the model never sees, not even without their labels.
+        Rows of the pool that the model never sees, not even without labels.
     """
 
     indices: np.ndarray
@@ -44,7 +44,7 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Hash of the labelled rows and their labels; hidden labels do not enter."""
+        """SHA-256 of the labelled rows and their labels, without the hidden labels."""
         digest = hashlib.sha256()
         for array in (self.indices, self.y):
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
@@ -55,9 +55,9 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
     """Draw a class-balanced set of labelled rows.
 
     The order of each class is a permutation made from ``seed``, and the draw takes rows from the
-    classes in turn, so draws of one seed are nested: the 50 labels contain the 20. Where ``labels``
-    is no multiple of the classes, ``seed`` says which classes give one more; a class that runs out
-    leaves its turns to the others.
+    classes in turn, so draws of one seed are nested: the 50 labels contain the 20. If ``labels`` is
+    not a multiple of the number of classes, ``seed`` decides which classes give one more. If a class
+    runs out, the others take its turns.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
     Raises
     ------
     UserError
-        Where so many labels cannot be drawn.
+        If this many labels cannot be drawn.
     """
     y = np.asarray(y)
     known = np.flatnonzero(y >= 0)
@@ -93,7 +93,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
             f"The number of labels is {labels}, but must lie between {len(present)} (one for each class) and "
             f"{len(known)} (every labelled image of the pool), or be 'all'."
         )
-    # RandomState's stream is frozen for ever: the same draw under every version of numpy.
+    # The stream of RandomState never changes: the draw is the same under every version of numpy.
     random = np.random.RandomState(seed)
     class_order = random.permutation(present)
     turns = []
@@ -104,18 +104,18 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
 
 
 def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """A copy of ``y`` with -1 everywhere but at ``indices``."""
+    """Return a copy of ``y`` with -1 everywhere but at ``indices``."""
     visible = np.full(np.shape(y), -1, np.int64)
     visible[indices] = y[indices]
     return visible
 
 
-def in_folds(split: Split, folds: int, seed: int, same: Sequence[Hashable] | None = None) -> list[Split]:
-    """K splits, each without one fold of the labelled rows, for K-fold cross-validation.
+def fold_splits(split: Split, folds: int, seed: int, groups: Sequence[Hashable] | None = None) -> list[Split]:
+    """Make K splits for K-fold cross-validation, each without one fold of the labelled rows.
 
     The rows of each class are shuffled and dealt to the folds in turn, class after class, so the folds differ by
-    one row at most, within a class and (copies apart) in all. Rows that are the ``same`` image go into one fold:
-    no model is tested on a copy of what it learned from.
+    at most one row, within a class and (without copies) in total. Rows of one group go into one fold, so that no
+    model is tested on a copy of an image that it learned from.
 
     Parameters
     ----------
@@ -123,75 +123,75 @@ def in_folds(split: Split, folds: int, seed: int, same: Sequence[Hashable] | Non
     folds : int
         K.
     seed : int
-    same : sequence of hashable, length n, optional
-        Equal where the labelled images are.
+    groups : sequence of hashable, length n, optional
+        Group of each labelled row, equal for copies of one image; by default each row is a group.
 
     Returns
     -------
     list of Split, length K
-        ``held_out`` is the fold that is left out.
+        ``held_out`` of each is the fold that is left out.
 
     Raises
     ------
     UserError
-        Where there are fewer different labelled images than folds.
+        If there are fewer different labelled images than folds.
     """
-    first: dict[Hashable, int] = {}
-    twins = [first.setdefault(one, i) for i, one in enumerate(range(len(split.y)) if same is None else same)]
-    originals = np.array(sorted(first.values()))
+    first_rows: dict[Hashable, int] = {}
+    first_of = [first_rows.setdefault(g, i) for i, g in enumerate(range(len(split.y)) if groups is None else groups)]
+    originals = np.array(sorted(first_rows.values()))
     if not 2 <= folds <= len(originals):
         raise UserError(
             f"folds is {folds}, but must lie between 2 and {len(originals)}, the number of different labelled images."
         )
     random = np.random.RandomState(seed)
-    dealt = [random.permutation(originals[split.y[originals] == label]) for label in np.unique(split.y[originals])]
-    fold_of = dict(zip(np.concatenate(dealt).tolist(), itertools.cycle(range(folds)), strict=False))
-    fold = np.array([fold_of[twin] for twin in twins])
+    rows = [random.permutation(originals[split.y[originals] == label]) for label in np.unique(split.y[originals])]
+    fold_of = dict(zip(np.concatenate(rows).tolist(), itertools.cycle(range(folds)), strict=False))
+    fold = np.array([fold_of[row] for row in first_of])
     return [Split(split.indices[fold != k], split.y[fold != k], split.indices[fold == k]) for k in range(folds)]
 
 
-def for_seeds(
+def make_splits(
     y: np.ndarray,
     labels: int | str | None,
     draw_seeds: Sequence[int],
     indices: Any = None,
     held_out: Sequence[np.ndarray] | None = None,
 ) -> list[Split]:
-    """The labelled rows and labels of each of S models; every other label ends here.
+    """Make the split of each of S models; no other label goes further than this function.
 
     Parameters
     ----------
     y : ndarray of int, shape [N]
         Labels of the pool, -1 for unlabelled rows.
     labels : int, "all" or None
-        How many to draw; None takes every label there is, as "all" does, and 0 none at all.
+        Number to draw; None and "all" take every label, 0 takes none.
     draw_seeds : sequence of int, length S
     indices : array of int [n], or one such array for each model, optional
         Rows to use instead of a draw.
     held_out : one array of int for each model, optional
-        Rows that it never sees, not even without their labels.
+        Rows that the model never sees, not even without labels.
 
     Raises
     ------
     UserError
-        Where there is nothing to learn from, or the indices do not fit.
+        If there is nothing to learn from, or the indices do not fit.
     """
     count = len(draw_seeds)
     if labels == 0 and indices is None:
-        drawn = [np.zeros(0, np.int64)] * count
+        labeled = [np.zeros(0, np.int64)] * count
     elif indices is None:
-        drawn = [draw(y, "all" if labels is None else labels, seed) for seed in draw_seeds]
+        labeled = [draw(y, "all" if labels is None else labels, seed) for seed in draw_seeds]
     else:
-        several = isinstance(indices, list | tuple | np.ndarray) and len(indices) > 0 and np.ndim(indices[0]) == 1
-        drawn = [_rows(rows, len(y)) for rows in (indices if several else [indices] * count)]
-        if len(drawn) != count:
-            raise UserError(f"indices holds {len(drawn)} draws, but there are {count} seeds.")
-        if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in drawn):
+        one_for_each = isinstance(indices, list | tuple | np.ndarray) and len(indices) > 0 and np.ndim(indices[0]) == 1
+        labeled = [_rows(rows, len(y)) for rows in (indices if one_for_each else [indices] * count)]
+        if len(labeled) != count:
+            raise UserError(f"indices holds {len(labeled)} draws, but there are {count} seeds.")
+        if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in labeled):
             raise UserError(f"indices names rows outside the pool, which has rows 0 to {len(y) - 1}.")
-    apart = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
-    found = [Split(rows, hide(y, rows)[rows], away) for rows, away in zip(drawn, apart, strict=True)]
-    check_splits(found, y, labels, count)
-    return found
+    unseen = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
+    splits = [Split(rows, hide(y, rows)[rows], others) for rows, others in zip(labeled, unseen, strict=True)]
+    check_splits(splits, y, labels, count)
+    return splits
 
 
 def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | None, count: int) -> None:
@@ -222,11 +222,10 @@ def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | Non
         raise UserError("A split holds other labels than the data: was it made from other data?")
 
 
-def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
-    """A sentence on the first of these sets of labels that is uneven over the classes; no sentence where none is.
+def imbalance_warnings(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
+    """Warn of the first of these sets of labels that is imbalanced over the classes; return [] if none is.
 
-    Nothing but these labels is looked at. Training gives those of its splits, so with a number of ``labels`` the
-    drawn ones alone, and hidden ones cannot show; only where all labels are given to training are they the pool's.
+    Only these labels are read. Training passes those of its splits, so that hidden labels cannot show.
 
     Parameters
     ----------
@@ -239,7 +238,7 @@ def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
             continue
         counts = np.bincount(y, minlength=len(classes))
         most, least = int(counts.argmax()), int(counts.argmin())
-        if counts[most] >= UNEVEN * counts[least]:
+        if counts[most] >= IMBALANCE * counts[least]:
             return [
                 f"The labelled images are uneven: {counts[most]:,} of {classes[most]}, {counts[least]:,} of "
                 f"{classes[least]}. Label more of {classes[least]}, or draw fewer by --labels, which takes the same "
@@ -248,9 +247,9 @@ def uneven(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
     return []
 
 
-def _rows(given: Any, pool: int) -> np.ndarray:
-    """Row numbers, ascending and each once, from row numbers or a mask over the pool."""
-    rows = np.asarray(given)
+def _rows(indices: Any, pool: int) -> np.ndarray:
+    """Return row numbers, ascending and without repetition, from row numbers or a mask over the pool."""
+    rows = np.asarray(indices)
     if rows.dtype == bool and rows.shape == (pool,):
         return np.flatnonzero(rows)
     if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
@@ -261,7 +260,7 @@ def _rows(given: Any, pool: int) -> np.ndarray:
 
 
 def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) -> None:
-    """Write the splits of a run, one entry per seed, with their hashes."""
+    """Write the splits of a run as JSON, one entry per seed, with their hashes."""
     entries = [
         {
             **{"draw_seed": seed, "sha256": split.sha256, "indices": split.indices.tolist(), "y": split.y.tolist()},
@@ -273,12 +272,12 @@ def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) 
 
 
 def load(path: Path) -> list[Split]:
-    """Read what :func:`save` wrote.
+    """Read the splits that :func:`save` wrote.
 
     Raises
     ------
     UserError
-        Where the file is not such a file or does not match its hashes.
+        If the file is not such a file or does not match its hashes.
     """
     try:
         content = json.loads(path.read_text())

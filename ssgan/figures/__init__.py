@@ -1,1 +1,1 @@
-"""Figures drawn from arrays and logs. Imports no torch."""
+"""Draw figures from arrays and logs, without torch."""

@@ -1,8 +1,7 @@
-"""The course of a training, drawn from its log: losses, p(real) and test errors against images seen.
+"""Draw the training curves of a log, and the densities of a GAN on one-dimensional data.
 
-The one-dimensional GAN to look at: densities of target and generated numbers beside D(x), at moments of training.
-
-A moment is a line of ``densities.jsonl`` in the run folder, and all of them are drawn as ``density.png``.
+``curves.png`` shows losses, p(real) and test errors against images seen. ``density.png`` shows the densities of target
+and generated numbers, and D(x), at several steps of training, which are the lines of ``densities.jsonl``.
 """
 
 import json
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.figures.plots import SERIES, as_png, new_figure, title
+from ssgan.figures.plots import SERIES, as_png, new_figure, set_title
 from ssgan.files import write_atomic
 from ssgan.settings.terms import TERMS
 
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BINS",
     "CURVES_PICTURE",
+    "DENSITY_FILE",
     "DENSITY_PICTURE",
     "DENSITY_POINTS",
-    "FILE",
+    "REDRAW_SECONDS",
     "SAMPLES",
-    "SECONDS_BETWEEN",
     "Normal",
     "curves_png",
     "density_png",
@@ -41,8 +40,8 @@ __all__ = [
 
 
 CURVES_PICTURE = "curves.png"
-#: While training goes on the picture is drawn no more often: it takes a good half of a second.
-SECONDS_BETWEEN = 60.0
+#: Least time between two drawings during training; one takes more than half a second.
+REDRAW_SECONDS = 60.0
 
 ERRORS = {"errors": "averaged model", "errors_raw": "last step's"}
 SHARES = {
@@ -52,54 +51,55 @@ SHARES = {
 GENERATOR = (*(term.log for term in TERMS if term.net == "G"), "historical_averaging_G")
 
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches
-LEFT, RIGHT = 0.115, 0.725  # of the width: between them the axes, beside them the names of the lines
-CURVE_POINTS, MOST_LETTERS = 10, 60
-DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # in turn: a line on top of another lets it be seen
-SPAN_OF_LOG = 20.0  # from this factor between medians on, a panel has a logarithmic axis
-OVER = 2.0  # times the largest median: where a panel ends, though a seed went further
+LEFT, RIGHT = 0.115, 0.725  # edges of the axes as shares of the width; the legends are to the right
+CURVE_POINTS, MAX_LETTERS = 10, 60
+DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # in turn, so that a line below another stays visible
+LOG_RATIO = 20.0  # from this ratio between medians on, a panel has a logarithmic axis
+AXIS_LIMIT = 2.0  # as a multiple of the largest median: seeds beyond it are cut off
 
 
 class _Panel(NamedTuple):
+    """One plot: its name, and the labels of its lines by quantity."""
+
     name: str
     lines: dict[str, str]
 
 
 def quantities(line: Mapping[str, Any]) -> list[str]:
-    """The names of what a line of a log holds for each seed, its errors last."""
-    measured = [name for name, values in line.items() if isinstance(values, list) and name not in ERRORS]
-    return [*measured, *(name for name in ERRORS if name in line)]
+    """List the quantities that a line of a log holds for each seed, errors last."""
+    names = [name for name, values in line.items() if isinstance(values, list) and name not in ERRORS]
+    return [*names, *(name for name in ERRORS if name in line)]
 
 
-def write_curves(run: Path, about: str) -> bool:
-    """Draw the log of a run into its folder; whether there was something to draw.
+def write_curves(run: Path, title: str) -> bool:
+    """Draw the log of a run into its folder; return whether there was something to draw.
 
     Parameters
     ----------
     run : Path
-    about : str
-        What was trained on what, for the head of the picture.
+    title : str
     """
-    png = curves_png(runs.read_log(run), about)
+    png = curves_png(runs.read_log(run), title)
     if png is not None:
         write_atomic(run / CURVES_PICTURE, png)
     return png is not None
 
 
-def curves_png(log: Sequence[Mapping[str, Any]], about: str) -> bytes | None:
-    """Draw a log: a panel each for the losses of D, those of G, p(real) and test errors, as far as they are there.
+def curves_png(log: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
+    """Draw a log, with panels for the losses of D, those of G, p(real) and test errors, as far as it has them.
 
-    Each seed is a thin line and their median a thick one. A value that is not finite is a gap.
+    Each seed is a thin line and their median a thick one. Values that are not finite are gaps.
 
     Parameters
     ----------
     log : sequence of mapping
         Lines of ``log.jsonl``.
-    about : str
+    title : str
 
     Returns
     -------
     bytes or None
-        PNG; None where the log holds nothing.
+        PNG; None if the log is empty.
     """
     from matplotlib import rc_context, style
     from matplotlib.ticker import EngFormatter
@@ -107,156 +107,156 @@ def curves_png(log: Sequence[Mapping[str, Any]], about: str) -> bytes | None:
     panels = _panels(log)
     if not panels:
         return None
-    seeds = max(len(line[name]) for line in log for name in quantities(line) if line[name])
+    seed_count = max(len(line[name]) for line in log for name in quantities(line) if line[name])
     height = HEADER + PANEL * len(panels) + FOOTER
-    with style.context("default"), rc_context({"font.size": CURVE_POINTS}):  # whatever the user's own matplotlibrc says
+    with style.context("default"), rc_context({"font.size": CURVE_POINTS}):  # ignore the user's own matplotlibrc
         figure = new_figure(WIDTH, height)
         figure.subplots_adjust(LEFT, FOOTER / height, RIGHT, 1 - HEADER / height, hspace=0.12)
-        below = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, panel in zip(below, panels, strict=True):
-            _draw_panels(axes, panel, log)
-        head = about if len(about) <= MOST_LETTERS else about[: MOST_LETTERS - 1] + "…"
-        title(below[0], head, loc="left", fontsize=CURVE_POINTS)
-        if seeds > 1:
-            legend = f"thin: {seeds} seeds\nthick: their median"
+        column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, panel in zip(column, panels, strict=True):
+            _draw_panel(axes, panel, log)
+        head = title if len(title) <= MAX_LETTERS else title[: MAX_LETTERS - 1] + "…"
+        set_title(column[0], head, loc="left", fontsize=CURVE_POINTS)
+        if seed_count > 1:
+            legend = f"thin: {seed_count} seeds\nthick: their median"
             figure.text(RIGHT + 0.045, 0.05 / height, legend, fontsize=CURVE_POINTS - 1, color="#5b636d", va="bottom")
-        below[-1].set_xlabel("images seen")
-        below[-1].set_xlim(0, max(line["images"] for line in log))
-        below[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
+        column[-1].set_xlabel("images seen")
+        column[-1].set_xlim(0, max(line["images"] for line in log))
+        column[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.align_ylabels()
         return as_png(figure, tight=False)
 
 
 def _panels(log: Sequence[Mapping[str, Any]]) -> list[_Panel]:
-    """What there is to draw, the panels from above."""
+    """List the panels of a log from top to bottom, without empty ones."""
     names = list(dict.fromkeys(name for line in log for name in quantities(line) if line[name]))
-    words = {name: runs.LOGGED.get(name, name.replace("_", " ")) for name in names} | SHARES | ERRORS
+    labels = {name: runs.LOGGED.get(name, name.replace("_", " ")) for name in names} | SHARES | ERRORS
 
-    def panel(name: str, among: Sequence[str]) -> _Panel:
-        return _Panel(name, {key: words[key] for key in names if key in among})
+    def panel(name: str, quantities: Sequence[str]) -> _Panel:
+        return _Panel(name, {key: labels[key] for key in names if key in quantities})
 
-    apart = {*GENERATOR, *SHARES, *ERRORS}
-    found = [
-        panel("losses of D", [name for name in names if name not in apart]),
+    others = {*GENERATOR, *SHARES, *ERRORS}
+    panels = [
+        panel("losses of D", [name for name in names if name not in others]),
         panel("losses of G", GENERATOR),
         panel("probability", list(SHARES)),
         panel("test error, %", list(ERRORS)),
     ]
-    return [one for one in found if one.lines]
+    return [panel for panel in panels if panel.lines]
 
 
-def _draw_panels(axes: "Axes", panel: _Panel, log: Sequence[Mapping[str, Any]]) -> None:
-    medians, every = [], []
-    for k, (name, words) in enumerate(panel.lines.items()):
+def _draw_panel(axes: "Axes", panel: _Panel, log: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the lines of one panel."""
+    medians, seed_values = [], []
+    for k, (name, label) in enumerate(panel.lines.items()):
         images, values = _values(log, name)
-        form: dict[str, Any] = {
+        line_style: dict[str, Any] = {
             "color": SERIES[k % len(SERIES)],
             "linestyle": DASHES[(k + k // len(SERIES)) % len(DASHES)],
         }
         median = _median(values)
         if values.shape[1] > 1:
-            axes.plot(images, values, linewidth=0.6, alpha=0.4, color=form["color"])
+            axes.plot(images, values, linewidth=0.6, alpha=0.4, color=line_style["color"])
         marker = "o" if len(images) == 1 else ""
-        axes.plot(images, median, linewidth=1.8, marker=marker, markersize=3, label=words, **form)
+        axes.plot(images, median, linewidth=1.8, marker=marker, markersize=3, label=label, **line_style)
         medians.append(median)
-        every.append(values.ravel())
+        seed_values.append(values.ravel())
     if panel.name == "probability":
         axes.set_ylim(0, 1)
     else:
-        _scale(axes, np.concatenate(medians), np.concatenate(every))
+        _set_y_axis(axes, np.concatenate(medians), np.concatenate(seed_values))
     axes.set_ylabel(panel.name)
     axes.grid(color="#dcdfe3", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.06), "frameon": False}
-    axes.legend(**beside, fontsize=CURVE_POINTS - 1, handlelength=1.2, labelspacing=0.25)
+    position: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.06), "frameon": False}
+    axes.legend(**position, fontsize=CURVE_POINTS - 1, handlelength=1.2, labelspacing=0.25)
 
 
 def _values(log: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [R] and values [R, S] of the lines that have this quantity; NaN where a value is none."""
+    """Return images [R] and values [R, S] of the lines with this quantity; NaN for values that are not finite."""
     lines = [line for line in log if line.get(name)]
     values = np.array([line[name] for line in lines], dtype=float)
     return np.array([line["images"] for line in lines]), np.where(np.isfinite(values), values, np.nan)
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Over the seeds that have one; NaN where none has."""
+    """Return the median over the seeds without NaN; NaN if there is none."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a row without a number
+        warnings.simplefilter("ignore", RuntimeWarning)  # for a row of NaN
         return np.nanmedian(values, axis=1)
 
 
-def _scale(axes: "Axes", medians: np.ndarray, every: np.ndarray) -> None:
-    """Choose an axis by the medians, so that one seed that goes astray does not flatten the others."""
-    medians, every = medians[np.isfinite(medians)], every[np.isfinite(every)]
+def _set_y_axis(axes: "Axes", medians: np.ndarray, values: np.ndarray) -> None:
+    """Choose scale and limits by the medians, so that one extreme seed does not flatten the others."""
+    medians, values = medians[np.isfinite(medians)], values[np.isfinite(values)]
     if not len(medians):
         return
-    high, above = medians.max(), medians[medians > 0]
-    low = above.min() if len(above) else 0.0
-    if medians.min() >= 0 and high > SPAN_OF_LOG * low > 0:
+    high, positive = medians.max(), medians[medians > 0]
+    low = positive.min() if len(positive) else 0.0
+    if medians.min() >= 0 and high > LOG_RATIO * low > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(max(every[every > 0].min(), low / 10) / 1.2, min(every.max(), 10 * high) * 1.2)
+        axes.set_ylim(max(values[values > 0].min(), low / 10) / 1.2, min(values.max(), 10 * high) * 1.2)
         return
-    reach = max(high, -medians.min(), np.finfo(np.float32).tiny)
-    bottom, top = max(every.min(), -OVER * reach), min(every.max(), OVER * reach)
-    room = 0.05 * (max(top, 0.0) - min(bottom, 0.0)) or 1.0
-    axes.set_ylim(0 if bottom >= 0 else bottom - room, 0 if top <= 0 < -bottom else top + room)
+    limit = AXIS_LIMIT * max(high, -medians.min(), np.finfo(np.float32).tiny)
+    bottom, top = max(values.min(), -limit), min(values.max(), limit)
+    margin = 0.05 * (max(top, 0.0) - min(bottom, 0.0)) or 1.0
+    axes.set_ylim(0 if bottom >= 0 else bottom - margin, 0 if top <= 0 < -bottom else top + margin)
 
 
-FILE, DENSITY_PICTURE = "densities.jsonl", "density.png"
+DENSITY_FILE, DENSITY_PICTURE = "densities.jsonl", "density.png"
 SAMPLES, BINS, DENSITY_POINTS = 10_000, 120, 241
-# What is shown: so many deviations around the mean, and at least where an untrained generator's numbers lie.
-DEVIATIONS, LEAST = 5.0, 4.0
-TALLEST = 2.5  # times the top of the target: an untrained generator's peak is cut off there
-INK, TARGET, GENERATED, JUDGED = "#1d2126", "#8a929c", "#0a6aa8", "#c44e00"
+# The x axis: standard deviations around the mean, and at least the range of an untrained generator, -4 to 4.
+DEVIATIONS, MIN_LIMIT = 5.0, 4.0
+DENSITY_LIMIT = 2.5  # end of the y axis as a multiple of the target's peak: higher peaks are cut off
+INK, TARGET, GENERATED, D_OF_X = "#1d2126", "#8a929c", "#0a6aa8", "#c44e00"
 
 Normal = tuple[float, float]
 
 
 def read_densities(run: Path) -> list[dict[str, Any]]:
-    """The moments of a run, in order; a line that was torn when the run was killed is none."""
-    found: list[dict[str, Any]] = []
-    path = run / FILE
+    """Read the densities of a run in order, without lines that were cut off when the run was killed."""
+    rows: list[dict[str, Any]] = []
+    path = run / DENSITY_FILE
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-            found.append({key: row[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
+            rows.append({key: row[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return rows
 
 
 def draw_densities(run: Path, normal: Normal, title: str) -> None:
-    """Write ``density.png`` from the moments of a run, where there are any."""
-    if found := read_densities(run):
-        write_atomic(run / DENSITY_PICTURE, density_png(found, normal, title))
+    """Write ``density.png`` from the densities of a run, if there are any."""
+    if rows := read_densities(run):
+        write_atomic(run / DENSITY_PICTURE, density_png(rows, normal, title))
 
 
-def density_png(found: Sequence[Mapping[str, Any]], normal: Normal, title: str) -> bytes:
-    """Draw each moment: the target's density, that of the generated numbers, and D(x) by the axis on the right.
+def density_png(densities: Sequence[Mapping[str, Any]], normal: Normal, title: str) -> bytes:
+    """Draw a panel for each stored step: the densities of target and generated numbers, and D(x) on the right axis.
 
     Parameters
     ----------
-    found : sequence of mapping
-        What :func:`moments` returns, at least one.
+    densities : sequence of mapping
+        As :func:`read_densities` returns them; at least one.
     normal : (float, float)
         Mean and standard deviation of the target.
     title : str
     """
     from matplotlib import style
 
-    with style.context("default"):  # whatever the user's own matplotlibrc says
-        columns = min(3, len(found))
-        rows = -(-len(found) // columns)
+    with style.context("default"):  # ignore the user's own matplotlibrc
+        columns = min(3, len(densities))
+        rows = -(-len(densities) // columns)
         figure = new_figure(3.1 * columns + 0.6, 2.5 * rows + 0.8)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for i, moment in enumerate(found):
-            lines = _density_panel(
-                panels[i], moment, normal, last_of_row=i % columns == columns - 1 or i == len(found) - 1
-            )
-        for panel in panels[len(found) :]:
+        for i, row in enumerate(densities):
+            last_of_row = i % columns == columns - 1 or i == len(densities) - 1
+            lines = _draw_density_panel(panels[i], row, normal, last_of_row)
+        for panel in panels[len(densities) :]:
             panel.set_visible(False)
         for panel in panels[::columns]:
             panel.set_ylabel("density", fontsize=9)
@@ -266,31 +266,32 @@ def density_png(found: Sequence[Mapping[str, Any]], normal: Normal, title: str) 
         return as_png(figure)
 
 
-def _density_panel(axes: Any, moment: Mapping[str, Any], normal: Normal, last_of_row: bool) -> list[Any]:
+def _draw_density_panel(axes: Any, row: Mapping[str, Any], normal: Normal, last_of_row: bool) -> list[Any]:
+    """Draw one panel; return its three lines for the legend."""
     mean, std = normal
-    low, high = moment["low"], moment["high"]
+    low, high = row["low"], row["high"]
     x, edges = np.linspace(low, high, DENSITY_POINTS), np.linspace(low, high, BINS + 1)
     target = np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-    generated = np.array(moment["counts"]) / moment["samples"] / (edges[1] - edges[0])
+    generated = np.array(row["counts"]) / row["samples"] / (edges[1] - edges[0])
     filled = axes.fill_between(x, target, color=TARGET, alpha=0.35, linewidth=0, label="target density")
     (steps,) = axes.plot(
         edges, np.append(generated, generated[-1]), drawstyle="steps-post", color=GENERATED, label="generated density"
     )
-    axes.set(xlim=(low, high), ylim=(0, TALLEST * target.max()))
-    axes.set_title(f"{moment['images']:,} numbers seen", fontsize=9, color=INK)
+    axes.set(xlim=(low, high), ylim=(0, DENSITY_LIMIT * target.max()))
+    axes.set_title(f"{row['images']:,} numbers seen", fontsize=9, color=INK)
     right = axes.twinx()
-    (judged,) = right.plot(x, moment["p_real"], color=JUDGED, linestyle="--", label="D(x), right axis")
+    (probability,) = right.plot(x, row["p_real"], color=D_OF_X, linestyle="--", label="D(x), right axis")
     right.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     right.tick_params(labelsize=8, labelright=last_of_row)
     axes.tick_params(labelsize=8)
     if last_of_row:
         right.set_ylabel("D(x)", fontsize=9)
-    for one in (axes, right):
-        one.spines["top"].set_visible(False)
-    return [filled, steps, judged]
+    for ax in (axes, right):
+        ax.spines["top"].set_visible(False)
+    return [filled, steps, probability]
 
 
 def density_range(normal: Normal) -> tuple[float, float]:
-    """Return the range of numbers that is shown."""
+    """Return the limits of the x axis."""
     mean, std = normal
-    return min(mean - DEVIATIONS * std, -LEAST), max(mean + DEVIATIONS * std, LEAST)
+    return min(mean - DEVIATIONS * std, -MIN_LIMIT), max(mean + DEVIATIONS * std, MIN_LIMIT)

@@ -1,7 +1,4 @@
-"""Images laid out to be looked at.
-
-The fixed grid on its way through training: frames in the run folder, and an animation of them.
-"""
+"""Draw grids and tables of images, and frames and animations of a training."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -17,36 +14,36 @@ from ssgan.errors import UserError
 __all__ = [
     "FRAMES_FOLDER",
     "Tile",
+    "add_caption",
     "animate",
-    "captioned",
-    "drawable",
-    "grid",
-    "pixels",
+    "draw_grid",
+    "draw_table",
+    "is_drawable",
     "read_frames",
-    "sheet",
+    "to_uint8",
 ]
 
 
-TILE_PIXELS, GAP, GROUND, INK = 48, 2, 255, 64
+TILE_PIXELS, GAP, BACKGROUND, INK = 48, 2, 255, 64
 FONT_PIXELS, LINE_PIXELS, MARGIN_PIXELS = 12, 16, 3
-NAME_LETTERS = 24
+MAX_LETTERS = 24  # of a caption
 
-# A picture, words in its place, or nothing.
+# A picture, text in its place, or nothing.
 Tile = np.ndarray | str | None
 
 
-def drawable(image_shape: Sequence[int]) -> bool:
+def is_drawable(image_shape: Sequence[int]) -> bool:
     """Whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
     return len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
 
 
-def pixels(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as uint8, full intensity 255."""
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Convert images in [0, 1] to uint8, full intensity 255."""
     return (255 * images).round().clip(0, 255).astype(np.uint8)
 
 
-def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = TILE_PIXELS, gap: int = GAP) -> Image.Image:
-    """Lay images out row by row on a white ground.
+def draw_grid(images: np.ndarray, columns: int = 10, tile_pixels: int = TILE_PIXELS, gap: int = GAP) -> Image.Image:
+    """Draw images row by row on a white background.
 
     Parameters
     ----------
@@ -54,70 +51,69 @@ def grid(images: np.ndarray, columns: int = 10, tile_pixels: int = TILE_PIXELS, 
         Full intensity is 255.
     columns : int
     tile_pixels : int
-        Each image is magnified by the whole factor that brings its height nearest to this.
+        Each image is magnified by the integer factor that brings its height nearest to this.
     gap : int
         Pixels between tiles.
     """
-    tiles = _magnified(images, tile_pixels)
+    tiles = _magnify(images, tile_pixels)
     height, width = tiles.shape[1:3]
     rows = -(-len(tiles) // columns)
     step_y, step_x = height + gap, width + gap
-    whole = np.full((rows * step_y - gap, columns * step_x - gap, *tiles.shape[3:]), GROUND, np.uint8)
+    canvas = np.full((rows * step_y - gap, columns * step_x - gap, *tiles.shape[3:]), BACKGROUND, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = i // columns * step_y, i % columns * step_x
-        whole[y : y + height, x : x + width] = tile
-    return Image.fromarray(whole)
+        canvas[y : y + height, x : x + width] = tile
+    return Image.fromarray(canvas)
 
 
-def sheet(
+def draw_table(
     rows: Sequence[Sequence[Tile]], captions: Sequence[Sequence[str]] = (), tile_pixels: int = TILE_PIXELS
 ) -> Image.Image:
-    """Lay pictures and words out as a table on a white ground.
+    """Draw images and words as a table on a white background.
 
     Parameters
     ----------
-    rows : sequence of sequence of Cell
-        Equally long. Pictures are uint8 [H, W] or [H, W, C], all of one shape, and magnified as in :func:`grid`;
-        words stand in the middle of their cell, and a row or column of words alone is as narrow as they are.
+    rows : sequence of sequence of Tile
+        Of equal length. Images are uint8 [H, W] or [H, W, C], all of one shape, and magnified as in
+        :func:`draw_grid`; words are centred, and a row or column of words alone is as narrow as they are.
     captions : sequence of sequence of str, optional
-        What stands below each cell.
+        Text below each cell.
     tile_pixels : int
     """
-    pictures = np.stack([cell for row in rows for cell in row if isinstance(cell, np.ndarray)])
-    tiles = iter(_magnified(pictures, tile_pixels))
-    placed = [[next(tiles) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
-    notes = captions or [[""] * len(row) for row in rows]
-    widths = [
-        max(map(_width, [*(row[k] for row in placed), *(note[k] for note in notes)])) for k in range(len(placed[0]))
-    ]
-    heights = [max(cell.shape[0] if isinstance(cell, np.ndarray) else LINE_PIXELS for cell in row) for row in placed]
-    below = [LINE_PIXELS if any(note) else 0 for note in notes]
-    ground: int | tuple[int, int, int] = GROUND if pictures.ndim == 3 or pictures.shape[3] == 1 else (GROUND,) * 3
-    size = sum(widths) + GAP * (len(widths) - 1), sum(heights) + sum(below) + GAP * (len(heights) - 1)
-    whole = Image.new("L" if isinstance(ground, int) else "RGB", size, ground)
-    draw, y = ImageDraw.Draw(whole), 0
-    for row, note, height, more in zip(placed, notes, heights, below, strict=True):
+    images = np.stack([cell for row in rows for cell in row if isinstance(cell, np.ndarray)])
+    tiles = iter(_magnify(images, tile_pixels))
+    table = [[next(tiles) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
+    texts = captions or [[""] * len(row) for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*table, *texts, strict=True)]
+    heights = [max(cell.shape[0] if isinstance(cell, np.ndarray) else LINE_PIXELS for cell in row) for row in table]
+    caption_heights = [LINE_PIXELS if any(captions_of_row) else 0 for captions_of_row in texts]
+    grey = images.ndim == 3 or images.shape[3] == 1
+    size = sum(widths) + GAP * (len(widths) - 1), sum(heights) + sum(caption_heights) + GAP * (len(heights) - 1)
+    canvas = Image.new("L", size, BACKGROUND) if grey else Image.new("RGB", size, (BACKGROUND,) * 3)
+    draw, y = ImageDraw.Draw(canvas), 0
+    for row, captions_of_row, height, caption_height in zip(table, texts, heights, caption_heights, strict=True):
         x = 0
-        for cell, words, width in zip(row, note, widths, strict=True):
+        for cell, words, width in zip(row, captions_of_row, widths, strict=True):
             if isinstance(cell, np.ndarray):
-                whole.paste(Image.fromarray(cell), (x + (width - cell.shape[1]) // 2, y))
+                canvas.paste(Image.fromarray(cell), (x + (width - cell.shape[1]) // 2, y))
             elif cell:
                 _write(draw, (x + width / 2, y + height / 2), cell)
             _write(draw, (x + width / 2, y + height + LINE_PIXELS / 2), words)
             x += width + GAP
-        y += height + more + GAP
-    return whole
+        y += height + caption_height + GAP
+    return canvas
 
 
-def captioned(image: Image.Image, words: str) -> Image.Image:
-    """The image with a line of words below it."""
-    whole = Image.new(image.mode, (image.width, image.height + LINE_PIXELS), (GROUND,) * len(image.getbands()))
-    whole.paste(image)
-    _write(ImageDraw.Draw(whole), (image.width / 2, image.height + LINE_PIXELS / 2), words)
-    return whole
+def add_caption(image: Image.Image, words: str) -> Image.Image:
+    """Return the image with a line of text below it."""
+    canvas = Image.new(image.mode, (image.width, image.height + LINE_PIXELS), (BACKGROUND,) * len(image.getbands()))
+    canvas.paste(image)
+    _write(ImageDraw.Draw(canvas), (image.width / 2, image.height + LINE_PIXELS / 2), words)
+    return canvas
 
 
-def _magnified(images: np.ndarray, tile_pixels: int) -> np.ndarray:
+def _magnify(images: np.ndarray, tile_pixels: int) -> np.ndarray:
+    """Magnify images by the integer factor that brings their height nearest to ``tile_pixels``."""
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     factor = max(1, round(tile_pixels / images.shape[1]))
@@ -125,46 +121,55 @@ def _magnified(images: np.ndarray, tile_pixels: int) -> np.ndarray:
 
 
 def _width(cell: Tile) -> int:
+    """Return the width of a cell in pixels."""
     if isinstance(cell, np.ndarray):
         return cell.shape[1]
-    return int(_font().getlength(_line(cell))) + 2 * MARGIN_PIXELS if cell else 0
+    return int(_font().getlength(_clean(cell))) + 2 * MARGIN_PIXELS if cell else 0
 
 
 def _write(draw: ImageDraw.ImageDraw, middle: tuple[float, float], words: str) -> None:
+    """Write a line of text around a point."""
     ink = (INK,) * len(draw.mode)
-    draw.text(middle, _line(words), fill=ink if len(ink) > 1 else INK, font=_font(), anchor="mm")
+    draw.text(middle, _clean(words), fill=ink if len(ink) > 1 else INK, font=_font(), anchor="mm")
 
 
-def _line(words: str) -> str:
-    """One line of bounded length: names of classes can hold anything."""
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
-    return plain if len(plain) <= NAME_LETTERS else plain[: NAME_LETTERS - 1] + "…"
+def _clean(words: str) -> str:
+    """Replace unprintable characters and cut long text, because names of classes can hold anything."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    import matplotlib  # only for its font, which has the letters of many languages
+    import matplotlib  # for its font, which covers many languages
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_PIXELS)
 
 
 FRAMES_FOLDER = "frames"
-FRAME_MILLISECONDS, LAST_MILLISECONDS = 150, 2000
+FRAME_MILLISECONDS, LAST_FRAME_MILLISECONDS = 150, 2000
 
 
 def read_frames(run: Path) -> dict[int, Path]:
-    """The frames of a run by the number of images that training had seen, in order."""
-    found = {int(path.stem): path for path in (run / FRAMES_FOLDER).glob("*.png") if re.fullmatch(r"\d{9,}", path.stem)}
-    return dict(sorted(found.items()))
+    """List the frames of a run by the number of images that training had seen, in order."""
+    paths = [path for path in (run / FRAMES_FOLDER).glob("*.png") if re.fullmatch(r"\d{9,}", path.stem)]
+    return dict(sorted((int(path.stem), path) for path in paths))
 
 
-def animate(found: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
-    """Join frames to an animation without end, each with its number of images below it; the last one stays a while.
+def trim_frames(run: Path, images: int) -> None:
+    """Remove the frames after this number of images, which a resumed run draws again."""
+    for seen, path in read_frames(run).items():
+        if seen > images:
+            path.unlink()
+
+
+def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
+    """Join frames to a looping animation, each with its number of images as caption; the last frame stays longer.
 
     Parameters
     ----------
-    found : dict of int to Path
-        What :func:`frames` gave; at least one.
+    frames : dict of int to Path
+        As :func:`read_frames` returns them; at least one.
     suffix : {".gif", ".webp"}
 
     Returns
@@ -175,18 +180,18 @@ def animate(found: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
     Raises
     ------
     UserError
-        Where a frame is damaged, or not of the size of the others.
+        If a frame is damaged, or its size differs from that of the others.
     """
     pictures: list[Image.Image] = []
-    for images, path in found.items():
+    for images, path in frames.items():
         try:
             with Image.open(path) as frame:
-                pictures.append(captioned(frame.copy(), f"{images:,} images"))
+                pictures.append(add_caption(frame.copy(), f"{images:,} images"))
         except (OSError, ValueError, SyntaxError):
             raise UserError(f"{path} cannot be read as a picture: remove it.") from None
         if pictures[-1].size != pictures[0].size:
             raise UserError(f"{path} is not of the size of the frames before it: remove it.")
-    times = [FRAME_MILLISECONDS] * (len(pictures) - 1) + [LAST_MILLISECONDS]
+    times = [FRAME_MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME_MILLISECONDS]
     options = {"lossless": True} if suffix == ".webp" else {"disposal": 1}
 
     def save(stream: BinaryIO) -> None:

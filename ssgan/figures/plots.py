@@ -1,4 +1,4 @@
-"""What ``ssgan evaluate`` found, drawn: the confusion matrix and the reliability diagram as PNG."""
+"""Draw the confusion matrix and the reliability diagram of an evaluation as PNG."""
 
 import functools
 import io
@@ -22,27 +22,27 @@ __all__ = [
     "new_figure",
     "reliability_png",
     "save",
-    "title",
+    "set_title",
 ]
 
 
 DPI = 120
-# Up to so many classes each cell of a matrix has room for its count, and each row and column for its name.
+# Largest numbers of classes for which a matrix has room for the counts, and for the names of its rows and columns.
 COUNTED_CLASSES = 25
 NAMED_CLASSES = 120
-NAME_WIDTH = 32
-#: Colours of lines on paper, told apart by readers of every colour vision.
+NAME_WIDTH = 32  # letters in a line of a name
+#: Colours of lines that readers of every colour vision can tell apart.
 SERIES = ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661")
 DEFAULT_FONT, PLACEHOLDER_FONT = "DejaVu Sans", "Last Resort High-Efficiency"
 
 
 def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str, str]:
-    """Write ``confusion.png`` and ``reliability.png`` of an evaluation; each is whole or not there.
+    """Write ``confusion.png`` and ``reliability.png`` of an evaluation, each whole or not at all.
 
     Parameters
     ----------
     result : mapping
-        What :func:`ssgan.inference.evaluate.evaluate_run` returns, of models of which not all diverged.
+        As :func:`ssgan.inference.evaluate.evaluate_run` returns it, if not all models diverged.
     folder : Path
     suffix : str
         Part of the file names, such as ``-other`` for ``confusion-other.png``.
@@ -55,21 +55,21 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
     Raises
     ------
     OSError
-        Where they cannot be written.
+        If they cannot be written.
     """
     from matplotlib import style
 
-    of = f"{result['dataset']}, {result['predictions_of']}"
+    head = f"{result['dataset']}, {result['predictions_of']}"
     ece = result["ensemble"]["ece"] if "ensemble" in result else result["ece_mean"]
-    # The bins count the predictions of several models together; their ECE is the mean of what each has.
+    # The bins count the predictions of all models together; their ECE is the mean over the models.
     mean = "" if "ensemble" in result or result["predictions_of"] == "1 model" else "mean "
-    with style.context("default"):  # whatever the user's own matplotlibrc says
-        drawn = {
-            "confusion": confusion_png(result["confusion"], result["classes"], of),
-            "reliability": reliability_png(result["reliability"], f"{of}: {mean}ECE {ece:.3f}"),
+    with style.context("default"):  # ignore the user's own matplotlibrc
+        pictures = {
+            "confusion": confusion_png(result["confusion"], result["classes"], head),
+            "reliability": reliability_png(result["reliability"], f"{head}: {mean}ECE {ece:.3f}"),
         }
-    paths = {name: folder / f"{name}{suffix}.png" for name in drawn}
-    for name, content in drawn.items():
+    paths = {name: folder / f"{name}{suffix}.png" for name in pictures}
+    for name, content in pictures.items():
         write_atomic(paths[name], content)
     return {name: str(path) for name, path in paths.items()}
 
@@ -81,25 +81,26 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], he
     ----------
     confusion : K sequences of K int
     classes : sequence of str
-        The names, drawn whole up to 120 classes; beyond, the axes have numbers. A name with characters that
-        no font here has is drawn as its number, ``#3``.
+        Names of the classes. With more than 120 classes the axes have numbers instead. A name with characters that
+        no installed font has is drawn as its number, ``#3``.
     head : str
+        Title.
     """
     import numpy as np
     from matplotlib.colors import PowerNorm
 
     counts = np.asarray(confusion)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     K = len(counts)
     cell_inches = 0.6 if K <= COUNTED_CLASSES else 0.16
     side = min(max(3.2, K * cell_inches), 20.0)
     figure = new_figure(side + 1.2, side)
     axes = figure.add_subplot()
-    # The power makes a share of one in a hundred visible beside the diagonal.
-    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
+    # The power norm makes a share of 1 % visible beside the diagonal.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
     figure.colorbar(image, label="share of the true class", fraction=0.046, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
     axes.set(xlabel="predicted class", ylabel="true class")
-    title(axes, head)
+    set_title(axes, head)
     if K <= NAMED_CLASSES:
         size = 9 if K <= COUNTED_CLASSES else 6
         fonts, missing = fonts_for(classes)
@@ -107,14 +108,14 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], he
             f"#{k}" if _characters([name]) & missing else textwrap.fill(name, NAME_WIDTH)
             for k, name in enumerate(classes)
         ]
-        upright = max(map(len, names)) > 3 or K > COUNTED_CLASSES
+        vertical = max(map(len, names)) > 3 or K > COUNTED_CLASSES
         style: dict[str, Any] = {"fontsize": size, "fontfamily": fonts, "parse_math": False}
-        axes.set_xticks(range(K), names, rotation=90 if upright else 0, **style)
+        axes.set_xticks(range(K), names, rotation=90 if vertical else 0, **style)
         axes.set_yticks(range(K), names, **style)
     if K <= COUNTED_CLASSES:
         points = min(9.0, 34 / len(f"{counts.max()}"))
         for i, j in np.argwhere(counts):
-            colour = "white" if share[i, j] > 0.4 else "black"
+            colour = "white" if shares[i, j] > 0.4 else "black"
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=points)
     return as_png(figure)
 
@@ -125,14 +126,15 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], head: str) -> bytes:
     Parameters
     ----------
     bins : sequence of mapping
-        What :func:`ssgan.inference.metrics.reliability` returns.
+        As :func:`ssgan.inference.metrics.reliability` returns them.
     head : str
+        Title.
     """
     figure = new_figure(5.2, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    filled = [one for one in bins if one["count"]]
-    left, width = [one["low"] for one in filled], 1 / len(bins)
-    accuracy, confidence = ([one[key] for one in filled] for key in ("accuracy", "confidence"))
+    occupied = [b for b in bins if b["count"]]
+    left, width = [b["low"] for b in occupied], 1 / len(bins)
+    accuracy, confidence = ([b[key] for b in occupied] for key in ("accuracy", "confidence"))
     upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="calibrated")
     upper.bar(left, accuracy, width, align="edge", color="tab:blue", edgecolor="white", label="accuracy")
     low = [min(pair) for pair in zip(accuracy, confidence, strict=True)]
@@ -140,16 +142,16 @@ def reliability_png(bins: Sequence[Mapping[str, Any]], head: str) -> bytes:
     hatched = {"color": "none", "edgecolor": "tab:red", "hatch": "////", "linewidth": 0.8}
     upper.bar(left, gap, width, bottom=low, align="edge", label="gap to the mean confidence", **hatched)
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    title(upper, head)
+    set_title(upper, head)
     upper.legend(loc="upper left", framealpha=0.9, fontsize=8)
-    lower.bar(left, [one["count"] for one in filled], width, align="edge", color="0.6", edgecolor="white")
+    lower.bar(left, [b["count"] for b in occupied], width, align="edge", color="0.6", edgecolor="white")
     lower.set(xlabel="confidence", ylabel="images", yscale="log")
     lower.set_ylim(bottom=0.5)
     return as_png(figure)
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of so many inches on the Agg canvas, which needs no screen and no global state."""
+    """Make a figure of this size in inches on the Agg canvas, which needs no screen and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -159,49 +161,50 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def as_png(figure: "Figure", tight: bool = True) -> bytes:
-    """The figure as a file that says nothing of the program that wrote it, so that it is the same next year.
+    """Render a figure as PNG without the name and version of the software, so that its bytes do not change with them.
 
-    ``tight`` cuts it to what is drawn, for which it is drawn twice.
+    ``tight`` crops the margins, for which the figure is rendered twice.
     """
     content = io.BytesIO()
     figure.savefig(content, format="png", bbox_inches="tight" if tight else None, metadata={"Software": None})
     return content.getvalue()
 
 
-def title(axes: "Axes", text: str, **style: Any) -> None:
-    """Write a title in which a character that no font here has is a question mark."""
+def set_title(axes: "Axes", text: str, **style: Any) -> None:
+    """Set a title, with a question mark for each character that no installed font has."""
     fonts, missing = fonts_for([text])
     legible = "".join("?" if ord(c) in missing else c for c in text)
     axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts, **style)
 
 
 def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:
-    """Families that together have the characters of the texts, and the characters that no upright font here has."""
+    """Return font families that together have the characters of the texts, and the characters that no font has."""
     from matplotlib import font_manager
 
     upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
     files = {entry.name: entry.fname for entry in upright if entry.name != PLACEHOLDER_FONT}
     missing, families = _characters(texts), []
     for name in [DEFAULT_FONT, *sorted(files.keys() - {DEFAULT_FONT})]:
-        found = missing & _code_points(files[name])
-        if found or name == DEFAULT_FONT:
+        available = missing & _code_points(files[name])
+        if available or name == DEFAULT_FONT:
             families.append(name)
-            missing -= found
+            missing -= available
         if not missing:
             break
     return families, missing
 
 
 def _characters(texts: Sequence[str]) -> set[int]:
+    """Return the code points of the visible characters of the texts."""
     return {ord(c) for text in texts for c in text if not c.isspace()}
 
 
 @functools.cache
 def _code_points(file: str) -> frozenset[int]:
-    """The characters that a font file has."""
+    """Return the code points that a font file has."""
     from matplotlib import font_manager
 
     try:
         return frozenset(font_manager.get_font(file).get_charmap())
-    except (OSError, RuntimeError):  # a font that cannot be read is one that is not there
+    except (OSError, RuntimeError):  # a font that cannot be read counts as missing
         return frozenset()

@@ -1,1 +1,1 @@
-"""Trained models in use: probabilities, scores, predictions and samples."""
+"""Use trained models: probabilities, scores, predictions and samples."""

@@ -1,4 +1,4 @@
-"""What ``ssgan evaluate`` finds out: a run and a test share in, plain numbers out."""
+"""Evaluate a finished run on a test share and return plain numbers."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
-from ssgan.inference.models import METRICS, Models, open_run, score, usable
+from ssgan.inference.models import METRICS, Models, finite_mask, open_run, score
 from ssgan.settings.options import Options
 
 __all__ = ["evaluate_run"]
@@ -36,72 +36,73 @@ def evaluate_run(
     run : Path
         The folder of a finished run.
     data : str, optional
-        What :func:`ssgan.data.load` takes, in place of the run's own data.
+        Name or path for :func:`ssgan.data.load`, instead of the run's own data.
     root : Path, optional
-        Where downloaded sets lie.
+        Folder of downloaded sets.
     ensemble : bool
-        Score the mean of the models' probabilities too.
+        Score the mean of the models' probabilities, too.
     device : str
     labels_csv : Path, optional
-        The table of a folder of pictures without class folders, in place of the run's own.
+        The table of labels of a folder of pictures, instead of the run's own.
     progress : callable, optional
-        As :func:`ssgan.data.load` takes it.
+        As in :func:`ssgan.data.load`.
 
     Returns
     -------
     dict
         Plain types. ``rows`` has the metrics of each seed, the rest what is common to them. ``confusion``
-        [K][K] counts test images, rows by true class and columns by predicted; ``per_class`` has their
-        ``precision``, ``recall`` and ``f1`` (0 to 1) and the ``count`` of test images; ``reliability`` the bins of
-        the ECE. These three are of what ``predictions_of`` says: of the one model; of the ensemble, where it is
-        asked for; or of all models that did not diverge, their predictions counted together. They are None
-        where every model diverged, and of a GAN without classes, whose rows say how well D tells real images from
-        generated ones: see :meth:`ssgan.inference.Models.judgements`.
+        [K][K] counts test images, rows by true class and columns by predicted; ``per_class`` has the
+        ``precision``, ``recall`` and ``f1`` (0 to 1) of each class and the ``count`` of its test images;
+        ``reliability`` the bins of the ECE. These three belong to ``predictions_of``: the one model, the ensemble,
+        or all models that did not diverge, with their predictions counted together. They are None if every model
+        diverged, and for a GAN without classes, whose rows say how well D tells real images from generated ones:
+        see :meth:`ssgan.inference.models.Models.judgements`.
 
     Raises
     ------
     UserError
-        Where ``run`` is no finished run, the data do not fit it or have no test share, or the models make no
+        If ``run`` is no finished run, the data do not fit it or have no test share, or the models make no
         ensemble.
     """
-    where = select(device)
-    models, report = open_run(run, where)
+    torch_device = select(device)
+    models, report = open_run(run, torch_device)
     source, source_root, options = runs.source_of(report, models.config, root)
     if labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     if data is not None:
-        of_arrays = data in DATASETS or data.endswith(".npz")
-        options = Options(labels_csv=labels_csv) if of_arrays else _fitted(models, labels_csv)
-    loaded = load(data or source, source_root, options, progress)
-    _check(loaded, models, run, report)
+        has_arrays = data in DATASETS or data.endswith(".npz")
+        options = Options(labels_csv=labels_csv) if has_arrays else _options_for(models, labels_csv)
+    dataset = load(data or source, source_root, options, progress)
+    _check_data(dataset, models, run, report)
     if models.config.unconditional:
-        return _judged(models, report, loaded, run, where, ensemble)
-    p_SNK = models.probabilities(loaded.x_test)
-    scores = score(p_SNK, loaded.y_test)
-    scores["error_raw"] = models.scores(loaded.x_test, loaded.y_test, averaged=False, metrics=["error"])["error"]
-    fine = usable(p_SNK)
+        return _evaluate_unconditional(models, report, dataset, run, torch_device, ensemble)
+    p_SNK = models.probabilities(dataset.x_test)
+    scores = score(p_SNK, dataset.y_test)
+    scores["error_raw"] = models.scores(dataset.x_test, dataset.y_test, averaged=False, metrics=["error"])["error"]
+    finite = finite_mask(p_SNK)
     result: dict[str, Any] = {
-        **_head(models, report, loaded, run, where),
+        **_context(models, report, dataset, run, torch_device),
         **summarize_scores(scores),
         **{f"{name}_mean": _mean(scores[name]) for name in ("nll", "ece")},
-        "diverged": [seed for seed, ok in zip(models.seeds, fine, strict=True) if not ok],
+        "diverged": [seed for seed, ok in zip(models.seeds, finite, strict=True) if not ok],
         "rows": [
             {"seed": seed, "draw_seed": row["draw_seed"], **{name: values[i] for name, values in scores.items()}}
             for i, (seed, row) in enumerate(zip(models.seeds, report["rows"], strict=True))
         ],
     }
-    counted = p_SNK[fine]
+    p_MNK = p_SNK[finite]
+    predictions_of = _count_words(sum(finite))
     if ensemble:
         mean_NK = models.ensemble(p_SNK)
-        counted = counted[:0] if mean_NK is None else mean_NK[None]
-        of_mean = {name: values[0] for name, values in score(counted, loaded.y_test).items()} if len(counted) else {}
-        result["ensemble"] = {"models": sum(fine), **dict.fromkeys(METRICS), **of_mean}
-    words = f"the ensemble of {_number(sum(fine))}" if ensemble else _number(sum(fine))
-    return {**result, "predictions_of": words, **_classes(counted, loaded.y_test, models.classes)}
+        p_MNK = p_MNK[:0] if mean_NK is None else mean_NK[None]
+        mean_scores = {name: values[0] for name, values in score(p_MNK, dataset.y_test).items()} if len(p_MNK) else {}
+        result["ensemble"] = {"models": sum(finite), **dict.fromkeys(METRICS), **mean_scores}
+        predictions_of = f"the ensemble of {predictions_of}"
+    return {**result, "predictions_of": predictions_of, **_class_results(p_MNK, dataset.y_test, models.classes)}
 
 
-def _head(models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device) -> dict[str, Any]:
-    """What was evaluated, on what and where."""
+def _context(models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device) -> dict[str, Any]:
+    """Describe the models, the data and the device."""
     return {
         "dataset": data.name,
         **{key: report[key] for key in ("labels", "method", "preset", "seeds")},
@@ -113,21 +114,21 @@ def _head(models: Models, report: dict[str, Any], data: Data, run: Path, device:
     }
 
 
-def _judged(
+def _evaluate_unconditional(
     models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device, ensemble: bool
 ) -> dict[str, Any]:
-    """What :func:`evaluate_run` says of a GAN without classes: there is no error, but how well D tells what is real."""
+    """Evaluate a GAN without classes: there is no error, but a measure of how well D tells real from generated."""
     if ensemble:
         raise UserError(f"The models of {run} have no classes to vote on: leave --ensemble away.")
     judgements = models.judgements(data.x_test, models.config.seed, data.normal)
-    nothing: list[float | None] = [None] * len(models.seeds)
+    missing: list[float | None] = [None] * len(models.seeds)
     return {
-        **_head(models, report, data, run, device),
-        **summarize_scores({"error": nothing, "error_raw": nothing}),
+        **_context(models, report, data, run, device),
+        **summarize_scores({"error": missing, "error_raw": missing}),
         **judgements,
         "nll_mean": None,
         "ece_mean": None,
-        "diverged": [seed for seed, fine in zip(models.seeds, models.finite, strict=True) if not fine],
+        "diverged": [seed for seed, ok in zip(models.seeds, models.finite, strict=True) if not ok],
         "rows": [
             {
                 **{"seed": seed, "draw_seed": None, **dict.fromkeys(("error", "error_raw", "ece", "nll"))},
@@ -135,15 +136,15 @@ def _judged(
             }
             for i, seed in enumerate(models.seeds)
         ],
-        "predictions_of": _number(sum(models.finite)),
-        **_classes(np.zeros((0, 0, 0)), data.y_test, models.classes),
+        "predictions_of": _count_words(sum(models.finite)),
+        **_class_results(np.zeros((0, 0, 0)), data.y_test, models.classes),
     }
 
 
-def _fitted(models: Models, labels_csv: Path | None) -> Options:
-    """Options that bring other pictures to the shape that the models of a run know.
+def _options_for(models: Models, labels_csv: Path | None) -> Options:
+    """Make the options that bring other pictures to the image shape of the models.
 
-    They hold out what the run held out, so that pictures of the run's own are not tested on that it learned from.
+    They hold out the same share as the run did, so that no picture is tested that the run learned from.
     """
     image_shape = models.image_shape
     square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
@@ -157,7 +158,8 @@ def _fitted(models: Models, labels_csv: Path | None) -> Options:
     )
 
 
-def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> None:
+def _check_data(data: Data, models: Models, run: Path, report: dict[str, Any]) -> None:
+    """Check that data fit the models and have a test share."""
     unconditional = models.config.unconditional
     classes = () if unconditional else data.classes
     if unconditional and data.image_shape != models.image_shape:
@@ -168,9 +170,9 @@ def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> Non
             f"{data.name} holds {len(data.classes)} classes of images {list(data.image_shape)}, but the models "
             f"of {run} know {len(models.classes)} classes of images {list(models.image_shape)}."
         )
-    for i, (theirs, ours) in enumerate(zip(classes, models.classes, strict=True)):
-        if theirs != ours:
-            raise UserError(f"Class {i} of {data.name} is {theirs!r}, but that of the models of {run} is {ours!r}.")
+    for i, (name, expected) in enumerate(zip(classes, models.classes, strict=True)):
+        if name != expected:
+            raise UserError(f"Class {i} of {data.name} is {name!r}, but that of the models of {run} is {expected!r}.")
     if data.scale != models.scale:
         raise UserError(
             f"{data.name} has full intensity {data.scale:g}, but the models of {run} learned from images with "
@@ -185,8 +187,8 @@ def _check(data: Data, models: Models, run: Path, report: dict[str, Any]) -> Non
         )
 
 
-def _classes(p_MNK: np.ndarray, y_N: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What is counted class by class and bin by bin, over the M models that are left."""
+def _class_results(p_MNK: np.ndarray, y_N: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Compute the confusion matrix, the scores of each class and the reliability bins over M models."""
     if not len(p_MNK):
         return {"per_class": None, "confusion": None, "reliability": None}
     y_all, p_all = np.tile(y_N, len(p_MNK)), p_MNK.reshape(-1, p_MNK.shape[2])
@@ -194,8 +196,8 @@ def _classes(p_MNK: np.ndarray, y_N: np.ndarray, classes: tuple[str, ...]) -> di
     counts = np.bincount(y_N, minlength=len(classes)).tolist()
     return {
         "per_class": [
-            {"class": name, **found, "count": count}
-            for name, found, count in zip(classes, per_class(matrix), counts, strict=True)
+            {"class": name, **scores, "count": count}
+            for name, scores, count in zip(classes, per_class(matrix), counts, strict=True)
         ],
         "confusion": matrix.tolist(),
         "reliability": reliability(p_all, y_all),
@@ -203,9 +205,11 @@ def _classes(p_MNK: np.ndarray, y_N: np.ndarray, classes: tuple[str, ...]) -> di
 
 
 def _mean(values: list[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return sum(found) / len(found) if found else None
+    """Return the mean of the values that are not None."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
-def _number(models: int) -> str:
+def _count_words(models: int) -> str:
+    """Return a number of models in words."""
     return "1 model" if models == 1 else f"{models} models"

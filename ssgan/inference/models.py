@@ -1,4 +1,4 @@
-"""Trained models at work: class probabilities, scores and samples of every seed of a stack."""
+"""Open trained models and compute class probabilities, scores and samples for every seed: :class:`Models`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ from ssgan.inference.metrics import (
     negative_log_likelihood,
     softmax,
 )
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, build_stacks, draw_latents
 from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
 
-__all__ = ["METRICS", "Models", "open_checkpoint", "open_run", "score", "usable"]
+__all__ = ["METRICS", "Models", "finite_mask", "open_checkpoint", "open_run", "score"]
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -34,30 +34,29 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "ece": expected_calibration_error,
 }
 
-
-GRID_ROWS = 100
-JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000
+BLOCK_LATENTS = 100  # latents that are drawn, and images that are generated, in one batch
+JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000  # generated images that D judges; numbers compared with a normal
 DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
 
 
 @dataclass(eq=False)
 class Models:
-    """S trained pairs, ready to use.
+    """S trained pairs of D and G.
 
     Attributes
     ----------
     D, G : Stack
-        G is None where the method trains no generator.
+        G is None if the method trains no generator.
     averaged : dict of str to Tensor [S, ...]
         D's averaged parameters.
     scale : float
         The stored value of full intensity.
     image_shape : tuple of int
     classes : tuple of str
-        None where the GAN has none: its one logit is that of real.
+        Empty for a GAN without classes, whose only logit is that of real.
     seeds : list of int
     split_sha256 : list of str
-        Hash of the labelled images that each model learned from.
+        Hash of the labelled images of each model.
     """
 
     config: Config
@@ -76,12 +75,12 @@ class Models:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
-        """Rebuild the networks of a checkpoint and fill in their values, every one of them.
+        """Build the networks of a checkpoint and load all of their values.
 
         Raises
         ------
         UserError
-            Where something is missing or the tensors are not those of the networks.
+            If something is missing or the tensors do not fit the networks.
         """
         try:
             return cls._from_state(state, device)
@@ -91,15 +90,11 @@ class Models:
     @classmethod
     def _from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
-        pair, classes = MODELS[config.network], tuple(state["classes"])
+        classes = tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):
-            modules: dict[str, Any] = {"D": pair.discriminator(config, image_shape, config.outputs(len(classes)))}
-            if "G" in state["networks"]:
-                modules["G"] = pair.generator(config, image_shape)
-        stacks, dtype = {}, getattr(torch, config.dtype)
-        for name, module in modules.items():
-            stacks[name] = Stack([module.to(dtype)] * len(state["seeds"]), device)
-            stacks[name].fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
+            stacks = build_stacks(config, image_shape, len(classes), len(state["seeds"]), device)
+        for name, stack in stacks.items():
+            stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
         averaged = {k: v.to(device) / state["average"]["mass"] for k, v in state["average"]["sums"].items()}
         if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in stacks["D"].parameters.items()}:
             raise UserError("The averaged parameters of the checkpoint are not those of its discriminator.")
@@ -117,32 +112,32 @@ class Models:
 
     @property
     def finite(self) -> list[bool]:
-        """Whether every averaged parameter of each seed is finite: where not, the model diverged."""
-        each = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in self.averaged.values()])
-        finite: list[bool] = each.all(dim=0).tolist()
+        """Whether every averaged parameter of each seed is finite; otherwise the model diverged."""
+        by_tensor = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in self.averaged.values()])
+        finite: list[bool] = by_tensor.all(dim=0).tolist()
         return finite
 
-    def only(self, seeds: Sequence[int]) -> "Models":
-        """The models of these seeds, in this order; ``config`` stays that of the whole run."""
-        places = [self.seeds.index(seed) for seed in seeds]
+    def select(self, seeds: Sequence[int]) -> "Models":
+        """Return the models of these seeds, in this order; ``config`` stays that of the whole run."""
+        indices = [self.seeds.index(seed) for seed in seeds]
         return replace(
             self,
-            D=self.D.only(places),
-            G=None if self.G is None else self.G.only(places),
-            averaged={name: value[places] for name, value in self.averaged.items()},
-            seeds=[self.seeds[place] for place in places],
-            split_sha256=[self.split_sha256[place] for place in places],
+            D=self.D.select(indices),
+            G=None if self.G is None else self.G.select(indices),
+            averaged={name: value[indices] for name, value in self.averaged.items()},
+            seeds=[self.seeds[index] for index in indices],
+            split_sha256=[self.split_sha256[index] for index in indices],
         )
 
     def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
+        """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
 
-        ``averaged`` takes D's averaged parameters, else the last ones.
+        With ``averaged`` by D's averaged parameters, otherwise by the last ones.
 
         Raises
         ------
         UserError
-            Where the images are not of the type and shape that the models were trained on.
+            If the images are not of the type and shape that the models were trained on.
         """
         kind = np.uint8 if len(self.image_shape) > 1 else np.float32
         x = np.asarray(x)
@@ -152,22 +147,22 @@ class Models:
                 f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
-        images = MODELS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
+        images = NETWORK_PAIRS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
         with float32_precision(self.config.precision, images.device):
             logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
         return logits_SNK.cpu().double().numpy()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Class probabilities [S, N, K] of stored images [N, ...], given that they are real: see :meth:`logits`."""
+        """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""
         return softmax(self.logits(x, averaged))
 
     def generated_probability(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Probability [S, N] that stored images [N, ...] are generated, ``1 / (Z + 1)``: see :meth:`logits`.
+        """Compute the probability [S, N] that stored images [N, ...] are generated, ``1 / (Z + 1)``.
 
         Raises
         ------
         UserError
-            Where the models never saw a generated image, so that the number would mean nothing.
+            If the models never saw a generated image, so that the number would mean nothing.
         """
         if self.G is None:
             raise UserError(f"These models saw no generated image: method {self.config.method!r} trains no generator.")
@@ -176,62 +171,65 @@ class Models:
     def scores(
         self, x: np.ndarray, y: np.ndarray, averaged: bool = True, metrics: Sequence[str] = tuple(METRICS)
     ) -> dict[str, list[float | None]]:
-        """Each metric of each seed on labelled images, as :func:`score` gives them.
+        """Compute each metric of each seed on labelled images, as :func:`score` does.
 
-        None where there are no images, or no classes.
+        None if there are no images or no classes.
         """
-        known = len(x) and not self.config.unconditional
-        p_SNK = self.probabilities(x, averaged) if known else np.full((len(self.seeds), 0, 0), np.nan)
+        scorable = len(x) and not self.config.unconditional
+        p_SNK = self.probabilities(x, averaged) if scorable else np.full((len(self.seeds), 0, 0), np.nan)
         return score(p_SNK, y, metrics)
 
     def judgements(
         self, x: np.ndarray, seed: int = 0, normal: tuple[float, float] | None = None
     ) -> dict[str, list[float | None]]:
-        """How well each D tells real from generated images, as shares from 0 to 1: what stands for an error at K = 1.
+        """Measure how well each D tells real from generated images, which replaces the error of a GAN without classes.
 
-        ``accuracy_real`` is the share of stored images [N, ...] with p(real) above one half, None where there are
-        none; ``accuracy_fake`` that of 1,000 generated ones, of the noise of ``seed``, with p(real) below it. Those of
-        the D that is evaluated, the average, and with ``_raw`` those of the last one.
+        ``accuracy_real`` is the share, 0 to 1, of stored images [N, ...] with p(real) above one half, None if there
+        are none; ``accuracy_fake`` that of 1,000 images generated from the noise of ``seed`` with p(real) below one
+        half. They are those of the averaged D, and with ``_raw`` those of the last one.
 
-        Where the data are numbers of a ``normal`` distribution, of this mean and deviation, also how far 10,000
-        generated ones are from it, see :func:`distance_to_normal`. All None where a model diverged.
+        For data from a ``normal`` distribution of this mean and standard deviation, the result also has the distance
+        of 10,000 generated numbers from it: see :func:`distance_to_normal`. All are None for a diverged model.
         """
         real = {a: self.logits(x, a) if len(x) else np.zeros((len(self.seeds), 0, 1)) for a in (True, False)}
-        fake = self.logits_of_generated(JUDGED_IMAGES, seed)
+        fake = self.generated_logits(JUDGED_IMAGES, seed)
         shares = {
-            f"accuracy_{kind}{'' if averaged else '_raw'}": [_share(right, one) for one in logits_SNK]
+            f"accuracy_{kind}{'' if averaged else '_raw'}": [_share(correct, logits_NK) for logits_NK in logits_SNK]
             for averaged in (True, False)
-            for kind, right, logits_SNK in (("real", np.greater, real[averaged]), ("fake", np.less, fake[averaged]))
+            for kind, correct, logits_SNK in (("real", np.greater, real[averaged]), ("fake", np.less, fake[averaged]))
         }
         if normal is not None:
-            numbers = self.draws(MEASURED_NUMBERS, seed).reshape(len(self.seeds), -1).astype(np.float64)
-            found_of = [distance_to_normal(one, *normal) if np.isfinite(one).all() else {} for one in numbers]
-            shares |= {name: [found.get(name) for found in found_of] for name in DISTANCES}
-        fine = self.finite
-        return {name: [s if ok else None for s, ok in zip(found, fine, strict=True)] for name, found in shares.items()}
+            numbers = self.sample_batch(MEASURED_NUMBERS, seed).reshape(len(self.seeds), -1).astype(np.float64)
+            distances = [distance_to_normal(x_N, *normal) if np.isfinite(x_N).all() else {} for x_N in numbers]
+            shares |= {name: [distance.get(name) for distance in distances] for name in DISTANCES}
+        finite = self.finite
+        return {
+            name: [value if ok else None for value, ok in zip(values, finite, strict=True)]
+            for name, values in shares.items()
+        }
 
-    def logits_of_generated(self, count: int, seed: int = 0) -> dict[bool, np.ndarray]:
-        """Logits [S, count, K] that each D gives the images of its own G, averaged (True) and as it is now (False)."""
+    def generated_logits(self, count: int, seed: int = 0) -> dict[bool, np.ndarray]:
+        """Compute the logits [S, count, K] of each D, averaged (True) and last (False), on images of its own G."""
         images = self.sample(count, seed)
-        found: dict[bool, list[np.ndarray]] = {True: [], False: []}
-        for place in range(len(self.seeds)):
-            one = self.only(self.seeds[place : place + 1])
-            like = next(iter(one.averaged.values()))
-            x = MODELS[self.config.network].from_unit(torch.from_numpy(images[place]).to(like))
+        logits: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        for i in range(len(self.seeds)):
+            model = self.select(self.seeds[i : i + 1])
+            like = next(iter(model.averaged.values()))
+            x = NETWORK_PAIRS[self.config.network].from_unit(torch.from_numpy(images[i]).to(like))
             with float32_precision(self.config.precision, x.device):
-                for averaged, logits in found.items():
-                    parameters = one.averaged if averaged else None
-                    logits.append(one.D.evaluate(x, parameters, pick=itemgetter(0))[0].cpu().double().numpy())
-        return {averaged: np.stack(logits) for averaged, logits in found.items()}
+                for averaged, logits_SNK in logits.items():
+                    parameters = model.averaged if averaged else None
+                    logits_SNK.append(model.D.evaluate(x, parameters, pick=itemgetter(0))[0].cpu().double().numpy())
+        return {averaged: np.stack(logits_SNK) for averaged, logits_SNK in logits.items()}
 
     def ensemble(self, p_SNK: np.ndarray) -> np.ndarray | None:
-        """The mean [N, K] of what :meth:`probabilities` gave, without diverged models; None where all diverged.
+        """Average probabilities [S, N, K] to [N, K], without diverged models; None if all diverged.
 
         Raises
         ------
         UserError
-            Where the models have not all learned from the same labelled images: together they would
-            have seen more labels than each. Where there is one model only.
+            If the models learned from different labelled images, because together they have seen more labels
+            than each. If there is only one model.
         """
         draws = len(set(self.split_sha256))
         if draws > 1:
@@ -241,84 +239,87 @@ class Models:
             )
         if len(self.seeds) < 2:
             raise UserError("This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed.")
-        fine = usable(p_SNK)
-        return p_SNK[fine].mean(axis=0) if any(fine) else None
+        finite = finite_mask(p_SNK)
+        return p_SNK[finite].mean(axis=0) if any(finite) else None
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
-        """The first ``count`` latents [count, latent_size] of the fixed noise of ``seed``, on the CPU.
+        """Draw the first ``count`` latents [count, latent_size] of the fixed noise of ``seed``, on the CPU.
 
-        They are a function of the seed and of size and distribution of the latents alone.
+        They depend on the seed and on size and distribution of the latents alone.
         """
-        blocks, generator = -(-count // GRID_ROWS), torch.Generator().manual_seed(seed)
-        return torch.cat([latent(self.config, GRID_ROWS, generator=generator) for _ in range(blocks)])[:count]
+        blocks, generator = -(-count // BLOCK_LATENTS), torch.Generator().manual_seed(seed)
+        z = [draw_latents(self.config, BLOCK_LATENTS, generator=generator) for _ in range(blocks)]
+        return torch.cat(z)[:count]
 
     def generate(self, z: Tensor, seed: int = 0) -> np.ndarray:
-        """Images [S, N, ...] in [0, 1] of latents [N, latent_size], each a function of its latent and ``seed`` alone.
+        """Generate images [S, N, ...] in [0, 1] from latents [N, latent_size].
 
-        With batch norm an image depends on its batch-mates: these are then the first 100 latents of the noise of
-        ``seed``.
+        Each image depends on its latent and ``seed`` alone. If G couples rows at evaluation, by batch norm, the other
+        rows of its batch are always the first 100 latents of the noise of ``seed``.
 
         Raises
         ------
         UserError
-            Where the method trained no generator.
+            If the method trained no generator.
         """
         if self.G is None:
             raise UserError(f"These models have no generator: method {self.config.method!r} trains none.")
-        G, rows, like = self.G, GRID_ROWS, next(iter(self.averaged.values()))
-        # Filled up to whole batches: in another shape of batch the last bits of an image would be others.
+        G, rows, like = self.G, BLOCK_LATENTS, next(iter(self.averaged.values()))
+        # Padded to whole batches, because the last bits of an image depend on the shape of its batch.
         batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
-        if G.evaluation.needs_mates:
-            G, mates = G.with_evaluation(G.evaluation.normed_by_first(rows)), self.noise(rows, seed).to(like)  # type: ignore[operator]
-            batches = tuple(torch.cat([mates, batch]) for batch in batches)
+        if G.evaluation.couples_rows_at_evaluation:
+            G = G.with_evaluation(G.evaluation.with_reference_rows(rows))  # type: ignore[operator]
+            reference = self.noise(rows, seed).to(like)
+            batches = tuple(torch.cat([reference, batch]) for batch in batches)
         images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]
-        return MODELS[self.config.network].to_unit(images).cpu().numpy()
+        return NETWORK_PAIRS[self.config.network].to_unit(images).cpu().numpy()
 
-    def draws(self, count: int, seed: int = 0) -> np.ndarray:
-        """Images [S, count, ...] of one batch of so much noise of ``seed``: spread noise then leaves no gaps."""
-        return self.generate(latent(self.config, count, generator=torch.Generator().manual_seed(seed)), seed)
+    def sample_batch(self, count: int, seed: int = 0) -> np.ndarray:
+        """Generate images [S, count, ...] from one draw of latents of ``seed``; spread latents then leave no gaps."""
+        return self.generate(draw_latents(self.config, count, generator=torch.Generator().manual_seed(seed)), seed)
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
-        """Images [S, count, ...] in [0, 1] of the fixed noise of ``seed``, the same for every model.
+        """Generate images [S, count, ...] in [0, 1] from the fixed noise of ``seed``, the same for every model.
 
         Raises
         ------
         UserError
-            Where the method trained no generator.
+            If the method trained no generator.
         """
         return self.generate(self.noise(count, seed), seed)
 
 
-def _share(right: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:
-    """The share of rows whose logsumexp is on the right side of 0; None where there are none, or one is not finite."""
+def _share(correct: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:
+    """Return the share of rows whose logsumexp compares correctly with 0; None without rows or finite logits."""
     if not len(logits_NK) or not np.isfinite(logits_NK).all():
         return None
-    return float(right(np.logaddexp.reduce(logits_NK, axis=1), 0.0).mean())
+    return float(correct(np.logaddexp.reduce(logits_NK, axis=1), 0.0).mean())
 
 
-def usable(p_SNK: np.ndarray) -> list[bool]:
-    """Whether each seed has finite probabilities: a model that diverged has not, nor has one without images."""
+def finite_mask(p_SNK: np.ndarray) -> list[bool]:
+    """Whether each seed has finite probabilities; False for a diverged model, and without images."""
     return [len(p_NK) > 0 and bool(np.isfinite(p_NK).all()) for p_NK in p_SNK]
 
 
 def score(p_SNK: np.ndarray, y_N: np.ndarray, metrics: Sequence[str] = tuple(METRICS)) -> dict[str, list[float | None]]:
-    """Each metric of each seed's probabilities; None where they are not usable.
+    """Compute each metric of each seed's probabilities; None if they are not finite or there are none.
 
     ``error`` in percent, ``nll`` in nats, ``ece`` from 0 to 1.
     """
-    fine = usable(p_SNK)
+    finite = finite_mask(p_SNK)
     return {
-        name: [METRICS[name](p, y_N) if ok else None for p, ok in zip(p_SNK, fine, strict=True)] for name in metrics
+        name: [METRICS[name](p_NK, y_N) if ok else None for p_NK, ok in zip(p_SNK, finite, strict=True)]
+        for name in metrics
     }
 
 
 def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
-    """The models of the last checkpoint of a run, finished or not, and its whole state.
+    """Open the models of the last checkpoint of a run, finished or not; return them with its whole state.
 
     Raises
     ------
     UserError
-        Where ``run`` is no run folder, has no checkpoint yet, or its files are damaged or not of one run.
+        If ``run`` is no run folder, has no checkpoint yet, or its files are damaged or of different runs.
     """
     config = runs.read_config(run)
     state = runs.load_checkpoint(run / "checkpoint")
@@ -329,12 +330,12 @@ def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, 
 
 
 def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
-    """The models and the report of a finished run.
+    """Open the models of a finished run; return them with its report.
 
     Raises
     ------
     UserError
-        Where ``run`` is no run folder, did not finish, or its files are damaged or not of one run.
+        If ``run`` is no run folder, did not finish, or its files are damaged or of different runs.
     """
     config, report = runs.read_config(run), runs.read_report(run)
     state = runs.load_checkpoint(run / "checkpoint")

@@ -1,6 +1,6 @@
-"""What to classify: files, folders, patterns, arrays and lists of them, as images one after the other.
+"""Classify files: read images from files, folders, patterns and arrays, and write one row for each.
 
-What ``ssgan predict`` does: images in, one row for each, of one model or of several that vote together.
+The prediction is that of one model, or the mean of several that learned from the same labels.
 """
 
 import glob
@@ -27,7 +27,7 @@ from ssgan.inference.models import Models, open_run
 from ssgan.settings.catalog import NETWORKS
 
 __all__ = [
-    "UNLIKE",
+    "UNLIKE_CLASSES",
     "InputImage",
     "InputSource",
     "Prediction",
@@ -35,26 +35,26 @@ __all__ = [
     "find_inputs",
     "open_predictor",
     "predict",
-    "prepare",
+    "read_image",
     "read_inputs",
     "read_path_list",
     "write_predictions",
 ]
 
 
-# Arrays of an .npz that hold no images.
+# Arrays of an .npz that do not hold images.
 OTHER_ARRAYS = {"y_train", "y_test", "classes", "scale"}
 
 
 class InputSource(NamedTuple):
-    """A file to read; or, with a ``reason``, why there is none."""
+    """A file to read, or a name with the ``reason`` why there is no file."""
 
     name: str
     reason: str = ""
 
 
 class InputImage(NamedTuple):
-    """One image, an array of the models' shape; or, with None for it, the ``reason`` why it cannot be read."""
+    """One image of the models' shape, or None with the ``reason`` why it cannot be read."""
 
     name: str
     pixels: np.ndarray | None
@@ -62,109 +62,114 @@ class InputImage(NamedTuple):
 
 
 def read_path_list() -> Iterator[str]:
-    """The lines of standard input; names of files are not always text."""
+    """Yield the lines of standard input, in which file names need not be valid text."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     yield from sys.stdin
 
 
 def find_inputs(arguments: Sequence[str], lines: Iterable[str] = ()) -> list[InputSource]:
-    """The files that arguments stand for, in their order.
+    """List the files that the arguments name, in order.
 
     Parameters
     ----------
     arguments : sequence of str
-        A file stands for itself; a folder for the pictures in it and its subfolders, by suffix and without hidden
-        ones, sorted; a pattern of :mod:`glob` that is no file for what it matches, sorted. ``-`` stands for
-        ``lines``. What is not there or empty stays in the list, with the reason.
+        A file; a folder, for the pictures in it and its subfolders, by suffix, without hidden ones, sorted; a
+        pattern of :mod:`glob` that is no file, for its matches, sorted; or ``-``, for ``lines``. What is missing or
+        empty stays in the list, with the reason.
     lines : iterable of str
-        Lines that name files or folders; a blank one names nothing.
+        Lines that name files or folders; blank ones are skipped.
     """
-    found: list[InputSource] = []
+    sources: list[InputSource] = []
     for argument in arguments:
         if argument == "-":
             for line in lines:
-                found += _expand(line.rstrip("\r\n")) if line.strip() else []
+                sources += _expand(line.rstrip("\r\n")) if line.strip() else []
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = [_expand(name) for name in sorted(glob.glob(argument, recursive=True))]
-            # Of a pattern such as `pictures/**` both a folder and the files in it are matches.
-            found += dict.fromkeys(itertools.chain(*matches)) or [InputSource(argument, f"{argument} matches no file.")]
+            # A pattern such as `pictures/**` matches both a folder and the files in it.
+            unique = dict.fromkeys(itertools.chain(*matches))
+            sources += unique or [InputSource(argument, f"{argument} matches no file.")]
         else:
-            found += _expand(argument)
-    return found
+            sources += _expand(argument)
+    return sources
 
 
 def _expand(name: str) -> list[InputSource]:
+    """List a file, or the pictures of a folder."""
     if not os.path.isdir(name):
         return [InputSource(name)]
-    found: list[InputSource] = []
+    sources: list[InputSource] = []
 
-    def fail(error: OSError) -> None:
-        found.append(InputSource(str(error.filename), f"{error.filename} cannot be read ({error.strerror})."))
+    def add_error(error: OSError) -> None:
+        sources.append(InputSource(str(error.filename), f"{error.filename} cannot be read ({error.strerror})."))
 
-    for base, folders, file_names in os.walk(name, onerror=fail):
+    for base, folders, file_names in os.walk(name, onerror=add_error):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         pictures = sorted(f for f in file_names if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith("."))
-        found += [InputSource(os.path.join(base, file)) for file in pictures]
-    return found or [InputSource(name, f"{name} holds no picture ({', '.join(sorted(SUFFIXES))}).")]
+        sources += [InputSource(os.path.join(base, file)) for file in pictures]
+    return sources or [InputSource(name, f"{name} holds no picture ({', '.join(sorted(SUFFIXES))}).")]
 
 
 def read_inputs(
-    found: Iterable[InputSource], image_shape: Sequence[int], scale: float, bounded: bool = True
+    sources: Iterable[InputSource], image_shape: Sequence[int], scale: float, bounded: bool = True
 ) -> Iterator[InputImage]:
-    """The images of files, one by one; of an ``.npz`` every row, as ``name.npz[17]``, of a ``.zip`` every picture.
+    """Read the images of files one by one: every row of an ``.npz`` as ``name.npz[17]``, every picture of a ``.zip``.
 
     Parameters
     ----------
-    found : iterable of Found
+    sources : iterable of InputSource
     image_shape : sequence of int
-        Of one image.
+        Shape of one image.
     scale : float
-        Full intensity. Pictures are brought to it; an ``.npz`` must have it.
+        Full intensity. Pictures are rescaled to it; an ``.npz`` must have it.
     bounded : bool
-        Whether numbers lie from 0 to full intensity, and are not of any finite size.
+        Whether values must lie from 0 to full intensity; otherwise they may have any finite size.
     """
-    for name, reason in found:
+    for name, reason in sources:
         try:
             if reason:
                 raise UserError(reason)
             if name.lower().endswith(".npz"):
-                rows = _rows(name, tuple(image_shape), scale, bounded)
+                rows = _read_npz_images(name, tuple(image_shape), scale, bounded)
                 yield from (InputImage(f"{name}[{i}]", row) for i, row in enumerate(rows))
             elif name.lower().endswith(".zip"):
-                yield from _members(Path(name), image_shape, scale)
+                yield from _read_zip(Path(name), image_shape, scale)
             else:
-                yield InputImage(name, prepare(Path(name), image_shape, scale))
+                yield InputImage(name, read_image(Path(name), image_shape, scale))
         except UserError as mistake:
             yield InputImage(name, None, str(mistake))
 
 
-def prepare(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> np.ndarray:
-    """Decode a picture as those of a training are: uint8 of ``image_shape``, full intensity ``scale``.
+def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> np.ndarray:
+    """Decode a picture as for training: uint8 of ``image_shape``, full intensity ``scale``.
 
     Parameters
     ----------
     path : Path
     image_shape : sequence of int
-        [H, W] or [H, W, 1] for grey, [H, W, 3] for RGB. A square one is cut out of the middle; a picture must have
-        any other by itself.
+        [H, W] or [H, W, 1] for grey, [H, W, 3] for RGB. A square is cropped from the middle; any other shape must
+        be that of the picture.
     scale : float
-        The value that stands for full intensity, where a picture has 255.
+        The value of full intensity, which is 255 in a picture.
 
     Raises
     ------
     UserError
-        Where the file is not there or no picture, or the shape is not one of pictures.
+        If there is no such file, it is no picture, or the shape is not one of pictures.
     """
-    return _prepared(str(path), lambda: path.open("rb"), image_shape, scale)
+    return _decode_to_shape(str(path), lambda: path.open("rb"), image_shape, scale)
 
 
-def _prepared(name: str, opened: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float) -> np.ndarray:
+def _decode_to_shape(
+    name: str, open_stream: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float
+) -> np.ndarray:
+    """Decode a picture to a shape; raise a UserError that names it if it cannot be used."""
     if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[2] not in (1, 3)):
         raise UserError(f"{name} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
     height, width = image_shape[:2]
     try:
-        with opened() as stream:
+        with open_stream() as stream:
             pixels = decode(stream, height if height == width else None, grey=image_shape[2:] != (3,))
     except FileNotFoundError:
         raise UserError(f"There is no file {name}.") from None
@@ -182,44 +187,46 @@ def _prepared(name: str, opened: Callable[[], BinaryIO], image_shape: Sequence[i
     return pixels.reshape(tuple(image_shape))
 
 
-def _members(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[InputImage]:
-    """The pictures of a zip, as ``name.zip/a/b.png``, found and guarded as those of a training are."""
+def _read_zip(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[InputImage]:
+    """Read the pictures of a zip, as ``name.zip/a/b.png``, listed and checked as for training."""
     with file_tree.open_tree(path, tuple(SUFFIXES)) as tree:
         for member in tree.pictures:
             name = f"{path}/{member}"
             try:
-                yield InputImage(name, _prepared(name, partial(_unpacked, tree, member), image_shape, scale))
+                open_stream = partial(_open_member, tree, member)
+                yield InputImage(name, _decode_to_shape(name, open_stream, image_shape, scale))
             except UserError as mistake:
                 yield InputImage(name, None, str(mistake))
         if not tree.pictures:
             raise UserError(f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}).")
 
 
-def _unpacked(tree: file_tree.FileTree, member: str) -> BinaryIO:
+def _open_member(tree: file_tree.FileTree, member: str) -> BinaryIO:
+    """Open a picture of a zip; raise UnreadableImage if it is damaged."""
     try:
         return tree.open(member)
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way
         raise UnreadableImage(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
-def _rows(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:
-    """The images of an ``.npz``: ``x_test``, else ``x_train``, else the only array that can be meant."""
+def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:
+    """Read the images of an ``.npz``: its only array of images, or else ``x_test`` or ``x_train``."""
     try:
         with np.load(name, allow_pickle=False) as archive:
-            images = [key for key in archive.files if key not in OTHER_ARRAYS]
-            meant = images if len(images) == 1 else [key for key in ("x_test", "x_train") if key in images]
-            x = archive[meant[0]] if meant else None
+            keys = [key for key in archive.files if key not in OTHER_ARRAYS]
+            candidates = keys if len(keys) == 1 else [key for key in ("x_test", "x_train") if key in keys]
+            x = archive[candidates[0]] if candidates else None
             full = float(archive["scale"].item()) if "scale" in archive.files else scale
     except FileNotFoundError:
         raise UserError(f"There is no file {name}.") from None
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(f"{name} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
     if x is None:
-        raise UserError(f"{name} holds {', '.join(images) or 'no images'}: call the array to classify x_test.")
+        raise UserError(f"{name} holds {', '.join(keys) or 'no images'}: call the array to classify x_test.")
     kind = np.dtype(np.uint8 if len(image_shape) > 1 else np.float32)
     if x.dtype != kind or x.shape[1:] != image_shape or not len(x):
         raise UserError(
-            f"{name} holds {meant[0]}, {x.dtype} of shape {list(x.shape)}, but the models take {kind} of shape "
+            f"{name} holds {candidates[0]}, {x.dtype} of shape {list(x.shape)}, but the models take {kind} of shape "
             f"[N, {', '.join(map(str, image_shape))}]."
         )
     if not np.isfinite(x).all():
@@ -232,22 +239,31 @@ def _rows(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) 
     return x
 
 
-UNLIKE, GENERATED = "looks like none of the classes", "looks generated"
+UNLIKE_CLASSES, GENERATED = "looks like none of the classes", "looks generated"
 SAME_LABELS = ", which learned from the same labels"
-# Memory for a batch: so many images, and no more than so many numbers.
+# Limits of a batch, which bound its memory: images, and numbers in all of them.
 BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24
 
 
 class Predictor(NamedTuple):
-    """The models whose probabilities are averaged; who they are, and what else is worth knowing, in words."""
+    """The models whose probabilities are averaged.
+
+    Attributes
+    ----------
+    models : Models
+    description : str
+        Which models they are.
+    note : str
+        Which other models of the run are left out, and why.
+    """
 
     models: Models
-    words: str
-    aside: str = ""
+    description: str
+    note: str = ""
 
 
 class Prediction(NamedTuple):
-    """What is said of one image; all but ``file`` and ``note`` are None where there is nothing to say."""
+    """The prediction for one image; all but ``file`` and ``note`` may be None."""
 
     file: str
     label: str | None
@@ -258,137 +274,135 @@ class Prediction(NamedTuple):
 
 
 def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> Predictor:
-    """The models of a run that predict: those that learned from the same labels together, else one of them.
+    """Open the models of a run for prediction: all that learned from the same labels, or else one.
 
     Parameters
     ----------
     run : Path
         The folder of a finished run.
     seed : int, optional
-        The model of this seed alone.
+        Take only the model of this seed.
     device : str
 
     Raises
     ------
     UserError
-        Where ``run`` is no finished run, has no such seed, or the model or all of them diverged.
+        If ``run`` is no finished run or has no such seed, or if the model or all of them diverged.
     """
     models, report = open_run(run, select(device))
     diverged = set(report.get("diverged") or [])
-    diverged |= {one for one, finite in zip(models.seeds, models.finite, strict=True) if not finite}
-    left = [one for one in models.seeds if one not in diverged]
-    if not left:
+    diverged |= {s for s, finite in zip(models.seeds, models.finite, strict=True) if not finite}
+    usable = [s for s in models.seeds if s not in diverged]
+    if not usable:
         raise UserError(f"Every model of {run} diverged, so there is none to predict with.")
     if seed is not None:
-        if seed not in left:
+        if seed not in usable:
             what = "diverged" if seed in diverged else "is not there"
-            raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, left))}.")
-        return Predictor(models.only([seed]), f"the model of seed {seed}")
-    aside = f"left out, because diverged: seed {', '.join(map(str, sorted(diverged)))}" if diverged else ""
-    if len(left) == 1:
-        return Predictor(models.only(left), f"the model of seed {left[0]}", aside)
-    if len(set(models.split_sha256)) == 1:
-        return Predictor(
-            models.only(left),
-            f"the mean of {len(left)} models{'' if models.config.unconditional else SAME_LABELS}",
-            aside,
-        )
-    others = f"{len(left)} models learned from different labels: --seed picks another"
-    return Predictor(models.only(left[:1]), f"the model of seed {left[0]}", "; ".join(filter(None, (others, aside))))
+            raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, usable))}.")
+        return Predictor(models.select([seed]), f"the model of seed {seed}")
+    note = f"left out, because diverged: seed {', '.join(map(str, sorted(diverged)))}" if diverged else ""
+    if len(usable) > 1 and len(set(models.split_sha256)) == 1:
+        suffix = "" if models.config.unconditional else SAME_LABELS
+        return Predictor(models.select(usable), f"the mean of {len(usable)} models{suffix}", note)
+    if len(usable) > 1:
+        others = f"{len(usable)} models learned from different labels: --seed picks another"
+        note = "; ".join(filter(None, (others, note)))
+    return Predictor(models.select(usable[:1]), f"the model of seed {usable[0]}", note)
 
 
-def predict(models: Models, items: Iterable[InputImage]) -> Iterator[Prediction]:
-    """One row for each image, in order, from one pass through the models; in batches, so that memory is bounded.
+def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction]:
+    """Predict each image, in order, from one pass through the models, in batches of bounded memory.
 
-    ``probability`` is that of the class, given that the image is of one; ``p_generated`` the probability that it
-    is of none, ``1 / (Z + 1)``, and None where the models saw no generated images. Both are means over the models.
-    Those of a GAN without classes give the second alone.
+    ``probability`` is that of the class, given that the image is real; ``p_generated`` is the probability that it is
+    generated, ``1 / (Z + 1)``, and None if the models saw no generated images. Both are means over the models. A GAN
+    without classes gives the second alone.
     """
     rows = max(1, min(BATCH_IMAGES, BATCH_NUMBERS // math.prod(models.image_shape)))
-    items = iter(items)
-    while batch := list(itertools.islice(items, rows)):
-        images = [item.pixels for item in batch if item.pixels is not None]
-        logits_SBK = models.logits(np.stack(images)) if images else np.zeros((1, 0, 1))
+    images = iter(images)
+    while batch := list(itertools.islice(images, rows)):
+        x = [image.pixels for image in batch if image.pixels is not None]
+        logits_SBK = models.logits(np.stack(x)) if x else np.zeros((1, 0, 1))
         p_BK = softmax(logits_SBK).mean(axis=0)
         generated_B = generated_probability(logits_SBK).mean(axis=0)
-        found = iter(zip(p_BK, generated_B, strict=True))
-        for item in batch:
-            if item.pixels is None:
-                yield Prediction(item.name, None, None, None, item.reason, None)
+        outputs = iter(zip(p_BK, generated_B, strict=True))
+        for image in batch:
+            if image.pixels is None:
+                yield Prediction(image.name, None, None, None, image.reason, None)
             else:
-                yield _row(item.name, *next(found), models)
+                yield _prediction(image.name, *next(outputs), models)
 
 
-def _row(name: str, p_K: np.ndarray, generated: float, models: Models) -> Prediction:
+def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) -> Prediction:
+    """Make the prediction of one image from its probabilities."""
     if not np.isfinite(p_K).all():
         return Prediction(name, None, None, None, f"{name} drives the model beyond finite numbers.", None)
     if models.config.unconditional:
-        return Prediction(name, None, None, _short(generated), GENERATED if generated > 0.5 else "", [])
-    best, judges = int(p_K.argmax()), models.G is not None
+        return Prediction(name, None, None, _round(generated), GENERATED if generated > 0.5 else "", [])
+    best, has_generator = int(p_K.argmax()), models.G is not None
     return Prediction(
         file=name,
         label=models.classes[best],
-        probability=_short(p_K[best]),
-        p_generated=_short(generated) if judges else None,
-        note=UNLIKE if judges and generated > 0.5 else "",
-        probabilities=[_short(p) for p in p_K],
+        probability=_round(p_K[best]),
+        p_generated=_round(generated) if has_generator else None,
+        note=UNLIKE_CLASSES if has_generator and generated > 0.5 else "",
+        probabilities=[_round(p) for p in p_K],
     )
 
 
-def _short(p: float) -> float:
-    """Six significant digits: more than a float32 network has to say."""
+def _round(p: float) -> float:
+    """Round to six significant digits, about the precision of a float32 network."""
     return float(f"{p:.6g}")
 
 
 def columns(classes: Sequence[str], probabilities: bool) -> list[str]:
-    """Names of the values of a row; classes of one name are told apart by their numbers."""
-    each = [f"p({name})" if classes.count(name) == 1 else f"p({name} #{k})" for k, name in enumerate(classes)]
-    return ["file", "class", "probability", "p_generated", "note", *(each if probabilities else [])]
+    """Return the column names of the rows; classes of the same name get their index."""
+    names = [f"p({name})" if classes.count(name) == 1 else f"p({name} #{k})" for k, name in enumerate(classes)]
+    return ["file", "class", "probability", "p_generated", "note", *(names if probabilities else [])]
 
 
 def write_predictions(
     predictor: Predictor,
-    found: Sequence[InputSource],
+    sources: Sequence[InputSource],
     out: str = files.STDOUT,
     probabilities: bool = False,
     on_row: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Classify files and write a row for each.
+    """Classify images and write a row for each.
 
     Parameters
     ----------
     predictor : Predictor
-    found : sequence of Found
-        What :func:`ssgan.inference.predict.find_inputs` returns.
+    sources : sequence of InputSource
+        As :func:`find_inputs` returns them.
     out : str
         A file ``.csv``, ``.jsonl`` or ``.json``, or ``-`` for CSV to standard output.
     probabilities : bool
-        Write that of each class too.
+        Write the probability of each class, too.
     on_row : callable, optional
-        Called with the number of rows so far.
+        Called with the number of rows written.
 
     Returns
     -------
     dict
-        Plain types: how many ``images`` were ``classified``, how many ``per_class``, how many are ``unlike`` all
-        classes, or generated where there are none (None where the models cannot tell), and the ``unreadable`` with
-        their reasons.
+        Plain types: the numbers of ``images``, of those ``classified``, of those ``per_class``, and of those
+        ``unlike`` all classes, or generated if there are none (None if the models cannot tell); and the
+        ``unreadable`` ones with their reasons.
 
     Raises
     ------
     UserError
-        Where the rows cannot be written there.
+        If the rows cannot be written there.
     """
     models, unreadable, done = predictor.models, [], 0
     labels: Counter[str | None] = Counter()
     unlike = 0
-    with image_io.quiet(), files.open_table(out, columns(models.classes, probabilities)) as write:
-        items = read_inputs(found, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
-        for done, row in enumerate(predict(models, items), 1):
-            each = [None] * len(models.classes) if row.probabilities is None else row.probabilities
-            write([*row[:4], row.note or None, *(each if probabilities else [])])
+    with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
+        images = read_inputs(sources, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
+        for done, row in enumerate(predict(models, images), 1):
+            p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
+            write([*row[:4], row.note or None, *(p_K if probabilities else [])])
             labels[row.label] += 1
-            unlike += row.note in (UNLIKE, GENERATED)
+            unlike += row.note in (UNLIKE_CLASSES, GENERATED)
             if row.label is None and row.p_generated is None:
                 unreadable.append({"file": row.file, "reason": row.note})
             on_row(done)
@@ -400,7 +414,7 @@ def write_predictions(
         "per_class": [{"class": name, "count": labels[name]} for name in models.classes],
         "unlike": unlike if models.G is not None else None,
         "unreadable": unreadable,
-        "predictions_of": predictor.words,
+        "predictions_of": predictor.description,
         "seeds": models.seeds,
         "method": models.config.method,
         "device": str(device),

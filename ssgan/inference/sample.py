@@ -1,11 +1,13 @@
-"""What ``ssgan sample`` makes: a run in, a picture in a file and plain numbers out."""
+"""Draw pictures of generated images from a run, with numbers about them."""
 
+from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ssgan import runs
 from ssgan.cli.sample import Request
@@ -15,54 +17,54 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
-from ssgan.figures.image_grid import Tile, drawable, grid, pixels, sheet
+from ssgan.figures.image_grid import Tile, draw_grid, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic
 from ssgan.inference import latents
-from ssgan.inference.metrics import nearest, softmax
+from ssgan.inference.metrics import nearest_neighbors, softmax
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.nn.registry import MODELS
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.config import Config
 
 __all__ = ["class_histogram", "sample_run"]
 
 
-# The neighbours of a sum: how far away, in standard deviations of the noise, and their own noise.
-REACH, NEIGHBOUR_SEED = 1.0, 2**32
+# The latents around a sum: their distance in standard deviations of the latents, and the seed of their noise.
+NEIGHBOUR_SCALE, NEIGHBOUR_SEED = 1.0, 2**32
 MINUS = "\N{MINUS SIGN}"
 
 
-class Source(NamedTuple):
-    """One model, and the fixed noise that its images are made of."""
+class ImageSource(NamedTuple):
+    """One model, and the seed of the fixed noise from which it generates images."""
 
     models: Models
     seed: int
 
     @property
     def distribution(self) -> str:
-        """Of the latents."""
+        """Distribution of the latents."""
         return self.models.config.latent_distribution
 
     def noise(self, count: int) -> torch.Tensor:
-        """Latents [count, latent_size]."""
+        """Draw latents [count, latent_size]."""
         return self.models.noise(count, self.seed)
 
     def images(self, z: torch.Tensor) -> np.ndarray:
-        """Images [N, ...] in [0, 1] of latents [N, latent_size]."""
+        """Generate images [N, ...] in [0, 1] from latents [N, latent_size]."""
         images: np.ndarray = self.models.generate(z, self.seed)[0]
         return images
 
 
-class Made(NamedTuple):
-    """A picture, or what writes one, and what it says in numbers."""
+class Result(NamedTuple):
+    """A function that writes a picture to a stream, and the numbers that belong to the picture."""
 
-    save: Any
+    save: Callable[[BinaryIO], None]
     numbers: dict[str, Any]
 
 
 def sample_run(
     run: Path, request: Request, device: str = "auto", progress: ReadProgress | None = None
 ) -> dict[str, Any]:
-    """Make the picture that was asked for from the last checkpoint of a run, finished or not.
+    """Draw the requested picture from the last checkpoint of a run, finished or not.
 
     Parameters
     ----------
@@ -70,18 +72,18 @@ def sample_run(
     request : Request
     device : str
     progress : callable, optional
-        As :func:`ssgan.data.load` takes it.
+        As in :func:`ssgan.data.load`.
 
     Returns
     -------
     dict
-        Plain types: ``run``, ``kind``, ``out``; ``images``, how many training had seen, with ``model`` and ``seed``
-        where there is one of each; and the numbers of the kind.
+        Plain types: ``run``, ``kind``, ``out``; except for animations, ``images``, the number that training had
+        seen, ``model`` and ``seed``; and the numbers of the kind.
 
     Raises
     ------
     UserError
-        Where the run has nothing to make it from, or the file cannot be written.
+        If the run has nothing to draw it from, or the file cannot be written.
     """
     config = runs.read_config(run)
     check_generator(run, config)
@@ -89,37 +91,39 @@ def sample_run(
         raise UserError(
             f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: leave it away."
         )
-    head: dict[str, Any] = {"run": str(run), "kind": request.kind, "out": str(request.out)}
+    summary: dict[str, Any] = {"run": str(run), "kind": request.kind, "out": str(request.out)}
     if request.kind == "animate":
-        made = _animation(run, request)
+        result = _animation(run, request)
     else:
         models, state = open_checkpoint(run, select(device))
-        if not drawable(models.image_shape):
+        if not is_drawable(models.image_shape):
             if (run / curves.DENSITY_PICTURE).exists():
                 raise UserError(
                     f"{run} generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density."
                 )
             shape = "x".join(map(str, models.image_shape))
             raise UserError(f"The images of {run} are arrays of {shape} numbers, which are no grey or colour pictures.")
-        source = Source(_one(models, request.model, run), config.seed if request.seed is None else request.seed)
-        head |= {"images": state["steps_done"] * config.images_per_step}
-        head |= {"model": source.models.seeds[0], "seed": source.seed}
+        source = ImageSource(
+            _select_model(models, request.model, run), config.seed if request.seed is None else request.seed
+        )
+        summary |= {"images": state["steps_done"] * config.images_per_step}
+        summary |= {"model": source.models.seeds[0], "seed": source.seed}
         if request.kind == "nearest":
-            made = _nearest(source, request, _data(run, state, config, request, progress))
+            result = _nearest(source, request, _training_data(run, state, config, request, progress))
         else:
-            made = _KINDS[request.kind](source, request)
+            result = _KINDS[request.kind](source, request)
     try:
         with open_atomic(request.out) as stream:
-            made.save(stream)
+            result.save(stream)
     except OSError as cause:
         raise UserError(
             f"{request.out} cannot be written ({cause.strerror}): choose another file with --out."
         ) from None
-    return {**head, **made.numbers}
+    return {**summary, **result.numbers}
 
 
 def check_generator(run: Path, config: Config) -> None:
-    """Refuse a run that trains no generator, and say how to get one."""
+    """Raise a UserError for a run that trains no generator, which says how to get one."""
     if config.trains_generator:
         return
     if config.method != "gan":
@@ -130,40 +134,45 @@ def check_generator(run: Path, config: Config) -> None:
 
 
 def class_histogram(p_NK: np.ndarray) -> dict[str, Any]:
-    """How class probabilities [N, K] of generated images spread over the classes.
+    """Count generated images by their most probable class, from class probabilities [N, K].
 
     Returns
     -------
     dict
-        ``counts`` [K] of the images whose most probable class it is, ``shares`` [K] of them, their ``entropy`` in
-        nats, and the largest that it can be, ``log K``, as ``entropy_even``.
+        ``counts`` [K] and ``shares`` [K] of the images by most probable class, the ``entropy`` of the shares in nats,
+        and its largest value ``log K`` as ``entropy_even``.
     """
     K = p_NK.shape[1]
     counts = np.bincount(p_NK.argmax(axis=1), minlength=K)
     shares = counts / len(p_NK)
-    some = shares[shares > 0]
+    positive = shares[shares > 0]
     return {
         "counts": counts.tolist(),
         "shares": shares.tolist(),
-        "entropy": max(0.0, float(-(some * np.log(some)).sum())),
+        "entropy": max(0.0, float(-(positive * np.log(positive)).sum())),
         "entropy_even": float(np.log(K)),
     }
 
 
-def _grid(source: Source, request: Request) -> Made:
-    tiles = pixels(source.images(source.noise(request.rows * request.columns)))
+def _grid(source: ImageSource, request: Request) -> Result:
+    """Draw images of the fixed noise as a grid, with their numbers if requested."""
+    tiles = to_uint8(source.images(source.noise(request.rows * request.columns)))
     if not request.numbered:
-        return _picture(grid(tiles, request.columns), {"rows": request.rows, "columns": request.columns})
-    cells, captions = _table([*tiles], request.columns), _table([*map(str, range(len(tiles)))], request.columns)
-    return _picture(sheet(cells, captions), {"rows": request.rows, "columns": request.columns})
+        return _png(draw_grid(tiles, request.columns), {"rows": request.rows, "columns": request.columns})
+    cells = _split_rows([*tiles], request.columns)
+    captions = _split_rows([*map(str, range(len(tiles)))], request.columns)
+    return _png(draw_table(cells, captions), {"rows": request.rows, "columns": request.columns})
 
 
-def _interpolation(source: Source, request: Request) -> Made:
-    """Row by row, the way from latent 2i to latent 2i + 1 of the noise."""
+def _interpolation(source: ImageSource, request: Request) -> Result:
+    """Draw row by row the images between latent 2i and latent 2i + 1 of the noise."""
     path = request.path or latents.default_path(source.distribution)
     z = source.noise(2 * request.rows)
-    ways = [latents.way(a, b, request.columns, path, source.distribution) for a, b in zip(z[::2], z[1::2], strict=True)]
-    images = source.images(torch.cat(ways))
+    points = [
+        latents.interpolate(a, b, request.columns, path, source.distribution)
+        for a, b in zip(z[::2], z[1::2], strict=True)
+    ]
+    images = source.images(torch.cat(points))
     steps = images.reshape(request.rows, request.columns, -1)
     numbers = {
         "path": path,
@@ -173,19 +182,19 @@ def _interpolation(source: Source, request: Request) -> Made:
         "step_distance": float(np.linalg.norm(np.diff(steps, axis=1), axis=2).mean()),
         "end_distance": float(np.linalg.norm(steps[:, -1] - steps[:, 0], axis=1).mean()),
     }
-    return _picture(grid(pixels(images), request.columns), numbers)
+    return _png(draw_grid(to_uint8(images), request.columns), numbers)
 
 
-def _arithmetic(source: Source, request: Request) -> Made:
-    """Term by term in rows: operands, their mean; beside them the image of the sum amid those of latents around it."""
+def _arithmetic(source: ImageSource, request: Request) -> Result:
+    """Draw each term as a row of operands and their mean, and beside them the sum among images of latents around it."""
     count = 1 + max(index for _, rows in request.terms for index in rows)
     z = source.noise(count)
     total, means, clipped = latents.combine(z, request.terms, source.distribution)
-    around = latents.nearby(total, 8, source.distribution, REACH, NEIGHBOUR_SEED + source.seed)
+    around = latents.perturb(total, 8, source.distribution, NEIGHBOUR_SCALE, NEIGHBOUR_SEED + source.seed)
     images = source.images(torch.cat([torch.stack(means), total[None], around]))
-    of_means, result = pixels(images[: len(means)]), pixels(images[len(means) :])
-    operands = pixels(source.images(z))
-    tiles = [*result[1:5], result[0], *result[5:]]
+    mean_tiles, sum_tiles = to_uint8(images[: len(means)]), to_uint8(images[len(means) :])
+    operands = to_uint8(source.images(z))
+    tiles = [*sum_tiles[1:5], sum_tiles[0], *sum_tiles[5:]]  # the sum in the middle of 3x3
     longest, height = max(len(rows) for _, rows in request.terms), max(3, len(request.terms))
     cells: list[list[Tile]] = []
     captions = []
@@ -197,7 +206,7 @@ def _arithmetic(source: Source, request: Request) -> Made:
             sign, rows = request.terms[k]
             row[0] = MINUS if sign < 0 else "+" if k else ""
             row[1 : len(rows) + 1] = list(operands[list(rows)])
-            row[longest + 1 :] = ["\N{RIGHTWARDS ARROW}", of_means[k]]
+            row[longest + 1 :] = ["\N{RIGHTWARDS ARROW}", mean_tiles[k]]
             words[1 : len(rows) + 1] = map(str, rows)
             words[-1] = "mean"
         inside = 0 <= k - top < 3
@@ -209,103 +218,109 @@ def _arithmetic(source: Source, request: Request) -> Made:
     numbers = {
         "terms": [["-" if sign < 0 else "+", list(rows)] for sign, rows in request.terms],
         "clipped": clipped,
-        "neighbour_reach": REACH,
+        "neighbour_reach": NEIGHBOUR_SCALE,
     }
-    return _picture(sheet(cells, captions), numbers)
+    return _png(draw_table(cells, captions), numbers)
 
 
-def _nearest(source: Source, request: Request, data: Data) -> Made:
-    """Each sample beside the nearest images of the pool, with distances; and how far away test images are."""
+def _nearest(source: ImageSource, request: Request, data: Data) -> Result:
+    """Draw each sample beside the nearest images of the pool, and measure the distances of test images as well."""
     samples = source.images(source.noise(max(request.samples, request.rows)))
-    shown, kept = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
-    rows_NR, distances_NR = nearest(samples, data.x_train, data.scale, kept)
+    row_count, neighbours = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
+    rows_NR, distances_NR = nearest_neighbors(samples, data.x_train, data.scale, neighbours)
     # As many test images, evenly from the first to the last.
-    held_out = data.x_test[
-        np.unique(np.linspace(0, len(data.x_test) - 1, request.samples).astype(int))[: len(data.x_test)]
-    ]
-    of_test = nearest(held_out / data.scale, data.x_train, data.scale)[1][:, 0] if len(held_out) else None
-    pool = pixels(data.x_train[rows_NR[:shown]] / data.scale)
-    tiles = pixels(samples)
-    cells: list[list[Tile]] = [["sample", "", "nearest", *[""] * (kept - 1)]]
-    cells += [[tiles[i], "  ", *pool[i]] for i in range(shown)]
-    captions = [[""] * (kept + 2)]
-    captions += [[str(i), "", *(f"{d:.2f}" for d in distances_NR[i])] for i in range(shown)]
+    test_rows = np.unique(np.linspace(0, len(data.x_test) - 1, request.samples).astype(int))[: len(data.x_test)]
+    x_test = data.x_test[test_rows]
+    test_distances = nearest_neighbors(x_test / data.scale, data.x_train, data.scale)[1][:, 0] if len(x_test) else None
+    pool = to_uint8(data.x_train[rows_NR[:row_count]] / data.scale)
+    tiles = to_uint8(samples)
+    cells: list[list[Tile]] = [["sample", "", "nearest", *[""] * (neighbours - 1)]]
+    cells += [[tiles[i], "  ", *pool[i]] for i in range(row_count)]
+    captions = [[""] * (neighbours + 2)]
+    captions += [[str(i), "", *(f"{d:.2f}" for d in distances_NR[i])] for i in range(row_count)]
     numbers = {
         "dataset": data.name,
         "pool_images": len(data.x_train),
-        "sample_distances": _spread(distances_NR[: request.samples, 0]),
-        "test_distances": None if of_test is None else _spread(of_test),
+        "sample_distances": _distance_summary(distances_NR[: request.samples, 0]),
+        "test_distances": None if test_distances is None else _distance_summary(test_distances),
         "neighbours": [
-            {"sample": i, "rows": rows_NR[i].tolist(), "distances": distances_NR[i].tolist()} for i in range(shown)
+            {"sample": i, "rows": rows_NR[i].tolist(), "distances": distances_NR[i].tolist()} for i in range(row_count)
         ],
     }
-    return _picture(sheet(cells, captions), numbers)
+    return _png(draw_table(cells, captions), numbers)
 
 
-def _per_class(source: Source, request: Request) -> Made:
-    """A row for each class: the samples that D is surest of, of those that it gives this class."""
+def _per_class(source: ImageSource, request: Request) -> Result:
+    """Draw a row for each class: the samples of this class by D, the most probable first."""
     models, images = source.models, source.images(source.noise(request.samples))
     p_NK = _probabilities(models, images)
-    found, tiles, cells = p_NK.argmax(axis=1), pixels(images), []
+    predicted, tiles, cells = p_NK.argmax(axis=1), to_uint8(images), []
     for k, name in enumerate(models.classes):
-        own = np.flatnonzero(found == k)
-        best = own[np.argsort(-p_NK[own, k], kind="stable")][: request.columns]
-        share = f"{100 * (found == k).mean():.1f} %"
+        rows = np.flatnonzero(predicted == k)
+        best = rows[np.argsort(-p_NK[rows, k], kind="stable")][: request.columns]
+        share = f"{100 * (predicted == k).mean():.1f} %"
         cells.append([f" {name} ", f" {share} ", *tiles[best], *[None] * (request.columns - len(best))])
     numbers = {"samples": request.samples, "classes": list(models.classes), **class_histogram(p_NK)}
-    return _picture(sheet(cells), numbers)
+    return _png(draw_table(cells), numbers)
 
 
-def _animation(run: Path, request: Request) -> Made:
-    found = image_grid.read_frames(run)
-    if not found:
+def _animation(run: Path, request: Request) -> Result:
+    """Join the frames of a run to an animation."""
+    frames = image_grid.read_frames(run)
+    if not frames:
         raise UserError(
             f"{run} has no frames to animate: train with --set frames_every_images=N, which draws one after every N "
             f"images of training."
         )
-    return Made(image_grid.animate(found, request.out.suffix.lower()), {"frames": len(found), "images": [*found]})
+    numbers = {"frames": len(frames), "images": [*frames]}
+    return Result(image_grid.animate(frames, request.out.suffix.lower()), numbers)
 
 
 _KINDS = {"grid": _grid, "interpolate": _interpolation, "arithmetic": _arithmetic, "per-class": _per_class}
 
 
-def _picture(image: Any, numbers: dict[str, Any]) -> Made:
-    return Made(lambda stream: image.save(stream, format="png"), numbers)
+def _png(image: Image.Image, numbers: dict[str, Any]) -> Result:
+    """Return a result that writes an image as PNG."""
+    return Result(lambda stream: image.save(stream, format="png"), numbers)
 
 
-def _table(cells: list[Any], columns: int) -> list[list[Any]]:
+def _split_rows(cells: list[Any], columns: int) -> list[list[Any]]:
+    """Split a list into rows."""
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
-def _spread(distances: np.ndarray) -> dict[str, Any]:
+def _distance_summary(distances: np.ndarray) -> dict[str, Any]:
+    """Summarise the distances of images to their nearest ones."""
     return {"images": len(distances), "median": float(np.median(distances)), "least": float(distances.min())}
 
 
 def _probabilities(models: Models, images: np.ndarray) -> np.ndarray:
-    """What the averaged D of one model says of images [N, ...] in [0, 1], [N, K]."""
+    """Compute the class probabilities [N, K] of images [N, ...] in [0, 1] by the averaged D of one model."""
     like = next(iter(models.averaged.values()))
-    x = MODELS[models.config.network].from_unit(torch.from_numpy(images).to(like))
+    x = NETWORK_PAIRS[models.config.network].from_unit(torch.from_numpy(images).to(like))
     logits_NK = models.D.evaluate(x, models.averaged, pick=itemgetter(0))[0]
     return softmax(logits_NK.cpu().double().numpy())
 
 
-def _one(models: Models, seed: int | None, run: Path) -> Models:
-    """The model of that seed, or the first; one whose weights are not finite has nothing to show."""
+def _select_model(models: Models, seed: int | None, run: Path) -> Models:
+    """Select the model of a seed, or the first one with finite weights."""
     assert models.G is not None
-    weights = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in models.G.parameters.values()]).all(dim=0)
-    fine = [s for s, g, d in zip(models.seeds, weights.tolist(), models.finite, strict=True) if g and d]
-    if not fine:
+    G_finite = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in models.G.parameters.values()]).all(dim=0)
+    usable = [s for s, g, d in zip(models.seeds, G_finite.tolist(), models.finite, strict=True) if g and d]
+    if not usable:
         raise UserError(f"Every model of {run} diverged, so there is none to sample from.")
     if seed is None:
-        return models.only(fine[:1])
-    if seed not in fine:
+        return models.select(usable[:1])
+    if seed not in usable:
         what = "diverged" if seed in models.seeds else "is not there"
-        raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, fine))}.")
-    return models.only([seed])
+        raise UserError(f"The model of seed {seed} of {run} {what}: choose from {', '.join(map(str, usable))}.")
+    return models.select([seed])
 
 
-def _data(run: Path, state: dict[str, Any], config: Config, request: Request, progress: ReadProgress | None) -> Data:
-    """The data that the run was trained on, where its report says or the user does."""
+def _training_data(
+    run: Path, state: dict[str, Any], config: Config, request: Request, progress: ReadProgress | None
+) -> Data:
+    """Load the data that the run was trained on, from the place in its report or in the request."""
     saved = state["dataset"]
     if (run / "report.json").exists():
         report = runs.read_report(run)

@@ -1,1 +1,1 @@
-"""Networks G and D, their layers, and the stacked seed axis."""
+"""The networks G and D, their layers, and stacks of them over seeds."""

@@ -1,10 +1,8 @@
-"""The frames of D and G, which every network fills with layers of its own.
+"""Define the base classes of D and G, and the layers and initialisation that networks share.
 
 ``D(x) -> (logits [B, K], features [B, F])``, ``G(z) -> images [B, *image_shape]``. ``initialize`` runs the
 data-dependent initialisation once, before training. ``couples_rows`` says whether an output depends on the
-other rows of a batch while training.
-
-What the convolutional networks are built of: places of noise, layouts of images, pooling, drawn weights.
+other rows of a batch in training mode.
 
 Shapes: B rows, C channels, H and W pixels. Images are stored as [B, H, W] or [B, H, W, C]; layers take [B, C, H, W].
 """
@@ -25,38 +23,38 @@ __all__ = [
     "ChannelsFirst",
     "ChannelsLast",
     "Discriminator",
-    "Framed",
     "Generator",
     "GlobalMeanPool",
-    "Noise",
+    "LayerNoise",
+    "PadToSquare",
     "channels_of",
-    "draw_weights",
+    "draw_normal_weights",
 ]
 
 
 class Discriminator(nn.Module):
-    """From stored layout to features to logits.
+    """Map stored images to features and logits.
 
-    Features are the trunk's output. With minibatch discrimination they are extended on the way to the logits. Where
-    rows are coupled while training, a batch of real images is stored, and at evaluation each row is compared with it,
-    or normalised by it, so a prediction does not depend on its batch-mates.
+    Features are the output of the trunk. With minibatch discrimination they are extended before the output layer. If
+    rows are coupled in training, a batch of real images is stored, and at evaluation each row is compared with it, or
+    normalised by it, so a prediction does not depend on the other rows of its batch.
 
     Parameters
     ----------
     layout : Module
-        From images [B, ...] to what the trunk takes.
+        Maps images [B, ...] to the input of the trunk.
     trunk : Sequential
-        To features [B, F].
+        Maps that to features [B, F].
     output : Module
-        From features, extended if so, to logits [B, K].
+        Maps features, extended ones if there are kernels, to logits [B, K].
     noise_std : float
-        Gaussian noise on the way to the logits.
+        Gaussian noise before the output layer.
     minibatch : MinibatchDiscrimination or None
     reference : Tensor, shape [R, ...]
-        A place for the stored rows, in the trunk's layout. R is one less than a training batch, so that
-        minibatch discrimination sums over as many others.
-    coupling_trunk : bool
-        Whether the trunk couples rows. It must then, at evaluation, take the first R rows for the reference.
+        Buffer of the stored rows, in the trunk's layout. R is one less than a training batch, so that minibatch
+        discrimination sums over as many other rows as in training.
+    trunk_couples_rows : bool
+        Whether the trunk couples rows. If so, it must take the first R rows as the reference at evaluation.
     """
 
     reference: Tensor
@@ -69,21 +67,21 @@ class Discriminator(nn.Module):
         noise_std: float,
         minibatch: MinibatchDiscrimination | None,
         reference: Tensor,
-        coupling_trunk: bool = False,
+        trunk_couples_rows: bool = False,
     ) -> None:
         super().__init__()
-        self.layout, self.trunk, self.coupling_trunk = layout, trunk, coupling_trunk
-        self.couples_rows = coupling_trunk or minibatch is not None
+        self.layout, self.trunk, self.trunk_couples_rows = layout, trunk, trunk_couples_rows
+        self.couples_rows = trunk_couples_rows or minibatch is not None
         self.minibatch = minibatch
         if self.couples_rows:
             self.register_buffer("reference", reference)
         self.noise = GaussianNoise(noise_std)
         self.output = output
 
-    def forward(self, x: Tensor, features_alone: bool = False) -> Any:
-        """Map images [B, ...] to logits [B, K] and features [B, F], or to the features alone."""
+    def forward(self, x: Tensor, features_only: bool = False) -> Any:
+        """Map images [B, ...] to logits [B, K] and features [B, F], or to the features only."""
         features = self._features(self.layout(x))
-        if features_alone:
+        if features_only:
             return features
         extended = features
         if self.minibatch is not None:
@@ -91,15 +89,15 @@ class Discriminator(nn.Module):
         return self.output(self.noise(extended)), features
 
     def _features(self, x: Tensor) -> Tensor:
-        if self.training or not self.coupling_trunk:
+        if self.training or not self.trunk_couples_rows:
             return self.trunk(x)
         return self.trunk(torch.cat([self.reference, x]))[len(self.reference) :]
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set scales and biases layer by layer from real images ``x`` [N, ...], noise on, and store the reference.
+        """Set scales and biases layer by layer from real images ``x`` [N, ...], with noise, and store the reference.
 
-        Without images they stay as they were drawn: scales 1, biases 0.
+        Without images they keep their values: scales 1, biases 0.
         """
         if not len(x):
             return
@@ -116,7 +114,7 @@ class Discriminator(nn.Module):
 class Generator(nn.Module):
     """Hidden layers, each normalised and activated, and an output layer.
 
-    ``needs_mates`` says whether an image depends on its batch-mates at evaluation too.
+    ``couples_rows_at_evaluation`` says whether an image depends on the other rows of its batch at evaluation too.
 
     Parameters
     ----------
@@ -126,23 +124,23 @@ class Generator(nn.Module):
         F of each hidden layer.
     output : Module
     squash : callable
-        From the output to the range of the images.
+        Maps the output to the range of the images.
     layout : Module
-        From there to images [B, *image_shape].
+        Maps that to images [B, *image_shape].
     activation : callable
     norm : {"batch", "virtual", "none"}
-        Normalisation of the hidden layers: by the batch at hand (the paper's), by a reference batch
-        of noise that the network keeps and sends through itself, or none.
+        Normalisation of the hidden layers: by the current batch (the paper's), by a reference batch of noise
+        that the network stores and sends through itself, or none.
     gain : bool
         Whether batch norm has a trained gain; virtual batch norm always has.
     reference : Tensor, shape [R, latent_size], optional
         The reference noise of ``"virtual"``.
     norm_last : bool
-        Whether a layer is activated first and then normalised.
-    kept : float
-        Share of the running statistics of batch norm that a batch leaves; 0: there are none.
+        Whether a layer is normalised after its activation.
+    running_decay : float
+        Decay of the running statistics of batch norm; 0: there are none.
     eps : float
-        Of the normalisation.
+        Added to the variance by the normalisation.
     """
 
     reference: Tensor
@@ -159,18 +157,18 @@ class Generator(nn.Module):
         gain: bool = False,
         reference: Tensor | None = None,
         norm_last: bool = False,
-        kept: float = 0.0,
+        running_decay: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.norm, self.activation, self.squash, self.layout = norm, activation, squash, layout
         self.norm_last = norm_last
         self.couples_rows = norm == "batch"
-        self.needs_mates = self.couples_rows and not kept
+        self.couples_rows_at_evaluation = self.couples_rows and not running_decay
         self.hidden = nn.ModuleList(hidden)
         self.norms = nn.ModuleList()
         if norm == "batch":
-            self.norms.extend(BatchStatNorm(count, eps, gain, kept=kept) for count in features)
+            self.norms.extend(BatchStatNorm(count, eps, gain, running_decay=running_decay) for count in features)
         elif norm == "virtual":
             self.norms.extend(VirtualBatchNorm(count, eps) for count in features)
         self.output = output
@@ -184,7 +182,7 @@ class Generator(nn.Module):
         return self.layout(self.squash(self.output(self._activations(z))))
 
     def _activations(self, z: Tensor) -> Tensor:
-        """The last hidden layer."""
+        """Return the activations of the last hidden layer."""
         h = z
         if self.norm == "virtual":
             ref = self.reference
@@ -201,10 +199,10 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Set scales and biases from noise ``z`` [N, latent_size] where a recipe does; most leave them as drawn."""
+        """Set scales and biases from noise ``z`` [N, latent_size]; most networks keep their values."""
 
-    def normed_by_first(self, rows: int) -> "Generator":
-        """The same network, whose batch norms take, at evaluation, their statistics from the first so many rows."""
+    def with_reference_rows(self, rows: int) -> "Generator":
+        """Copy the network; at evaluation, batch norm of the copy takes its statistics from the first ``rows`` rows."""
         other = copy.deepcopy(self)
         for norm in other.norms:
             if isinstance(norm, BatchStatNorm):
@@ -212,28 +210,27 @@ class Generator(nn.Module):
         return other
 
 
-# Of LeakyReLU in every discriminator.
-SLOPE = 0.2
+SLOPE = 0.2  # of LeakyReLU in every discriminator
 
 
-class Noise(NamedTuple):
-    """What disturbs D while training: deviations of Gaussian noise, and shares that dropout sets to zero."""
+class LayerNoise(NamedTuple):
+    """Noise on the inputs of D's layers: standard deviations of Gaussian noise, and probabilities of dropout."""
 
     input: float = 0.0
     hidden: float = 0.0
     dropout_input: float = 0.0
     dropout_hidden: float = 0.0
 
-    def first(self) -> list[nn.Module]:
-        """The layers on the input."""
+    def input_layers(self) -> list[nn.Module]:
+        """Make the noise layers on the input of the network."""
         return [*_dropout(self.dropout_input), *_gaussian(self.input)]
 
-    def inner(self) -> list[nn.Module]:
-        """The layers before each of the others."""
+    def hidden_layers(self) -> list[nn.Module]:
+        """Make the noise layers before each other layer."""
         return _gaussian(self.hidden)
 
-    def drops(self) -> list[nn.Module]:
-        """The layers where a network has dropout inside."""
+    def dropout_layers(self) -> list[nn.Module]:
+        """Make the dropout layers inside the network."""
         return _dropout(self.dropout_hidden)
 
 
@@ -246,66 +243,67 @@ def _dropout(share: float) -> list[nn.Module]:
 
 
 class ChannelsFirst(nn.Module):
-    """From stored images [B, H, W] or [B, H, W, C] to [B, C, H, W]."""
+    """Map stored images [B, H, W] or [B, H, W, C] to [B, C, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """C is 1 where the images have none. No pixel moves: convolutions find the channels last, as they lie."""
+        """Permute the axes without a copy; C is 1 for images without channels."""
         return (x.unsqueeze(3) if x.dim() == 3 else x).permute(0, 3, 1, 2)
 
 
 class ChannelsLast(nn.Module):
-    """From [B, C, at least H, at least W] to images [B, *image_shape], the margins cut off evenly."""
+    """Crop the centre of [B, C, at least H, at least W] to images [B, *image_shape]."""
 
     def __init__(self, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.image_shape = image_shape
 
     def forward(self, x: Tensor) -> Tensor:
-        """An odd margin is one pixel wider below and on the right."""
+        """Crop; an odd margin is one pixel wider at the bottom and on the right."""
         height, width = self.image_shape[:2]
         top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
         x = x[:, :, top : top + height, left : left + width]
         return x.squeeze(1) if len(self.image_shape) == 2 else x.permute(0, 2, 3, 1)
 
 
-class Framed(nn.Module):
-    """From [B, C, H, W] to [B, C, size, size]: the image in the middle, as :class:`ChannelsLast` cuts it out.
+class PadToSquare(nn.Module):
+    """Pad [B, C, H, W] evenly to [B, C, size, size]; :class:`ChannelsLast` crops it back.
 
     Parameters
     ----------
     size : int
         At least H and W.
-    ground : float
-        The value around the image: that of its darkest pixels.
+    value : float
+        The value of the padding, that of black.
     """
 
-    def __init__(self, size: int, ground: float) -> None:
+    def __init__(self, size: int, value: float) -> None:
         super().__init__()
-        self.size, self.ground = size, ground
+        self.size, self.value = size, value
 
     def forward(self, x: Tensor) -> Tensor:
-        """An odd margin is one pixel wider below and on the right."""
+        """Pad; an odd margin is one pixel wider at the bottom and on the right."""
         margins = [self.size - x.shape[3], self.size - x.shape[2]]
         if not any(margins):
             return x
-        return F.pad(x, [part for margin in margins for part in (margin // 2, margin - margin // 2)], value=self.ground)
+        padding = [width for margin in margins for width in (margin // 2, margin - margin // 2)]
+        return F.pad(x, padding, value=self.value)
 
 
 class GlobalMeanPool(nn.Module):
-    """From [B, C, H, W] to the mean over the pixels, [B, C]."""
+    """Average [B, C, H, W] over the pixels to [B, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any H and W."""
+        """Take any H and W."""
         return x.mean(dim=(2, 3))
 
 
 def channels_of(image_shape: Sequence[int]) -> int:
-    """C of images [H, W] or [H, W, C]."""
+    """Return C of images [H, W] or [H, W, C]."""
     return image_shape[2] if len(image_shape) == 3 else 1
 
 
-def draw_weights(network: nn.Module, std: float) -> None:
-    """Draw the weights of plain layers from N(0, std); their biases start at 0."""
+def draw_normal_weights(network: nn.Module, std: float) -> None:
+    """Draw the weights of plain layers from N(0, std) and set their biases to 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=std)

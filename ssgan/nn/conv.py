@@ -1,22 +1,17 @@
-"""Convolutional networks with weight norm: the paper's pair for 32x32, and a compact one for a CPU.
+"""Define the convolutional networks. A trunk maps images [B, C, H, W] to features [B, F].
 
-A trunk maps images [B, C, H, W] to features [B, F].
+**With weight norm**: the paper's pair for 32x32 images, and a compact one for a CPU. Source: Salimans et al.,
+*Improved Techniques for Training GANs*, 2016, sections 5.2 and 5.3, and its published code.
 
-Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 5.2 and 5.3, and its published code.
-
-A wide residual network with weight norm in place of batch norm, so that a row's output is its own.
-
+**Wide residual network**: with weight norm instead of batch norm, so that a row does not depend on the other rows.
 Source: Zagoruyko & Komodakis, *Wide Residual Networks*, 2016; the initialisation of the branches: Arpit, Campos &
 Bengio, *How to Initialize your Network? Robust Initialization for WeightNorm & ResNets*, 2019.
 
-The pair of deep convolutional GANs, in squares of 32x32 and 64x64.
-
-Strided 4x4 convolutions and transposed ones, no pooling, no dense hidden layer, batch norm everywhere
-but in D's first layer and G's last, weights from N(0, 0.02) and gains of batch norm from N(1, 0.02). A smaller image
-stands in the middle of the square: D sees it in a black frame, and G's is cut off.
-
-Source: Radford, Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative
-Adversarial Networks*, 2016, section 3; the gains as in its published code.
+**DCGAN**: for squares of 32x32 and 64x64. Strided 4x4 convolutions and transposed ones, no pooling, no dense hidden
+layer, batch norm everywhere but in D's first layer and G's last, weights from N(0, 0.02) and gains of batch norm from
+N(1, 0.02). A smaller image is padded with black to the square for D, and cropped from the output of G. Source: Radford,
+Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, 2016,
+section 3; the gains as in its published code.
 """
 
 import itertools
@@ -32,12 +27,12 @@ from ssgan.nn.base import (
     ChannelsFirst,
     ChannelsLast,
     Discriminator,
-    Framed,
     Generator,
     GlobalMeanPool,
-    Noise,
+    LayerNoise,
+    PadToSquare,
     channels_of,
-    draw_weights,
+    draw_normal_weights,
 )
 from ssgan.nn.layers import BatchStatNorm, MinibatchDiscrimination, VirtualBatchNorm
 from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, doubling, init_from
@@ -55,18 +50,18 @@ __all__ = [
 ]
 
 
-class Step(NamedTuple):
-    """One convolution with LeakyReLU, and whether dropout follows. As it stands, it keeps the size."""
+class ConvSpec(NamedTuple):
+    """One convolution with LeakyReLU, and whether dropout follows. The defaults keep height and width."""
 
     outputs: int
     kernel: int = 3
     stride: int = 1
     padding: int = 1
-    drops: bool = False
+    dropout: bool = False
 
 
-def paper_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequential:
-    """The paper's CIFAR-10 and SVHN discriminator up to its features [B, widths[1]].
+def paper_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn.Sequential:
+    """Build the paper's CIFAR-10 and SVHN discriminator up to its features [B, widths[1]].
 
     Parameters
     ----------
@@ -74,20 +69,19 @@ def paper_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequen
         C of the images.
     widths : (int, int)
         Channels before and after the first stride: 96 and 192 for CIFAR-10, 64 and 128 for SVHN.
-    noise : Noise
+    noise : LayerNoise
     """
-    few, many = widths
-    steps = [Step(few), Step(few), Step(few, stride=2, drops=True)]
-    steps += [Step(many), Step(many), Step(many, stride=2, drops=True)]
-    steps += [Step(many, padding=0), Step(many, 1, padding=0), Step(many, 1, padding=0)]
-    return _trunk(channels, steps, noise)
+    first, second = widths
+    specs = [ConvSpec(first), ConvSpec(first), ConvSpec(first, stride=2, dropout=True)]
+    specs += [ConvSpec(second), ConvSpec(second), ConvSpec(second, stride=2, dropout=True)]
+    specs += [ConvSpec(second, padding=0), ConvSpec(second, 1, padding=0), ConvSpec(second, 1, padding=0)]
+    return _trunk(channels, specs, noise)
 
 
-def compact_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequential:
-    """A discriminator for a CPU up to its features [B, widths[2]].
+def compact_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn.Sequential:
+    """Build a discriminator for a CPU up to its features [B, widths[2]].
 
-    The last convolution is there for its reach: with it a feature sees 33 pixels across, where three
-    strides alone see 17.
+    The last convolution enlarges the receptive field to 33 pixels; three strides alone have 17.
 
     Parameters
     ----------
@@ -95,19 +89,21 @@ def compact_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequ
         C of the images.
     widths : (int, int, int)
         Channels after each of the three strides.
-    noise : Noise
+    noise : LayerNoise
     """
-    few, more, many = widths
-    steps = [Step(few, 5, 2, 2, True), Step(more, stride=2, drops=True), Step(many, stride=2, drops=True)]
-    return _trunk(channels, [*steps, Step(many, padding=0)], noise)
+    first, second, third = widths
+    specs = [ConvSpec(first, 5, 2, 2, True)]
+    specs += [ConvSpec(second, stride=2, dropout=True), ConvSpec(third, stride=2, dropout=True)]
+    return _trunk(channels, [*specs, ConvSpec(third, padding=0)], noise)
 
 
-def _trunk(channels: int, steps: Sequence[Step], noise: Noise) -> nn.Sequential:
-    layers = noise.first()
-    for i, (outputs, kernel, stride, padding, drops) in enumerate(steps):
-        layers += noise.inner() if i else []
+def _trunk(channels: int, specs: Sequence[ConvSpec], noise: LayerNoise) -> nn.Sequential:
+    """Build convolutions with weight norm and LeakyReLU, then the mean over the pixels."""
+    layers = noise.input_layers()
+    for i, (outputs, kernel, stride, padding, dropout) in enumerate(specs):
+        layers += noise.hidden_layers() if i else []
         layers += [WeightNormConv2d(channels, outputs, kernel, stride, padding), nn.LeakyReLU(SLOPE)]
-        layers += noise.drops() if drops else []
+        layers += noise.dropout_layers() if dropout else []
         channels = outputs
     return nn.Sequential(*layers, GlobalMeanPool())
 
@@ -115,10 +111,10 @@ def _trunk(channels: int, steps: Sequence[Step], noise: Noise) -> nn.Sequential:
 class DeconvGenerator(Generator):
     """A dense layer and transposed convolutions, each of which doubles height and width.
 
-    With n widths the dense layer makes ceil(H / 2^n) times ceil(W / 2^n) pixels of ``widths[0]``
+    With n widths the dense layer outputs ceil(H / 2^n) times ceil(W / 2^n) pixels of ``widths[0]``
     channels, and the margins of the last image are cut off. The output layer has weight norm with a trained
     scale and starts with a deviation of 0.1. With widths 512, 256, 128, kernels of 5 and tanh it is the
-    paper's CIFAR-10 and SVHN generator; there as here batch norm of the dense layer is by unit.
+    paper's CIFAR-10 and SVHN generator; in both, batch norm of the dense layer is by unit.
 
     Parameters
     ----------
@@ -131,7 +127,7 @@ class DeconvGenerator(Generator):
         As in :class:`ssgan.nn.base.Generator`.
     kernel : int
     squash : callable
-        From the output to the range of the images.
+        Maps the output to the range of the images.
     """
 
     output: nn.Sequential
@@ -166,7 +162,7 @@ class DeconvGenerator(Generator):
             norm=norm,
             reference=reference,
         )
-        draw_weights(self.hidden, std=0.05)
+        draw_normal_weights(self.hidden, std=0.05)
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
@@ -174,14 +170,14 @@ class DeconvGenerator(Generator):
         init_from(self.output, self._activations(z))
 
 
-# In each of three groups, two layers each; with the first layer, the last and the two projections, 28 layers.
+# Residual blocks in each of three groups; two layers each, with the first, the last and two projections 28 layers.
 BLOCKS = 4
 
 
 class ResidualBlock(nn.Module):
     """``y = shortcut(x) + branch(x)``, the branch two 3x3 convolutions, each after its activation.
 
-    Where the number of channels or pixels changes, the shortcut is a 1x1 convolution of the activated input. After
+    If the number of channels or pixels changes, the shortcut is a 1x1 convolution of the activated input. After
     the data-dependent initialisation the branch adds a deviation of ``branch_std``; the scale of its last layer is
     trained.
 
@@ -189,22 +185,22 @@ class ResidualBlock(nn.Module):
     ----------
     inputs, outputs, stride : int
     branch_std : float
-    noise : Noise
-        Dropout inside lies between the two convolutions.
+    noise : LayerNoise
+        Dropout is applied between the two convolutions.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, branch_std: float, noise: Noise) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, branch_std: float, noise: LayerNoise) -> None:
         super().__init__()
         self.activation = nn.LeakyReLU(SLOPE)
         self.shortcut = None
         if inputs != outputs or stride > 1:
             self.shortcut = WeightNormConv2d(inputs, outputs, 1, stride)
         self.branch = nn.Sequential(
-            *noise.inner(),
+            *noise.hidden_layers(),
             WeightNormConv2d(inputs, outputs, 3, stride, padding=1),
             nn.LeakyReLU(SLOPE),
-            *noise.drops(),
-            *noise.inner(),
+            *noise.dropout_layers(),
+            *noise.hidden_layers(),
             WeightNormConv2d(outputs, outputs, 3, padding=1, train_scale=True, init_std=branch_std),
         )
 
@@ -214,13 +210,13 @@ class ResidualBlock(nn.Module):
         return self.branch(activated) + (x if self.shortcut is None else self.shortcut(activated))
 
     def init_from(self, x: Tensor) -> Tensor:
-        """Initialise both ways from a batch; return the output."""
+        """Initialise branch and shortcut from a batch and return the output."""
         activated = self.activation(x)
         return init_from(self.branch, activated) + (x if self.shortcut is None else self.shortcut.init_from(activated))
 
 
-def wide_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequential:
-    """A residual discriminator of 28 layers up to its features [B, widths[2]].
+def wide_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn.Sequential:
+    """Build a residual discriminator of 28 layers up to its features [B, widths[2]].
 
     The first layer has half as many channels as the first group. Each branch starts with a variance of 1 over
     the number of blocks in its group, so that a group at most doubles the variance that enters it.
@@ -231,10 +227,10 @@ def wide_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequent
         C of the images.
     widths : (int, int, int)
         Channels of the groups; 32, 64 and 128 are WRN-28-2. The second and the third halve the pixels.
-    noise : Noise
+    noise : LayerNoise
     """
     stem = max(1, widths[0] // 2)
-    layers = [*noise.first(), WeightNormConv2d(channels, stem, 3, padding=1)]
+    layers = [*noise.input_layers(), WeightNormConv2d(channels, stem, 3, padding=1)]
     for group, (inputs, outputs) in enumerate(itertools.pairwise([stem, *widths])):
         for block in range(BLOCKS):
             stride = 2 if group and not block else 1
@@ -242,23 +238,21 @@ def wide_trunk(channels: int, widths: Sequence[int], noise: Noise) -> nn.Sequent
     return nn.Sequential(*layers, nn.LeakyReLU(SLOPE), GlobalMeanPool())
 
 
-STD = 0.02
-# The least image, 4x4 pixels, is that of a kernel.
-KERNEL = 4
-# The value of a black pixel.
-BLACK = -1.0
+STD = 0.02  # of the weights and gains of a DCGAN
+KERNEL = 4  # also the side of the smallest feature map
+BLACK = -1.0  # the value of a black pixel
 
 
 def channels_by_size(base: int, size: int) -> list[int]:
-    """Channels of images from half the size down to 4x4: ``base``, doubled at every halving."""
+    """Return the channels of feature maps from half the size down to 4x4: ``base``, doubled at every halving."""
     return [base << i for i in range((size // KERNEL).bit_length() - 1)]
 
 
 class DCGANDiscriminator(Discriminator):
-    """Strided convolutions down to 4x4, LeakyReLU.
+    """Strided convolutions down to 4x4 with LeakyReLU.
 
-    Features are the activations of the last convolution, flattened (16 x 256 for 32x32 images and 64 channels): the
-    output layer sees them so. Batch norm couples the rows of a training batch; at evaluation every row is normalised
+    Features are the activations of the last convolution, flattened (16 x 256 for 32x32 images and 64 channels), as
+    the output layer takes them. Batch norm couples the rows of a training batch; at evaluation every row is normalised
     by the moments of a stored batch of real images.
 
     Parameters
@@ -268,8 +262,8 @@ class DCGANDiscriminator(Discriminator):
     classes : int
     base : int
         Channels of the first layer, doubled at every halving.
-    noise : Noise
-        Dropout inside lies after each convolution.
+    noise : LayerNoise
+        Dropout is applied after each convolution.
     minibatch_kernels, minibatch_kernel_dim : int
         0 kernels for none.
     reference_rows : int
@@ -281,35 +275,35 @@ class DCGANDiscriminator(Discriminator):
         image_shape: tuple[int, ...],
         classes: int,
         base: int,
-        noise: Noise,
+        noise: LayerNoise,
         minibatch_kernels: int = 0,
         minibatch_kernel_dim: int = 5,
         reference_rows: int = 99,
     ) -> None:
-        channels, square, layers = channels_of(image_shape), square_of("dcgan", image_shape), noise.first()
+        channels, square, layers = channels_of(image_shape), square_of("dcgan", image_shape), noise.input_layers()
         for i, (inputs, outputs) in enumerate(itertools.pairwise([channels, *channels_by_size(base, square)])):
-            layers += noise.inner() if i else []
+            layers += noise.hidden_layers() if i else []
             layers.append(nn.Conv2d(inputs, outputs, KERNEL, 2, 1, bias=i == 0))
             layers += [BatchStatNorm(outputs, gain=True, reference_rows=reference_rows)] if i else []
-            layers += [nn.LeakyReLU(SLOPE), *noise.drops()]
+            layers += [nn.LeakyReLU(SLOPE), *noise.dropout_layers()]
         features = outputs * KERNEL**2
         minibatch = None
         if minibatch_kernels:
             minibatch = MinibatchDiscrimination(features, minibatch_kernels, minibatch_kernel_dim)
         super().__init__(
-            layout=nn.Sequential(ChannelsFirst(), Framed(square, BLACK)),
+            layout=nn.Sequential(ChannelsFirst(), PadToSquare(square, BLACK)),
             trunk=nn.Sequential(*layers, nn.Flatten()),
             output=nn.Linear(features + minibatch_kernels, classes),
             noise_std=noise.hidden,
             minibatch=minibatch,
             reference=torch.zeros(reference_rows, channels, square, square),
-            coupling_trunk=True,
+            trunk_couples_rows=True,
         )
-        _draw(self)
+        _draw_dcgan_weights(self)
 
 
 class DCGANGenerator(Generator):
-    """Transposed convolutions from 4x4 up, ReLU, tanh.
+    """Transposed convolutions from 4x4 up with ReLU, and a tanh output.
 
     Parameters
     ----------
@@ -345,12 +339,12 @@ class DCGANGenerator(Generator):
             gain=True,
             reference=reference,
         )
-        _draw(self)
+        _draw_dcgan_weights(self)
 
 
-def _draw(network: nn.Module) -> None:
-    """Weights from N(0, 0.02), gains from N(1, 0.02), biases 0."""
-    draw_weights(network, STD)
+def _draw_dcgan_weights(network: nn.Module) -> None:
+    """Draw weights from N(0, 0.02) and gains from N(1, 0.02), and set biases to 0."""
+    draw_normal_weights(network, STD)
     for layer in network.modules():
         if isinstance(layer, BatchStatNorm | VirtualBatchNorm) and layer.gamma is not None:
             nn.init.normal_(layer.gamma, mean=1.0, std=STD)

@@ -1,9 +1,9 @@
-"""Layers of the paper that torch does not have, or has with other semantics.
+"""Define the layers of the paper that torch lacks or implements differently.
 
 Shapes: B rows, R rows of a reference batch, F features. Layers with data-dependent initialisation
 (here and in :mod:`ssgan.nn.weight_norm`) have ``init_from(batch) -> output``: it sets their scale and bias
-from the batch and returns what the next layer should see. It runs once per seed, before the seeds are
-stacked, without gradients.
+from the batch and returns the input of the next layer. It runs once per seed, before the seeds are stacked,
+without gradients.
 
 Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, and its published code.
 """
@@ -17,7 +17,7 @@ __all__ = ["BatchStatNorm", "Dropout", "GaussianNoise", "MinibatchDiscrimination
 
 
 class GaussianNoise(nn.Module):
-    """Adds N(0, std) to every entry while training, nothing at evaluation.
+    """Add N(0, std) to every entry in training mode, nothing at evaluation.
 
     ``std`` = 0 draws no random number.
     """
@@ -27,20 +27,20 @@ class GaussianNoise(nn.Module):
         self.std = std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same shape."""
+        """Map a tensor of any shape to one of the same shape."""
         if not self.training or self.std == 0.0:
             return x
         return x.add(noise.normal_like(x), alpha=self.std)
 
     def extra_repr(self) -> str:
-        """What ``print(network)`` shows."""
+        """Return what ``print(network)`` shows."""
         return f"std={self.std}"
 
 
 class Dropout(nn.Module):
-    """Sets each entry to zero with probability ``share`` while training and scales up the rest.
+    """Set each entry to zero with probability ``share`` in training mode and scale up the rest.
 
-    The same as ``torch.nn.Dropout`` by a uniform draw, which on a CPU takes a third of the time.
+    The same as ``torch.nn.Dropout``, but by a uniform draw, which takes a third of the time on a CPU.
     """
 
     def __init__(self, share: float) -> None:
@@ -48,22 +48,22 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same shape."""
+        """Map a tensor of any shape to one of the same shape."""
         if not self.training or self.share == 0.0:
             return x
-        kept = noise.uniform_like(x) >= self.share
-        return x * (kept.to(x.dtype) / (1.0 - self.share))
+        mask = noise.uniform_like(x) >= self.share
+        return x * (mask.to(x.dtype) / (1.0 - self.share))
 
     def extra_repr(self) -> str:
-        """What ``print(network)`` shows."""
+        """Return what ``print(network)`` shows."""
         return f"share={self.share}"
 
 
 class BatchStatNorm(nn.Module):
-    """Batch normalisation by the statistics of the batch at hand.
+    """Batch normalisation by the statistics of the current batch.
 
-    The paper's generators use it so, with a bias, no gain and no running statistics. A row then depends on its
-    batch-mates; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation.
+    The paper's generators use it in this form, with a bias, no gain and no running statistics. A row then depends on
+    the other rows; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation.
 
     Parameters
     ----------
@@ -73,49 +73,55 @@ class BatchStatNorm(nn.Module):
     gain : bool
         Whether a trained gain follows.
     reference_rows : int
-        At evaluation, take the statistics of the first so many rows alone, which the caller puts in
-        front of the batch: a row's output is then its own. 0: always those of the whole batch.
-    kept : float
-        Above 0 the layer has running statistics, mean 0 and variance 1 at first. A batch in training leaves this share
-        of them and adds its own, and at evaluation they stand in for the batch's. (torch calls ``1 - kept`` the
-        momentum.) The running variance is, unlike torch's, that of the batch as it is, not of what it is drawn from.
+        At evaluation, take the statistics of this many leading rows alone, which the caller puts before the batch;
+        a row then does not depend on the other rows. 0: always those of the whole batch.
+    running_decay : float
+        Above 0 the layer has running statistics, mean 0 and variance 1 at first. In training they are multiplied by
+        this decay at every batch and updated with 1 less the decay of the batch's (torch's momentum); at evaluation
+        they replace the batch's. Unlike torch's, the running variance is the biased one.
     """
 
     running_mean: Tensor
     running_var: Tensor
 
     def __init__(
-        self, num_features: int, eps: float = 1e-6, gain: bool = False, reference_rows: int = 0, kept: float = 0.0
+        self,
+        num_features: int,
+        eps: float = 1e-6,
+        gain: bool = False,
+        reference_rows: int = 0,
+        running_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        self.eps, self.reference_rows, self.kept = eps, reference_rows, kept
+        self.eps, self.reference_rows, self.running_decay = eps, reference_rows, running_decay
         self.gamma = nn.Parameter(torch.ones(num_features)) if gain else None
         self.beta = nn.Parameter(torch.zeros(num_features))
-        if kept:
+        if running_decay:
             self.register_buffer("running_mean", torch.zeros(num_features))
             self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, F] or [B, F, H, W] to the same shape, each feature normalised over the rest."""
-        if self.kept and not self.training:
+        """Normalise each feature of [B, F] or [B, F, H, W] over the other axes."""
+        if self.running_decay and not self.training:
             mean, variance = _per_feature(self.running_mean, x), _per_feature(self.running_var, x)
         else:
             axes = [0, *range(2, x.dim())]
-            seen = x[: self.reference_rows] if self.reference_rows and not self.training else x
-            mean = seen.mean(dim=axes, keepdim=True)
-            variance = (seen - mean).square().mean(dim=axes, keepdim=True)
-            if self.kept:
-                self._keep(mean, variance)
+            rows = x[: self.reference_rows] if self.reference_rows and not self.training else x
+            mean = rows.mean(dim=axes, keepdim=True)
+            variance = (rows - mean).square().mean(dim=axes, keepdim=True)
+            if self.running_decay:
+                self._update_running(mean, variance)
         y = (x - mean) * torch.rsqrt(variance + self.eps)
         if self.gamma is not None:
             y = _per_feature(self.gamma, x) * y
         return y + _per_feature(self.beta, x)
 
     @torch.no_grad()
-    def _keep(self, mean: Tensor, variance: Tensor) -> None:
-        """In place: the statistics are those of the stack, or keep their place in a recorded step."""
-        for running, now in ((self.running_mean, mean), (self.running_var, variance)):
-            running.mul_(self.kept).add_(now.detach().flatten().to(running.dtype), alpha=1.0 - self.kept)
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics in place, because they are views of a stack, or addresses of a CUDA graph."""
+        decay = self.running_decay
+        for running, current in ((self.running_mean, mean), (self.running_var, variance)):
+            running.mul_(decay).add_(current.detach().flatten().to(running.dtype), alpha=1.0 - decay)
 
 
 class VirtualBatchNorm(nn.Module):
@@ -130,7 +136,7 @@ class VirtualBatchNorm(nn.Module):
 
     Reference rows are normalised by m_ref and v_ref alone, and gradients flow through them. The layer
     holds no state: the caller sends the reference batch through the same layers, so a row's output
-    does not depend on its batch-mates and a second call gives the same answer. The moments are
+    does not depend on the other rows and a second call gives the same result. The moments are
     combined in this form because the mean of squares less the square of the mean cancels in float32.
 
     Parameters
@@ -180,7 +186,7 @@ class VirtualBatchNorm(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Appends to each row how close it lies to the other rows of its batch (section 3.2).
+    """Append to each row its closeness to the other rows of its batch (section 3.2).
 
     ``M_i = f_i T`` with T in R^[A, B, C] (A = ``in_features``, B = ``num_kernels``, C = ``kernel_dim``)
     and ``o(x_i)_b = sum_{j != i} exp(-||M_i,b - M_j,b||_1) + bias_b``. As in the paper's code the
@@ -188,7 +194,7 @@ class MinibatchDiscrimination(nn.Module):
     from the first batch by :meth:`init_from`.
 
     Real and generated batches go through separately. At evaluation, pass ``reference``: each row is
-    then compared with those rows instead of its batch-mates, so a prediction is the row's own.
+    then compared with those rows, so a prediction does not depend on the other rows of its batch.
 
     Parameters
     ----------
@@ -203,11 +209,11 @@ class MinibatchDiscrimination(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_kernels))
 
     def weight(self) -> Tensor:
-        """T, shape [A, B, C]."""
+        """Return T, shape [A, B, C]."""
         return self.theta * (self.log_scale.exp() * torch.rsqrt(self.theta.square().sum(dim=0)))
 
     def _distances(self, f: Tensor, reference: Tensor) -> Tensor:
-        """L1 distances [B, R, num_kernels] of the rows of ``f`` to those of ``reference``."""
+        """Return the L1 distances [B, R, num_kernels] of the rows of ``f`` to those of ``reference``."""
         kernels = self.theta.shape[1]
         m = (f @ self.weight().flatten(1)).unflatten(1, (kernels, -1))
         m_ref = m if reference is f else (reference @ self.weight().flatten(1)).unflatten(1, (kernels, -1))
@@ -220,7 +226,7 @@ class MinibatchDiscrimination(nn.Module):
         ----------
         f : Tensor, shape [B, A]
         reference : Tensor, shape [R, A], optional
-            Rows to compare with in place of the batch itself.
+            Rows to compare with instead of the batch itself.
         """
         if reference is None:
             # exp(-0) = 1 is each row's term with itself.
@@ -233,10 +239,10 @@ class MinibatchDiscrimination(nn.Module):
     def init_from(self, f: Tensor) -> Tensor:
         """Set s so that half the mean distance to the nearest other row is 1, and the bias so that the mean is 0.
 
-        Needs two rows. A kernel in which no two rows differ keeps its scale.
+        This needs two rows. A kernel in which no two rows differ keeps its scale.
         """
-        itself = torch.eye(f.shape[0], dtype=torch.bool, device=f.device)[:, :, None]
-        nearest = self._distances(f, f).masked_fill(itself, torch.inf).amin(dim=1).mean(dim=0)
+        diagonal = torch.eye(f.shape[0], dtype=torch.bool, device=f.device)[:, :, None]
+        nearest = self._distances(f, f).masked_fill(diagonal, torch.inf).amin(dim=1).mean(dim=0)
         scale = torch.where((nearest > 0) & nearest.isfinite(), 0.5 * nearest, torch.ones_like(nearest))
         self.log_scale.sub_(scale.log()[:, None])
         self.bias.zero_()
@@ -245,5 +251,5 @@ class MinibatchDiscrimination(nn.Module):
 
 
 def _per_feature(values_F: Tensor, x: Tensor) -> Tensor:
-    """[F] shaped to broadcast along axis 1 of ``x``."""
+    """Reshape values [F] to broadcast along axis 1 of ``x``."""
     return values_F.view(1, -1, *[1] * (x.dim() - 2))

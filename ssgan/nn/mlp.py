@@ -1,20 +1,15 @@
-"""The pair of multilayer perceptrons: the paper's MNIST networks, of any size.
+"""Define the multilayer perceptrons: the paper's pair, a plain pair, and the generator of one-dimensional data.
 
-Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, section 5.1 and its published code.
+**The paper's pair**: the MNIST networks, of any size. Source: Salimans et al., *Improved Techniques for Training
+GANs*, 2016, section 5.1 and its published code.
 
-The pair of plain multilayer perceptrons: the GAN of a first lesson.
+**The plain pair**: G has LeakyReLU, then batch norm with running statistics, and a tanh output; D has LeakyReLU and no
+normalisation. Weights are drawn from Glorot's uniform distribution. Source: Goodfellow et al., *Generative Adversarial
+Nets*, 2014, in the form of many tutorials for Keras, where the momentum of batch norm is 0.8 and its epsilon 1e-3.
 
-G's hidden layers grow, each LeakyReLU and then batch norm with running statistics; tanh. D's shrink, LeakyReLU, no
-normalisation. Weights from Glorot's uniform distribution.
-
-Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, in the form of many tutorials for Keras, where
-batch norm keeps 0.8 of its running statistics at every batch and has an epsilon of 1e-3.
-
-The generator of the one-dimensional GAN: small enough to watch.
-
-ReLU and a linear output, so that its numbers may be of any size, and batch norm only where ``generator_norm`` asks for
-it. Weights are drawn by Glorot's rule, biases are 0: of the initialisations tried, the one from which most seeds learn
-(results/NOTES.md). The discriminator is the plain one of :mod:`ssgan.nn.mlp` with tanh.
+**The generator of one-dimensional data**: ReLU and a linear output, so that its numbers may be of any size, and batch
+norm only if ``generator_norm`` asks for it. Weights are drawn by Glorot's rule and biases are 0; of the initialisations
+tried, most seeds learn from this one (results/NOTES.md). Its discriminator is the plain one with tanh.
 """
 
 import itertools
@@ -36,12 +31,12 @@ __all__ = [
     "PlainDiscriminator",
     "PlainGenerator",
     "ToyGenerator",
-    "draw_weights",
+    "draw_glorot_weights",
 ]
 
 
 class MLPDiscriminator(Discriminator):
-    """Weight norm, ReLU, Gaussian noise before every layer.
+    """Dense layers with weight norm, ReLU, and Gaussian noise before every layer.
 
     Features are the last hidden layer before its own noise.
 
@@ -130,8 +125,7 @@ class MLPGenerator(Generator):
         )
 
 
-# Of the running statistics, at every batch.
-KEPT = 0.8
+RUNNING_DECAY = 0.8  # of the running statistics of batch norm, at every batch
 EPSILON = 1e-3
 LEAKY = partial(nn.LeakyReLU, SLOPE)
 
@@ -153,7 +147,7 @@ class PlainDiscriminator(Discriminator):
     reference_rows : int
         Real images kept for evaluation with minibatch discrimination.
     activation : callable
-        What makes the module of one; LeakyReLU by default.
+        Makes the module of an activation; LeakyReLU by default.
     """
 
     def __init__(
@@ -184,11 +178,11 @@ class PlainDiscriminator(Discriminator):
             minibatch=minibatch,
             reference=torch.zeros(reference_rows, in_features),
         )
-        draw_weights(self)
+        draw_glorot_weights(self)
 
 
 class PlainGenerator(Generator):
-    """Dense layers, LeakyReLU and then the normalisation; tanh.
+    """Dense layers, each with LeakyReLU and then the normalisation, and a tanh output.
 
     Parameters
     ----------
@@ -223,14 +217,14 @@ class PlainGenerator(Generator):
             gain=True,
             reference=reference,
             norm_last=True,
-            kept=KEPT,
+            running_decay=RUNNING_DECAY,
             eps=EPSILON,
         )
-        draw_weights(self)
+        draw_glorot_weights(self)
 
 
-def draw_weights(network: nn.Module) -> None:
-    """Glorot's uniform distribution for every dense layer, biases of 0."""
+def draw_glorot_weights(network: nn.Module) -> None:
+    """Draw the weights of dense layers from Glorot's uniform distribution and set their biases to 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -245,7 +239,7 @@ class ToyGenerator(Generator):
     ----------
     latent_size : int
     image_shape : tuple of int
-        [F].
+        Shape of one vector, [F].
     widths : sequence of int
         Hidden layers.
     norm, reference
@@ -271,4 +265,4 @@ class ToyGenerator(Generator):
             norm=norm,
             reference=reference,
         )
-        draw_weights(self)
+        draw_glorot_weights(self)

@@ -1,8 +1,8 @@
-"""Random numbers drawn inside a step.
+"""Draw the random numbers of noise layers.
 
-A layer asks for numbers in the shape of its input and does not know whose they are. Inside :func:`drawing` they come
-from a generator of the seed's own, so that no other seed changes them; outside, and under ``vmap``, from torch's.
-What one pass has drawn can be given to others over the same rows (:func:`kept`, :func:`given`).
+A layer asks for numbers in the shape of its input. Inside :func:`use_generator` they come from the generator of one
+seed, so that they do not depend on other seeds; outside, and under ``vmap``, from torch's global generator. The
+numbers of one pass can be recorded and replayed in others over the same rows (:func:`record`, :func:`replay`).
 """
 
 import threading
@@ -12,16 +12,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["drawing", "given", "kept", "normal_like", "uniform_like"]
+__all__ = ["normal_like", "record", "replay", "uniform_like", "use_generator"]
 
 
 _thread = threading.local()
 
 
 @contextmanager
-def drawing(generator: torch.Generator | None) -> Iterator[None]:
-    """Let the layers that this thread runs draw from a generator of a CPU; None for torch's own."""
-    before = _own()
+def use_generator(generator: torch.Generator | None) -> Iterator[None]:
+    """Make the layers that this thread runs draw from a CPU generator; None is torch's global one."""
+    before = _generator()
     _thread.generator = generator
     try:
         yield
@@ -30,63 +30,64 @@ def drawing(generator: torch.Generator | None) -> Iterator[None]:
 
 
 @contextmanager
-def kept() -> Iterator[list[Tensor]]:
-    """Give a list that fills with what this thread draws, in order."""
-    before = getattr(_thread, "kept", None)
+def record() -> Iterator[list[Tensor]]:
+    """Record the numbers that this thread draws, in order, in the list that is yielded."""
+    before = getattr(_thread, "recorded", None)
     draws: list[Tensor] = []
-    _thread.kept = draws
+    _thread.recorded = draws
     try:
         yield draws
     finally:
-        _thread.kept = before
+        _thread.recorded = before
 
 
 @contextmanager
-def given(draws: Sequence[Tensor]) -> Iterator[None]:
-    """Let the layers that this thread runs have these numbers, in order, in place of new ones."""
-    before = getattr(_thread, "given", None)
-    _thread.given = iter(draws)
+def replay(draws: Sequence[Tensor]) -> Iterator[None]:
+    """Give the layers that this thread runs these numbers, in order, instead of new ones."""
+    before = getattr(_thread, "replayed", None)
+    _thread.replayed = iter(draws)
     try:
         yield
     finally:
-        _thread.given = before
+        _thread.replayed = before
 
 
 def normal_like(x: Tensor) -> Tensor:
-    """Numbers from N(0, 1) in the shape, type and place of ``x``, contiguous."""
-    return _drawn(_normal, x)
+    """Draw numbers from N(0, 1) with the shape, dtype and device of ``x``, contiguous."""
+    return _draw(_normal, x)
 
 
 def uniform_like(x: Tensor) -> Tensor:
-    """Numbers from U[0, 1) in the shape, type and place of ``x``, contiguous."""
-    return _drawn(_uniform, x)
+    """Draw numbers from U[0, 1) with the shape, dtype and device of ``x``, contiguous."""
+    return _draw(_uniform, x)
 
 
-def _drawn(draw: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    given_ones: Iterator[Tensor] | None = getattr(_thread, "given", None)
-    if given_ones is not None:
-        return next(given_ones)
-    numbers = draw(x)
-    draws: list[Tensor] | None = getattr(_thread, "kept", None)
+def _draw(distribution: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the next replayed numbers, or draw new ones and record them if asked to."""
+    replayed: Iterator[Tensor] | None = getattr(_thread, "replayed", None)
+    if replayed is not None:
+        return next(replayed)
+    numbers = distribution(x)
+    draws: list[Tensor] | None = getattr(_thread, "recorded", None)
     if draws is not None:
         draws.append(numbers)
     return numbers
 
 
 def _normal(x: Tensor) -> Tensor:
-    generator = _own()
+    generator = _generator()
     if generator is None:
-        # In the order of memory of a channels-last image, a CPU draws eight times slower.
+        # On a CPU, drawing in the memory order of a channels-last image is eight times slower.
         return torch.randn_like(x, memory_format=torch.contiguous_format)
     return torch.empty_like(x, memory_format=torch.contiguous_format).normal_(generator=generator)
 
 
 def _uniform(x: Tensor) -> Tensor:
-    generator = _own()
+    generator = _generator()
     if generator is None:
         return torch.rand_like(x, memory_format=torch.contiguous_format)
     return torch.empty_like(x, memory_format=torch.contiguous_format).uniform_(generator=generator)
 
 
-def _own() -> torch.Generator | None:
+def _generator() -> torch.Generator | None:
     return getattr(_thread, "generator", None)

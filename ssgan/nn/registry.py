@@ -1,7 +1,7 @@
-"""The networks by name: pairs of a generator G and a discriminator D, as a configuration asks for them.
+"""Build the networks of a configuration: pairs of a generator G and a discriminator D, by name.
 
-``D(x) -> (logits [B, K], features [B, F])`` and ``G(z) -> images [B, *image_shape]`` in D's input range,
-which the pair owns. :mod:`ssgan.nn.base` says what else both can do.
+``D(x) -> (logits [B, K], features [B, F])`` and ``G(z) -> images [B, *image_shape]`` in the input range of D, which
+belongs to the pair. :mod:`ssgan.nn.base` describes both.
 """
 
 import math
@@ -12,25 +12,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, Noise, channels_of
+from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, LayerNoise, channels_of
 from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, compact_trunk, paper_trunk, wide_trunk
 from ssgan.nn.layers import MinibatchDiscrimination
 from ssgan.nn.mlp import MLPDiscriminator, MLPGenerator, PlainDiscriminator, PlainGenerator, ToyGenerator
+from ssgan.nn.stack import Stack
 from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.catalog import check_image_shape
 from ssgan.settings.config import Config
 
-__all__ = ["JITTER", "MODELS", "SPREAD", "Pair", "latent"]
+__all__ = ["JITTER", "NETWORK_PAIRS", "SPREAD", "NetworkPair", "build_stacks", "draw_latents"]
 
 
-# Noise that is spread evenly lies in [-SPREAD, SPREAD], each number moved by as much as JITTER at random.
+# Evenly spread latents lie in [-SPREAD, SPREAD], each moved by up to JITTER at random.
 SPREAD, JITTER = 5.0, 0.01
 
 
-class Pair(NamedTuple):
-    """How to build a G and a D that fit together, and the range [low, high] of their images.
+class NetworkPair(NamedTuple):
+    """Functions that build a matching D and G, and the range [low, high] of their images.
 
-    Both raise UserError where the network does not take images of that shape.
+    Both functions raise UserError for images of a shape that the network does not take.
     """
 
     discriminator: Callable[[Config, tuple[int, ...], int], Discriminator]
@@ -39,38 +40,97 @@ class Pair(NamedTuple):
     high: float
 
     def to_input(self, stored: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-        """Stored pixels, 0 to ``scale``, as floats in the range of the networks."""
+        """Convert stored pixels, 0 to ``scale``, to floats in the range of the networks."""
         return stored.to(dtype) * ((self.high - self.low) / scale) + self.low
 
     def from_unit(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] as floats in the range of the networks."""
+        """Convert images in [0, 1] to the range of the networks."""
         return images * (self.high - self.low) + self.low
 
     def to_unit(self, images: Tensor) -> Tensor:
-        """Images in the range of the networks as floats in [0, 1]."""
+        """Convert images in the range of the networks to [0, 1]."""
         return (images - self.low) / (self.high - self.low)
 
 
-def latent(config: Config, *shape: int, generator: torch.Generator | None = None) -> Tensor:
-    """G's noise [*shape, latent_size], by the configured distribution; it is spread over the last of the shape."""
+def draw_latents(config: Config, *shape: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw latents [*shape, latent_size] from the configured distribution; "spread" is even over the last axis."""
     device = None if generator is None else generator.device
     draw = torch.randn if config.latent_distribution == "normal" else torch.rand
-    drawn = draw(*shape, config.latent_size, generator=generator, device=device)
+    z = draw(*shape, config.latent_size, generator=generator, device=device)
     if config.latent_distribution == "spread":
-        return torch.linspace(-SPREAD, SPREAD, shape[-1], device=device)[:, None] + JITTER * drawn
-    return drawn
+        return torch.linspace(-SPREAD, SPREAD, shape[-1], device=device)[:, None] + JITTER * z
+    return z
 
 
-def _reference(config: Config) -> Tensor | None:
-    return latent(config, config.reference_rows) if config.generator_norm == "virtual" else None
+def build_stacks(
+    config: Config,
+    image_shape: tuple[int, ...],
+    classes: int,
+    seed_count: int,
+    device: torch.device,
+    initial: Callable[[int], tuple[int, Tensor]] | None = None,
+) -> dict[str, Stack]:
+    """Build the networks of S models as stacks: ``"D"`` and, where the method trains a generator, ``"G"``.
+
+    Parameters
+    ----------
+    config : Config
+    image_shape : tuple of int
+    classes : int
+        Of the data.
+    seed_count : int
+        S.
+    device : torch.device
+        Of the stacks. The networks are initialised on the CPU, so that the values do not depend on it.
+    initial : callable, optional
+        Returns for model i the seed of torch's global generator, from which its weights are drawn, and the images
+        [N, ...] of its data-dependent initialisation. Without it all models have the same random weights, for values
+        to be loaded by :meth:`Stack.fill`.
+
+    Raises
+    ------
+    UserError
+        If the network does not take images of that shape.
+    """
+    if initial is None:
+        models = [_build_networks(config, image_shape, classes)] * seed_count
+    else:
+        models = []
+        for i in range(seed_count):
+            seed, images = initial(i)
+            torch.manual_seed(seed)
+            models.append(_build_networks(config, image_shape, classes, images))
+    return {name: Stack([networks[name] for networks in models], device) for name in models[0]}
 
 
-def _noise(config: Config) -> Noise:
-    return Noise(config.noise_input_std, config.noise_hidden_std, config.dropout_input, config.dropout_hidden)
+def _build_networks(
+    config: Config, image_shape: tuple[int, ...], classes: int, images: Tensor | None = None
+) -> dict[str, nn.Module]:
+    """Build D and, where it is trained, G of one model; with images also run the data-dependent initialisation."""
+    pair, dtype = NETWORK_PAIRS[config.network], getattr(torch, config.dtype)
+    D = pair.discriminator(config, image_shape, config.outputs(classes)).to(dtype)
+    if images is not None:
+        D.initialize(images)
+    if not config.trains_generator:
+        return {"D": D}
+    G = pair.generator(config, image_shape).to(dtype)
+    if images is not None:
+        G.initialize(draw_latents(config, config.batch_size).to(dtype))
+    return {"D": D, "G": G}
 
 
-def _stored_rows(config: Config) -> int:
-    """Real images kept by a D that couples rows: with each row of its own they make a training batch."""
+def _reference_latents(config: Config) -> Tensor | None:
+    """Draw the reference batch of virtual batch norm, if G has it."""
+    return draw_latents(config, config.reference_rows) if config.generator_norm == "virtual" else None
+
+
+def _layer_noise(config: Config) -> LayerNoise:
+    """Return the configured noise of D."""
+    return LayerNoise(config.noise_input_std, config.noise_hidden_std, config.dropout_input, config.dropout_hidden)
+
+
+def _reference_rows(config: Config) -> int:
+    """Return the number of real images that a D stores if it couples rows; with one more row they make a batch."""
     return config.batch_size - 1
 
 
@@ -88,7 +148,7 @@ def _mlp_discriminator(
         config.noise_hidden_std,
         config.minibatch_kernels,
         config.minibatch_kernel_dim,
-        reference_rows=_stored_rows(config),
+        reference_rows=_reference_rows(config),
     )
 
 
@@ -97,7 +157,7 @@ def _mlp_generator(
     image_shape: tuple[int, ...],
     build: Callable[..., Generator] = MLPGenerator,
 ) -> Generator:
-    reference = _reference(config)
+    reference = _reference_latents(config)
     return build(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
 
 
@@ -105,18 +165,18 @@ def _pooled_discriminator(
     config: Config,
     image_shape: tuple[int, ...],
     classes: int,
-    build: Callable[[int, Sequence[int], Noise], nn.Sequential],
+    build: Callable[[int, Sequence[int], LayerNoise], nn.Sequential],
 ) -> Discriminator:
-    """A trunk with weight norm whose features are the mean over the pixels of its last width of channels."""
+    """Build a D around a trunk with weight norm whose features are means over the pixels."""
     check_image_shape(config.network, image_shape)
     channels, features, kernels = channels_of(image_shape), config.discriminator_widths[-1], config.minibatch_kernels
     return Discriminator(
         layout=ChannelsFirst(),
-        trunk=build(channels, config.discriminator_widths, _noise(config)),
+        trunk=build(channels, config.discriminator_widths, _layer_noise(config)),
         minibatch=MinibatchDiscrimination(features, kernels, config.minibatch_kernel_dim) if kernels else None,
         output=WeightNormLinear(features + kernels, classes, train_scale=True, std=0.05, init_std=0.1),
         noise_std=config.noise_hidden_std,
-        reference=torch.zeros(_stored_rows(config), channels, *image_shape[:2]),
+        reference=torch.zeros(_reference_rows(config), channels, *image_shape[:2]),
     )
 
 
@@ -129,7 +189,7 @@ def _deconv_generator(
         image_shape,
         config.generator_widths,
         config.generator_norm,
-        _reference(config),
+        _reference_latents(config),
         kernel,
         squash,
     )
@@ -141,16 +201,16 @@ def _dcgan_discriminator(config: Config, image_shape: tuple[int, ...], classes: 
         image_shape,
         classes,
         config.discriminator_widths[0],
-        _noise(config),
+        _layer_noise(config),
         config.minibatch_kernels,
         config.minibatch_kernel_dim,
-        reference_rows=_stored_rows(config),
+        reference_rows=_reference_rows(config),
     )
 
 
 def _dcgan_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     check_image_shape(config.network, image_shape)
-    reference = _reference(config)
+    reference = _reference_latents(config)
     return DCGANGenerator(config.latent_size, image_shape, config.generator_widths[0], config.generator_norm, reference)
 
 
@@ -164,24 +224,24 @@ def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     return _mlp_generator(config, image_shape, ToyGenerator)
 
 
-MODELS: dict[str, Pair] = {
-    "mlp": Pair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0),
-    "paper-conv": Pair(partial(_pooled_discriminator, build=paper_trunk), _deconv_generator, low=-1.0, high=1.0),
-    # From 0, so that the zeros around an image go on with the black around a digit.
-    "compact-conv": Pair(
+NETWORK_PAIRS: dict[str, NetworkPair] = {
+    "mlp": NetworkPair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0),
+    "paper-conv": NetworkPair(partial(_pooled_discriminator, build=paper_trunk), _deconv_generator, low=-1.0, high=1.0),
+    # From 0, so that zero padding continues the black around a digit.
+    "compact-conv": NetworkPair(
         partial(_pooled_discriminator, build=compact_trunk),
         partial(_deconv_generator, kernel=4, squash=torch.sigmoid),
         low=0.0,
         high=1.0,
     ),
-    "wide-resnet": Pair(partial(_pooled_discriminator, build=wide_trunk), _deconv_generator, low=-1.0, high=1.0),
-    "dcgan": Pair(_dcgan_discriminator, _dcgan_generator, low=-1.0, high=1.0),
-    "gan-mlp": Pair(
+    "wide-resnet": NetworkPair(partial(_pooled_discriminator, build=wide_trunk), _deconv_generator, low=-1.0, high=1.0),
+    "dcgan": NetworkPair(_dcgan_discriminator, _dcgan_generator, low=-1.0, high=1.0),
+    "gan-mlp": NetworkPair(
         partial(_mlp_discriminator, build=PlainDiscriminator),
         partial(_mlp_generator, build=PlainGenerator),
         low=-1.0,
         high=1.0,
     ),
-    # As they are: with a scale of 1, this range leaves numbers of any size alone.
-    "toy": Pair(_toy_discriminator, _toy_generator, low=0.0, high=1.0),
+    # With a scale of 1, this range leaves numbers of any size unchanged.
+    "toy": NetworkPair(_toy_discriminator, _toy_generator, low=0.0, high=1.0),
 }

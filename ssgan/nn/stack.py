@@ -1,4 +1,4 @@
-"""The seed axis: S copies of a network as one dictionary of tensors [S, ...], whole or seed by seed."""
+"""Stack S networks of one architecture as tensors [S, ...], and run them together or seed by seed."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -15,22 +15,22 @@ from ssgan.nn.weight_norm import with_weights
 __all__ = ["Net", "Stack", "State", "choose_strategy"]
 
 
-# Parameters, buffers and, where it is kept, history of a network, by name.
+# Parameters, buffers and, with historical averaging, history of a network, by name.
 State = dict[str, dict[str, Tensor]]
 
-# The widest layer of the paper's convolutional network takes 200 MB for so many images of 32x32.
+# Images in one pass at evaluation: the widest layer of the paper's convolutional network then takes 200 MB at 32x32.
 EVALUATION_ROWS = 500
 
 
 class Net:
-    """One seed's network as a method sees it: call it like the module. Its weights are worked out once.
+    """The network of one seed, called like a module; its normalised weights are computed once.
 
     Parameters
     ----------
     module : Module
     state : State
     rounded : bool
-        Whether what it computes is rounded to bfloat16, by torch's autocast; the losses then go on in the type of x.
+        Whether to compute in bfloat16 by torch's autocast; the outputs are converted back to the dtype of x.
     """
 
     def __init__(self, module: nn.Module, state: State, rounded: bool = False) -> None:
@@ -40,18 +40,18 @@ class Net:
         self.couples_rows: bool = module.couples_rows  # type: ignore[assignment]
 
     def __call__(self, x: Tensor) -> Any:
-        """What the module returns for one batch."""
+        """Return the outputs of the module for one batch."""
         return self._pass(x)
 
     def features(self, x: Tensor) -> Tensor:
-        """The features of one batch [B, F], without the way to the logits."""
-        features: Tensor = self._pass(x, features_alone=True)
+        """Return the features of one batch [B, F] without computing logits."""
+        features: Tensor = self._pass(x, features_only=True)
         return features
 
     def _pass(self, x: Tensor, **options: bool) -> Any:
         if not self.rounded:
             return functional_call(self.module, self.values, (x,), options)
-        # Without its cache of rounded weights, which would outlive the step that they are of.
+        # Without autocast's cache of rounded weights, which would outlive this step.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             outputs = functional_call(self.module, self.values, (x,), options)
         return tree_map(lambda output: output.to(x.dtype), outputs)
@@ -64,7 +64,7 @@ class Stack:
     ----------
     parameters, buffers : dict of str to Tensor [S, ...]
     training, evaluation : Module
-        The architecture without values, in either mode; the mode of neither is ever switched.
+        The architecture without values in each mode; the modes are never switched.
     """
 
     def __init__(self, modules: Sequence[nn.Module], device: torch.device | str = "cpu") -> None:
@@ -75,45 +75,46 @@ class Stack:
         self.evaluation = copy.deepcopy(self.training).eval()
 
     @property
-    def seeds(self) -> int:
-        """S."""
+    def seed_count(self) -> int:
+        """Number S of seeds."""
         return len(next(iter(self.parameters.values())))
 
     def state(self, seed: int | None = None) -> State:
-        """Parameters, detached, and buffers of all seeds [S, ...] or of one: views of the stack's own."""
-        every = {"parameters": self.parameters, "buffers": self.buffers}
+        """Return the detached parameters and the buffers of all seeds [S, ...] or of one, as views."""
+        tensors = {"parameters": self.parameters, "buffers": self.buffers}
         return {
             kind: {name: (value if seed is None else value[seed]).detach() for name, value in values.items()}
-            for kind, values in every.items()
+            for kind, values in tensors.items()
         }
 
     def fill(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
-        """Take over saved values [S, ...].
+        """Copy saved values [S, ...] into the stack.
 
         Raises
         ------
         UserError
-            Where a name or a shape is not this stack's.
+            If a name or a shape differs from this stack's.
         """
-        for kind, ours, saved in (("parameters", self.parameters, parameters), ("buffers", self.buffers, buffers)):
-            wanted = {k: tuple(v.shape) for k, v in ours.items()}
-            found = {k: tuple(v.shape) for k, v in saved.items()}
-            if wanted != found:
-                odd = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
-                raise UserError(f"The checkpoint's {kind} do not fit its network: {', '.join(odd)}.")
+        for kind, values, saved in (("parameters", self.parameters, parameters), ("buffers", self.buffers, buffers)):
+            shapes = {k: tuple(v.shape) for k, v in values.items()}
+            saved_shapes = {k: tuple(v.shape) for k, v in saved.items()}
+            if shapes != saved_shapes:
+                names = shapes.keys() | saved_shapes.keys()
+                different = sorted(k for k in names if shapes.get(k) != saved_shapes.get(k))
+                raise UserError(f"The checkpoint's {kind} do not fit its network: {', '.join(different)}.")
             for name, value in saved.items():
-                ours[name].data.copy_(value)
+                values[name].data.copy_(value)
 
-    def only(self, places: Sequence[int]) -> "Stack":
-        """The networks at these places of the seed axis."""
-        chosen = copy.copy(self)
+    def select(self, indices: Sequence[int]) -> "Stack":
+        """Return the networks at these indices of the seed axis."""
+        selection = copy.copy(self)
         for kind in ("parameters", "buffers"):
-            values = {name: value[list(places)] for name, value in getattr(self, kind).items()}
-            setattr(chosen, kind, values)
-        return chosen
+            values = {name: value[list(indices)] for name, value in getattr(self, kind).items()}
+            setattr(selection, kind, values)
+        return selection
 
     def with_evaluation(self, network: nn.Module) -> "Stack":
-        """The same values in another form of the architecture, without values of its own, for evaluation."""
+        """Return a stack of the same values that evaluates them by ``network``, a module without values."""
         other = copy.copy(self)
         other.evaluation = network
         return other
@@ -126,26 +127,26 @@ class Stack:
         rows: int = EVALUATION_ROWS,
         pick: Callable[[Any], Any] = lambda outputs: outputs,
     ) -> Any:
-        """Outputs of every seed in evaluation mode for the same rows: each output leads with [S, B].
+        """Return the outputs of every seed in evaluation mode for the same rows, each of shape [S, B, ...].
 
-        ``parameters`` [S, ...] stand in for the stack's own, such as their average. The rows go through
-        in batches of ``rows``; of the network's outputs for each, only what ``pick`` takes is kept.
+        ``parameters`` [S, ...], such as averages, replace those of the stack. The rows go through in batches of
+        ``rows``; ``pick`` selects the part of the outputs that is stored.
         """
         parameters = self.parameters if parameters is None else parameters
         outputs = []
-        for seed in range(self.seeds):
+        for seed in range(self.seed_count):
             values = {k: v[seed] for k, v in {**parameters, **self.buffers}.items()}
             parts = [pick(functional_call(self.evaluation, values, (part,))) for part in x.split(rows)]
             outputs.append(tree_map(lambda *tensors: torch.cat(tensors), *parts))
         return tree_map(lambda *tensors: torch.stack(tensors), *outputs)
 
 
-def choose_strategy(seeds: int, device_type: str) -> str:
-    """The faster way to train so many seeds.
+def choose_strategy(seed_count: int, device_type: str) -> str:
+    """Return the fastest ``seed_strategy`` for this number of seeds.
 
-    On a CPU every seed fits its caches better alone, and the threads take one seed each: `scripts/speed.py` times
-    both. On a GPU one kernel for all seeds keeps it busy where theirs are small.
+    On a CPU each seed alone fits the caches better, and each thread takes one seed: `scripts/speed.py` times both.
+    On a GPU one kernel for all seeds is busier than a small one for each.
     """
-    if seeds == 1:
+    if seed_count == 1:
         return "direct"
     return "loop" if device_type == "cpu" else "vmap"

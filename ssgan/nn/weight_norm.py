@@ -1,4 +1,4 @@
-"""Layers with weight normalisation and data-dependent initialisation.
+"""Define layers with weight normalisation and data-dependent initialisation.
 
 ``W = v * g / ||v||``, the norm taken over each unit's inputs: those of an output feature, or of an
 output channel. The published recipes freeze ``g`` after the initialisation and train it in the last
@@ -19,42 +19,42 @@ from torch.nn import functional as F
 __all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", "init_from", "with_weights"]
 
 
-class Normalized(torch.autograd.Function):
+class WeightNormFunction(torch.autograd.Function):
     """``W = v * g / ||v||``, v [units, ...] and g [units], by torch's fused kernels; differentiable once.
 
-    Under ``vmap``, for which these have no rule, the units of all seeds are those of one call.
+    The kernels have no rule for ``vmap``; there one call computes the units of all seeds.
     """
 
     @staticmethod
     def forward(v: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """W and ||v||, which the backward pass needs.
+        """Return W and ||v||, which the backward pass needs.
 
-        Kernels of convolutions lie channels last, which images of one channel alone do not make sure of.
+        Kernels of convolutions are stored channels last, which images of one channel do not imply.
         """
         W, norms = torch._weight_norm_interface(v, _column(g, v), 0)
         return W.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else W, norms
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        """Keep what the backward pass needs."""
+        """Save the tensors that the backward pass needs."""
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
     def backward(ctx: Any, dW: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of v and g."""
+        """Return the gradients of v and g."""
         v, g, norms = ctx.saved_tensors
         dv, dg = torch.ops.aten._weight_norm_interface_backward(dW.contiguous(), v, _column(g, v), norms, 0)
         return dv, dg.view_as(g)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], v: Tensor, g: Tensor) -> tuple[Any, Any]:
-        """All seeds at once."""
+        """Compute all seeds in one call."""
         v, g = (
-            one.expand(info.batch_size, *one.shape) if axis is None else one.movedim(axis, 0)
-            for one, axis in zip((v, g), in_dims, strict=True)
+            tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+            for tensor, axis in zip((v, g), in_dims, strict=True)
         )
-        W, norms = Normalized.apply(v.flatten(0, 1), g.flatten())
+        W, norms = WeightNormFunction.apply(v.flatten(0, 1), g.flatten())
         return (W.unflatten(0, v.shape[:2]), norms.unflatten(0, v.shape[:2])), (0, 0)
 
 
@@ -63,14 +63,14 @@ def _column(g: Tensor, v: Tensor) -> Tensor:
 
 
 class _WeightNorm(nn.Module):
-    """What the layers share: the parameters, and the initialisation by a batch.
+    """Base class of the layers: the parameters, and the initialisation from a batch.
 
-    W follows from v and g at every pass, unless it was worked out beforehand: see :func:`with_weights`.
+    W is computed from v and g at every pass, unless :func:`with_weights` computed it before.
 
     Parameters
     ----------
     shape : tuple of int
-        Of v.
+        Shape of v.
     out_axis : int
         The axis of v that counts the units.
     train_scale : bool
@@ -108,16 +108,16 @@ class _WeightNorm(nn.Module):
         self.init_std, self.out_axis = init_std, out_axis
 
     def weight(self) -> Tensor:
-        """W, in the shape of v."""
+        """Return W, in the shape of v."""
         return self.normalized(self.v, self.g) if self.W is None else self.W
 
     def normalized(self, v: Tensor, g: Tensor) -> Tensor:
-        """W of this v and g."""
-        if torch.compiler.is_compiling():  # which fuses plain arithmetic, also under `vmap`
+        """Return W of this v and g."""
+        if torch.compiler.is_compiling():  # the compiler fuses plain arithmetic, also under `vmap`
             units = v.movedim(self.out_axis, 0)
             norms = units.flatten(1).norm(dim=1)
             return (units * _column(g / norms, units)).movedim(0, self.out_axis)
-        W: Tensor = Normalized.apply(v.movedim(self.out_axis, 0).contiguous(), g)[0]
+        W: Tensor = WeightNormFunction.apply(v.movedim(self.out_axis, 0).contiguous(), g)[0]
         return W.movedim(0, self.out_axis)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,6 +125,7 @@ class _WeightNorm(nn.Module):
         return self._map(x, self.b)
 
     def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply W and a bias."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -136,7 +137,7 @@ class _WeightNorm(nn.Module):
         activation = self._map(x, None)
         axes = [0, *range(2, activation.dim())]
         mean, std = activation.mean(dim=axes), activation.std(dim=axes, correction=0)
-        # A deviation below the rounding of an activation is none.
+        # A deviation below the rounding error of an activation counts as 0.
         fan_in = self.v.numel() // self.v.shape[self.out_axis]
         rounding = 8 * torch.finfo(x.dtype).eps * self.g.abs() * (fan_in * x.square().mean()).sqrt()
         scale = torch.where(std > rounding, self.init_std / std, torch.ones_like(std))
@@ -232,19 +233,19 @@ class WeightNormConvTranspose2d(_WeightNorm):
 
 
 def with_weights(network: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Values of a network, with every W worked out once for however many passes follow."""
+    """Return the values of a network with every W, so that several passes compute it only once."""
     layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, _WeightNorm))
-    worked_out = {f"{name}.W": layer.normalized(values[f"{name}.v"], values[f"{name}.g"]) for name, layer in layers}
-    return {**values, **worked_out}
+    weights = {f"{name}.W": layer.normalized(values[f"{name}.v"], values[f"{name}.g"]) for name, layer in layers}
+    return {**values, **weights}
 
 
 def doubling(kernel_size: int) -> tuple[int, int, int]:
-    """Stride, padding and output padding with which a transposed convolution doubles height and width exactly."""
+    """Return stride, padding and output padding of a transposed convolution that doubles height and width exactly."""
     return 2, (kernel_size - 1) // 2, kernel_size % 2
 
 
 def init_from(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """Run ``x`` through ``layers``, initialising each that can be; return the output."""
+    """Run ``x`` through ``layers``, initialise each one that has ``init_from``, and return the output."""
     for layer in layers:
         x = getattr(layer, "init_from", layer)(x)
     return x

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssgan.data.splits import Split
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.settings.catalog import check_augmentation
 from ssgan.settings.config import Config
 from ssgan.training import augment
@@ -119,7 +119,7 @@ class Batches:
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Stored pixels [S, B, ...] as floats in the network's input range, augmented by numbers ``u`` [S, B, P]."""
-        pair = MODELS[self.config.network]
+        pair = NETWORK_PAIRS[self.config.network]
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
         unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)
@@ -185,6 +185,6 @@ class Batches:
             if self.draws[name]:
                 part = torch.rand(*shape, self.draws[name], generator=generator, device=self.device)
             else:
-                part = latent(self.config, *shape, generator=generator)
+                part = draw_latents(self.config, *shape, generator=generator)
             parts.append(part)
         return torch.stack(parts).to(self.dtype)

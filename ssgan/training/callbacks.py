@@ -224,11 +224,11 @@ class Frames(Callback):
     def write(self, models: Models, images: int) -> None:
         """Draw the frame after so many images of training; none where a generated image is not finite."""
         side = models.config.grid_side
-        samples = models.only(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
-        if image_grid.drawable(models.image_shape) and np.isfinite(samples).all():
+        samples = models.select(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
+        if image_grid.is_drawable(models.image_shape) and np.isfinite(samples).all():
             self.folder.mkdir(exist_ok=True)
             with open_atomic(self.folder / f"{images:09d}.png") as stream:
-                image_grid.grid(image_grid.pixels(samples), side).save(stream, format="png")
+                image_grid.draw_grid(image_grid.to_uint8(samples), side).save(stream, format="png")
 
 
 class Densities(Callback):
@@ -252,7 +252,7 @@ class Densities(Callback):
 
     def rewind(self, steps_done: int) -> None:
         """Keep the densities up to this step."""
-        path, images = self.folder / curves.FILE, steps_done * self.config.images_per_step
+        path, images = self.folder / curves.DENSITY_FILE, steps_done * self.config.images_per_step
         if path.exists():
             rows = [row for row in curves.read_densities(self.folder) if row["images"] <= images]
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -264,16 +264,16 @@ class Densities(Callback):
 
     def write(self, models: Models, images: int) -> None:
         """Append counts of the first model's generated numbers, and D(x) as it is now over the range."""
-        first = models.only(models.seeds[:1])
+        first = models.select(models.seeds[:1])
         low, high = curves.density_range(self.normal)
         x = np.linspace(low, high, curves.DENSITY_POINTS, dtype=np.float32)[:, None]
         p_real = 1.0 - first.generated_probability(x, averaged=False)[0]
-        numbers = first.draws(curves.SAMPLES, models.config.seed)[0].ravel()
+        numbers = first.sample_batch(curves.SAMPLES, models.config.seed)[0].ravel()
         if np.isfinite(p_real).all() and np.isfinite(numbers).all():
             counts = np.histogram(numbers, curves.BINS, (low, high))[0]
             row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": curves.SAMPLES}
             row |= {"counts": counts.tolist(), "p_real": [float(f"{p:.6g}") for p in p_real]}
-            with (self.folder / curves.FILE).open("a") as stream:
+            with (self.folder / curves.DENSITY_FILE).open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
 
 
@@ -285,7 +285,7 @@ class Curves(Callback):
 
     def on_report(self, progress: TrainingProgress) -> None:
         """Draw the curves where the last picture is old."""
-        if progress.step < progress.steps and time.monotonic() - self.drawn_at >= curves.SECONDS_BETWEEN:
+        if progress.step < progress.steps and time.monotonic() - self.drawn_at >= curves.REDRAW_SECONDS:
             self.draw()
 
     def draw(self) -> None:

@@ -17,13 +17,13 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, check_splits, for_seeds
+from ssgan.data.splits import Split, check_splits, make_splits
 from ssgan.data.splits import load as load_splits
 from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
-from ssgan.figures.image_grid import drawable, grid, pixels
+from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
 from ssgan.files import write_json
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
@@ -158,7 +158,7 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
     """Return the splits of a new run, given or drawn; those of a run that is resumed, as they were saved."""
     path = folder / "split.json"
     if not path.exists():
-        return list(splits or for_seeds(data.y_train, config.labels, config.draw_seeds))
+        return list(splits or make_splits(data.y_train, config.labels, config.draw_seeds))
     saved = load_splits(path)
     other = f"{path} holds other labels than {data.name}: was the run begun on other data?"
     try:
@@ -226,9 +226,9 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
 def _diversity(run: Run) -> dict[str, Any] | None:
     """Measure the diversity of each model's generated images; None where there are none."""
     models, seed = run.models, run.config.seed
-    if models.G is None or not drawable(models.image_shape):
+    if models.G is None or not is_drawable(models.image_shape):
         return None
-    each = [partial(lambda one, count: models.only([one]).sample(count, seed)[0], one) for one in models.seeds]
+    each = [partial(lambda one, count: models.select([one]).sample(count, seed)[0], one) for one in models.seeds]
     return measure_diversity(each, run.data.x_train, run.data.scale)
 
 
@@ -255,7 +255,7 @@ def settings_beyond_preset(config: Config) -> dict[str, Any]:
 
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; nothing where they are no grey or colour images."""
-    if drawable(images.shape[1:]):
+    if is_drawable(images.shape[1:]):
         part = path.with_name(f".{path.name}")
-        grid(pixels(images), columns).save(part, format="png")
+        draw_grid(to_uint8(images), columns).save(part, format="png")
         part.replace(path)

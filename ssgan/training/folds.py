@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ssgan.data.dataset import Data, image_hashes
-from ssgan.data.splits import Split, for_seeds, in_folds
+from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.errors import UserError
 from ssgan.files import open_table
 from ssgan.inference.metrics import binomial_interval, confusion
-from ssgan.inference.models import METRICS, usable
+from ssgan.inference.models import METRICS, finite_mask
 from ssgan.settings.config import Config
 from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
@@ -32,7 +32,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
     UserError
         Where they cannot be cut into so many folds.
     """
-    whole = for_seeds(data.y_train, config.labels, config.draw_seeds[:1])[0]
+    whole = make_splits(data.y_train, config.labels, config.draw_seeds[:1])[0]
     if len(np.unique(whole.y)) < 2:
         raise UserError("Every labelled image is of one class, so there is no error to measure by folds.")
     pool_hashes = image_hashes(data.x_train)
@@ -44,7 +44,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
                 f"The class {name!r} has one labelled image, copies aside, and a model that never saw it cannot know "
                 f"the class: give it another label, or train without --folds."
             )
-    parts = in_folds(whole, config.folds, config.seed, hashes)
+    parts = fold_splits(whole, config.folds, config.seed, hashes)
     rows_of = _rows_by_hash(pool_hashes)
     splits = []
     for part in parts:
@@ -113,10 +113,10 @@ def cross_validate(
     models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
     tested = _tested(parts)
     p_of = [
-        models.only([seed]).probabilities(data.x_train[rows])[0]
+        models.select([seed]).probabilities(data.x_train[rows])[0]
         for seed, rows in zip(models.seeds, tested, strict=True)
     ]
-    fine = usable(p_of)  # type: ignore[arg-type]
+    fine = finite_mask(p_of)  # type: ignore[arg-type]
     sound = [k for k, ok in enumerate(fine) if ok]
     result: dict[str, Any] = {
         "folds": config.folds,

@@ -42,11 +42,11 @@ def virtual_adversarial(net: Callable[[Tensor], Any], x: Tensor, epsilon: float,
     epsilon, xi, iterations
         As for :func:`perturbation`.
     """
-    with torch.no_grad(), noise.kept() as draws:
+    with torch.no_grad(), noise.record() as draws:
         clean_BK = net(x)[0]
 
     def logits(x: Tensor) -> Tensor:
-        with noise.given(draws):
+        with noise.replay(draws):
             logits_BK: Tensor = net(x)[0]
         return logits_BK
 

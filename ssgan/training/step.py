@@ -211,7 +211,7 @@ class Part:
         """
         own = batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
         teacher = self._teacher(numbers["average_mass"])
-        with noise.drawing(self.generator):
+        with noise.use_generator(self.generator):
             for phase, loss in zip(self.phases, self.losses, strict=True):
                 optimizer = self.optimizers[phase.net]
                 states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssgan import devices
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, check_splits, for_seeds, uneven
+from ssgan.data.splits import Split, check_splits, imbalance_warnings, make_splits
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.inference.models import Models
-from ssgan.nn.registry import MODELS, latent
-from ssgan.nn.stack import Stack, choose_strategy
+from ssgan.nn.registry import build_stacks
+from ssgan.nn.stack import choose_strategy
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
@@ -57,7 +57,15 @@ class Trainer:
         if strategy == "auto":
             strategy = choose_strategy(len(batches.seeds), batches.device.type)
         self.strategy = strategy
-        self.stacks = self._build(image_shape, classes)
+        seeds = batches.seeds
+        self.stacks = build_stacks(
+            config,
+            image_shape,
+            classes,
+            len(seeds),
+            batches.device,
+            lambda i: (stream_key(seeds[i], "init"), batches.initialization_images(seeds[i]).cpu()),
+        )
         self.ema = {k: torch.zeros_like(v) for k, v in self.stacks["D"].parameters.items()}
         self.history: dict[str, dict[str, Tensor]] = {}
         if config.weight_historical_averaging:
@@ -204,22 +212,6 @@ class Trainer:
                 value.copy_(saved[name])
         self._restore_noise(state["noise"])
 
-    def _build(self, image_shape: tuple[int, ...], classes: int) -> dict[str, Stack]:
-        """Each seed's networks, initialised from its own stream on the CPU, whatever the stack and device."""
-        pair, built, outputs = MODELS[self.config.network], [], self.config.outputs(classes)
-        for seed in self.batches.seeds:
-            torch.manual_seed(stream_key(seed, "init"))
-            dtype = self.batches.dtype
-            D = pair.discriminator(self.config, image_shape, outputs).to(dtype)
-            D.initialize(self.batches.initialization_images(seed).cpu())
-            nets: dict[str, nn.Module] = {"D": D}
-            if self.config.trains_generator:
-                G = pair.generator(self.config, image_shape).to(dtype)
-                G.initialize(latent(self.config, self.config.batch_size).to(dtype))
-                nets["G"] = G
-            built.append(nets)
-        return {name: Stack([nets[name] for nets in built], self.batches.device) for name in built[0]}
-
     def _cut(self) -> list[Part]:
         """The parts that are moved one by one: every seed, or all of them lifted."""
         updates, device = phases(self.config), self.batches.device
@@ -272,7 +264,7 @@ def train(
     clock = Clock(device)
     seeds = config.all_seeds
     if splits is None:
-        splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
+        splits = make_splits(data.y_train, config.labels, config.draw_seeds)
     check_splits(splits, data.y_train, config.labels, config.seeds)
     if state is not None:
         check_state(state, data, config, splits)
@@ -294,7 +286,7 @@ class _Training:
     def __init__(self, data: Data, trainer: Trainer, splits: list[Split], clock: Clock) -> None:
         self.data, self.trainer, self.splits, self.clock = data, trainer, splits, clock
         self.config, self.watch = trainer.config, Watch(trainer.batches.seeds)
-        self.warnings = uneven([split.y for split in splits], data.classes)
+        self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
         if not (self.config.weight("labeled") or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0

@@ -22,7 +22,7 @@ from ssgan.inference import metrics
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ssgan.load("digits")
-HUNDRED = splits.for_seeds(DIGITS.y_train, 100, [0])[0]
+HUNDRED = splits.make_splits(DIGITS.y_train, 100, [0])[0]
 LEARN_FROM_UNLABELED = ["label-spreading", "label-propagation", "self-training"]
 WITH_PROBABILITIES = sorted(set(BASELINES) - {"knn"})
 every_method = pytest.mark.parametrize("name", BASELINES)
@@ -79,7 +79,7 @@ def test_no_hidden_label_can_be_reached(name: str) -> None:
     hidden = np.setdiff1d(np.arange(len(shuffled)), HUNDRED.indices)
     shuffled[hidden] = np.random.RandomState(0).permutation(shuffled[hidden])
     data = replace(DIGITS, y_train=shuffled)
-    split = splits.for_seeds(data.y_train, None, [0], HUNDRED.indices)[0]
+    split = splits.make_splits(data.y_train, None, [0], HUNDRED.indices)[0]
     rows = [
         baselines.row(d, s, fit_baseline(name, d.x_train, d.scale, s, d.x_test, 10), 0, None)
         for d, s in ((DIGITS, HUNDRED), (data, split))
@@ -162,13 +162,13 @@ def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_pro
 def test_the_configuration_hash_names_method_and_settings_alone() -> None:
     rows = {name: baselines.row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in BASELINES}
     assert len({one["config_sha256"] for one in rows.values()}) == len(BASELINES)
-    other = splits.for_seeds(DIGITS.y_train, 100, [1])[0]
+    other = splits.make_splits(DIGITS.y_train, 100, [1])[0]
     again = baselines.row(DIGITS, other, on_digits("knn", other), 4, 1)
     assert again["config_sha256"] == rows["knn"]["config_sha256"]
 
 
 def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
-    fewer = splits.for_seeds(DIGITS.y_train, 20, [0])[0]
+    fewer = splits.make_splits(DIGITS.y_train, 20, [0])[0]
     few, many = (baselines.row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
     assert few["settings"] == many["settings"] == {}
     assert few["estimator"]["temperature_folds"] != many["estimator"]["temperature_folds"]
@@ -279,7 +279,7 @@ def test_labels_travel_along_a_chain_of_neighbours(name: str) -> None:
 @pytest.mark.parametrize("draw", [0, 4])
 def test_no_class_takes_over_in_self_training(draw: int) -> None:
     # Without the weights of the classes, two of these draws' classes have fewer than 10 of 540 images.
-    split = splits.for_seeds(DIGITS.y_train, 20, [draw])[0]
+    split = splits.make_splits(DIGITS.y_train, 20, [draw])[0]
     counts = np.bincount(on_digits("self-training", split).predicted, minlength=10)
     assert counts.min() > 25
 
@@ -291,12 +291,12 @@ def test_the_temperature_has_the_least_nll_and_a_value_worked_by_hand() -> None:
 
 
 def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
-    fewer = splits.for_seeds(DIGITS.y_train, 50, [1])[0]
+    fewer = splits.make_splits(DIGITS.y_train, 50, [1])[0]
     for split in (HUNDRED, fewer):
         ours = baselines.row(DIGITS, split, on_digits("svm", split), 3, 0)
         assert ours["ece"] < 0.12
     assert on_digits("svm").settings["temperature_folds"] == 5
-    single = splits.for_seeds(DIGITS.y_train, 12, [0])[0]
+    single = splits.make_splits(DIGITS.y_train, 12, [0])[0]
     assert on_digits("svm", single).settings["temperature_folds"] is None
 
 
@@ -304,7 +304,7 @@ def test_torch_is_not_loaded() -> None:
     code = (
         "import sys, ssgan; from ssgan.compare import baselines; from ssgan.data import splits; "
         "d = ssgan.load('digits'); "
-        "s = splits.for_seeds(d.y_train, 20, [0])[0]; "
+        "s = splits.make_splits(d.y_train, 20, [0])[0]; "
         "o = baselines.fit_baseline('knn', d.x_train, d.scale, s, d.x_test, 10); baselines.row(d, s, o, 0, 0); "
         "sys.exit('torch' in sys.modules)"
     )

@@ -400,7 +400,7 @@ def test_the_row_of_an_ensemble_equals_averaging_by_hand(
     _, path, found = shared
     ensemble = next(row for row in found if row["method"] == "gan (ensemble)")
     models, _ = open_run(path.parent / ensemble["run"], torch.device("cpu"))
-    p_NK = sum(models.only([seed]).probabilities(few_digits.x_test)[0] for seed in (0, 1)) / 2
+    p_NK = sum(models.select([seed]).probabilities(few_digits.x_test)[0] for seed in (0, 1)) / 2
     (error,), (nll,), (ece,) = score(np.asarray(p_NK)[None], few_digits.y_test).values()
     assert (ensemble["members"], ensemble["split_sha256"]) == ([0, 1], models.split_sha256[0])
     assert (ensemble["error"], ensemble["nll"]) == (error, pytest.approx(nll))
@@ -428,7 +428,7 @@ def test_calibration_is_fitted_to_the_labelled_images(
     for row in (row for row in found if not row.get("members")):
         models, _ = open_run(path.parent / row["run"], torch.device("cpu"))
         averaged = not row.get("ablation", "").startswith("without averaging")
-        one = models.only([row["seed"]])
+        one = models.select([row["seed"]])
         logits = one.logits(few_digits.x_train[split.indices], averaged)[0]
         assert row["temperature"] == best_temperature(logits, split.y)
         p = softmax(one.logits(few_digits.x_test, averaged)[0] / row["temperature"])

@@ -424,6 +424,6 @@ def test_a_pool_without_any_label_is_refused_where_labels_are_drawn(npz: Writer)
     data = load(npz(y_train=np.full(6, -1), classes=None, **NO_TEST))
     assert data.classes == ()
     with pytest.raises(UserError, match=r"^There is no labelled image to draw from: every label of the pool is -1\.$"):
-        splits.for_seeds(data.y_train, 2, [0])
+        splits.make_splits(data.y_train, 2, [0])
     with pytest.raises(UserError, match=r"^There is no labelled image to learn from: label some, or give indices\.$"):
-        splits.for_seeds(data.y_train, None, [0])
+        splits.make_splits(data.y_train, None, [0])

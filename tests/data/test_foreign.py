@@ -13,7 +13,7 @@ from running import script
 from small_configs import TINY
 
 from ssgan import Data
-from ssgan.data.splits import for_seeds
+from ssgan.data.splits import make_splits
 from ssgan.settings.presets import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_labels_and_test_share_are_the_same_for_every_share_and_both_methods(
         assert np.bincount(ours[0].y_train[:LABELS]).tolist() == [5] * 6
         assert (digits.y_train[rows_of(ours[0], digits)[:LABELS]] == ours[0].y_train[:LABELS]).all()
         drawn = [
-            for_seeds(data.y_train, config.labels, config.draw_seeds)[0].sha256
+            make_splits(data.y_train, config.labels, config.draw_seeds)[0].sha256
             for data in ours
             for config in (
                 resolve("digits", {"labels": LABELS, "seed": seed, "method": m}) for m in ("gan", "supervised")
@@ -255,7 +255,7 @@ def test_published_rows_are_those_of_the_grid_and_of_the_data(results: ModuleTyp
         wanted.add(key)
         assert found[key]["foreign_share"] == cell["foreign_share"]
         assert found[key]["images"] == config.total_images
-        (split,) = for_seeds(data.y_train, config.labels, config.draw_seeds)
+        (split,) = make_splits(data.y_train, config.labels, config.draw_seeds)
         assert found[key]["split_sha256"] == split.sha256
     assert set(found) == wanted
     assert len(rows) == len(wanted) == 35

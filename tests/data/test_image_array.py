@@ -17,7 +17,7 @@ from pictures_on_disk import classes, grey, packed, write
 import ssgan
 from ssgan.data import file_tree, image_array, image_io
 from ssgan.data.datasets import load
-from ssgan.data.image_array import ImageArray, arranged, read_images
+from ssgan.data.image_array import ImageArray, read_images, reorder_in_place
 from ssgan.errors import UserError
 from ssgan.settings.options import Options
 
@@ -61,7 +61,7 @@ def test_rows_are_the_files_in_order(tmp_path: Path, kept: Path) -> None:
 
 
 def test_several_threads_decode(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_array, "_processors", lambda: 3)
+    monkeypatch.setattr(image_array, "_processor_count", lambda: 3)
     monkeypatch.setattr(image_array, "CHUNK", 1)
     together, decode = threading.Barrier(3, timeout=30), image_io.decode
 
@@ -129,7 +129,7 @@ def test_rows_are_rearranged_in_place(data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(count)))[: data.draw(st.integers(0, count))]
     x = np.arange(count * 2, dtype=np.uint8).reshape(count, 2)
     expected = x[list(order)].copy()
-    found = arranged(x, order)
+    found = reorder_in_place(x, order)
     assert np.array_equal(found, expected)
     assert np.shares_memory(found, x) or not len(order)
 
@@ -145,7 +145,7 @@ def test_pictures_are_decoded_once(tmp_path: Path, kept: Path, decoded: list[int
     again = load(folder)
     assert len(decoded) == 7
     assert again.sha256 == first.sha256
-    for name in ("files_train", "files_test", "skipped", "found", "classes"):
+    for name in ("files_train", "files_test", "skipped", "file_counts", "classes"):
         assert getattr(again, name) == getattr(first, name), name
     again.x_train[0] = 1  # a memory of its own, which nobody else sees
     assert load(folder).sha256 == first.sha256
@@ -286,7 +286,7 @@ def test_two_processes_may_decode_at_once(tmp_path: Path, kept: Path) -> None:
 
 
 def test_entries_that_were_not_used_for_longest_make_room(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_array, "LIMIT", 3500)
+    monkeypatch.setattr(image_array, "CACHE_BYTES", 3500)
     for i, key in enumerate("abc"):
         image_array.save_cached(key, {"x": np.full(800, i, np.uint8)})
         os.utime(kept / f"{key}.npz", (i, i))

@@ -14,7 +14,7 @@ from pictures_on_disk import Content, classes, encoded, grey, packed, write
 from PIL import Image
 
 from ssgan.data.datasets import load
-from ssgan.data.image_folder import held_out
+from ssgan.data.image_folder import draw_test_rows
 from ssgan.errors import UserError
 from ssgan.settings.options import Options
 
@@ -99,8 +99,8 @@ def test_train_unlabeled_and_test_are_told_apart(tmp_path: Path) -> None:
     for files, x in ((data.files_train, data.x_train), (data.files_test, data.x_test)):
         for name, image in zip(files, x, strict=True):
             assert np.array_equal(np.asarray(Image.open(tmp_path / "photos" / name)), image)
-    assert data.found["sizes"] == {"8x8": 12}
-    assert data.found["modes"] == {"L": 12}
+    assert data.file_counts["sizes"] == {"8x8": 12}
+    assert data.file_counts["modes"] == {"L": 12}
 
 
 def test_plain_class_folders_stand_beside_unlabeled_and_test(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_pictures_are_told_by_their_suffix_in_any_case(tmp_path: Path) -> None:
         Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(folder / "cat" / f"{i}{suffix}", form)
     data = load(folder, None, Options(test_share=0, image_mode="grey"))
     assert data.y_train.tolist() == [0] * 7 + [1]
-    assert data.found["ignored"] == {}
+    assert data.file_counts["ignored"] == {}
     assert data.skipped == ()
 
 
@@ -193,7 +193,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
 
 def test_the_held_out_share_is_pinned() -> None:
     y = np.array([0, 1, -1] * 8)
-    assert held_out(y, 0.25, 0).tolist() == [1, 9, 16, 21]
+    assert draw_test_rows(y, 0.25, 0).tolist() == [1, 9, 16, 21]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_held_out_share_is_pinned() -> None:
 )
 def test_the_held_out_share_is_rounded_and_leaves_one(count: int, share: float, held: int) -> None:
     y = np.array([-1, *[0] * count, -1, 1])
-    rows = held_out(y, share, 3)
+    rows = draw_test_rows(y, share, 3)
     assert len(rows) == held
     assert (y[rows] == 0).all()
     assert np.array_equal(rows, np.unique(rows))
@@ -211,7 +211,7 @@ def test_the_held_out_share_is_rounded_and_leaves_one(count: int, share: float, 
 def test_classes_are_held_out_each_by_itself() -> None:
     y = np.array([0] * 10 + [1] * 10)
     more = np.array([0] * 17 + [1] * 10)
-    ours, theirs = held_out(y, 0.3, 5), held_out(more, 0.3, 5)
+    ours, theirs = draw_test_rows(y, 0.3, 5), draw_test_rows(more, 0.3, 5)
     assert (ours[ours >= 10] - 10).tolist() == (theirs[theirs >= 17] - 17).tolist()
 
 

@@ -46,14 +46,14 @@ def test_lossless_formats_keep_every_pixel(form: str) -> None:
     assert np.array_equal(image_io.decode(stored, None, grey=False), colour)
     if form != "WEBP":  # which has no grey
         stored = saved(grey, form)
-        assert image_io.header(stored) == Header(7, 5, "L", True)
+        assert image_io.read_header(stored) == Header(7, 5, "L", True)
         assert np.array_equal(image_io.decode(stored, None, grey=True), grey)
 
 
 def test_a_gif_gives_its_first_frame() -> None:
     frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (10, 200)]
     stored = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert image_io.header(stored).grey
+    assert image_io.read_header(stored).grey
     assert np.array_equal(image_io.decode(stored, None, grey=True), np.full((4, 6), 10))
 
 
@@ -62,7 +62,7 @@ def test_a_jpeg_is_near_what_was_saved() -> None:
     colour = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
     decoded = image_io.decode(saved(colour, "JPEG", quality=95), None, grey=False)
     assert np.abs(decoded.astype(int) - colour).max() < 12
-    assert image_io.header(saved(smooth, "JPEG")) == Header(64, 64, "L", True)
+    assert image_io.read_header(saved(smooth, "JPEG")) == Header(64, 64, "L", True)
 
 
 @pytest.mark.parametrize("form", ["PPM", "ICO", "EPS", "TGA", "PCX"])
@@ -83,7 +83,7 @@ def test_colour_becomes_grey_and_grey_colour() -> None:
 
 def test_one_bit_becomes_black_and_white() -> None:
     stored = saved(Image.fromarray(noise(4, 9) > 127))
-    assert image_io.header(stored) == Header(9, 4, "1", True)
+    assert image_io.read_header(stored) == Header(9, 4, "1", True)
     assert np.array_equal(image_io.decode(stored, None, grey=True), np.where(noise(4, 9) > 127, 255, 0))
 
 
@@ -95,7 +95,7 @@ def test_sixteen_bits_are_scaled_to_eight(form: str) -> None:
         stored = saved(image, "TIFF")
     else:
         stored = saved(values, form)
-    assert image_io.header(stored).grey
+    assert image_io.read_header(stored).grey
     assert image_io.decode(stored, None, grey=True).tolist() == [[0, 0, 1, 1, 10, 156, 255, 255]]
 
 
@@ -104,11 +104,11 @@ def test_palettes_are_looked_up(form: str) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
     image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
     stored = saved(image, form)
-    assert image_io.header(stored) == Header(3, 1, "P", False)
+    assert image_io.read_header(stored) == Header(3, 1, "P", False)
     assert image_io.decode(stored, None, grey=False).tolist() == [[[200, 0, 0], [0, 200, 0], [0, 0, 200]]]
     image.putpalette([7, 7, 7, 90, 90, 90, 3, 3, 3])
     stored = saved(image, form)
-    assert image_io.header(stored).grey
+    assert image_io.read_header(stored).grey
     assert image_io.decode(stored, None, grey=True).tolist() == [[7, 90, 3]]
 
 
@@ -117,7 +117,7 @@ def test_what_is_transparent_lies_on_white() -> None:
     decoded = image_io.decode(saved(rgba), None, grey=False)
     assert decoded.tolist() == [[[0] * 3, [255] * 3, [255] * 3, [127] * 3]]
     la = Image.fromarray(rgba).convert("LA")
-    assert image_io.header(saved(la)) == Header(4, 1, "LA", True)
+    assert image_io.read_header(saved(la)) == Header(4, 1, "LA", True)
     assert image_io.decode(saved(la), None, grey=True).tolist() == [[0, 255, 255, 127]]
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
     palette.putpalette([9, 9, 9, 80, 80, 80])
@@ -133,7 +133,7 @@ def test_what_is_transparent_lies_on_white() -> None:
 def test_cmyk_becomes_rgb(form: str) -> None:
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     stored = saved(red, form)
-    assert image_io.header(stored) == Header(16, 16, "CMYK", False)
+    assert image_io.read_header(stored) == Header(16, 16, "CMYK", False)
     assert np.abs(image_io.decode(stored, None, grey=False).astype(int) - [255, 0, 0]).max() <= 3
 
 
@@ -168,7 +168,7 @@ def with_orientation(value: int, form: str) -> io.BytesIO:
 @pytest.mark.parametrize("value", STORED)
 def test_every_orientation_is_brought_upright(value: int, form: str) -> None:
     stored = with_orientation(value, form)
-    head = image_io.header(stored)
+    head = image_io.read_header(stored)
     assert (head.width, head.height) == (48, 32)
     decoded = image_io.decode(stored, None, grey=True)
     assert decoded.shape == (32, 48)
@@ -196,9 +196,9 @@ def test_an_orientation_that_means_nothing_turns_nothing(value: int) -> None:
 def test_exif_of_any_content_does_not_break_a_picture() -> None:
     for exif in (b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"):
         content = saved(UPRIGHT, "JPEG", exif=exif, quality=95).getvalue()
-        with image_io.quiet():
+        with image_io.ignore_warnings():
             assert image_io.decode(io.BytesIO(content), None, grey=True).shape == UPRIGHT.shape
-            assert image_io.header(io.BytesIO(content)).width == UPRIGHT.shape[1]
+            assert image_io.read_header(io.BytesIO(content)).width == UPRIGHT.shape[1]
 
 
 # Squares
@@ -268,7 +268,7 @@ def test_a_file_cut_short_is_broken(form: str) -> None:
 def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
     content = saved(noise(10, 12, 3), form).getvalue()
     whole = image_io.decode(io.BytesIO(content), None, grey=False)
-    with image_io.quiet():
+    with image_io.ignore_warnings():
         for length in range(0, len(content), 3):
             with contextlib.suppress(UnreadableImage):
                 assert np.array_equal(image_io.decode(io.BytesIO(content[:length]), None, grey=False), whole), length
@@ -279,7 +279,7 @@ def test_what_is_no_picture_is_broken() -> None:
     assert reason(b"dear diary, ...") == "is no picture that can be read"
     assert reason(bytes(1000)) == "is no picture that can be read"
     with pytest.raises(UnreadableImage, match="is empty"):
-        image_io.header(io.BytesIO())
+        image_io.read_header(io.BytesIO())
 
 
 def test_damage_inside_is_broken() -> None:
@@ -292,15 +292,15 @@ def test_damage_inside_is_broken() -> None:
 def test_a_decompression_bomb_is_broken_before_it_is_decoded(width: int, height: int) -> None:
     """Above Pillow's limit, where Pillow itself only warns, and far above."""
     content = png(width, height, (b"IDAT", zlib.compress(bytes(1000))))
-    with image_io.quiet():
+    with image_io.ignore_warnings():
         assert "pixels" in (said := reason(content))
         assert "limit of 89,478,485" in said
         with pytest.raises(UnreadableImage, match="pixels"):
-            image_io.header(io.BytesIO(content))
+            image_io.read_header(io.BytesIO(content))
 
 
 def test_quiet_is_over_when_it_ends() -> None:
-    with image_io.quiet():
+    with image_io.ignore_warnings():
         warnings.warn("of one file", UserWarning, stacklevel=1)
     with pytest.warns(UserWarning, match="of something else"):
         warnings.warn("of something else", UserWarning, stacklevel=1)

@@ -54,7 +54,7 @@ def test_a_table_labels_what_it_lists(flat: Path, tmp_path: Path, bom: str, newl
 def test_a_table_among_the_pictures_is_no_file_that_is_ignored(flat: Path) -> None:
     csv = table(flat / "labels.csv", "0.png,a", "1.png,b")
     write(flat, {"notes.txt": b"", "other.csv": b""})
-    assert load(flat, None, Options(labels_csv=csv)).found["ignored"] == {".csv": 1, ".txt": 1}
+    assert load(flat, None, Options(labels_csv=csv)).file_counts["ignored"] == {".csv": 1, ".txt": 1}
 
 
 TABLES = {

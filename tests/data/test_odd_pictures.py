@@ -53,7 +53,7 @@ def test_one_size_is_kept_and_several_need_a_word(tmp_path: Path) -> None:
     )
     data = load(folder, None, Options(image_size=12))
     assert data.image_shape == (12, 12)
-    assert data.found["sizes"] == {"8x8": 6, "16x8": 1, "20x20": 1}
+    assert data.file_counts["sizes"] == {"8x8": 6, "16x8": 1, "20x20": 1}
 
 
 def test_pictures_are_grey_where_all_are(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_pictures_are_grey_where_all_are(tmp_path: Path) -> None:
     write(folder, {"unlabeled/1.png": colour})
     data = load(folder)
     assert data.image_shape == (8, 8, 3)
-    assert data.found["modes"] == {"L": 4, "RGB": 1}
+    assert data.file_counts["modes"] == {"L": 4, "RGB": 1}
     assert np.array_equal(data.x_train[-1], colour)
     assert np.array_equal(data.x_train[0], np.repeat(grey(0)[..., None], 3, axis=2))
     assert load(folder, None, Options(image_mode="grey")).image_shape == (8, 8)
@@ -77,7 +77,7 @@ def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 8), 9, np.uint8)).save(folder / "dog" / "2.jpg", exif=exif)
     data = load(folder, None, ALL)
     assert data.image_shape == (8, 16)
-    assert data.found["sizes"] == {"16x8": 3}
+    assert data.file_counts["sizes"] == {"16x8": 3}
 
 
 def test_what_no_machine_can_hold_is_refused_before_it_is_tried(tmp_path: Path, monkeypatch: Any) -> None:
@@ -121,8 +121,8 @@ def test_broken_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert reasons["dog/text.png"] == reasons["unlabeled/text.jpg"] == "is no picture that can be read"
     assert reasons["cat/cut.png"].startswith("cannot be decoded (")
     assert reasons["cat/cut.jpg"].startswith("cannot be decoded (")
-    assert data.found["skipped"] == {"labelled": 4, "unlabelled": 1}
-    assert data.found["ignored"] == {".db": 1, ".txt": 1, "hidden": 2, "without suffix": 1}
+    assert data.file_counts["skipped"] == {"labelled": 4, "unlabelled": 1}
+    assert data.file_counts["ignored"] == {".db": 1, ".txt": 1, "hidden": 2, "without suffix": 1}
     assert [np.array_equal(image, grey(i)) for i, image in enumerate(data.x_train[:4])] == [True] * 4
 
 
@@ -131,7 +131,7 @@ def test_a_broken_file_of_a_table_is_listed_as_labelled(tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,a", "1.png,b", "x.png,b")
     data = load(folder, None, Options(labels_csv=csv))
     assert data.skipped == (("x.png", "is empty"), ("y.png", "is empty"))
-    assert data.found["skipped"] == {"labelled": 1, "unlabelled": 1}
+    assert data.file_counts["skipped"] == {"labelled": 1, "unlabelled": 1}
     assert data.y_train.tolist() == [0, 1, -1, -1, -1, -1]
 
 
@@ -159,8 +159,8 @@ def test_pictures_of_a_user(tmp_path: Path) -> None:
     assert data.image_shape == (16, 16, 3)
     assert len(data.x_train) + len(data.x_test) == 980
     assert [name for name, _ in data.skipped] == broken
-    assert sum(data.found["sizes"].values()) == sum(data.found["modes"].values()) == 980
-    assert data.found["modes"].keys() == {"L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16"}
+    assert sum(data.file_counts["sizes"].values()) == sum(data.file_counts["modes"].values()) == 980
+    assert data.file_counts["modes"].keys() == {"L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16"}
     zipped = load(packed(tmp_path / "a.zip", files), None, Options(image_size=16))
     assert zipped.sha256 == data.sha256
     assert zipped.skipped == data.skipped
@@ -181,7 +181,7 @@ def test_a_loop_of_links_ends(linked: Path) -> None:
     (linked / "dog" / "other").symlink_to("../cat")
     data = load(linked, None, ALL)
     assert data.files_train == ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
-    assert data.found["ignored"] == {"link": 4}
+    assert data.file_counts["ignored"] == {"link": 4}
 
 
 def test_a_loop_outside_ends_too(linked: Path, tmp_path: Path) -> None:

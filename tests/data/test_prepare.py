@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference.predict import prepare
+from ssgan.inference.predict import read_image
 
 
 def saved(path: Path, pixels: Any, mode: str | None = None, **options: Any) -> Path:
@@ -21,44 +21,44 @@ def saved(path: Path, pixels: Any, mode: str | None = None, **options: Any) -> P
 def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     grey, rgb = (rng.integers(0, 256, shape, np.uint8) for shape in ((5, 7), (5, 7, 3)))
-    assert np.array_equal(prepare(saved(tmp_path / "g.png", grey), (5, 7)), grey)
-    assert np.array_equal(prepare(saved(tmp_path / "g.png", grey), (5, 7, 1)), grey[..., None])
-    assert np.array_equal(prepare(saved(tmp_path / "c.png", rgb), (5, 7, 3)), rgb)
-    assert prepare(tmp_path / "c.png", (5, 7, 3)).dtype == np.uint8
+    assert np.array_equal(read_image(saved(tmp_path / "g.png", grey), (5, 7)), grey)
+    assert np.array_equal(read_image(saved(tmp_path / "g.png", grey), (5, 7, 1)), grey[..., None])
+    assert np.array_equal(read_image(saved(tmp_path / "c.png", rgb), (5, 7, 3)), rgb)
+    assert read_image(tmp_path / "c.png", (5, 7, 3)).dtype == np.uint8
 
 
 def test_digits_come_back_from_their_pictures(digits: Data, tmp_path: Path) -> None:
     """Full intensity is 16 there and 255 in a file; every one of the 17 values survives."""
     for i, image in enumerate(digits.x_test[:20]):
         path = saved(tmp_path / f"{i}.png", (image * (255 / 16)).round())
-        assert np.array_equal(prepare(path, (8, 8), 16.0), image)
+        assert np.array_equal(read_image(path, (8, 8), 16.0), image)
     ramp = np.arange(17, dtype=np.uint8)[None]
-    assert np.array_equal(prepare(saved(tmp_path / "ramp.png", (ramp * (255 / 16)).round()), (1, 17), 16.0), ramp)
+    assert np.array_equal(read_image(saved(tmp_path / "ramp.png", (ramp * (255 / 16)).round()), (1, 17), 16.0), ramp)
 
 
 def test_grey_and_colour_follow_the_shape(tmp_path: Path) -> None:
     red = saved(tmp_path / "red.png", np.full((2, 2, 3), [255, 0, 0]))
-    assert prepare(red, (2, 2)).tolist() == [[76, 76], [76, 76]]  # 0.299 of 255, ITU-R 601
+    assert read_image(red, (2, 2)).tolist() == [[76, 76], [76, 76]]  # 0.299 of 255, ITU-R 601
     grey = saved(tmp_path / "grey.png", [[0, 100], [200, 255]])
-    assert prepare(grey, (2, 2, 3)).tolist() == [[[0] * 3, [100] * 3], [[200] * 3, [255] * 3]]
+    assert read_image(grey, (2, 2, 3)).tolist() == [[[0] * 3, [100] * 3], [[200] * 3, [255] * 3]]
 
 
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
     """Alpha 0, a fifth and full over black; in colours, in grey, and as an entry of a palette."""
     rgba = [[[0, 0, 0, 0], [0, 0, 0, 51], [0, 0, 0, 255]]]
-    assert prepare(saved(tmp_path / "rgba.png", rgba), (1, 3)).tolist() == [[255, 204, 0]]
-    assert prepare(saved(tmp_path / "la.png", rgba, "LA"), (1, 3)).tolist() == [[255, 204, 0]]
+    assert read_image(saved(tmp_path / "rgba.png", rgba), (1, 3)).tolist() == [[255, 204, 0]]
+    assert read_image(saved(tmp_path / "la.png", rgba, "LA"), (1, 3)).tolist() == [[255, 204, 0]]
     palette = saved(tmp_path / "p.png", [[[0, 0, 0], [0, 204, 51]]], "P", transparency=0)
     with Image.open(palette) as image:
         assert image.mode == "P"
         first = image.getpixel((0, 0))
     expected = [[255] * 3, [0, 204, 51]] if first == 0 else [[0] * 3, [255] * 3]
-    assert prepare(palette, (1, 2, 3)).tolist() == [expected]
+    assert read_image(palette, (1, 2, 3)).tolist() == [expected]
 
 
 def test_a_palette_without_transparency_has_its_colours(tmp_path: Path) -> None:
     path = saved(tmp_path / "p.gif", [[[0, 0, 0], [0, 204, 51]]], "P")
-    assert prepare(path, (1, 2, 3)).tolist() == [[[0, 0, 0], [0, 204, 51]]]
+    assert read_image(path, (1, 2, 3)).tolist() == [[[0, 0, 0], [0, 204, 51]]]
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, 
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path / "turned.png", [[1, 2, 3], [4, 5, 6]], exif=exif)
-    assert prepare(path, np.shape(expected)).tolist() == expected
+    assert read_image(path, np.shape(expected)).tolist() == expected
 
 
 def test_the_longer_side_is_cut_on_both_ends(tmp_path: Path) -> None:
     """A row of three squares, 60 x 20: the middle one is left; of a column too."""
     row = np.repeat(np.repeat([[10, 120, 240]], 20, axis=0), 20, axis=1)
     for pixels in (row, row.T):
-        found = prepare(saved(tmp_path / "long.png", pixels), (4, 4)).astype(int)
+        found = read_image(saved(tmp_path / "long.png", pixels), (4, 4)).astype(int)
         assert abs(found - 120).max() <= 12  # the filter reaches a little over the edge
         assert abs(found[1:3, 1:3] - 120).max() <= 2
 
@@ -90,7 +90,7 @@ def test_the_shorter_side_fills_the_shape(tmp_path: Path) -> None:
     """Four bands, 16 high and 8 wide, into 4 x 4: of the height the outer bands are cut, of the width nothing."""
     pixels = np.repeat(np.repeat([[0], [80], [160], [240]], 4, axis=0), 8, axis=1)
     pixels[:, 0] = 255
-    found = prepare(saved(tmp_path / "tall.png", pixels), (4, 4)).astype(int)
+    found = read_image(saved(tmp_path / "tall.png", pixels), (4, 4)).astype(int)
     bands = found[:, 1:].mean(axis=1)
     assert abs(bands - [80, 80, 160, 160]).max() <= 12
     assert (found[:, 0] > bands + 30).all()
@@ -98,24 +98,24 @@ def test_the_shorter_side_fills_the_shape(tmp_path: Path) -> None:
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(tmp_path / "deep.png")
-    assert prepare(tmp_path / "deep.png", (1, 3)).tolist() == [[0, 100, 255]]
+    assert read_image(tmp_path / "deep.png", (1, 3)).tolist() == [[0, 100, 255]]
 
 
 def test_other_depths_and_formats_are_read(tmp_path: Path) -> None:
-    assert prepare(saved(tmp_path / "bits.png", [[0, 255]], "1"), (1, 2)).tolist() == [[0, 255]]
-    cmyk = prepare(saved(tmp_path / "print.jpg", np.full((8, 8, 3), 200), "CMYK", quality=100), (8, 8, 3))
+    assert read_image(saved(tmp_path / "bits.png", [[0, 255]], "1"), (1, 2)).tolist() == [[0, 255]]
+    cmyk = read_image(saved(tmp_path / "print.jpg", np.full((8, 8, 3), 200), "CMYK", quality=100), (8, 8, 3))
     assert abs(cmyk.astype(int) - 200).max() < 8
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(UserError, match="numbers of 32 bits without a value of full intensity"):
-        prepare(tmp_path / "float.tiff", (2, 2))
+        read_image(tmp_path / "float.tiff", (2, 2))
 
 
 def test_models_of_vectors_take_no_picture(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", [[0]])
     with pytest.raises(UserError, match=r"is a picture, but the models take arrays of shape \[64\]: give an .npz"):
-        prepare(path, (64,))
+        read_image(path, (64,))
     with pytest.raises(UserError, match=r"shape \[8, 8, 4\]"):
-        prepare(path, (8, 8, 4))
+        read_image(path, (8, 8, 4))
 
 
 def test_files_that_are_no_picture_are_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_files_that_are_no_picture_are_refused_in_a_sentence(tmp_path: Path) -> 
     (tmp_path / "folder.png").mkdir()
     for name in [*contents, "folder.png", "missing.png"]:
         with pytest.raises(UserError) as mistake:
-            prepare(tmp_path / name, (8, 8))
+            read_image(tmp_path / name, (8, 8))
         sentence = str(mistake.value)
         assert name in sentence
         assert sentence.endswith(".")

@@ -182,7 +182,7 @@ def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
     ],
 )
 def test_uneven_labels_are_a_sentence(labels: list[list[int]], words: str | None) -> None:
-    said = splits.uneven([np.array(y) for y in labels], ["cat", "dog"])
+    said = splits.imbalance_warnings([np.array(y) for y in labels], ["cat", "dog"])
     assert [words in sentence for sentence in said] == [True] * (words is not None)
     assert all(sentence.startswith("The labelled images are uneven: ") for sentence in said)
 
@@ -191,7 +191,7 @@ def test_uneven_labels_are_a_sentence(labels: list[list[int]], words: str | None
 
 
 def test_each_model_has_the_draw_of_its_seed(digits: Data) -> None:
-    found = splits.for_seeds(digits.y_train, 20, [3, 0, 3])
+    found = splits.make_splits(digits.y_train, 20, [3, 0, 3])
     for split, seed in zip(found, [3, 0, 3], strict=True):
         assert np.array_equal(split.indices, splits.draw(digits.y_train, 20, seed))
         assert np.array_equal(split.y, digits.y_train[split.indices])
@@ -201,14 +201,14 @@ def test_each_model_has_the_draw_of_its_seed(digits: Data) -> None:
 def test_without_a_number_every_label_is_used() -> None:
     y = np.array([0, -1, 1, -1, 0])
     for labels in ("all", None):
-        (split,) = splits.for_seeds(y, labels, [0])
+        (split,) = splits.make_splits(y, labels, [0])
         assert (split.indices.tolist(), split.y.tolist()) == ([0, 2, 4], [0, 1, 0])
 
 
 def test_indices_are_used_as_given_for_all_models_or_for_each() -> None:
     y = np.arange(10)
-    assert [s.indices.tolist() for s in splits.for_seeds(y, 5, [0, 1], indices=[4, 2])] == [[2, 4], [2, 4]]
-    assert [s.y.tolist() for s in splits.for_seeds(y, 5, [0, 1], indices=[[4, 2], [7]])] == [[2, 4], [7]]
+    assert [s.indices.tolist() for s in splits.make_splits(y, 5, [0, 1], indices=[4, 2])] == [[2, 4], [2, 4]]
+    assert [s.y.tolist() for s in splits.make_splits(y, 5, [0, 1], indices=[[4, 2], [7]])] == [[2, 4], [7]]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_indices_are_used_as_given_for_all_models_or_for_each() -> None:
 )
 def test_indices_that_do_not_fit_are_refused(y: list[int], indices: list[int] | None, sentence: str) -> None:
     with pytest.raises(UserError) as refused:
-        splits.for_seeds(np.array(y), None, [0, 1], indices)
+        splits.make_splits(np.array(y), None, [0, 1], indices)
     assert str(refused.value) == sentence
 
 
@@ -247,10 +247,10 @@ def test_the_hash_does_not_change_with_hidden_labels(digits: Data) -> None:
     hidden = np.setdiff1d(np.arange(len(digits.y_train)), GOLDEN_ROWS)
     y = digits.y_train.copy()
     y[hidden] = (y[hidden] + 1) % 10
-    (split,) = splits.for_seeds(y, 20, [0], indices=GOLDEN_ROWS)
+    (split,) = splits.make_splits(y, 20, [0], indices=GOLDEN_ROWS)
     assert split.sha256 == GOLDEN_SHA256
     y[GOLDEN_ROWS[0]] = (y[GOLDEN_ROWS[0]] + 1) % 10
-    (split,) = splits.for_seeds(y, 20, [0], indices=GOLDEN_ROWS)
+    (split,) = splits.make_splits(y, 20, [0], indices=GOLDEN_ROWS)
     assert split.sha256 != GOLDEN_SHA256
 
 

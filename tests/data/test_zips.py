@@ -44,7 +44,7 @@ def test_the_only_folder_of_a_zip_is_stepped_into(tmp_path: Path) -> None:
     data = load(packed(tmp_path / "a.zip", {**extra, **files, "README.txt": b""}), None, ALL)
     assert data.name == "a"
     assert data.files_train == tuple(classes())
-    assert data.found["ignored"] == {".txt": 1, "hidden": 1}
+    assert data.file_counts["ignored"] == {".txt": 1, "hidden": 1}
     assert load(packed(tmp_path / "b.ZIP", classes("train/")), None, ALL).files_train == tuple(classes("train/"))
 
 

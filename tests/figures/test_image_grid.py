@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from ssgan.figures.image_grid import captioned, drawable, grid, pixels, sheet
+from ssgan.figures.image_grid import add_caption, draw_grid, draw_table, is_drawable, to_uint8
 
 
 def test_size_in_pixels() -> None:
     """8x8 images are magnified 6 times to 48; 10 columns and 3 rows with gaps of 2."""
-    sheet = grid(np.zeros((25, 8, 8), np.uint8))
+    sheet = draw_grid(np.zeros((25, 8, 8), np.uint8))
     assert sheet.size == (10 * 48 + 9 * 2, 3 * 48 + 2 * 2)
     assert sheet.mode == "L"
 
 
 @pytest.mark.parametrize(("height", "factor"), [(8, 6), (28, 2), (32, 2), (33, 1), (48, 1), (200, 1)])
 def test_images_are_magnified_by_the_nearest_whole_factor(height: int, factor: int) -> None:
-    assert grid(np.zeros((1, height, height), np.uint8), columns=1).size == (height * factor, height * factor)
+    assert draw_grid(np.zeros((1, height, height), np.uint8), columns=1).size == (height * factor, height * factor)
 
 
 def test_tiles_lie_row_by_row_on_white() -> None:
@@ -24,18 +24,18 @@ def test_tiles_lie_row_by_row_on_white() -> None:
     first = [10, 10, 11, 11, 255, 20, 20, 21, 21, 255, 30, 30, 31, 31]
     last = [40, 40, 41, 41, 255, 50, 50, 51, 51, 255, 255, 255, 255, 255]
     expected = [first, first, [255] * 14, last, last]
-    assert np.asarray(grid(images, columns=3, tile_pixels=2, gap=1)).tolist() == expected
+    assert np.asarray(draw_grid(images, columns=3, tile_pixels=2, gap=1)).tolist() == expected
 
 
 def test_magnification_keeps_rows_and_columns_apart() -> None:
     image = np.array([[[1, 2], [3, 4]]], np.uint8)
     expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    assert np.asarray(grid(image, columns=1, tile_pixels=4)).tolist() == expected
+    assert np.asarray(draw_grid(image, columns=1, tile_pixels=4)).tolist() == expected
 
 
 def test_colour_keeps_its_channels() -> None:
     images = np.array([[[[255, 0, 0]]], [[[0, 128, 7]]]], np.uint8)
-    sheet = grid(images, columns=2, tile_pixels=1, gap=1)
+    sheet = draw_grid(images, columns=2, tile_pixels=1, gap=1)
     assert sheet.mode == "RGB"
     assert sheet.size == (3, 1)
     assert [sheet.getpixel((x, 0)) for x in range(3)] == [(255, 0, 0), (255, 255, 255), (0, 128, 7)]
@@ -43,12 +43,12 @@ def test_colour_keeps_its_channels() -> None:
 
 def test_no_gap() -> None:
     images = np.array([[[1]], [[2]], [[3]], [[4]]], np.uint8)
-    assert np.asarray(grid(images, columns=2, tile_pixels=1, gap=0)).tolist() == [[1, 2], [3, 4]]
+    assert np.asarray(draw_grid(images, columns=2, tile_pixels=1, gap=0)).tolist() == [[1, 2], [3, 4]]
 
 
 def test_one_channel_is_grey() -> None:
     images = np.array([[[[10]]], [[[20]]]], np.uint8)
-    sheet = grid(images, columns=2, tile_pixels=1, gap=1)
+    sheet = draw_grid(images, columns=2, tile_pixels=1, gap=1)
     assert sheet.mode == "L"
     assert np.asarray(sheet).tolist() == [[10, 255, 20]]
 
@@ -62,56 +62,56 @@ def dark(number: int, size: int = 24) -> np.ndarray:
 
 def test_a_table_of_pictures_alone_is_the_grid() -> None:
     images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
-    table = sheet([[*images[:3]], [*images[3:]]])
-    assert np.array_equal(np.asarray(table), np.asarray(grid(images, columns=3)))
+    table = draw_table([[*images[:3]], [*images[3:]]])
+    assert np.array_equal(np.asarray(table), np.asarray(draw_grid(images, columns=3)))
     colour = np.arange(2 * 12, dtype=np.uint8).reshape(2, 2, 2, 3)
-    table = sheet([[*colour]])
+    table = draw_table([[*colour]])
     assert table.mode == "RGB"
-    assert np.array_equal(np.asarray(table), np.asarray(grid(colour, columns=2)))
+    assert np.array_equal(np.asarray(table), np.asarray(draw_grid(colour, columns=2)))
 
 
 def test_a_table_leaves_room_for_words() -> None:
     """Two columns of tiles of 48; captions below one row are a line of 16; a name takes a column of its own."""
-    plain = sheet([[dark(0), dark(1)], [dark(2), None]])
+    plain = draw_table([[dark(0), dark(1)], [dark(2), None]])
     assert plain.size == (98, 98)
     pixels_of = np.asarray(plain)
     assert (pixels_of[:48, 50:] == 1).all()
     assert (pixels_of[50:, 50:] == 255).all()
-    assert sheet([[dark(0), dark(1)], [dark(2), None]], [["1", "2"], ["", ""]]).size == (98, 98 + 16)
-    named = sheet([["horse", dark(0)], ["", dark(9)]])
+    assert draw_table([[dark(0), dark(1)], [dark(2), None]], [["1", "2"], ["", ""]]).size == (98, 98 + 16)
+    named = draw_table([["horse", dark(0)], ["", dark(9)]])
     width = named.width - 50
     assert 25 < width < 60
     left = np.asarray(named)[:, :width]
     assert left[:48].min() < 128
     assert left[48:].min() == 255
     # A caption stands below its picture and not on it.
-    captioned_pixels = np.asarray(sheet([[dark(7)]], [["12"]]))
+    captioned_pixels = np.asarray(draw_table([[dark(7)]], [["12"]]))
     assert (captioned_pixels[:48] == 7).all()
     assert captioned_pixels[48:].min() < 128
 
 
 def test_other_words_make_another_picture_and_any_words_are_one_line() -> None:
-    first, second = (np.asarray(sheet([[dark(0)]], [[words]])) for words in ("1", "7"))
+    first, second = (np.asarray(draw_table([[dark(0)]], [[words]])) for words in ("1", "7"))
     assert first.shape == second.shape
     assert not np.array_equal(first, second)
-    assert sheet([["a\nb\x1b" + 300 * "c", dark(0)]]).width < 300
-    assert sheet([["猫 кот", dark(0)]]).height == 48
+    assert draw_table([["a\nb\x1b" + 300 * "c", dark(0)]]).width < 300
+    assert draw_table([["猫 кот", dark(0)]]).height == 48
 
 
 def test_words_below_an_image() -> None:
-    image = captioned(grid(np.zeros((4, 8, 8, 3), np.uint8), columns=2), "5,000 images")
+    image = add_caption(draw_grid(np.zeros((4, 8, 8, 3), np.uint8), columns=2), "5,000 images")
     assert image.mode == "RGB"
     assert image.size == (98, 98 + 16)
     assert np.asarray(image)[98:].min() < 128
 
 
 def test_what_can_be_drawn() -> None:
-    assert drawable((8, 8))
-    assert drawable((8, 8, 1))
-    assert drawable((8, 8, 3))
-    assert not drawable((64,))
-    assert not drawable((8, 8, 2))
+    assert is_drawable((8, 8))
+    assert is_drawable((8, 8, 1))
+    assert is_drawable((8, 8, 3))
+    assert not is_drawable((64,))
+    assert not is_drawable((8, 8, 2))
 
 
 def test_pixels_are_rounded_and_bounded() -> None:
-    assert pixels(np.array([-0.1, 0.0, 0.5, 0.9999, 1.2])).tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(np.array([-0.1, 0.0, 0.5, 0.9999, 1.2])).tolist() == [0, 0, 128, 255, 255]

@@ -11,7 +11,7 @@ from small_configs import tiny
 
 from ssgan.cli import output
 from ssgan.data.dataset import Data
-from ssgan.inference.metrics import IMAGES, Diversity, diversity, halves, measure_diversity
+from ssgan.inference.metrics import DIVERSITY_IMAGES, Diversity, diversity, measure_diversity, split_pool
 from ssgan.inference.models import open_run
 from ssgan.result_rows import parse_row
 from ssgan.runs import claim
@@ -110,13 +110,13 @@ def test_neither_order_nor_scale_matters_and_too_few_are_refused() -> None:
 
 def test_halves_of_a_pool_are_disjoint_and_always_the_same() -> None:
     pool = np.arange(101, dtype=np.uint8).reshape(-1, 1, 1)
-    a, b = halves(pool, 100.0)
+    a, b = split_pool(pool, 100.0)
     assert len(a) == len(b) == 50
     rows = np.concatenate([a, b]).ravel() * 100
     assert len({*rows.round().tolist()}) == 100
-    assert all(np.array_equal(x, y) for x, y in zip((a, b), halves(pool.copy(), 100.0), strict=True))
-    large = np.zeros((3 * IMAGES, 2), np.float32)
-    assert [len(half) for half in halves(large, 1.0)] == [IMAGES, IMAGES]
+    assert all(np.array_equal(x, y) for x, y in zip((a, b), split_pool(pool.copy(), 100.0), strict=True))
+    large = np.zeros((3 * DIVERSITY_IMAGES, 2), np.float32)
+    assert [len(half) for half in split_pool(large, 1.0)] == [DIVERSITY_IMAGES, DIVERSITY_IMAGES]
 
 
 # In the report of a run
@@ -124,7 +124,7 @@ def test_halves_of_a_pool_are_disjoint_and_always_the_same() -> None:
 
 def test_each_generator_of_a_pool_is_measured_and_so_is_a_perfect_one() -> None:
     pool = (modes(4, 100, seed=7) * 255).round().astype(np.uint8)
-    real, others = halves(pool, 255.0)
+    real, others = split_pool(pool, 255.0)
     given = [lambda count: others[:count], lambda count: real[:1].repeat(count, axis=0), lambda count: real * np.nan]
     found = measure_diversity(given, pool, 255.0)
     assert found is not None
@@ -154,7 +154,7 @@ def test_a_report_holds_the_diversity_of_every_model(
     found = report["diversity"]
     assert found["images"] == 150
     models, state = open_run(tmp_path / "gan", torch.device("cpu"))
-    real, others = halves(few_digits.x_train, few_digits.scale)
+    real, others = split_pool(few_digits.x_train, few_digits.scale)
     for i, row in enumerate(state["rows"]):
         expected = diversity(models.sample(150)[i], real)
         assert [row[name] for name in Diversity._fields] == pytest.approx(list(expected))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ssgan.inference.latents import PATHS, SPREAD, combine, default_path, nearby, slerp, way
+from ssgan.inference.latents import LATENT_STD, PATHS, combine, default_path, interpolate, perturb, slerp
 
 
 def double(*numbers: float) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_slerp_keeps_the_norm_and_goes_evenly_between_two() -> None:
     angles = torch.nn.functional.cosine_similarity(same[1:], same[:-1]).arccos()
     torch.testing.assert_close(angles, angles[:1].expand(10))
     # A straight way is shorter in the middle.
-    assert way(a, b, 3, "straight", "normal")[1].norm() < 0.9 * a.norm()
+    assert interpolate(a, b, 3, "straight", "normal")[1].norm() < 0.9 * a.norm()
 
 
 @pytest.mark.parametrize("b", [(3.0, 6.0), (-2.0, -4.0), (0.0, 0.0)], ids=["same way", "opposite", "zero"])
@@ -41,29 +41,29 @@ def test_slerp_is_straight_where_there_is_no_one_circle(b: tuple[float, float]) 
 
 def test_straight_at_a_half_is_the_mean() -> None:
     a, b = torch.rand(2, 7)
-    points = way(a, b, 5, "straight", "uniform")
+    points = interpolate(a, b, 5, "straight", "uniform")
     torch.testing.assert_close(points[2], (a + b) / 2)
     torch.testing.assert_close(points[1], 0.75 * a + 0.25 * b)
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("distribution", SPREAD)
+@pytest.mark.parametrize("distribution", LATENT_STD)
 def test_the_ends_of_a_way_are_the_latents_themselves(path: str, distribution: str) -> None:
     """Bit for bit, also where a uniform number is 0."""
     a, b = torch.rand(2, 7)
     a[0] = 0.0
-    points = way(a, b, 4, path, distribution)
+    points = interpolate(a, b, 4, path, distribution)
     assert points.dtype == a.dtype
     assert torch.equal(points[0], a)
     assert torch.equal(points[-1], b)
     assert points.isfinite().all()
-    assert torch.equal(way(a, b, 2, path, distribution), torch.stack([a, b]))
+    assert torch.equal(interpolate(a, b, 2, path, distribution), torch.stack([a, b]))
 
 
 def test_the_spherical_way_of_uniform_latents_spreads_as_noise_does() -> None:
     """The variance of U(0, 1) is 1/12; in the middle of a straight way it is half of that."""
     a, b = torch.rand(2, 100_000, generator=torch.Generator().manual_seed(0))
-    middle = {path: way(a, b, 3, path, "uniform")[1] for path in PATHS}
+    middle = {path: interpolate(a, b, 3, path, "uniform")[1] for path in PATHS}
     assert middle["spherical"].var().item() == pytest.approx(1 / 12, rel=0.02)
     assert middle["straight"].var().item() == pytest.approx(1 / 24, rel=0.02)
     assert 0 <= middle["spherical"].min() <= middle["spherical"].max() <= 1
@@ -73,7 +73,7 @@ def test_the_spherical_way_of_uniform_latents_spreads_as_noise_does() -> None:
 def test_the_spherical_way_of_uniform_latents_by_hand() -> None:
     """Quantiles of Phi(1), 1/2 and 1/2, Phi(1) are (1, 0) and (0, 1): in the middle Phi(sqrt 1/2) twice."""
     phi = 0.5 * (1 + math.erf(math.sqrt(0.5)))
-    middle = way(double(phi, 0.5), double(0.5, phi), 3, "spherical", "uniform")[1]
+    middle = interpolate(double(phi, 0.5), double(0.5, phi), 3, "spherical", "uniform")[1]
     expected = 0.5 * (1 + math.erf(0.5))
     torch.testing.assert_close(middle, double(expected, expected))
 
@@ -104,9 +104,9 @@ def test_a_sum_of_uniform_latents_stays_in_their_cube() -> None:
 @pytest.mark.parametrize(("distribution", "std"), [("normal", 1.0), ("uniform", math.sqrt(1 / 12))])
 def test_neighbours_are_as_far_as_asked_and_follow_their_seed(distribution: str, std: float) -> None:
     z = torch.full((20_000,), 0.5)
-    around = nearby(z, 3, distribution, 0.25, seed=1)
+    around = perturb(z, 3, distribution, 0.25, seed=1)
     assert (around - z).std().item() == pytest.approx(0.25 * std, rel=0.02)
-    assert torch.equal(around, nearby(z, 3, distribution, 0.25, seed=1))
-    assert not torch.equal(around, nearby(z, 3, distribution, 0.25, seed=2))
+    assert torch.equal(around, perturb(z, 3, distribution, 0.25, seed=1))
+    assert not torch.equal(around, perturb(z, 3, distribution, 0.25, seed=2))
     if distribution == "uniform":
-        assert 0 <= nearby(z, 3, distribution, 9, 1).min() <= nearby(z, 3, distribution, 9, 1).max() <= 1
+        assert 0 <= perturb(z, 3, distribution, 9, 1).min() <= perturb(z, 3, distribution, 9, 1).max() <= 1

@@ -14,8 +14,8 @@ from small_trainings import labeled_splits
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference.models import METRICS, Models, open_run, usable
-from ssgan.nn.registry import MODELS
+from ssgan.inference.models import METRICS, Models, finite_mask, open_run
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.stack import EVALUATION_ROWS
 from ssgan.training.experiment import run_experiment
 from ssgan.training.monitor import Run
@@ -110,7 +110,7 @@ def test_images_of_another_kind_are_refused(run: Run, x: Any) -> None:
 def test_minibatch_discrimination_starts_centred_on_a_training_batch(few_digits: Data) -> None:
     config = tiny(minibatch_kernels=20, batch_size=50, init_images=300, noise_input_std=0.0, noise_hidden_std=0.0)
     torch.manual_seed(0)
-    D: Any = MODELS["mlp"].discriminator(config, (8, 8), 10)
+    D: Any = NETWORK_PAIRS["mlp"].discriminator(config, (8, 8), 10)
     x = torch.from_numpy(few_digits.x_train).float() / 16
     D.initialize(x)
     closeness = D.minibatch(D.trunk(x[:50].flatten(1)))[:, -20:]
@@ -195,8 +195,8 @@ def test_models_that_saw_no_generated_image_give_no_probability_of_one(few_digit
 @pytest.mark.parametrize("seeds", [[1], [1, 0]])
 def test_some_of_the_models_are_those_models(few_digits: Data, run: Run, seeds: list[int]) -> None:
     """Averaged and last parameters, with the buffers of their own references."""
-    some, x = run.models.only(seeds), few_digits.x_test
-    assert (some.seeds, some.D.seeds) == (seeds, len(seeds))
+    some, x = run.models.select(seeds), few_digits.x_test
+    assert (some.seeds, some.D.seed_count) == (seeds, len(seeds))
     for averaged in (True, False):
         assert np.array_equal(some.probabilities(x, averaged), run.models.probabilities(x, averaged)[seeds])
     assert np.array_equal(some.sample(3), run.models.sample(3)[seeds])
@@ -222,7 +222,7 @@ def test_models_of_different_draws_make_no_ensemble(few_digits: Data, run: Run) 
     with pytest.raises(UserError, match="2 models learned from 2 different draws of labels"):
         run.models.ensemble(p)
     with pytest.raises(UserError, match="an ensemble needs two"):
-        run.models.only([0]).ensemble(p[:1])
+        run.models.select([0]).ensemble(p[:1])
 
 
 def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
@@ -237,7 +237,7 @@ def scored(models: Models, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     p = models.probabilities(x)
     mean = models.ensemble(p)
     metrics = {name: None if mean is None else metric(mean, y) for name, metric in METRICS.items()}
-    return {"models": sum(usable(p)), **metrics}
+    return {"models": sum(finite_mask(p)), **metrics}
 
 
 @pytest.fixture(scope="module")

@@ -180,12 +180,12 @@ def test_a_supervised_model_says_nothing_of_generated_images(few_digits: Data, t
     assert len(rows) == 100
     assert {(row["p_generated"], row["note"]) for row in rows} == {(None, None)}
     assert summary["unlike"] is None
-    assert predictor.words == "the model of seed 0"
+    assert predictor.description == "the model of seed 0"
 
 
 def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) -> None:
     """With every logit lowered by the median of logsumexp, half of the images are more likely generated than real."""
-    models, x = open_run(one_draw, CPU)[0].only([5]), few_digits.x_test
+    models, x = open_run(one_draw, CPU)[0].select([5]), few_digits.x_test
     bias = models.averaged["output.b"]
     middle = float(torch.from_numpy(models.logits(x)).logsumexp(dim=2).median())
     lowered = dataclasses.replace(models, averaged={**models.averaged, "output.b": bias - middle})
@@ -200,7 +200,7 @@ def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) 
 
 
 def test_what_drives_the_model_beyond_numbers_has_no_class(one_draw: Path, few_digits: Data) -> None:
-    models = open_run(one_draw, CPU)[0].only([4])
+    models = open_run(one_draw, CPU)[0].select([4])
     averaged = {**models.averaged, "output.b": torch.full_like(models.averaged["output.b"], float("inf"))}
     (row,) = predict.predict(
         dataclasses.replace(models, averaged=averaged), [InputImage("a.png", few_digits.x_test[0])]

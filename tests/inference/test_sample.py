@@ -22,11 +22,11 @@ from ssgan import runs
 from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.figures import image_grid
-from ssgan.figures.image_grid import grid, pixels
+from ssgan.figures.image_grid import draw_grid, to_uint8
 from ssgan.inference import sample
-from ssgan.inference.latents import combine, way
+from ssgan.inference.latents import combine, interpolate
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.inference.sample import Source, class_histogram
+from ssgan.inference.sample import ImageSource, class_histogram
 from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
 from ssgan.training import callbacks, folds
@@ -42,7 +42,7 @@ SIDE = 48  # a tile is a latent of 48 x 48 numbers shown as it is
 class Shown(nn.Module):
     """A linear generator: the image is the latent itself, times a trained 1."""
 
-    couples_rows = needs_mates = False
+    couples_rows = couples_rows_at_evaluation = False
 
     def __init__(self, side: int = SIDE) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def toy(seeds: int = 1, side: int = SIDE, **settings: Any) -> Models:
     )
 
 
-def drawn(made: sample.Made, folder: Path) -> np.ndarray:
+def drawn(made: sample.Result, folder: Path) -> np.ndarray:
     with (folder / "drawn.png").open("wb") as stream:
         made.save(stream)
     with Image.open(folder / "drawn.png") as picture:
@@ -97,10 +97,10 @@ def tile(picture: np.ndarray, row: int, column: int, height: int = SIDE) -> np.n
 
 
 def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
-    source = Source(toy(), 5)
-    z = pixels(source.noise(6).reshape(6, SIDE, SIDE).numpy())
+    source = ImageSource(toy(), 5)
+    z = to_uint8(source.noise(6).reshape(6, SIDE, SIDE).numpy())
     made = sample._grid(source, Request("grid", tmp_path, rows=2, columns=3))
-    assert np.array_equal(drawn(made, tmp_path), np.asarray(grid(z, columns=3)))
+    assert np.array_equal(drawn(made, tmp_path), np.asarray(draw_grid(z, columns=3)))
     numbered = drawn(sample._grid(source, Request("grid", tmp_path, rows=2, columns=3, numbered=True)), tmp_path)
     assert numbered.shape == (2 * (SIDE + 16) + 2, 3 * 50 - 2)
     assert np.array_equal(tile(numbered, 1, 2, SIDE + 16), z[5])
@@ -109,16 +109,16 @@ def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("path", ["straight", "spherical"])
 def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, distribution: str) -> None:
-    source = Source(toy(latent_distribution=distribution), 5)
+    source = ImageSource(toy(latent_distribution=distribution), 5)
     z = source.noise(6)
     made = sample._interpolation(source, Request("interpolate", tmp_path, rows=3, columns=7, path=path))
     picture = drawn(made, tmp_path)
-    shown = pixels(z.reshape(6, SIDE, SIDE).numpy())
+    shown = to_uint8(z.reshape(6, SIDE, SIDE).numpy())
     for pair in range(3):
         assert np.array_equal(tile(picture, pair, 0), shown[2 * pair])
         assert np.array_equal(tile(picture, pair, 6), shown[2 * pair + 1])
-        middle = way(z[2 * pair], z[2 * pair + 1], 7, path, distribution)[3]
-        assert np.array_equal(tile(picture, pair, 3), pixels(middle.reshape(SIDE, SIDE).numpy()))
+        middle = interpolate(z[2 * pair], z[2 * pair + 1], 7, path, distribution)[3]
+        assert np.array_equal(tile(picture, pair, 3), to_uint8(middle.reshape(SIDE, SIDE).numpy()))
         if path == "straight":
             torch.testing.assert_close(middle, (z[2 * pair] + z[2 * pair + 1]) / 2)
     numbers = made.numbers
@@ -132,7 +132,9 @@ def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, dist
 def test_the_way_is_by_the_latents_where_nobody_says(tmp_path: Path) -> None:
     request = Request("interpolate", tmp_path, rows=1, columns=3)
     found = {
-        distribution: sample._interpolation(Source(toy(latent_distribution=distribution), 0), request).numbers["path"]
+        distribution: sample._interpolation(ImageSource(toy(latent_distribution=distribution), 0), request).numbers[
+            "path"
+        ]
         for distribution in ("uniform", "normal")
     }
     assert found == {"uniform": "straight", "normal": "spherical"}
@@ -140,7 +142,7 @@ def test_the_way_is_by_the_latents_where_nobody_says(tmp_path: Path) -> None:
 
 def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
     """By a linear generator the image of a sum is the sum of the images."""
-    source = Source(toy(latent_distribution="normal"), 5)
+    source = ImageSource(toy(latent_distribution="normal"), 5)
     terms = ((1, (0, 1, 2)), (-1, (3, 4)), (1, (8,)))
     made = sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms))
     images = source.images(source.noise(9))
@@ -148,7 +150,7 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
     picture = drawn(made, tmp_path)
     expected = {"result": means[0] - means[1] + means[2], **{f"mean {k}": mean for k, mean in enumerate(means)}}
     expected |= {f"operand {i}": images[i] for i in (0, 1, 2, 3, 4, 8)}
-    places = {name: _places(picture, pixels(image)) for name, image in expected.items()}
+    places = {name: _places(picture, to_uint8(image)) for name, image in expected.items()}
     # One row for each term; image 8 is its own mean.
     rows = {name: {y for y, _ in at} for name, at in places.items()}
     line = SIDE + 16 + 2
@@ -165,10 +167,10 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("terms", [((1, (0,)),), ((1, (0,)), (-1, (1,)), (1, (2,)), (-1, (3,)), (1, (4,)))])
 def test_an_arithmetic_of_any_length_has_its_result(tmp_path: Path, terms: Any) -> None:
-    source = Source(toy(latent_distribution="normal"), 5)
+    source = ImageSource(toy(latent_distribution="normal"), 5)
     total, _, _ = combine(source.noise(5), terms, "normal")
     picture = drawn(sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms)), tmp_path)
-    assert len(_places(picture, pixels(total.reshape(SIDE, SIDE).numpy()))) == (3 if len(terms) == 1 else 1)
+    assert len(_places(picture, to_uint8(total.reshape(SIDE, SIDE).numpy()))) == (3 if len(terms) == 1 else 1)
 
 
 def _places(picture: np.ndarray, tile: np.ndarray) -> set[tuple[int, int]]:
@@ -179,7 +181,7 @@ def _places(picture: np.ndarray, tile: np.ndarray) -> set[tuple[int, int]]:
 
 def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
     """A pool that holds one generated image: it is found, at a distance of no more than its rounding."""
-    source = Source(toy(side=8), 5)
+    source = ImageSource(toy(side=8), 5)
     samples = source.images(source.noise(4))
     pool = np.random.default_rng(0).integers(0, 17, (50, 8, 8), dtype=np.uint8)
     pool[31] = (16 * samples[2]).round()
@@ -203,7 +205,7 @@ def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
     assert numbers["test_distances"]["images"] == 3
     assert numbers["test_distances"]["median"] == pytest.approx(np.median(of_test))
     picture = drawn(made, tmp_path)
-    assert _places(picture, pixels(pool[31] / 16).repeat(6, axis=0).repeat(6, axis=1))
+    assert _places(picture, to_uint8(pool[31] / 16).repeat(6, axis=0).repeat(6, axis=1))
     untested = Data(pool[:2], labels[:2], pool[:0], labels[:0], ("left", "right"), scale=16)
     numbers = sample._nearest(source, Request("nearest", tmp_path, rows=1, columns=3, samples=3), untested).numbers
     assert numbers["test_distances"] is None
@@ -211,7 +213,7 @@ def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
 
 
 def test_samples_are_sorted_by_what_d_says(tmp_path: Path) -> None:
-    source = Source(toy(), 5)
+    source = ImageSource(toy(), 5)
     images = source.images(source.noise(40))
     left, right = images[:, :, : SIDE // 2].mean(axis=(1, 2)), images[:, :, SIDE // 2 :].mean(axis=(1, 2))
     made = sample._per_class(source, Request("per-class", tmp_path, columns=3, samples=40))
@@ -220,7 +222,7 @@ def test_samples_are_sorted_by_what_d_says(tmp_path: Path) -> None:
     picture = drawn(made, tmp_path)
     for row, order in enumerate((np.argsort(right - left), np.argsort(left - right))):
         for column in range(3):
-            ((y, x),) = _places(picture, pixels(images[order[column]]))
+            ((y, x),) = _places(picture, to_uint8(images[order[column]]))
             assert y == row * (SIDE + 2)
             assert x == picture.shape[1] - (3 - column) * (SIDE + 2) + 2
 
@@ -517,7 +519,7 @@ def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tm
     pictures = [pictured(path) for path in image_grid.read_frames(run).values()]
     for images, picture in zip((160, 320, 400), pictures, strict=True):
         models = train(few_digits, config.replace(total_images=images, frames_every_images=0)).models
-        assert np.array_equal(picture, np.asarray(grid(pixels(models.sample(100, seed=2)[0]))))
+        assert np.array_equal(picture, np.asarray(draw_grid(to_uint8(models.sample(100, seed=2)[0]))))
     assert not np.array_equal(pictures[0], pictures[1])
 
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssgan.errors import UserError
-from ssgan.nn.base import ChannelsFirst, ChannelsLast, Noise
+from ssgan.nn.base import ChannelsFirst, ChannelsLast, LayerNoise
 from ssgan.nn.conv import BLOCKS, ResidualBlock, wide_trunk
 from ssgan.nn.layers import BatchStatNorm, Dropout, GaussianNoise
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORKS
 from ssgan.settings.config import Config
@@ -41,8 +41,8 @@ def narrow(network: str, **settings: Any) -> Config:
 def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any]:
     """D and G in float64."""
     torch.manual_seed(0)
-    D = MODELS[config.network].discriminator(config, shape, 10)
-    G = MODELS[config.network].generator(config, shape)
+    D = NETWORK_PAIRS[config.network].discriminator(config, shape, 10)
+    G = NETWORK_PAIRS[config.network].generator(config, shape)
     return D.double(), G.double()
 
 
@@ -55,7 +55,7 @@ def pictures(rows: int, *shape: int, seed: int = 1) -> Tensor:
 
 
 def noise(config: Config, rows: int, seed: int = 2) -> Tensor:
-    return latent(config, rows, generator=torch.Generator().manual_seed(seed)).double()
+    return draw_latents(config, rows, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def described(layers: nn.Sequential) -> list[str]:
@@ -116,9 +116,9 @@ def test_the_least_size_works_and_vectors_do_not(network: str) -> None:
     assert D(G(noise(config, 3)))[0].isfinite().all()
     for shape in ((784,), (least - 1, least - 1), (3, 32, 32), (32, 32, 2)):
         with pytest.raises(UserError, match=f"Network {network} takes images of"):
-            MODELS[network].discriminator(config, shape, 10)
+            NETWORK_PAIRS[network].discriminator(config, shape, 10)
         with pytest.raises(UserError, match=f"Network {network} takes images of"):
-            MODELS[network].generator(config, shape)
+            NETWORK_PAIRS[network].generator(config, shape)
 
 
 def test_layouts_move_axes_and_cut_margins() -> None:
@@ -138,7 +138,7 @@ def test_layouts_move_axes_and_cut_margins() -> None:
 
 
 def test_the_papers_discriminator_is_the_published_one() -> None:
-    D = MODELS["paper-conv"].discriminator(Config(network="paper-conv"), (32, 32, 3), 10)
+    D = NETWORK_PAIRS["paper-conv"].discriminator(Config(network="paper-conv"), (32, 32, 3), 10)
     assert described(D.trunk) == [
         "dropout 0.2",
         "3x3 3-96 stride 1 padding 1",
@@ -176,7 +176,7 @@ def test_the_papers_discriminator_is_the_published_one() -> None:
 
 def test_the_papers_generator_is_the_published_one() -> None:
     config = Config(network="paper-conv")
-    G: Any = MODELS["paper-conv"].generator(config, (32, 32, 3))
+    G: Any = NETWORK_PAIRS["paper-conv"].generator(config, (32, 32, 3))
     dense, second, third = G.hidden
     assert (dense.in_features, dense.out_features) == (100, 4 * 4 * 512)
     assert described_deconvolution(second[-1]) == (512, 256, 5)
@@ -199,7 +199,7 @@ def test_the_papers_generator_is_the_published_one() -> None:
         sizes.append(tuple(h.shape[1:]))
     assert sizes == [(8192,), (256, 8, 8), (128, 16, 16)]
     assert (G.activation, G.squash) == (F.relu, torch.tanh)
-    assert (MODELS["paper-conv"].low, MODELS["paper-conv"].high) == (-1.0, 1.0)
+    assert (NETWORK_PAIRS["paper-conv"].low, NETWORK_PAIRS["paper-conv"].high) == (-1.0, 1.0)
     hidden = 100 * 8192 + 512 * 256 * 25 + 256 * 128 * 25
     norms, last = 8192 + 256 + 128, 128 * 3 * 25 + 3 + 3
     assert sum(p.numel() for p in G.parameters()) == hidden + norms + last == 4_933_382
@@ -212,7 +212,7 @@ def described_deconvolution(layer: Any) -> tuple[int, int, int]:
 
 
 def test_the_papers_pair_for_svhn_has_fewer_channels_in_d() -> None:
-    D = MODELS["paper-conv"].discriminator(
+    D = NETWORK_PAIRS["paper-conv"].discriminator(
         Config(network="paper-conv", discriminator_widths=(64, 128)), (32, 32, 3), 10
     )
     convolutions = 3 * 64 * 9 + 2 * 64 * 64 * 9 + 64 * 128 * 9 + 3 * 128 * 128 * 9 + 2 * 128 * 128
@@ -223,7 +223,7 @@ def test_the_papers_pair_for_svhn_has_fewer_channels_in_d() -> None:
 
 
 def test_the_compact_discriminator_is_small_and_has_three_strides() -> None:
-    D = MODELS["compact-conv"].discriminator(Config(network="compact-conv"), (28, 28), 10)
+    D = NETWORK_PAIRS["compact-conv"].discriminator(Config(network="compact-conv"), (28, 28), 10)
     assert described(D.trunk) == [
         "dropout 0.2",
         "5x5 1-32 stride 2 padding 2",
@@ -241,11 +241,11 @@ def test_the_compact_discriminator_is_small_and_has_three_strides() -> None:
     ]
     weights_of_units = 25 * 32 + 9 * 32 * 64 + 9 * 64 * 128 + 9 * 128 * 128 + 128 * 10
     assert sum(p.numel() for p in D.parameters()) == weights_of_units + 32 + 64 + 128 + 128 + 10 + 10
-    assert (MODELS["compact-conv"].low, MODELS["compact-conv"].high) == (0.0, 1.0)
+    assert (NETWORK_PAIRS["compact-conv"].low, NETWORK_PAIRS["compact-conv"].high) == (0.0, 1.0)
 
 
 def test_the_compact_generator_makes_no_more_pixels_than_it_needs() -> None:
-    G: Any = MODELS["compact-conv"].generator(Config(network="compact-conv"), (28, 28))
+    G: Any = NETWORK_PAIRS["compact-conv"].generator(Config(network="compact-conv"), (28, 28))
     dense, second = G.hidden
     assert (dense.in_features, dense.out_features) == (100, 7 * 7 * 64)
     assert described_deconvolution(second[-1]) == (64, 32, 4)
@@ -265,7 +265,7 @@ def test_features_are_the_mean_over_the_pixels_of_the_last_layer(network: str) -
 
 
 def test_the_wide_resnet_has_28_layers_and_no_batch_norm() -> None:
-    trunk = wide_trunk(3, (32, 64, 128), Noise())
+    trunk = wide_trunk(3, (32, 64, 128), LayerNoise())
     blocks = [layer for layer in trunk if isinstance(layer, ResidualBlock)]
     assert len(blocks) == 3 * BLOCKS
     # As Wide Residual Networks count: the first convolution, two in a block, and the shortcut of each group.
@@ -282,7 +282,7 @@ def test_the_wide_resnet_has_28_layers_and_no_batch_norm() -> None:
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(4, 4, 1), (4, 6, 1), (4, 6, 2)])
 def test_a_residual_block_adds_its_branch_to_its_shortcut(inputs: int, outputs: int, stride: int) -> None:
     torch.manual_seed(0)
-    block = ResidualBlock(inputs, outputs, stride, 0.5, Noise(hidden=0.3, dropout_hidden=0.5)).double()
+    block = ResidualBlock(inputs, outputs, stride, 0.5, LayerNoise(hidden=0.3, dropout_hidden=0.5)).double()
     x = pictures(6, inputs, 5, 6) - 0.3
     block.init_from(x)
     block.eval()
@@ -321,14 +321,14 @@ def test_the_branches_of_a_resnet_start_small_and_its_activations_do_not_explode
 @pytest.mark.parametrize(("size", "count"), [(32, 3), (64, 4)])
 def test_the_dcgan_follows_its_guidelines(size: int, count: int) -> None:
     config = Config(network="dcgan")
-    D: Any = MODELS["dcgan"].discriminator(config, (size, size, 3), 10)
+    D: Any = NETWORK_PAIRS["dcgan"].discriminator(config, (size, size, 3), 10)
     expected = ["plain 4x4 3-64 stride 2 padding 1 bias", "leaky 0.2"]
     for i in range(count - 1):
         expected += [f"plain 4x4 {64 << i}-{128 << i} stride 2 padding 1", f"norm {128 << i}", "leaky 0.2"]
     assert described(D.trunk) == [*expected, "Flatten"]
     assert D.couples_rows
     assert (D.output.in_features, D.output.out_features) == (16 * (64 << count - 1), 10)
-    G: Any = MODELS["dcgan"].generator(config, (size, size, 3))
+    G: Any = NETWORK_PAIRS["dcgan"].generator(config, (size, size, 3))
     layers = [G.hidden[0][-1], *G.hidden[1:], G.output]
     channels = [100, *[64 << i for i in reversed(range(count))], 3]
     assert [(layer.in_channels, layer.out_channels) for layer in layers] == list(itertools.pairwise(channels))
@@ -339,7 +339,7 @@ def test_the_dcgan_follows_its_guidelines(size: int, count: int) -> None:
     assert [type(norm) for norm in G.norms] == [BatchStatNorm] * count
     assert all(norm.gamma is not None for norm in [*G.norms, *(m for m in D.trunk if isinstance(m, BatchStatNorm))])
     assert (G.activation, G.squash) == (F.relu, torch.tanh)
-    assert (MODELS["dcgan"].low, MODELS["dcgan"].high) == (-1.0, 1.0)
+    assert (NETWORK_PAIRS["dcgan"].low, NETWORK_PAIRS["dcgan"].high) == (-1.0, 1.0)
     for layer in [*D.modules(), *layers]:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
@@ -363,7 +363,7 @@ def test_the_dcgan_sees_a_smaller_image_in_a_black_frame_and_cuts_its_own_out_of
     z = noise(narrow("dcgan"), 5)
     whole, _ = pair(narrow("dcgan"), (32, 32))[::-1]
     assert torch.equal(G(z), whole(z)[:, 2:30, 2:30])
-    odd = MODELS["dcgan"].discriminator(narrow("dcgan"), (29, 32, 3), 10).layout(torch.ones(1, 29, 32, 3))
+    odd = NETWORK_PAIRS["dcgan"].discriminator(narrow("dcgan"), (29, 32, 3), 10).layout(torch.ones(1, 29, 32, 3))
     assert odd[0, 0, :, 0].tolist() == [-1.0, *[1.0] * 29, -1.0, -1.0]
     # What is laid in a frame is cut out of it again.
     assert torch.equal(ChannelsLast((28, 28))(D.layout(x)), x)

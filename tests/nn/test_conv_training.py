@@ -19,7 +19,7 @@ from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.inference.models import Models
 from ssgan.nn.layers import BatchStatNorm, Dropout, GaussianNoise
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.nn.stack import choose_strategy
 from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormLinear
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORKS, check_image_shape
@@ -46,8 +46,8 @@ def narrow(network: str, **settings: Any) -> Config:
 def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any]:
     """D and G in float64."""
     torch.manual_seed(0)
-    D = MODELS[config.network].discriminator(config, shape, 10)
-    G = MODELS[config.network].generator(config, shape)
+    D = NETWORK_PAIRS[config.network].discriminator(config, shape, 10)
+    G = NETWORK_PAIRS[config.network].generator(config, shape)
     return D.double(), G.double()
 
 
@@ -60,7 +60,7 @@ def pictures(rows: int, *shape: int, seed: int = 1) -> Tensor:
 
 
 def noise(config: Config, rows: int, seed: int = 2) -> Tensor:
-    return latent(config, rows, generator=torch.Generator().manual_seed(seed)).double()
+    return draw_latents(config, rows, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def described(layers: nn.Sequential) -> list[str]:

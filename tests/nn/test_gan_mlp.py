@@ -13,7 +13,7 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.inference.models import Models
 from ssgan.nn.layers import BatchStatNorm
-from ssgan.nn.registry import MODELS
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.config import Config
 from ssgan.training.trainer import train
 
@@ -26,8 +26,8 @@ def narrow(**settings: Any) -> Config:
 
 def test_the_pair_is_that_of_the_lesson() -> None:
     config = Config(network="gan-mlp")
-    D: Any = MODELS["gan-mlp"].discriminator(config, (28, 28), 1)
-    G: Any = MODELS["gan-mlp"].generator(config, (28, 28))
+    D: Any = NETWORK_PAIRS["gan-mlp"].discriminator(config, (28, 28), 1)
+    G: Any = NETWORK_PAIRS["gan-mlp"].generator(config, (28, 28))
     linear = [layer for layer in D.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(784, 512), (512, 256), (256, 1)]
     assert [layer.negative_slope for layer in D.modules() if isinstance(layer, nn.LeakyReLU)] == [0.2, 0.2]
@@ -37,18 +37,18 @@ def test_the_pair_is_that_of_the_lesson() -> None:
         (100, 256), (256, 512), (512, 1024), (1024, 784),
     ]  # fmt: skip
     assert [layer.bias is not None for layer in [*linear, *layers]] == [True] * 7
-    assert [(norm.kept, norm.eps, len(norm.gamma)) for norm in G.norms] == [
+    assert [(norm.running_decay, norm.eps, len(norm.gamma)) for norm in G.norms] == [
         (0.8, 1e-3, 256), (0.8, 1e-3, 512), (0.8, 1e-3, 1024),
     ]  # fmt: skip
     assert G.couples_rows
-    assert not G.needs_mates
-    assert (MODELS["gan-mlp"].low, MODELS["gan-mlp"].high) == (-1.0, 1.0)
+    assert not G.couples_rows_at_evaluation
+    assert (NETWORK_PAIRS["gan-mlp"].low, NETWORK_PAIRS["gan-mlp"].high) == (-1.0, 1.0)
 
 
 def test_the_generator_is_activated_and_then_normalised_as_torch_does_it() -> None:
     """The same as a plain stack of torch's layers, in training and, after three batches, at evaluation."""
     torch.manual_seed(0)
-    G: Any = MODELS["gan-mlp"].generator(narrow(), (8, 8)).double()
+    G: Any = NETWORK_PAIRS["gan-mlp"].generator(narrow(), (8, 8)).double()
     layers: list[nn.Module] = []
     for linear, width in zip(G.hidden, (9, 8), strict=True):
         layers += [linear, nn.LeakyReLU(0.2), nn.BatchNorm1d(width, eps=1e-3, momentum=0.2)]
@@ -69,14 +69,14 @@ def test_the_generator_is_activated_and_then_normalised_as_torch_does_it() -> No
     torch.testing.assert_close(G(z)[2:3], G(z[2:3]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.8])
+@pytest.mark.parametrize("decay", [0.0, 0.8])
 @pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 4)], ids=str)
-def test_running_statistics_are_what_a_batch_leaves_of_them_and_adds(kept: float, shape: tuple[int, ...]) -> None:
-    layer = BatchStatNorm(3, kept=kept).double()
+def test_running_statistics_are_what_a_batch_leaves_of_them_and_adds(decay: float, shape: tuple[int, ...]) -> None:
+    layer = BatchStatNorm(3, running_decay=decay).double()
     first, second = (torch.randn(*shape, dtype=torch.float64) * s + s for s in (2.0, 3.0))
     y = layer(first)
     layer(second)
-    if not kept:
+    if not decay:
         assert not dict(layer.named_buffers())
         assert torch.equal(layer.eval()(first), y)
         return

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssgan.nn.registry import MODELS
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.catalog import NETWORK_SETTINGS, NETWORKS
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
@@ -19,8 +19,8 @@ from ssgan.settings.fields import show
 def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any]:
     """D and G in float64."""
     torch.manual_seed(0)
-    D = MODELS[config.network].discriminator(config, shape, 10)
-    G = MODELS[config.network].generator(config, shape)
+    D = NETWORK_PAIRS[config.network].discriminator(config, shape, 10)
+    G = NETWORK_PAIRS[config.network].generator(config, shape)
     return D.double(), G.double()
 
 
@@ -44,7 +44,7 @@ def test_the_page_counts_parameters_and_operations(network: str, shape: tuple[in
     """Operations of one image, a multiplication and an addition counted as two."""
     config = Config(network=network)
     numbers = []
-    D, G = MODELS[network].discriminator(config, shape, 10), MODELS[network].generator(config, shape)
+    D, G = NETWORK_PAIRS[network].discriminator(config, shape, 10), NETWORK_PAIRS[network].generator(config, shape)
     for module, x in ((D, torch.zeros(1, *shape)), (G, torch.zeros(1, 100))):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module(x)
@@ -62,5 +62,5 @@ def test_the_page_shows_what_each_network_brings_along() -> None:
         least, most = (f"{n}x{n}" for n in (traits.smallest, max(traits.squares, default=0)))
         sizes = f"{least} to {most}" if traits.squares else f"from {least}"
         sizes = sizes if traits.convolutional else "vectors alone" if traits.vectors else "any, vectors too"
-        pair = MODELS[network]
+        pair = NETWORK_PAIRS[network]
         assert f"| `{network}` | {sizes} | [{pair.low:g}, {pair.high:g}] |" in PAGE

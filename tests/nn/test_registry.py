@@ -8,19 +8,19 @@ from small_configs import tiny
 
 from ssgan.nn.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
 from ssgan.nn.mlp import MLPDiscriminator
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.config import Config
 
 
 def discriminator(**settings: Any) -> Any:
     torch.manual_seed(0)
-    return MODELS["mlp"].discriminator(tiny(discriminator_widths=(16, 14, 12), **settings), (8, 8), 10)
+    return NETWORK_PAIRS["mlp"].discriminator(tiny(discriminator_widths=(16, 14, 12), **settings), (8, 8), 10)
 
 
 def generator(**settings: Any) -> Any:
     torch.manual_seed(0)
-    return MODELS["mlp"].generator(tiny(generator_widths=(9, 7), **settings), (8, 8))
+    return NETWORK_PAIRS["mlp"].generator(tiny(generator_widths=(9, 7), **settings), (8, 8))
 
 
 def test_noise_lies_before_every_layer_and_only_the_last_scale_trains() -> None:
@@ -66,7 +66,7 @@ def test_the_generator_has_the_norm_it_was_asked_for(norm: str, kind: type | Non
     assert [type(layer) for layer in G.norms] == ([kind, kind] if kind else [])
     assert [layer.bias is not None for layer in G.hidden] == [bias, bias]
     assert isinstance(G.output.g, torch.nn.Parameter)
-    images = G(latent(tiny(), 5))
+    images = G(draw_latents(tiny(), 5))
     assert images.shape == (5, 8, 8)
     assert images.min() >= 0.0
     assert images.max() <= 1.0
@@ -90,7 +90,7 @@ def test_the_reference_noise_of_the_generator_is_part_of_it() -> None:
 
 @pytest.mark.parametrize(("distribution", "low", "high", "mean"), [("uniform", 0.0, 1.0, 0.5), ("normal", -9, 9, 0.0)])
 def test_latent_noise_has_its_distribution(distribution: str, low: float, high: float, mean: float) -> None:
-    z = latent(Config(latent_distribution=distribution), 50, 40, generator=torch.Generator().manual_seed(0))
+    z = draw_latents(Config(latent_distribution=distribution), 50, 40, generator=torch.Generator().manual_seed(0))
     assert z.shape == (50, 40, 100)
     assert low <= z.min() <= z.max() <= high
     assert abs(float(z.mean()) - mean) < 0.01
@@ -99,7 +99,7 @@ def test_latent_noise_has_its_distribution(distribution: str, low: float, high: 
 
 def test_pixels_go_to_the_range_of_the_network_and_back() -> None:
     stored = torch.tensor([[0, 8, 16]], dtype=torch.uint8)
-    pair = MODELS["mlp"]._replace(low=-1.0)
+    pair = NETWORK_PAIRS["mlp"]._replace(low=-1.0)
     assert pair.to_input(stored, 16.0, torch.float32).tolist() == [[-1.0, 0.0, 1.0]]
     assert pair.to_unit(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.0, 0.5, 1.0]
     assert stored.tolist() == [[0, 8, 16]]

@@ -42,7 +42,7 @@ def same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_files_hold_the_set_with_the_labels_of_the_draw(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
-    (split,) = splits.for_seeds(tiny.y_train, 12, [3])
+    (split,) = splits.make_splits(tiny.y_train, 12, [3])
     same.write(tiny, split, tmp_path / "a")
     found = load(tmp_path / "a")
     same.check(found, tiny, split)
@@ -54,7 +54,7 @@ def test_files_hold_the_set_with_the_labels_of_the_draw(same: ModuleType, tiny: 
 
 
 def test_files_that_do_not_hold_the_set_are_refused(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
-    first, second = splits.for_seeds(tiny.y_train, 12, [0, 1])
+    first, second = splits.make_splits(tiny.y_train, 12, [0, 1])
     same.write(tiny, first, tmp_path / "a")
     found = load(tmp_path / "a", options=Options())
     with pytest.raises(ValueError, match="other labels of the pool"):

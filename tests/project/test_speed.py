@@ -91,7 +91,7 @@ def test_both_programs_add_the_same_noise(few_digits: Data) -> None:
     trainer = plain_program.build(CONFIG.replace(dtype="float64"), few_digits)
     stack, plain = trainer.stacks["D"], plain_program.Plain(trainer, few_digits)
     x_unl = next(trainer.batches.from_batch(0, 1)).x_unl[0]
-    with noise.drawing(torch.Generator().manual_seed(3)):
+    with noise.use_generator(torch.Generator().manual_seed(3)):
         logits, _ = Net(stack.training, stack.state(0))(x_unl)
     torch.manual_seed(3)
     torch.testing.assert_close(plain.D(x_unl), logits)

@@ -143,7 +143,7 @@ class Plain:
 
 
 def trainer_of(data: Data, config: Config) -> Trainer:
-    found = splits.for_seeds(data.y_train, config.labels, config.draw_seeds)
+    found = splits.make_splits(data.y_train, config.labels, config.draw_seeds)
     batches = Batches(data.x_train, data.scale, found, config.all_seeds, config, torch.device("cpu"))
     return Trainer(batches, data.image_shape, len(data.classes), config)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from ssgan.errors import UserError
-from ssgan.nn.registry import MODELS
+from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.catalog import METHOD_NAMES, NETWORK_NAMES
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
@@ -68,7 +68,7 @@ def test_every_field_is_listed_once() -> None:
 
 def test_names_equal_the_registries() -> None:
     assert typing.get_args(TYPES["method"]) == METHOD_NAMES
-    assert typing.get_args(TYPES["network"]) == NETWORK_NAMES == tuple(MODELS)
+    assert typing.get_args(TYPES["network"]) == NETWORK_NAMES == tuple(NETWORK_PAIRS)
 
 
 def test_the_defaults_are_valid_and_of_their_types() -> None:

@@ -9,7 +9,7 @@ import torch
 from small_configs import tiny
 
 from ssgan.data.dataset import Data
-from ssgan.data.splits import for_seeds
+from ssgan.data.splits import make_splits
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.training.batches import CHUNK_BATCHES, Batches
@@ -19,7 +19,7 @@ AUGMENTED: dict[str, Any] = {"augmentation": "digits", "weight_pseudo_label": 1.
 
 
 def batches(data: Data, config: Config) -> Batches:
-    splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
+    splits = make_splits(data.y_train, config.labels, config.draw_seeds)
     return Batches(data.x_train, data.scale, splits, config.all_seeds, config, torch.device("cpu"))
 
 

@@ -21,7 +21,7 @@ from small_trainings import labeled_splits
 from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split, in_folds
+from ssgan.data.splits import Split, fold_splits
 from ssgan.errors import UserError
 from ssgan.inference.metrics import binomial_interval
 from ssgan.inference.models import Models, open_run
@@ -48,7 +48,7 @@ def split_of(y: np.ndarray) -> Split:
 @settings(max_examples=60, deadline=None)
 def test_folds_are_a_partition_even_in_all_and_in_each_class(y: np.ndarray, folds: int, seed: int) -> None:
     assume(folds <= len(y))
-    parts = in_folds(split_of(y), folds, seed)
+    parts = fold_splits(split_of(y), folds, seed)
     assert len(parts) == folds
     assert sorted(np.concatenate([part.held_out for part in parts]).tolist()) == (10 * np.arange(len(y))).tolist()
     for part in parts:
@@ -67,7 +67,7 @@ def test_copies_of_an_image_stay_in_one_fold() -> None:
     y = np.array([0] * 8 + [1] * 8)
     same = [0, 0, 0, 1, 2, 3, 4, 5, *range(10, 17), 10]
     for seed in range(5):
-        parts = in_folds(split_of(y), 4, seed, same)
+        parts = fold_splits(split_of(y), 4, seed, same)
         of = {int(row) // 10: k for k, part in enumerate(parts) for row in part.held_out}
         assert len({of[row] for row in (0, 1, 2)}) == 1
         assert of[8] == of[15]
@@ -76,7 +76,7 @@ def test_copies_of_an_image_stay_in_one_fold() -> None:
 
 def test_folds_depend_on_their_seed_alone() -> None:
     split = split_of(np.arange(30) % 3)
-    first, again, other = (in_folds(split, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (fold_splits(split, 3, seed) for seed in (0, 0, 1))
     assert [part.sha256 for part in first] == [part.sha256 for part in again]
     assert [part.sha256 for part in first] != [part.sha256 for part in other]
 
@@ -84,9 +84,9 @@ def test_folds_depend_on_their_seed_alone() -> None:
 @pytest.mark.parametrize("folds", [0, 1, 5])
 def test_as_many_folds_as_there_are_different_images_at_most(folds: int) -> None:
     split = split_of(np.array([0, 0, 0, 1, 1]))
-    in_folds(split, 4, 0, [0, 0, 1, 2, 3])
+    fold_splits(split, 4, 0, [0, 0, 1, 2, 3])
     with pytest.raises(UserError, match=r"between 2 and 4, the number of different labelled images\.$"):
-        in_folds(split, folds, 0, [0, 0, 1, 2, 3])
+        fold_splits(split, folds, 0, [0, 0, 1, 2, 3])
 
 
 def test_folds_are_cut_from_the_draw_of_the_final_model(few_digits: Data) -> None:

@@ -22,7 +22,7 @@ from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.figures import curves
 from ssgan.inference.metrics import distance_to_normal
-from ssgan.nn.registry import MODELS, latent
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_target(numbers: Data) -> None:
 
 def test_spread_noise_is_even_with_a_little_jitter() -> None:
     config = Config(latent_size=1, latent_distribution="spread")
-    z = latent(config, 3, 201, generator=torch.Generator().manual_seed(0))
+    z = draw_latents(config, 3, 201, generator=torch.Generator().manual_seed(0))
     assert z.shape == (3, 201, 1)
     moved = z - torch.linspace(-5, 5, 201)[:, None]
     assert 0 <= moved.min() < 0.001
@@ -103,7 +103,7 @@ def test_spread_noise_is_even_with_a_little_jitter() -> None:
     assert not torch.equal(z[0], z[1])
     # The other distributions draw what they always drew.
     for distribution, draw in (("uniform", torch.rand), ("normal", torch.randn)):
-        other = latent(Config(latent_distribution=distribution), 4, generator=torch.Generator().manual_seed(0))
+        other = draw_latents(Config(latent_distribution=distribution), 4, generator=torch.Generator().manual_seed(0))
         assert torch.equal(other, draw(4, 100, generator=torch.Generator().manual_seed(0)))
 
 
@@ -139,7 +139,7 @@ def test_the_loop_is_the_textbooks_by_gradient_descent(numbers: Data, discrimina
 
 
 def test_the_discriminator_has_tanh_and_the_generator_relu() -> None:
-    config, pair = resolve("gaussian", {}), MODELS["toy"]
+    config, pair = resolve("gaussian", {}), NETWORK_PAIRS["toy"]
     D, G = pair.discriminator(config, (1,), 1), pair.generator(config, (1,))
     assert [tuple(p.shape) for p in D.parameters()] == [(10, 1), (10,), (10, 10), (10,), (1, 10), (1,)]
     x = torch.randn(5, 1)
@@ -208,7 +208,7 @@ def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) ->
     x = np.linspace(-6, 4, len(moment["p_real"]), dtype=np.float32)[:, None]
     logits = models.logits(x, averaged=False)[0, :, 0]
     np.testing.assert_allclose(moment["p_real"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
-    inside = models.draws(10_000, seed=0)[0].ravel()
+    inside = models.sample_batch(10_000, seed=0)[0].ravel()
     inside = inside[(inside >= -6) & (inside <= 4)]
     assert sum(moment["counts"]) == len(inside)
     edges = np.linspace(-6, 4, len(moment["counts"]) + 1)
@@ -236,11 +236,11 @@ def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: D
     for _ in range(2):
         with pytest.raises(Paused):
             run_experiment(numbers, config, parted, pause_after_seconds=0)
-    with (parted / curves.FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
+    with (parted / curves.DENSITY_FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
         stream.write(json.dumps({**curves.read_densities(parted)[-1], "images": 6300}) + '\n{"images": 6')
     run_experiment(numbers, config, parted)
     assert [moment["images"] for moment in curves.read_densities(whole)] == [100, 400, 1600, 3200, 6400]
-    for name in (curves.FILE, curves.DENSITY_PICTURE):
+    for name in (curves.DENSITY_FILE, curves.DENSITY_PICTURE):
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
 
 

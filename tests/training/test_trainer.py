@@ -28,7 +28,7 @@ from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.batches import Order, stream_key
 from ssgan.training.experiment import run_experiment
-from ssgan.training.trainer import Trainer, train
+from ssgan.training.trainer import train
 
 # No leak
 
@@ -67,7 +67,7 @@ def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_pat
         data, config = dataclasses.replace(few_digits, y_train=y), tiny(seeds=2)
         (tmp_path / str(i)).mkdir()
         folder = runs.claim(tmp_path / str(i) / "run", "digits", config)
-        splits.save(folder / "split.json", splits.for_seeds(y, 20, [0, 1], drawn), [0, 1])
+        splits.save(folder / "split.json", splits.make_splits(y, 20, [0, 1], drawn), [0, 1])
         report = run_experiment(data, config, folder)
         rows = [{k: v for k, v in row.items() if k not in own} for row in report["rows"]]
         reports.append({**{k: v for k, v in report.items() if k not in (*own, "run")}, "rows": rows})
@@ -209,14 +209,16 @@ def test_a_nan_in_one_seed_leaves_the_others_bit_identical(few_digits: Data, str
 
 
 def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = Trainer._build
+    from ssgan.training import trainer as module
 
-    def poisoned(self: Trainer, *arguments: Any) -> dict[str, Stack]:
-        stacks = build(self, *arguments)
+    build = module.build_stacks
+
+    def poisoned(*arguments: Any) -> dict[str, Stack]:
+        stacks = build(*arguments)
         stacks["D"].parameters["output.v"].data[1] = float("nan")
         return stacks
 
-    monkeypatch.setattr(Trainer, "_build", poisoned)
+    monkeypatch.setattr(module, "build_stacks", poisoned)
     run = train(few_digits, tiny(seeds=3))
     assert list(run.diverged) == [1]
     assert run.errors[1] is None

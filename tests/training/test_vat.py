@@ -105,12 +105,12 @@ def test_value_and_gradient_are_those_worked_out_plainly(std: float) -> None:
     torch.manual_seed(7)
     value = virtual_adversarial(net, x, 0.3, 0.02, 2)
     torch.manual_seed(7)
-    with noise.kept() as draws:
+    with noise.record() as draws:
         target = net(x)[0].softmax(dim=1).detach()
     d = torch.randn_like(x)
 
     def divergence(r: Tensor) -> Tensor:
-        with noise.given(draws):
+        with noise.replay(draws):
             q = net(x + r)[0].log_softmax(dim=1)
         return (target * (target.log() - q)).sum(dim=1).mean()
 
@@ -173,10 +173,10 @@ def test_a_length_is_reached_from_the_smallest_gradients(dtype: torch.dtype) -> 
 
 def test_given_numbers_come_in_order_and_then_new_ones_again() -> None:
     x = torch.zeros(4)
-    with noise.kept() as draws:
+    with noise.record() as draws:
         first, second = noise.normal_like(x), noise.uniform_like(x)
     assert all(a is b for a, b in zip(draws, (first, second), strict=True))
-    with noise.given(draws):
+    with noise.replay(draws):
         assert noise.normal_like(x) is first
         assert noise.uniform_like(x) is second
     assert not torch.equal(noise.normal_like(x), first)
@@ -185,7 +185,7 @@ def test_given_numbers_come_in_order_and_then_new_ones_again() -> None:
 
 def test_held_numbers_come_from_the_generator_of_the_seed() -> None:
     x = torch.zeros(4)
-    with noise.drawing(torch.Generator().manual_seed(3)), noise.kept() as draws:
+    with noise.use_generator(torch.Generator().manual_seed(3)), noise.record() as draws:
         noise.normal_like(x)
-    with noise.drawing(torch.Generator().manual_seed(3)):
+    with noise.use_generator(torch.Generator().manual_seed(3)):
         assert torch.equal(draws[0], noise.normal_like(x))
