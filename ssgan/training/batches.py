@@ -1,7 +1,7 @@
-"""A batch by index: the data lie on the device as uint8, and every order is a function of the step.
+"""Make batches by index from images on the device, as a function of the step alone.
 
-Nothing here has a state. Which images and which noise step t of a seed sees follows from the seed
-and t alone, so a run that is resumed, or trained beside other seeds, sees the same.
+There is no state: the images and the noise of step t follow from the seed and t, so a run that is resumed, or trained
+beside other seeds, sees the same.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ STREAMS = (
 
 
 def stream_key(seed: int, stream: str, *place: int) -> int:
-    """A 63-bit number for one place of one random stream of one seed."""
+    """Return a 63-bit random seed for one place in one random stream of one model's seed."""
     words = np.random.SeedSequence([seed, STREAMS.index(stream), *place]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
 class Order:
-    """An endless order of ``rows`` rows: permutation after permutation, so each epoch holds each row once."""
+    """Shuffle ``rows`` rows epoch after epoch, without end; each epoch holds each row once."""
 
     def __init__(self, rows: int, seed: int, stream: str) -> None:
         self.rows, self.seed, self.stream = rows, seed, stream
@@ -43,7 +43,7 @@ class Order:
         self._block = (-1, np.empty(0, np.int64))
 
     def take(self, start: int, count: int) -> np.ndarray:
-        """Positions ``start`` to ``start + count`` of the order, int64 [count]."""
+        """Return the rows at positions ``start`` to ``start + count``, int64 [count]."""
         size = self.rows * self.block_epochs
         parts = []
         while count > 0:
@@ -62,16 +62,16 @@ class Order:
 
 
 class Batches:
-    """Batches of all seeds of a stack.
+    """Make the batches of all models of a stack.
 
     Parameters
     ----------
     x_pool : ndarray, shape [N, ...]
-        Images of the training pool, labelled ones included; there are no labels beside ``splits``.
+        Images of the training pool, labelled ones included; the only labels are those of ``splits``.
     scale : float
         The value of full intensity.
     splits : sequence of Split
-        The labelled rows and labels of each seed.
+        The labelled rows and labels of each model.
     seeds : sequence of int
     config : Config
     device : torch.device
@@ -91,34 +91,34 @@ class Batches:
         self.pool = torch.from_numpy(x_pool).to(device)
         self.labeled_rows, self.labels = [split.indices for split in splits], [split.y for split in splits]
         self.split_sha256 = [split.sha256 for split in splits]
-        every = np.arange(len(x_pool))
-        self.seen_rows = [np.setdiff1d(every, s.held_out) if len(s.held_out) else every for s in splits]
+        pool_rows = np.arange(len(x_pool))
+        self.seen_rows = [np.setdiff1d(pool_rows, s.held_out) if len(s.held_out) else pool_rows for s in splits]
         self.orders = {
             name: [Order(len(rows), seed, name) for rows, seed in zip(self.seen_rows, seeds, strict=True)]
             for name in ("unlabeled", "unlabeled2")
         }
         if not config.unconditional:
-            own = zip(self.labeled_rows, seeds, strict=True)
-            self.orders["labeled"] = [Order(len(rows), seed, "labeled") for rows, seed in own]
-        # Streams of numbers, and how many uniform ones a row takes; G's noise has a size and distribution of its own.
+            pairs = zip(self.labeled_rows, seeds, strict=True)
+            self.orders["labeled"] = [Order(len(rows), seed, "labeled") for rows, seed in pairs]
+        # Random streams, and the uniform numbers that a row takes; 0 for latents, which have their own size.
         self.draws = {"z": 0, "z2": 0}
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
         self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
         if self.augmentation is not None:
             check_augmentation(config.augmentation, x_pool.shape[1:])
-            # No view is made of images that no phase looks at.
-            looked_at = {
+            # No view is made of images that no phase uses.
+            used = {
                 "augment_labeled": not config.unconditional,
                 "augment_unlabeled": config.sees_unlabeled,
                 "augment_unlabeled2": config.trains_generator,
                 "augment_again": self.again,
             }
-            self.draws |= {name: augment.WEAK_NUMBERS for name, needed in looked_at.items() if needed}
+            self.draws |= {name: augment.WEAK_NUMBERS for name, needed in used.items() if needed}
             if self.strong:
                 self.draws["augment_strong"] = augment.STRONG_NUMBERS
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
-        """Stored pixels [S, B, ...] as floats in the network's input range, augmented by numbers ``u`` [S, B, P]."""
+        """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
         pair = NETWORK_PAIRS[self.config.network]
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
@@ -129,19 +129,19 @@ class Batches:
         return pair.from_unit(view).reshape(stored.shape)
 
     def initialization_images(self, seed: int) -> Tensor:
-        """Pool images for the data-dependent initialisation of one seed."""
+        """Return pool images for the data-dependent initialisation of one model."""
         seen = self.seen_rows[self.seeds.index(seed)]
         count = self.config.init_images
         rows = seen[Order(len(seen), seed, "init").take(0, count)] if count else seen[:0]
         return self.images(self.pool[torch.from_numpy(rows).to(self.device)])
 
     def from_batch(self, first: int, stop: int) -> Iterator[Batch]:
-        """Batches ``first`` to ``stop``, each tensor [S, B, ...]."""
+        """Give the batches ``first`` to ``stop``, each tensor [S, B, ...]."""
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
             places = {name: self._places(name, first, count) for name in self.orders}
-            # Without classes no row is labelled: batches of none.
+            # A GAN without classes has empty labelled batches.
             labelled = places.get("labeled", [np.zeros(0, np.int64)] * len(self.seeds))
             y = self._upload(self.labels, labelled, count)
             rows = {
@@ -166,19 +166,19 @@ class Batches:
             first += count
 
     def _places(self, name: str, first: int, count: int) -> list[np.ndarray]:
-        """Where in each seed's own rows the images of so many batches stand, int64 [count * B] each."""
+        """Return positions in each model's rows for so many batches, int64 [count * B] each."""
         size = self.config.batch_size
         return [order.take(first * size, count * size) for order in self.orders[name]]
 
     def _upload(self, values: list[np.ndarray], places: list[np.ndarray], count: int) -> Tensor:
-        """Each seed's values at its places, [S, count, B] on the device; a GPU goes on while they are under way."""
-        taken = torch.from_numpy(np.stack([own[place] for own, place in zip(values, places, strict=True)]))
+        """Return each model's values at its places, [S, count, B]; the copy to a GPU is asynchronous."""
+        taken = torch.from_numpy(np.stack([array[place] for array, place in zip(values, places, strict=True)]))
         on_cuda = self.device.type == "cuda"
         taken = (taken.pin_memory() if on_cuda else taken).to(self.device, non_blocking=on_cuda)
         return taken.reshape(len(taken), count, taken.shape[1] // count)
 
     def _noise(self, name: str, chunk: int) -> Tensor:
-        """A stream's numbers [S, CHUNK_BATCHES, B, P] of a whole chunk, whatever part of it is used."""
+        """Draw the numbers of a stream for a whole chunk, [S, CHUNK_BATCHES, B, P]."""
         parts, shape = [], (CHUNK_BATCHES, self.config.batch_size)
         for seed in self.seeds:
             generator = torch.Generator(self.device).manual_seed(stream_key(seed, name, chunk))

@@ -1,35 +1,30 @@
-"""What a training tells: a :class:`Report` at every interval, a :class:`Run` at the end.
-
-Whose a saved state is, and whether a training may go on from it.
-
-Notices training that has gone wrong, and says so in words: numbers in, sentences out.
-
-How fast training goes.
-"""
+"""Follow a training: progress, speed, warnings, and the state from which it is resumed."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from ssgan.data.dataset import Data
-from ssgan.data.splits import Split
+from ssgan.data.splits import Split, imbalance_warnings
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
+from ssgan.training.divergence import Watch
 
 __all__ = [
     "STATE_KEYS",
     "STATE_VERSION",
     "Clock",
+    "Monitor",
     "Run",
     "TrainingProgress",
-    "Watch",
     "check_state",
     "invalid_state_as_user_error",
 ]
@@ -37,7 +32,7 @@ __all__ = [
 
 @dataclass
 class TrainingProgress:
-    """Where training stands, at one report interval.
+    """Describe where training stands at a report.
 
     Attributes
     ----------
@@ -46,17 +41,17 @@ class TrainingProgress:
     means : dict of str to ndarray [S]
         Mean of each loss and probability since the last report.
     errors, errors_raw : list of float or None
-        Test error in percent of the averaged and the present D of each seed, where they were evaluated.
+        Test error in percent of the averaged and the last D of each model, where they were evaluated.
     images_per_second : float
-        Unlabelled D-phase images per model, warm-up and evaluation left out.
+        Unlabelled images of D's phase per model, without warm-up and evaluation.
     seconds_left : float
     warnings : list of str
-        What is newly wrong.
+        New since the last report.
     models : callable
-        Gives the networks as they are now.
+        Returns the networks as they are now.
     state : callable
-        Gives all that a checkpoint holds, from which training goes on, in tensors and plain types; the
-        tensors are those in use, so save or copy them before the callback returns.
+        Returns all that a checkpoint holds, in tensors and plain types; the tensors are those in use, so save or
+        copy them before the callback returns.
     """
 
     step: int
@@ -74,7 +69,7 @@ class TrainingProgress:
 
 @dataclass
 class Run:
-    """A finished training: the models and what is known about them.
+    """Hold a finished training: the models and what was measured.
 
     Attributes
     ----------
@@ -120,9 +115,9 @@ class Run:
     state: Callable[[], dict[str, Any]]
 
 
-# Of the moments and the noise: a state of another one would be misread.
+# Changes with the layout of optimiser and noise states, which could otherwise be misread.
 STATE_VERSION = 2
-# What a checkpoint holds: whose it is, what was seen so far, and all that the next step depends on.
+# The keys of a checkpoint: the run, what was seen so far, and all that the next step depends on.
 STATE_KEYS = {
     "version",
     *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
@@ -132,12 +127,12 @@ STATE_KEYS = {
 
 
 def check_state(state: dict[str, Any], data: Data, config: Config, splits: Sequence[Split]) -> None:
-    """Refuse a state from which a training on these data, labels and settings cannot go on; changes nothing.
+    """Check that a checkpoint belongs to this run, so that training can be resumed from it.
 
     Raises
     ------
     UserError
-        Which says what is other.
+        With the differences, where it does not.
     """
     with invalid_state_as_user_error():
         if "steps_done" in state and state.get("version") != STATE_VERSION:
@@ -151,9 +146,9 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
         changed = Config.from_dict(state["config"]).resume_conflicts(config)
         if changed:
             raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        # The hash is of the arrays alone.
-        held = (state["dataset"]["sha256"], state["scale"], state["classes"])
-        if held != (data.sha256, data.scale, list(data.classes)):
+        # The hash covers the arrays alone.
+        dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
+        if dataset != (data.sha256, data.scale, list(data.classes)):
             raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
         if state["split_sha256"] != [split.sha256 for split in splits]:
             raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
@@ -167,7 +162,7 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
 
 @contextmanager
 def invalid_state_as_user_error() -> Iterator[None]:
-    """Whatever can go wrong with a state that is none of ours is the user's to mend."""
+    """Turn errors from a state with wrong contents into a UserError."""
     try:
         yield
     except UserError:
@@ -176,152 +171,177 @@ def invalid_state_as_user_error() -> Iterator[None]:
         raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
 
 
-COLLAPSE_RATIO = 10.0
-COLLAPSE_LOSS = 0.01
-COLLAPSE_HISTORY = 3
-UNLEARNED_KS, UNLEARNED_SPREAD = 0.5, 0.1
+FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
 
 
-class Watch:
-    """Follows the mean losses of every seed from report to report.
-
-    *Diverged*: a loss is not finite. *Collapsed*: D tells real from generated images almost without
-    loss (U + V below 0.01) while the feature-matching loss is more than ten times its running median,
-    so the generator has been left behind and teaches D nothing more.
+class Monitor:
+    """Follow one training: what the loop reports, and what a checkpoint holds beside the trainer's state.
 
     Parameters
     ----------
-    seeds : sequence of int
-        Names of the S models.
+    trainer : ssgan.training.trainer.Trainer
+    data : Data
+    splits : sequence of Split
+        Of each model.
+    clock : Clock
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.seeds = list(seeds)
-        self.diverged: dict[int, int] = {}
-        self.collapsed: dict[int, int] = {}
-        self._matching: list[np.ndarray] = []
+    def __init__(self, trainer: Any, data: Data, splits: Sequence[Split], clock: "Clock") -> None:
+        self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
+        self.config: Config = trainer.config
+        self.watch = Watch(trainer.batches.seeds)
+        self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
+        if not (self.config.weight("labeled") or self.config.unconditional):
+            self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
+        self.images_per_second, self.seconds_before = 0.0, 0.0
+        self.last_report = 0
 
     def state(self) -> dict[str, Any]:
-        """What has been seen, in plain types."""
-        matching = [values.tolist() for values in self._matching]
-        return {"diverged": self.diverged, "collapsed": self.collapsed, "matching": matching}
+        """Return all that a checkpoint holds."""
+        data, batches = self.data, self.trainer.batches
+        return {
+            "config": self.config.to_dict(),
+            "dataset": {"name": data.name, "sha256": data.sha256},
+            "image_shape": list(data.image_shape),
+            "classes": list(data.classes),
+            "scale": data.scale,
+            "seeds": batches.seeds,
+            "split_sha256": batches.split_sha256,
+            "device_type": batches.device.type,
+            "version": STATE_VERSION,
+            "watch": self.watch.state(),
+            "warnings": list(self.warnings),
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds_before + self.clock.seconds(),
+            **self.trainer.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved :meth:`state`."""
-        self.diverged, self.collapsed = dict(state["diverged"]), dict(state["collapsed"])
-        self._matching = [np.array(values) for values in state["matching"]]
+        """Load a state that :func:`check_state` has accepted."""
+        with invalid_state_as_user_error():
+            self.trainer.restore(state)
+            self.watch.restore(state["watch"])
+            self.warnings = list(state["warnings"])
+            self.images_per_second, self.seconds_before = state["images_per_second"], state["seconds"]
+            self.last_report = self.trainer.steps_done
 
-    def look(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
-        """Take the mean of each log since the last report, arrays [S]; return what is new and wrong.
+    def evaluation_due(self) -> bool:
+        """Whether the test error belongs into the log after this step."""
+        interval = -(-self.config.evaluate_every_images // self.config.images_per_step)
+        return bool(interval) and self.trainer.steps_done % interval == 0 and len(self.data.x_test) > 0
 
-        ``diverged`` and ``collapsed`` then hold the step at which each seed was first seen so.
-        """
-        finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
-        said = self._diverged(step, finite, "a loss")
-        matching = means.get("feature_matching")
-        if matching is None or "U" not in means or "V" not in means:
-            return said
-        if len(self._matching) >= COLLAPSE_HISTORY:
-            usual = np.median(self._matching, axis=0)
-            separated = means["U"] + means["V"] < COLLAPSE_LOSS
-            for i in np.flatnonzero(finite & separated & (matching > COLLAPSE_RATIO * usual)):
-                seed = self.seeds[i]
-                if seed not in self.collapsed:
-                    self.collapsed[seed] = step
-                    said.append(
-                        f"Seed {seed}: the generator has collapsed by step {step}. Feature matching is at "
-                        f"{matching[i]:.3g}, {matching[i] / usual[i]:.0f} times its running median, while "
-                        f"U + V = {means['U'][i] + means['V'][i]:.2g}: D separates real from generated images "
-                        f"without effort and learns nothing more from them. Keep adam_epsilon_inside_root=true with "
-                        f"adam_epsilon at 1e-8 or more, or lower learning_rate_d."
-                    )
-        self._matching.append(matching)
-        return said
+    def report_due(self) -> bool:
+        """Whether a report comes after this step: at the interval, at the end, and early, to tell the time left."""
+        steps_done = self.trainer.steps_done
+        interval = max(1, self.config.report_every_images // self.config.images_per_step)
+        return steps_done % interval == 0 or steps_done in (FIRST_REPORT_STEP, self.config.steps)
 
-    def look_at_weights(self, step: int, finite: np.ndarray) -> list[str]:
-        """Take whether the weights of each seed are finite, array of bool [S]; return what is new and wrong.
+    def read_logs(self) -> dict[str, np.ndarray]:
+        """Return the mean of each logged value since the last report, arrays [S]."""
+        steps_done = self.trainer.steps_done
+        means: dict[str, np.ndarray] = self.trainer.read_logs(steps_done - self.last_report)
+        self.last_report = steps_done
+        return means
 
-        For the end of training: a loss that comes before the last update cannot show what that did.
-        """
-        return self._diverged(step, finite, "a weight")
+    def report(self, means: dict[str, np.ndarray], evaluate: bool) -> TrainingProgress:
+        """Return where training stands, with what is newly wrong and, where asked, the test errors."""
+        rate, steps_done = self.clock.steps_per_second(), self.trainer.steps_done
+        self.images_per_second = rate * self.config.images_per_step
+        warnings = self.watch.look(steps_done, means)
+        warnings += [warning for warning in self.trainer.refusals if warning not in self.warnings]
+        self.warnings += warnings
+        errors, errors_raw = self._test_errors() if evaluate else (None, None)
+        return TrainingProgress(
+            step=steps_done,
+            steps=self.config.steps,
+            images=steps_done * self.config.images_per_step,
+            means=means,
+            errors=errors,
+            errors_raw=errors_raw,
+            images_per_second=self.images_per_second,
+            seconds_left=(self.config.steps - steps_done) / rate,
+            warnings=warnings,
+            models=partial(self.trainer.models, self.data),
+            state=self.state,
+        )
 
-    def look_at_distances(
-        self, ks: Sequence[float | None], deviations: Sequence[float | None], target: float
-    ) -> list[str]:
-        """Take how far the generated numbers of each seed are from their target; return who has learned nothing.
+    def _test_errors(self) -> tuple[list[float | None], list[float | None]]:
+        """Return the test errors of the averaged and of the last models."""
+        models, data = self.trainer.models(self.data), self.data
+        averaged, raw = (models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False))
+        return averaged, raw
 
-        A generator that gives one number alone has a Kolmogorov-Smirnov distance of one half at best, wherever that
-        number lies.
-
-        Parameters
-        ----------
-        ks : sequence of float or None, length S
-        deviations : sequence of float or None, length S
-            Of the generated numbers.
-        target : float
-            The deviation that they should have.
-        """
-        said = []
-        for seed, distance, deviation in zip(self.seeds, ks, deviations, strict=True):
-            if distance is None or deviation is None:
-                continue
-            if distance >= UNLEARNED_KS or deviation < UNLEARNED_SPREAD * target:
-                said.append(
-                    f"Seed {seed}: the generator has learned nothing of the target. Its numbers have a KS distance of "
-                    f"{distance:.2f} and a deviation of {deviation:.3g}, where it should be {target:g}: train longer, "
-                    f"or with another --seed, or with more discriminator_steps."
-                )
-        return said
-
-    def _diverged(self, step: int, finite: np.ndarray, what: str) -> list[str]:
-        said = []
-        others = " The other seeds go on." if len(self.seeds) > 1 else ""
-        for seed, fine in zip(self.seeds, finite, strict=True):
-            if not fine and seed not in self.diverged:
-                self.diverged[seed] = step
-                said.append(
-                    f"Seed {seed} diverged by step {step}: {what} is not finite.{others} "
-                    f"Lower learning_rate_d and learning_rate_g."
-                )
-        return said
+    def finish(self) -> Run:
+        """Evaluate the trained models and return the run."""
+        data, trainer, watch = self.data, self.trainer, self.watch
+        self.warnings += watch.look_at_weights(trainer.steps_done, trainer.finite())
+        models = trainer.models(data)
+        scores = models.scores(data.x_test, data.y_test)
+        raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        judgements: dict[str, list[float | None]] = {}
+        if self.config.unconditional:
+            judgements = models.judgements(data.x_test, self.config.seed, data.normal)
+        if data.normal is not None and judgements:
+            self.warnings += watch.look_at_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
+        state = self.state()  # now: noise and clock belong to this training only until it returns
+        return Run(
+            config=self.config,
+            data=data,
+            seeds=trainer.batches.seeds,
+            splits=self.splits,
+            device=trainer.batches.device,
+            models=models,
+            trainer=trainer,
+            errors=scores["error"],
+            errors_raw=raw["error"],
+            ece=scores["ece"],
+            nll=scores["nll"],
+            judgements=judgements,
+            images_per_second=self.images_per_second,
+            seconds=state["seconds"],
+            diverged=watch.diverged,
+            collapsed=watch.collapsed,
+            warnings=self.warnings,
+            state=lambda: state,
+        )
 
 
 WARM_UP_STEPS = 10
 
 
 class Clock:
-    """Times steps on the device, without the first ones and without pauses.
+    """Time the steps on the device, without warm-up and pauses.
 
-    Steps are counted from its making: those of a run that goes on do not count again.
+    Steps are counted from its creation: those before a resume do not count.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.born = self.started = time.perf_counter()
         self.steps = self.warm_steps = 0
-        self.left_out = 0.0
+        self.excluded = 0.0
 
     def tick(self) -> None:
-        """One step more; the measurement starts once the first ones are done."""
+        """Count one step; the measurement starts after the warm-up."""
         self.steps += 1
         if self.steps == WARM_UP_STEPS:
-            self.started, self.warm_steps, self.left_out = self._now(), self.steps, 0.0
+            self.started, self.warm_steps, self.excluded = self._now(), self.steps, 0.0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time spent inside."""
+        """Exclude the time spent inside."""
         paused_at = self._now()
         yield
-        self.left_out += self._now() - paused_at
+        self.excluded += self._now() - paused_at
 
     def steps_per_second(self) -> float:
-        """Since the first steps; while there are no others, since the beginning."""
+        """Return the speed since the warm-up; before its end, since the beginning."""
         if self.steps == self.warm_steps:
             return self.steps / (self._now() - self.born)
-        return (self.steps - self.warm_steps) / (self._now() - self.started - self.left_out)
+        return (self.steps - self.warm_steps) / (self._now() - self.started - self.excluded)
 
     def seconds(self) -> float:
-        """Since the beginning, everything included."""
+        """Return the time since the beginning, everything included."""
         return self._now() - self.born
 
     def _now(self) -> float:

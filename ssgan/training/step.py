@@ -1,14 +1,9 @@
-"""Adam with its epsilon where the paper's code has it, and gradient descent by Nesterov, by torch's fused kernels.
+"""Take one step: every phase once, with some of the models of a stack.
 
-Everything is elementwise, so a parameter with a leading seed axis is as good as separate ones, and a NaN in one
-seed stays there. The parameters are updated in place.
-
-The step: every phase once, for some of a stack's seeds.
-
-A :class:`Part` is one seed, or all of them lifted by ``vmap``; its parameters, average and history are views of
-the stack's. Parts do not meet, so a CPU's threads take one each.
-
-A step as one CUDA graph: recorded once, then replayed without Python and as one launch.
+A :class:`Part` is one model, or all of them lifted by ``vmap``; its parameters, average and history are views of the
+stack's. Parts share nothing, so each CPU thread can take one. :class:`Adam` and :class:`SGD` update parameters
+elementwise and in place: a leading seed axis changes nothing, and a NaN of one model stays in it.
+:class:`CapturedPart` records the step as a CUDA graph.
 """
 
 import copy
@@ -26,6 +21,122 @@ from ssgan.settings.config import Config
 from ssgan.training.methods import Batch, Nets, Phase
 
 __all__ = ["SGD", "Adam", "CapturedPart", "Part"]
+
+
+class Part:
+    """Take the steps of some models of a stack.
+
+    Parameters
+    ----------
+    config : Config
+    phases : sequence of Phase
+    stacks : dict of str to Stack
+    average : dict of str to Tensor [S, ...]
+        Running mean of D's parameters, not debiased.
+    history : dict of str to dict of str to Tensor [S, ...]
+        Mean of each network's parameters over all steps, for historical averaging.
+    seed : int or None
+        Index of the model in the stack; None for all.
+    generator : Generator, optional
+        Source of noise; otherwise torch's global generator, which compiled losses need.
+    compiled : bool
+        Whether the losses are compiled by torch, which takes a while in the first step.
+
+    Attributes
+    ----------
+    sums : dict of str to Tensor
+        Sums of the logged values over the steps: scalars, or one number for each model.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        phases: Sequence[Phase],
+        stacks: dict[str, Stack],
+        average: dict[str, Tensor],
+        history: dict[str, dict[str, Tensor]],
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.config, self.phases, self.seed, self.generator = config, phases, seed, generator
+        self.compiled = compiled
+        # A module holds the parameters of a call while it lasts, so threads must not share it.
+        self.modules = {name: copy.deepcopy(stack.training) for name, stack in stacks.items()}
+        self.frozen: dict[str, State] = {name: stack.state(seed) for name, stack in stacks.items()}
+        for name, values in history.items():
+            self.frozen[name]["history"] = self._select(values)
+        self.trained: dict[str, State] = {
+            name: {**state, "parameters": {k: v.detach().requires_grad_() for k, v in state["parameters"].items()}}
+            for name, state in self.frozen.items()
+        }
+        self.optimizers = {
+            name: _optimizer(config, name, list(state["parameters"].values())) for name, state in self.trained.items()
+        }
+        self.average = list(self._select(average).values())
+        self.losses = [self._lifted(phase) for phase in phases]
+        self.sums: dict[str, Tensor] = {}
+
+    def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
+        """Run every phase once, each on as many of the batches as it repeats, and update the averages.
+
+        ``numbers`` change from step to step: ``rate_D`` and ``rate_G``, the learning rates; ``history_share``, the
+        weight of this step in the history; ``average_mass``, the weight of the steps so far in the average; ``ramp``,
+        the share of their weights that the ramped terms have.
+        """
+        batches = (
+            batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
+        )
+        teacher = self._teacher(numbers["average_mass"])
+        with noise.use_generator(self.generator):
+            for phase, loss in zip(self.phases, self.losses, strict=True):
+                optimizer = self.optimizers[phase.net]
+                states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}
+                for batch in batches[: phase.repeat]:
+                    value, logs = loss(states, batch, numbers["ramp"])
+                    optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), numbers[f"rate_{phase.net}"])
+                    self._log(logs, phase.repeat)
+        self._update_averages(numbers["history_share"])
+
+    def _select(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value if self.seed is None else value[self.seed] for name, value in values.items()}
+
+    @torch.no_grad()
+    def _teacher(self, mass: float | Tensor) -> dict[str, State]:
+        """Return D with its averaged parameters, where a term needs it; D itself before there is an average."""
+        if not self.config.has_teacher:
+            return {}
+        now = self.frozen["D"]["parameters"]
+        mass = torch.as_tensor(mass, dtype=self.average[0].dtype, device=self.average[0].device)
+        averaged = {
+            name: torch.where(mass > 0, mean / mass, value)
+            for mean, (name, value) in zip(self.average, now.items(), strict=True)
+        }
+        return {"teacher": {"parameters": averaged, "buffers": self.frozen["D"]["buffers"]}}
+
+    def _lifted(self, phase: Phase) -> Callable[[dict[str, State], Batch, float | Tensor], Any]:
+        rounded = self.config.precision == "bfloat16"
+        modules = {**self.modules, "teacher": self.modules["D"]}
+
+        def loss(states: dict[str, State], batch: Batch, ramp: float | Tensor = 1.0) -> Any:
+            nets = {name: Net(modules[name], state, rounded) for name, state in states.items()}
+            return phase.loss(Nets(nets["D"], nets.get("G"), nets.get("teacher")), batch, self.config, ramp)
+
+        lifted = vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
+        return torch.compile(lifted, dynamic=False) if self.compiled else lifted
+
+    def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
+        for name, value in logs.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+            self.sums[name].add_(value, alpha=1.0 / repeat)
+
+    @torch.no_grad()
+    def _update_averages(self, history_share: float | Tensor) -> None:
+        torch._foreach_lerp_(self.average, list(self.frozen["D"]["parameters"].values()), 1.0 - self.config.ema_decay)
+        for state in self.frozen.values():
+            for name, mean in state.get("history", {}).items():
+                mean.add_((state["parameters"][name] - mean) * history_share)
 
 
 class Adam:
@@ -62,11 +173,11 @@ class Adam:
         self.second = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
 
     def state(self) -> dict[str, Any]:
-        """The moments and the number of steps."""
+        """Return the moments and the number of steps."""
         return {"steps": int(self.steps), "first": self.first, "second": self.second}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved :meth:`state` of the same parameters; ValueError where it is of others."""
+        """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
         self.steps.fill_(state["steps"])
         _take_over(self.first, state["first"])
         _take_over(self.second, state["second"])
@@ -117,11 +228,11 @@ class SGD:
         self.velocity = [torch.zeros_like(p, requires_grad=False) for p in self.parameters] if momentum else []
 
     def state(self) -> dict[str, Any]:
-        """The velocities."""
+        """Return the velocities."""
         return {"velocity": self.velocity}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved :meth:`state` of the same parameters; ValueError where it is of others."""
+        """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
         _take_over(self.velocity, state["velocity"])
 
     @torch.no_grad()
@@ -148,152 +259,38 @@ def _take_over(ours: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         tensor.copy_(value)
 
 
-class Part:
-    """Some seeds of a stack, and the step that moves them.
-
-    Parameters
-    ----------
-    config : Config
-    phases : sequence of Phase
-    stacks : dict of str to Stack
-    average : dict of str to Tensor [S, ...]
-        The running mean of D's parameters, not debiased.
-    history : dict of str to dict of str to Tensor [S, ...]
-        The mean of each network's parameters over all steps, where it is kept.
-    seed : int or None
-        Which of the stack; None for all.
-    generator : Generator, optional
-        What its noise is drawn from; otherwise torch's own, as a compiled loss needs it.
-    compiled : bool
-        Whether the losses are compiled by torch, which takes a while at the first step.
-
-    Attributes
-    ----------
-    sums : dict of str to Tensor
-        What was logged, added up over the steps; a scalar, or one number for each seed.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        phases: Sequence[Phase],
-        stacks: dict[str, Stack],
-        average: dict[str, Tensor],
-        history: dict[str, dict[str, Tensor]],
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
-        compiled: bool = False,
-    ) -> None:
-        self.config, self.phases, self.seed, self.generator = config, phases, seed, generator
-        self.compiled = compiled
-        # A copy of its own: a module holds the values of a call while it lasts, so two threads must not share one.
-        self.modules = {name: copy.deepcopy(stack.training) for name, stack in stacks.items()}
-        self.frozen: dict[str, State] = {name: stack.state(seed) for name, stack in stacks.items()}
-        for name, values in history.items():
-            self.frozen[name]["history"] = self._own(values)
-        self.trained: dict[str, State] = {
-            name: {**state, "parameters": {k: v.detach().requires_grad_() for k, v in state["parameters"].items()}}
-            for name, state in self.frozen.items()
-        }
-        self.optimizers = {
-            name: _optimizer(config, name, list(state["parameters"].values())) for name, state in self.trained.items()
-        }
-        self.average = list(self._own(average).values())
-        self.losses = [self._lifted(phase) for phase in phases]
-        self.sums: dict[str, Tensor] = {}
-
-    def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
-        """Run every phase once, each on as many of the batches as it repeats, and update the averages.
-
-        ``numbers`` are what changes from step to step: ``rate_D`` and ``rate_G``, the step sizes of the networks;
-        ``history_share``, what this step counts in the history; ``average_mass``, how much of the average the steps
-        so far make up; ``ramp``, the share of their weights that the terms on unlabelled images have by now.
-        """
-        own = batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
-        teacher = self._teacher(numbers["average_mass"])
-        with noise.use_generator(self.generator):
-            for phase, loss in zip(self.phases, self.losses, strict=True):
-                optimizer = self.optimizers[phase.net]
-                states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}
-                for batch in own[: phase.repeat]:
-                    value, logs = loss(states, batch, numbers["ramp"])
-                    optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), numbers[f"rate_{phase.net}"])
-                    self._log(logs, phase.repeat)
-        self._update_averages(numbers["history_share"])
-
-    def _own(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value if self.seed is None else value[self.seed] for name, value in values.items()}
-
-    @torch.no_grad()
-    def _teacher(self, mass: float | Tensor) -> dict[str, State]:
-        """D with its averaged parameters, where a term asks for it; before there is an average, D itself."""
-        if not self.config.has_teacher:
-            return {}
-        now = self.frozen["D"]["parameters"]
-        mass = torch.as_tensor(mass, dtype=self.average[0].dtype, device=self.average[0].device)
-        averaged = {
-            name: torch.where(mass > 0, mean / mass, value)
-            for mean, (name, value) in zip(self.average, now.items(), strict=True)
-        }
-        return {"teacher": {"parameters": averaged, "buffers": self.frozen["D"]["buffers"]}}
-
-    def _lifted(self, phase: Phase) -> Callable[[dict[str, State], Batch, float | Tensor], Any]:
-        rounded = self.config.precision == "bfloat16"
-        modules = {**self.modules, "teacher": self.modules["D"]}
-
-        def loss(states: dict[str, State], batch: Batch, ramp: float | Tensor = 1.0) -> Any:
-            nets = {name: Net(modules[name], state, rounded) for name, state in states.items()}
-            return phase.loss(Nets(nets["D"], nets.get("G"), nets.get("teacher")), batch, self.config, ramp)
-
-        lifted = vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
-        return torch.compile(lifted, dynamic=False) if self.compiled else lifted
-
-    def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
-        for name, value in logs.items():
-            if name not in self.sums:
-                self.sums[name] = torch.zeros_like(value)
-            self.sums[name].add_(value, alpha=1.0 / repeat)
-
-    @torch.no_grad()
-    def _update_averages(self, history_share: float | Tensor) -> None:
-        torch._foreach_lerp_(self.average, list(self.frozen["D"]["parameters"].values()), 1.0 - self.config.ema_decay)
-        for state in self.frozen.values():
-            for name, mean in state.get("history", {}).items():
-                mean.add_((state["parameters"][name] - mean) * history_share)
-
-
 def _optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
-    """What moves a network, as the settings of its own ask."""
+    """Make the optimiser of a network."""
     if getattr(config, f"optimizer_{net.lower()}") == "sgd":
         return SGD(parameters, getattr(config, f"momentum_{net.lower()}"))
     betas = (config.adam_beta1, config.adam_beta2)
     return Adam(parameters, betas, config.adam_epsilon, config.adam_epsilon_inside_root)
 
 
-# Steps taken eagerly before, so that every buffer is there: real ones, on a stream of their own as CUDA asks.
+# Eager steps before the recording, which allocate every buffer; on a side stream, as CUDA graphs require.
 WARM_UP_STEPS = 3
 
-# Runs a function once, without executing it, and gives what replays it.
+# Records a function without executing it, and returns a function that replays it.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class CapturedPart:
-    """The step of a part, for tensors that keep their place: batches and step sizes are copied to where they were.
+    """Record the step of a part as a CUDA graph, and replay it on batches copied into fixed tensors.
 
-    A recording in which nothing can be read back needs nothing that changes from step to step in Python: the counter
-    of the optimiser is on the device, its noise comes from torch's generator, which CUDA advances at every replay.
+    Nothing may change from step to step in Python: the counter of the optimiser is on the device, and noise comes from
+    torch's generator, which CUDA advances at every replay.
 
     Parameters
     ----------
     part : Part
     device : torch.device
     record : callable, optional
-        Otherwise by ``torch.cuda.graph``.
+        By default with ``torch.cuda.graph``.
 
     Attributes
     ----------
     refusal : str or None
-        Why the step could not be recorded, and is taken eagerly.
+        Why the step could not be recorded and is taken eagerly.
     """
 
     def __init__(self, part: Part, device: torch.device, record: Recorder | None = None) -> None:
@@ -306,14 +303,14 @@ class CapturedPart:
         self._side: torch.cuda.Stream | None = None
 
     def step(self, batches: Sequence[Batch], numbers: Mapping[str, float]) -> None:
-        """As :meth:`Part.step`."""
+        """Take a step, as :meth:`Part.step` does."""
         if self.refusal is not None:
             self.part.step(batches, numbers)
             return
-        self._take(batches, numbers)
+        self._copy_inputs(batches, numbers)
         self.steps_taken += 1
         if self.steps_taken <= WARM_UP_STEPS:
-            self._aside()
+            self._run_on_side_stream()
             return
         if self._replay is None:
             try:
@@ -322,20 +319,20 @@ class CapturedPart:
                 self.refusal = _reason(failure)
         (self._replay or self._run)()
 
-    def _take(self, batches: Sequence[Batch], numbers: Mapping[str, float]) -> None:
+    def _copy_inputs(self, batches: Sequence[Batch], numbers: Mapping[str, float]) -> None:
         if not self._batches:
             self._batches = [Batch(*(tensor.clone() for tensor in batch)) for batch in batches]
             self._numbers = {name: torch.zeros((), device=self.device) for name in numbers}
-        for kept, batch in zip(self._batches, batches, strict=True):
-            for place, tensor in zip(kept, batch, strict=True):
-                place.copy_(tensor, non_blocking=True)
+        for fixed, batch in zip(self._batches, batches, strict=True):
+            for destination, tensor in zip(fixed, batch, strict=True):
+                destination.copy_(tensor, non_blocking=True)
         for name, number in numbers.items():
             self._numbers[name].fill_(number)
 
     def _run(self) -> None:
         self.part.step(self._batches, self._numbers)
 
-    def _aside(self) -> None:
+    def _run_on_side_stream(self) -> None:
         if self.device.type != "cuda":
             self._run()
             return
@@ -348,7 +345,7 @@ class CapturedPart:
 
 
 def _cuda_graph(device: torch.device, function: Callable[[], None]) -> Callable[[], None]:
-    """Record on that device; where it fails, its generator draws on as if nothing had been recorded."""
+    """Record a function on a device; if that fails, its generator continues as if nothing had been recorded."""
     with torch.cuda.device(device):
         torch.cuda.synchronize()
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
@@ -368,7 +365,7 @@ def _cuda_graph(device: torch.device, function: Callable[[], None]) -> Callable[
 
 
 def _reason(failure: BaseException) -> str:
-    """The first line of what went wrong first: leaving a broken recording fails once more."""
+    """Return the first line of the first error: leaving a broken recording raises another one."""
     while failure.__context__ is not None:
         failure = failure.__context__
     return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

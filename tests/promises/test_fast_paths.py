@@ -255,7 +255,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     def building(self: Trainer, *arguments: Any) -> None:
         build(self, *arguments)
         recorders.append(Recorder())
-        self.movers = [CapturedPart(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
+        self.runners = [CapturedPart(part, torch.device("cpu"), recorders[-1]) for part in self.parts]
 
     monkeypatch.setattr(Trainer, "__init__", building)
     return recorders
@@ -323,7 +323,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
 
     def building(self: Trainer, *arguments: Any) -> None:
         build(self, *arguments)
-        self.movers = [CapturedPart(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
+        self.runners = [CapturedPart(part, torch.device("cpu"), Recorder(fails=True)) for part in self.parts]
 
     monkeypatch.setattr(Trainer, "__init__", building)
     run = train(few_digits, tiny())

@@ -27,8 +27,8 @@ from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
 from ssgan.training import callbacks
+from ssgan.training.divergence import Watch
 from ssgan.training.experiment import Paused, run_experiment
-from ssgan.training.monitor import Watch
 from ssgan.training.trainer import train
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.training.monitor import Watch
+from ssgan.training.divergence import Watch
 
 FINE = {"L": 0.1, "U": 0.3, "V": 0.3, "feature_matching": 1.0}
 COLLAPSED = {"L": 0.1, "U": 0.001, "V": 0.001, "feature_matching": 50.0}
