@@ -14,7 +14,7 @@ The generator of the one-dimensional GAN: small enough to watch.
 
 ReLU and a linear output, so that its numbers may be of any size, and batch norm only where ``generator_norm`` asks for
 it. Weights are drawn by Glorot's rule, biases are 0: of the initialisations tried, the one from which most seeds learn
-(results/NOTES.md). The discriminator is the plain one of :mod:`ssgan.nn.mlp` with tanh.
+(docs/notes/gaussian.md). The discriminator is the plain one of :mod:`ssgan.nn.mlp` with tanh.
 """
 
 import itertools

@@ -143,8 +143,8 @@ class Stack:
 def choose_strategy(seeds: int, device_type: str) -> str:
     """The faster way to train so many seeds.
 
-    On a CPU every seed fits its caches better alone, and the threads take one seed each: `scripts/speed.py` times
-    both. On a GPU one kernel for all seeds keeps it busy where theirs are small.
+    On a CPU every seed fits its caches better alone, and the threads take one seed each; `scripts/benchmarks/speed.py`
+    times both. On a GPU one kernel for all seeds keeps it busy where theirs are small.
     """
     if seeds == 1:
         return "direct"

@@ -159,7 +159,7 @@ _NO_TERM = {
 }
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 
-# Beside L, the terms of D's loss that each method has, by their weights. The trials are in results/NOTES.md.
+# Beside L, the terms of D's loss that each method has, by their weights. The trials are in docs/notes/methods.md.
 METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
     "supervised": _GAN,  # they are idle: the baseline keeps the settings of what it is compared with
