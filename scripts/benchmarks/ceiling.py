@@ -1,4 +1,4 @@
-"""What no program can be faster than: the matrix products of a step of mnist-paper, and how fast memory is copied."""
+"""Bounds on the speed of a step of `mnist-paper`: its matrix products, and the bandwidth of memory."""
 
 import functools
 import itertools
@@ -14,7 +14,7 @@ Product = tuple[str, int, int, int]
 
 
 def products(config: Config, inputs: int, classes: int) -> list[Product]:
-    """What one step of one model cannot do without: D on three batches in its phase, on two in that of G.
+    """List the matrix products of a step of one model: D on three batches in its phase, on two in that of G.
 
     Left out: gradients of images in D's phase, of D's weights in G's phase and of G's noise; logits in G's phase.
     """
@@ -28,12 +28,12 @@ def products(config: Config, inputs: int, classes: int) -> list[Product]:
 
 
 def gigaflop(products: list[Product]) -> float:
-    """Operations in 10^9, a multiplication and an addition for each term of each sum."""
+    """Count operations in 10^9, a multiplication and an addition for each term of each sum."""
     return sum(2 * rows * inputs * outputs for _, rows, inputs, outputs in products) / 1e9
 
 
 def multiplier(products: list[Product], models: int, device: torch.device) -> Callable[[], None]:
-    """A function that computes these products for so many models: by torch.mm for one, by torch.bmm for more."""
+    """Return a function that computes these products for some models: by torch.mm for one, by torch.bmm for more."""
 
     @functools.cache
     def operand(role: str, *shape: int) -> Tensor:
@@ -54,7 +54,7 @@ def multiplier(products: list[Product], models: int, device: torch.device) -> Ca
 
 
 def copier(megabytes: int, device: torch.device) -> Callable[[], None]:
-    """A function that copies so much memory to another place: each byte is read once and written once."""
+    """Return a function that copies some memory: each byte is read once and written once."""
     source = torch.zeros(megabytes * 250_000, device=device)
     target = torch.empty_like(source)
 

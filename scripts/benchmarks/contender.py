@@ -1,4 +1,4 @@
-"""One program that `scripts/benchmarks/speed.py` times, in a process of its own: `contender.py NAME SIZE SETTINGS`.
+"""A program that `scripts/benchmarks/speed.py` times, in a process of its own: `contender.py NAME SIZE SETTINGS`.
 
 The size is a number of models; of ``square`` the rows of a matrix, of ``copy`` megabytes.
 
@@ -21,7 +21,7 @@ from typing import Any
 def program(
     name: str, size: int, settings: dict[str, Any], exits: contextlib.ExitStack
 ) -> tuple[Callable[[], object], Any]:
-    """One step of the contender, and its device; ``exits`` ends what must last as long as the steps."""
+    """Return a function that takes one step, and its device; ``exits`` closes the contexts that the steps need."""
     if name.startswith("ssgan"):
         importlib.import_module("ssgan")
     import torch
@@ -58,7 +58,7 @@ def program(
 
 
 def main() -> None:
-    """Answer on standard output until there is no more input."""
+    """Answer each line of standard input with a time, until there is no more input."""
     began = time.perf_counter()
     exits = contextlib.ExitStack()
     step, device = program(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), exits)

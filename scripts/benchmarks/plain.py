@@ -22,14 +22,14 @@ from ssgan.training.trainer import Trainer
 
 
 def dense(inputs: int, outputs: int, train_scale: bool) -> nn.Module:
-    """A dense layer with weight norm."""
+    """Build a dense layer with weight norm."""
     layer = weight_norm(nn.Linear(inputs, outputs))
     layer.parametrizations.weight.original0.requires_grad_(train_scale)
     return layer
 
 
 def torch_name(name: str) -> str:
-    """What the plain program calls one of our weights."""
+    """Translate the name of a weight of the package into that of the plain program."""
     module, _, leaf = name.rpartition(".")
     leaves = {"v": "parametrizations.weight.original1", "g": "parametrizations.weight.original0", "b": "bias"}
     return f"{module}.{leaves.get(leaf, leaf)}"
@@ -47,7 +47,7 @@ class Noise(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Normalisation by the statistics of the batch at hand, with a bias and no gain."""
+    """Normalisation by the statistics of the batch, with a bias and no gain."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Discriminator(nn.Module):
         self.output = dense(config.discriminator_widths[-1], classes, train_scale=True)
 
     def features(self, x: Tensor) -> Tensor:
-        """Rows of images to rows of features."""
+        """Compute features [B, F] of images."""
         return self.trunk(x.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Plain:
         self.decay = 0.5 ** (self.config.batch_size / self.config.ema_half_life_images)
 
     def step(self, *batch: Tensor) -> dict[str, Tensor]:
-        """One step of D and one of G; returns the terms of the losses."""
+        """Take one step of D and one of G; return the terms of the losses."""
         x_lab, y_lab, x_unl, x_unl2, z, z2 = batch
         with torch.no_grad():
             x_fake = self.G(z)
@@ -161,11 +161,11 @@ class Plain:
         return {"L": L.detach(), "U": U.detach(), "V": V.detach(), "feature_matching": distance.detach()}
 
     def averaged(self) -> dict[str, Tensor]:
-        """The debiased average of D."""
+        """Return the debiased average of D."""
         return {name: value / (1 - self.decay**self.adam_D.steps) for name, value in self.average.items()}
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """Endless batches of the first model: the pool lies on the device as floats, shuffled every epoch."""
+        """Yield batches of the first model without end: the pool lies on the device as floats, shuffled every epoch."""
         size, labels = self.config.batch_size, torch.from_numpy(self.source.labels[0]).to(self.source.device)
         pool = self.source.pool.to(self.source.dtype) / self.source.scale
         labeled = pool[self.source.labeled_rows[0]]
@@ -178,14 +178,14 @@ class Plain:
 
 
 def build(config: Config, data: Data) -> Trainer:
-    """The trainer of a configuration."""
+    """Build the trainer of a configuration."""
     splits = for_seeds(data.y_train, config.labels, config.draw_seeds)
     batches = Batches(data.x_train, data.scale, splits, config.all_seeds, config, select(config.device))
     return Trainer(batches, data.image_shape, len(data.classes), config)
 
 
 def check_equal(config: Config, data: Data, steps: int = 5) -> float:
-    """The largest relative difference of losses, weights and averages of both programs, in float64 without noise."""
+    """Return the largest relative difference of losses, weights and averages of both, in float64 without noise."""
     trainer = build(config.replace(noise_input_std=0.0, noise_hidden_std=0.0, dtype="float64"), data)
     plains = [Plain(trainer, data, model) for model in range(config.seeds)]
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -207,7 +207,7 @@ def check_equal(config: Config, data: Data, steps: int = 5) -> float:
 
 
 def images() -> Data:
-    """MNIST where it lies on this machine, else random images of its shape."""
+    """Load MNIST if it is on this machine, else make random images of its shape."""
     if all((default_root() / "MNIST" / "raw" / file).is_file() for file in IDX_FILES):
         return load("mnist")
     x = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), np.uint8)

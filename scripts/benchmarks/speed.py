@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time one training step beside plain PyTorch and the matrix products alone: the benchmark of record.
+"""Time one training step beside plain PyTorch and the matrix products alone: the source of the published times.
 
     python scripts/benchmarks/speed.py --seeds 1,10 --busy --json results/rows/speed.jsonl
 
@@ -42,7 +42,7 @@ STARTS = {"import typer": "import typer", "ssgan --help": "from ssgan.cli import
 
 
 class Contender:
-    """A program that waits in a process of its own for its turn."""
+    """A program in a process of its own, which waits for its turn."""
 
     def __init__(self, name: str, models: int, settings: dict[str, Any]) -> None:
         self.name, self.models, self.times, self.busy_times = name, models, [], []
@@ -53,7 +53,7 @@ class Contender:
         self.first_step = self._answer()["first_step"]
 
     def turn(self, steps: int) -> float:
-        """Seconds for each of so many steps."""
+        """Run some steps; return the seconds of one."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         answer = self._answer()
@@ -61,7 +61,7 @@ class Contender:
         return answer["seconds"] / steps
 
     def close(self) -> None:
-        """Let it end."""
+        """End the process."""
         self.process.stdin.close()
         self.process.wait()
 
@@ -73,7 +73,7 @@ class Contender:
 
 
 def start_times() -> dict[str, float]:
-    """Wall-clock time of whole processes, in turns: the least of several."""
+    """Time whole processes in turns; return the shortest wall-clock time of each."""
     times: dict[str, list[float]] = {name: [] for name in STARTS}
     for _ in range(START_ROUNDS):
         for name, code in STARTS.items():
@@ -84,7 +84,7 @@ def start_times() -> dict[str, float]:
 
 
 def quartiles(seconds: list[float]) -> list[float]:
-    """First quartile, median and third, in milliseconds."""
+    """Compute first quartile, median and third quartile, in milliseconds."""
     ordered = statistics.quantiles(seconds, n=4, method="inclusive")
     return [1e3 * value for value in ordered]
 
@@ -92,12 +92,12 @@ def quartiles(seconds: list[float]) -> list[float]:
 def measure(
     preset: str, settings: dict[str, Any], stacks: list[int], rounds: int, steps: int, busy: bool
 ) -> dict[str, Any]:
-    """Time the contenders in turns; the row of results."""
-    wanted = [("ssgan", models) for models in stacks]
+    """Time the contenders in turns; return the row of results."""
+    programs = [("ssgan", models) for models in stacks]
     if preset == PRESET:
-        wanted += [("plain", 1), *(("products", models) for models in sorted({1, *stacks}))]
-    wanted += [("square", SQUARE), ("copy", COPY_MEGABYTES)]
-    contenders = [Contender(name, models, {**settings, "preset": preset}) for name, models in wanted]
+        programs += [("plain", 1), *(("products", models) for models in sorted({1, *stacks}))]
+    programs += [("square", SQUARE), ("copy", COPY_MEGABYTES)]
+    contenders = [Contender(name, models, {**settings, "preset": preset}) for name, models in programs]
     for quiet in (True, False) if busy else (True,):
         beside = None if quiet else subprocess.Popen([sys.executable, "-c", BUSY])
         for _ in range(rounds + 1):
@@ -115,7 +115,7 @@ def measure(
 def result(
     preset: str, settings: dict[str, Any], contenders: list[Contender], rounds: int, steps: int
 ) -> dict[str, Any]:
-    """What the times come to."""
+    """Compute the row of results from the times."""
     import ceiling
     import torch
 
@@ -130,15 +130,15 @@ def result(
     for one in contenders:
         if one.name in ("square", "copy"):
             continue
-        own = median[one.name, one.models]
+        seconds = median[one.name, one.models]
         row: dict[str, Any] = {"contender": one.name, "models": one.models, "ms_quartiles": quartiles(one.times[1:])}
-        row["images_per_second"] = config.images_per_step / own
+        row["images_per_second"] = config.images_per_step / seconds
         if one.busy_times:
             row["ms_busy"] = 1e3 * statistics.median(one.busy_times[1:])
         if flop is not None:
-            row["gflop_per_second"] = one.models * flop / own
-            row["times_plain"] = one.models * median["plain", 1] / own
-            row["share"] = min(median["products", one.models], one.models * median["products", 1]) / own
+            row["gflop_per_second"] = one.models * flop / seconds
+            row["times_plain"] = one.models * median["plain", 1] / seconds
+            row["share"] = min(median["products", one.models], one.models * median["products", 1]) / seconds
         rows.append({**row, "first_step_seconds": one.first_step, **one.peaks})
     square = 2 * SQUARE**3 / 1e9 / min(next(one for one in contenders if one.name == "square").times)
     copy = 2 * COPY_MEGABYTES / 1e3 / min(next(one for one in contenders if one.name == "copy").times)
@@ -159,27 +159,29 @@ def result(
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """A result for people, 80 columns wide."""
-    counted = "" if found["gflop"] is None else f": {found['gflop']:.3g} GFLOP a step"
-    lines = [f"{found['preset']}{counted}; {found['rounds']} rounds of {found['steps']} steps"]
-    lines += [f"  with {name}={value}" for name, value in found["settings"].items()]
+def table(row: dict[str, Any]) -> str:
+    """Format a contender of results as text, 80 columns wide."""
+    counted = "" if row["gflop"] is None else f": {row['gflop']:.3g} GFLOP a step"
+    lines = [f"{row['preset']}{counted}; {row['rounds']} rounds of {row['steps']} steps"]
+    lines += [f"  with {name}={value}" for name, value in row["settings"].items()]
     lines += [
         "",
         f"{'contender':20}{'ms a step':>10}{'quartiles':>16}{'busy':>8}{'GFLOP/s':>8}{'x plain':>8}{'share':>10}",
     ]
-    for row in found["contenders"]:
-        low, median, high = row["ms_quartiles"]
-        busy = f"{row['ms_busy']:.1f}" if "ms_busy" in row else ""
-        rate = f"{row['gflop_per_second']:.0f}" if "share" in row else ""
-        times, share = (f"{row['times_plain']:.2f}", f"{row['share']:.0%}") if "share" in row else ("", "")
+    for contender in row["contenders"]:
+        low, median, high = contender["ms_quartiles"]
+        busy = f"{contender['ms_busy']:.1f}" if "ms_busy" in contender else ""
+        rate = f"{contender['gflop_per_second']:.0f}" if "share" in contender else ""
+        times, share = (
+            (f"{contender['times_plain']:.2f}", f"{contender['share']:.0%}") if "share" in contender else ("", "")
+        )
         lines.append(
-            f"{row['contender']:14}{row['models']:6}{median:10.2f}{f'{low:.1f}-{high:.1f}':>16}{busy:>8}"
+            f"{contender['contender']:14}{contender['models']:6}{median:10.2f}{f'{low:.1f}-{high:.1f}':>16}{busy:>8}"
             f"{rate:>8}{times:>8}{share:>10}"
         )
-    ours = [row for row in found["contenders"] if row["contender"] == "ssgan"]
-    memory = ", ".join(f"{row['models']}: {row['peak_bytes'] / 1e9:.2f} GB" for row in ours)
-    starts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found["start_seconds"].items())
+    ours = [contender for contender in row["contenders"] if contender["contender"] == "ssgan"]
+    memory = ", ".join(f"{contender['models']}: {contender['peak_bytes'] / 1e9:.2f} GB" for contender in ours)
+    starts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in row["start_seconds"].items())
     first = ours[0]["first_step_seconds"]
     return "\n".join(
         [
@@ -187,16 +189,16 @@ def table(found: dict[str, Any]) -> str:
             "",
             f"Peak memory of ssgan by models: {memory}. First step after {first:.1f} s.",
             f"Start: {starts}.",
-            f"Best square product {found['square_gflop_per_second']:.0f} GFLOP/s, copy "
-            f"{found['copy_gigabytes_per_second']:.0f} GB/s (read and written).",
-            f"{found['device']}, {found['threads']} threads, commit {found['commit']}",
-            ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+            f"Best square product {row['square_gflop_per_second']:.0f} GFLOP/s, copy "
+            f"{row['copy_gigabytes_per_second']:.0f} GB/s (read and written).",
+            f"{row['device']}, {row['threads']} threads, commit {row['commit']}",
+            ", ".join(f"{name} {version}" for name, version in row["versions"].items()),
         ]
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure or check."""
+    """Measure, or compare the programs (``--check``)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default=PRESET)
     parser.add_argument("--seeds", default="1", help="models of each stack, such as 1,10")
@@ -214,12 +216,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--set takes {choices}")
     settings = {**dict(map(parse, args.set)), "device": args.device}
     if not args.check:
-        found = measure(args.preset, settings, stacks, args.rounds, args.steps, args.busy)
-        print(table(found))
+        row = measure(args.preset, settings, stacks, args.rounds, args.steps, args.busy)
+        print(table(row))
         if args.json:
             from ssgan import runs
 
-            runs.append_rows(args.json, [found])
+            runs.append_rows(args.json, [row])
         return
     import plain
 

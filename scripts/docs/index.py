@@ -1,4 +1,4 @@
-"""The index of `results/rows/`: for each file what made it, at which commit, and which tables it feeds."""
+"""Index of `results/rows/`: the command and commit behind each file, and the tables made from it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +28,12 @@ The first twenty rows of `gaussian.jsonl` are of an earlier preset, in which bot
 
 
 class Source(NamedTuple):
-    """Where the rows of a file come from and where they go.
+    """Origin and use of the rows of a file.
 
     Attributes
     ----------
     commands : tuple of str
-        What makes the rows, without the option ``--out`` or ``--json`` that names the file.
+        They make the rows, without the option ``--out`` or ``--json`` that names the file.
     feeds : tuple of str
         Generated blocks of pages (``tables.BLOCKS``), or pages and pictures below ``docs/``.
     """
@@ -102,13 +102,13 @@ def index() -> str:
 
 
 def _commits(name: str) -> str:
-    """The commits that the rows were made at; those of the models for the reports of their trainings."""
-    found = rows(name.removesuffix("-curves"))
-    return ", ".join(f"`{commit}`" for commit in sorted({row["commit"] for row in found}))
+    """List the commits of the rows; for the reports of trainings those of the models."""
+    commits = {row["commit"] for row in rows(name.removesuffix("-curves"))}
+    return ", ".join(f"`{commit}`" for commit in sorted(commits))
 
 
 def _feeds(feeds: tuple[str, ...]) -> str:
-    """Links to the pages of blocks, with the names of these, and to pages and pictures below `docs/`."""
+    """Link the pages that hold the blocks, and pages and pictures below `docs/`."""
     places: dict[str, list[str]] = {}
     for feed in feeds:
         place = f"docs/{feed}" if "." in feed else page_of(feed).relative_to(ROOT).as_posix()
@@ -120,7 +120,7 @@ def _feeds(feeds: tuple[str, ...]) -> str:
 
 
 def page_of(block: str) -> Path:
-    """The page that holds a generated block.
+    """Find the page that holds a generated block.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what is generated in the documents: `scripts/docs/pages.py`.
+"""Write the generated parts of the documents: `scripts/docs/pages.py`.
 
 In README.md and the pages of `docs/`, the text between `<!-- NAME -->` and `<!-- /NAME -->` is replaced by the table of
 that name (`tables.py`). `docs/settings.md` is written from the code, `results/rows/README.md` from the rows
@@ -20,7 +20,7 @@ SETTINGS = ROOT / "docs" / "settings.md"
 
 
 def pages() -> list[Path]:
-    """README.md and every page of `docs/`, without the notes."""
+    """List README.md and every page of `docs/`, without the notes."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -26,20 +26,20 @@ NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "n
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Every row of a file of results."""
+    """Read the rows of a file."""
     lines = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
-def cell(found: list[dict[str, Any]]) -> str:
-    """Mean and deviation of a cell's errors, with the number of draws that have one."""
-    errors = [row["error"] for row in found if row["error"] is not None]
-    lost = f", {len(found) - len(errors)} diverged" if len(errors) < len(found) else ""
-    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{lost}"
+def cell(cell_rows: list[dict[str, Any]]) -> str:
+    """Format mean and deviation of a cell's errors, with the number of diverged draws."""
+    errors = [row["error"] for row in cell_rows if row["error"] is not None]
+    diverged = f", {len(cell_rows) - len(errors)} diverged" if len(errors) < len(cell_rows) else ""
+    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{diverged}"
 
 
 def first_table() -> str:
-    """Error on digits of the default preset, by method and labels: the table of the README."""
+    """Make the table of the README: error on digits with the default preset, by method and labels."""
     cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in rows("digits-compare"):
         if row["preset"] in ("digits-fast", None):
@@ -63,13 +63,13 @@ def first_table() -> str:
 
 
 def _machine(row: dict[str, Any]) -> str:
-    """The device of a row, in words."""
+    """Describe the device of a row in words."""
     name, _, threads = row["device_name"].partition(", ")
     return f"one thread of an {name}" if threads == "1 threads" else row["device_name"]
 
 
 def digits_table() -> str:
-    """Error by method and labels."""
+    """Make the table of the presets for digits: error by method and labels."""
     cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in rows("digits"):
         if not row["settings"]:
@@ -80,11 +80,13 @@ def digits_table() -> str:
     for row in rows("digits-compare"):
         if row["preset"] == "digits-fast":
             fast[row["method"], row["labels"]].append(row)
-    for words, found in (("`{}`", cells), ("`{}`, preset `digits-fast`", fast)):
+    for words, preset_cells in (("`{}`", cells), ("`{}`, preset `digits-fast`", fast)):
         for method in ("gan", "supervised"):
-            lines.append(f"| {words.format(method)} | " + " | ".join(cell(found[method, n]) for n in labels) + " |")
+            lines.append(
+                f"| {words.format(method)} | " + " | ".join(cell(preset_cells[method, n]) for n in labels) + " |"
+            )
     one, short = cells["gan", labels[len(labels) // 2]][0], fast["gan", labels[0]][0]
-    draws = " or ".join(map(str, sorted({len(found) for found in cells.values()})))
+    draws = " or ".join(map(str, sorted({len(cell_rows) for cell_rows in cells.values()})))
     lines += [
         "",
         f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
@@ -100,7 +102,7 @@ def digits_table() -> str:
 
 
 def norm_table() -> str:
-    """Error by the normalisation of G."""
+    """Make the table of error by the normalisation of G."""
     cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows("digits"):
         settings = dict(row["settings"])
@@ -114,25 +116,25 @@ def norm_table() -> str:
 
 
 def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
-    """Lines of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
-    found: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
+    """Read the reports of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
+    curves: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
     for line in rows("mnist-short-curves"):
         inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
-        found[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
-    return found
+        curves[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
+    return curves
 
 
 def mnist_table() -> str:
-    """Error on the way, by the place of Adam's epsilon."""
-    found = mnist_curves()
-    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in found[True].values())]
+    """Make the table of error during training, by the place of Adam's epsilon."""
+    curves = mnist_curves()
+    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in curves[True].values())]
     lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
     lines.append("|---" * (len(shown) + 2) + "|")
     for inside, name in EPSILONS.items():
         for kind, model in MODELS.items():
             cells = []
             for epoch in shown:
-                errors = [line[epoch][kind][0] for line in found[inside].values() if epoch in line]
+                errors = [line[epoch][kind][0] for line in curves[inside].values() if epoch in line]
                 each = ", ".join(f"{error:.2f}" for error in errors)
                 cells.append(f"{statistics.mean(errors):.2f} ({each})" if errors else " ")
             lines.append(f"| {name} | {model} | " + " | ".join(cells) + " |")
@@ -150,37 +152,37 @@ def mnist_table() -> str:
 
 
 def mnist_fast_table() -> str:
-    """Error of the recipe for a CPU on the way, and its time."""
-    found = rows("mnist-fast")
-    lines = [line for line in rows("mnist-fast-curves") if line["config_sha256"] == found[0]["config_sha256"]]
+    """Make the table of error during a training of `mnist-fast`, and its time."""
+    models = rows("mnist-fast")
+    lines = [line for line in rows("mnist-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
     marks = sorted({line["images"] for line in lines})
     shown = marks[::-2][::-1]  # every other one, and the last
     table = ["| images | share of the time | test error, % | each draw |", "|---|---|---|---|"]
     for images in shown:
-        there = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
-        errors = [line["errors"][0] for line in there]
+        reports = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
+        errors = [line["errors"][0] for line in reports]
         each = ", ".join(f"{error:.2f}" for error in errors)
         table.append(f"| {images:,} | {100 * images / marks[-1]:.0f} % | {statistics.mean(errors):.2f} | {each} |")
-    minutes = [row["seconds"] / 60 for row in found]
+    minutes = [row["seconds"] / 60 for row in models]
     return "\n".join(
         [
             *table,
             "",
-            f"Preset `mnist-fast`, {found[0]['labels']} labels, {len(found)} label draws, of the averaged model; at",
-            f"the end {cell(found)} %. The whole takes {min(minutes):.0f} to {max(minutes):.0f} minutes a draw on",
-            f"{found[0]['device_name']}, with other work on the second core.",
+            f"Preset `mnist-fast`, {models[0]['labels']} labels, {len(models)} label draws, of the averaged model; at",
+            f"the end {cell(models)} %. The whole takes {min(minutes):.0f} to {max(minutes):.0f} minutes a draw on",
+            f"{models[0]['device_name']}, with other work on the second core.",
             "Every draw is a row of [results/rows/mnist-fast.jsonl](../results/rows/mnist-fast.jsonl).",
         ]
     )
 
 
 def files_sentence() -> str:
-    """The error of the same set as arrays and as files."""
-    found = rows("fashion-mnist-files")
+    """Write the error of the same set as arrays and as files."""
+    models = rows("fashion-mnist-files")
     errors = {
         kind: [
             row["error"]
-            for row in sorted(found, key=lambda row: row["seed"])
+            for row in sorted(models, key=lambda row: row["seed"])
             if row["dataset"].endswith("-files") == kind
         ]
         for kind in (False, True)
@@ -189,14 +191,14 @@ def files_sentence() -> str:
     arrays, files = (statistics.mean(errors[kind]) for kind in (False, True))
     gap, spread = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
     return (
-        f"Fashion-MNIST with {found[0]['labels']} labels gives {files:.2f} % from PNG files in class folders and\n"
-        f"{arrays:.2f} % from its own arrays ({found[0]['images']:,} images, {len(gaps)} draws; paired difference "
+        f"Fashion-MNIST with {models[0]['labels']} labels gives {files:.2f} % from PNG files in class folders and\n"
+        f"{arrays:.2f} % from its own arrays ({models[0]['images']:,} images, {len(gaps)} draws; paired difference "
         f"{gap:+.2f} ± {spread:.2f})."
     )
 
 
 def cifar10_table() -> str:
-    """The first steps of the paper's recipe for CIFAR-10."""
+    """Make the table of the first steps of the paper's recipe for CIFAR-10."""
     (row,) = rows("cifar10-short")
     names = {"L": "L", "U": "U", "V": "V", "feature_matching": "feature matching"}
     lines = [
@@ -217,7 +219,7 @@ def cifar10_table() -> str:
 
 
 def foreign_table() -> str:
-    """Error against supervised, and what is said of foreign test images, by the share of foreign images in the pool."""
+    """Make the table of error, and of telling foreign test images, by the share of foreign images in the pool."""
     baseline: dict[int, dict[str, Any]] = {}
     cells: dict[float, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows("foreign"):
@@ -268,22 +270,22 @@ def foreign_table() -> str:
 
 
 def _mean(draws: dict[int, dict[str, Any]], column: str, form: str) -> str:
-    """The mean of a column over the draws that have it, in a form."""
+    """Format the mean of a column over the draws that have it."""
     values = [row[column] for row in draws.values() if row[column] is not None]
     return form.format(statistics.mean(values)) if values else " "
 
 
 def _percents(shares: list[float]) -> str:
-    """Shares in words: 0, 25 and 50 %."""
+    """Format shares: 0, 25 and 50 %."""
     numbers = [f"{100 * share:.0f}" for share in shares]
     return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
 
 
 def compare_table(name: str = "digits-compare") -> str:
-    """Error by preset, method and labels, of networks and classical methods on the same draws."""
-    found = [row for row in rows(name) if row["error"] is not None and not row.get("ablation")]
+    """Make the table of error by preset, method and labels, networks and classical methods on the same draws."""
+    models = [row for row in rows(name) if row["error"] is not None and not row.get("ablation")]
     cells: dict[tuple[tuple[str, str], int], list[dict[str, Any]]] = defaultdict(list)
-    for row in found:
+    for row in models:
         cells[(row["preset"] or "", row["method"]), row["labels"]].append(row)
     labels = sorted({n for _, n in cells})
     plain = list(dict.fromkeys(line for line, _ in cells))
@@ -297,14 +299,15 @@ def compare_table(name: str = "digits-compare") -> str:
         each = [f"**{text}**" if best[n] == line else text for n, text in zip(labels, each, strict=True)]
         preset = f"`{line[0]}`" if line[0] else "scikit-learn"
         lines.append(f"| {preset} | {line[1]} | " + " | ".join(each) + " |")
-    images = {row["preset"]: row["images"] for row in found if row["images"]}
-    lengths = " and ".join(f"{count:,} with `{preset}`" for preset, count in sorted(images.items()))
+    images = {row["preset"]: row["images"] for row in models if row["images"]}
+    lengths = " and ".join(f"{count:,} images with `{preset}`" for preset, count in sorted(images.items()))
     draws = " or ".join(map(str, sorted({len(each) for (line, _), each in cells.items() if each and line in plain})))
-    data = found[0]["dataset"]
+    data = models[0]["dataset"]
     lines += [
         "",
         f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
-        f"Networks see as many images: {lengths}; beyond the preset each has its own defaults.",
+        f"Every network is trained on {lengths};",
+        "settings that the preset leaves open are the defaults of the method.",
         "Bold is the best mean of a column over the draws that every line has. For every seed, paired differences,",
         f"calibration and confusion run `ssgan report results/rows/{name}.jsonl --out report`.",
     ]
@@ -312,14 +315,14 @@ def compare_table(name: str = "digits-compare") -> str:
 
 
 def _best(lines: dict[tuple[str, str], list[dict[str, Any]]]) -> tuple[str, str]:
-    """The line of the lowest mean over the draws that every one of them has."""
+    """Find the line of the lowest mean over the draws that every line has."""
     draws = [{row["draw_seed"] for row in each} for each in lines.values()]
     common = set.intersection(*draws)
     return min(lines, key=lambda line: statistics.mean(r["error"] for r in lines[line] if r["draw_seed"] in common))
 
 
 def ablation_table() -> str:
-    """Error of the GAN without each of its parts, and the difference on the same draws."""
+    """Make the table of the GAN without each of its parts, with the difference on the same draws."""
     parts: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows("digits-compare"):
         if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", 50):
@@ -345,7 +348,7 @@ def _spread(errors: Iterable[float]) -> str:
 
 
 def speed_table() -> str:
-    """Times of a step on every device, of the last row of each recipe there."""
+    """Make the tables of times of a step, one for the last row of each recipe and device."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows("speed"):
         if "start_seconds" in row and row["settings"].keys() <= {"device"}:

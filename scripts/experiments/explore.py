@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-r"""Try a setting on development data: nothing here sees the test share.
+r"""Try settings on held-out training images; test images are not used.
 
     scripts/experiments/explore.py digits --preset digits --labels 50 --seeds 6 \
         base weight_entropy=0.1 learning_rate_d=1e-3+learning_rate_g=1e-3
@@ -22,11 +22,11 @@ from ssgan.settings.presets import DATASET_PRESETS, parse, resolve
 
 
 def development(data: Data) -> Data:
-    """The pool alone, cut into a smaller pool and a held-out third."""
+    """Split the pool into a smaller pool and a held-out third."""
     order = np.random.RandomState(1).permutation(len(data.y_train))
-    held, kept = order[: len(order) // 3], order[len(order) // 3 :]
+    held_out, pool = order[: len(order) // 3], order[len(order) // 3 :]
     x, y = data.x_train, data.y_train
-    return dataclasses.replace(data, x_train=x[kept], y_train=y[kept], x_test=x[held], y_test=y[held])
+    return dataclasses.replace(data, x_train=x[pool], y_train=y[pool], x_test=x[held_out], y_test=y[held_out])
 
 
 def main() -> None:
@@ -44,9 +44,9 @@ def main() -> None:
     for variant in args.variants:
         settings = {} if variant == "base" else dict(parse(part) for part in variant.split("+"))
         for labels in map(int, args.labels.split(",")):
-            own = {"labels": labels, "seeds": args.seeds, "seed": 1000, **settings}
+            values = {"labels": labels, "seeds": args.seeds, "seed": 1000, **settings}
             began = time.perf_counter()
-            run = train(data, resolve(args.preset or DATASET_PRESETS[args.data], own))
+            run = train(data, resolve(args.preset or DATASET_PRESETS[args.data], values))
             errors = np.array([np.nan if e is None else e for e in run.errors])
             gap = errors - first.setdefault(labels, errors)
             print(

@@ -78,7 +78,7 @@ class Grid(NamedTuple):
 
     @property
     def preset_name(self) -> str:
-        """The preset that every cell starts from."""
+        """Name the preset that every cell starts from."""
         return self.preset or DATASET_PRESETS[self.data]
 
 
@@ -166,7 +166,7 @@ GRIDS = {
 
 
 def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
-    """The data of a user who knows the first classes alone and whose unlabelled images are partly of the others.
+    """Make the data of a user who has the first classes and whose unlabelled images are partly of the others.
 
     The pool holds the labelled images and then always as many unlabelled ones, of which ``share`` are foreign. One
     draw seed gives the same labelled rows for every share, and from share to share foreign images take the place
@@ -181,12 +181,12 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
     own = random.permutation(np.setdiff1d(np.flatnonzero(y_own >= 0), labeled))
     foreign = random.permutation(np.flatnonzero(data.y_train >= OWN_CLASSES))
     count = round(share * UNLABELED_IMAGES)
-    kept = np.concatenate([labeled, own[: UNLABELED_IMAGES - count], foreign[:count]])
+    pool = np.concatenate([labeled, own[: UNLABELED_IMAGES - count], foreign[:count]])
     test = data.y_test < OWN_CLASSES
     return dataclasses.replace(
         data,
-        x_train=data.x_train[kept],
-        y_train=hide(data.y_train[kept], np.arange(labels)),
+        x_train=data.x_train[pool],
+        y_train=hide(data.y_train[pool], np.arange(labels)),
         x_test=data.x_test[test],
         y_test=data.y_test[test],
         classes=data.classes[:OWN_CLASSES],
@@ -195,7 +195,7 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
 
 
 def verdict_on_foreign(models: Models, own: np.ndarray, foreign: np.ndarray) -> dict[str, float | None]:
-    """What one model says of test images of its classes and of others; None where it cannot tell.
+    """Measure how well one model tells test images of its classes from others; None where it cannot.
 
     Means of ``p_generated``; the shares above 1/2, of which ``predict`` says that they look like none of the classes;
     and how well ``p_generated``, or a low probability of the likeliest class, tells foreign images from own: AUROC,
@@ -220,18 +220,18 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """What a file of results holds so far."""
+    """Read the rows of a file; none if there is no file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def done(path: Path, config: Config, data: Data | None = None) -> bool:
-    """Whether the rows of this cell are there, on these data where they are given."""
-    found = [row for row in rows(path) if (row["config_sha256"], row["stack"]) == (config.sha256, config.all_seeds)]
-    return any(data is None or row["dataset_sha256"] == data.sha256 for row in found)
+    """Check whether a file has the rows of a cell, of these data if they are given."""
+    cell_rows = [row for row in rows(path) if (row["config_sha256"], row["stack"]) == (config.sha256, config.all_seeds)]
+    return any(data is None or row["dataset_sha256"] == data.sha256 for row in cell_rows)
 
 
 def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
-    """The report of one stack, which goes on in `runs/results/` where it was begun there."""
+    """Train one stack in `runs/results/`, or resume it there; return its report."""
     folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
     if not folder.exists():
         runs.claim(folder, data.name, config)
@@ -240,26 +240,26 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
 
 
 def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of a run's log that hold test errors, each with the name of its stack."""
+    """Read the lines of a run's log that have test errors, and add what identifies the stack."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     stack = {"config_sha256": report["config_sha256"], "settings": report["settings"], "stack": report["seeds"]}
     return [{**stack, **line} for line in lines if line["errors"] is not None]
 
 
 def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
-    """The samples of a run, and its frames as one animation, beside the rows; of one cell among several by number."""
+    """Copy the samples of a run, and make its frames an animation; one cell among several is named by its number."""
     samples = PICTURES / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
     samples.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "samples.png", samples)
-    if found := image_grid.read_frames(folder):
-        every = -(-len(found) // ANIMATED_FRAMES)
-        found = dict([*found.items()][::-every][::-1])
+    if frames := image_grid.read_frames(folder):
+        every = -(-len(frames) // ANIMATED_FRAMES)
+        frames = dict([*frames.items()][::-every][::-1])
         with open_atomic(PICTURES / f"{name}.webp") as stream:
-            image_grid.animate(found, ".webp")(stream)
+            image_grid.animate(frames, ".webp")(stream)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing; return 0 when all is there, 3 when the time was up before, 2 for the user's mistake."""
+    """Train what is missing; return 0 if all rows exist, 3 if the time was up before, 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--device", default="auto")
@@ -274,19 +274,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _said(report: dict[str, Any]) -> str:
-    """What came out, in a line."""
+def _summary(report: dict[str, Any]) -> str:
+    """Summarise a report in a line."""
     if "ks" in report:
         near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
         return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
-    said = [f"error {terminal.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
+    parts = [f"error {terminal.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
     if report["diversity"]:
-        said += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
-    return ", ".join(said)
+        parts += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
+    return ", ".join(parts)
 
 
 def train_missing(args: argparse.Namespace) -> int:
-    """Go through the cells of a part of a grid."""
+    """Train the cells of a part of a grid that have no rows yet; return the exit status."""
     until = time.monotonic() + 60 * args.minutes
     grid, path = GRIDS[args.grid], ROWS / f"{args.grid}.jsonl"
     whole = load(grid.data, args.data_dir)
@@ -310,7 +310,7 @@ def train_missing(args: argparse.Namespace) -> int:
         except Paused as pause:
             print(f"The time is up: {pause} The same command goes on.")
             return 3
-        folder, found = Path(report["run"]), report["rows"]
+        folder, new_rows = Path(report["run"]), report["rows"]
         if config.evaluate_every_images:
             if cell is grid.cells[0] and (folder / "samples.png").exists():
                 shutil.copyfile(folder / "samples.png", PICTURES / f"{args.grid}-samples.png")
@@ -318,11 +318,11 @@ def train_missing(args: argparse.Namespace) -> int:
         if share is not None:
             models, _ = open_run(folder, select(config.device))
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
-            found = [{**row, "foreign_share": share, **verdict} for row in found]
+            new_rows = [{**row, "foreign_share": share, **verdict} for row in new_rows]
         if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
             keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
-        runs.append_rows(path, found)
-        print(f"  {_said(report)}", flush=True)
+        runs.append_rows(path, new_rows)
+        print(f"  {_summary(report)}", flush=True)
     print(f"Now write them into the documents: {sys.executable} scripts/docs/pages.py", file=sys.stderr)
     return 0
 

@@ -30,7 +30,7 @@ from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
 
 
 def class_folder(classes: tuple[str, ...], label: int) -> str:
-    """The folder of a class: its number first, so that the classes keep their order."""
+    """Name the folder of a class: its number first, so that the classes keep their order."""
     return f"{label:0{len(str(len(classes) - 1))}d} {classes[label].replace('/', '-')}"
 
 
@@ -50,32 +50,33 @@ def write(data: Data, split: Split, folder: Path) -> None:
             Image.fromarray(image).save(places[name] / f"{row:06d}.png")
 
 
-def check(found: Data, data: Data, split: Split) -> None:
-    """See that files hold every image of the set once, with the labels of the draw alone.
+def check(loaded: Data, data: Data, split: Split) -> None:
+    """Check that files hold every image of the set once, with the labels of the draw alone.
 
     Raises
     ------
     ValueError
     """
     pool, test = (
-        np.array([int(Path(name).stem) for name in names], np.int64) for names in (found.files_train, found.files_test)
+        np.array([int(Path(name).stem) for name in names], np.int64)
+        for names in (loaded.files_train, loaded.files_test)
     )
     same = {
         "rows of the pool": np.array_equal(np.sort(pool), np.arange(len(data.x_train))),
         "rows of the test share": np.array_equal(np.sort(test), np.arange(len(data.x_test))),
-        "images of the pool": np.array_equal(found.x_train, data.x_train[pool]),
-        "images of the test share": np.array_equal(found.x_test, data.x_test[test]),
-        "labels of the pool": np.array_equal(found.y_train, splits.hide(data.y_train, split.indices)[pool]),
-        "labels of the test share": np.array_equal(found.y_test, data.y_test[test]),
-        "classes": found.classes == tuple(class_folder(data.classes, k) for k in range(len(data.classes))),
-        "full intensity": found.scale == data.scale,
+        "images of the pool": np.array_equal(loaded.x_train, data.x_train[pool]),
+        "images of the test share": np.array_equal(loaded.x_test, data.x_test[test]),
+        "labels of the pool": np.array_equal(loaded.y_train, splits.hide(data.y_train, split.indices)[pool]),
+        "labels of the test share": np.array_equal(loaded.y_test, data.y_test[test]),
+        "classes": loaded.classes == tuple(class_folder(data.classes, k) for k in range(len(data.classes))),
+        "full intensity": loaded.scale == data.scale,
     }
     if other := [what for what, equal in same.items() if not equal]:
         raise ValueError(f"The files do not hold {data.name}: other {', '.join(other)}.")
 
 
 def train_both(args: argparse.Namespace) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
-    """Train what is missing; for each draw its number, the row from arrays and the row from files."""
+    """Train what is missing; return for each draw its number, the row from arrays and the row from files."""
     data, path = load(args.data, args.data_dir), results.ROWS / f"{args.data}-files.jsonl"
     settings = {"total_images": args.images, "device": args.device, **dict(map(parse, args.set))}
     pairs = []
@@ -93,9 +94,9 @@ def train_both(args: argparse.Namespace) -> list[tuple[int, dict[str, Any], dict
                 with tempfile.TemporaryDirectory() as place:
                     folder = Path(place) / f"{args.data}-files"
                     write(data, split, folder)
-                    found = load(folder)
-                    check(found, data, split)
-                    report = results.trained(found, config, folder.name)
+                    loaded = load(folder)
+                    check(loaded, data, split)
+                    report = results.trained(loaded, config, folder.name)
             runs.append_rows(path, report["rows"])
         arrays, files = (row_of(path, config) for config in configs.values())
         pairs.append((draw, arrays, files))
@@ -103,7 +104,7 @@ def train_both(args: argparse.Namespace) -> list[tuple[int, dict[str, Any], dict
 
 
 def row_of(path: Path, config: Config) -> dict[str, Any]:
-    """The row of a training of one seed."""
+    """Read the row of a training of one seed."""
     (row,) = (r for r in results.rows(path) if (r["config_sha256"], r["seed"]) == (config.sha256, config.seed))
     return row
 
@@ -119,14 +120,14 @@ def show(pairs: list[tuple[int, dict[str, Any], dict[str, Any]]]) -> None:
     terminal.table(["draw", "arrays, error %", "files, error %", "difference"], cells)
     if len(whole) > 1:
         gaps = [files - arrays for arrays, files in whole]
-        for name, found in zip(("arrays", "files"), zip(*whole, strict=True), strict=True):
-            terminal.say(f"{name} {terminal.plus_minus(statistics.mean(found), statistics.stdev(found))} %")
+        for name, values in zip(("arrays", "files"), zip(*whole, strict=True), strict=True):
+            terminal.say(f"{name} {terminal.plus_minus(statistics.mean(values), statistics.stdev(values))} %")
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         terminal.say(f"difference, paired {statistics.mean(gaps):+.2f}, standard error {error:.2f}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train both and compare; return 0, or 2 for the user's mistake."""
+    """Train both and compare; return 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     # Full intensity is 16 in digits, but 255 in a PNG.
     parser.add_argument("--data", default="fashion-mnist", choices=sorted(DATASET_PRESETS.keys() - {"digits"}))

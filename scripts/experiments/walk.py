@@ -35,12 +35,12 @@ KEPT = (
 
 
 def typed(command: str) -> list[str]:
-    """The words of a command, which a backslash at the end of a line continues in the next."""
+    """Split a command into words; a backslash at the end of a line continues it in the next."""
     return shlex.split(command.replace("\\\n", " "))
 
 
 class Step(NamedTuple):
-    """One step of the walk.
+    """One step of the page.
 
     Attributes
     ----------
@@ -58,21 +58,21 @@ class Step(NamedTuple):
 
     @property
     def run(self) -> str:
-        """The folder that the first command trains in."""
+        """Name the folder that the first command trains in."""
         words = typed(self.commands[0])
         return words[words.index("--out") + 1]
 
 
 def _generated(row: Mapping[str, Any]) -> str:
-    found = row["diversity"]
-    judged = ""
+    diversity = row["diversity"]
+    verdict = ""
     if row["judged"]:
         real, fake = (f"{100 * row['judged'][kind]:.0f} %" for kind in ("real", "fake"))
-        told = f"took {real} of real images for real and {fake} of generated ones for generated"
-        judged = f"In the last quarter of the training D {told}. "
+        shares = f"took {real} of real images for real and {fake} of generated ones for generated"
+        verdict = f"In the last quarter of the training D {shares}. "
     return (
-        f"{judged}Collapse {found['collapse']:.2f}, where as many real images come to {found['real']['collapse']:.2f}; "
-        f"spread {found['spread']:.2f}."
+        f"{verdict}Collapse {diversity['collapse']:.2f}, where as many real images come to "
+        f"{diversity['real']['collapse']:.2f}; spread {diversity['spread']:.2f}."
     )
 
 
@@ -110,13 +110,13 @@ STEPS = {
 
 
 def rows() -> dict[int, dict[str, Any]]:
-    """What is known of each step."""
+    """Read the row of each step."""
     lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
     return {row["step"]: row for row in map(json.loads, lines)}
 
 
 def block(number: int, row: Mapping[str, Any]) -> str:
-    """What stands on the page for one step: its commands, its picture and its figures."""
+    """Write the block of one step: its commands, its picture and its figures."""
     step = STEPS[number]
     commands = "\n".join(f"$ {command}" for command in step.commands)
     minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, beside other work."
@@ -132,7 +132,7 @@ def _filled(words: str) -> str:
 
 
 def clothes() -> str:
-    """What a wider network makes of Fashion-MNIST."""
+    """Write the block of a wider network on Fashion-MNIST."""
     (row,) = results.rows(results.ROWS / "dcgan.jsonl")
     minutes = f"{row['seconds'] / 60:.1f} minutes"
     return "![Generated clothes](pictures/dcgan-samples.png)\n\n" + _filled(
@@ -143,13 +143,13 @@ def clothes() -> str:
 
 
 def collapse() -> str:
-    """What each remedy against a collapse does, by the mean over the seeds and each of them."""
-    found = results.rows(results.ROWS / "collapse.jsonl")
-    given = [
+    """Write the table of remedies against a collapse, with the mean over the seeds and each of them."""
+    every_row = results.rows(results.ROWS / "collapse.jsonl")
+    remedies = [
         json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
         for settings in results.AGAINST_COLLAPSE.values()
     ]
-    cells = [{row["seed"]: row for row in found if row["settings"] == settings} for settings in given]
+    cells = [{row["seed"]: row for row in every_row if row["settings"] == settings} for settings in remedies]
     seeds = sorted(set.intersection(*map(set, cells)))  # those that every remedy has
     fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
     header = ["remedy", *fields, "samples of the first seed"]
@@ -172,7 +172,7 @@ def collapse() -> str:
 
 
 def page(text: str) -> str:
-    """The page with every block made anew."""
+    """Make every block of the page anew."""
     blocks = {f"step {number}": block(number, row) for number, row in rows().items()}
     blocks |= {name: make() for name, make in TABLES.items() if (results.ROWS / f"{name}.jsonl").exists()}
     for name, content in blocks.items():
@@ -186,7 +186,7 @@ TABLES = {"dcgan": clothes, "collapse": collapse}
 
 
 def judged(run: Path) -> dict[str, float] | None:
-    """How often D was right over the last quarter of a training, as its log has it; None with classes.
+    """Compute from the log how often D was right over the last quarter of a training; None with classes.
 
     At evaluation a D with batch norm is normalised by real images, and takes more of the generated ones for real.
     """
@@ -202,7 +202,7 @@ def judged(run: Path) -> dict[str, float] | None:
 
 
 def make(number: int) -> None:
-    """Run the commands of a step where they have not run, and keep picture and figures."""
+    """Run the commands of a step that have not run yet, and keep its picture and figures."""
     step = STEPS[number]
     SCRATCH.mkdir(parents=True, exist_ok=True)
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -222,22 +222,23 @@ def make(number: int) -> None:
                     raise
         shutil.copyfile(Path(step.run, step.picture), PICTURES / f"walk-{number}.png")
         report = json.loads(Path(step.run, "report.json").read_text(encoding="utf-8"))
-        told = judged(Path(step.run))
+        shares = judged(Path(step.run))
     finally:
         os.chdir(before)
-    found = {**rows(), number: {"step": number, **{key: report[key] for key in KEPT if key in report}, "judged": told}}
-    lines = [json.dumps(found[n]) for n in sorted(found)]
+    row = {"step": number, **{key: report[key] for key in KEPT if key in report}, "judged": shares}
+    every_row = {**rows(), number: row}
+    lines = [json.dumps(every_row[n]) for n in sorted(every_row)]
     write_atomic(ROWS, "".join(f"{line}\n" for line in lines).encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the steps that were asked for, and the page."""
+    """Make the chosen steps, and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", type=int, metavar="STEP", help="otherwise all of them")
     parser.add_argument("--page", action="store_true", help="write the page alone")
     args = parser.parse_args(arguments)
-    if strange := set(args.steps) - set(STEPS):
-        parser.error(f"there is no step {min(strange)}: choose from {', '.join(map(str, STEPS))}")
+    if unknown := set(args.steps) - set(STEPS):
+        parser.error(f"there is no step {min(unknown)}: choose from {', '.join(map(str, STEPS))}")
     for number in [] if args.page else args.steps or STEPS:
         make(number)
     write_atomic(PAGE, page(PAGE.read_text(encoding="utf-8")).encode())
