@@ -9,7 +9,7 @@ Nets*, 2014, in the form of many tutorials for Keras, where the momentum of batc
 
 **The generator of one-dimensional data**: ReLU and a linear output, so that its numbers may be of any size, and batch
 norm only if ``generator_norm`` asks for it. Weights are drawn by Glorot's rule and biases are 0; of the initialisations
-tried, most seeds learn from this one (results/NOTES.md). Its discriminator is the plain one with tanh.
+tried, most seeds learn from this one (docs/notes/gaussian.md). Its discriminator is the plain one with tanh.
 """
 
 import itertools

@@ -144,7 +144,8 @@ class Stack:
 def choose_strategy(seed_count: int, device_type: str) -> str:
     """Return the fastest ``seed_strategy`` for this number of seeds.
 
-    On a CPU each seed alone fits the caches better, and each thread takes one seed: `scripts/speed.py` times both.
+    On a CPU each seed alone fits the caches better, and each thread takes one seed:
+    `scripts/benchmarks/speed.py` times both.
     On a GPU one kernel for all seeds is busier than a small one for each.
     """
     if seed_count == 1:

@@ -159,7 +159,7 @@ _NO_TERM: Mapping[str, float] = {
 }
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 
-# The terms of D's loss beside L that each method has, by their weights. The trials are in docs/notes/.
+# The terms of D's loss beside L that each method has, by their weights. The trials are in docs/notes/methods.md.
 METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
     "supervised": _GAN,  # not used: the baseline keeps the settings of what it is compared with

@@ -26,7 +26,7 @@ _PAPER_CONV = {
 }
 
 # What a CPU has time for: strong views learn the class that their weak views are fairly sure of, and weak views are
-# pressed to be sure. The trials are in results/NOTES.md.
+# pressed to be sure. The trials are in docs/notes/mnist.md.
 _FAST = {
     "network": "compact-conv",
     "batch_size": 50,
@@ -54,7 +54,7 @@ _PLAIN_GAN = {
 # Radford et al., 2016, section 4: batches of 128.
 _DCGAN = {**_PLAIN_GAN, "network": "dcgan", "batch_size": 128, "total_images": 1_500_000, "grid_side": 8}
 
-# The paper's network and losses for small digits, narrower and longer. The trials are in results/NOTES.md.
+# The paper's network and losses for small digits, narrower and longer. The trials are in docs/notes/digits.md.
 _DIGITS = {
     "labels": 50,
     "total_images": 600_000,
@@ -109,7 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches; that of G falls to 0 at the
     # end, where its numbers would go on swinging around their target, and D keeps up with it. The trials are
-    # in results/NOTES.md.
+    # in docs/notes/gaussian.md.
     "gaussian": {
         "labels": 0,
         "network": "toy",

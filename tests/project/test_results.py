@@ -24,10 +24,11 @@ CELLS = [
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with a small grid, writing into ``tmp_path``."""
-    module = script("results")
+    module = script("experiments/results")
     cells = [{name: value for name, value in cell.items() if name != "device"} for cell in CELLS]
     monkeypatch.setattr(module, "GRIDS", {"small": module.Grid("digits", cells)})
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "ROWS", tmp_path)
+    monkeypatch.setattr(module, "PICTURES", tmp_path)
     monkeypatch.setattr(module, "SCRATCH", tmp_path / "runs")
     return module
 
@@ -66,7 +67,8 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_rows(
     whole, curve = rows(tmp_path / "small.jsonl"), rows(tmp_path / "small-curves.jsonl")
     sliced = tmp_path / "sliced"
     sliced.mkdir()
-    monkeypatch.setattr(results, "RESULTS", sliced)
+    monkeypatch.setattr(results, "ROWS", sliced)
+    monkeypatch.setattr(results, "PICTURES", sliced)
     monkeypatch.setattr(results, "SCRATCH", sliced / "runs")
     statuses = []
     while not statuses or statuses[-1]:
@@ -90,7 +92,7 @@ def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
 )
 def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images: int, labels: tuple[int, ...]) -> None:
     """And with nothing else changed."""
-    module = script("results")
+    module = script("experiments/results")
     cells = [module.resolve(module.GRIDS[data].preset_name, cell) for cell in module.GRIDS[data].cells]
     assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, images) for n in labels}
     preset = module.resolve(f"{data}-paper", {})
@@ -98,7 +100,7 @@ def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images:
 
 
 def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> None:
-    grids = script("results").GRIDS
+    grids = script("experiments/results").GRIDS
     for name, preset in (("mnist-short", "mnist-paper"), ("cifar10-short", "cifar10-paper")):
         whole, short = (results.resolve(preset, cell) for cell in ({}, grids[name].cells[0]))
         changed = {"total_images", "evaluate_every_images", "report_every_images", "decay_last_fraction"}
@@ -112,7 +114,7 @@ def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With few channels and few images of its size."""
-    (cell,) = script("results").GRIDS["cifar10-short"].cells
+    (cell,) = script("experiments/results").GRIDS["cifar10-short"].cells
     few = {"labels": 20, "total_images": 80, "evaluate_every_images": 40, "batch_size": 20, "init_images": 20}
     narrow = {"discriminator_widths": (4, 6), "generator_widths": (8, 6, 4), "latent_size": 5}
     monkeypatch.setattr(
@@ -138,7 +140,14 @@ def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
 def test_a_reproduction_says_where_the_data_are_missing(tmp_path: Path, data: str) -> None:
     file = tmp_path / "nowhere"
     file.write_text("")
-    command = [sys.executable, str(ROOT / "scripts" / f"reproduce_{data}"), "--data-dir", str(file), "--minutes", "0"]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "experiments" / f"reproduce_{data}"),
+        "--data-dir",
+        str(file),
+        "--minutes",
+        "0",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 2

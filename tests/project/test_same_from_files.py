@@ -14,7 +14,6 @@ from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.settings.options import Options
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["discriminator_widths=16,8", "generator_widths=16", "batch_size=20", "init_images=20"]
 OPTIONS = ["--labels", "12", "--draws", "2", "--images", "200", "--device", "cpu"]
 SMALL = [*OPTIONS, "--preset", "vectors", *(word for setting in SETTINGS for word in ("--set", setting))]
@@ -33,10 +32,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Data:
 
 @pytest.fixture
 def same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
     monkeypatch.setenv("SSGAN_CACHE", "off")
-    module = script("same_from_files")
-    monkeypatch.setattr(module.results, "RESULTS", tmp_path)
+    module = script("experiments/same_from_files")
+    monkeypatch.setattr(module.results, "ROWS", tmp_path)
     monkeypatch.setattr(module.results, "SCRATCH", tmp_path / "runs")
     return module
 

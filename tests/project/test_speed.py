@@ -21,7 +21,7 @@ from ssgan.nn.stack import Net
 from ssgan.settings.presets import resolve
 from ssgan.training.step import Adam
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 SETTINGS = {
     "labels": 20,
     "batch_size": 20,
@@ -195,7 +195,7 @@ def test_a_plain_program_waits_as_torch_does() -> None:
     """The package sets how OpenMP waits, and only its own processes may have it so."""
     clean = {key: value for key, value in os.environ.items() if "OMP" not in key}
     code = "import os, speed; print('GOMP_SPINCOUNT' in os.environ, 'GOMP_SPINCOUNT' in speed.OUTSIDE)"
-    environment = {**clean, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    environment = {**clean, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parents[1])])}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True", "False"]
 

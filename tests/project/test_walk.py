@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def walk() -> ModuleType:
-    return script("walk")
+    return script("experiments/walk")
 
 
 def test_the_page_is_made_of_the_rows(walk: ModuleType) -> None:

@@ -1,0 +1,132 @@
+"""Index of `results/rows/`: the command and commit behind each file, and the tables made from it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tables import ROOT, ROWS, rows
+
+INDEX = ROWS / "README.md"
+CLASSICAL = "logistic-regression,svm,knn,label-spreading,label-propagation,self-training"
+DEEP = "gan,supervised,fixmatch,pi,mean-teacher,pseudo-label,vat"
+SHORT_IMAGES = "--seeds 3 --set total_images=30000 --set ema_half_life_images=3000"
+RESULTS, SPEED = "scripts/experiments/results.py", "scripts/benchmarks/speed.py"
+DIGITS, FAST = "ssgan compare digits --preset digits", "ssgan compare digits --preset digits-fast"
+
+HEAD = """# Rows of results
+
+One JSON object in a line: a trained model, or a report of a training (`*-curves.jsonl`). This page is written by
+`scripts/docs/pages.py`. Add `--out results/rows/FILE` to a command of `ssgan compare` and `--json results/rows/FILE` to
+one of `speed.py`; the other scripts know their file. `ssgan compare` and `results.py` do not train again what has rows.
+
+`ssgan report results/rows/digits-compare.jsonl --out report` makes a page of a comparison. The samples that some rows
+name are not kept in the repository, and the page says so.
+"""
+TAIL = """
+The first twenty rows of `gaussian.jsonl` are of an earlier preset, in which both step sizes fall to 0. Those of
+`fast-step.jsonl` are from `report.json` of the runs, for seeds 0 to 9 of digits and 0 and 1 of MNIST.
+"""
+
+
+class Source(NamedTuple):
+    """Origin and use of the rows of a file.
+
+    Attributes
+    ----------
+    commands : tuple of str
+        They make the rows, without the option ``--out`` or ``--json`` that names the file.
+    feeds : tuple of str
+        Generated blocks of pages (``tables.BLOCKS``), or pages and pictures below ``docs/``.
+    """
+
+    commands: tuple[str, ...]
+    feeds: tuple[str, ...]
+
+
+SOURCES = {
+    "cifar10-short": Source((f"{RESULTS} cifar10-short",), ("cifar10",)),
+    "cifar10-short-curves": Source((f"{RESULTS} cifar10-short",), ("cifar10",)),
+    "collapse": Source((f"{RESULTS} collapse",), ("gan.md",)),
+    "dcgan": Source((f"{RESULTS} dcgan",), ("gan.md",)),
+    "digits": Source((f"{RESULTS} digits",), ("digits", "norms")),
+    "digits-compare": Source(
+        (
+            f"{DIGITS} --labels 20,50,100 --seeds 5 --methods gan,supervised,pseudo-label,pi,mean-teacher,vat "
+            "--set total_images=100000",
+            f"{DIGITS} --labels 50 --seeds 5 --methods gan --ablate --set total_images=100000",
+            f"{FAST} --labels 20,50,100 --seeds 10 --methods gan,supervised",
+            f"{FAST} --labels 20,50,100 --seeds 5 --methods fixmatch,pi,mean-teacher,pseudo-label,vat",
+            f"ssgan compare digits --labels 20,50,100 --seeds 10 --methods {CLASSICAL}",
+        ),
+        ("ablation", "compare", "digits", "first", "pictures/few-labels.png"),
+    ),
+    "fashion-mnist-compare": Source(
+        (f"ssgan compare fashion-mnist --preset images --labels 100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
+        ("compare-fashion-mnist",),
+    ),
+    "fashion-mnist-files": Source(("scripts/experiments/same_from_files.py",), ("files",)),
+    "fast-step": Source(
+        (
+            "ssgan train digits --preset digits --seeds 10",
+            "ssgan train mnist --preset mnist-paper --set total_images=300000 --set evaluate_every_images=60000",
+        ),
+        ("notes/speed.md",),
+    ),
+    "foreign": Source((f"{RESULTS} foreign",), ("foreign",)),
+    "gan-mlp": Source((f"{RESULTS} gan-mlp",), ("notes/gans.md",)),
+    "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
+    "mnist-compare": Source(
+        (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
+        ("compare-mnist",),
+    ),
+    "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
+    "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
+    "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
+    "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
+    "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
+    "walk": Source(("scripts/experiments/walk.py",), ("gan.md",)),
+}
+
+
+def index() -> str:
+    """Make the page from the rows and from `SOURCES`."""
+    lines = [
+        HEAD,
+        "| file | rows | made by | commit | tables, pages and pictures made from it |",
+        "|---|---|---|---|---|",
+    ]
+    for name, source in SOURCES.items():
+        made_by = "<br>".join(f"`{command}`" for command in source.commands)
+        columns = [f"[{name}.jsonl]({name}.jsonl)", str(len(rows(name))), made_by, _commits(name), _feeds(source.feeds)]
+        lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join([*lines, TAIL])
+
+
+def _commits(name: str) -> str:
+    """List the commits of the rows; for the reports of trainings those of the models."""
+    commits = {row["commit"] for row in rows(name.removesuffix("-curves"))}
+    return ", ".join(f"`{commit}`" for commit in sorted(commits))
+
+
+def _feeds(feeds: tuple[str, ...]) -> str:
+    """Link the pages that hold the blocks, and pages and pictures below `docs/`."""
+    places: dict[str, list[str]] = {}
+    for feed in feeds:
+        place = f"docs/{feed}" if "." in feed else page_of(feed).relative_to(ROOT).as_posix()
+        places.setdefault(place, []).extend([] if "." in feed else [feed])
+    return "; ".join(
+        f"[{place}](../../{place})" + ": " * bool(blocks) + ", ".join(f"`{block}`" for block in blocks)
+        for place, blocks in places.items()
+    )
+
+
+def page_of(block: str) -> Path:
+    """Find the page that holds a generated block.
+
+    Raises
+    ------
+    ValueError
+        Unless exactly one page does.
+    """
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    (page,) = (page for page in pages if f"<!-- {block} -->\n" in page.read_text(encoding="utf-8"))
+    return page

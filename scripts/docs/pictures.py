@@ -1,0 +1,92 @@
+"""Pictures of the documents, drawn from committed rows and pictures."""
+
+import io
+import statistics
+from collections import defaultdict
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image
+from tables import ROOT, mnist_curves, rows
+
+from ssgan.files import write_atomic
+
+PICTURES = ROOT / "docs" / "pictures"
+# Of the grid by class in docs/gan.md: the column of class names, and the side of a tile with its gap.
+CAPTION_PIXELS, TILE_PIXELS = 80, 58
+LINES = {
+    "supervised": ("the same network, labels alone", "tab:gray"),
+    "label-propagation": ("label propagation", "tab:orange"),
+    "gan": ("K+1 GAN", "tab:blue"),
+}
+
+
+def first_picture() -> plt.Figure:
+    """Draw error against labels for every draw, and images generated on MNIST by class."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.1), width_ratios=(1.25, 1))
+    errors: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in rows("digits-compare"):
+        if row["preset"] in ("digits-fast", None) and row["method"] in LINES:
+            errors[row["method"], row["labels"]].append(row["error"])
+    labels = sorted({n for _, n in errors})
+    for i, (method, (name, colour)) in enumerate(LINES.items()):
+        places = np.arange(len(labels)) + 0.1 * (i - 1)
+        means = [statistics.mean(errors[method, n]) for n in labels]
+        left.plot(places, means, "-o", color=colour, label=name, zorder=3)
+        for place, n, mean in zip(places, labels, means, strict=True):
+            each = errors[method, n]
+            left.plot([place] * len(each), each, ".", color=colour, alpha=0.4, markersize=7, markeredgewidth=0)
+            if method != "label-propagation":
+                left.annotate(f"{mean:.1f}", (place, mean), (8, 5), textcoords="offset points", color=colour)
+    left.set_xticks(np.arange(len(labels)), [str(n) for n in labels])
+    left.set(xlabel="labelled images", ylabel="test error, %", ylim=(0, None))
+    left.set_title("scikit-learn's digits: mean and each label draw", fontsize=11)
+    left.legend(frameon=False)
+    with Image.open(PICTURES / "walk-4.png") as image:
+        right.imshow(np.asarray(image.convert("L"))[:, CAPTION_PIXELS:], cmap="gray", vmin=0, vmax=255)
+    right.set_yticks(TILE_PIXELS * np.arange(10) + TILE_PIXELS / 2, list("0123456789"))
+    right.set_xticks([])
+    right.tick_params(length=0)
+    right.set_ylabel("class given by the discriminator")
+    right.set_title("MNIST, 100 labels: generated images", fontsize=11)
+    right.spines[:].set_visible(False)
+    return figure
+
+
+def mnist_picture() -> plt.Figure:
+    """Draw error and feature matching over the epochs of the short MNIST runs, and generated digits beside them."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=(1.2, 1.2, 1))
+    colours = {True: "tab:blue", False: "tab:orange"}
+    for inside, seeds in mnist_curves().items():
+        for seed, line in seeds.items():
+            name = f"epsilon {'inside' if inside else 'outside'} the root" if seed == min(seeds) else None
+            left.plot(list(line), [one["errors"][0] for one in line.values()], color=colours[inside], label=name)
+            left.plot(list(line), [one["errors_raw"][0] for one in line.values()], ":", color=colours[inside])
+            middle.plot(list(line), [one["feature_matching"][0] for one in line.values()], ".-", color=colours[inside])
+    left.set(xlabel="epochs", ylabel="test error, %", ylim=(0, None), title="MNIST, 100 labels (dotted: not averaged)")
+    middle.set(xlabel="epochs", ylabel="feature matching loss", yscale="log", title="loss of the generator")
+    left.legend(frameon=False)
+    with Image.open(PICTURES / "mnist-short-samples.png") as samples:
+        right.imshow(samples, cmap="gray")
+    right.set(title="generated digits")
+    right.axis("off")
+    return figure
+
+
+def _save(figure: Any, name: str) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    write_atomic(PICTURES / name, content.getvalue())
+
+
+def draw() -> None:
+    """Draw every picture."""
+    matplotlib.use("Agg")
+    _save(first_picture(), "few-labels.png")
+    _save(mnist_picture(), "mnist-short.png")

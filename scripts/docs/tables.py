@@ -1,0 +1,397 @@
+"""Tables of the documents, each made from rows in `results/rows/`."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = ROOT / "results" / "rows"
+MNIST_POOL = 60_000
+EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
+EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
+NAMES = {"ssgan": "ssgan", "plain": "plain PyTorch", "products": "the matrix products alone"}
+MODELS = {"errors": "averaged", "errors_raw": "last"}
+FIRST_METHODS = {
+    "gan": "**K+1 GAN** (`gan`)",
+    "fixmatch": "FixMatch (`fixmatch`)",
+    "label-propagation": "label propagation (scikit-learn)",
+    "svm": "support vector machine (scikit-learn)",
+    "supervised": "the same network, labels alone (`supervised`)",
+}
+NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Read the rows of a file."""
+    lines = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def cell(cell_rows: list[dict[str, Any]]) -> str:
+    """Format mean and deviation of a cell's errors, with the number of diverged draws."""
+    errors = [row["error"] for row in cell_rows if row["error"] is not None]
+    diverged = f", {len(cell_rows) - len(errors)} diverged" if len(errors) < len(cell_rows) else ""
+    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{diverged}"
+
+
+def first_table() -> str:
+    """Make the table of the README: error on digits with the default preset, by method and labels."""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits-compare"):
+        if row["preset"] in ("digits-fast", None):
+            cells[row["method"], row["labels"]].append(row)
+    labels = sorted({n for _, n in cells})
+    whole = max(map(len, cells.values()))
+    lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    for method, name in FIRST_METHODS.items():
+        count = len(cells[method, labels[0]])
+        fewer = f" ({count} draws)" if count < whole else ""
+        lines.append(f"| {name}{fewer} | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
+    one = cells["gan", labels[len(labels) // 2]][0]
+    lines += [
+        "",
+        f"Test error in % on scikit-learn's digits, mean ± standard deviation over {whole} label draws, the same for",
+        "all methods. No setting was chosen on test images. Training the "
+        f"{len(one['stack'])} GANs with {one['labels']} labels side by side took",
+        f"{one['seconds'] / 60:.1f} minutes on {_machine(one)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _machine(row: dict[str, Any]) -> str:
+    """Describe the device of a row in words."""
+    name, _, threads = row["device_name"].partition(", ")
+    return f"one thread of an {name}" if threads == "1 threads" else row["device_name"]
+
+
+def digits_table() -> str:
+    """Make the table of the presets for digits: error by method and labels."""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits"):
+        if not row["settings"]:
+            cells[row["method"], row["labels"]].append(row)
+    labels = sorted({n for _, n in cells})
+    lines = ["| method | " + " | ".join(f"{n} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    fast: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits-compare"):
+        if row["preset"] == "digits-fast":
+            fast[row["method"], row["labels"]].append(row)
+    for words, preset_cells in (("`{}`", cells), ("`{}`, preset `digits-fast`", fast)):
+        for method in ("gan", "supervised"):
+            lines.append(
+                f"| {words.format(method)} | " + " | ".join(cell(preset_cells[method, n]) for n in labels) + " |"
+            )
+    one, short = cells["gan", labels[len(labels) // 2]][0], fast["gan", labels[0]][0]
+    draws = " or ".join(map(str, sorted({len(cell_rows) for cell_rows in cells.values()})))
+    lines += [
+        "",
+        f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
+        f"step. All have the same draws and one network, both methods {one['images']:,} images without augmentation;",
+        f"`digits-fast` adds small affine views and pseudo-labels, and has {short['images']:,} images. Labelled",
+        "images also lie in the pool. Every seed is a row of",
+        "[results/rows/digits.jsonl](../results/rows/digits.jsonl) or",
+        "[results/rows/digits-compare.jsonl](../results/rows/digits-compare.jsonl).",
+        f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
+        f"{one['seconds'] / 60:.1f} minutes on {one['device_name']}.",
+    ]
+    return "\n".join(lines)
+
+
+def norm_table() -> str:
+    """Make the table of error by the normalisation of G."""
+    cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("digits"):
+        settings = dict(row["settings"])
+        norm = settings.pop("generator_norm", "batch")
+        if row["method"] == "gan" and row["labels"] == 50 and not settings:
+            cells[norm].append(row)
+    draws = set.intersection(*({row["draw_seed"] for row in cells[norm]} for norm in NORMS))
+    common = {norm: [row for row in cells[norm] if row["draw_seed"] in draws] for norm in NORMS}
+    lines = [f"| generator's normalisation | error %, 50 labels, the same {len(draws)} draws |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {NORMS[norm]} | {cell(common[norm])} |" for norm in NORMS)])
+
+
+def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
+    """Read the reports of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
+    curves: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
+    for line in rows("mnist-short-curves"):
+        inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
+        curves[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
+    return curves
+
+
+def mnist_table() -> str:
+    """Make the table of error during training, by the place of Adam's epsilon."""
+    curves = mnist_curves()
+    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in curves[True].values())]
+    lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
+    lines.append("|---" * (len(shown) + 2) + "|")
+    for inside, name in EPSILONS.items():
+        for kind, model in MODELS.items():
+            cells = []
+            for epoch in shown:
+                errors = [line[epoch][kind][0] for line in curves[inside].values() if epoch in line]
+                each = ", ".join(f"{error:.2f}" for error in errors)
+                cells.append(f"{statistics.mean(errors):.2f} ({each})" if errors else " ")
+            lines.append(f"| {name} | {model} | " + " | ".join(cells) + " |")
+    longest = [row for row in rows("mnist-short") if row["settings"].get("adam_epsilon_inside_root", True)]
+    seconds, images = (statistics.mean(row[key] for row in longest) for key in ("seconds", "images"))
+    lines += [
+        "",
+        f"Test error in % with {longest[0]['labels']} labels, mean and each of {len(longest)} label draws, of the",
+        f"averaged discriminator and of the last one. {images / MNIST_POOL:.0f} of the recipe's 300 epochs",
+        f"took {seconds / 60:.0f} minutes a draw on {longest[0]['device_name']}, two draws side by side and",
+        "other work beside them.",
+        "Every draw is a row of [results/rows/mnist-short.jsonl](../results/rows/mnist-short.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+def mnist_fast_table() -> str:
+    """Make the table of error during a training of `mnist-fast`, and its time."""
+    models = rows("mnist-fast")
+    lines = [line for line in rows("mnist-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
+    marks = sorted({line["images"] for line in lines})
+    shown = marks[::-2][::-1]  # every other one, and the last
+    table = ["| images | share of the time | test error, % | each draw |", "|---|---|---|---|"]
+    for images in shown:
+        reports = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
+        errors = [line["errors"][0] for line in reports]
+        each = ", ".join(f"{error:.2f}" for error in errors)
+        table.append(f"| {images:,} | {100 * images / marks[-1]:.0f} % | {statistics.mean(errors):.2f} | {each} |")
+    minutes = [row["seconds"] / 60 for row in models]
+    return "\n".join(
+        [
+            *table,
+            "",
+            f"Preset `mnist-fast`, {models[0]['labels']} labels, {len(models)} label draws, of the averaged model; at",
+            f"the end {cell(models)} %. The whole takes {min(minutes):.0f} to {max(minutes):.0f} minutes a draw on",
+            f"{models[0]['device_name']}, with other work on the second core.",
+            "Every draw is a row of [results/rows/mnist-fast.jsonl](../results/rows/mnist-fast.jsonl).",
+        ]
+    )
+
+
+def files_sentence() -> str:
+    """Write the error of the same set as arrays and as files."""
+    models = rows("fashion-mnist-files")
+    errors = {
+        kind: [
+            row["error"]
+            for row in sorted(models, key=lambda row: row["seed"])
+            if row["dataset"].endswith("-files") == kind
+        ]
+        for kind in (False, True)
+    }
+    gaps = [files - arrays for arrays, files in zip(errors[False], errors[True], strict=True)]
+    arrays, files = (statistics.mean(errors[kind]) for kind in (False, True))
+    gap, spread = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+    return (
+        f"Fashion-MNIST with {models[0]['labels']} labels gives {files:.2f} % from PNG files in class folders and\n"
+        f"{arrays:.2f} % from its own arrays ({models[0]['images']:,} images, {len(gaps)} draws; paired difference "
+        f"{gap:+.2f} ± {spread:.2f})."
+    )
+
+
+def cifar10_table() -> str:
+    """Make the table of the first steps of the paper's recipe for CIFAR-10."""
+    (row,) = rows("cifar10-short")
+    names = {"L": "L", "U": "U", "V": "V", "feature_matching": "feature matching"}
+    lines = [
+        "| images | " + " | ".join(names.values()) + " | test error, % (last D) |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for line in rows("cifar10-short-curves"):
+        losses = " | ".join(f"{line[name][0]:.3g}" for name in names)
+        lines.append(f"| {line['images']:,} | {losses} | {line['errors_raw'][0]:.2f} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{row['labels']:,} labels, one draw, {row['images_per_second']:.0f} images/s on {row['device_name']},",
+            "beside other work: [results/rows/cifar10-short-curves.jsonl](../results/rows/cifar10-short-curves.jsonl).",
+        ]
+    )
+
+
+def foreign_table() -> str:
+    """Make the table of error, and of telling foreign test images, by the share of foreign images in the pool."""
+    baseline: dict[int, dict[str, Any]] = {}
+    cells: dict[float, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows("foreign"):
+        if row["method"] == "gan":
+            cells[row["foreign_share"]][row["draw_seed"]] = row
+        elif not row["foreign_share"]:
+            baseline[row["draw_seed"]] = row
+    lines = [
+        "| foreign among the unlabelled | error % | minus `supervised` | lower in | AUROC of `p_generated` "
+        "| AUROC of a low `probability` | own images noted | foreign images noted |",
+        "|---" * 8 + "|",
+    ]
+    gaps = {
+        share: [row["error"] - baseline[draw]["error"] for draw, row in draws.items() if row["error"] is not None]
+        for share, draws in sorted(cells.items())
+    }
+    lower = {share: sum(gap < 0 for gap in each) for share, each in gaps.items()}
+    for share, each in gaps.items():
+        draws = cells[share]
+        of_mean = statistics.stdev(each) / len(each) ** 0.5
+        columns = [
+            f"{100 * share:.0f} %",
+            cell([*draws.values()]),
+            f"{statistics.mean(each):+.2f} ± {of_mean:.2f}",
+            f"{lower[share]} of {len(draws)} draws",
+            *(_mean(draws, name, "{:.2f}") for name in ("auroc_p_generated", "auroc_unsure")),
+            *(_mean(draws, name, "{:.0%}").replace("%", " %") for name in ("unlike_own", "unlike_foreign")),
+        ]
+        lines.append(f"| {' | '.join(columns)} |")
+    unsure = _mean(baseline, "auroc_unsure", "{:.2f}")
+    lines.append(f"| `supervised` | {cell([*baseline.values()])} |   |   |   | {unsure} |   |   |")
+    claims = {
+        "the lower error in every draw": [share for share, draws in lower.items() if draws == len(cells[share])],
+        "the higher error on average": [share for share, each in gaps.items() if statistics.mean(each) > 0],
+    }
+    one = next(iter(baseline.values()))
+    lines += [
+        "",
+        f"Test error in % on the user's classes, mean ± standard deviation over {len(baseline)} draws of",
+        f"{one['labels']} labels, {one['images']:,} images long; the difference is paired, with its standard error.",
+        "Labels, test share and size of the pool are the same in every line.",
+        *(f"`gan` has {what} at {_percents(shares)} foreign images." for what, shares in claims.items() if shares),
+        "AUROC says how well foreign test images are told from own ones (1: always; 0.5: by chance); *noted* are those",
+        "that `predict` says look like none of the classes.",
+        "Every draw is a row of [results/rows/foreign.jsonl](../results/rows/foreign.jsonl).",
+    ]
+    return "\n".join(lines)
+
+
+def _mean(draws: dict[int, dict[str, Any]], column: str, form: str) -> str:
+    """Format the mean of a column over the draws that have it."""
+    values = [row[column] for row in draws.values() if row[column] is not None]
+    return form.format(statistics.mean(values)) if values else " "
+
+
+def _percents(shares: list[float]) -> str:
+    """Format shares: 0, 25 and 50 %."""
+    numbers = [f"{100 * share:.0f}" for share in shares]
+    return " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1]))) + " %"
+
+
+def compare_table(name: str = "digits-compare") -> str:
+    """Make the table of error by preset, method and labels, networks and classical methods on the same draws."""
+    models = [row for row in rows(name) if row["error"] is not None and not row.get("ablation")]
+    cells: dict[tuple[tuple[str, str], int], list[dict[str, Any]]] = defaultdict(list)
+    for row in models:
+        cells[(row["preset"] or "", row["method"]), row["labels"]].append(row)
+    labels = sorted({n for _, n in cells})
+    plain = list(dict.fromkeys(line for line, _ in cells))
+    lines = [
+        "| preset | method | " + " | ".join(f"{n} labels" for n in labels) + " |",
+        "|---" * (len(labels) + 2) + "|",
+    ]
+    best = {n: _best({line: each for (line, m), each in cells.items() if m == n}) for n in labels}
+    for line in sorted(plain, key=lambda line: (not line[0], line[0])):
+        each = [cell(cells[line, n]) if cells[line, n] else "" for n in labels]
+        each = [f"**{text}**" if best[n] == line else text for n, text in zip(labels, each, strict=True)]
+        preset = f"`{line[0]}`" if line[0] else "scikit-learn"
+        lines.append(f"| {preset} | {line[1]} | " + " | ".join(each) + " |")
+    images = {row["preset"]: row["images"] for row in models if row["images"]}
+    lengths = " and ".join(f"{count:,} images with `{preset}`" for preset, count in sorted(images.items()))
+    draws = " or ".join(map(str, sorted({len(each) for (line, _), each in cells.items() if each and line in plain})))
+    data = models[0]["dataset"]
+    lines += [
+        "",
+        f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
+        f"Every network is trained on {lengths};",
+        "settings that the preset leaves open are the defaults of the method.",
+        "Bold is the best mean of a column over the draws that every line has. For every seed, paired differences,",
+        f"calibration and confusion run `ssgan report results/rows/{name}.jsonl --out report`.",
+    ]
+    return "\n".join(lines)
+
+
+def _best(lines: dict[tuple[str, str], list[dict[str, Any]]]) -> tuple[str, str]:
+    """Find the line of the lowest mean over the draws that every line has."""
+    draws = [{row["draw_seed"] for row in each} for each in lines.values()]
+    common = set.intersection(*draws)
+    return min(lines, key=lambda line: statistics.mean(r["error"] for r in lines[line] if r["draw_seed"] in common))
+
+
+def ablation_table() -> str:
+    """Make the table of the GAN without each of its parts, with the difference on the same draws."""
+    parts: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows("digits-compare"):
+        if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", 50):
+            images = row["images"]
+            parts[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
+    whole = parts.pop("gan")
+    lines = ["| | error % | minus `gan` |", "|---|---|---|", f"| gan | {_spread(whole.values())} | |"]
+    for part, errors in parts.items():
+        gaps = [error - whole[draw] for draw, error in errors.items()]
+        standard_error = statistics.stdev(gaps) / len(gaps) ** 0.5
+        lines.append(f"| {part} | {_spread(errors.values())} | {statistics.mean(gaps):+.2f} ± {standard_error:.2f} |")
+    lines += [
+        "",
+        f"`--ablate` with the preset `digits`, 50 labels, {images:,} images, {len(whole)} draws: the GAN without",
+        "each of its parts, as mean ± standard deviation, and the paired difference with its standard error.",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(errors: Iterable[float]) -> str:
+    values = list(errors)
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def speed_table() -> str:
+    """Make the tables of times of a step, one for the last row of each recipe and device."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows("speed"):
+        if "start_seconds" in row and row["settings"].keys() <= {"device"}:
+            latest[row["device"], row["preset"]] = row
+    lines = []
+    for (device, preset), row in latest.items():
+        ours = [one for one in row["contenders"] if one["contender"] == "ssgan"]
+        compared = "share" in ours[0]
+        header = ["program", "models", "ms a step", "images/s of each", "beside a busy process, ms", "peak memory, GB"]
+        header += ["model-steps/s, times plain PyTorch", "share of the matrix-product rate"] if compared else []
+        lines += [f"`{preset}` on {device} (torch {row['versions']['torch']}, commit {row['commit']}):", ""]
+        lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+        for one in row["contenders"]:
+            cells = [NAMES[one["contender"]], str(one["models"]), f"{one['ms_quartiles'][1]:.1f}"]
+            is_program = one["contender"] != "products"
+            cells.append(f"{one['images_per_second']:,.0f}" if is_program else "")
+            cells.append(f"{one['ms_busy']:.1f}" if "ms_busy" in one else "")
+            cells.append(f"{one.get('peak_device_bytes', one['peak_bytes']) / 1e9:.2f}" if is_program else "")
+            cells += [f"{one['times_plain']:.2f}", f"{100 * one['share']:.0f} %"] if compared else []
+            lines.append("| " + " | ".join(cells) + " |")
+        start = row["start_seconds"]
+        lines += [
+            "",
+            f"{row['rounds']} rounds of {row['steps']} steps, medians, each program a process and all in turns. The",
+            f"first step came {ours[0]['first_step_seconds']:.1f} s after the start, `ssgan --help` took",
+            f"{start['ssgan --help']:.2f} s and a bare `import typer` {start['import typer']:.2f} s.",
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
+BLOCKS = {
+    "first": first_table,
+    "digits": digits_table,
+    "compare": compare_table,
+    "ablation": ablation_table,
+    "compare-mnist": partial(compare_table, "mnist-compare"),
+    "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
+    "norms": norm_table,
+    "mnist-fast": mnist_fast_table,
+    "mnist": mnist_table,
+    "cifar10": cifar10_table,
+    "foreign": foreign_table,
+    "files": files_sentence,
+    "speed": speed_table,
+}

@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+"""Train a published grid and add its rows: `scripts/experiments/results.py digits`.
+
+Each seed gives one line of `results/rows/GRID.jsonl`. Where test errors are measured during training, each gives one
+line of `results/rows/GRID-curves.jsonl`, and the samples of the first cell are copied to `docs/pictures/`. A cell whose
+rows exist with the same settings is not trained again, and one that was stopped resumes from its checkpoint in
+`runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it by itself. For a GAN
+without classes the samples of the first seed are kept, and its frames, if any, as an animation.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from ssgan import Data, load, runs
+from ssgan.cli import terminal
+from ssgan.data.dataset import UNLABELED
+from ssgan.data.splits import draw, hide
+from ssgan.devices import select
+from ssgan.errors import UserError
+from ssgan.figures import image_grid
+from ssgan.files import open_atomic
+from ssgan.inference.metrics import Diversity, generated_probability, softmax
+from ssgan.inference.models import Models, open_run
+from ssgan.settings.config import Config
+from ssgan.settings.presets import DATASET_PRESETS, resolve
+from ssgan.training.experiment import Paused, run_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
+MNIST_EPOCH = 60_000
+FAST_REPORTS = {"evaluate_every_images": 100_000}
+EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
+# As wide as a CPU has time for. So narrow a G, at the step size of the preset, is left behind by D.
+NARROW_DCGAN = {
+    "batch_size": 64,
+    "discriminator_widths": (16,),
+    "generator_widths": (16,),
+    "learning_rate_g": 1e-3,
+    "total_images": 20_000,
+}
+# What section 3 of the paper offers against a collapse, each by itself beside the same network.
+AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "virtual batch norm in G": {"generator_norm": "virtual"},
+    "minibatch discrimination": {"minibatch_kernels": 50},
+    "label smoothing, 0.9": {"real_target": 0.9},
+    "historical averaging, 0.001": {"weight_historical_averaging": 0.001},
+}
+# Of an animation that is kept: a file of 200 KB.
+ANIMATED_FRAMES = 8
+# Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
+OWN_CLASSES = 6
+# All but 3 of the 483 foreign images in the pool of digits, so that quarters are whole.
+UNLABELED_IMAGES = 480
+FOREIGN_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FOREIGN_SETTINGS = {"labels": 30, "total_images": 200_000}
+
+
+class Grid(NamedTuple):
+    """A data set, and for each cell the settings beyond the preset, which is that of the data where none is named.
+
+    A ``foreign_share`` among them is no setting: it says which part of the data the cell is trained on, by
+    :func:`with_foreign`.
+    """
+
+    data: str
+    cells: list[dict[str, Any]]
+    preset: str = ""
+
+    @property
+    def preset_name(self) -> str:
+        """Name the preset that every cell starts from."""
+        return self.preset or DATASET_PRESETS[self.data]
+
+
+GRIDS = {
+    "digits": Grid(
+        "digits",
+        [
+            *({"method": m, "labels": n, "seeds": 10} for m in ("gan", "supervised") for n in (20, 50, 100)),
+            *({"method": "gan", "labels": 50, "seeds": 5, "generator_norm": norm} for norm in ("virtual", "none")),
+        ],
+        "digits",
+    ),
+    # The beginning of the recipe on a CPU, one model a cell, and the same with torch's place of Adam's epsilon.
+    "mnist-short": Grid(
+        "mnist",
+        [
+            {"seed": seed, "total_images": epochs * MNIST_EPOCH, "evaluate_every_images": MNIST_EPOCH, **other}
+            for epochs, other in ((40, {}), (16, EPSILON_OUTSIDE))
+            for seed in (0, 1)
+        ],
+        "mnist-paper",
+    ),
+    # The recipe as published: 300 epochs, ten draws, four numbers of labels.
+    "mnist": Grid("mnist", [{"labels": n, "seeds": 10} for n in (100, 20, 50, 200)], "mnist-paper"),
+    # What a CPU has time for, one model a cell.
+    "mnist-fast": Grid("mnist", [{"seed": seed, **FAST_REPORTS} for seed in range(3)]),
+    "cifar10-fast": Grid("cifar10", [{"seed": seed, **FAST_REPORTS} for seed in range(3)]),
+    # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The pool gives
+    # the supervised baseline its first scales and no more; the second share of it shows what that amounts to.
+    "foreign": Grid(
+        "digits",
+        [
+            {"foreign_share": share, "method": method, "seed": seed, **FOREIGN_SETTINGS}
+            for method, shares in (("supervised", (0.0, 1.0)), ("gan", FOREIGN_SHARES))
+            for seed in range(5)
+            for share in shares
+        ],
+        "digits",
+    ),
+    # The one-dimensional GAN: rows have distances to the target where an error would be.
+    "gaussian": Grid("gaussian", [{"seeds": 20, "seed_strategy": "vmap"}]),
+    # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
+    "cifar10-short": Grid(
+        "cifar10",
+        [
+            {
+                "labels": 4000,
+                "seed": 0,
+                "total_images": 20_000,
+                "decay_last_fraction": 0.0,
+                "evaluate_every_images": 10_000,
+                "report_every_images": 1_000,
+            }
+        ],
+        "cifar10-paper",
+    ),
+    # GANs without classes, with the pictures that the documents show.
+    "gan-mlp": Grid("mnist", [{}], "gan-mlp"),
+    "dcgan": Grid(
+        "fashion-mnist",
+        [
+            {
+                **NARROW_DCGAN,
+                **dict.fromkeys(["discriminator_widths", "generator_widths"], (32,)),
+                "learning_rate_g": 2e-4,
+                "total_images": 120_000,
+                "frames_every_images": 20_000,
+                "grid_side": 6,
+            }
+        ],
+        "dcgan",
+    ),
+    "collapse": Grid(
+        "fashion-mnist",
+        [
+            {"seed": seed, "grid_side": 4, **NARROW_DCGAN, **other}
+            for seed in range(2)
+            for other in AGAINST_COLLAPSE.values()
+        ],
+        "dcgan",
+    ),
+    # The recipe as published: 1,200 epochs, ten draws, four numbers of labels.
+    "cifar10": Grid("cifar10", [{"labels": n, "seeds": 10} for n in (4000, 1000, 2000, 8000)], "cifar10-paper"),
+}
+
+
+def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
+    """Make the data of a user who has the first classes and whose unlabelled images are partly of the others.
+
+    The pool holds the labelled images and then always as many unlabelled ones, of which ``share`` are foreign. One
+    draw seed gives the same labelled rows for every share, and from share to share foreign images take the place
+    of own ones that were there. The test share is that of the user's classes.
+
+    Source: Oliver et al., *Realistic Evaluation of Deep Semi-Supervised Learning Algorithms*, 2018, section 4.4;
+    there the unlabelled images come from four classes, of which more and more are foreign.
+    """
+    y_own = np.where(data.y_train < OWN_CLASSES, data.y_train, UNLABELED)
+    labeled = draw(y_own, labels, draw_seed)
+    random = np.random.RandomState(draw_seed)
+    own = random.permutation(np.setdiff1d(np.flatnonzero(y_own >= 0), labeled))
+    foreign = random.permutation(np.flatnonzero(data.y_train >= OWN_CLASSES))
+    count = round(share * UNLABELED_IMAGES)
+    pool = np.concatenate([labeled, own[: UNLABELED_IMAGES - count], foreign[:count]])
+    test = data.y_test < OWN_CLASSES
+    return dataclasses.replace(
+        data,
+        x_train=data.x_train[pool],
+        y_train=hide(data.y_train[pool], np.arange(labels)),
+        x_test=data.x_test[test],
+        y_test=data.y_test[test],
+        classes=data.classes[:OWN_CLASSES],
+        name=f"{data.name}, the first {OWN_CLASSES} classes",
+    )
+
+
+def verdict_on_foreign(models: Models, own: np.ndarray, foreign: np.ndarray) -> dict[str, float | None]:
+    """Measure how well one model tells test images of its classes from others; None where it cannot.
+
+    Means of ``p_generated``; the shares above 1/2, of which ``predict`` says that they look like none of the classes;
+    and how well ``p_generated``, or a low probability of the likeliest class, tells foreign images from own: AUROC,
+    1/2 by chance.
+    """
+    logits = {"own": models.logits(own)[0], "foreign": models.logits(foreign)[0]}
+    fine = all(np.isfinite(l_NK).all() for l_NK in logits.values())
+    judges = fine and models.G is not None
+    p_generated = {name: generated_probability(l_NK) for name, l_NK in logits.items()}
+    unsure = {name: 1 - softmax(l_NK).max(axis=1) for name, l_NK in logits.items()}
+    return {
+        **{f"p_generated_{name}": float(p.mean()) if judges else None for name, p in p_generated.items()},
+        **{f"unlike_{name}": float((p > 0.5).mean()) if judges else None for name, p in p_generated.items()},
+        "auroc_p_generated": _auroc(**p_generated) if judges else None,
+        "auroc_unsure": _auroc(**unsure) if fine else None,
+    }
+
+
+def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
+    is_foreign = np.repeat([False, True], [len(own), len(foreign)])
+    return float(roc_auc_score(is_foreign, np.concatenate([own, foreign])))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a file; none if there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def done(path: Path, config: Config, data: Data | None = None) -> bool:
+    """Check whether a file has the rows of a cell, of these data if they are given."""
+    cell_rows = [row for row in rows(path) if (row["config_sha256"], row["stack"]) == (config.sha256, config.all_seeds)]
+    return any(data is None or row["dataset_sha256"] == data.sha256 for row in cell_rows)
+
+
+def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
+    """Train one stack in `runs/results/`, or resume it there; return its report."""
+    folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
+    if not folder.exists():
+        runs.claim(folder, data.name, config)
+    with terminal.following() as on_report:
+        return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
+
+
+def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the lines of a run's log that have test errors, and add what identifies the stack."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    stack = {"config_sha256": report["config_sha256"], "settings": report["settings"], "stack": report["seeds"]}
+    return [{**stack, **line} for line in lines if line["errors"] is not None]
+
+
+def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
+    """Copy the samples of a run, and make its frames an animation; one cell among several is named by its number."""
+    samples = PICTURES / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
+    samples.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "samples.png", samples)
+    if frames := image_grid.read_frames(folder):
+        every = -(-len(frames) // ANIMATED_FRAMES)
+        frames = dict([*frames.items()][::-every][::-1])
+        with open_atomic(PICTURES / f"{name}.webp") as stream:
+            image_grid.animate(frames, ".webp")(stream)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is missing; return 0 if all rows exist, 3 if the time was up before, 2 for a mistake of the user."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=sorted(GRIDS))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data-dir", help="where downloaded sets lie")
+    parser.add_argument("--part", default="1/1", help="2/3: the second of three parts, to run beside the others")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to go on another time")
+    args = parser.parse_args(arguments)
+    try:
+        return train_missing(args)
+    except UserError as mistake:
+        print(f"ssgan: {mistake}", file=sys.stderr)
+        return 2
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """Summarise a report in a line."""
+    if "ks" in report:
+        near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
+        return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
+    parts = [f"error {terminal.plus_minus(report['error_mean'], report['error_std'])} %"] if report["labels"] else []
+    if report["diversity"]:
+        parts += [f"{name} {report['diversity'][name]:.2f}" for name in Diversity._fields]
+    return ", ".join(parts)
+
+
+def train_missing(args: argparse.Namespace) -> int:
+    """Train the cells of a part of a grid that have no rows yet; return the exit status."""
+    until = time.monotonic() + 60 * args.minutes
+    grid, path = GRIDS[args.grid], ROWS / f"{args.grid}.jsonl"
+    whole = load(grid.data, args.data_dir)
+    part, parts = map(int, args.part.split("/"))
+    for cell in grid.cells[part - 1 :: parts]:
+        settings = {name: value for name, value in cell.items() if name != "foreign_share"}
+        config = resolve(grid.preset_name, {**settings, "device": args.device})
+        share = cell.get("foreign_share")
+        data = whole
+        if share is not None:
+            (draw_seed,) = config.draw_seeds  # another draw has another pool
+            data = with_foreign(whole, share, config.labels, draw_seed)
+        words = " ".join(f"{k}={v}" for k, v in cell.items())
+        if done(path, config, data):
+            print(f"{words}: there already")
+            continue
+        print(f"{words} ...", flush=True)
+        name = args.grid if share is None else f"{args.grid}-{share:g}"
+        try:
+            report = trained(data, config, name, max(0.0, until - time.monotonic()))
+        except Paused as pause:
+            print(f"The time is up: {pause} The same command goes on.")
+            return 3
+        folder, new_rows = Path(report["run"]), report["rows"]
+        if config.evaluate_every_images:
+            if cell is grid.cells[0] and (folder / "samples.png").exists():
+                shutil.copyfile(folder / "samples.png", PICTURES / f"{args.grid}-samples.png")
+            runs.append_rows(ROWS / f"{args.grid}-curves.jsonl", curves(folder, report))
+        if share is not None:
+            models, _ = open_run(folder, select(config.device))
+            verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
+            new_rows = [{**row, "foreign_share": share, **verdict} for row in new_rows]
+        if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
+            keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
+        runs.append_rows(path, new_rows)
+        print(f"  {_summary(report)}", flush=True)
+    print(f"Now write them into the documents: {sys.executable} scripts/docs/pages.py", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
