@@ -53,9 +53,7 @@ def run_experiment(
 
     Parameters
     ----------
-    data, config, folder
-        The folder was made by :func:`ssgan.runs.claim`.
-    on_report : callable, optional
+    data, config, folder, on_report
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report.
     pause_after_seconds : float
@@ -67,20 +65,15 @@ def run_experiment(
 
     Raises
     ------
-    UserError
-        Where data, configuration and folder do not fit.
-    Paused
-        Where the time was up before the end.
+    UserError, Paused
+        Where data, configuration and folder do not fit; where the time was up before the end.
     """
     splits = _splits_of_run(data, config, folder, splits)
-    by_draw = isinstance(config.labels, int) and not config.unconditional
-    draw_seeds: list[int | None] = [*config.draw_seeds] if by_draw else [None] * config.seeds
+    draw_seeds = _recorded_draw_seeds(config)
     state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
         check_state(state, data, config, splits)
-    events = None
-    if config.tensorboard:
-        events = TensorBoard(folder, config.all_seeds, complete=runs.read_config(folder).tensorboard)
+    events = _tensorboard(folder, config)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.reopen(folder, config)
     save_splits(folder / "split.json", splits, draw_seeds)
@@ -88,8 +81,9 @@ def run_experiment(
     for name in ("report.json", "samples.png"):  # of a shorter training
         (folder / name).unlink(missing_ok=True)
     steps_done = 0 if state is None else state["steps_done"]
-    labels = "no classes" if config.unconditional else f"{len(splits[0].indices):,} labels"
-    caption = f"{data.name}, {labels}, {config.method}"
+    caption = (
+        f"{data.name}, {'no classes' if config.unconditional else f'{len(splits[0].y):,} labels'}, {config.method}"
+    )
     with writing(folder, data, config, steps_done, caption, on_report, pause_after_seconds, events) as callbacks:
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
     _draw_samples(folder, run)
@@ -133,6 +127,19 @@ def train_or_resume(
             raise
         raise UserError(f"{str(mistake).rstrip('.')} (delete {folder} to train it from the beginning).") from None
     return models, report
+
+
+def _recorded_draw_seeds(config: Config) -> list[int | None]:
+    """Return the draw seed of each model; None where the labels were not drawn by one."""
+    by_draw = isinstance(config.labels, int) and not config.unconditional
+    return [*config.draw_seeds] if by_draw else [None] * config.seeds
+
+
+def _tensorboard(folder: Path, config: Config) -> TensorBoard | None:
+    """Return the callback that writes events, where they are wanted."""
+    if not config.tensorboard:
+        return None
+    return TensorBoard(folder, config.all_seeds, complete=runs.read_config(folder).tensorboard)
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:

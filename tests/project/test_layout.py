@@ -1,20 +1,120 @@
-"""The structure of the package: the step in one place, and modules of a readable length."""
+"""The layout of the package: levels, circles, sizes, and what an import loads."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from running import script
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ssgan"
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if not p.stem.startswith("__"))
 
 
-def test_the_step_reads_top_to_bottom_in_one_place() -> None:
-    tree = ast.parse((next(PACKAGE.rglob("trainer.py"))).read_text(encoding="utf-8"))
-    (step,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "step")
-    assert (step.end_lineno or 0) - step.lineno < 30
+@pytest.fixture(scope="module")
+def architecture() -> ModuleType:
+    return script("docs/architecture")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_is_one_room(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+def test_the_page_lists_the_packages_of_today(architecture: ModuleType) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert page == architecture.page(), "run scripts/docs/architecture.py"
+    assert len(page.encode()) <= 4096
+
+
+def test_every_package_and_module_has_a_level(architecture: ModuleType) -> None:
+    names = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
+    named = [name for level in architecture.levels() for name in level]
+    assert sorted(named) == sorted(n for n in names if not n.startswith("__") and n != "py")
+
+
+def lint(root: Path) -> "subprocess.CompletedProcess[str]":
+    code = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
+    return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+
+
+def test_packages_import_from_lower_levels_and_without_circles() -> None:
+    pytest.importorskip("importlinter", reason="needs the dev extra")
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "2 kept, 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("losses.py", "from ssgan.settings.config import Config", "A package imports only from lower levels"),
+        ("training/methods.py", "from ssgan.training import step", "No circle among the modules of a package"),
+    ],
+)
+def test_one_import_in_the_wrong_place_breaks_a_contract(tmp_path: Path, module: str, line: str, broken: str) -> None:
+    pytest.importorskip("importlinter", reason="needs the dev extra")
+    shutil.copytree(PACKAGE, tmp_path / "ssgan", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / "ssgan" / module
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    done = lint(tmp_path)
+    assert done.returncode != 0
+    assert f"{broken} BROKEN" in done.stdout
+
+
+def test_there_are_few_modules() -> None:
+    assert 60 <= len(MODULES) <= 70
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_a_readable_length(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_file_of_tests_has_a_readable_length(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 700
+
+
+def function(path: Path, name: str) -> ast.FunctionDef:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (found,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "lines"),
+    [("training/trainer.py", "step", 30), ("training/experiment.py", "run_experiment", 50)],
+)
+def test_long_stories_are_short(path: str, name: str, lines: int) -> None:
+    found = function(PACKAGE / path, name)
+    assert (found.end_lineno or 0) - found.lineno < lines
+
+
+# What each package may load when it is imported; torch and numpy take seconds.
+FORBIDDEN = {
+    "cli": {"torch", "numpy", "sklearn"},
+    "settings": {"torch", "numpy"},
+    "files": {"torch", "numpy"},
+    "result_rows": {"torch", "numpy"},
+    "errors": {"torch", "numpy"},
+    "runs": {"torch", "numpy"},
+    "devices": {"torch"},
+    "data": {"torch"},
+    "figures": {"torch", "matplotlib"},
+    "report": {"torch"},
+    "inference": {"rich", "typer"},
+    "training": {"rich", "typer"},
+    "compare": {"rich", "typer"},
+}
+
+
+@pytest.mark.parametrize(("name", "forbidden"), FORBIDDEN.items(), ids=FORBIDDEN)
+def test_importing_a_package_loads_no_more_than_it_may(name: str, forbidden: set[str]) -> None:
+    paths = [p for p in MODULES if p.relative_to(PACKAGE).with_suffix("").parts[0] == name]
+    dotted = [".".join(("ssgan", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in paths]
+    code = f"import sys, {', '.join(dotted)}; print(*sorted({forbidden!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == []
