@@ -154,8 +154,8 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
         if name in logits:
             total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
     if config.unconditional:
-        total.logs["accuracy_real"] = losses.judged_real(logits["unlabeled"].detach())
-        total.logs["accuracy_fake"] = 1.0 - losses.judged_real(logits["fake"].detach())
+        total.logs["accuracy_real"] = losses.share_judged_real(logits["unlabeled"].detach())
+        total.logs["accuracy_fake"] = 1.0 - losses.share_judged_real(logits["fake"].detach())
     return total.value, total.logs
 
 
@@ -176,7 +176,7 @@ def _add_agreement(
         term = losses.pseudo_label(logits["unlabeled"], logits["unlabeled"], threshold)
         total.add("self_label", share * config.weight_self_label, term)
     if config.weight_pseudo_label or config.weight_self_label:
-        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), threshold)
+        total.logs["sure"] = losses.confident_share(logits["unlabeled"].detach(), threshold)
     if config.weight_mean_teacher:
         with torch.no_grad():
             target = nets.teacher(batch.x_again)[0]
