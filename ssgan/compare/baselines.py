@@ -304,6 +304,7 @@ def _chunks(rows: np.ndarray, pixels: int) -> Iterator[np.ndarray]:
 
 
 def _logistic_regression(task: FitTask) -> BaselineScores:
+    """Fit logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(**LOGISTIC).fit(task.labeled, task.y)
@@ -311,6 +312,7 @@ def _logistic_regression(task: FitTask) -> BaselineScores:
 
 
 def _svm(task: FitTask) -> BaselineScores:
+    """Fit a support vector machine, with a temperature if each class has two labels."""
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.svm import SVC
@@ -333,6 +335,7 @@ def _margins(decision: np.ndarray) -> np.ndarray:
 
 
 def _knn(task: FitTask) -> BaselineScores:
+    """Predict by the nearest labelled image."""
     from sklearn.neighbors import KNeighborsClassifier
 
     model = KNeighborsClassifier(n_neighbors=1).fit(task.labeled, task.y)
@@ -340,6 +343,7 @@ def _knn(task: FitTask) -> BaselineScores:
 
 
 def _label_spreading(task: FitTask) -> BaselineScores:
+    """Fit label spreading."""
     from sklearn.semi_supervised import LabelSpreading
 
     settings = {"kernel": "knn", "n_neighbors": NEIGHBORS, "alpha": 0.8, "max_iter": 100}
@@ -347,6 +351,7 @@ def _label_spreading(task: FitTask) -> BaselineScores:
 
 
 def _label_propagation(task: FitTask) -> BaselineScores:
+    """Fit label propagation."""
     from sklearn.semi_supervised import LabelPropagation
 
     return _fit_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": NEIGHBORS, "max_iter": 30}, task)
@@ -369,6 +374,7 @@ def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: Fi
 
 
 def _self_training(task: FitTask) -> BaselineScores:
+    """Fit self-training around logistic regression."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.semi_supervised import SelfTrainingClassifier
 
