@@ -1,4 +1,4 @@
-"""The idea: a K-class classifier that is also a GAN discriminator.
+"""Compute the losses of a K-class classifier that is also a GAN discriminator.
 
 Shapes: B rows (a batch), K classes, F features. D returns logits [B, K] and features [B, F]. The
 (K+1)-th logit, "generated", is fixed at 0 because softmax does not change when a constant is added
@@ -7,12 +7,12 @@ to every logit. With ``lse = logsumexp_k(logits)``::
     p(real | x) = Z / (Z + 1) = sigmoid(lse)       Z = exp(lse)
     p(generated | x) = 1 / (Z + 1) = sigmoid(-lse)
 
-Every function is a pure function of tensors and returns a scalar, the mean over its batch. Weights
-are the caller's. Gradients flow into every argument that asks for them; what must not receive any
-is detached by the caller. All stay finite at logits of +-1e4. Nothing looks at a tensor's value in
-Python, so each can be lifted over a seed axis by ``torch.func.vmap``.
+Every function is a pure function of tensors and returns a scalar, the mean over its batch. The caller
+multiplies by weights. Gradients flow into every argument that requires them; the caller detaches those
+that must not receive any. All losses stay finite at logits of +-1e4. None reads a tensor's value in
+Python, so ``torch.func.vmap`` can lift each over a seed axis.
 
-Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless said.
+Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless stated otherwise.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "conditional_entropy",
+    "confident_share",
     "consistency",
     "divergence",
     "fake",
@@ -30,18 +31,17 @@ __all__ = [
     "generator_minimax",
     "generator_non_saturating",
     "historical_averaging",
-    "judged_real",
     "p_real",
     "pseudo_label",
     "pull_away",
+    "share_judged_real",
     "supervised",
-    "sure",
     "unlabeled_real",
 ]
 
 
 def supervised(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """L: mean cross-entropy of the K real classes on labelled images, ``-log p(y | x, real)``.
+    """Compute L: mean cross-entropy of the K real classes on labelled images, ``-log p(y | x, real)``.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def supervised(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 
 
 def unlabeled_real(logits_BK: Tensor, smoothing: float = 1.0) -> Tensor:
-    """U: mean ``-log p(real | x)`` on unlabelled images, with one-sided label smoothing.
+    """Compute U: mean ``-log p(real | x)`` on unlabelled images, with one-sided label smoothing.
 
     With target ``smoothing`` = a the term is ``softplus(lse) - a * lse``: binary cross-entropy
     against a soft "real" target of a (section 3.4; the generated target stays 0). At a = 1 it is
@@ -63,12 +63,12 @@ def unlabeled_real(logits_BK: Tensor, smoothing: float = 1.0) -> Tensor:
 
 
 def fake(logits_BK: Tensor) -> Tensor:
-    """V: mean ``-log p(generated | x)`` on generated images."""
+    """Compute V: mean ``-log p(generated | x)`` on generated images."""
     return F.softplus(torch.logsumexp(logits_BK, dim=1)).mean()
 
 
 def feature_matching(real_BF: Tensor, fake_BF: Tensor, norm: str = "l2") -> Tensor:
-    """Distance of the mean features of real and generated batches (section 3.1).
+    """Compute the distance of the mean features of real and generated batches (section 3.1).
 
     ``"l2"`` averages the squared differences over the F features (the paper's MNIST code), ``"l1"``
     the absolute ones (its CIFAR-10 and SVHN code). A batch and its permutation give 0.
@@ -93,12 +93,12 @@ def feature_matching(real_BF: Tensor, fake_BF: Tensor, norm: str = "l2") -> Tens
 
 
 def generator_minimax(logits_BK: Tensor) -> Tensor:
-    """G's objective as the exact negative of V: mean ``log p(generated | G(z))``."""
+    """Compute G's minimax objective, the exact negative of V: mean ``log p(generated | G(z))``."""
     return -fake(logits_BK)
 
 
 def generator_non_saturating(logits_BK: Tensor) -> Tensor:
-    """G's objective that keeps its gradient while D wins: mean ``-log p(real | G(z))``.
+    """Compute G's non-saturating objective, mean ``-log p(real | G(z))``: its gradient stays large while D wins.
 
     Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, section 3.
     """
@@ -106,7 +106,7 @@ def generator_non_saturating(logits_BK: Tensor) -> Tensor:
 
 
 def conditional_entropy(logits_BK: Tensor) -> Tensor:
-    """Mean entropy in nats of the K-class softmax, 0 (certain) to log K (undecided).
+    """Compute the mean entropy in nats of the K-class softmax, 0 (certain) to log K (undecided).
 
     Source: Springenberg, *Unsupervised and Semi-supervised Learning with Categorical GANs*, 2016.
     """
@@ -115,9 +115,9 @@ def conditional_entropy(logits_BK: Tensor) -> Tensor:
 
 
 def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
-    """Mean squared difference of the class probabilities of two noisy passes over the same images.
+    """Compute the mean squared difference of the class probabilities of two noisy passes over the same images.
 
-    The mean is over rows and classes; 0 where both agree, at most 2 / K. Gradients flow into both
+    The mean is over rows and classes; 0 if both agree, at most 2 / K. Gradients flow into both
     passes; detach one to make it a target.
 
     Source: Laine & Aila, *Temporal Ensembling for Semi-Supervised Learning*, 2017 (the Pi model); in a
@@ -127,9 +127,9 @@ def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
 
 
 def divergence(target_BK: Tensor, logits_BK: Tensor) -> Tensor:
-    """Mean KL divergence in nats of the class probabilities from those of the target: 0 where both agree.
+    """Compute the mean KL divergence in nats of the class probabilities from those of the target, 0 if both agree.
 
-    Gradients flow into both; detach the target to hold it.
+    Gradients flow into both; detach the target to keep it fixed.
 
     Source: Miyato et al., *Virtual Adversarial Training*, 2018, equation 5.
     """
@@ -138,11 +138,11 @@ def divergence(target_BK: Tensor, logits_BK: Tensor) -> Tensor:
 
 
 def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor:
-    """Cross-entropy of strongly augmented images against the class that their weak views are sure of.
+    """Compute the cross-entropy of strongly augmented images against confident predictions for their weak views.
 
     Rows whose weak view gives no class more than ``threshold`` count as 0; the mean is over all B rows, so the
-    term grows as the classifier becomes sure. Gradients flow into ``strong_BK`` only. A threshold of 1 or more
-    gives 0. The same logits twice are labelled by their own prediction.
+    term grows as the classifier becomes confident. Gradients flow into ``strong_BK`` only. A threshold of 1 or
+    more gives 0. With the same logits twice, each row is labelled by its own prediction.
 
     Parameters
     ----------
@@ -155,25 +155,25 @@ def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor
     which has no threshold.
     """
     confidence_B, label_B = weak_BK.detach().softmax(dim=1).max(dim=1)
-    sure_B = (confidence_B > threshold).to(strong_BK.dtype)
-    return (sure_B * F.cross_entropy(strong_BK, label_B, reduction="none")).mean()
+    confident_B = (confidence_B > threshold).to(strong_BK.dtype)
+    return (confident_B * F.cross_entropy(strong_BK, label_B, reduction="none")).mean()
 
 
-def sure(logits_BK: Tensor, threshold: float) -> Tensor:
-    """Share of rows with a class of probability above ``threshold``, a number to watch and not a loss."""
+def confident_share(logits_BK: Tensor, threshold: float) -> Tensor:
+    """Compute the share of rows with a class of probability above ``threshold``, for the log and not as a loss."""
     return (logits_BK.softmax(dim=1).amax(dim=1) > threshold).to(logits_BK.dtype).mean()
 
 
 def pull_away(features_BF: Tensor) -> Tensor:
-    """Mean squared cosine between different rows: 0 for orthogonal rows, 1 for identical ones.
+    """Compute the mean squared cosine between different rows: 0 for orthogonal rows, 1 for identical ones.
 
-    A loss of G on generated features, to spread its samples. A row of zeros has cosine 0 with all.
+    It is a loss of G on generated features that spreads its samples. A row of zeros has cosine 0 with all.
     A batch of one row has no pair and gives 0.
 
     Source: Zhao et al., *Energy-based Generative Adversarial Network*, 2017, section 2.4.
     """
     rows = features_BF.shape[0]
-    # Where a row is zero, the norm's gradient would be NaN; a root taken of a clamped square has none.
+    # The gradient of the norm of a zero row is NaN; the root of a clamped square has a finite one.
     tiny = torch.finfo(features_BF.dtype).tiny
     norm_B1 = features_BF.square().sum(dim=1, keepdim=True).clamp_min(tiny).sqrt()
     unit_BF = features_BF / norm_B1
@@ -182,19 +182,19 @@ def pull_away(features_BF: Tensor) -> Tensor:
 
 
 def historical_averaging(parameters: Mapping[str, Tensor], running_mean: Mapping[str, Tensor]) -> Tensor:
-    """Squared distance of the parameters from their running mean over past steps (section 3.3).
+    """Compute the squared distance of the parameters from their running mean over past steps (section 3.3).
 
-    Summed, not averaged, over all parameters, as in the paper's formula.
+    It is summed, not averaged, over all parameters, as in the paper's formula.
     """
     terms = [(value - running_mean[name]).square().sum() for name, value in parameters.items()]
     return torch.stack(terms).sum()
 
 
 def p_real(logits_BK: Tensor) -> Tensor:
-    """Mean probability that the rows are real, a number to watch and not a loss."""
+    """Compute the mean probability that the rows are real, for the log and not as a loss."""
     return torch.logsumexp(logits_BK, dim=1).sigmoid().mean()
 
 
-def judged_real(logits_BK: Tensor) -> Tensor:
-    """Share of rows with p(real) above one half, a number to watch and not a loss."""
+def share_judged_real(logits_BK: Tensor) -> Tensor:
+    """Compute the share of rows with p(real) above one half, for the log and not as a loss."""
     return (torch.logsumexp(logits_BK, dim=1) > 0).to(logits_BK.dtype).mean()

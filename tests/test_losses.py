@@ -382,7 +382,7 @@ def test_pseudo_labels_are_worked_by_hand():
     strong = double([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, math.log(2.0), 0.0]])
     expected = (math.log(3.0) + math.log(4.0)) / 4
     assert losses.pseudo_label(strong, SURE, 0.6).item() == pytest.approx(expected, abs=1e-15)
-    assert losses.sure(SURE, 0.6).item() == 0.5
+    assert losses.confident_share(SURE, 0.6).item() == 0.5
 
 
 def test_pseudo_labels_teach_the_strong_view_only_and_only_where_the_weak_one_is_sure():

@@ -153,7 +153,7 @@ def _source(asked: Asked) -> dict[str, str | None]:
 
 
 def _others(grid: Grid, rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
-    foreign, changed = grid.others(rows)
+    foreign, changed = grid.count_other_rows(rows)
     parts = [f"{n:,} of {what}" for n, what in ((foreign, "other data"), (changed, "other settings or draws")) if n]
     if not parts:
         return []

@@ -281,10 +281,10 @@ def watching(quiet: bool = False) -> Iterator[Callable[["Standing"], None]]:
                     completed=done,
                     left=f"{standing.number} of {standing.tasks}, {_time_left(standing)}",
                 )
-                words = Text(_plain(standing.words), style="dim", no_wrap=True, overflow="ellipsis")
+                words = Text(_plain(standing.description), style="dim", no_wrap=True, overflow="ellipsis")
                 live.update(Group(bar, words))
                 _alert(standing.warnings, live.console)
-                if standing.said:
+                if standing.result:
                     live.console.print(Text(_ended(standing)), soft_wrap=True)
 
             yield show
@@ -299,10 +299,10 @@ def _minutes() -> Callable[["Standing"], None]:
         nonlocal last
         _alert(standing.warnings, err)
         now = time.monotonic()
-        if standing.said:
+        if standing.result:
             err.print(Text(f"{_ended(standing)}, {_time_left(standing)}"), soft_wrap=True)
         elif standing.share and now - last >= SECONDS_BETWEEN_STANDINGS:
-            done = f"{standing.number}/{standing.tasks}  {standing.words}: {standing.share:.0%}"
+            done = f"{standing.number}/{standing.tasks}  {standing.description}: {standing.share:.0%}"
             err.print(Text(_plain(f"{done}, {_time_left(standing)}")), soft_wrap=True)
         else:
             return
@@ -323,7 +323,7 @@ def _folded(text: str, most: int) -> list[str]:
 
 
 def _ended(standing: "Standing") -> str:
-    return _plain(f"{standing.number}/{standing.tasks}  {standing.words}: {standing.said}")
+    return _plain(f"{standing.number}/{standing.tasks}  {standing.description}: {standing.result}")
 
 
 def _time_left(standing: "Standing") -> str:

@@ -1,1 +1,1 @@
-"""Comparisons: methods, numbers of labels and seeds on the same label draws."""
+"""Compare methods, numbers of labels and seeds on the same label draws."""

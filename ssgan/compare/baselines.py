@@ -1,19 +1,19 @@
-"""Classical baselines on the label draw of the networks: scikit-learn's classifiers over principal components.
+"""Fit classical baselines on the label draw of the networks: scikit-learn's classifiers over principal components.
 
-A classifier is given images, the labelled rows of a :class:`~ssgan.data.splits.Split` and nothing else of the labels.
-Test images are only predicted: no classifier and no feature is fitted to them.
+A classifier gets images and the labelled rows of a :class:`~ssgan.data.splits.Split`, and no other labels. Test images
+are only predicted: no classifier and no feature is fitted to them.
 
-**Features.** Pixels / ``scale``, projected on the first 50 principal components (all of them, where there are
-fewer) of the pool without its labels and without the rows held out. A few labelled images say too little about
-hundreds of pixels, while the pool says along which directions images vary; 50 components keep 82 % of the variance of
-MNIST. They are not whitened and pixels are not standardised, since both blow up directions and pixels that hardly
-vary, and all methods here go by Euclidean distances or norms. Of images with many pixels, a random part of the pool
-that fits into memory gives the components.
+**Features.** Pixels / ``scale``, projected on the first 50 principal components (all of them, if there are fewer) of
+the pool, without its labels and without the rows held out. A few labelled images are too few to fit hundreds of pixels,
+while the pool shows along which directions images vary; 50 components keep 82 % of the variance of MNIST. They are not
+whitened and pixels are not standardised, because both amplify directions and pixels that hardly vary, and all methods
+here use Euclidean distances or norms. For images with many pixels, the components are fitted to a random part of the
+pool that fits into memory.
 
-**Settings** are fixed. Where scikit-learn's default is not taken, the other value was chosen by the error on hidden
-labels of *pool* rows that were held out of the fit, of ``digits`` and of MNIST (8,000 images to learn from), with 20
-to 100 labels and draws from 100 up; test labels chose nothing. One number is fitted to the labelled images by
-cross-validation, the temperature of the support vector machine.
+**Settings** are fixed. Values other than scikit-learn's defaults were chosen by the error on hidden labels of *pool*
+rows that were held out of the fit, on ``digits`` and on MNIST (8,000 images to learn from), with 20 to 100 labels and
+draws from 100 up; no test label was used. One number is fitted to the labelled images by cross-validation, the
+temperature of the support vector machine.
 
 =================== ================================================================================================
 logistic-regression L2, ``C=10``: the error is about that of ``C=1``, which is too unsure of itself on ``digits``.
@@ -21,13 +21,13 @@ svm                 One RBF machine for each class against the rest, ``C=10``, `
                     margins has a temperature (Guo et al., *On Calibration of Modern Neural Networks*, 2017) that
                     minimises the NLL of margins by 5-fold cross-validation, fewer where a class has fewer labels: it
                     changes no prediction, and was better than Platt's sigmoids, which few labels fit badly.
-                    Where a class has one label there is none, and no probability.
-knn                 The nearest labelled image: 3 of them were worse, up to 100 labels. One vote is no probability.
-label-spreading     7 neighbours, ``alpha=0.8``: with scikit-learn's 0.2 labels do not reach all of a large pool, and
+                    If a class has one label, there is no temperature and no probability.
+knn                 The nearest labelled image; 3 neighbours were worse, up to 100 labels. There is no probability.
+label-spreading     7 neighbours, ``alpha=0.8``: with scikit-learn's 0.2 labels do not reach all of a large pool;
                     with 0.99 (Zhou et al., *Learning with Local and Global Consistency*, 2004) the error was about 1
-                    point higher, but for MNIST with 20 labels.
-label-propagation   7 neighbours, stopped after 30 steps. Its limit is almost constant, with spikes at the labels, where
-                    the pool is large (Nadler et al., *Statistical Analysis of Semi-Supervised Learning*, 2009): on
+                    point higher, except for MNIST with 20 labels.
+label-propagation   7 neighbours, stopped after 30 steps. In a large pool its limit is almost constant, with spikes at
+                    the labels (Nadler et al., *Statistical Analysis of Semi-Supervised Learning*, 2009): on
                     MNIST that is worse than logistic regression.
 self-training       Logistic regression as above, whose probabilities need no images for calibration, takes up what
                     it is more than 90 % sure of (with the default of 75 %, 2 to 4 points worse on MNIST, up to 1 better
@@ -35,9 +35,9 @@ self-training       Logistic regression as above, whose probabilities need no im
                     (``class_weight="balanced"``), or the class that grows first takes over.
 =================== ================================================================================================
 
-The two graph methods share out the labels over the graph of nearest neighbours; a test image has the mean of its
-neighbours' shares. Where no label has come, all labelled classes have the same share. Shares add up to 1, but
-whether they say how often a prediction is right is for ``ece`` to tell; they are often exactly 0.
+The two graph methods spread the labels over the graph of nearest neighbours; a test image gets the mean of its
+neighbours' shares. If no label reaches an image, all labelled classes have the same share. Shares add up to 1 and are
+often exactly 0; ``ece`` shows whether they are calibrated.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ from ssgan.devices import processor_name
 from ssgan.errors import UserError, did_you_mean
 from ssgan.inference.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 
-__all__ = ["BASELINES", "UNLABELED_CAP", "Method", "Outcome", "fit_baseline", "row"]
+__all__ = ["BASELINES", "UNLABELED_CAP", "Baseline", "BaselineResult", "baseline_row", "fit_baseline"]
 
 
 COMPONENTS = 50
@@ -65,13 +65,13 @@ CHUNK_PIXELS = 5_000_000
 UNLABELED_CAP = 60_000
 FOLDS = 5
 NEIGHBORS = 7
-# Settings that follow from the images and their labels.
-FOLLOWED = ("components", "pca_rows", "unlabeled_used", "temperature_folds")
+# Settings that depend on the images and their labels.
+DATA_SETTINGS = ("components", "pca_rows", "unlabeled_used", "temperature_folds")
 LOGISTIC = {"C": 10.0, "max_iter": 1000}
 
 
-class Outcome(NamedTuple):
-    """What a classifier made of the T test images.
+class BaselineResult(NamedTuple):
+    """Predictions of a classifier for the T test images.
 
     Attributes
     ----------
@@ -79,14 +79,14 @@ class Outcome(NamedTuple):
     predicted : ndarray of int64, shape [T]
         Class indices.
     probabilities : ndarray of float64, shape [T, K], or None
-        They sum to 1, are 0 for a class without labels, and are largest at ``predicted``. None where the method
-        has none.
+        They sum to 1, are 0 for a class without labels, and are largest at ``predicted``. None if the method has
+        none.
     settings : dict
-        Of plain types: the settings of the estimator, the features, and how many unlabelled images it learned
-        from (``unlabeled_used``; 0 for the methods that learn from labelled ones alone) and gave the principal
-        components (``pca_rows``, the labelled ones among them).
+        Plain types: the settings of the estimator and of the features, the number of unlabelled images that it
+        learned from (``unlabeled_used``; 0 for supervised methods), and that of images, labelled ones included, for
+        the principal components (``pca_rows``).
     seconds : float
-        From the images to the predictions.
+        Time from the images to the predictions.
     """
 
     method: str
@@ -97,7 +97,7 @@ class Outcome(NamedTuple):
 
 
 class FitTask(NamedTuple):
-    """Features of F columns of the labelled, unlabelled and test images, and the labels, 0 to C - 1 without gaps."""
+    """Features [n, F] of the labelled, unlabelled and test images, and the labels, 0 to C - 1 without gaps."""
 
     labeled: np.ndarray
     y: np.ndarray
@@ -107,12 +107,12 @@ class FitTask(NamedTuple):
 
     @property
     def graph(self) -> tuple[np.ndarray, np.ndarray]:
-        """All images to learn from and their labels, -1 for the unlabelled ones, as scikit-learn has them."""
+        """Features of all training images and their labels, -1 for unlabelled ones, as scikit-learn takes them."""
         hidden = np.full(len(self.unlabeled), -1)
         return np.concatenate([self.labeled, self.unlabeled]), np.concatenate([self.y, hidden])
 
 
-class Answer(NamedTuple):
+class BaselineScores(NamedTuple):
     """Scores [T, C] whose largest entry is the prediction, whether they are probabilities, and the settings."""
 
     scores: np.ndarray
@@ -120,10 +120,10 @@ class Answer(NamedTuple):
     settings: dict[str, Any]
 
 
-class Method(NamedTuple):
-    """A classifier, and whether it learns from unlabelled images."""
+class Baseline(NamedTuple):
+    """A function that fits a classifier and scores test images, and whether it uses unlabelled images."""
 
-    answer: Callable[[FitTask], Answer]
+    fit: Callable[[FitTask], BaselineScores]
     uses_unlabeled: bool
 
 
@@ -136,101 +136,102 @@ def fit_baseline(
     classes: int,
     seed: int = 0,
     unlabeled_cap: int = UNLABELED_CAP,
-) -> Outcome:
-    """Learn from the labelled rows of a pool, and by some methods from its other rows, and predict test images.
+) -> BaselineResult:
+    """Fit a classifier to the labelled rows of a pool, some also to its other rows, and predict test images.
 
     Parameters
     ----------
     name : str
-        Of :data:`CLASSICAL`.
+        One of :data:`BASELINES`.
     x_pool, x_test : ndarray
-        Images [N, ...] and [T, ...], of values from 0 to ``scale``.
+        Images [N, ...] and [T, ...] with values from 0 to ``scale``.
     scale : float
         The value of full intensity.
     split : Split
-        The labelled rows of the pool, their labels, and the rows that are never seen.
+        The labelled rows of the pool, their labels, and the rows held out.
     classes : int
         K.
     seed : int
-        Of the random parts of the pool, where it is too large, and of the folds for the temperature.
+        Of the random parts of a large pool, and of the folds for the temperature.
     unlabeled_cap : int
-        At most so many unlabelled images are learned from, a random part of the pool: memory grows with them, and
-        the time of the graph methods with their square.
+        Most unlabelled images to learn from, a random part of the pool: memory grows with their number, and the
+        time of the graph methods with its square.
 
     Raises
     ------
     UserError
-        For an unknown name, and where split and images do not fit or have nothing to tell apart.
+        For an unknown name, and if split and images do not fit or have fewer than two classes.
     """
-    _check(name, x_pool, split, x_test, classes)
-    began = time.perf_counter()
+    _check_input(name, x_pool, split, x_test, classes)
+    start = time.perf_counter()
     random = np.random.RandomState(seed)
     seen = np.setdiff1d(np.arange(len(x_pool)), split.held_out)
-    project, settings = _features(x_pool, scale, seen, random)
-    method = BASELINES[name]
+    project, settings = _fit_features(x_pool, scale, seen, random)
+    baseline = BASELINES[name]
     unlabeled = np.setdiff1d(seen, split.indices)
-    if not method.uses_unlabeled:
+    if not baseline.uses_unlabeled:
         unlabeled = unlabeled[:0]
     elif len(unlabeled) > unlabeled_cap:
         unlabeled = np.sort(random.permutation(unlabeled)[:unlabeled_cap])
     present, y = np.unique(split.y, return_inverse=True)
-    every = np.arange(len(x_test))
-    task = FitTask(project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, every), seed)
-    scores, are_probabilities, chosen = method.answer(task)
+    test_rows = np.arange(len(x_test))
+    task = FitTask(project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, test_rows), seed)
+    scores, are_probabilities, estimator_settings = baseline.fit(task)
     probabilities = None
     if are_probabilities:
         probabilities = np.zeros((len(x_test), classes))
         probabilities[:, present] = scores
-    settings = {**chosen, **settings, "unlabeled_used": len(unlabeled)}
-    return Outcome(name, present[scores.argmax(axis=1)], probabilities, settings, time.perf_counter() - began)
+    settings = {**estimator_settings, **settings, "unlabeled_used": len(unlabeled)}
+    seconds = time.perf_counter() - start
+    return BaselineResult(name, present[scores.argmax(axis=1)], probabilities, settings, seconds)
 
 
-def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | None) -> dict[str, Any]:
-    """The outcome as a row of a result, with the keys of a row of :func:`ssgan.training.experiment.summarize`.
+def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, draw_seed: int | None) -> dict[str, Any]:
+    """Make the row of a result, with the keys of a row of :func:`ssgan.training.experiment.summarize`.
 
-    The settings of a method are fixed, so like those of a preset they are no ``settings`` of the row: they stand under
-    ``estimator``, beside what followed from the images.
+    The settings of a method are fixed like those of a preset, so they are not ``settings`` of the row: ``estimator``
+    holds them, with those that depend on the images.
 
-    ``error_raw`` and what only a training has are None; so are ``ece`` and ``nll`` of a method without
-    probabilities. ``nll`` is None as well where a test image's own class has probability 0: it is infinite.
+    ``error_raw`` and the keys of a training are None; so are ``ece`` and ``nll`` of a method without probabilities.
+    ``nll`` is also None if the class of a test image has probability 0, because it is infinite.
 
     Parameters
     ----------
     data : Data
-        Whose test labels the predictions are scored by.
+        Its test labels score the predictions.
     split : Split
-    outcome : Outcome
+    result : BaselineResult
     seed : int
-        That :func:`classify` was given.
+        As for :func:`fit_baseline`.
     draw_seed : int or None
-        Of the labelled images; None where they were not drawn.
+        Of the labelled images; None if they were not drawn.
     """
     from threadpoolctl import threadpool_info
 
-    p, y = outcome.probabilities, data.y_test
-    fixed = {name: value for name, value in outcome.settings.items() if name not in FOLLOWED}
-    decisive = {"method": outcome.method, "settings": fixed}
+    p, y = result.probabilities, data.y_test
+    fixed = {name: value for name, value in result.settings.items() if name not in DATA_SETTINGS}
+    identity = {"method": result.method, "settings": fixed}
     threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     return {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
         "labels": len(split.indices),
-        "method": outcome.method,
+        "method": result.method,
         "preset": None,
         "settings": {},
-        "estimator": outcome.settings,
-        "config_sha256": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
+        "estimator": result.settings,
+        "config_sha256": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         "device": "cpu",
         "device_name": processor_name(threads),
         "images": None,
         "images_per_second": None,
-        "seconds": outcome.seconds,
+        "seconds": result.seconds,
         **runs.provenance(),
         "seed": seed,
         "draw_seed": draw_seed,
         "split_sha256": split.sha256,
         "stack": [seed],
-        "error": float(100.0 * np.mean(outcome.predicted != y)),
+        "error": float(100.0 * np.mean(result.predicted != y)),
         "error_raw": None,
         "ece": None if p is None else expected_calibration_error(p, y),
         "nll": None if p is None or not p[np.arange(len(y)), y].all() else negative_log_likelihood(p, y),
@@ -239,7 +240,8 @@ def row(data: Data, split: Split, outcome: Outcome, seed: int, draw_seed: int | 
     }
 
 
-def _check(name: str, x_pool: np.ndarray, split: Split, x_test: np.ndarray, classes: int) -> None:
+def _check_input(name: str, x_pool: np.ndarray, split: Split, x_test: np.ndarray, classes: int) -> None:
+    """Check that method, split and images fit together."""
     if name not in BASELINES:
         words = f"Unknown classical method {name!r}: choose from {', '.join(BASELINES)}."
         raise UserError(words + did_you_mean(name, BASELINES))
@@ -267,47 +269,50 @@ def _check(name: str, x_pool: np.ndarray, split: Split, x_test: np.ndarray, clas
         )
 
 
-def _features(
+def _fit_features(
     x_pool: np.ndarray, scale: float, seen: np.ndarray, random: np.random.RandomState
 ) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], dict[str, Any]]:
-    """The projection ``(x [N, ...], rows [n]) -> [n, F]`` on principal components of rows of the pool; its settings."""
+    """Fit principal components to the pool; return ``project(x [N, ...], rows [n]) -> [n, F]`` and the settings."""
     from sklearn.decomposition import PCA
 
     pixels = int(np.prod(x_pool.shape[1:]))
-    most = max(PCA_PIXELS // pixels, COMPONENTS)
-    fitted = seen if len(seen) <= most else np.sort(random.permutation(seen)[:most])
-    components = min(COMPONENTS, pixels, len(fitted))
+    limit = max(PCA_PIXELS // pixels, COMPONENTS)
+    pca_rows = seen if len(seen) <= limit else np.sort(random.permutation(seen)[:limit])
+    components = min(COMPONENTS, pixels, len(pca_rows))
     pca = PCA(components, random_state=random.randint(2**31))
-    with np.errstate(invalid="ignore"):  # the share of variance, which is not used, where all images are the same
-        pca.fit(_flat(x_pool, fitted, scale))
+    with np.errstate(invalid="ignore"):  # if all images are the same, the share of variance, which is not used, is NaN
+        pca.fit(_to_vectors(x_pool, pca_rows, scale))
 
     def project(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        parts = [pca.transform(_flat(x, part, scale)) for part in _chunks(rows, pixels)]
-        return np.concatenate([np.zeros((0, components)), *parts])
+        chunks = [pca.transform(_to_vectors(x, chunk, scale)) for chunk in _chunks(rows, pixels)]
+        return np.concatenate([np.zeros((0, components)), *chunks])
 
-    return project, {"components": components, "pca_rows": len(fitted)}
+    return project, {"components": components, "pca_rows": len(pca_rows)}
 
 
-def _flat(x: np.ndarray, rows: np.ndarray, scale: float) -> np.ndarray:
-    """Rows of images as float32 vectors in [0, 1], [n, pixels]."""
-    flat = x[rows].reshape(len(rows), -1).astype(np.float32)
-    flat /= np.float32(scale)
-    return flat
+def _to_vectors(x: np.ndarray, rows: np.ndarray, scale: float) -> np.ndarray:
+    """Convert rows of images to float32 vectors [n, pixels] in [0, 1]."""
+    vectors = x[rows].reshape(len(rows), -1).astype(np.float32)
+    vectors /= np.float32(scale)
+    return vectors
 
 
 def _chunks(rows: np.ndarray, pixels: int) -> Iterator[np.ndarray]:
+    """Split rows into chunks of bounded memory."""
     size = max(1, CHUNK_PIXELS // pixels)
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _logistic_regression(task: FitTask) -> Answer:
+def _logistic_regression(task: FitTask) -> BaselineScores:
+    """Fit logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(**LOGISTIC).fit(task.labeled, task.y)
-    return Answer(model.predict_proba(task.test), True, dict(LOGISTIC))
+    return BaselineScores(model.predict_proba(task.test), True, dict(LOGISTIC))
 
 
-def _svm(task: FitTask) -> Answer:
+def _svm(task: FitTask) -> BaselineScores:
+    """Fit a support vector machine, with a temperature if each class has two labels."""
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.svm import SVC
@@ -317,55 +322,59 @@ def _svm(task: FitTask) -> Answer:
     margins = _margins(model.fit(task.labeled, task.y).decision_function(task.test))
     folds = min(FOLDS, int(np.bincount(task.y).min()))
     if folds < 2:
-        return Answer(margins, False, {**settings, "temperature_folds": None})
-    dealt = StratifiedKFold(folds, shuffle=True, random_state=task.seed)
-    left_out = cross_val_predict(model, task.labeled, task.y, cv=dealt, method="decision_function")
-    temperature = best_temperature(_margins(left_out), task.y)
-    return Answer(softmax(margins / temperature), True, {**settings, "temperature_folds": folds})
+        return BaselineScores(margins, False, {**settings, "temperature_folds": None})
+    cv = StratifiedKFold(folds, shuffle=True, random_state=task.seed)
+    decision = cross_val_predict(model, task.labeled, task.y, cv=cv, method="decision_function")
+    temperature = best_temperature(_margins(decision), task.y)
+    return BaselineScores(softmax(margins / temperature), True, {**settings, "temperature_folds": folds})
 
 
 def _margins(decision: np.ndarray) -> np.ndarray:
-    """Margins [n, C] of a one-against-rest decision, which has one column for two classes."""
+    """Return the margins [n, C] of a one-against-rest decision, which has a single column for two classes."""
     return decision if decision.ndim == 2 else np.stack([-decision, decision], axis=1)
 
 
-def _knn(task: FitTask) -> Answer:
+def _knn(task: FitTask) -> BaselineScores:
+    """Predict by the nearest labelled image."""
     from sklearn.neighbors import KNeighborsClassifier
 
     model = KNeighborsClassifier(n_neighbors=1).fit(task.labeled, task.y)
-    return Answer(model.predict_proba(task.test), False, {"n_neighbors": 1})
+    return BaselineScores(model.predict_proba(task.test), False, {"n_neighbors": 1})
 
 
-def _label_spreading(task: FitTask) -> Answer:
+def _label_spreading(task: FitTask) -> BaselineScores:
+    """Fit label spreading."""
     from sklearn.semi_supervised import LabelSpreading
 
     settings = {"kernel": "knn", "n_neighbors": NEIGHBORS, "alpha": 0.8, "max_iter": 100}
-    return _over_graph(LabelSpreading, settings, task)
+    return _fit_graph(LabelSpreading, settings, task)
 
 
-def _label_propagation(task: FitTask) -> Answer:
+def _label_propagation(task: FitTask) -> BaselineScores:
+    """Fit label propagation."""
     from sklearn.semi_supervised import LabelPropagation
 
-    return _over_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": NEIGHBORS, "max_iter": 30}, task)
+    return _fit_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": NEIGHBORS, "max_iter": 30}, task)
 
 
-def _over_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: FitTask) -> Answer:
-    """Shares of the labels that come to each test image, the same for all classes where none does."""
+def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: FitTask) -> BaselineScores:
+    """Spread the labels over the graph of neighbours; test images that no label reaches get equal shares."""
     from sklearn.exceptions import ConvergenceWarning
 
     x, y = task.graph
-    # scikit-learn's tolerance is of the sum over all images.
+    # scikit-learn's tolerance is for the sum over all images.
     model = estimator(**{**settings, "n_neighbors": min(NEIGHBORS, len(x))}, tol=1e-6 * len(x))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, y)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no label has come
+    with np.errstate(invalid="ignore"):  # 0 / 0 if no label reaches an image
         shares = model.predict_proba(task.test)
     shares[~np.isfinite(shares).all(axis=1)] = 1 / shares.shape[1]
-    return Answer(shares, True, {**settings, "tol_per_image": 1e-6})
+    return BaselineScores(shares, True, {**settings, "tol_per_image": 1e-6})
 
 
-def _self_training(task: FitTask) -> Answer:
+def _self_training(task: FitTask) -> BaselineScores:
+    """Fit self-training around logistic regression."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.semi_supervised import SelfTrainingClassifier
 
@@ -374,14 +383,14 @@ def _self_training(task: FitTask) -> Answer:
     settings = {"threshold": 0.9, "max_iter": 10}
     base = {**LOGISTIC, "class_weight": "balanced"}
     model = SelfTrainingClassifier(LogisticRegression(**base), **settings).fit(*task.graph)
-    return Answer(model.predict_proba(task.test), True, {**settings, "base": {"logistic-regression": base}})
+    return BaselineScores(model.predict_proba(task.test), True, {**settings, "base": {"logistic-regression": base}})
 
 
 BASELINES = {
-    "logistic-regression": Method(_logistic_regression, uses_unlabeled=False),
-    "svm": Method(_svm, uses_unlabeled=False),
-    "knn": Method(_knn, uses_unlabeled=False),
-    "label-spreading": Method(_label_spreading, uses_unlabeled=True),
-    "label-propagation": Method(_label_propagation, uses_unlabeled=True),
-    "self-training": Method(_self_training, uses_unlabeled=True),
+    "logistic-regression": Baseline(_logistic_regression, uses_unlabeled=False),
+    "svm": Baseline(_svm, uses_unlabeled=False),
+    "knn": Baseline(_knn, uses_unlabeled=False),
+    "label-spreading": Baseline(_label_spreading, uses_unlabeled=True),
+    "label-propagation": Baseline(_label_propagation, uses_unlabeled=True),
+    "self-training": Baseline(_self_training, uses_unlabeled=True),
 }

@@ -1,4 +1,4 @@
-"""A list of trainings under way: which one, how much of it, and how long all that are left will take."""
+"""Report the progress of a list of trainings and estimate the time left."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,26 +13,26 @@ __all__ = ["ComparisonProgress", "ProgressTracker", "StackTask"]
 
 
 class StackTask(NamedTuple):
-    """Seeds of a cell that are trained together."""
+    """Seeds of a cell that are trained together, as one stack."""
 
     cell: GridCell
     seeds: list[int]
 
     @property
-    def words(self) -> str:
-        """For a line of progress."""
+    def description(self) -> str:
+        """Method, labels and seeds, for a line of progress."""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
         return f"{self.cell.name}, {self.cell.count:,} labels, {seeds}"
 
     @property
     def config(self) -> Config:
-        """Of these seeds."""
+        """Configuration of these seeds."""
         assert self.cell.config is not None
         return self.cell.config.replace(seed=self.seeds[0], seeds=len(self.seeds))
 
     @property
     def work(self) -> int:
-        """One fit, or the images that the models of a network see together; 0 where another cell trains them."""
+        """Amount of work: 1 for a classical fit, else the images that all models see; 0 if another cell trains them."""
         if self.cell.classical:
             return 1
         trains = self.cell.config is not None and not (self.cell.ablation and self.cell.ablation.last)
@@ -40,92 +40,100 @@ class StackTask(NamedTuple):
 
 
 class ComparisonProgress(NamedTuple):
-    """Where a list of trainings stands.
+    """Progress of a list of trainings.
 
     Attributes
     ----------
     number, tasks : int
-        Which one is under way, from 1, and how many there are.
-    words : str
-        What it is.
+        Number of the current training, from 1, and how many there are.
+    description : str
+        Of the current training.
     share : float
-        How much of it is done, 0 to 1.
+        Finished share of it, 0 to 1.
     seconds_left : float or None
-        Of all; None while nothing is known.
-    said : str
-        At its end, what came out; empty before.
+        Of all trainings; None if unknown.
+    result : str
+        Its result, at its end; empty before.
     warnings : sequence of str
-        What is newly wrong.
+        New warnings.
     """
 
     number: int
     tasks: int
-    words: str
+    description: str
     share: float
     seconds_left: float | None
-    said: str = ""
+    result: str = ""
     warnings: Sequence[str] = ()
 
 
 class ProgressTracker:
-    """Tells where a list of trainings stands, and reckons the time left by what those like them took.
+    """Reports the progress of a list of trainings, and estimates the time left from those that are finished.
 
-    Like one is first what has the same method, then any network, or any classical method.
+    The estimate uses trainings of the same method; if there are none, those of any network, or any classical method.
 
     Parameters
     ----------
-    tasks : sequence of Task
-    tell : callable
-        Called with each :class:`Progress`.
+    tasks : sequence of StackTask
+    on_progress : callable
+        Called with each :class:`ComparisonProgress`.
     """
 
-    def __init__(self, tasks: Sequence[StackTask], tell: Callable[[ComparisonProgress], None]) -> None:
-        self.tasks, self.tell, self.at = tasks, tell, 0
+    def __init__(self, tasks: Sequence[StackTask], on_progress: Callable[[ComparisonProgress], None]) -> None:
+        self.tasks, self.on_progress, self.index = tasks, on_progress, 0
         self.spent: dict[str, tuple[float, int]] = {}  # seconds and work, by method
 
     def begin(self) -> None:
-        """The next training has begun."""
-        self._tell(0.0, self._left(self.at, None))
+        """Report that the next training begins."""
+        self._report(0.0, self._seconds_left(self.index, None))
 
-    def follow(self, report: "TrainingProgress") -> None:
-        """A network tells how far it is."""
-        left, steps = report.seconds_left, report.steps
-        rate = left * steps / (steps - report.step) / max(1, self.tasks[self.at].work) if report.step < steps else None
-        others = self._left(self.at + 1, rate)
-        speed = f", {report.images_per_second:,.0f} images/s"
-        self._tell(report.step / steps, None if others is None else left + others, speed, warnings=report.warnings)
+    def follow(self, progress: "TrainingProgress") -> None:
+        """Report the progress of the current training."""
+        left, steps, work = progress.seconds_left, progress.steps, max(1, self.tasks[self.index].work)
+        seconds_per_work = left * steps / (steps - progress.step) / work if progress.step < steps else None
+        others = self._seconds_left(self.index + 1, seconds_per_work)
+        total = None if others is None else left + others
+        speed = f", {progress.images_per_second:,.0f} images/s"
+        self._report(progress.step / steps, total, speed, warnings=progress.warnings)
 
-    def end(self, said: str, seconds: float | None) -> None:
-        """It is over, after so long; None where its time says nothing of others."""
-        task = self.tasks[self.at]
+    def end(self, result: str, seconds: float | None) -> None:
+        """Report the result of the current training and its time; None if the time is no guide for others."""
+        task = self.tasks[self.index]
         if seconds is not None and task.work:
             before = self.spent.get(task.cell.method, (0.0, 0))
             self.spent[task.cell.method] = (before[0] + seconds, before[1] + task.work)
-        self._tell(1.0, self._left(self.at + 1, None), said=said)
-        self.at += 1
+        self._report(1.0, self._seconds_left(self.index + 1, None), result=result)
+        self.index += 1
 
-    def _tell(
-        self, share: float, left: float | None, speed: str = "", said: str = "", warnings: Sequence[str] = ()
+    def _report(
+        self, share: float, seconds_left: float | None, speed: str = "", result: str = "", warnings: Sequence[str] = ()
     ) -> None:
-        words = self.tasks[self.at].words + speed
-        self.tell(ComparisonProgress(self.at + 1, len(self.tasks), words, share, left, said, warnings))
+        """Call the callback for the current training."""
+        number, description = self.index + 1, self.tasks[self.index].description + speed
+        self.on_progress(
+            ComparisonProgress(number, len(self.tasks), description, share, seconds_left, result, warnings)
+        )
 
-    def _left(self, first: int, rate: float | None) -> float | None:
-        """Seconds of the tasks from ``first`` on; ``rate`` is those for an image where no network is done yet."""
+    def _seconds_left(self, first: int, default: float | None) -> float | None:
+        """Estimate the seconds of the tasks from ``first`` on; None if unknown.
+
+        ``default`` is the time for one image, which is used as long as no network is finished.
+        """
         total = 0.0
         for task in self.tasks[first:]:
-            each = self._each(task, rate)
-            if each is None and task.work:
+            seconds = self._seconds_per_work(task, default)
+            if seconds is None and task.work:
                 return None
-            total += (each or 0.0) * task.work
+            total += (seconds or 0.0) * task.work
         return total
 
-    def _each(self, task: StackTask, rate: float | None) -> float | None:
+    def _seconds_per_work(self, task: StackTask, default: float | None) -> float | None:
+        """Estimate the seconds for one unit of work of a task."""
         if task.cell.method in self.spent:
             seconds, work = self.spent[task.cell.method]
             return seconds / work
-        alike = {other.cell.method for other in self.tasks if other.cell.classical == task.cell.classical}
-        known = [self.spent[method] for method in alike if method in self.spent]
-        if known:
-            return sum(seconds for seconds, _ in known) / sum(work for _, work in known)
-        return 0.0 if task.cell.classical else rate
+        similar = {other.cell.method for other in self.tasks if other.cell.classical == task.cell.classical}
+        spent = [self.spent[method] for method in similar if method in self.spent]
+        if spent:
+            return sum(seconds for seconds, _ in spent) / sum(work for _, work in spent)
+        return 0.0 if task.cell.classical else default

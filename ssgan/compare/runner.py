@@ -1,10 +1,8 @@
-"""What a finished training says, seed by seed: rows with all that a report shows.
+"""Run a comparison and write one row for each training, with all that a report shows.
 
-Methods, numbers of labels and seeds compared on the same labelled images: one row of a file for each training.
-
-What the file holds is not trained again. The seeds of a cell train side by side in a run folder beside the file, from
-which they go on where they were stopped; their rows are added at once, when the last of them is done. Classical methods
-are fitted seed by seed.
+Trainings whose rows are in the file are not repeated. The seeds of a cell train together in a run folder beside the
+file, from which an interrupted training is resumed; their rows are added together at the end. Classical methods are
+fitted seed by seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssgan import runs
-from ssgan.compare.baselines import Outcome, fit_baseline, row
+from ssgan.compare.baselines import BaselineResult, baseline_row, fit_baseline
 from ssgan.compare.grid import ENSEMBLE, Grid, GridCell
 from ssgan.compare.progress import ComparisonProgress, ProgressTracker, StackTask
 from ssgan.data.dataset import Data
@@ -29,234 +27,242 @@ from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
 from ssgan.training.monitor import TrainingProgress
 
-__all__ = ["compare", "failed_rows", "folder_of", "plan", "row_of_classical", "rows_of_stack", "summary"]
+__all__ = ["classical_row", "compare", "failed_rows", "plan", "run_folder", "stack_rows", "summary"]
 
 
 NOT_FINITE = "The model's logits are not finite, though its weights are."
 
 
-def rows_of_stack(
+def stack_rows(
     data: Data,
     cell: GridCell,
     splits: Sequence[Split],
     models: Models,
     report: Mapping[str, Any],
-    beside: Path,
+    row_path: Path,
 ) -> list[dict[str, Any]]:
-    """The rows of a stack: that of its ensemble first, where its models share their labels, then one for each seed.
+    """Make the rows of a stack: one for each seed, after that of the ensemble if the models share their labels.
 
-    Each has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``; that of a model
-    also ``temperature``, which :func:`best_temperature` fits to the labelled images that it was trained
-    on, and with it ``ece_scaled`` and ``nll_scaled``; that of the first seed its ``samples``, copied there.
+    Each row has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``. The row of a
+    model also has ``temperature``, which :func:`best_temperature` fits to its labelled training images, and
+    ``ece_scaled`` and ``nll_scaled`` at that temperature. The row of the first seed has the path of its ``samples``.
 
     Parameters
     ----------
     data : Data
-    cell : Cell
+    cell : GridCell
     splits : sequence of Split
-        Of each model.
+        One for each model.
     models : Models
     report : mapping
-        Of the run.
-    beside : Path
-        The file of rows; paths are relative to its folder.
+        Report of the run.
+    row_path : Path
+        The file of rows; paths in the rows are relative to its folder.
     """
     averaged = cell.ablation is None or not cell.ablation.last
     logits_SNK = models.logits(data.x_test, averaged)
     p_SNK = softmax(logits_SNK)
-    found, run = [], Path(report["run"])
+    rows, run = [], Path(report["run"])
     scores = score(p_SNK, data.y_test)
-    for i, (seed, split, fine) in enumerate(zip(models.seeds, splits, finite_mask(p_SNK), strict=True)):
-        one = {**report["rows"][i], **{name: values[i] for name, values in scores.items()}, **_label(cell)}
-        if fine:
+    for i, (seed, split, finite) in enumerate(zip(models.seeds, splits, finite_mask(p_SNK), strict=True)):
+        row = {**report["rows"][i], **{name: values[i] for name, values in scores.items()}, **_ablation_key(cell)}
+        if finite:
             labeled_NK = models.select([seed]).logits(data.x_train[split.indices], averaged)[0]
-            one |= {**_looked_at(p_SNK[i], data), **_scaled(logits_SNK[i], data.y_test, labeled_NK, split.y)}
-        elif one["diverged"] is None:
-            one["failed"] = NOT_FINITE
-        found.append({**one, "run": _relative(run, beside)})
+            row |= _test_results(p_SNK[i], data)
+            row |= _calibrated_scores(logits_SNK[i], data.y_test, labeled_NK, split.y)
+        elif row["diverged"] is None:
+            row["failed"] = NOT_FINITE
+        rows.append({**row, "run": _relative(run, row_path)})
     if averaged and (run / "samples.png").exists():
-        found[0]["samples"] = _copied(run / "samples.png", beside)
+        rows[0]["samples"] = _copy_samples(run / "samples.png", row_path)
     if cell.ablation is None and len(models.seeds) > 1 and len(set(models.split_sha256)) == 1:
         p_NK = models.ensemble(p_SNK)
         if p_NK is not None:
-            found.insert(0, _of_ensemble(p_NK, found, data))
-    return found
+            rows.insert(0, _ensemble_row(p_NK, rows, data))
+    return rows
 
 
-def row_of_classical(grid: Grid, cell: GridCell, split: Split, outcome: Outcome, seed: int) -> dict[str, Any]:
-    """The row of a classical method, with its confusion matrix, and its reliability where it has probabilities."""
+def classical_row(grid: Grid, cell: GridCell, split: Split, result: BaselineResult, seed: int) -> dict[str, Any]:
+    """Make the row of a classical method with its confusion matrix, and with reliability if it has probabilities."""
     data = grid.data
-    found = row(data, split, outcome, seed, grid.draws[cell.labels, seed])
-    matrix = confusion(data.y_test, outcome.predicted, len(data.classes)).tolist()
-    found |= {"classes": list(data.classes), "confusion": matrix}
-    if outcome.probabilities is not None:
-        found["reliability"] = reliability(outcome.probabilities.clip(0, 1), data.y_test)
-    return found
+    row = baseline_row(data, split, result, seed, grid.draw_seeds[cell.labels, seed])
+    matrix = confusion(data.y_test, result.predicted, len(data.classes)).tolist()
+    row |= {"classes": list(data.classes), "confusion": matrix}
+    if result.probabilities is not None:
+        row["reliability"] = reliability(result.probabilities.clip(0, 1), data.y_test)
+    return row
 
 
-def failed_rows(grid: Grid, cell: GridCell, seeds: Sequence[int], why: str) -> list[dict[str, Any]]:
-    """Rows of a training that gave nothing, with the reason."""
+def failed_rows(grid: Grid, cell: GridCell, seeds: Sequence[int], reason: str) -> list[dict[str, Any]]:
+    """Make the rows of a training without a result, with the reason."""
     config, data = cell.config, grid.data
-    given: dict[str, Any] = (
-        {} if config is None else {"preset": config.preset, "settings": settings_beyond_preset(config)}
-    )
+    config_keys: dict[str, Any] = {}
     if config is not None:
-        given |= {"config_sha256": config.sha256, "images": config.steps * config.images_per_step}
+        config_keys |= {"preset": config.preset, "settings": settings_beyond_preset(config)}
+        config_keys |= {"config_sha256": config.sha256, "images": config.steps * config.images_per_step}
     return [
         {
             **{"dataset": data.name, "dataset_sha256": data.sha256, "labels": cell.count, "method": cell.method},
-            **given,
+            **config_keys,
             "seed": seed,
-            "draw_seed": grid.draws[cell.labels, seed],
+            "draw_seed": grid.draw_seeds[cell.labels, seed],
             "split_sha256": grid.splits[cell.labels, seed].sha256,
             "stack": [*seeds],
             "error": None,
-            "failed": why,
-            **_label(cell),
+            "failed": reason,
+            **_ablation_key(cell),
             **runs.provenance(),
         }
         for seed in seeds
     ]
 
 
-def _label(cell: GridCell) -> dict[str, Any]:
+def _ablation_key(cell: GridCell) -> dict[str, Any]:
+    """Return the key of a row that names its ablation, if any."""
     return {} if cell.ablation is None else {"ablation": cell.ablation.name}
 
 
-def _looked_at(p_NK: np.ndarray, data: Data) -> dict[str, Any]:
+def _test_results(p_NK: np.ndarray, data: Data) -> dict[str, Any]:
+    """Return confusion matrix, reliability and classes of the test images."""
     matrix = confusion(data.y_test, p_NK.argmax(axis=1), len(data.classes)).tolist()
     return {"classes": list(data.classes), "confusion": matrix, "reliability": reliability(p_NK, data.y_test)}
 
 
-def _scaled(test_NK: np.ndarray, y_N: np.ndarray, labeled_NK: np.ndarray, y_labeled: np.ndarray) -> dict[str, float]:
+def _calibrated_scores(
+    test_NK: np.ndarray, y_N: np.ndarray, labeled_NK: np.ndarray, y_labeled: np.ndarray
+) -> dict[str, float]:
+    """Fit the temperature to labelled logits, and score test logits with it."""
     temperature = best_temperature(labeled_NK, y_labeled)
     p_NK = softmax(test_NK / temperature)
     return {"temperature": temperature, **{f"{name}_scaled": METRICS[name](p_NK, y_N) for name in ("ece", "nll")}}
 
 
-def _of_ensemble(p_NK: np.ndarray, rows: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
-    """The row of models that share their labels, under the seed of the first; those that diverged are no members."""
+def _ensemble_row(p_NK: np.ndarray, rows: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
+    """Make the row of an ensemble under the seed of its first model; diverged models are no members."""
     first = rows[0]
-    of_one = {"temperature", "ece_scaled", "nll_scaled", *Diversity._fields}
-    kept = {key: value for key, value in first.items() if key not in of_one}
-    alone = dict.fromkeys(("error_raw", "images_per_second", "seconds", "diverged", "collapsed", "samples", "failed"))
+    dropped = {"temperature", "ece_scaled", "nll_scaled", *Diversity._fields}
+    shared = {key: value for key, value in first.items() if key not in dropped}
+    empty = dict.fromkeys(("error_raw", "images_per_second", "seconds", "diverged", "collapsed", "samples", "failed"))
     scores = {name: values[0] for name, values in score(p_NK[None], data.y_test).items()}
     members = [row["seed"] for row in rows if row["diverged"] is None and row.get("failed") is None]
     return {
-        **kept,
-        **alone,
+        **shared,
+        **empty,
         "method": first["method"] + ENSEMBLE,
         "members": members,
         **scores,
-        **_looked_at(p_NK, data),
+        **_test_results(p_NK, data),
     }
 
 
-def _copied(samples: Path, beside: Path) -> str:
-    """Copy a picture of samples into a folder beside the file of rows; its path from there."""
-    place = beside.with_name(f"{beside.stem}-samples") / f"{samples.parent.name}.png"
-    place.parent.mkdir(exist_ok=True)
-    write_atomic(place, samples.read_bytes())
-    return _relative(place, beside)
+def _copy_samples(samples: Path, row_path: Path) -> str:
+    """Copy a picture of samples into a folder beside the file of rows; return its relative path."""
+    copy = row_path.with_name(f"{row_path.stem}-samples") / f"{samples.parent.name}.png"
+    copy.parent.mkdir(exist_ok=True)
+    write_atomic(copy, samples.read_bytes())
+    return _relative(copy, row_path)
 
 
-def _relative(path: Path, beside: Path) -> str:
-    return path.relative_to(beside.parent).as_posix()
+def _relative(path: Path, row_path: Path) -> str:
+    """Return a path relative to the folder of the file of rows."""
+    return path.relative_to(row_path.parent).as_posix()
 
 
 Source = Mapping[str, str | None]
 
 
 def plan(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[StackTask]:
-    """What is left to do, in its order; a cell that failed is tried again."""
+    """List the trainings still to do, in order; failed ones are tried again."""
     return [StackTask(cell, seeds) for cell in grid.cells for seeds in grid.outstanding(cell, rows)]
 
 
 def compare(
     grid: Grid,
-    journal: RowFile,
+    row_file: RowFile,
     on_progress: Callable[[ComparisonProgress], None] = lambda progress: None,
     source: Source | None = None,
 ) -> None:
-    """Train what the journal lacks of the grid, and add its rows.
+    """Train what the file of rows lacks of the grid, and add its rows.
 
-    A training that fails, because its settings or data do not fit or the memory does not hold it, becomes rows that
-    say why, and the others go on.
+    A training that fails, because its settings or data do not fit or memory is too small, is written as rows with the
+    reason, and the others go on.
 
     Parameters
     ----------
     grid : Grid
-    journal : Journal
+    row_file : RowFile
     on_progress : callable, optional
     source : mapping, optional
-        As :func:`ssgan.training.experiment.run_experiment` takes it.
+        As in :func:`ssgan.training.experiment.run_experiment`.
     """
-    tasks = plan(grid, journal.rows)
-    pace = ProgressTracker(tasks, on_progress)
+    tasks = plan(grid, row_file.rows)
+    tracker = ProgressTracker(tasks, on_progress)
     for task in tasks:
-        pace.begin()
+        tracker.begin()
         try:
-            rows = _rows(grid, task, journal.path, pace.follow, source)
+            rows = _run_task(grid, task, row_file.path, tracker.follow, source)
         except (UserError, MemoryError, RuntimeError) as cause:
-            rows = failed_rows(grid, task.cell, task.seeds, _why(cause))
-        before = grid.failures(task.cell, journal.rows)
-        journal.append([row for row in rows if row.get("failed") is None or before.get(row["seed"]) != row["failed"]])
-        pace.end(_said(rows), rows[-1].get("seconds"))
+            rows = failed_rows(grid, task.cell, task.seeds, _failure_reason(cause))
+        before = grid.failures(task.cell, row_file.rows)
+        row_file.append([row for row in rows if row.get("failed") is None or before.get(row["seed"]) != row["failed"]])
+        tracker.end(_result_text(rows), rows[-1].get("seconds"))
 
 
-def folder_of(grid: Grid, config: Config, beside: Path) -> Path:
-    """The run folder of a stack: it says everything that decides its rows, so that another stack never meets it."""
+def run_folder(grid: Grid, config: Config, row_path: Path) -> Path:
+    """Return the run folder of a stack; its name holds all that the rows depend on, so no two stacks share it."""
     draw = "" if config.draw_seed is None else f"-draw{config.draw_seed}"
     seeds = f"{config.seed}x{config.seeds}{draw}-{select(config.device, config.dtype, config.precision).type}"
     hashes = f"{config.sha256[:12]}-{grid.data.sha256[:8]}"
-    return beside.with_name(f"{beside.stem}.cells") / f"{config.method}-{config.labels}-{seeds}-{hashes}"
+    return row_path.with_name(f"{row_path.stem}.cells") / f"{config.method}-{config.labels}-{seeds}-{hashes}"
 
 
 def summary(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the rows of each cell say: ``method``, ``labels``, ``seeds``, ``n``, and errors in percent.
+    """Summarise the rows of each cell: ``method``, ``labels``, ``n``, and errors in percent.
 
     ``error_mean``, ``error_std`` (n - 1) and ``errors`` are over the seeds with an error; ``diverged`` and ``failed``
-    name the others. The ``ensembles`` of a cell have a line of their own.
+    list the other seeds. The ensembles of a cell have a line of their own, with their number of ``members``.
     """
-    found = []
+    lines = []
     for cell in grid.cells:
-        done, failures = grid.results(cell, rows), grid.failures(cell, rows)
-        ours = [done[seed] for seed in grid.seeds if seed in done]
-        line = {"method": cell.name, "labels": cell.count, **_scores(ours)}
-        line["diverged"] = [row["seed"] for row in ours if row["error"] is None]
-        found.append({**line, "failed": failures, "finished": len(ours), "members": None})
+        results, failures = grid.results(cell, rows), grid.failures(cell, rows)
+        finished = [results[seed] for seed in grid.seeds if seed in results]
+        line = {"method": cell.name, "labels": cell.count, **_error_summary(finished)}
+        line["diverged"] = [row["seed"] for row in finished if row["error"] is None]
+        lines.append({**line, "failed": failures, "finished": len(finished), "members": None})
         if ensembles := grid.ensembles(cell, rows):
             members = max(len(row["members"]) for row in ensembles)
-            line = {"method": f"{cell.name} (ensemble)", "labels": cell.count, **_scores(ensembles)}
-            found.append({**line, "diverged": [], "failed": {}, "finished": len(ensembles), "members": members})
-    return found
+            line = {"method": f"{cell.name} (ensemble)", "labels": cell.count, **_error_summary(ensembles)}
+            lines.append({**line, "diverged": [], "failed": {}, "finished": len(ensembles), "members": members})
+    return lines
 
 
-def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    whole = summarize_scores({"error": [row["error"] for row in rows], "error_raw": []})
-    errors = [error for error in whole["errors"] if error is not None]
-    return {"n": len(errors), **{key: whole[key] for key in ("error_mean", "error_std")}, "errors": errors}
+def _error_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return number, mean, standard deviation and list of the errors of rows."""
+    scores = summarize_scores({"error": [row["error"] for row in rows], "error_raw": []})
+    errors = [error for error in scores["errors"] if error is not None]
+    return {"n": len(errors), **{key: scores[key] for key in ("error_mean", "error_std")}, "errors": errors}
 
 
-def _rows(
-    grid: Grid, task: StackTask, beside: Path, on_report: Callable[[TrainingProgress], None], source: Source | None
+def _run_task(
+    grid: Grid, task: StackTask, row_path: Path, on_report: Callable[[TrainingProgress], None], source: Source | None
 ) -> list[dict[str, Any]]:
+    """Fit or train one stack, or resume it, and return its rows."""
     cell, data = task.cell, grid.data
     if cell.refusal:
         raise UserError(cell.refusal)
     splits = [grid.splits[cell.labels, seed] for seed in task.seeds]
     if cell.classical:
         (seed,), (split,) = task.seeds, splits
-        outcome = fit_baseline(cell.method, data.x_train, data.scale, split, data.x_test, len(data.classes), seed)
-        return [row_of_classical(grid, cell, split, outcome, seed)]
+        result = fit_baseline(cell.method, data.x_train, data.scale, split, data.x_test, len(data.classes), seed)
+        return [classical_row(grid, cell, split, result, seed)]
     config = task.config
-    folder = folder_of(grid, config, beside)
+    folder = run_folder(grid, config, row_path)
     models, report = train_or_resume(data, config, folder, on_report, source, splits)
-    return rows_of_stack(data, cell, splits, models, {**report, "run": str(folder)}, beside)
+    return stack_rows(data, cell, splits, models, {**report, "run": str(folder)}, row_path)
 
 
-def _why(cause: UserError | MemoryError | RuntimeError) -> str:
-    """Why a training failed, where that is no fault of ours."""
+def _failure_reason(cause: UserError | MemoryError | RuntimeError) -> str:
+    """Return why a training failed; raise an error that is a fault of the program."""
     if isinstance(cause, UserError):
         return str(cause)
     if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or "allocate memory" in str(cause):
@@ -264,12 +270,12 @@ def _why(cause: UserError | MemoryError | RuntimeError) -> str:
     raise cause
 
 
-def _said(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What came out of a training, in few words."""
+def _result_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Describe the result of a training in a few words."""
     models = [row for row in rows if not row.get("members")]
-    if why := next((row["failed"] for row in models if row.get("failed") is not None), None):
-        return f"failed: {why}"
-    found = _scores(models)
-    mean, std, lost = found["error_mean"], found["error_std"], len(models) - found["n"]
-    words = "diverged" if mean is None else f"error {mean:.2f}" + ("" if std is None else f" +- {std:.2f}") + " %"
-    return words + (f", {lost} diverged" if lost and mean is not None else "")
+    if reason := next((row["failed"] for row in models if row.get("failed") is not None), None):
+        return f"failed: {reason}"
+    errors = _error_summary(models)
+    mean, std, diverged = errors["error_mean"], errors["error_std"], len(models) - errors["n"]
+    text = "diverged" if mean is None else f"error {mean:.2f}" + ("" if std is None else f" +- {std:.2f}") + " %"
+    return text + (f", {diverged} diverged" if diverged and mean is not None else "")

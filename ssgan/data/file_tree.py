@@ -235,13 +235,16 @@ def _printable(name: str) -> str:
 
 
 def _check_unique(listing: _Listing, name: str, path: Path) -> None:
+    """Raise a UserError if two files have one name."""
     if name in listing.pictures:
         raise UserError(f"{path} holds two files named {name}: rename one of them.")
 
 
 def _is_hidden(part: str) -> bool:
+    """Whether a part of a path is hidden."""
     return part.startswith(".") or part == "__MACOSX"
 
 
 def _is_in(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder."""
     return Path(path).is_relative_to(folder)

@@ -80,10 +80,12 @@ def _make_room() -> None:
 
 
 def _cache_folder() -> Path:
+    """Return the folder of the cache."""
     return default_root() / "decoded"
 
 
 def _cache_is_on() -> bool:
+    """Whether ``SSGAN_CACHE`` allows the cache."""
     value = os.environ.get("SSGAN_CACHE") or "on"
     if value not in ("on", "off"):
         raise UserError(f"SSGAN_CACHE is {value!r}, but must be on or off.")
@@ -246,6 +248,7 @@ def _map_in_threads(
 
 
 def _processor_count() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -261,6 +264,7 @@ def _reason(cause: Exception) -> str:
 
 
 def _check_any(tree: FileTree, readable: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:
+    """Raise a UserError if no picture can be read."""
     if not readable:
         name, reason = skipped[0]
         raise UserError(f"No picture of {tree.path} can be read, of {len(skipped):,} (the first: {name} {reason}).")

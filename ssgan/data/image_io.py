@@ -152,6 +152,7 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _decoding_error(cause: Exception) -> str:
+    """Say why decoding failed, in one line."""
     reason = next(iter(str(cause).splitlines()), "").rstrip(". ") or type(cause).__name__
     return f"cannot be decoded ({reason})"
 

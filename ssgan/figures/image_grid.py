@@ -141,6 +141,7 @@ def _clean(words: str) -> str:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
+    """Load the font of captions."""
     import matplotlib  # for its font, which covers many languages
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_PIXELS)

@@ -89,6 +89,7 @@ class Models:
 
     @classmethod
     def _from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
+        """Do the work of :meth:`from_state`, without its handling of malformed states."""
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         classes = tuple(state["classes"])
         with torch.random.fork_rng(devices=[]):

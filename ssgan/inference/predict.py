@@ -246,16 +246,7 @@ BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24
 
 
 class Predictor(NamedTuple):
-    """The models whose probabilities are averaged.
-
-    Attributes
-    ----------
-    models : Models
-    description : str
-        Which models they are.
-    note : str
-        Which other models of the run are left out, and why.
-    """
+    """The models whose probabilities are averaged, their description, and a note on those left out and why."""
 
     models: Models
     description: str

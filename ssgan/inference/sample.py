@@ -54,7 +54,7 @@ class ImageSource(NamedTuple):
         return images
 
 
-class Result(NamedTuple):
+class Drawing(NamedTuple):
     """A function that writes a picture to a stream, and the numbers that belong to the picture."""
 
     save: Callable[[BinaryIO], None]
@@ -154,7 +154,7 @@ def class_histogram(p_NK: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _grid(source: ImageSource, request: Request) -> Result:
+def _grid(source: ImageSource, request: Request) -> Drawing:
     """Draw images of the fixed noise as a grid, with their numbers if requested."""
     tiles = to_uint8(source.images(source.noise(request.rows * request.columns)))
     if not request.numbered:
@@ -164,7 +164,7 @@ def _grid(source: ImageSource, request: Request) -> Result:
     return _png(draw_table(cells, captions), {"rows": request.rows, "columns": request.columns})
 
 
-def _interpolation(source: ImageSource, request: Request) -> Result:
+def _interpolation(source: ImageSource, request: Request) -> Drawing:
     """Draw row by row the images between latent 2i and latent 2i + 1 of the noise."""
     path = request.path or latents.default_path(source.distribution)
     z = source.noise(2 * request.rows)
@@ -185,7 +185,7 @@ def _interpolation(source: ImageSource, request: Request) -> Result:
     return _png(draw_grid(to_uint8(images), request.columns), numbers)
 
 
-def _arithmetic(source: ImageSource, request: Request) -> Result:
+def _arithmetic(source: ImageSource, request: Request) -> Drawing:
     """Draw each term as a row of operands and their mean, and beside them the sum among images of latents around it."""
     count = 1 + max(index for _, rows in request.terms for index in rows)
     z = source.noise(count)
@@ -223,7 +223,7 @@ def _arithmetic(source: ImageSource, request: Request) -> Result:
     return _png(draw_table(cells, captions), numbers)
 
 
-def _nearest(source: ImageSource, request: Request, data: Data) -> Result:
+def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     """Draw each sample beside the nearest images of the pool, and measure the distances of test images as well."""
     samples = source.images(source.noise(max(request.samples, request.rows)))
     row_count, neighbours = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
@@ -250,7 +250,7 @@ def _nearest(source: ImageSource, request: Request, data: Data) -> Result:
     return _png(draw_table(cells, captions), numbers)
 
 
-def _per_class(source: ImageSource, request: Request) -> Result:
+def _per_class(source: ImageSource, request: Request) -> Drawing:
     """Draw a row for each class: the samples of this class by D, the most probable first."""
     models, images = source.models, source.images(source.noise(request.samples))
     p_NK = _probabilities(models, images)
@@ -264,7 +264,7 @@ def _per_class(source: ImageSource, request: Request) -> Result:
     return _png(draw_table(cells), numbers)
 
 
-def _animation(run: Path, request: Request) -> Result:
+def _animation(run: Path, request: Request) -> Drawing:
     """Join the frames of a run to an animation."""
     frames = image_grid.read_frames(run)
     if not frames:
@@ -273,15 +273,15 @@ def _animation(run: Path, request: Request) -> Result:
             f"images of training."
         )
     numbers = {"frames": len(frames), "images": [*frames]}
-    return Result(image_grid.animate(frames, request.out.suffix.lower()), numbers)
+    return Drawing(image_grid.animate(frames, request.out.suffix.lower()), numbers)
 
 
 _KINDS = {"grid": _grid, "interpolate": _interpolation, "arithmetic": _arithmetic, "per-class": _per_class}
 
 
-def _png(image: Image.Image, numbers: dict[str, Any]) -> Result:
+def _png(image: Image.Image, numbers: dict[str, Any]) -> Drawing:
     """Return a result that writes an image as PNG."""
-    return Result(lambda stream: image.save(stream, format="png"), numbers)
+    return Drawing(lambda stream: image.save(stream, format="png"), numbers)
 
 
 def _split_rows(cells: list[Any], columns: int) -> list[list[Any]]:

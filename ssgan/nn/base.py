@@ -89,6 +89,7 @@ class Discriminator(nn.Module):
         return self.output(self.noise(extended)), features
 
     def _features(self, x: Tensor) -> Tensor:
+        """Compute features [B, F] of images in the trunk's layout."""
         if self.training or not self.trunk_couples_rows:
             return self.trunk(x)
         return self.trunk(torch.cat([self.reference, x]))[len(self.reference) :]
@@ -235,10 +236,12 @@ class LayerNoise(NamedTuple):
 
 
 def _gaussian(std: float) -> list[nn.Module]:
+    """Make a layer of Gaussian noise, if there is any."""
     return [GaussianNoise(std)] if std else []
 
 
 def _dropout(share: float) -> list[nn.Module]:
+    """Make a dropout layer, if there is any."""
     return [Dropout(share)] if share else []
 
 

@@ -76,9 +76,9 @@ class BatchStatNorm(nn.Module):
         At evaluation, take the statistics of this many leading rows alone, which the caller puts before the batch;
         a row then does not depend on the other rows. 0: always those of the whole batch.
     running_decay : float
-        Above 0 the layer has running statistics, mean 0 and variance 1 at first. In training they are multiplied by
-        this decay at every batch and updated with 1 less the decay of the batch's (torch's momentum); at evaluation
-        they replace the batch's. Unlike torch's, the running variance is the biased one.
+        Above 0 the layer has running statistics, mean 0 and variance 1 at first. Every batch in training multiplies
+        them by the decay and adds (1 - decay) times its own; torch calls 1 - decay the momentum. At evaluation they
+        replace those of the batch. Unlike torch's, the running variance is the biased one.
     """
 
     running_mean: Tensor

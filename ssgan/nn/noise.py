@@ -75,6 +75,7 @@ def _draw(distribution: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _normal(x: Tensor) -> Tensor:
+    """Draw from N(0, 1) with this thread's generator."""
     generator = _generator()
     if generator is None:
         # On a CPU, drawing in the memory order of a channels-last image is eight times slower.
@@ -83,6 +84,7 @@ def _normal(x: Tensor) -> Tensor:
 
 
 def _uniform(x: Tensor) -> Tensor:
+    """Draw from U[0, 1) with this thread's generator."""
     generator = _generator()
     if generator is None:
         return torch.rand_like(x, memory_format=torch.contiguous_format)
@@ -90,4 +92,5 @@ def _uniform(x: Tensor) -> Tensor:
 
 
 def _generator() -> torch.Generator | None:
+    """Return this thread's generator; None is torch's global one."""
     return getattr(_thread, "generator", None)

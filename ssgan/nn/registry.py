@@ -140,6 +140,7 @@ def _mlp_discriminator(
     classes: int,
     build: Callable[..., Discriminator] = MLPDiscriminator,
 ) -> Discriminator:
+    """Build a multilayer perceptron D."""
     return build(
         math.prod(image_shape),
         classes,
@@ -157,6 +158,7 @@ def _mlp_generator(
     image_shape: tuple[int, ...],
     build: Callable[..., Generator] = MLPGenerator,
 ) -> Generator:
+    """Build a multilayer perceptron G."""
     reference = _reference_latents(config)
     return build(config.latent_size, image_shape, config.generator_widths, config.generator_norm, reference)
 
@@ -183,6 +185,7 @@ def _pooled_discriminator(
 def _deconv_generator(
     config: Config, image_shape: tuple[int, ...], kernel: int = 5, squash: Callable[[Tensor], Tensor] = torch.tanh
 ) -> Generator:
+    """Build a G of transposed convolutions."""
     check_image_shape(config.network, image_shape)
     return DeconvGenerator(
         config.latent_size,
@@ -196,6 +199,7 @@ def _deconv_generator(
 
 
 def _dcgan_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
+    """Build the D of a DCGAN."""
     check_image_shape(config.network, image_shape)
     return DCGANDiscriminator(
         image_shape,
@@ -209,17 +213,20 @@ def _dcgan_discriminator(config: Config, image_shape: tuple[int, ...], classes: 
 
 
 def _dcgan_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+    """Build the G of a DCGAN."""
     check_image_shape(config.network, image_shape)
     reference = _reference_latents(config)
     return DCGANGenerator(config.latent_size, image_shape, config.generator_widths[0], config.generator_norm, reference)
 
 
 def _toy_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
+    """Build the D of one-dimensional data."""
     check_image_shape(config.network, image_shape)
     return _mlp_discriminator(config, image_shape, classes, partial(PlainDiscriminator, activation=nn.Tanh))
 
 
 def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+    """Build the G of one-dimensional data."""
     check_image_shape(config.network, image_shape)
     return _mlp_generator(config, image_shape, ToyGenerator)
 

@@ -49,6 +49,7 @@ class Net:
         return features
 
     def _pass(self, x: Tensor, **options: bool) -> Any:
+        """Run one batch through the module, in bfloat16 if ``rounded``."""
         if not self.rounded:
             return functional_call(self.module, self.values, (x,), options)
         # Without autocast's cache of rounded weights, which would outlive this step.

@@ -59,6 +59,7 @@ class WeightNormFunction(torch.autograd.Function):
 
 
 def _column(g: Tensor, v: Tensor) -> Tensor:
+    """Reshape values [units] to broadcast along axis 0 of ``v``."""
     return g.view(-1, *[1] * (v.dim() - 1))
 
 

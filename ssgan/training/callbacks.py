@@ -16,6 +16,7 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.data.dataset import Data
+from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
 from ssgan.files import open_atomic, write_atomic
@@ -335,14 +336,15 @@ def writing(
     folder: Path,
     data: Data,
     config: Config,
+    split: Split,
     steps_done: int,
-    caption: str,
     on_report: Callable[[TrainingProgress], None] | None,
     pause_after_seconds: float,
     events: TensorBoard | None,
 ) -> Iterator[Callbacks]:
     """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end."""
-    drawing = Curves(folder, caption)
+    labels = "no classes" if config.unconditional else f"{len(split.y):,} labels"
+    drawing = Curves(folder, caption=f"{data.name}, {labels}, {config.method}")
     callbacks: list[Callback] = [Log(folder), *([events] if events else []), Frames(folder, config)]
     if data.normal is not None:
         callbacks.append(Densities(folder, config, data.normal))

@@ -81,10 +81,7 @@ def run_experiment(
     for name in ("report.json", "samples.png"):  # of a shorter training
         (folder / name).unlink(missing_ok=True)
     steps_done = 0 if state is None else state["steps_done"]
-    caption = (
-        f"{data.name}, {'no classes' if config.unconditional else f'{len(splits[0].y):,} labels'}, {config.method}"
-    )
-    with writing(folder, data, config, steps_done, caption, on_report, pause_after_seconds, events) as callbacks:
+    with writing(folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events) as callbacks:
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
     _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}

@@ -136,13 +136,13 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
         total.add(term, weight, inputs, config)
     _add_history(total, "D", nets.D, config)
     if config.has("pseudo_label", "self_label"):
-        total.logs["sure"] = losses.sure(logits["unlabeled"].detach(), config.pseudo_label_threshold)
+        total.logs["sure"] = losses.confident_share(logits["unlabeled"].detach(), config.pseudo_label_threshold)
     for name in ("unlabeled", "fake"):
         if name in logits:
             total.logs[f"p_real_{name}"] = losses.p_real(logits[name].detach())
     if config.unconditional:
-        total.logs["accuracy_real"] = losses.judged_real(logits["unlabeled"].detach())
-        total.logs["accuracy_fake"] = 1.0 - losses.judged_real(logits["fake"].detach())
+        total.logs["accuracy_real"] = losses.share_judged_real(logits["unlabeled"].detach())
+        total.logs["accuracy_fake"] = 1.0 - losses.share_judged_real(logits["fake"].detach())
     return total.value, total.logs
 
 

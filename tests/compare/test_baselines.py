@@ -14,7 +14,7 @@ import pytest
 
 import ssgan
 from ssgan.compare import baselines
-from ssgan.compare.baselines import BASELINES, Outcome, fit_baseline
+from ssgan.compare.baselines import BASELINES, BaselineResult, fit_baseline
 from ssgan.data import splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
@@ -37,11 +37,11 @@ def _no_warning() -> Iterator[None]:
 
 def on_digits(
     name: str, split: Split = HUNDRED, x_pool: np.ndarray = DIGITS.x_train, x_test: np.ndarray = DIGITS.x_test
-) -> Outcome:
+) -> BaselineResult:
     return fit_baseline(name, x_pool, DIGITS.scale, split, x_test, 10, seed=3)
 
 
-def same(a: Outcome, b: Outcome) -> bool:
+def same(a: BaselineResult, b: BaselineResult) -> bool:
     """Whether all but the seconds is equal, bit for bit."""
     if (a.probabilities is None) != (b.probabilities is None):
         return False
@@ -81,7 +81,7 @@ def test_no_hidden_label_can_be_reached(name: str) -> None:
     data = replace(DIGITS, y_train=shuffled)
     split = splits.make_splits(data.y_train, None, [0], HUNDRED.indices)[0]
     rows = [
-        baselines.row(d, s, fit_baseline(name, d.x_train, d.scale, s, d.x_test, 10), 0, None)
+        baselines.baseline_row(d, s, fit_baseline(name, d.x_train, d.scale, s, d.x_test, 10), 0, None)
         for d, s in ((DIGITS, HUNDRED), (data, split))
     ]
     differing = {key for key in rows[0] if rows[0][key] != rows[1][key]}
@@ -136,7 +136,7 @@ def test_probabilities_are_finite_and_sum_to_one_and_name_the_prediction(name: s
 @every_method
 def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_probabilities(name: str) -> None:
     found = on_digits(name)
-    ours = baselines.row(DIGITS, HUNDRED, found, 3, 0)
+    ours = baselines.baseline_row(DIGITS, HUNDRED, found, 3, 0)
     trained = json.loads((ROOT / "results" / "digits.jsonl").read_text().splitlines()[0])
     assert [key for key in ours if key != "estimator"] == list(trained)
     assert ours["estimator"] == found.settings
@@ -160,16 +160,16 @@ def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_pro
 
 
 def test_the_configuration_hash_names_method_and_settings_alone() -> None:
-    rows = {name: baselines.row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in BASELINES}
+    rows = {name: baselines.baseline_row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in BASELINES}
     assert len({one["config_sha256"] for one in rows.values()}) == len(BASELINES)
     other = splits.make_splits(DIGITS.y_train, 100, [1])[0]
-    again = baselines.row(DIGITS, other, on_digits("knn", other), 4, 1)
+    again = baselines.baseline_row(DIGITS, other, on_digits("knn", other), 4, 1)
     assert again["config_sha256"] == rows["knn"]["config_sha256"]
 
 
 def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
     fewer = splits.make_splits(DIGITS.y_train, 20, [0])[0]
-    few, many = (baselines.row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
+    few, many = (baselines.baseline_row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
     assert few["settings"] == many["settings"] == {}
     assert few["estimator"]["temperature_folds"] != many["estimator"]["temperature_folds"]
     assert few["config_sha256"] == many["config_sha256"]
@@ -177,10 +177,10 @@ def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
 
 def test_an_infinite_nll_is_none() -> None:
     p = np.eye(10)[DIGITS.y_test]
-    found = Outcome("svm", DIGITS.y_test, p, {}, 0.0)
-    assert baselines.row(DIGITS, HUNDRED, found, 0, 0)["nll"] == 0
+    found = BaselineResult("svm", DIGITS.y_test, p, {}, 0.0)
+    assert baselines.baseline_row(DIGITS, HUNDRED, found, 0, 0)["nll"] == 0
     p[5] = np.roll(p[5], 1)
-    assert baselines.row(DIGITS, HUNDRED, found, 0, 0)["nll"] is None
+    assert baselines.baseline_row(DIGITS, HUNDRED, found, 0, 0)["nll"] is None
 
 
 @pytest.mark.parametrize("name", LEARN_FROM_UNLABELED)
@@ -233,7 +233,7 @@ def test_a_class_without_labels_is_never_predicted(name: str) -> None:
         assert (found.probabilities[:, 4] == 0).all()
         np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-9)
         split = Split(HUNDRED.indices[kept], HUNDRED.y[kept])
-        assert baselines.row(DIGITS, split, found, 0, 0)["nll"] is None
+        assert baselines.baseline_row(DIGITS, split, found, 0, 0)["nll"] is None
 
 
 @every_method
@@ -293,7 +293,7 @@ def test_the_temperature_has_the_least_nll_and_a_value_worked_by_hand() -> None:
 def test_scores_of_the_support_vector_machine_are_calibrated() -> None:
     fewer = splits.make_splits(DIGITS.y_train, 50, [1])[0]
     for split in (HUNDRED, fewer):
-        ours = baselines.row(DIGITS, split, on_digits("svm", split), 3, 0)
+        ours = baselines.baseline_row(DIGITS, split, on_digits("svm", split), 3, 0)
         assert ours["ece"] < 0.12
     assert on_digits("svm").settings["temperature_folds"] == 5
     single = splits.make_splits(DIGITS.y_train, 12, [0])[0]
@@ -305,7 +305,8 @@ def test_torch_is_not_loaded() -> None:
         "import sys, ssgan; from ssgan.compare import baselines; from ssgan.data import splits; "
         "d = ssgan.load('digits'); "
         "s = splits.make_splits(d.y_train, 20, [0])[0]; "
-        "o = baselines.fit_baseline('knn', d.x_train, d.scale, s, d.x_test, 10); baselines.row(d, s, o, 0, 0); "
+        "o = baselines.fit_baseline('knn', d.x_train, d.scale, s, d.x_test, 10); "
+        "baselines.baseline_row(d, s, o, 0, 0); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)

@@ -271,5 +271,5 @@ def test_nothing_but_failures_is_the_users_mistake(capsys: pytest.CaptureFixture
 
 def test_a_task_names_its_seeds(few_digits: Data) -> None:
     cell = grid_of(few_digits, "gan").cells[0]
-    assert StackTask(cell, [3]).words == "gan, 20 labels, seed 3"
-    assert StackTask(cell, [3, 4, 5]).words == "gan, 20 labels, seeds 3 to 5"
+    assert StackTask(cell, [3]).description == "gan, 20 labels, seed 3"
+    assert StackTask(cell, [3, 4, 5]).description == "gan, 20 labels, seeds 3 to 5"

@@ -131,7 +131,7 @@ def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path:
     for number, data in enumerate((few_digits, digits)):
         grid = grid_of(data, "knn", settings={})
         with result_rows.open_row_file(path) as held:
-            assert grid.others(held.rows) == (2 * number, 0)
+            assert grid.count_other_rows(held.rows) == (2 * number, 0)
             runner.compare(grid, held)
             assert len(held.rows) == 2 * number + 2
 
@@ -348,7 +348,7 @@ def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
-    folder = runner.folder_of(grid, config, path)
+    folder = runner.run_folder(grid, config, path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{")
     with result_rows.open_row_file(path) as held:
@@ -360,7 +360,7 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
-    folder = runner.folder_of(grid, config, path)
+    folder = runner.run_folder(grid, config, path)
     runs.claim(folder, "digits", config)
     with result_rows.open_row_file(path) as held, runs.held(folder):
         runner.compare(grid, held)

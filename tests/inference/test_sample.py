@@ -81,7 +81,7 @@ def toy(seeds: int = 1, side: int = SIDE, **settings: Any) -> Models:
     )
 
 
-def drawn(made: sample.Result, folder: Path) -> np.ndarray:
+def drawn(made: sample.Drawing, folder: Path) -> np.ndarray:
     with (folder / "drawn.png").open("wb") as stream:
         made.save(stream)
     with Image.open(folder / "drawn.png") as picture:
