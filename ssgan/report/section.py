@@ -21,6 +21,7 @@ EXPLANATIONS = {
         "Below: the number of images, on a logarithmic scale."
     ),
     CONFUSION: "Rows are true classes, columns predicted ones; the shade is the share of the true class.",
+    SAMPLES: "",
 }
 RULE = (
     "The best settings of a method are those with the lowest test error, averaged over its numbers of labels. Settings "
@@ -29,7 +30,8 @@ RULE = (
     "where many settings were tried."
 )
 # Row groups with pictures: each takes half a second and 10 kB of the page.
-MOST_PICTURED = 36
+MOST_PICTURED = 24
+PICTURED = f"Shown for the best settings of each method, the fewest labels first, at most {MOST_PICTURED}."
 
 
 def build_section(
@@ -168,5 +170,5 @@ def _calibration(section: Section, groups: Sequence[RowGroup], diagrams: Sequenc
 
 
 def _gallery(title: str, pictures: Sequence[Picture]) -> Details:
-    explanation = EXPLANATIONS.get(title)
-    return Details(title, [*([Text(explanation)] if explanation else []), *pictures])
+    explanation = f"{EXPLANATIONS[title]} {PICTURED}".strip()
+    return Details(title, [Text(explanation), *pictures])

@@ -1,14 +1,18 @@
 """The page of large and of real reports: small, fast, sorted by error, and no name is cut or borne twice."""
 
+import io
+import json
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rows_of_results import ROOT, row, write
 
 from ssgan.report import build as report
+from ssgan.report import pictures
 from ssgan.report.blocks import Details, Part, Table, Text
 from ssgan.report.charts import MOST_CURVES, Curve, Strip, draw_curves, draw_strips
 from ssgan.report.grouping import group_rows
@@ -80,9 +84,8 @@ def test_ablations_have_a_chart_of_their_own(rows_file: Any) -> None:
     path = rows_file([*rows, row(20.0, method="supervised")])
     (table,) = tables_of(parts_of(path)["Ablations of gan"])
     assert table.columns[0] == "ablation"
-    assert table.rows == [
-        ["without noise", "50", "9.00 ± 2.83", "7.00 ± 1.41", "+2.00", "\N{MINUS SIGN}10.71 to +14.71", "2"]
-        + ["Includes 0."]
+    assert [[str(cell).replace("\N{MINUS SIGN}", "-") for cell in line] for line in table.rows] == [
+        ["without noise", "50", "9.00 ± 2.83", "7.00 ± 1.41", "+2.00", "-10.71 to +14.71", "2", "Includes 0."]
     ]
     built = report.build_report([path])
     assert "ablations-digits.png" in built.pictures
@@ -93,7 +96,7 @@ def test_ablations_have_a_chart_of_their_own(rows_file: Any) -> None:
 # Names
 
 
-@pytest.mark.parametrize("name", ["n" * 150, "a name of many words " * 12, "W" * 70 + " · " + "W" * 70, "漢字" * 40])
+@pytest.mark.parametrize("name", ["n" * 150, "a name of many words " * 12, "W" * 70 + " · " + "W" * 70])
 def test_no_name_is_cut_in_a_chart(rows_file: Any, name: str) -> None:
     (section,) = group_rows(load_rows([rows_file([row(4.0), row(5.0, labels=20)])]))
     groups = section.groups_of(*section.names)
@@ -102,9 +105,7 @@ def test_no_name_is_cut_in_a_chart(rows_file: Any, name: str) -> None:
         draw_strips([Strip(name, 1.0, None, [1.0]), Strip("other", 2.0, (1.0, 3.0), [1.0, 3.0])], "error", "mark"),
     ):
         for svg in (chart.drawing.svg, chart.drawing.narrow):
-            letters = "".join(legend_of(svg)).replace(" ", "").replace("?", "")
-            assert name.replace(" ", "") in letters or not name.isascii() or "W" in name
-            assert letters.count(name[0]) == name.count(name[0]) or not name.isascii()
+            assert name.replace(" ", "") in "".join(legend_of(svg)).replace(" ", "")
 
 
 def test_curves_of_a_chart_all_look_different(rows_file: Any) -> None:
@@ -112,12 +113,21 @@ def test_curves_of_a_chart_all_look_different(rows_file: Any) -> None:
     groups = section.groups_of(*section.names)
     svg = draw_curves([Curve(f"method {k}", groups) for k in range(MOST_CURVES)], "mark").drawing.svg
     legend = svg.split('id="mark-w-legend_1"')[1]
-    handles = re.findall(r'<path [^>]*style="fill: none; ([^"]*)"/>.*?<path id="[^"]*" d="(.*?)"', legend, re.DOTALL)
-    looks = re.findall(r"stroke-dasharray: [\d.,]+|stroke: var\(--series-\d\)", svg)
-    assert len(looks) >= MOST_CURVES
-    assert len(handles) == len(set(handles))
+    looks = re.findall(r'style="fill: none; (stroke[^"]*)"/>\s*<g>\s*<use href="([^"]*)"', legend)
+    assert len(looks) == len(set(looks)) == MOST_CURVES
+    assert len({(colour.split(";")[0], marker) for colour, marker in looks}) == MOST_CURVES  # without dashes too
 
 
+@pytest.fixture
+def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files beside the page, which are not looked at."""
+    content = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(content, "png")
+    for name in ("confusion_png", "reliability_png"):
+        monkeypatch.setattr(pictures, name, lambda *_: content.getvalue())
+
+
+@pytest.mark.usefixtures("_quick_pictures")
 @pytest.mark.parametrize("name", ["digits-compare", "mnist-compare", "fashion-mnist-compare"])
 def test_the_page_of_real_rows_is_small_and_bears_no_name_twice(name: str) -> None:
     (path,) = (ROOT / "results").glob(f"**/{name}.jsonl")
@@ -140,8 +150,6 @@ def test_three_hundred_settings_are_a_small_page_in_a_minute(rows_file: Any) -> 
     """Of 20 methods, each row with all that a row may bring; Markdown has every row, the page those that fit."""
     source = (ROOT / "results").glob("**/digits-compare.jsonl")
     full = next(line for line in next(iter(source)).read_text().splitlines() if '"confusion"' in line)
-    import json
-
     whole = {**json.loads(full), "samples": None}
     rows = []
     for k in range(300):

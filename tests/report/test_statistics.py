@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
-from ssgan.report.grouping import QUIET, Section, group_rows
+from ssgan.report.grouping import QUIET, Section, best_variants, group_rows
 from ssgan.report.loader import load_rows
-from ssgan.report.statistics import baseline_method, differences, interval
+from ssgan.report.statistics import ablation_differences, baseline_method, differences, interval
 from ssgan.settings import config
 
 
