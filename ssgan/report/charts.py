@@ -192,7 +192,7 @@ def _strips(strips: Sequence[Strip], label: str, zero: bool, palette: _Palette, 
     for y, strip in zip(rows, strips, strict=True):
         axes.axhline(y, color=palette.rule, linewidth=0.6, zorder=1)
         if len(strip.dots) > 1:
-            axes.plot(strip.dots, [y] * len(strip.dots), ".", color=colour, alpha=0.4, markersize=6, zorder=2)
+            axes.plot(strip.dots, [y] * len(strip.dots), ".", color=palette.ink, markersize=4, zorder=5)
         if strip.interval is not None:
             bars = [[strip.value - strip.interval[0]], [strip.interval[1] - strip.value]]
             axes.errorbar(strip.value, y, xerr=bars, color=colour, capsize=3, linewidth=1.4, zorder=3)

@@ -28,18 +28,23 @@ def baseline_part(
     """
     if method is None:
         return [Text(f"There is no row of {requested} on this data set to compare with.", "note")]
-    pairs = differences(section, method)
+    pairs = sorted(differences(section, method), key=_by_difference)
     if not pairs:
         return []
-    first = [one for one in pairs if one.group.variant in best]
-    others = [one for one in pairs if one.group.variant not in best]
-    if not first:
-        first, others = others, []
+    # The baseline's own settings are further ones: compared with each other, they say nothing of the methods.
+    shown = {variant for variant in best if variant.method != method}
+    first = [one for one in pairs if one.group.variant in shown] or pairs
+    others = [one for one in pairs if one.group.variant not in shown] if first is not pairs else []
     blocks: list[Block] = [_difference_table(section, first), Text(INTERVAL, "note")]
     if others:
         blocks.append(Details("Differences of the other settings", [_difference_table(section, others)]))
-    names = {section.names[one.baseline.variant] for one in pairs}
+    names = {section.names[one.baseline.variant] for one in first}
     return [Part(f"Compared with {names.pop() if len(names) == 1 else method}, on the same labels", blocks)]
+
+
+def _by_difference(difference: Difference) -> tuple[int, bool, float]:
+    """Sort by number of labels and then by mean, those without pairs last."""
+    return difference.group.labels, not difference.values, difference.mean if difference.values else 0.0
 
 
 def _difference_table(section: Section, pairs: Sequence[Difference]) -> Table:
@@ -89,7 +94,7 @@ def ablation_part(section: Section, file_names: FileNames) -> tuple[list[Block],
         The part, empty where there is no ablation with a full method, and the variants in it.
     """
     pairs = ablation_differences(section)
-    pairs.sort(key=lambda one: (one.group.labels, not one.values, one.mean if one.values else 0.0))
+    pairs.sort(key=_by_difference)
     if not pairs:
         return [], set()
     names = _ablation_names(section, pairs)
@@ -138,20 +143,20 @@ def _ablation_names(section: Section, pairs: Sequence[Difference]) -> list[str]:
     return [f"{section.names[one.group.variant]}, {one.group.labels:,} labels" for one in pairs]
 
 
-def published_part(section: Section) -> list[Block]:
-    """Tabulate our errors above published ones, where both have one for a number of labels."""
+def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
+    """Tabulate the errors of the best settings above published ones, where both have one for a number of labels."""
     published = PUBLISHED.get(section.dataset)
     if published is None:
         return []
     labels = sorted({n for one in published for n in one.errors})
     rows: list[list[str | None]] = []
-    for variant, name in section.names.items():
+    for variant in best:
         groups = {group.labels: group for group in section.groups_of(variant) if group.rows}
         if groups.keys() & set(labels):
             errors = [_error_with_count(groups[n]) if n in groups else None for n in labels]
             budget = f"{variant.images:,} images" if variant.images >= 0 else ""
             settings = ", ".join(filter(None, [variant.preset, budget]))
-            rows.append([name, *errors, ": ".join(filter(None, ["measured here", settings]))])
+            rows.append([section.names[variant], *errors, ": ".join(filter(None, ["measured here", settings]))])
     if not rows:
         return []
     for one in published:

@@ -268,8 +268,11 @@ def _features(variant: Variant) -> dict[str, str]:
 
 def describe_settings(variant: Variant) -> str | None:
     """Describe preset, budget and settings in words, without those that change no weight; None for no settings."""
+    features = _features(variant)
+    if variant.preset:
+        features["preset"] = f"preset {variant.preset}"
     omitted = {"data", *(f"setting {name}" for name in QUIET)}
-    return " · ".join(text for key, text in _features(variant).items() if key not in omitted) or None
+    return " · ".join(text for key, text in features.items() if key not in omitted) or None
 
 
 def _joined(variant: Variant, features: Mapping[str, str], omitted: Collection[str]) -> str:

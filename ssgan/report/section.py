@@ -68,10 +68,12 @@ def build_section(
     if any(group.lost for group in groups):
         blocks.append(Part("Trainings without a result", [tables.lost_table(section, groups)]))
     blocks += baseline_part(section, method, requested, best)
-    blocks += published_part(section)
+    blocks += published_part(section, best)
     pictures, problems = _pictures(section, best, file_names, places)
-    blocks += _calibration(section, groups, pictures[RELIABILITY])
-    blocks.append(Part("Cost", [tables.cost_table(section, groups)]))
+    of_best = [group for group in groups if group.variant in best]
+    others = [group for group in groups if group.variant not in best]
+    blocks += _calibration(section, of_best, others, pictures[RELIABILITY])
+    blocks += _cost(section, of_best, others)
     blocks += [_gallery(title, pictures[title]) for title in (CONFUSION, SAMPLES) if pictures[title]]
     blocks.append(Details("All settings", [tables.settings_table(section)]))
     return Part(section.dataset, blocks), problems
@@ -162,11 +164,24 @@ def _pictures(
     return pictures, problems
 
 
-def _calibration(section: Section, groups: Sequence[RowGroup], diagrams: Sequence[Picture]) -> list[Block]:
-    measures = tables.calibration_table(section, groups)
-    if measures is None:
-        return []
-    return [Part("Calibration", [measures, *([_gallery(RELIABILITY, diagrams)] if diagrams else [])])]
+def _calibration(
+    section: Section, of_best: Sequence[RowGroup], others: Sequence[RowGroup], diagrams: Sequence[Picture]
+) -> list[Block]:
+    blocks: list[Block] = []
+    if (measures := tables.calibration_table(section, of_best)) is not None:
+        blocks.append(measures)
+    if (measures := tables.calibration_table(section, others)) is not None:
+        blocks.append(Details("Calibration of the other settings", [measures]))
+    if diagrams:
+        blocks.append(_gallery(RELIABILITY, diagrams))
+    return [Part("Calibration", blocks)] if blocks else []
+
+
+def _cost(section: Section, of_best: Sequence[RowGroup], others: Sequence[RowGroup]) -> list[Block]:
+    blocks: list[Block] = [tables.cost_table(section, of_best)] if of_best else []
+    if others:
+        blocks.append(Details("Cost of the other settings", [tables.cost_table(section, others)]))
+    return [Part("Cost", blocks)]
 
 
 def _gallery(title: str, pictures: Sequence[Picture]) -> Details:
