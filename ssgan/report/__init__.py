@@ -1,1 +1,1 @@
-"""One report page made from result rows. Imports no torch."""
+"""Make one report page from result rows. Imports no torch."""

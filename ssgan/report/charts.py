@@ -1,94 +1,38 @@
-"""A reliability diagram as SVG for a page: small, in the colours of its style sheet, with letters of 14 pixels.
-
-Errors drawn: against the number of labels, or one below the other, as PNG and as SVG for light and dark pages.
-
-What rows bring to look at: confusion matrices, reliability, generated samples, one of each for a cell.
-"""
+"""Draw test errors and differences, as PNG for files and as SVG for light and dark pages, wide and narrow."""
 
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
-from ssgan.figures.plots import COUNTED_CLASSES, SERIES, as_png, confusion_png, fonts_for, new_figure, reliability_png
-from ssgan.report.loader import Row, Skipped
-from ssgan.report.render import Matrix, Picture, visible
-from ssgan.report.statistics import RowGroup, Section
+from ssgan.figures.plots import SERIES, as_png, fonts_for, new_figure
+from ssgan.report.grouping import RowGroup
+from ssgan.report.render import Drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "Names", "confusion", "error_chart", "few_colours", "reliability", "reliability_svg", "samples"]
+__all__ = ["MOST_CURVES", "Chart", "Curve", "Strip", "draw_curves", "draw_strips"]
 
 
-BARS_WIDTH, HEIGHT = 320, 340
-LEFT, RIGHT, TOP = 44, 312, 10
-SHARES, COUNTS = 220, 290  # the feet of the two rows of bars
-ROOM = 12  # between them
-
-
-def reliability_svg(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Draw accuracy, its gap to the mean confidence, and on a logarithmic axis the number of images.
-
-    Parameters
-    ----------
-    bins : sequence of mapping
-        What :func:`ssgan.inference.metrics.reliability` returns.
-    """
-    filled = [one for one in bins if one["count"]]
-    decades = math.log10(max((one["count"] for one in filled), default=1)) + 0.3  # one image is a bar too
-
-    def x(share: float) -> float:
-        return LEFT + (RIGHT - LEFT) * share
-
-    def y(share: float) -> float:
-        return SHARES - (SHARES - TOP) * share
-
-    parts = [_line(x(0), y(0), x(1), y(1), "calibrated")]
-    for one in filled:
-        left, width = x(one["low"]), x(one["high"]) - x(one["low"])
-        low, high = sorted((one["accuracy"], one["confidence"]))
-        parts.append(_bar(left, width, y(one["accuracy"]), y(0), "accuracy"))
-        parts.append(_bar(left, width, y(high), y(low), "gap"))
-        height = (COUNTS - SHARES - ROOM) * (math.log10(one["count"]) + 0.3) / decades
-        parts.append(_bar(left, width, COUNTS - height, COUNTS, "images"))
-    parts += [_line(LEFT, foot, RIGHT, foot, "axis") for foot in (SHARES, COUNTS)]
-    parts.append(_line(LEFT, TOP, LEFT, SHARES, "axis"))
-    parts += [_text(LEFT - 6, y(share) + 5, f"{share:g}", "end") for share in (0.0, 0.5, 1.0)]
-    parts += [_text(x(share), COUNTS + 18, f"{share:g}", "middle") for share in (0.0, 0.5, 1.0)]
-    parts.append(_text((LEFT + RIGHT) / 2, COUNTS + 38, "confidence", "middle"))
-    return f'<svg viewBox="0 0 {BARS_WIDTH} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>'
-
-
-def _bar(left: float, width: float, top: float, foot: float, kind: str) -> str:
-    return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{max(foot - top, 0):.1f}"/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<path class="{kind}" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
-
-
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
-
-
-WIDTH, PAGE_WIDTH = 5.4, 3.7  # inches; on a phone an inch of a page is 96 pixels wide, and 10 points are 14 of them
-POINTS = 10
-#: With more lines than this, or one number of labels, the cells are drawn one below the other.
-MOST_LINES = 6
-LETTERS_AN_INCH = 11  # of a name
-MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
-APART = 1.03  # factor between the places of two lines, so that their bars do not hide each other
+# Inches; a page shows 96 pixels to an inch, a narrow one is 390 pixels wide with margins of 16, and 10.5 points are 14
+# pixels.
+WIDE, NARROW = 9.9, 3.7
+POINTS = 10.5
+LETTERS_PER_INCH, FEWEST_LETTERS = 11, 8
+LINE_INCHES = 0.2  # height of a line of text
+MARKERS, DASHES = "osD^vP", ("-", "--", ":")
+#: Curves that differ in colour, marker or dashes.
+MOST_CURVES = len(SERIES) * len(DASHES)
+CURVES_WITH_SEEDS = 6  # with more curves the single seeds hide the means
+OFFSET = 1.03  # factor between the places of two curves, so that their bars do not hide each other
+LOG_RATIO = 4  # of the largest to the smallest mean, from which on errors have a logarithmic axis
 
 
 class _Palette(NamedTuple):
-    """Told apart by readers of every colour vision: by lightness, and by marker and dashes beside the colour."""
-
     ink: str
     muted: str
     rule: str
@@ -96,8 +40,8 @@ class _Palette(NamedTuple):
 
 
 PAPER = _Palette("#1d2126", "#5b636d", "#dcdfe3", SERIES)
-# Stand-ins, replaced by variables of the page's style sheet.
-PAGE = _Palette("#010200", "#010201", "#010202", tuple(f"#01030{k}" for k in range(6)))
+# Placeholders, replaced by variables of the page's style sheet.
+PAGE = _Palette("#010200", "#010201", "#010202", tuple(f"#01030{k}" for k in range(len(SERIES))))
 VARIABLES = {
     PAGE.ink: "var(--ink)",
     PAGE.muted: "var(--muted)",
@@ -107,145 +51,212 @@ VARIABLES = {
 
 
 class Chart(NamedTuple):
-    """One picture, as a file and for a page."""
+    """One chart as a PNG file and as drawings for the page."""
 
     png: bytes
-    svg: str
-    caption: str
+    drawing: Drawing
 
 
-def error_chart(section: Section, mark: str) -> Chart | None:
-    """Draw every cell of a data set: each seed, the mean, and one deviation to each side.
+class Curve(NamedTuple):
+    """Groups of one variant by number of labels, under the name that the legend shows."""
+
+    name: str
+    groups: Sequence[RowGroup]
+
+
+class Strip(NamedTuple):
+    """A value with an interval on a row of its own; ``dots`` are the values that it is the mean of."""
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    dots: Sequence[float]
+
+
+def draw_curves(curves: Sequence[Curve], mark: str) -> Chart:
+    """Draw mean test errors against numbers of labels, with bars of one standard deviation to each side.
 
     Parameters
     ----------
-    section : Section
+    curves : sequence of Curve
+        At most ``MOST_CURVES``, each with a group; every group has an error.
     mark : str
-        A word for the ids of the SVG, of which a page has each once.
-
-    Returns
-    -------
-    Chart or None
-        None where no cell has an error.
+        Prefix for the ids of the SVG, unique on the page.
     """
+    return _chart(lambda *arguments: _curves(curves, *arguments), mark)
+
+
+def draw_strips(strips: Sequence[Strip], label: str, mark: str, zero: bool = False) -> Chart:
+    """Draw values with intervals, one below the other.
+
+    Parameters
+    ----------
+    strips : sequence of Strip
+    label : str
+        Label of the axis.
+    mark : str
+        Prefix for the ids of the SVG, unique on the page.
+    zero : bool
+        Whether to draw a line at 0.
+    """
+    return _chart(lambda *arguments: _strips(strips, label, zero, *arguments), mark)
+
+
+def _chart(draw: Callable[[_Palette, float], "Figure"], mark: str) -> Chart:
     from matplotlib import rc_context, style
 
-    cells = [cell for line in section.lines for cell in section.of(line) if cell.rows]
-    if not cells:
-        return None
-    lines = {cell.line for cell in cells}
-    over_labels = len({cell.labels for cell in cells}) > 1 and len(lines) <= MOST_LINES
-    draw = _over_labels if over_labels else _strips
-    what = "Dots are seeds, the larger mark is their mean, the bar one standard deviation to each side."
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": mark, "font.size": POINTS}
     with style.context("default"), rc_context(settings):  # whatever the user's own matplotlibrc says
-        png = as_png(draw(section, cells, PAPER, WIDTH))
-        svg = _inline(draw(section, cells, PAGE, PAGE_WIDTH), mark)
-    return Chart(png, svg, what)
+        png = as_png(draw(PAPER, WIDE), tight=False)
+        wide, narrow = (_svg(draw(PAGE, width), f"{mark}-{name}") for name, width in (("w", WIDE), ("n", NARROW)))
+    return Chart(png, Drawing(wide, narrow))
 
 
-def _over_labels(section: Section, cells: list[RowGroup], palette: _Palette, width: float) -> "Figure":
-    figure = new_figure(width, 3.6)
+def _curves(curves: Sequence[Curve], palette: _Palette, width: float) -> "Figure":
+    wide = width == WIDE
+    names = [_wrapped(curve.name, 3.0 if wide else width - 0.8) for curve in curves]
+    legend_height = 0.3 + LINE_INCHES * 1.15 * sum(name.count("\n") + 1 for name in names)
+    figure = new_figure(width, max(4.6, legend_height + 0.3) if wide else 3.3 + legend_height)
+    figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    lines = [line for line in section.lines if any(cell.line == line for cell in cells)]
-    labels = sorted({cell.labels for cell in cells})
-    handles: list[Any] = []
-    for k, line in enumerate(lines):
-        found = [cell for cell in section.of(line) if cell.rows]
-        place = k - (len(lines) - 1) / 2
-        x = [cell.labels * APART**place for cell in found]
-        colour = palette.series[k % len(palette.series)]
-        for at, cell in zip(x, found, strict=True):
-            axes.plot([at] * len(cell.errors), cell.errors, ".", color=colour, alpha=0.45, markersize=4.5, zorder=2)
-            if cell.std is not None:
-                axes.errorbar(at, cell.mean, cell.std, color=colour, capsize=3, linewidth=1.2, zorder=3)
-        means = [cell.mean for cell in found]
-        form: dict[str, Any] = {"marker": MARKERS[k % len(MARKERS)], "linestyle": DASHES[k // 2 % len(DASHES)]}
-        handles += axes.plot(x, means, color=colour, markersize=6, linewidth=1.6, zorder=4, **form)
-    if labels[0] > 0:
-        axes.set_xscale("log")
-    axes.set_xticks(labels, [f"{n:,}" for n in labels])
-    axes.minorticks_off()
-    axes.set_ylim(0, 1.04 * _top(cells))
-    axes.set(xlabel="labelled images", ylabel="test error, %")
-    _quiet(axes, palette, "y")
-    columns = 2 if max(len(_short(section.lines[line], width)) for line in lines) <= 4.8 * width else 1
-    place_below: dict[str, Any] = {
-        "loc": "upper center",
-        "bbox_to_anchor": (0.5, -0.16),
-        "frameon": False,
-        "ncols": columns,
-    }
-    legend = axes.legend(handles, list(map(str, range(len(lines)))), labelcolor=palette.ink, **place_below)
-    for text, line in zip(legend.get_texts(), lines, strict=True):
-        name = _short(section.lines[line], width)
-        text.set(parse_math=False, fontfamily=fonts_for([name])[0])
-        text.set_text(_legible(name))
+    handles = []
+    for k, curve in enumerate(curves):
+        shift = OFFSET ** (k - (len(curves) - 1) / 2)
+        x = [group.labels * shift for group in curve.groups]
+        colour = palette.series[k % len(SERIES)]
+        for at, group in zip(x, curve.groups, strict=True):
+            if len(curves) <= CURVES_WITH_SEEDS:
+                axes.plot([at] * len(group.errors), group.errors, ".", color=colour, alpha=0.45, markersize=5, zorder=2)
+            if group.std is not None:
+                axes.errorbar(at, group.mean, group.std, color=colour, alpha=0.6, capsize=2.5, linewidth=1.1, zorder=3)
+        means = [group.mean for group in curve.groups]
+        marker, dashes = MARKERS[(k + k // len(SERIES)) % len(MARKERS)], DASHES[k // len(SERIES) % len(DASHES)]
+        form: dict[str, Any] = {"marker": marker, "linestyle": dashes, "markersize": 6.5, "linewidth": 1.7}
+        handles += axes.plot(x, means, color=colour, zorder=4, **form)
+    groups = [group for curve in curves for group in curve.groups]
+    _label_axis(axes, sorted({group.labels for group in groups}), width - (3.5 if wide else 0.7))
+    _error_axis(axes, groups)
+    _plain_axes(axes, palette, "y")
+    place: dict[str, Any] = {"loc": "outside right upper" if wide else "outside lower left"}
+    numbers = [str(k) for k in range(len(names))]  # replaced by names, which may hold signs that legends interpret
+    legend = figure.legend(handles, numbers, frameon=False, labelcolor=palette.ink, handlelength=2.8, **place)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(parse_math=False, fontfamily=fonts_for([name])[0], text=_drawable(name))
     return figure
 
 
-def _strips(section: Section, cells: list[RowGroup], palette: _Palette, width: float) -> "Figure":
-    cells = sorted(cells, key=lambda cell: cell.labels)  # lines stay in their order
-    methods = list(dict.fromkeys(line.method for line in section.lines))
-    figure = new_figure(width, 0.75 + 0.5 * len(cells))
+def _label_axis(axes: "Axes", labels: Sequence[int], inches: float) -> None:
+    """Put a tick at each number of labels, without names that would overlap."""
+    axes.set_xscale("log")
+    low, high = (math.log(end) for end in axes.get_xlim())
+    ticks: list[int] = []
+    for number in reversed(labels):
+        room = math.log(ticks[-1] / number) / (high - low) * inches if ticks else math.inf
+        if room > 0.15 + len(f"{number:,}") / LETTERS_PER_INCH:
+            ticks.append(number)
+    axes.set_xticks(ticks, [f"{number:,}" for number in ticks])
+    axes.set_xticks(labels, minor=True, labels=[""] * len(labels))
+    axes.set_xlabel("labelled images")
+
+
+def _error_axis(axes: "Axes", groups: Sequence[RowGroup]) -> None:
+    """Scale the axis of errors: logarithmic where means differ by a factor of 4, else from 0."""
+    means = [group.mean for group in groups]
+    high = max(max(*group.errors, group.mean + (group.std or 0.0)) for group in groups) or 1.0
+    if min(means) <= 0 or max(means) < LOG_RATIO * min(means):
+        axes.set_ylim(0, 1.04 * high)
+        axes.set_ylabel("test error, %")
+        return
+    low = 0.9 * min(max(group.mean - (group.std or 0.0), group.mean / 2) for group in groups)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(low, 1.08 * high)
+    ticks = [step * 10.0**power for power in range(-3, 3) for step in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= 1.08 * high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylabel("test error, % (logarithmic)")
+
+
+def _strips(strips: Sequence[Strip], label: str, zero: bool, palette: _Palette, width: float) -> "Figure":
+    wide = width == WIDE
+    names = [_wrapped(strip.name, 3.6 if wide else width - 0.3) for strip in strips]
+    # Row heights in inches: on a narrow page each name stands above its row.
+    text = [LINE_INCHES * (name.count("\n") + 1) for name in names]
+    heights = [max(0.34, 0.14 + height) if wide else 0.32 + height for height in text]
+    ends = [sum(heights[: k + 1]) for k in range(len(heights))]
+    rows = [end - (height / 2 if wide else 0.16) for end, height in zip(ends, heights, strict=True)]
+    figure = new_figure(width, 0.75 + ends[-1])
+    figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    several = len({cell.labels for cell in cells}) > 1
-    for y, cell in enumerate(cells):
-        k = methods.index(cell.line.method)
-        colour, marker = palette.series[k % len(palette.series)], MARKERS[k % len(MARKERS)]
+    colour = palette.series[0]
+    for y, strip in zip(rows, strips, strict=True):
         axes.axhline(y, color=palette.rule, linewidth=0.6, zorder=1)
-        if len(cell.rows) > 1:
-            axes.plot(cell.errors, [y] * len(cell.rows), ".", color=colour, alpha=0.45, markersize=6, zorder=2)
-        if cell.std is not None:
-            axes.errorbar(cell.mean, y, xerr=cell.std, color=colour, capsize=3, linewidth=1.4, zorder=3)
-        axes.plot([cell.mean], [y], marker=marker, color=colour, markersize=6.5, zorder=4)
-        name = _short((f"{cell.labels:,} labels · " if several else "") + section.lines[cell.line], width)
-        style: dict[str, Any] = {"color": palette.ink, "fontsize": POINTS, "parse_math": False, "clip_on": True}
-        above = axes.get_yaxis_transform()
-        family = fonts_for([name])[0]
-        axes.text(0, y - 0.2, _legible(name), transform=above, va="bottom", fontfamily=family, **style)
-    axes.set_ylim(len(cells) - 0.5, -0.85)
-    axes.set_yticks([])
-    axes.set_xlim(0, 1.04 * _top(cells))
-    axes.set_xlabel("test error, %" if several else f"test error with {cells[0].labels:,} labelled images, %")
-    _quiet(axes, palette, "x")
+        if len(strip.dots) > 1:
+            axes.plot(strip.dots, [y] * len(strip.dots), ".", color=palette.ink, markersize=4, zorder=5)
+        if strip.interval is not None:
+            bars = [[strip.value - strip.interval[0]], [strip.interval[1] - strip.value]]
+            axes.errorbar(strip.value, y, xerr=bars, color=colour, capsize=3, linewidth=1.4, zorder=3)
+        if zero:  # not across the names
+            axes.vlines(0, y - 0.13, y + 0.13, color=palette.ink, linewidth=1.2, zorder=1)
+        axes.plot([strip.value], [y], "o", color=colour, markersize=6.5, zorder=4)
+    axes.set_ylim(ends[-1], 0)
+    axes.set_xlabel(label)
+    _plain_axes(axes, palette, "x")
     axes.spines["left"].set_visible(False)
+    style: dict[str, Any] = {"fontfamily": fonts_for(names)[0], "parse_math": False, "color": palette.ink}
+    if wide:
+        axes.set_yticks(rows, [_drawable(name) for name in names], fontsize=POINTS, **style)
+        axes.tick_params(axis="y", length=0)
+    else:
+        axes.set_yticks([])
+        for y, name in zip(rows, names, strict=True):
+            left = axes.get_yaxis_transform()
+            axes.text(0, y - 0.13, _drawable(name), transform=left, va="bottom", clip_on=False, **style)
     return figure
 
 
-def _top(cells: list[RowGroup]) -> float:
-    """The largest error drawn, or the end of the highest bar; 1 where every error is 0."""
-    return max(max(*cell.errors, cell.mean + (cell.std or 0.0)) for cell in cells) or 1.0
-
-
-def _quiet(axes: "Axes", palette: _Palette, grid: Any) -> None:
+def _plain_axes(axes: "Axes", palette: _Palette, grid: Any) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis=grid, color=palette.rule, linewidth=0.6)
     axes.patch.set_visible(False)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(palette.muted)
-    axes.tick_params(colors=palette.muted, length=3)
+    axes.tick_params(colors=palette.muted, length=3, which="both")
     axes.xaxis.label.set_color(palette.ink)
     axes.yaxis.label.set_color(palette.ink)
 
 
-def _short(name: str, width: float) -> str:
-    name, most = visible(name), int(LETTERS_AN_INCH * width)
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _wrapped(name: str, inches: float) -> str:
+    """Break a name into lines that are at most so wide."""
+    letters = int(1.3 * LETTERS_PER_INCH * inches)
+    while True:
+        lines = textwrap.wrap(name, letters) or [name]
+        if letters <= FEWEST_LETTERS or max(map(_width, lines)) <= inches:
+            return "\n".join(lines)
+        letters -= 1
 
 
-def _legible(text: str) -> str:
-    """With a question mark for what no font here can draw."""
+def _width(text: str) -> float:
+    """Width of a line of text in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=fonts_for([text])[0], size=POINTS)
+    return float(text_to_path.get_text_width_height_descent(_drawable(text), font, ismath=False)[0]) / 72
+
+
+def _drawable(text: str) -> str:
+    """Replace characters that no font here has by question marks."""
     missing = fonts_for([text])[1]
     return "".join("?" if ord(c) in missing else c for c in text)
 
 
-def _inline(figure: "Figure", mark: str) -> str:
-    """SVG to stand in a page: no prolog, no address, ids of its own, and the colours of the page's style sheet."""
+def _svg(figure: "Figure", mark: str) -> str:
+    """Write SVG to stand in a page: no prolog, no address, ids of its own, and the colours of the style sheet."""
     content = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(content, format="svg", bbox_inches="tight", transparent=True, metadata=nothing)
+    figure.savefig(content, format="svg", transparent=True, metadata=nothing)
     text = content.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
@@ -255,152 +266,3 @@ def _inline(figure: "Figure", mark: str) -> str:
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
     return text.strip()
-
-
-MOST_BYTES, MOST_PIXELS = 4 * 2**20, 4096
-MOST_ON_PAGE, WIDEST_ON_PAGE = 64 * 2**10, 640
-
-
-class Names:
-    """File names for pictures: letters, digits and dashes, each given once."""
-
-    def __init__(self) -> None:
-        self._given: set[str] = set()
-
-    def take(self, *words: str) -> str:
-        """A name that says these words."""
-        plain = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:80].strip("-")
-        number = 1
-        while (name := f"{plain}-{number}" if number > 1 else plain) in self._given:
-            number += 1
-        self._given.add(name)
-        return f"{name}.png"
-
-
-def confusion(section: Section, cell: RowGroup, names: Names) -> Picture | None:
-    """The confusion matrices of a cell's rows, added up; None where no row has one."""
-    from matplotlib import style
-
-    found = [row for row in cell.rows if row["confusion"] is not None]
-    if not found:
-        return None
-    first = found[0]
-    same = [row for row in found if row["classes"] == first["classes"] and _size(row) == _size(first)]
-    K = range(_size(first))
-    matrix = [[sum(row["confusion"][i][j] for row in same) for j in K] for i in K]
-    classes = [visible(name) for name in first["classes"] or map(str, K)]
-    title = _title(section, cell)
-    with style.context("default"):
-        png = few_colours(confusion_png(matrix, classes, title), 160)
-    right, all_ = sum(matrix[i][i] for i in K), sum(map(sum, matrix))
-    alt = f"Confusion matrix of {title}: {right:,} of {all_:,} predictions are right."
-    caption = f"{title}: {_of(same, cell)}, counted together."
-    page = Matrix(classes, matrix) if len(classes) <= COUNTED_CLASSES else None
-    return Picture(names.take("confusion", title), png, alt, caption, page)
-
-
-def reliability(section: Section, cell: RowGroup, names: Names) -> Picture | None:
-    """The reliability diagrams of a cell's rows, counted together; None where no row has one."""
-    from matplotlib import style
-
-    found = [row for row in cell.rows if row["reliability"] is not None]
-    if not found or not any(one["count"] for one in found[0]["reliability"]):
-        return None
-    same = [row for row in found if _edges(row) == _edges(found[0])]
-    bins = [_together(parts) for parts in zip(*(row["reliability"] for row in same), strict=True)]
-    title = _title(section, cell)
-    with style.context("default"):
-        png = few_colours(reliability_png(bins, title))
-    total = sum(one["count"] for one in bins)
-    right = sum(one["count"] * one["accuracy"] for one in bins if one["count"]) / total
-    sure = sum(one["count"] * one["confidence"] for one in bins if one["count"]) / total
-    alt = f"Reliability of {title}: mean confidence {sure:.3f}, accuracy {right:.3f}."
-    caption = f"{title}: {_of(same, cell)}, counted together."
-    return Picture(names.take("reliability", title), png, alt, caption, reliability_svg(bins), "diagram")
-
-
-def samples(
-    section: Section, cell: RowGroup, names: Names, places: Mapping[str, Path]
-) -> tuple[Picture | None, list[Skipped]]:
-    """The generated images of the first row of a cell that has some, and what could not be shown."""
-    problems: list[Skipped] = []
-    for row in (row for row in cell.rows if row["samples"] is not None):
-        reason, png = _png_beside(places[row.file], row["samples"])
-        if png is not None:
-            title = _title(section, cell)
-            alt = f"Images generated by {title}, seed {row['seed']}."
-            picture = Picture(names.take("samples", title), png, alt, f"{title}, seed {row['seed']}.", _smaller(png))
-            return picture, problems
-        problems.append(Skipped(row.file, row.line, f"is used, but its samples {row['samples']} {reason}"))
-    return None, problems
-
-
-def _png_beside(file: Path, name: str) -> tuple[str, bytes | None]:
-    """A picture that a file of rows names, or the reason why not. It must lie beside the file or below."""
-    try:
-        folder = file.resolve().parent
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder):
-            return "lie outside the folder of the file", None
-        if not path.is_file():
-            return "are not there", None
-        if path.stat().st_size > MOST_BYTES:
-            return f"are larger than {MOST_BYTES // 2**20} MiB", None
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if max(image.size) > MOST_PIXELS:
-                return f"are more than {MOST_PIXELS} pixels wide or high", None
-            image.verify()
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-        return "cannot be read as a PNG", None
-    return "", content
-
-
-def _smaller(png: bytes) -> bytes | None:
-    """The same for a page, narrower and of fewer colours, where it is large; None where it is not."""
-    if len(png) <= MOST_ON_PAGE:
-        return None
-    with Image.open(io.BytesIO(png)) as image:
-        shown = image.convert("RGB")
-    shown.thumbnail((WIDEST_ON_PAGE, WIDEST_ON_PAGE))
-    return few_colours(_as_png(shown), 256)
-
-
-def few_colours(png: bytes, colours: int = 48) -> bytes:
-    """A drawing in so many colours, which takes a quarter of the bytes and looks the same."""
-    with Image.open(io.BytesIO(png)) as image:
-        return _as_png(image.convert("RGB").quantize(colours, dither=Image.Dither.NONE))
-
-
-def _as_png(image: Image.Image) -> bytes:
-    content = io.BytesIO()
-    image.save(content, format="png", optimize=True)
-    return content.getvalue()
-
-
-def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One bin of several rows."""
-    count = sum(part["count"] for part in parts)
-
-    def mean(key: str) -> float | None:
-        return sum(part["count"] * part[key] for part in parts if part["count"]) / count if count else None
-
-    edges = {key: parts[0][key] for key in ("low", "high")}
-    return {**edges, "count": count, "confidence": mean("confidence"), "accuracy": mean("accuracy")}
-
-
-def _title(section: Section, cell: RowGroup) -> str:
-    return visible(f"{section.dataset}, {cell.labels:,} labels, {section.lines[cell.line]}")
-
-
-def _of(rows: Sequence[Row], cell: RowGroup) -> str:
-    seeds = "1 seed" if len(cell.rows) == 1 else f"{len(cell.rows)} seeds"
-    return seeds if len(rows) == len(cell.rows) else f"{len(rows)} of {seeds}"
-
-
-def _size(row: Row) -> int:
-    return len(row["confusion"])
-
-
-def _edges(row: Row) -> list[tuple[float, float]]:
-    return [(one["low"], one["high"]) for one in row["reliability"]]

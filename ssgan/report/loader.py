@@ -1,4 +1,4 @@
-"""Files of rows, read into rows that can be used, and a list of what could not be, with its place and the reason."""
+"""Load files of result rows and list the lines that cannot be used, each with its place and the reason."""
 
 import dataclasses
 import json
@@ -14,21 +14,21 @@ from ssgan.result_rows import KNOWN, MEASURED, NAMED, Unusable, is_lost, parse_r
 __all__ = ["LoadedRows", "Row", "Skipped", "canonical", "load_rows"]
 
 
-# What a training was given beside its seeds, and the seeds; conditions come to it.
-GIVEN = ("dataset_sha256", "preset", "settings", "config_sha256", "images", "members")
+# What a training is given, beside conditions; and its seeds.
+INPUTS = ("dataset_sha256", "preset", "settings", "config_sha256", "images", "members")
 SEEDS = ("seed", "draw_seed", "split_sha256")
-# Filled in where a row that failed lacks them and nothing says what they were.
-UNSAID: dict[str, Any] = {"settings": {}, "dataset_sha256": "", "config_sha256": "", "split_sha256": ""}
+# Filled in where a row that failed lacks them and no other row has them.
+MISSING: dict[str, Any] = {"settings": {}, "dataset_sha256": "", "config_sha256": "", "split_sha256": ""}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a result, with its place."""
+    """A result row with its place."""
 
     file: str
     line: int
     values: Mapping[str, Any]
-    #: Keys that this version does not know and that tell rows of the data set apart, with their values as JSON.
+    #: Keys that this version does not know and that tell rows of a data set apart, with their values as JSON.
     conditions: tuple[tuple[str, str], ...] = ()
 
     def __getitem__(self, key: str) -> Any:
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def place(self) -> str:
-        """FILE:LINE."""
+        """The place as ``FILE:LINE``."""
         return f"{self.file}:{self.line}"
 
     @property
@@ -46,14 +46,14 @@ class Row:
 
     @property
     def training(self) -> tuple[str, ...]:
-        """What it was trained on and how, and by which seeds: rows with the same are of the same training."""
-        keys = (*NAMED, *GIVEN, *SEEDS)
+        """Identity of the training: its data, settings and seeds, as JSON."""
+        keys = (*NAMED, *INPUTS, *SEEDS)
         return (*(canonical(self[key]) for key in keys), canonical(self.conditions))
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A line that is not used; line 0 is the whole file."""
+    """A line that is not used, and why; line 0 is the whole file."""
 
     file: str
     line: int
@@ -62,54 +62,55 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LoadedRows:
-    """What files of rows hold."""
+    """Rows of several files, checked."""
 
     #: For each file the number of its rows that are used.
     files: dict[str, int]
-    #: In an order that does not depend on that of the lines.
+    #: Sorted, so that the order of lines and files does not matter.
     rows: list[Row]
     skipped: list[Skipped]
     #: For each data set the unknown keys that are averaged over, since their numbers differ from row to row.
     measured: dict[str, list[str]]
-    #: Where the files are, by their names in rows.
+    #: Paths of the files by their names in rows.
     places: dict[str, Path]
 
 
 def canonical(value: Any) -> str:
-    """JSON in which equal values are equal text."""
+    """Write a value as JSON, equal values as equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def load_rows(paths: Sequence[Path]) -> LoadedRows:
-    """Read files of rows, each row checked; nothing that contradicts itself comes out.
+    """Read and check files of rows.
 
-    A line that is no row, and one that says what another says, is skipped and named. A row that failed gives way
-    to the result of the same training.
+    Lines that are no rows and rows that repeat others are skipped and listed. A row that failed is replaced by the
+    result of the same training.
 
     Raises
     ------
     UserError
         Where a file cannot be read, no row is left, or two rows of one training have different results.
     """
-    found, skipped = [], []
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
     files: dict[str, int] = {}
     places = {_printable(path): path for path in paths}
-    seen: set[Path] = set()
+    resolved: set[Path] = set()
     for path in sorted(paths):
-        if path.resolve() in seen:
+        if path.resolve() in resolved:
             skipped.append(Skipped(_printable(path), 0, "is given twice, and read once"))
             continue
-        seen.add(path.resolve())
-        rows, bad = _lines(path)
+        resolved.add(path.resolve())
+        good, bad = _read_lines(path)
         files[_printable(path)] = 0
-        found += rows
+        rows += good
         skipped += bad
-    if not found:
+    if not rows:
         first = f": {skipped[0].file}:{skipped[0].line} {skipped[0].reason}" if skipped else ": there are no lines"
         raise UserError(f"There is no row of a result in {', '.join(files)}{first}.")
-    conditions, measured = _unknown_keys(found)
-    found = [_with_conditions(row, conditions[row["dataset"]]) for row in found]
-    rows, repeated = _once_each(_completed(found))
+    conditions, measured = _unknown_keys(rows)
+    rows = [_with_conditions(row, conditions[row["dataset"]]) for row in rows]
+    rows, repeated = _without_repeats(_complete_failed(rows))
     for row in rows:
         files[row.file] += 1
     rows.sort(key=lambda row: (row.training, canonical(row.values), row.file))
@@ -117,7 +118,7 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
     return LoadedRows(files, rows, skipped, measured, places)
 
 
-def _lines(path: Path) -> tuple[list[Row], list[Skipped]]:
+def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the files of rows in it, such as {path / '*.jsonl'}.")
     try:
@@ -139,10 +140,10 @@ def _lines(path: Path) -> tuple[list[Row], list[Skipped]]:
 
 
 def _unknown_keys(rows: Iterable[Row]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """For each data set the unknown keys that tell rows apart, and those that were measured.
+    """Divide the unknown keys of each data set into conditions, which tell rows apart, and measurements.
 
-    Nothing says which is which, so what differs keeps rows apart; save numbers, or lists and objects, that have more
-    different values than half the rows that have them. Those are named in the report.
+    No row says which is which. A key whose values are numbers, lists or objects and differ in more than half of the
+    rows is taken for a measurement, and named in the report; any other key that differs is a condition.
     """
     values: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, int] = defaultdict(int)
@@ -168,31 +169,32 @@ def _with_conditions(row: Row, keys: Sequence[str]) -> Row:
     return dataclasses.replace(row, conditions=tuple((k, canonical(row[k])) for k in keys if k in row.values))
 
 
-def _completed(rows: Sequence[Row]) -> list[Row]:
-    """Give rows that failed what they lack, where the other rows of their data and method all say the same."""
-    others: dict[tuple[str, str], list[Row]] = defaultdict(list)
+def _complete_failed(rows: Sequence[Row]) -> list[Row]:
+    """Complete rows that failed from the other rows of their data and method, where these all agree."""
+    results: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["failed"] is None:
-            others[row["dataset"], row["method"]].append(row)
-    return [row if row["failed"] is None else _filled(row, others[row["dataset"], row["method"]]) for row in rows]
+            results[row["dataset"], row["method"]].append(row)
+    return [row if row["failed"] is None else _filled(row, results[row["dataset"], row["method"]]) for row in rows]
 
 
-def _filled(row: Row, others: Sequence[Row]) -> Row:
-    said = {key for key in GIVEN if row[key] is not None}
-    like = [one for one in others if all(canonical(one[key]) == canonical(row[key]) for key in said)]
-    values = {**UNSAID, **{key: value for key, value in row.values.items() if value is not None}}
-    for key in GIVEN:
-        if key not in said:
-            same_labels = [one for one in like if key != "config_sha256" or one["labels"] == row["labels"]]
+def _filled(row: Row, results: Sequence[Row]) -> Row:
+    present = {key for key in INPUTS if row[key] is not None}
+    similar = [one for one in results if all(canonical(one[key]) == canonical(row[key]) for key in present)]
+    values = {**MISSING, **{key: value for key, value in row.values.items() if value is not None}}
+    for key in INPUTS:
+        if key not in present:
+            same_labels = [one for one in similar if key != "config_sha256" or one["labels"] == row["labels"]]
             if len({canonical(one[key]) for one in same_labels}) == 1:
                 values[key] = same_labels[0][key]
     conditions = row.conditions
-    if not conditions and len({one.conditions for one in like}) == 1:
-        conditions = like[0].conditions
+    if not conditions and len({one.conditions for one in similar}) == 1:
+        conditions = similar[0].conditions
     return dataclasses.replace(row, values=values, conditions=conditions)
 
 
-def _once_each(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
+def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
+    """Keep one row of each training, and a failure only where the training has no result."""
     kept: dict[tuple[str, ...], Row] = {}
     skipped: list[Skipped] = []
     results: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -201,38 +203,45 @@ def _once_each(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
             continue
         first = kept.setdefault(row.training, row)
         if first is row:
-            results[tuple(canonical(row[key]) for key in NAMED)].append(row)
+            results[_named(row)].append(row)
         else:
             _check_same(first, row)
             skipped.append(Skipped(row.file, row.line, f"repeats {first.place}"))
     for row in rows:
         if row["failed"] is None:
             continue
-        said = [key for key in (*GIVEN, *SEEDS) if row[key] not in (None, UNSAID.get(key))]
-        for result in results[tuple(canonical(row[key]) for key in NAMED)]:
-            if row.conditions == result.conditions and all(
-                canonical(row[key]) == canonical(result[key]) for key in said
-            ):
-                skipped.append(Skipped(row.file, row.line, f"failed, and {result.place} is its result"))
-                break
-        else:
-            first = kept.setdefault((*row.training, "failed"), row)
-            if first is not row:
-                skipped.append(Skipped(row.file, row.line, f"repeats the failure of {first.place}"))
+        result = next((one for one in results[_named(row)] if _is_result_of(one, row)), None)
+        if result is not None:
+            skipped.append(Skipped(row.file, row.line, f"failed, and {result.place} is its result"))
+            continue
+        first = kept.setdefault((*row.training, "failed"), row)
+        if first is not row:
+            skipped.append(Skipped(row.file, row.line, f"repeats the failure of {first.place}"))
     return [*kept.values()], skipped
+
+
+def _named(row: Row) -> tuple[str, ...]:
+    return tuple(canonical(row[key]) for key in NAMED)
+
+
+def _is_result_of(result: Row, failed: Row) -> bool:
+    """Whether a row is the result of a training that failed before, by all that the failed row tells."""
+    keys = [key for key in (*INPUTS, *SEEDS) if failed[key] not in (None, MISSING.get(key))]
+    same = all(canonical(failed[key]) == canonical(result[key]) for key in keys)
+    return same and failed.conditions == result.conditions
 
 
 def _check_same(first: Row, second: Row) -> None:
     unknown = (first.values.keys() | second.values.keys()) - KNOWN.keys()
     keys = sorted(MEASURED | unknown)
-    if differ := [key for key in keys if canonical(first[key]) != canonical(second[key])]:
+    if different := [key for key in keys if canonical(first[key]) != canonical(second[key])]:
         what = f"{first['dataset']}, {first['labels']} labels, {first['method']}, seed {first['seed']}"
         raise UserError(
             f"{first.place} and {second.place} are rows of the same training ({what}), but differ in "
-            f"{', '.join(differ)}: keep one of them."
+            f"{', '.join(different)}: keep one of them."
         )
 
 
 def _printable(path: Path) -> str:
-    """A path as text that can be written in UTF-8."""
+    """Write a path as text that can be encoded in UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Published test errors with few labels, each with its source; for reading beside ours, never for averaging."""
+"""List published test errors with few labels, each with its source; shown beside ours, never averaged with them."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ __all__ = ["PUBLISHED", "SOURCES", "Published"]
 
 
 class Published(NamedTuple):
-    """One line of a published table; ``source`` is a key of ``SOURCES``."""
+    """One row of a published table; ``source`` is a key of ``SOURCES``."""
 
     method: str
     source: str

@@ -1,56 +1,63 @@
-"""What a report is built of, and the same as HTML in one file or as Markdown. Every text is plain and escaped here."""
+"""Define the blocks that a report consists of, and render them as one HTML file or as Markdown, every text escaped."""
 
 import base64
-import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = [
+    "MARKDOWN_FILE",
     "Block",
     "Bullets",
     "Details",
+    "Drawing",
     "Matrix",
     "Part",
     "Picture",
     "Table",
     "Text",
+    "pictures_of",
     "render_html",
     "render_markdown",
     "table",
     "visible",
 ]
 
-
-STYLE = Path(__file__).with_name("report.css")
-EMPTY = "\N{EN DASH}"
-SHADES, MOST_ACROSS = 9, 3
+SHADES = 9
+LONG_NAME = 3  # characters; the columns of a matrix are as wide
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``kind`` is ``lead`` or ``note`` or nothing."""
+    """A paragraph; ``style`` is ``lead``, ``note`` or empty."""
 
+    kind: ClassVar = "text"
     text: str
-    kind: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
 class Bullets:
     """A list of sentences."""
 
+    kind: ClassVar = "bullets"
     items: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts, None where there is nothing to say; the first is what the row is about.
+    """Rows of texts, None for an empty cell; the first column names the row.
 
     The columns in ``words`` hold text, the others numbers.
     """
 
+    kind: ClassVar = "table"
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | None]]
@@ -59,39 +66,74 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """How often each true class was taken for each other: a row for each true one, which ``names`` names."""
+    """A confusion matrix for the page: row k counts the predictions for images of class ``names[k]``."""
 
     names: Sequence[str]
     counts: Sequence[Sequence[int]]
 
+    @property
+    def upright(self) -> bool:
+        """Whether names are too long to stand above the columns side by side."""
+        return max(map(len, self.names), default=0) > LONG_NAME
+
+    @property
+    def rows(self) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+        """Names of true classes, each with counts and their shades from 0 to 9, by the share of the true class."""
+        for name, counts in zip(self.names, self.counts, strict=True):
+            total = max(sum(counts), 1)
+            # The power makes a share of one in a hundred visible beside the diagonal.
+            yield name, [(count, math.ceil(SHADES * (count / total) ** 0.4)) for count in counts]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """SVG for the page: ``svg``, and ``narrow`` in its place on a narrow screen; trusted markup, not escaped."""
+
+    svg: str
+    narrow: str = ""
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG by its file name, with what it shows in words; what stands in its place in HTML takes less room.
+    """A PNG file beside the page, with a description; ``page`` stands in its place in HTML."""
 
-    That is an SVG, of a ``chart`` or a smaller ``diagram``, a :class:`Matrix` or another PNG.
-    """
-
+    kind: ClassVar = "picture"
     name: str
     png: bytes
     alt: str
     caption: str
-    page: str | Matrix | bytes | None = None
-    kind: str = "chart"
+    page: Drawing | Matrix | bytes | None = None
+
+    @property
+    def drawing(self) -> Drawing | None:
+        """What the page shows, where it is a drawing."""
+        return self.page if isinstance(self.page, Drawing) else None
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """What the page shows, where it is a confusion matrix."""
+        return self.page if isinstance(self.page, Matrix) else None
+
+    @property
+    def png_base64(self) -> str:
+        """The PNG of the page, where it shows one."""
+        return base64.b64encode(self.page if isinstance(self.page, bytes) else self.png).decode()
 
 
 @dataclass(frozen=True)
 class Details:
-    """What a reader opens if it is wanted."""
+    """Blocks that the reader unfolds."""
 
-    summary: str
+    kind: ClassVar = "details"
+    title: str
     blocks: Sequence["Block"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A headed part."""
+    """Blocks under a heading."""
 
+    kind: ClassVar = "part"
     title: str
     blocks: Sequence["Block"]
 
@@ -100,119 +142,91 @@ Block = Text | Bullets | Table | Picture | Details | Part
 
 
 def visible(text: str) -> str:
-    """A text in one line, in which a character that shows nothing or turns others around is written as its number."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Write a text in one line, with escape codes for characters that are invisible or change the direction."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _code(c) for c in text)
+
+
+def _code(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def table(
     caption: str, columns: Sequence[str], rows: Sequence[Sequence[str | None]], words: Iterable[int] = (0,)
 ) -> Table:
-    """A table without the columns in which no row says anything."""
+    """Make a table without its empty columns."""
     kept = [k for k in range(len(columns)) if not k or any(row[k] is not None for row in rows)]
-    said = frozenset(new for new, old in enumerate(kept) if old in {*words})
-    return Table(caption, [columns[k] for k in kept], [[row[k] for k in kept] for row in rows], said)
+    text_columns = frozenset(new for new, old in enumerate(kept) if old in {*words})
+    return Table(caption, [columns[k] for k in kept], [[row[k] for k in kept] for row in rows], text_columns)
+
+
+def pictures_of(blocks: Iterable[Block]) -> Iterator[Picture]:
+    """Iterate over all pictures, those in parts and details too."""
+    for block in blocks:
+        if isinstance(block, Picture):
+            yield block
+        elif isinstance(block, Part | Details):
+            yield from pictures_of(block.blocks)
+
+
+FOLDER = Path(__file__).parent
+MARKDOWN_FILE = "report.md"
+EMPTY = "\N{EN DASH}"
+MOST_BYTES = 1_000_000
+# Rows of a table and pictures of a part on the page, reduced until it fits: Markdown always has all of them.
+LIMITS = ((None, None), (500, 40), (250, 20), (120, 12), (60, 6), (30, 3))
 
 
 def render_html(title: str, blocks: Sequence[Block]) -> str:
-    """One HTML file that loads nothing else."""
+    """Render one HTML file that loads nothing else.
+
+    Where it would exceed 1 MB, long tables and series of pictures are shown in part, and a note gives the number of
+    rows and pictures that only the Markdown file has.
+    """
+    template, html = _template(), ""
     parts = [block for block in blocks if isinstance(block, Part)]
-    links = "".join(f'<li><a href="#part-{i}">{_html(part.title)}</a></li>' for i, part in enumerate(parts, 1))
-    body, number = [], 0
-    for block in blocks:
-        if isinstance(block, Part):
-            if not number and len(parts) > 1:
-                body.append(f'<nav aria-label="Parts of this report"><ul>{links}</ul></nav>')
-            number += 1
-            body.append(_block_html(block, 2, f' id="part-{number}"'))
-        else:
-            body.append(_block_html(block, 2))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_html(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{_html(title)}</h1>\n" + "\n".join(body) + "\n</main>\n</body>\n</html>\n"
+    for row_limit, picture_limit in LIMITS:
+        html = template.render(
+            title=title,
+            blocks=blocks,
+            parts=parts,
+            style=(FOLDER / "report.css").read_text(encoding="utf-8"),
+            empty=EMPTY,
+            markdown_file=MARKDOWN_FILE,
+            row_limit=row_limit,
+            picture_limit=picture_limit,
+        )
+        if len(html.encode()) < MOST_BYTES:
+            break
+    return html
+
+
+def _template() -> "Template":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    return environment.get_template("report.html.j2")
 
 
 def render_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The same as Markdown, with the pictures beside it."""
+    """Render Markdown that shows the PNG files beside it."""
     body = "\n\n".join(text for block in blocks if (text := _block_markdown(block, 2)))
     return f"# {_markdown(title)}\n\n{body}\n"
 
 
-def _html(text: str) -> str:
-    return html.escape(visible(text))
-
-
-def _block_html(block: Block, level: int, mark: str = "") -> str:
-    if isinstance(block, Text):
-        kind = f' class="{block.kind}"' if block.kind else ""
-        return f"<p{kind}>{_html(block.text)}</p>"
-    if isinstance(block, Bullets):
-        return "<ul>" + "".join(f"<li>{_html(item)}</li>" for item in block.items) + "</ul>"
-    if isinstance(block, Table):
-        return _table_html(block)
-    if isinstance(block, Picture):
-        return _picture_html(block)
-    inner = "\n".join(_block_html(one, level + 1) for one in block.blocks)
-    if isinstance(block, Details):
-        return f"<details><summary>{_html(block.summary)}</summary>\n{inner}\n</details>"
-    return f"<section{mark}>\n<h{level}>{_html(block.title)}</h{level}>\n{inner}\n</section>"
-
-
-def _picture_html(picture: Picture) -> str:
-    alt, caption = _html(picture.alt), f"<figcaption>{_html(picture.caption)}</figcaption>"
-    if isinstance(picture.page, Matrix):
-        return f'<figure class="small">{caption}{_matrix_html(picture.page, alt)}</figure>'
-    if isinstance(picture.page, str):
-        small = ' class="small"' if picture.kind == "diagram" else ""
-        shown = f'<div class="{picture.kind}" role="img" aria-label="{alt}">{picture.page}</div>'
-        return f"<figure{small}>{shown}{caption}</figure>"
-    source = base64.b64encode(picture.page or picture.png).decode()
-    return f'<figure><img src="data:image/png;base64,{source}" alt="{alt}">{caption}</figure>'
-
-
-def _matrix_html(matrix: Matrix, alt: str) -> str:
-    """A table in which the shade of a cell is the share of its true class; no count is an empty cell."""
-    head = "".join(f'<th scope="col"><span>{_html(name)}</span></th>' for name in matrix.names)
-    upright = " upright" if max(map(len, matrix.names), default=0) > MOST_ACROSS else ""
-    rows = []
-    for name, counts in zip(matrix.names, matrix.counts, strict=True):
-        total = max(sum(counts), 1)
-        # The power makes a share of one in a hundred visible beside the diagonal.
-        shades = [math.ceil(SHADES * (count / total) ** 0.4) for count in counts]
-        cells = "".join(
-            f'<td class="s{shade}">{count:,}</td>' if count else "<td></td>"
-            for count, shade in zip(counts, shades, strict=True)
-        )
-        rows.append(f'<tr><th scope="row">{_html(name)}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll" role="region" aria-label="{alt}" tabindex="0"><table class="matrix{upright}">\n'
-        f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
-    )
-
-
-def _table_html(shown: Table) -> str:
-    def kind(k: int) -> str:
-        return ' class="words"' if k in shown.words else ""
-
-    head = "".join(f'<th scope="col"{kind(k)}>{_html(name)}</th>' for k, name in enumerate(shown.columns))
-    rows = []
-    for row in shown.rows:
-        first, *rest = (EMPTY if cell is None else _html(cell) for cell in row)
-        others = "".join(f"<td{kind(k)}>{cell}</td>" for k, cell in enumerate(rest, 1))
-        rows.append(f'<tr><th scope="row"{kind(0)}>{first}</th>{others}</tr>')
-    caption = _html(shown.caption)
-    return (
-        f'<figure class="table"><figcaption>{caption}</figcaption>\n'
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div></figure>"
-    )
-
-
 def _markdown(text: str) -> str:
-    """Plain text that Markdown shows as it is."""
+    """Escape a text so that Markdown shows it as it is."""
     escaped = re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", visible(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -226,21 +240,17 @@ def _block_markdown(block: Block, level: int) -> str:
         return _table_markdown(block)
     if isinstance(block, Picture):
         return f"![{_markdown(block.alt)}]({block.name})\n\n{_paragraph(block.caption)}"
-    title = block.summary if isinstance(block, Details) else block.title
     inner = [_block_markdown(one, level + 1) for one in block.blocks]
-    return "\n\n".join([f"{'#' * min(level, 6)} {_markdown(title)}", *inner])
+    return "\n\n".join([f"{'#' * min(level, 6)} {_markdown(block.title)}", *inner])
 
 
 def _paragraph(text: str) -> str:
-    """Text that begins no list: a number with a point, a dash or a plus is escaped at the start."""
+    """Escape what would begin a list at the start: a number with a point, a dash or a plus."""
     return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", _markdown(text))
 
 
 def _table_markdown(shown: Table) -> str:
-    lines = [
-        " | ".join(map(_markdown, shown.columns)),
-        "|".join("---" if k in shown.words else "---:" for k in range(len(shown.columns))),
-        *(" | ".join(EMPTY if cell is None else _markdown(cell) for cell in row) for row in shown.rows),
-    ]
-    head, rule, *rows = lines
+    head = " | ".join(map(_markdown, shown.columns))
+    rule = "|".join("---" if k in shown.words else "---:" for k in range(len(shown.columns)))
+    rows = [" | ".join(EMPTY if cell is None else _markdown(cell) for cell in row) for row in shown.rows]
     return "\n".join([_paragraph(shown.caption), "", f"| {head} |", f"|{rule}|", *(f"| {row} |" for row in rows)])

@@ -1,329 +1,360 @@
-"""Errors beside others: those of a baseline on the same labels, and published ones.
+"""Assemble the part of a report about one data set: charts, tables, comparisons and pictures."""
 
-What a report says of one data set: its errors, differences, calibration, cost and pictures, as blocks.
-"""
-
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from ssgan.report import charts
-from ssgan.report.charts import error_chart
-from ssgan.report.loader import Row, Skipped
+from ssgan.report import tables
+from ssgan.report.charts import MOST_CURVES, Curve, Strip, draw_curves, draw_strips
+from ssgan.report.grouping import RowGroup, Section, Variant, best_variants, name_variants
+from ssgan.report.loader import Skipped
+from ssgan.report.pictures import FileNames, confusion_picture, reliability_picture, samples_picture
 from ssgan.report.published import PUBLISHED, SOURCES
 from ssgan.report.render import Block, Bullets, Details, Part, Picture, Table, Text, table
-from ssgan.report.statistics import QUIET, Difference, Line, RowGroup, Section, differences
+from ssgan.report.statistics import Difference, ablation_differences, differences
+from ssgan.report.tables import count_text, error_text, signed_text
 
-__all__ = ["build_section", "compared", "counted", "published", "signed"]
+__all__ = [
+    "ablation_part",
+    "baseline_part",
+    "build_section",
+    "interval_text",
+    "published_part",
+]
+
+INTERVAL = (
+    "A pair learned from the same labelled images. The interval is Student's t over the pairs; it holds for one "
+    "comparison at a time."
+)
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def baseline_part(
+    section: Section, method: str | None, requested: str | None, best: Collection[Variant]
+) -> list[Block]:
+    """Compare every group with a baseline: variants in ``best`` in the open, the others in details.
 
-
-def signed(value: float) -> str:
-    """A difference with its sign, two decimals."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def compared(section: Section, method: str | None, asked: str | None) -> list[Block]:
-    """Every cell against the baseline; a sentence where the data set has no row of the one asked for."""
+    A sentence where the data set has no row of the requested method.
+    """
     if method is None:
-        return [Text(f"There is no row of {asked} on this data set to compare with.", "note")]
-    found = differences(section, method)
-    if not found:
+        return [Text(f"There is no row of {requested} on this data set to compare with.", "note")]
+    pairs = sorted(differences(section, method), key=_by_difference)
+    if not pairs:
         return []
-    names = [section.lines[one.baseline.line] for one in found]
-    # The baseline needs no column of its own where it is one and the same.
-    one_base = len(set(names)) == 1
+    # The baseline's own settings are further ones: compared with each other, they say nothing of the methods.
+    shown = {variant for variant in best if variant.method != method}
+    first = [one for one in pairs if one.group.variant in shown] or pairs
+    others = [one for one in pairs if one.group.variant not in shown] if first is not pairs else []
+    blocks: list[Block] = [_difference_table(section, first), Text(INTERVAL, "note")]
+    if others:
+        blocks.append(Details("Differences of the other settings", [_difference_table(section, others)]))
+    names = {section.names[one.baseline.variant] for one in first}
+    return [Part(f"Compared with {names.pop() if len(names) == 1 else method}, on the same labels", blocks)]
+
+
+def _by_difference(difference: Difference) -> tuple[int, bool, float]:
+    """Sort by number of labels and then by mean, those without pairs last."""
+    return difference.group.labels, not difference.values, difference.mean if difference.values else 0.0
+
+
+def _difference_table(section: Section, pairs: Sequence[Difference]) -> Table:
+    baselines = [section.names[one.baseline.variant] for one in pairs]
+    several = len(set(baselines)) > 1  # a single baseline needs no column
     rows = [
         [
-            section.lines[one.cell.line],
-            f"{one.cell.labels:,}",
-            *([] if one_base else [name]),
-            signed(one.mean) if one.gaps else None,
-            None if one.interval is None else f"{signed(one.interval[0])} to {signed(one.interval[1])}",
-            str(len(one.gaps)),
-            _reading(one),
+            section.names[one.group.variant],
+            f"{one.group.labels:,}",
+            *([name] if several else []),
+            signed_text(one.mean) if one.values else None,
+            interval_text(one),
+            str(len(one.values)),
+            _verdict(one),
         ]
-        for one, name in zip(found, names, strict=True)
+        for one, name in zip(pairs, baselines, strict=True)
     ]
-    columns = ["method", "labels", *([] if one_base else ["compared with"]), "difference", "95 % interval", "pairs", ""]
-    words = {0, 5} if one_base else {0, 2, 6}
+    columns = ["method", "labels", *(["compared with"] if several else []), "difference", "95 % interval", "pairs", ""]
     caption = "Test error minus that of the baseline, in percentage points; below 0 the method is better."
-    explained = (
-        "A pair learned from the same labelled images. The interval is Student's t over the pairs; it holds for one "
-        "comparison at a time."
-    )
-    title = f"Compared with {names[0] if one_base else method}, on the same labels"
-    return [Part(title, [table(caption, columns, rows, words), Text(explained, "note")])]
+    return table(caption, columns, rows, {0, 2, 6} if several else {0, 5})
 
 
-def _reading(one: Difference) -> str:
-    if not one.gaps:
+def interval_text(difference: Difference) -> str | None:
+    """Format the interval of a difference; None for fewer than two pairs."""
+    bounds = difference.interval
+    return None if bounds is None else f"{signed_text(bounds[0])} to {signed_text(bounds[1])}"
+
+
+def _verdict(difference: Difference) -> str:
+    if not difference.values:
         return "No pair shares its labelled images."
-    if one.includes_zero is None:
+    includes_zero = difference.includes_zero
+    if includes_zero is None:
         return "One pair gives no interval."
-    verdict = "Includes 0." if one.includes_zero else "Does not include 0."
-    if one.draws < len(one.gaps):
-        verdict += f" The pairs are of {counted(one.draws, 'draw')} of labels, whose luck it leaves out."
+    verdict = "Includes 0." if includes_zero else "Does not include 0."
+    if difference.draws < len(difference.values):
+        verdict += f" The pairs are of {count_text(difference.draws, 'draw')} of labels, whose luck it leaves out."
     return verdict
 
 
-def published(section: Section) -> list[Block]:
-    """Our errors above those of papers, where both have one for a number of labels."""
-    lines = PUBLISHED.get(section.dataset)
-    if lines is None:
+def ablation_part(section: Section, file_names: FileNames) -> tuple[list[Block], set[Variant]]:
+    """Draw and tabulate the difference of each ablation to its full method.
+
+    Returns
+    -------
+    tuple
+        The part, empty where there is no ablation with a full method, and the variants in it.
+    """
+    pairs = ablation_differences(section)
+    pairs.sort(key=_by_difference)
+    if not pairs:
+        return [], set()
+    names = _ablation_names(section, pairs)
+    full = sorted({section.names[one.baseline.variant] for one in pairs})
+    title = f"Ablations of {full[0] if len(full) == 1 else 'full methods'}"
+    blocks: list[Block] = []
+    drawn = [(name, one) for name, one in zip(names, pairs, strict=True) if one.values]
+    if drawn:
+        file_name = file_names.take("ablations", section.dataset)
+        strips = [Strip(name, one.mean, one.interval, one.values) for name, one in drawn]
+        mark = file_name.removesuffix(".png")
+        chart = draw_strips(strips, "difference of test errors, percentage points", mark, zero=True)
+        effects = "; ".join(f"{name}: {signed_text(one.mean)}" for name, one in drawn)
+        caption = (
+            "Test error minus that of the full method; above 0 the part that was left out helps. The large mark is the "
+            "mean, the bar its 95 % interval, the dots are pairs."
+        )
+        alt = f"Differences of ablations on {section.dataset}, in percentage points. {effects}."
+        blocks.append(Picture(file_name, chart.png, alt, caption, chart.drawing))
+    rows = [
+        [
+            name,
+            f"{one.group.labels:,}",
+            error_text(one.group),
+            error_text(one.baseline),
+            signed_text(one.mean) if one.values else None,
+            interval_text(one),
+            str(len(one.values)),
+            _verdict(one),
+        ]
+        for name, one in zip(names, pairs, strict=True)
+    ]
+    columns = ["ablation", "labels", "error %", "full method's %", "difference", "95 % interval", "pairs", ""]
+    caption = "Test error of each ablation and its difference to the full method, on the same labels."
+    blocks += [table(caption, columns, rows, {0, 7}), Text(INTERVAL, "note")]
+    return [Part(title, blocks)], {one.group.variant for one in pairs}
+
+
+def _ablation_names(section: Section, pairs: Sequence[Difference]) -> list[str]:
+    """Name each comparison by its ablation, and by method, settings and labels where these differ."""
+    names = [str(one.group.variant.ablation) for one in pairs]
+    if len({one.group.labels for one in pairs}) > 1:
+        names = [f"{name}, {one.group.labels:,} labels" for name, one in zip(names, pairs, strict=True)]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{section.names[one.group.variant]}, {one.group.labels:,} labels" for one in pairs]
+
+
+def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
+    """Tabulate the errors of the best settings above published ones, where both have one for a number of labels."""
+    published = PUBLISHED.get(section.dataset)
+    if published is None:
         return []
-    labels = sorted({n for line in lines for n in line.errors})
+    labels = sorted({n for one in published for n in one.errors})
     rows: list[list[str | None]] = []
-    for line, name in section.lines.items():
-        ours = {cell.labels: cell for cell in section.of(line) if cell.rows}
-        if ours.keys() & set(labels):
-            columns = [_ours(ours[n]) if n in ours else None for n in labels]
-            words = [line.preset, f"{line.images:,} images" if line.images >= 0 else ""]
-            rows.append([name, *columns, ": ".join(filter(None, ["measured here", ", ".join(filter(None, words))]))])
+    for variant in best:
+        groups = {group.labels: group for group in section.groups_of(variant) if group.rows}
+        if groups.keys() & set(labels):
+            errors = [_error_with_count(groups[n]) if n in groups else None for n in labels]
+            budget = f"{variant.images:,} images" if variant.images >= 0 else ""
+            settings = ", ".join(filter(None, [variant.preset, budget]))
+            rows.append([section.names[variant], *errors, ": ".join(filter(None, ["measured here", settings]))])
     if not rows:
         return []
-    for one in lines:
+    for one in published:
         rows.append([one.method, *map(one.errors.get, labels), f"published: {one.source}"])
     caption = "Test error in %, mean ± deviation by number of labels."
-    explained = (
+    explanation = (
         "Published figures are those of the papers named, with networks, augmentation, budgets and draws of labels of "
         "their own. They are in no mean and in no difference of this report."
     )
-    columns_ = ["method", *(f"{n:,} labels" for n in labels), "source"]
-    errors = table(caption, columns_, rows, {0, len(labels) + 1})
-    sources = [f"{source}: {SOURCES[source]}." for source in sorted({one.source for one in lines})]
-    return [Part("Beside published figures", [errors, Text(explained, "note"), Details("Sources", [Bullets(sources)])])]
+    columns = ["method", *(f"{n:,} labels" for n in labels), "source"]
+    errors_table = table(caption, columns, rows, {0, len(labels) + 1})
+    sources = [f"{source}: {SOURCES[source]}." for source in sorted({one.source for one in published})]
+    details = Details("Sources", [Bullets(sources)])
+    return [Part("Beside published figures", [errors_table, Text(explanation, "note"), details])]
 
 
-def _ours(cell: RowGroup) -> str:
-    spread = "" if cell.std is None else f" ± {cell.std:.2f}"
-    return f"{cell.mean:.2f}{spread} (n = {len(cell.rows)})"
+def _error_with_count(group: RowGroup) -> str:
+    return f"{error_text(group)} (n = {len(group.rows)})"
 
 
-HASH = 12
-RELIABILITY, CONFUSION = "Reliability diagrams", "Confusion matrices"
-LEGENDS = {
+RELIABILITY, CONFUSION, SAMPLES = "Reliability diagrams", "Confusion matrices", "Generated images"
+EXPLANATIONS = {
     RELIABILITY: (
         "Bars: the share of right answers by confidence. Outlined: its gap to the mean confidence. Dashed: no gap. "
         "Below: the number of images, on a logarithmic scale."
     ),
     CONFUSION: "Rows are true classes, columns predicted ones; the shade is the share of the true class.",
+    SAMPLES: "",
 }
+RULE = (
+    "The best settings of a method are those with the lowest test error, averaged over its numbers of labels. Settings "
+    "trained with more numbers of labels come first, since errors with few and with many labels cannot be compared. "
+    "Ablations are not among them. The choice is made on the test images, so a method looks a little better than it is "
+    "where many settings were tried."
+)
+# Row groups with pictures: each takes half a second and 10 kB of the page.
+MOST_PICTURED = 24
+PICTURED = f"Shown for the best settings of each method, the fewest labels first, at most {MOST_PICTURED}."
 
 
 def build_section(
-    section: Section, method: str | None, asked: str | None, names: charts.Names, places: Mapping[str, Path]
+    section: Section, method: str | None, requested: str | None, file_names: FileNames, places: Mapping[str, Path]
 ) -> tuple[Part, list[Skipped]]:
-    """Everything about one data set.
+    """Build everything about one data set.
 
     Parameters
     ----------
     section : Section
     method : str or None
-        The baseline; None where the data set has no row of the one asked for.
-    asked : str or None
-        The baseline that was asked for.
-    names : Names
-        Gives file names to pictures.
+        The baseline; None where the data set has no row of the requested one.
+    requested : str or None
+        The baseline that the user named.
+    file_names : FileNames
     places : mapping
-        Where the files of rows are, for the samples that they name.
+        Paths of the files of rows, for the samples that they name.
 
     Returns
     -------
     tuple
-        The part of the report, and pictures that could not be shown.
+        The part of the report, and pictures that cannot be shown.
     """
-    cells = [section.cells[line, n] for n in section.labels for line in section.lines if (line, n) in section.cells]
+    best = best_variants(section)
+    groups = _sorted_groups(section)
+    ablations, ablated = ablation_part(section, file_names)
+    further = [variant for variant in section.names if variant not in best and variant not in ablated]
     blocks: list[Block] = [Text(text, "note") for text in _warnings(section)]
-    name = names.take("errors", section.dataset)
-    if (chart := error_chart(section, name.removesuffix(".png"))) is not None:
-        best = "; ".join(f"{section.lines[c.line]}, {c.labels:,} labels: {c.mean:.2f} %" for c in cells[:8] if c.rows)
-        alt = f"Test error on {section.dataset} by number of labels. {best}{'; and more' if len(cells) > 8 else ''}."
-        blocks.append(Picture(name, chart.png, alt, chart.caption, chart.svg))
-    blocks += [_errors(section, cells), Details("Every seed", [_seeds(section, cells)])]
-    if any(cell.lost for cell in cells):
-        blocks.append(_lost(section, cells))
-    blocks += compared(section, method, asked)
-    blocks += published(section)
-    pictures, problems = _pictures(section, cells, names, places)
-    blocks += [*_calibration(section, cells, pictures), _cost(section, cells)]
-    for title, found in pictures.items():
-        if found and title != RELIABILITY:
-            blocks.append(Details(title, [*([Text(LEGENDS[title])] if title in LEGENDS else []), *found]))
-    blocks.append(Details("What the lines are", [_lines(section)]))
+    blocks += [*_best(section, best, file_names), *ablations]
+    if further:
+        blocks.append(Part("Further settings", [tables.further_table(section, further)]))
+    blocks.append(Details("Mean, deviation and median", [tables.group_table(section, groups)]))
+    blocks.append(Details("Every seed", [tables.seed_table(section, groups)]))
+    if any(group.lost for group in groups):
+        blocks.append(Part("Trainings without a result", [tables.lost_table(section, groups)]))
+    blocks += baseline_part(section, method, requested, best)
+    blocks += published_part(section, best)
+    pictures, problems = _pictures(section, best, file_names, places)
+    of_best = [group for group in groups if group.variant in best]
+    others = [group for group in groups if group.variant not in best]
+    blocks += _calibration(section, of_best, others, pictures[RELIABILITY])
+    blocks += _cost(section, of_best, others)
+    blocks += [_gallery(title, pictures[title]) for title in (CONFUSION, SAMPLES) if pictures[title]]
+    blocks.append(Details("All settings", [tables.settings_table(section)]))
     return Part(section.dataset, blocks), problems
 
 
-def _what_happened(row: Row) -> str:
-    """Why a row has no error."""
-    if row["failed"] is not None:
-        return f"failed: {row['failed']}"
-    return "diverged" if row["diverged"] is None else f"diverged at step {row['diverged']:,}"
+def _sorted_groups(section: Section) -> list[RowGroup]:
+    """Sort all groups by number of labels and then by error, those without a result last."""
+    groups = section.groups_of(*section.names)
+    return sorted(groups, key=lambda group: (group.labels, not group.rows, group.mean if group.rows else 0.0))
 
 
 def _warnings(section: Section) -> list[str]:
-    found = []
+    warnings = []
     if len(section.data) > 1:
-        found.append(
-            f"{len(section.data)} different data lie under this name. Rows of different data are not averaged: each "
-            f"has a line of its own, named by the beginning of its hash."
+        warnings.append(
+            f"{len(section.data)} different data lie under this name. Rows of different data are not averaged: they "
+            f"are listed apart, each named by the beginning of its hash."
         )
-    if any(line.config_sha256 for line in section.lines):
-        found.append(
-            "Some rows say the same of their settings, but have different configurations. They are not averaged: each "
-            "configuration has a line of its own, named by the beginning of its hash."
+    if any(variant.config_sha256 for variant in section.names):
+        warnings.append(
+            "Some rows say the same of their settings, but have different configurations. They are not averaged: they "
+            "are listed apart, each named by the beginning of its configuration's hash."
         )
     if section.measured:
         keys = ", ".join(section.measured)
-        found.append(
+        warnings.append(
             f"Keys that this version does not know are taken for measurements, since their numbers differ from row to "
-            f"row, and do not tell lines apart: {keys}."
+            f"row, and do not tell settings apart: {keys}."
         )
-    return found
+    return warnings
 
 
-def _errors(section: Section, cells: Sequence[RowGroup]) -> Table:
-    rows = []
-    for cell in cells:
-        lost = None
-        if cell.lost:
-            failed = sum(row["failed"] is not None for row in cell.lost)
-            parts = [f"{n} {word}" for n, word in ((failed, "failed"), (len(cell.lost) - failed, "diverged")) if n]
-            lost = ", ".join(parts)
-        values = (cell.mean, cell.std, cell.median) if cell.rows else (None, None, None)
-        numbers = [_form(value, 2) for value in values]
-        rows.append([section.lines[cell.line], f"{cell.labels:,}", *numbers, f"{len(cell.rows)}", lost])
-    caption = "Test error in %, of the averaged model after the last step. The deviation is that of a sample (n - 1)."
-    columns = ["method", "labels", "mean", "std", "median", "n", "without a result"]
-    return table(caption, columns, rows)
+def _best(section: Section, best: Sequence[Variant], file_names: FileNames) -> list[Block]:
+    """Draw and tabulate each method at its best settings, and state how these are chosen."""
+    if not best:
+        return []
+    names = dict(zip(best, name_variants(best), strict=True))
+    return [_error_picture(section, names, file_names), tables.best_table(section, names), Text(RULE, "note")]
 
 
-def _seeds(section: Section, cells: Sequence[RowGroup]) -> Table:
-    rows = []
-    for cell in cells:
-        for row in sorted((*cell.rows, *cell.lost), key=lambda row: (row["draw_seed"] or 0, row["seed"])):
-            remark = _what_happened(row) if row.lost else None
-            if row["collapsed"] is not None:
-                remark = f"{remark + '; ' if remark else ''}generator collapsed at step {row['collapsed']:,}"
-            draw = None if row["draw_seed"] is None else str(row["draw_seed"])
-            scores = [_form(None if row.lost else row[key], d) for key, d in (("error", 2), ("error_raw", 2))]
-            scores += [_form(row[key], 3) for key in ("ece", "nll")]
-            rows.append([section.lines[cell.line], f"{cell.labels:,}", draw, str(row["seed"]), *scores, remark])
-    columns = ["method", "labels", "draw", "seed", "error %", "last step's %", "ECE", "NLL", "remark"]
-    caption = "Each seed. Draw: the seed of the labelled images. Last step's: the model without averaging."
-    return table(caption, columns, rows, {0, 8})
+def _error_picture(section: Section, names: Mapping[Variant, str], file_names: FileNames) -> Picture:
+    """Draw error against labels, or one row for each method where there is one number of labels."""
+    curves = [
+        Curve(name, [group for group in section.groups_of(variant) if group.rows]) for variant, name in names.items()
+    ][:MOST_CURVES]
+    file_name = file_names.take("errors", section.dataset)
+    mark = file_name.removesuffix(".png")
+    labels = sorted({group.labels for curve in curves for group in curve.groups})
+    caption = "Each method at its best settings."
+    if len(names) > len(curves):
+        caption += f" The {len(curves)} methods with the lowest error of {len(names):,}; the table has all."
+    if len(labels) > 1:
+        chart = draw_curves(curves, mark)
+        caption += " The mark is the mean over the seeds, the bar one standard deviation to each side. Marks of one "
+        caption += "number of labels are moved apart, so that bars do not hide each other."
+    else:
+        chart = draw_strips(
+            [_strip(curve) for curve in curves], f"test error with {labels[0]:,} labelled images, %", mark
+        )
+        caption += " The large mark is the mean, the bar one standard deviation to each side, the dots are seeds."
+    errors = "; ".join(
+        f"{curve.name}, {group.labels:,} labels: {group.mean:.2f} %" for curve in curves[:8] for group in curve.groups
+    )
+    more = "; and more" if len(curves) > 8 else ""
+    alt = f"Test error on {section.dataset} by number of labels. {errors}{more}."
+    return Picture(file_name, chart.png, alt, caption, chart.drawing)
 
 
-def _lost(section: Section, cells: Sequence[RowGroup]) -> Part:
-    rows = [
-        [
-            section.lines[cell.line],
-            f"{cell.labels:,}",
-            None if row["draw_seed"] is None else str(row["draw_seed"]),
-            str(row["seed"]),
-            _what_happened(row),
-        ]
-        for cell in cells
-        for row in cell.lost
-    ]
-    caption = "In no mean and in no difference."
-    errors = table(caption, ["method", "labels", "draw", "seed", "what happened"], rows, {0, 4})
-    return Part("Trainings without a result", [errors])
+def _strip(curve: Curve) -> Strip:
+    (group,) = curve.groups
+    deviation = None if group.std is None else (group.mean - group.std, group.mean + group.std)
+    return Strip(curve.name, group.mean, deviation, group.errors)
 
 
 def _pictures(
-    section: Section, cells: Sequence[RowGroup], names: charts.Names, places: Mapping[str, Path]
+    section: Section, best: Sequence[Variant], file_names: FileNames, places: Mapping[str, Path]
 ) -> tuple[dict[str, list[Picture]], list[Skipped]]:
-    found: dict[str, list[Picture]] = {RELIABILITY: [], CONFUSION: [], "Generated images": []}
+    """Make the pictures of the best settings, and list those that cannot be shown."""
+    pictures: dict[str, list[Picture]] = {RELIABILITY: [], CONFUSION: [], SAMPLES: []}
     problems = []
-    for cell in cells:
-        generated, said = charts.samples(section, cell, names, places)
-        drawn = (charts.reliability(section, cell, names), charts.confusion(section, cell, names), generated)
-        for pictures, one in zip(found.values(), drawn, strict=True):
-            pictures += [] if one is None else [one]
-        problems += said
-    return found, problems
+    for group in section.groups_of(*best)[:MOST_PICTURED]:
+        samples, unreadable = samples_picture(section, group, file_names, places)
+        reliability = reliability_picture(section, group, file_names)
+        confusion = confusion_picture(section, group, file_names)
+        for series, picture in zip(pictures.values(), (reliability, confusion, samples), strict=True):
+            series += [] if picture is None else [picture]
+        problems += unreadable
+    return pictures, problems
 
 
-def _calibration(section: Section, cells: Sequence[RowGroup], pictures: Mapping[str, list[Picture]]) -> list[Block]:
-    columns = {"ece": "ECE", "nll": "NLL", "temperature": "temperature", "ece_scaled": "ECE, scaled"}
-    columns["nll_scaled"] = "NLL, scaled"
-    there = [key for key in columns if any(cell.values(key) for cell in cells)]
-    if not there:
-        return []
-    rows = []
-    for cell in cells:
-        values = [cell.values(key) for key in there]
-        if any(values):
-            means = [_form(statistics.fmean(found) if found else None, 3) for found in values]
-            counts = {len(found) for found in values if found}
-            rows.append([section.lines[cell.line], f"{cell.labels:,}", *means, "/".join(map(str, sorted(counts)))])
-    caption = "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better."
-    blocks: list[Block] = [table(caption, ["method", "labels", *(columns[key] for key in there), "n"], rows)]
-    if pictures[RELIABILITY]:
-        blocks.append(Details(RELIABILITY, [Text(LEGENDS[RELIABILITY]), *pictures[RELIABILITY]]))
-    return [Part("Calibration", blocks)]
+def _calibration(
+    section: Section, of_best: Sequence[RowGroup], others: Sequence[RowGroup], diagrams: Sequence[Picture]
+) -> list[Block]:
+    blocks: list[Block] = []
+    if (measures := tables.calibration_table(section, of_best)) is not None:
+        blocks.append(measures)
+    if (measures := tables.calibration_table(section, others)) is not None:
+        blocks.append(Details("Calibration of the other settings", [measures]))
+    if diagrams:
+        blocks.append(_gallery(RELIABILITY, diagrams))
+    return [Part("Calibration", blocks)] if blocks else []
 
 
-def _cost(section: Section, cells: Sequence[RowGroup]) -> Part:
-    rows = []
-    for cell in cells:
-        every = [*cell.rows, *cell.lost]
-        images = {row["images"] for row in every} - {None}
-        seconds = sorted(row["seconds"] for row in every if row["seconds"] is not None)
-        speeds = [row["images_per_second"] for row in every if row["images_per_second"] is not None]
-        side = sorted({len(row["stack"]) for row in every if row["stack"]})
-        devices = sorted({f"{row['device_name']} ({row['device']})" for row in every if row["device_name"]})
-        rows.append(
-            [
-                section.lines[cell.line],
-                f"{cell.labels:,}",
-                ", ".join(f"{n:,}" for n in sorted(images)) or None,
-                ", ".join(map(str, side)) or None,
-                _span(seconds),
-                f"{statistics.median(speeds):,.0f}" if speeds else None,
-                "; ".join(devices) or None,
-            ]
-        )
-    columns = ["method", "labels", "images", "side by side", "seconds", "images/s", "device"]
-    caption = (
-        "Images seen by each model; models trained side by side, for which the seconds are; images per second of each "
-        "model (median)."
-    )
-    return Part("Cost", [table(caption, columns, rows, {0, 6})])
+def _cost(section: Section, of_best: Sequence[RowGroup], others: Sequence[RowGroup]) -> list[Block]:
+    blocks: list[Block] = [tables.cost_table(section, of_best)] if of_best else []
+    if others:
+        blocks.append(Details("Cost of the other settings", [tables.cost_table(section, others)]))
+    return [Part("Cost", blocks)]
 
 
-def _span(values: Sequence[float]) -> str | None:
-    """The range of sorted seconds."""
-    if not values:
-        return None
-    low, high = (f"{value:,.0f}" if value >= 10 else f"{value:.2g}" for value in (values[0], values[-1]))
-    return low if low == high else f"{low} to {high}"
-
-
-def _lines(section: Section) -> Table:
-    rows = []
-    for line, name in section.lines.items():
-        every = [row for cell in section.of(line) for row in (*cell.rows, *cell.lost)]
-        hashes = {cell.labels: sorted({row["config_sha256"][:HASH] for row in (*cell.rows, *cell.lost)} - {""})
-                  for cell in section.of(line)}  # fmt: skip
-        by_labels = "; ".join(f"{n:,} labels: {', '.join(found) or 'not said'}" for n, found in hashes.items())
-        rows.append(
-            [name, line.preset or None, _settings(line), line.dataset_sha256[:HASH] or None, by_labels, str(len(every))]
-        )
-    columns = ["line", "preset", "settings beyond it", "data", "configuration", "rows"]
-    return table("Hashes are shown by their beginning.", columns, rows, {0, 1, 2, 3, 4})
-
-
-def _settings(line: Line) -> str | None:
-    """All of them, those that name no line last."""
-    ordered = sorted((*line.settings, *line.conditions), key=lambda pair: (pair[0] in QUIET, pair))
-    return ", ".join(f"{name}={value}" for name, value in ordered) or None
-
-
-def _form(value: float | None, digits: int) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
+def _gallery(title: str, pictures: Sequence[Picture]) -> Details:
+    explanation = f"{EXPLANATIONS[title]} {PICTURED}".strip()
+    return Details(title, [Text(explanation), *pictures])

@@ -468,11 +468,11 @@ def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[
 
 
 def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
-    from ssgan.report.statistics import sections
+    from ssgan.report.grouping import group_rows
 
     path = tmp_path / "rows.jsonl"
     with result_rows.open_row_file(path) as held:
         runner.compare(grid_of(few_digits, ",".join(BASELINES), labels=[20, 35], settings={}), held)
-    (section,) = sections(loader.load_rows([path]))
-    assert sorted(section.lines.values()) == sorted(BASELINES)
-    assert all([cell.labels for cell in section.of(line)] == [20, 35] for line in section.lines)
+    (section,) = group_rows(loader.load_rows([path]))
+    assert sorted(section.names.values()) == sorted(BASELINES)
+    assert all([group.labels for group in section.groups_of(variant)] == [20, 35] for variant in section.names)

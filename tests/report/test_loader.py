@@ -143,7 +143,7 @@ def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
 
 def test_the_real_rows_are_read_whole() -> None:
     names = ["digits", "mnist-fast", "mnist-short", "cifar10-short", "fashion-mnist-files", "foreign"]
-    found = load_rows([ROOT / "results" / f"{name}.jsonl" for name in names])
+    found = load_rows([ROOT / "results" / "rows" / f"{name}.jsonl" for name in names])
     assert found.skipped == []
     assert sum(found.files.values()) == len(found.rows) == 119
 

@@ -8,35 +8,36 @@ import pytest
 import scipy.stats
 from rows_of_results import ROOT, failed, pair, row, write
 
+from ssgan.report.grouping import QUIET, Section, best_variants, group_rows
 from ssgan.report.loader import load_rows
-from ssgan.report.statistics import QUIET, Section, baseline_method, differences, interval, sections
+from ssgan.report.statistics import ablation_differences, baseline_method, differences, interval
 from ssgan.settings import config
 
 
 @pytest.fixture
 def section(tmp_path: Path) -> Any:
     def of(rows: list[dict[str, Any]]) -> Section:
-        (one,) = sections(load_rows([write(tmp_path / "rows.jsonl", rows)]))
+        (one,) = group_rows(load_rows([write(tmp_path / "rows.jsonl", rows)]))
         return one
 
     return of
 
 
 def errors(section: Section) -> dict[tuple[str, int], list[float]]:
-    return {(section.lines[line], labels): cell.errors for (line, labels), cell in section.cells.items()}
+    return {(section.names[variant], labels): group.errors for (variant, labels), group in section.groups.items()}
 
 
 def test_mean_deviation_and_median(section: Any) -> None:
-    (cell,) = section([row(e, seed=s) for s, e in enumerate((1.0, 2.0, 6.0, 4.0))]).cells.values()
+    (cell,) = section([row(e, seed=s) for s, e in enumerate((1.0, 2.0, 6.0, 4.0))]).groups.values()
     # mean 13/4; squares of 9/4, 5/4, 11/4, 3/4 sum to 236/16, over 3
     assert (cell.mean, cell.median) == (3.25, 3.0)
     assert cell.std == pytest.approx((236 / 16 / 3) ** 0.5)
-    assert section([row(4.0)]).cells.popitem()[1].std is None
+    assert section([row(4.0)]).groups.popitem()[1].std is None
 
 
 def test_seeds_without_a_result_are_kept_and_in_no_mean(section: Any) -> None:
     rows = [row(2.0), row(4.0, seed=1), row(None, seed=2, diverged=10), row(90.0, seed=3, diverged=20)]
-    (cell,) = section([*rows, failed(seed=4, draw_seed=4)]).cells.values()
+    (cell,) = section([*rows, failed(seed=4, draw_seed=4)]).groups.values()
     assert (cell.errors, cell.mean) == ([2.0, 4.0], 3.0)
     assert sorted(row["seed"] for row in cell.lost) == [2, 3, 4]
 
@@ -66,14 +67,14 @@ def test_what_differs_is_never_averaged(section: Any, changed: dict[str, Any], n
 
 
 def test_data_sets_are_sections(tmp_path: Path) -> None:
-    found = sections(load_rows([write(tmp_path / "rows.jsonl", [row(), row(dataset="b"), row(dataset="a")])]))
+    found = group_rows(load_rows([write(tmp_path / "rows.jsonl", [row(), row(dataset="b"), row(dataset="a")])]))
     assert [one.dataset for one in found] == ["a", "b", "digits"]
 
 
 def test_the_interval_is_students(section: Any) -> None:
     found = section(pair())
     (one,) = differences(found, "supervised")
-    assert sorted(one.gaps) == [-6.0, -5.0, -4.0]
+    assert sorted(one.values) == [-6.0, -5.0, -4.0]
     assert (one.mean, one.draws, one.includes_zero) == (-5.0, 3, False)
     # the deviation is 1, t of 2 degrees of freedom at 0.975 is 4.302653
     assert one.interval == pytest.approx((-5 - 4.302653 / 3**0.5, -5 + 4.302653 / 3**0.5), abs=1e-6)
@@ -90,7 +91,7 @@ def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
 
 def test_one_pair_gives_no_interval(section: Any) -> None:
     (one,) = differences(section([row(4.0), row(5.0, method="supervised")]), "supervised")
-    assert (one.gaps, one.interval, one.includes_zero) == ((-1.0,), None, None)
+    assert (one.values, one.interval, one.includes_zero) == ((-1.0,), None, None)
 
 
 @pytest.mark.parametrize("last", [row(1.0, seed=3), row(None, seed=3, diverged=5)], ids=["no partner", "diverged"])
@@ -100,7 +101,7 @@ def test_only_seeds_of_the_same_split_are_pairs(section: Any, last: dict[str, An
         rows.append(row(9.0, seed=3, method="supervised"))
     other = row(3.0, seed=4, split_sha256="another", draw_seed=9)
     (one,) = differences(section([*rows, other, row(4.0, seed=4, method="supervised")]), "supervised")
-    assert sorted(one.gaps) == [-6.0, -5.0, -4.0]
+    assert sorted(one.values) == [-6.0, -5.0, -4.0]
 
 
 def test_splits_of_other_data_or_other_labels_are_no_pairs(section: Any) -> None:
@@ -117,14 +118,14 @@ def test_seeds_that_share_a_draw_pair_by_seed_and_say_so(section: Any) -> None:
         for m in ("gan", "supervised")
     ]
     (one,) = differences(section(rows), "supervised")
-    assert (one.gaps, one.draws) == ((-10.0, -10.0, -10.0), 1)
+    assert (one.values, one.draws) == ((-10.0, -10.0, -10.0), 1)
 
 
 def test_the_baseline_is_the_line_most_like(section: Any) -> None:
     shorter = [row(20.0, method="supervised", images=9, config_sha256="short")]
     (one, base) = differences(section([*pair(), *shorter]), "supervised")
-    assert (one.cell.line.method, one.baseline.line.images) == ("gan", 600_000)
-    assert base.cell.line != base.baseline.line
+    assert (one.group.variant.method, one.baseline.variant.images) == ("gan", 600_000)
+    assert base.group.variant != base.baseline.variant
 
 
 def test_the_usual_baseline(section: Any) -> None:
@@ -134,7 +135,7 @@ def test_the_usual_baseline(section: Any) -> None:
 
 
 def test_the_real_rows_give_what_the_readme_says() -> None:
-    (found,) = sections(load_rows([ROOT / "results" / "digits.jsonl"]))
+    (found,) = group_rows(load_rows([ROOT / "results" / "rows" / "digits.jsonl"]))
     table = {key: np.mean(each) for key, each in errors(found).items() if key[0] == "gan"}
     assert {key: round(mean, 2) for key, mean in table.items()} == {
         ("gan", 20): 10.48,
@@ -156,7 +157,40 @@ def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:
         row(8.0, method="supervised", **shared),
         row(7.0, method="svm", preset=None, images=None),
     ]
-    assert sorted(section(rows).lines.values()) == ["gan", "supervised", "svm"]
+    assert sorted(section(rows).names.values()) == ["gan", "supervised", "svm"]
     other = row(6.0, method="pi", settings={"batch_size": 30})
     names = ["gan · batch_size=20", "pi · batch_size=30", "supervised · batch_size=20", "svm"]
-    assert sorted(section([*rows, other]).lines.values()) == names
+    assert sorted(section([*rows, other]).names.values()) == names
+
+
+def test_the_best_settings_are_those_of_the_lowest_mean_over_the_same_labels(section: Any) -> None:
+    """More numbers of labels come first, then smaller ones; an ablation is best only where there is nothing else."""
+    errors = {"a": {20: 9.0, 50: 3.0}, "b": {20: 7.0, 50: 4.0}, "c": {50: 1.0}, "d": {100: 0.5, 200: 0.1}}
+    rows = [
+        row(error, labels=labels, settings={"name": name}, config_sha256=f"{name}{labels}")
+        for name, by_labels in errors.items()
+        for labels, error in by_labels.items()
+    ]
+    ablation = [row(0.1, labels=labels, ablation="none", config_sha256="e") for labels in (20, 50)]
+    alone = row(0.2, method="pi", labels=20, ablation="none")
+    lost = row(None, method="vat", diverged=3)
+    best = best_variants(section([*rows, *ablation, alone, lost]))
+    assert [(one.method, dict(one.settings)) for one in best] == [("gan", {"name": '"b"'}), ("pi", {})]
+
+
+def test_an_ablation_is_compared_with_the_full_method_of_its_settings(section: Any) -> None:
+    fast = {"preset": "fast", "config_sha256": "fast"}
+    rows = [row(9.0), row(4.0, **fast), row(2.0, method="supervised")]
+    rows += [row(6.0, **{**fast, "config_sha256": "x"}, settings={"noise": 0}, ablation="without noise")]
+    rows += [row(1.0, method="pi", ablation="without noise")]  # its full method has no row
+    (one,) = ablation_differences(section(rows))
+    assert (one.values, one.group.variant.ablation) == ((2.0,), "without noise")
+    assert one.baseline.variant.preset == "fast"
+
+
+def test_names_stay_unique_where_a_method_is_called_like_a_numbered_one(section: Any) -> None:
+    rows = [row(), row(method="gan · 9,000 images"), row(images=9000), row(images=8, method="gan\u202e")]
+    rows += [row(images=8, method="gan\\u202e")]
+    names = list(section(rows).names.values())
+    assert len(set(names)) == len(names) == 5
+    assert all(name.isprintable() for name in names)
