@@ -15,7 +15,7 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.figures.plots import SERIES, as_png, new_figure, title
-from ssgan.files import write_atomic
+from ssgan.files import read_json_lines, write_atomic
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
@@ -242,11 +242,10 @@ def read_densities(run: Path) -> list[dict[str, Any]]:
     """The moments of a run, in order; a line that was torn when the run was killed is none."""
     found: list[dict[str, Any]] = []
     path = run / FILE
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in read_json_lines(path) if path.exists() else []:
         try:
-            row = json.loads(line)
-            found.append({key: row[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
-        except (ValueError, KeyError, TypeError):
+            found.append({key: line.value[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
+        except (KeyError, TypeError):  # torn, or something else
             continue
     return found
 
