@@ -7,8 +7,15 @@ from typing import Any
 
 from ssgan.cli import terminal
 
-__all__ = ["show_comparison", "show_contents", "show_evaluation", "show_plan", "show_report", "show_samples"]
-
+__all__ = [
+    "show_comparison",
+    "show_contents",
+    "show_evaluation",
+    "show_plan",
+    "show_predictions",
+    "show_report",
+    "show_samples",
+]
 
 WIDTH = 80
 LISTED_CLASSES = 20
@@ -140,6 +147,13 @@ def show_contents(found: dict[str, Any]) -> None:
     for split in found["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
+
+
+def show_predictions(summary: Mapping[str, Any], out: str) -> None:
+    """Show how many images were classified, and the file of their rows."""
+    verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
+    remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
+    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}: {out}")
 
 
 def show_samples(result: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What ``ssgan sample`` makes: a run in, a picture in a file and plain numbers out."""
 
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,6 @@ import numpy as np
 import torch
 
 from ssgan import runs
-from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -23,12 +23,53 @@ from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import MODELS
 from ssgan.settings.config import Config
 
-__all__ = ["class_histogram", "sample_run"]
+__all__ = ["Request", "class_histogram", "sample_run"]
 
 
 # The neighbours of a sum: how far away, in standard deviations of the noise, and their own noise.
 REACH, NEIGHBOUR_SEED = 1.0, 2**32
 MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to make of a run.
+
+    Attributes
+    ----------
+    kind : str
+        ``grid``, ``interpolate``, ``arithmetic``, ``nearest``, ``per-class`` or ``animate``.
+    out : Path
+    rows, columns : int
+        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours.
+    samples : int
+        Generated images that are measured.
+    seed : int or None
+        Of the noise; None: the run's first.
+    model : int or None
+        Seed of the model; None: the first that did not diverge.
+    path : str or None
+        Of :data:`ssgan.inference.latents.PATHS`; None: by the latents.
+    terms : list of (sign, indices)
+        Of an arithmetic.
+    numbered : bool
+    data : str or None
+        Where the run's data lie now.
+    data_dir : Path or None
+    """
+
+    kind: str
+    out: Path
+    rows: int = 0
+    columns: int = 0
+    samples: int = 0
+    seed: int | None = None
+    model: int | None = None
+    path: str | None = None
+    terms: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    numbered: bool = False
+    data: str | None = None
+    data_dir: Path | None = None
 
 
 class Source(NamedTuple):

@@ -239,7 +239,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
 def test_settings_are_resolved_before_pictures_are_read(
     photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssgan.cli.train.load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ssgan.data.datasets.load", lambda *_: pytest.fail("read"))
     assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
     assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
     assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")

@@ -19,14 +19,13 @@ from small_configs import tiny
 from torch import Tensor, nn
 
 from ssgan import runs
-from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import grid, pixels
 from ssgan.inference import sample
 from ssgan.inference.latents import combine, way
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.inference.sample import Source, class_histogram
+from ssgan.inference.sample import Request, Source, class_histogram
 from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
 from ssgan.training import experiment
