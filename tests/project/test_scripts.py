@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The installer, pointed at an empty folder, with pip replaced by a mark."""
+    """The installer, pointed at an empty folder, with the installation replaced by a mark."""
     spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,6 +39,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         python.parent.mkdir(parents=True)
         python.symlink_to(sys.executable)
 
+    module.really_install = module.install
     monkeypatch.setattr(module, "install", install)
     module.really_make = module.make
 
@@ -109,3 +110,108 @@ def test_an_old_python_gets_a_sentence(environment: ModuleType, monkeypatch: pyt
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer"):
         environment.ensure()
+
+
+# Installation by uv, and by pip where uv cannot
+
+
+def really_install(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], settings: dict[str, str] | None = None
+) -> tuple[bool, list[str]]:
+    """Whether it worked, and what was run: `get uv`, `uv` or `pip`, of which some fail."""
+    steps: list[str] = []
+
+    def run(command: list[str], env: dict[str, str] | None = None) -> bool:
+        assert command[:2] == [environment.PYTHON, "-m"]
+        steps.append("uv" if command[2] == "uv" else "get uv" if command[-1] == "uv" else "pip")
+        if steps[-1] != "get uv":
+            assert command[-2:] == ["-e", environment.ROOT + "[test]"]
+        if steps[-1] == "uv":
+            assert command[command.index("--python") + 1] == environment.PYTHON
+            assert env is not None
+            assert env.items() >= os.environ.items()
+        return steps[-1] not in failing
+
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(environment, "pip_settings", lambda: settings or {})
+    Path(environment.VENV).mkdir()
+    return environment.really_install("test"), steps
+
+
+@pytest.mark.parametrize(
+    ("failing", "steps"),
+    [
+        (set(), ["get uv", "uv"]),
+        ({"get uv"}, ["get uv", "pip"]),
+        ({"uv"}, ["get uv", "uv", "pip"]),
+        ({"uv", "pip"}, ["get uv", "uv", "pip"]),
+    ],
+)
+def test_pip_installs_where_uv_cannot(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], steps: list[str]
+) -> None:
+    worked = "pip" not in failing
+    assert really_install(environment, monkeypatch, failing) == (worked, steps)
+    assert Path(environment.stamp("test")).exists() == worked
+
+
+def test_pip_installs_where_it_is_configured_as_uv_cannot_be(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert really_install(environment, monkeypatch, set(), {"client-cert": "me.pem"}) == (True, ["pip"])
+
+
+def test_uv_takes_over_the_configuration_of_pip(environment: ModuleType) -> None:
+    always = ["--index-strategy", "unsafe-best-match", "--system-certs"]
+    assert environment.uv_configuration({}) == (always, {})
+    settings = {
+        "index-url": "https://mirror/simple",
+        "extra-index-url": "file:///a/simple\nfile:///b/simple",
+        "find-links": "/wheels",
+        "constraint": "/etc/constraints.txt",
+        "trusted-host": "mirror",
+        "no-index": "true",
+        "pre": "0",
+        "cert": "/etc/ca.crt",
+        "default-timeout": "180",
+        "disable-pip-version-check": "1",
+    }
+    options = [
+        *["--default-index", "https://mirror/simple", "--index", "file:///a/simple", "--index", "file:///b/simple"],
+        *["--find-links", "/wheels", "--constraints", "/etc/constraints.txt", "--allow-insecure-host", "mirror"],
+        "--no-index",
+    ]
+    variables = {"SSL_CERT_FILE": "/etc/ca.crt", "UV_HTTP_TIMEOUT": "180"}
+    assert environment.uv_configuration(settings) == ([*always, *options], variables)
+    assert environment.uv_configuration({"client-cert": "me.pem"}) is None
+
+
+def test_the_configuration_of_pip_is_read_from_files_and_variables(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://a\nextra-index-url =\n    https://b\n    https://c\ntimeout = 5\n"
+        "[install]\ntimeout = 6\n[download]\nno-index = true\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://d")
+    monkeypatch.setattr(environment, "PYTHON", sys.executable)
+    settings = environment.pip_settings()
+    assert settings["index-url"] == "https://d"
+    assert settings["extra-index-url"].split() == ["https://b", "https://c"]
+    assert settings["timeout"] == "6"
+    assert "no-index" not in settings
+
+
+def test_the_installer_shows_what_is_fetched_and_why_it_failed(
+    environment: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "print('Resolved 60 packages in 1s\\nnoise\\n   Building ssgan\\nDownloading torch (180MiB)')"
+    assert environment.run([sys.executable, "-c", words])
+    shown = ["  Resolved 60 packages in 1s", "  Building ssgan", "  Downloading torch (180MiB)"]
+    captured = capsys.readouterr()
+    assert (captured.out.splitlines(), captured.err) == (shown, "")
+    assert not environment.run([sys.executable, "-c", "print('noise'); raise SystemExit('no such package')"])
+    assert sorted(capsys.readouterr().err.splitlines()) == ["no such package", "noise"]
