@@ -98,7 +98,7 @@ def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
     ]
     assert run(*options) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "digits: 4 cells of 5 seeds, preset digits, into rows.jsonl"
+    assert said[0] == "digits: 4 cells of 5 seeds, preset digits-fast, into rows.jsonl"
     assert said[2].split() == ["20", "gan", "5", "2"]
     assert contents(tmp_path) == before
     assert len(trainings) == count
@@ -108,7 +108,7 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--draw-seed", "1", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
     answer = json.loads(line)
-    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits", [0, 1])
+    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits-fast", [0, 1])
     assert shlex.split(answer["report"])[:3] == ["ssgan", "report", "rows.jsonl"]
     found = {cell["method"]: cell for cell in answer["cells"]}
     assert found.keys() == {"gan", "gan (ensemble)", "knn"}

@@ -215,3 +215,55 @@ def test_the_installer_shows_what_is_fetched_and_why_it_failed(
     assert (captured.out.splitlines(), captured.err) == (shown, "")
     assert not environment.run([sys.executable, "-c", "print('noise'); raise SystemExit('no such package')"])
     assert sorted(capsys.readouterr().err.splitlines()) == ["no such package", "noise"]
+
+
+# The quickstart
+
+STUB = """
+ROOT = {root!r}
+say = print
+ensure = lambda: {trainer!r}
+"""
+TRAINER = """#!{python}
+import json, pathlib, sys
+out, method = (sys.argv[sys.argv.index(name) + 1] for name in ("--out", "--method"))
+errors = {{"gan": [1.25, 2.75, 3.5], "supervised": [20.0, None, 22.0]}}[method]
+report = {{"errors": errors, "error_mean": {means}[method], "error_std": 1.0, "run": out}}
+report["accuracy_mean"] = None if report["error_mean"] is None else 100 - report["error_mean"]
+pathlib.Path(out).mkdir()
+(pathlib.Path(out) / "report.json").write_text(json.dumps(report))
+print("trained by", *sys.argv[3:])
+"""
+
+
+def quickstart(folder: Path, **means: float | None) -> list[str]:
+    """Lines of the quickstart in a folder, with a program that writes reports in place of the trainings."""
+    trainer = folder / "trainer"
+    trainer.write_text(TRAINER.format(python=sys.executable, means=means))
+    trainer.chmod(stat.S_IRWXU)
+    (folder / "environment.py").write_text(STUB.format(root=str(folder), trainer=str(trainer)))
+    (folder / "quickstart").write_text((ROOT / "scripts" / "quickstart").read_text())
+    command = [sys.executable, "-u", str(folder / "quickstart")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_quickstart_ends_with_the_accuracy_the_picture_and_the_next_command(tmp_path: Path) -> None:
+    for number in (1, 2):
+        lines = quickstart(tmp_path, gan=2.5, supervised=21.0)
+        trainings = [line for line in lines if line.startswith("trained by")]
+        folder = f"runs/quickstart-{number}"
+        assert trainings == [
+            f"trained by train digits --labels 50 --seeds 3 --method {method} --out {folder}-{method}"
+            for method in ("gan", "supervised")
+        ]
+        assert lines[-4] == "With 50 labels the GAN is right for about 98 of 100 images."
+        assert lines[-3] == f"Digits that it generates: {folder}-gan/samples.png"
+        assert lines[-1].strip() == ".venv/bin/ssgan train FOLDER --out runs/mine"
+
+
+def test_the_quickstart_says_nothing_of_the_accuracy_of_models_that_diverged(tmp_path: Path) -> None:
+    lines = quickstart(tmp_path, gan=None, supervised=21.0)
+    assert not any("of 100 images" in line for line in lines)
+    assert ["gan", "diverged", "-"] in [line.split()[:3] for line in lines]
