@@ -64,9 +64,9 @@ def restart_with_new_enough_python():
     if sys.version_info >= OLDEST:
         return
     for minor in range(20, OLDEST[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        if found:
-            os.execv(found, [found, *sys.argv])
+        python = shutil.which(f"python3.{minor}")
+        if python:
+            os.execv(python, [python, *sys.argv])
     sys.exit(f"ssgan needs Python 3.11 or newer, and this is {sys.version.split()[0]}: install one and try again.")
 
 
@@ -127,14 +127,14 @@ def pip_settings():
     """Return what pip is configured with, by files and variables, as text by the name of the setting."""
     command = [PYTHON, "-m", "pip", "config", "list", "--disable-pip-version-check"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    found = {}
+    values = {}
     for line in listed.stdout.splitlines():
         name, equals, text = line.partition("=")
         section, _, key = name.rpartition(".")
         if equals and section in ("global", "install", ":env:"):
-            found[section, key] = str(ast.literal_eval(text))
-    # The later one wins, as with pip.
-    return {k: v for part in ("global", "install", ":env:") for (section, k), v in found.items() if section == part}
+            values[section, key] = str(ast.literal_eval(text))
+    # Later sections win, as with pip.
+    return {k: v for part in ("global", "install", ":env:") for (section, k), v in values.items() if section == part}
 
 
 def uv_configuration(settings):

@@ -70,7 +70,7 @@ def evaluate(
     from ssgan.figures import plots
     from ssgan.inference.evaluate import evaluate_run
 
-    with terminal.reading(quiet=as_json) as progress:
+    with terminal.reading_progress(quiet=as_json) as progress:
         result = evaluate_run(run, data, data_dir, ensemble, device, labels_csv, progress)
     result["plots"] = None
     try:
@@ -115,7 +115,7 @@ def predict(
     predictor = open_predictor(run, model_seed, device)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.words}" + (f" ({predictor.aside})" if predictor.aside else ""))
-    with terminal.counting(None if archives else len(inputs), "images", quiet=as_json) as on_row:
+    with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
         summary = write_predictions(predictor, inputs, out, probabilities, on_row)
     for file in summary["unreadable"][:LINES_SHOWN]:
         terminal.note(file["reason"], style="yellow")
@@ -155,9 +155,14 @@ def report(
         terminal.say(f"Report: {paths['html']} (and {paths['markdown']})")
 
 
-# In the order of `ssgan --help`.
-for command in (train, evaluate, predict, data, compare, report, sample):
-    app.command()(command)
+# In the order of `ssgan --help`, each with a line that fits into 80 columns there.
+app.command(short_help="Train a classifier from few labels and many images.")(train)
+app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
+app.command(short_help="Classify images: one row each, with the class.")(predict)
+app.command(short_help="Show what a data set, a draw of labels or a run holds.")(data)
+app.command(short_help="Compare methods on the same labelled images.")(compare)
+app.command(short_help="Make a page, Markdown and pictures from rows of results.")(report)
+app.command(short_help="Generate images: grids, interpolations, classes, a film.")(sample)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -140,7 +140,7 @@ def run_comparison(options: CompareOptions) -> None:
         if not options.as_json:
             terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
         try:
-            with terminal.watching(quiet=options.as_json) as on_progress:
+            with terminal.comparison_progress(quiet=options.as_json) as on_progress:
                 runner.compare(grid, row_file, on_progress, options.location.source())
         except KeyboardInterrupt:
             terminal.note(f"ssgan: {options.out} holds what is finished; the same command goes on from there.")

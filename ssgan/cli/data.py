@@ -53,7 +53,7 @@ def data(
                 raise UserError(
                     f"{flag} is for a data set, but a run has its data and draws already: leave {flag} away."
                 )
-        with terminal.reading(quiet=as_json) as progress:
+        with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_run(Path(source), data_dir, progress)
         picture = Path(source) / "labeled.png"
     else:
@@ -61,7 +61,7 @@ def data(
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
         _check_exists(location)
         options = _data_options(location, parse_settings(set_, image_size=image_size))
-        with terminal.reading(quiet=as_json) as progress:
+        with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
     if as_json:
         print(json.dumps(contents))

@@ -90,7 +90,7 @@ class DataLocation:
         """Load the data, with progress on standard error unless ``quiet``."""
         from ssgan.data import datasets
 
-        with terminal.reading(quiet=quiet) as progress:
+        with terminal.reading_progress(quiet=quiet) as progress:
             return datasets.load(self.data, self.data_dir, options, progress)
 
     def holds(self, path: Path) -> bool:

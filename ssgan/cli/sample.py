@@ -89,7 +89,7 @@ def sample(
     )
     from ssgan.inference.sample import sample_run
 
-    with terminal.reading(quiet=as_json) as progress:
+    with terminal.reading_progress(quiet=as_json) as progress:
         result = sample_run(run, request, device, progress)
     if as_json:
         print(json.dumps(result))

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def run_training(options: TrainOptions) -> None:
         if options.as_json:
             print(json.dumps(config.to_dict()))
         else:
-            terminal.settings(describe(config))
+            terminal.show_settings(describe(config))
         return
     folder = _run_folder(options, data, config)
     with ExitStack() as stack:
@@ -310,7 +311,9 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
     )
     changed = Config(preset=config.preset).diff(config)
     words = [f"{name}={value}" for name, value, _ in describe(config) if name in changed]
-    terminal.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
+    text = "settings: " + " ".join(words)
+    for line in textwrap.wrap(text, terminal.WIDTH, break_long_words=False, break_on_hyphens=False):
+        terminal.say(line, style="dim")
 
 
 def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | None], quiet: bool) -> dict[str, Any]:
@@ -321,12 +324,12 @@ def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | N
     if config.folds:
         if not quiet:
             terminal.say(f"First {config.folds} models, each without a fold of the labelled images")
-        with terminal.following(quiet=quiet) as on_report:
+        with terminal.training_progress(quiet=quiet) as on_report:
             inner = folder / experiment.FOLDS_FOLDER
             beside = {"folds": experiment.cross_validate(data, config, inner, on_report, source)}
         if not quiet:
             terminal.say(f"Now {_model_count(config)}, from every labelled image")
-    with terminal.following(quiet=quiet) as on_report:
+    with terminal.training_progress(quiet=quiet) as on_report:
         return experiment.run_experiment(data, config, folder, on_report, source, beside=beside)
 
 
