@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Make `.venv` beside this folder ready to use: `python3 scripts/environment.py [test|dev]`.
 
-Needs nothing but Python. A broken or half-made `.venv` is mended or made anew; one that is whole is
+Needs nothing but Python. The libraries are installed by uv, which pip puts into the fresh `.venv`, or
+by pip where uv cannot do it. A broken or half-made `.venv` is mended or made anew; one that is whole is
 used as it is, in about five seconds. Written for any Python 3, so that an old one gets a sentence
 instead of a syntax error.
 """
 
+import ast
 import hashlib
 import os
 import shutil
@@ -17,40 +19,70 @@ VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python")
 OLDEST = (3, 11)
-WHOLE = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL, ssgan"
-EXTRA_MODULES = {"": "", "test": ", pytest, hypothesis, pytest_timeout", "dev": ", pytest, hypothesis, mypy, ruff"}
-SHOWN = ("Collecting ", "Downloading ", "Installing collected", "Successfully installed")
+WHOLE = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL, jinja2, filelock, platformdirs, ssgan"
+EXTRA_MODULES = {
+    "": "",
+    "test": ", pytest, hypothesis, pytest_timeout",
+    "dev": ", pytest, hypothesis, mypy, ruff, importlinter",
+}
+PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+# What is shown of the output of pip and uv, by how its lines begin.
+SHOWN = (
+    *("Collecting ", "Downloading ", "Installing collected", "Successfully installed"),
+    *("Resolved ", "Downloaded ", "Prepared ", "Installed ", "Building ", "Built "),
+)
+# The settings of pip that uv needs too, by the option of uv.
+UV_OPTIONS = {
+    "index-url": "--default-index",
+    "extra-index-url": "--index",
+    "find-links": "--find-links",
+    "constraint": "--constraints",
+    "trusted-host": "--allow-insecure-host",
+}
+UV_SWITCHES = {"no-index": "--no-index", "pre": "--prerelease=allow", "no-cache-dir": "--no-cache"}
+UV_VARIABLES = {
+    "cert": ("SSL_CERT_FILE",),
+    "timeout": ("UV_HTTP_TIMEOUT",),
+    "default-timeout": ("UV_HTTP_TIMEOUT",),
+    "proxy": ("HTTP_PROXY", "HTTPS_PROXY"),
+}
+# Settings of pip that change nothing of what is installed.
+UNNEEDED = {
+    *("disable-pip-version-check", "no-input", "progress-bar", "quiet", "verbose", "log", "no-color", "retries"),
+    *("cache-dir", "require-virtualenv", "root-user-action", "no-warn-script-location", "break-system-packages"),
+    *("no-python-version-warning", "prefer-binary", "use-feature", "use-deprecated"),
+}
 
 
 def say(text):
-    """One line, at once."""
+    """Print one line at once."""
     print(text, flush=True)
 
 
 def restart_with_new_enough_python():
-    """Run this program again under a Python that will do, where this one is too old."""
+    """Run this program again under a newer Python where this one is too old."""
     if sys.version_info >= OLDEST:
         return
     for minor in range(20, OLDEST[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        if found:
-            os.execv(found, [found, *sys.argv])
+        python = shutil.which(f"python3.{minor}")
+        if python:
+            os.execv(python, [python, *sys.argv])
     sys.exit(f"ssgan needs Python 3.11 or newer, and this is {sys.version.split()[0]}: install one and try again.")
 
 
 def fingerprint(extra):
-    """What the environment was installed from."""
+    """Return a hash of what the environment is installed from."""
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
         return hashlib.sha256(stream.read() + extra.encode() + ROOT.encode()).hexdigest()
 
 
 def stamp(extra):
-    """The file that says an installation came to its end."""
+    """Return the file that is written when an installation has ended well."""
     return os.path.join(VENV, "ssgan-installed-" + (extra or "plain"))
 
 
 def is_whole(extra):
-    """Whether `.venv` was installed from today's pyproject.toml and every package in it can be imported."""
+    """Return whether `.venv` was installed from today's pyproject.toml and every package in it can be imported."""
     try:
         with open(stamp(extra)) as stream:
             if stream.read() != fingerprint(extra):
@@ -66,7 +98,7 @@ def is_whole(extra):
 
 
 def make():
-    """A fresh, empty `.venv`."""
+    """Make a fresh, empty `.venv`."""
     if os.path.islink(VENV) or os.path.isfile(VENV):
         os.remove(VENV)
     elif os.path.isdir(VENV):
@@ -77,23 +109,74 @@ def make():
         sys.exit("Could not make .venv: is Python's venv module installed (on Debian: apt install python3-venv)?")
 
 
-def install(extra):
-    """Install the package, showing what is being fetched; return whether it worked."""
-    say("Installing ssgan and its libraries (the first time: several minutes and gigabytes, most of it torch) ...")
-    target = ROOT + (f"[{extra}]" if extra else "")
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-e", target]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(command, env=None):
+    """Run an installer and show what it fetches; return whether it worked, and print its last lines where not."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     last = []
     for line in process.stdout:
         last = ([*last, line.rstrip()])[-15:]
         if line.strip().startswith(SHOWN):
             say("  " + line.strip()[:76])
     if process.wait() == 0:
-        with open(stamp(extra), "w") as stream:
-            stream.write(fingerprint(extra))
         return True
     print("\n".join(last), file=sys.stderr)
     return False
+
+
+def pip_settings():
+    """Return what pip is configured with, by files and variables, as text by the name of the setting."""
+    command = [PYTHON, "-m", "pip", "config", "list", "--disable-pip-version-check"]
+    listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    values = {}
+    for line in listed.stdout.splitlines():
+        name, equals, text = line.partition("=")
+        section, _, key = name.rpartition(".")
+        if equals and section in ("global", "install", ":env:"):
+            values[section, key] = str(ast.literal_eval(text))
+    # Later sections win, as with pip.
+    return {k: v for part in ("global", "install", ":env:") for (section, k), v in values.items() if section == part}
+
+
+def uv_configuration(settings):
+    """Return the options and environment variables that give uv the settings of pip; None where it has no such."""
+    options, variables = [], {}
+    for name, text in settings.items():
+        is_on = text.strip().lower() not in ("", "0", "false", "no", "off")
+        if name in UV_OPTIONS:
+            options += [word for value in text.split() for word in (UV_OPTIONS[name], value)]
+        elif name in UV_SWITCHES:
+            options += [UV_SWITCHES[name]] if is_on else []
+        elif name in UV_VARIABLES:
+            variables.update(dict.fromkeys(UV_VARIABLES[name], text.strip()))
+        elif name not in UNNEEDED and is_on:
+            return None
+    # pip takes the best version that any index has, and trusts the certificates of the system.
+    return ["--index-strategy", "unsafe-best-match", "--system-certs", *options], variables
+
+
+def install_by_uv(target):
+    """Put uv into `.venv` and install a target by it; return whether it worked."""
+    configuration = uv_configuration(pip_settings())
+    if configuration is None:
+        return False
+    options, variables = configuration
+    if run([PYTHON, *PIP_INSTALL, "--retries", "1", "uv"]):
+        command = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, *options, "-e", target]
+        if run(command, {**os.environ, **variables}):
+            return True
+    say("That did not work by uv: going on by pip.")
+    return False
+
+
+def install(extra):
+    """Install the package, showing what is being fetched; return whether it worked."""
+    say("Installing ssgan and its libraries (the first time: minutes and gigabytes, most of it torch) ...")
+    target = ROOT + ("[" + extra + "]" if extra else "")
+    if not (install_by_uv(target) or run([PYTHON, *PIP_INSTALL, "-e", target])):
+        return False
+    with open(stamp(extra), "w") as stream:
+        stream.write(fingerprint(extra))
+    return True
 
 
 def ensure(extra=""):

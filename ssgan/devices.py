@@ -1,12 +1,4 @@
-"""Where tensors live, and what that place is called.
-
-What this machine's processor is called.
-
-Work side by side on the CPU's threads.
-
-Torch shares each single operation between its threads, which then wait for each other hundreds of times in a step;
-where another program takes a core away, every wait is for the slower one. A few long tasks, each on a thread of its
-own, lose less on a quiet machine and far less on a busy one."""
+"""Devices: choose one by name, its name in words, its noise and precision, and tasks in parallel on CPU threads."""
 
 from __future__ import annotations
 
@@ -36,7 +28,7 @@ __all__ = [
 
 
 def select(name: str, dtype: str = "float32", precision: str = "float32") -> torch.device:
-    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
+    """Select a device by name; ``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises
     ------
@@ -45,15 +37,15 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
     """
     import torch
 
-    there = ["cpu"]
+    names = ["cpu"]
     if torch.backends.mps.is_available():
-        there.insert(0, "mps")
+        names.insert(0, "mps")
     if torch.cuda.is_available():
-        there = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + there
-    wanted = {"auto": there[0], "cuda": "cuda:0"}.get(name, name)
-    if wanted not in there:
-        raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(there)}.")
-    device = torch.device(wanted)
+        names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + names
+    full_name = {"auto": names[0], "cuda": "cuda:0"}.get(name, name)
+    if full_name not in names:
+        raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(names)}.")
+    device = torch.device(full_name)
     if device.type == "mps" and dtype == "float64":
         raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
     if device.type != "cuda" and precision == "tf32":
@@ -62,7 +54,7 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
+    """Return the name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
     import torch
 
     if device.type == "cuda":
@@ -72,32 +64,33 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Let float32 products and convolutions on CUDA round to TF32 inside, where ``precision`` is ``"tf32"``.
+    """Set whether float32 products and convolutions on CUDA round to TF32 while the block runs.
 
-    Otherwise they do not, though torch's default rounds convolutions. Elsewhere it changes nothing.
+    They do where ``precision`` is ``"tf32"``, and otherwise do not, though torch's default rounds convolutions. On
+    other devices nothing changes.
     """
     import torch
 
     if device.type != "cuda":
         yield
         return
-    # Two switches with two ways to set them, which must not be mixed: of these both versions of torch have one.
+    # torch has an older and a newer pair of switches, which must not be mixed.
     products, convolutions = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
     newer = hasattr(products, "fp32_precision") and hasattr(convolutions, "fp32_precision")
     name, values = ("fp32_precision", ("tf32", "ieee")) if newer else ("allow_tf32", (True, False))
-    places: tuple[Any, ...] = (products, convolutions if newer else torch.backends.cudnn)
-    before = [getattr(place, name) for place in places]
-    for place in places:
-        setattr(place, name, values[precision != "tf32"])
+    backends: tuple[Any, ...] = (products, convolutions if newer else torch.backends.cudnn)
+    previous = [getattr(backend, name) for backend in backends]
+    for backend in backends:
+        setattr(backend, name, values[precision != "tf32"])
     try:
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            setattr(place, name, value)
+        for backend, value in zip(backends, previous, strict=True):
+            setattr(backend, name, value)
 
 
 def noise_state(device: torch.device) -> torch.Tensor:
-    """State of the generator from which a device draws its noise, uint8."""
+    """Return the state of a device's random number generator, uint8."""
     import torch
 
     if device.type == "cuda":
@@ -106,7 +99,7 @@ def noise_state(device: torch.device) -> torch.Tensor:
 
 
 def restore_noise(device: torch.device, state: torch.Tensor) -> None:
-    """Go on drawing from where :func:`noise_state` was taken."""
+    """Restore the state that :func:`noise_state` returned."""
     import torch
 
     if device.type == "cuda":
@@ -118,7 +111,7 @@ def restore_noise(device: torch.device, state: torch.Tensor) -> None:
 
 
 def processor_name(threads: int) -> str:
-    """The model of the processor and the threads it is used with, such as ``AMD EPYC, 1 threads``.
+    """Return the model of the processor and the number of threads, such as ``AMD EPYC, 1 threads``.
 
     Where the system does not say the model, it is the name of the architecture, without the threads.
     """
@@ -134,9 +127,11 @@ Result = TypeVar("Result")
 
 
 def run_in_threads(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Results of the tasks, in their order; torch's threads are divided between as many as run at once.
+    """Run tasks in parallel, with torch's threads divided between them; return their results in order.
 
-    Where the tasks are more than the threads, or do not divide them, some threads are idle at the end.
+    torch divides each single operation between its threads, which then wait for each other hundreds of times in a
+    step. A few long tasks, each on a thread of its own, lose less time, above all where other programs use the
+    cores. Where the tasks are more than the threads, or do not divide them, some threads are idle at the end.
     """
     import torch
 
@@ -145,15 +140,15 @@ def run_in_threads(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     if count <= 1:
         return [task() for task in tasks]
 
-    def alone(task: Callable[[], Result]) -> Result:
+    def run_task(task: Callable[[], Result]) -> Result:
         torch.set_num_threads(threads // count)
         return task()
 
-    begun = [_pool(count).submit(alone, task) for task in tasks]
+    futures = [_pool(count).submit(run_task, task) for task in tasks]
     try:
-        return [one.result() for one in begun]
-    finally:  # whatever went wrong, nobody is left in the middle of a task
-        wait(begun)
+        return [future.result() for future in futures]
+    finally:  # after an error, too, no task runs on
+        wait(futures)
         torch.set_num_threads(threads)
 
 
@@ -162,6 +157,6 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="ssgan")
 
 
-# A child has none of its parent's threads.
+# A forked process has none of the threads of its parent.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,27 +1,48 @@
-"""Files that are either whole or not there, and the folder for what is downloaded or made.
+"""Files: written whole or not at all, locked by one process at a time, read line by line; tables of rows."""
 
-Rows on their way out, one by one: CSV, JSON lines or JSON, to a file or to standard output."""
-
+import codecs
 import csv
+import errno
 import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from ssgan.errors import UserError
+import platformdirs
 
-__all__ = ["STDOUT", "check_table_path", "default_root", "open_atomic", "open_table", "write_atomic", "write_json"]
+from ssgan.errors import Busy, UserError
+
+__all__ = [
+    "STDOUT",
+    "JsonLine",
+    "check_table_path",
+    "default_root",
+    "lock",
+    "open_atomic",
+    "open_table",
+    "parse_json",
+    "read_json_lines",
+    "write_atomic",
+    "write_json",
+]
+
+STDOUT = "-"
+TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
+
+WriteRow = Callable[[Sequence[Any]], None]
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Give a stream to a temporary name beside ``path``; at the end sync it to the disk and rename it into place.
+    """Open a binary stream that becomes the file ``path`` when the block ends.
 
-    Where the block is left by an error, nothing is left behind.
+    The stream writes to a temporary file beside it, which is synced to the disk and then renamed. Where the block ends
+    by an error, the temporary file is deleted.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -39,31 +60,142 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file at once, as :func:`open_atomic` does."""
+    """Write a file by :func:`open_atomic`."""
     with open_atomic(path) as stream:
         stream.write(content)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that any reader accepts: a NaN is refused rather than written."""
+    """Write an object as strict JSON.
+
+    Raises
+    ------
+    ValueError
+        For a number that is not finite, which is no JSON.
+    """
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def default_root() -> Path:
-    """Where downloaded sets lie: ``SSGAN_DATA``, or ``ssgan`` in the user's cache."""
+    """Return the folder of downloaded data: ``SSGAN_DATA``, or ``ssgan`` in the user's cache folder."""
     if chosen := os.environ.get("SSGAN_DATA"):
         return Path(os.path.expanduser(chosen))
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ssgan")
+    return platformdirs.user_cache_path("ssgan", appauthor=False)
 
 
-STDOUT = "-"
-TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
+@contextmanager
+def lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while the block runs. The lock ends with the process, however that ends.
 
-Write = Callable[[Sequence[Any]], None]
+    The file is removed at the end; one that a killed process left locks nothing. On a file system that has no locks,
+    the block runs without one.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file.
+    busy : str
+        The sentence for the user where another process holds the lock.
+
+    Raises
+    ------
+    Busy
+        Where another process holds the lock.
+    UserError
+        Where the lock file cannot be made, because its folder is read-only.
+    """
+    with warnings.catch_warnings():
+        # Where the system has no locks, filelock says so and marks the owner in the file instead; that will do.
+        warnings.simplefilter("ignore", UserWarning)
+        from filelock import FileLock, SoftFileLock, Timeout, UnixFileLock
+
+        file_lock = FileLock(path, blocking=False)
+        try:
+            file_lock.acquire()
+        except Timeout:
+            # A marker whose owner cannot be asked, such as one on another machine, is never taken over.
+            stale = f" If nothing runs there, delete {path}." if isinstance(file_lock, SoftFileLock) else ""
+            raise Busy(busy + stale) from None
+        except OSError as cause:
+            if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise UserError(f"{path.parent} cannot be written to ({cause.strerror}).") from None
+    try:
+        yield
+    finally:
+        # Removed while it is still held: a process that opened it meanwhile finds that it has no name any more.
+        if isinstance(file_lock, UnixFileLock) and file_lock.is_locked:
+            path.unlink(missing_ok=True)
+        file_lock.release()
+
+
+class JsonLine(NamedTuple):
+    """A line of a file that is not blank.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    start : int
+        Bytes of the file before it.
+    text : bytes
+        With the end of the line, where it has one.
+    value : Any
+        What it holds; None where it cannot be parsed.
+    error : ValueError or None
+        Why it cannot be parsed.
+    """
+
+    number: int
+    start: int
+    text: bytes
+    value: Any
+    error: ValueError | None
+
+
+def parse_json(text: bytes) -> Any:
+    """Parse JSON in UTF-8.
+
+    Raises
+    ------
+    ValueError
+        Where it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json_lines(path: Path, parse: Callable[[bytes], Any] = parse_json) -> list[JsonLine]:
+    """Read a file with one JSON value in each line. Lines that a killed process left torn have an ``error``.
+
+    Parameters
+    ----------
+    path : Path
+    parse : callable, optional
+        Parses a line; it raises a ValueError where it cannot. By default any JSON in UTF-8.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    """
+    lines, start = [], 0
+    with path.open("rb") as stream:
+        for number, text in enumerate(stream, 1):
+            if text.strip():
+                value, error = None, None
+                try:
+                    value = parse(text.removeprefix(codecs.BOM_UTF8) if number == 1 else text)
+                except ValueError as cause:
+                    error = cause
+                lines.append(JsonLine(number, start, text, value, error))
+            start += len(text)
+    return lines
 
 
 def check_table_path(out: str) -> None:
-    """Whether rows can go there, before work is done for them.
+    """Check that rows can be written to ``out``, before work is done for them.
 
     Raises
     ------
@@ -83,8 +215,8 @@ def check_table_path(out: str) -> None:
 
 
 @contextmanager
-def open_table(out: str, columns: Sequence[str]) -> Iterator[Write]:
-    """Give a function that writes one row; a file appears whole at the end, or not at all.
+def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
+    """Open a table and give a function that writes one row; a file appears whole at the end, or not at all.
 
     Parameters
     ----------
@@ -117,19 +249,19 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[Write]:
 
 
 @contextmanager
-def _csv(stream: TextIO, columns: Sequence[str]) -> Iterator[Write]:
+def _csv(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     yield writer.writerow
 
 
 @contextmanager
-def _json_lines(stream: TextIO, columns: Sequence[str]) -> Iterator[Write]:
+def _json_lines(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
     yield lambda row: print(json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False), file=stream)
 
 
 @contextmanager
-def _json(stream: TextIO, columns: Sequence[str]) -> Iterator[Write]:
+def _json(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
     before = "[\n"
 
     def write(row: Sequence[Any]) -> None:

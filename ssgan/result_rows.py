@@ -1,9 +1,6 @@
-"""One row of a result: what it must hold, and the reason why a line is none.
-
-A file of rows that grows: one process writes it, whole batches at a time, and what a killed one tore is cut away."""
+"""Rows of results: the schema of a row, and the file that one process at a time appends them to."""
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -14,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
+from ssgan.files import lock, read_json_lines
 
 __all__ = [
     "MEASURED",
     "REQUIRED",
+    "RowError",
     "RowFile",
-    "Unusable",
     "check_row_file",
     "is_lost",
     "open_row_file",
@@ -28,8 +26,8 @@ __all__ = [
 ]
 
 
-class Unusable(ValueError):  # noqa: N818 - a finding about a line, said with its place
-    """Why a line is no row that can be used; its text goes on after the place of the line."""
+class RowError(ValueError):
+    """A line is no row that can be used; the text is a predicate, which follows the place of the line."""
 
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
@@ -88,8 +86,8 @@ def _bins(value: Any) -> bool:
     )
 
 
-MOST = 2**53
-# What tells rows apart; a row that failed has the first five at least.
+MOST = 2**53  # the largest whole number that every JSON reader keeps exactly
+# The keys that a row of a failed training has at least.
 NAMED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dataset": (_text, "a name"),
     "labels": (_whole(0), "a whole number"),
@@ -146,43 +144,43 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "members": (_or_null(lambda v: _whole(1)(v) or (isinstance(v, list) and len(v) > 0)), "a number or a list"),
 }
 KNOWN = {**REQUIRED, **OPTIONAL}
-# What a training gives; the rest is what it was given, or where it ran.
+# The keys that a training measures; the others say what it was given and where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
 MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "recall", "density", "collapse"}
 
 
 def parse_row(line: bytes) -> dict[str, Any]:
-    """Read one line and check it.
+    """Parse one line and check it against the schema.
 
     Raises
     ------
-    Unusable
+    RowError
         Where it is no row of a result.
     """
     try:
         text = line.decode("utf-8")
-        row = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")  # 1e999, or half a surrogate pair
-    except Unusable:
+    except RowError:
         raise
     except UnicodeDecodeError:
-        raise Unusable("is no UTF-8 text") from None
+        raise RowError("is no UTF-8 text") from None
     except UnicodeEncodeError:
-        raise Unusable("holds text that is no Unicode") from None
+        raise RowError("holds text that is no Unicode") from None
     except RecursionError:
-        raise Unusable("is nested too deeply") from None
+        raise RowError("is nested too deeply") from None
     except json.JSONDecodeError as cause:
-        raise Unusable(f"is no JSON: it is cut off or damaged at character {cause.pos + 1}") from None
+        raise RowError(f"is no JSON: it is cut off or damaged at character {cause.pos + 1}") from None
     except ValueError:
-        raise Unusable("holds a number that is not finite, or too long") from None
+        raise RowError("holds a number that is not finite, or too long") from None
     if not isinstance(row, dict):
-        raise Unusable("is JSON, but no object")
+        raise RowError("is JSON, but no object")
     _check(row)
     return row
 
 
 def is_lost(row: Mapping[str, Any]) -> bool:
-    """Whether a row says that its training gave no error: it failed or diverged."""
+    """Return whether the training of a row gave no error: it failed or diverged."""
     return row.get("failed") is not None or row.get("diverged") is not None or row.get("error") is None
 
 
@@ -190,18 +188,18 @@ def _check(row: Mapping[str, Any]) -> None:
     failed = row.get("failed") is not None
     if missing := [key for key in (NAMED if failed else REQUIRED) if key not in row]:
         named = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise Unusable(f"lacks {named}: it is no row of a result, or of another version")
+        raise RowError(f"lacks {named}: it is no row of a result, or of another version")
     for key in sorted(KNOWN.keys() & row.keys()):
         holds, what = KNOWN[key]
         if not holds(row[key]) and not (failed and row[key] is None and key not in NAMED):
-            raise Unusable(f"has {key} = {_short(row[key])}, which should be {what}")
+            raise RowError(f"has {key} = {_short(row[key])}, which should be {what}")
     classes, confusion = row.get("classes"), row.get("confusion")
     if classes is not None and confusion is not None and len(classes) != len(confusion):
-        raise Unusable(f"names {len(classes)} classes, but its confusion matrix has {len(confusion)}")
+        raise RowError(f"names {len(classes)} classes, but its confusion matrix has {len(confusion)}")
     if row["labels"] == 0:
-        raise Unusable("is of a GAN without classes (labels 0), which has no error")
+        raise RowError("is of a GAN without classes (labels 0), which has no error")
     if row.get("error") is None and not failed and row["diverged"] is None:
-        raise Unusable("has no error, though it neither diverged nor failed: was there no test share?")
+        raise RowError("has no error, though it neither diverged nor failed: was there no test share?")
 
 
 def _short(value: Any) -> str:
@@ -209,34 +207,34 @@ def _short(value: Any) -> str:
     return words if len(words) <= 40 else words[:37] + "..."
 
 
-def _refuse(constant: str) -> None:
-    raise Unusable(f"holds {constant}, which is no number")
+def _refuse_constant(constant: str) -> None:
+    raise RowError(f"holds {constant}, which is no number")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        (often, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise Unusable(f"has the key {_short(often)} twice")
-    return found
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (repeated, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise RowError(f"has the key {_short(repeated)} twice")
+    return content
 
 
-ENDING = ".jsonl"
-BEGINNING = b'{"dataset": '  # of every row that is written here
-# What the rows of one training, which are written at once, have in common.
-TOGETHER = ("dataset_sha256", "config_sha256", "labels", "stack", "ablation")
+SUFFIX = ".jsonl"
+ROW_START = b'{"dataset": '  # of every row that is written here
+# The keys in which rows of one training, which are written at once, agree.
+TRAINING_KEYS = ("dataset_sha256", "config_sha256", "labels", "stack", "ablation")
 
 
 def check_row_file(path: Path) -> None:
-    """Whether rows can be written there; writes nothing.
+    """Check that rows can be written to a file, without writing.
 
     Raises
     ------
     UserError
         Where they cannot.
     """
-    if path.suffix != ENDING:
-        raise UserError(f"--out is {path}, but must end in {ENDING}: it is a file with one row in each line.")
+    if path.suffix != SUFFIX:
+        raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
     if path.is_dir():
         raise UserError(f"--out is {path}, which is a folder: name a file.")
     if not path.parent.is_dir():
@@ -246,7 +244,9 @@ def check_row_file(path: Path) -> None:
 
 
 def read_row_file(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, without the last ones of a training that a killed process left torn; none without a file.
+    """Read the rows of a file; an empty list where there is no file.
+
+    The rows of a last training that a killed process did not write to their end are left out.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def read_row_file(path: Path) -> list[dict[str, Any]]:
 
 
 class RowFile:
-    """A file of rows that this process alone writes: see :func:`opened`.
+    """A file of rows that this process alone writes: see :func:`open_row_file`.
 
     Attributes
     ----------
@@ -283,7 +283,7 @@ class RowFile:
                 stream.write(b"\n")
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows at once; where there is no room for all of them, none is left."""
+        """Append rows at once; where the disk has no room for all of them, none is kept."""
         content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         size = self.path.stat().st_size
         try:
@@ -300,62 +300,60 @@ class RowFile:
 
 @contextmanager
 def open_row_file(path: Path) -> Iterator[RowFile]:
-    """Hold a file of rows, made where there is none, with a lock that ends with the process however it ends.
+    """Open a file of rows, and lock it while the block runs; it is made where there is none.
 
     Raises
     ------
+    Busy
+        Where another process holds it.
     UserError
-        Where another process holds it, or it holds something else.
+        Where it cannot be written to, or holds something else.
     """
-    with path.open("ab") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+    busy = f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
+    with lock(path.with_name(f".{path.name}.lock"), busy):
+        path.touch()
         yield RowFile(path)
 
 
 def _complete_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a file but for the torn end, and how many bytes hold them."""
-    content = path.read_bytes() if path.exists() else b""
-    lines = content.splitlines(keepends=True)
-    rows, starts, place = [], [], 0
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(parse_row(line))
-            except Unusable as reason:
-                begun = line.rstrip(b"\0")
-                if number == len(lines) and (begun.startswith(BEGINNING) or BEGINNING.startswith(begun)):
-                    break
-                raise UserError(f"{path}:{number} {reason}: mend it, or choose another file with --out.") from None
-            starts.append(place)
-        place += len(line)
-    cut = _unfinished(rows)
-    return (rows[:-cut], starts[-cut]) if cut else (rows, place)
+    """Read the rows of a file but for the torn end; return them and how many bytes hold them."""
+    lines = read_json_lines(path, parse_row) if path.exists() else []
+    if lines and lines[-1].error is not None and _is_torn(lines[-1].text):
+        length = lines.pop().start
+    else:
+        length = path.stat().st_size if path.exists() else 0
+    for line in lines:
+        if line.error is not None:
+            raise UserError(f"{path}:{line.number} {line.error}: mend it, or choose another file with --out.")
+    incomplete = _incomplete_rows([line.value for line in lines])
+    if incomplete:
+        length = lines[-incomplete].start
+    return [line.value for line in lines[: len(lines) - incomplete]], length
 
 
-def _unfinished(rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many rows at the end are some of a training's, whose others are nowhere.
+def _is_torn(text: bytes) -> bool:
+    """Return whether a line that cannot be parsed can be the first part of a row."""
+    begun = text.rstrip(b"\0")  # of blocks that were never written
+    return begun.startswith(ROW_START) or ROW_START.startswith(begun)
 
-    The ensemble of a stack stands before its models, and these are in order: it is whole where the last one is.
+
+def _incomplete_rows(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Count the rows at the end of a file that belong to a training of which other rows are missing.
+
+    The row of an ensemble stands before those of its models, which are in the order of their seeds.
     """
     if not rows or not rows[-1].get("stack") or rows[-1].get("failed") is not None:
         return 0
-    stack, count = rows[-1]["stack"], 0
-    like = [row for row in rows if _training(row) == _training(rows[-1])]
-    if {row["seed"] for row in like if not row.get("members")} >= set(stack):
+    last, count = rows[-1], 0
+    seeds = {row["seed"] for row in rows if _training(row) == _training(last) and not row.get("members")}
+    if seeds >= set(last["stack"]):
         return 0
     for row in reversed(rows):
-        if _training(row) != _training(rows[-1]) or (count and not row["seed"] <= rows[-count]["seed"]):
+        if _training(row) != _training(last) or (count and not row["seed"] <= rows[-count]["seed"]):
             break
         count += 1
     return count
 
 
 def _training(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(key) for key in TOGETHER)
+    return tuple(row.get(key) for key in TRAINING_KEYS)

@@ -2,10 +2,8 @@
 
 Models on disk: tensors and plain types only, whole or not there, read without running any code."""
 
-import fcntl
 import io
 import json
-import os
 import platform
 import re
 import subprocess
@@ -17,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ssgan import __version__
-from ssgan.errors import Busy, UserError
-from ssgan.files import write_atomic, write_json
+from ssgan.errors import UserError
+from ssgan.files import lock, read_json_lines, write_atomic, write_json
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
@@ -47,6 +45,7 @@ __all__ = [
 
 #: Labels of the logged quantities, by their names in the log.
 LOGGED = {**{term.log: term.label for term in TERMS}, "sure": "sure"}
+LOCK_NAME = ".lock"
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 
@@ -84,26 +83,18 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Hold a run folder, so that no other process trains in it, with a lock that ends with the process.
+    """Hold a run folder while the block runs, so that no other process trains in it.
 
     Raises
     ------
     Busy
         Where another process holds it.
+    UserError
+        Where the folder is read-only.
     """
-    handle = os.open(run, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(
-                f"Another `ssgan` is training in {run}: wait until it is done, or choose another folder with --out."
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+    busy = f"Another `ssgan` is training in {run}: wait until it is done, or choose another folder with --out."
+    with lock(run / LOCK_NAME, busy):
         yield
-    finally:
-        os.close(handle)
 
 
 def reopen(run: Path, config: Config) -> None:
@@ -214,14 +205,9 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of a log as they stand and as they read, but for those that were torn when the run was killed."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-            whole = isinstance(content["step"], int)
-        except (ValueError, KeyError, TypeError):
-            continue
-        if whole:
-            yield line, content
+    for line in read_json_lines(path):
+        if isinstance(line.value, dict) and isinstance(line.value.get("step"), int):
+            yield line.text.decode().strip(), line.value
 
 
 def commit() -> str | None:

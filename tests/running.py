@@ -31,7 +31,12 @@ def last_object(text: str) -> dict[str, Any]:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    """Every file below a folder with its bytes, and every folder; without the lock files of running processes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not (path.name.startswith(".") and path.name.endswith(".lock"))
+    }
 
 
 ROOT = Path(__file__).parents[1]

@@ -1,18 +1,23 @@
-"""Files that are whole or not there, and checkpoints that are read without running any code."""
+"""Files that are whole or not there, lines of JSON, locks, and checkpoints that are read without running any code."""
 
+import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import torch
 
+import ssgan
 from ssgan import runs
 from ssgan.cli.app import error_message
-from ssgan.errors import UserError
-from ssgan.files import write_atomic, write_json
+from ssgan.errors import Busy, UserError
+from ssgan.files import lock, read_json_lines, write_atomic, write_json
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -100,6 +105,130 @@ def test_json_that_not_every_reader_accepts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"error": float("nan")})
     assert '"error": 1.5' in path.read_text()
+
+
+# Lines of JSON
+
+
+def test_lines_of_json_are_read_with_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n[2]\n{"a": \n\xff\n' + b"[" * 100_000 + b'\n{"b": "\xc3\xbc"}')
+    lines = read_json_lines(path)
+    assert [(line.number, line.value) for line in lines] == [
+        (1, {"a": 1}),
+        (4, [2]),
+        (5, None),
+        (6, None),
+        (7, None),
+        (8, {"b": "ü"}),
+    ]
+    assert [line.number for line in lines if line.error is not None] == [5, 6, 7]
+    content = path.read_bytes()
+    assert all(content[line.start :].startswith(line.text) for line in lines)
+    assert lines[-1].start + len(lines[-1].text) == len(content)
+
+
+def test_a_parser_of_lines_says_why_one_is_refused(tmp_path: Path) -> None:
+    def parse(text: bytes) -> int:
+        if text == b"3\n":
+            raise ValueError("is three")
+        return int(text)
+
+    (tmp_path / "a").write_text("1\n3\n5")
+    assert [(line.value, line.error and str(line.error)) for line in read_json_lines(tmp_path / "a", parse)] == [
+        (1, None),
+        (None, "is three"),
+        (5, None),
+    ]
+
+
+# Locks
+
+WITHOUT_FCNTL = "import sys; sys.modules['fcntl'] = None\n"
+HOLD = """
+import sys, time
+from pathlib import Path
+from ssgan.files import lock
+with lock(Path(sys.argv[1]), "busy"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+TRY = """
+import sys
+from pathlib import Path
+from ssgan.errors import Busy
+from ssgan.files import lock
+try:
+    with lock(Path(sys.argv[1]), "Somebody is there."):
+        print("free")
+except Busy as busy:
+    print(busy)
+"""
+
+
+def python(code: str, path: Path) -> list[str]:
+    return [sys.executable, "-c", code, str(path)]
+
+
+@pytest.mark.parametrize("beginning", ["", WITHOUT_FCNTL], ids=["fcntl", "no fcntl"])
+def test_a_lock_refuses_another_process_and_ends_with_its_own(tmp_path: Path, beginning: str) -> None:
+    path = tmp_path / ".lock"
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
+
+    def attempt() -> str:
+        done = subprocess.run(
+            python(beginning + TRY, path), env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert attempt() == "free\n"
+    assert list(tmp_path.iterdir()) == []
+    holder = subprocess.Popen(python(beginning + HOLD, path), env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        way_out = f" If nothing runs there, delete {path}." if beginning else ""
+        assert attempt() == f"Somebody is there.{way_out}\n"
+    finally:
+        holder.kill()
+        holder.wait()
+    assert path.exists()  # the file that it left locks nothing
+    assert attempt() == "free\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_not_shared_within_a_process(tmp_path: Path) -> None:
+    with lock(tmp_path / ".lock", "first"), pytest.raises(Busy, match=r"^second$"), lock(tmp_path / ".lock", "second"):
+        pass
+    with pytest.raises(ZeroDivisionError), lock(tmp_path / ".lock", "busy"):
+        raise ZeroDivisionError
+    with lock(tmp_path / ".lock", "busy"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_lock_in_a_read_only_folder_is_answered_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with pytest.raises(UserError) as caught, lock(tmp_path / ".lock", "busy"):
+        pass
+    assert str(caught.value) == f"{tmp_path} cannot be written to ({os.strerror(code)})."
+
+
+def test_a_file_system_without_locks_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with lock(tmp_path / ".lock", "busy"):
+        (tmp_path / "a").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 # Checkpoints

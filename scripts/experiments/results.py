@@ -235,7 +235,7 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
     folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
     if not folder.exists():
         runs.claim(folder, data.name, config)
-    with terminal.following() as on_report:
+    with terminal.training_progress() as on_report:
         return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
 
 

@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m ssgan``."""
+"""Run the command line: ``python -m ssgan.cli``."""
 
 from ssgan.cli.app import main
 

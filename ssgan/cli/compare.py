@@ -1,134 +1,207 @@
-"""What ``ssgan compare`` is asked for, and what it says on the way and at the end."""
+"""``ssgan compare``: train methods on the same labelled images, one row of a file for each training."""
 
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ssgan import result_rows
-from ssgan.cli import options, output, terminal
-from ssgan.compare import grid as grids
-from ssgan.compare.grid import Grid
-from ssgan.data.dataset import Data
-from ssgan.data.datasets import DATASETS, load
+from ssgan.cli import output, terminal
+from ssgan.cli.options import (
+    AnySetting,
+    DataArgument,
+    DataDir,
+    DataLocation,
+    Epochs,
+    ImageSize,
+    Json,
+    LabelsCsv,
+    NamedDevice,
+    Preset,
+    check_epochs,
+    default_preset,
+    epochs_to_images,
+    parse_settings,
+)
 from ssgan.errors import UserError
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, resolve
 
-__all__ = ["Asked", "hold"]
+if TYPE_CHECKING:
+    from ssgan.compare.grid import Grid
+
+__all__ = ["CompareOptions", "compare", "run_comparison"]
+
+DEFAULT_SEED_COUNT = "5"
 
 
-SEEDS = "5"
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The options of ``ssgan compare``.
 
+    Attributes
+    ----------
+    location : DataLocation
+    out : Path
+        The file of rows.
+    settings : mapping
+        Values of the settings that were named, for every network.
+    seed_settings : mapping
+        Values of ``seed``, ``seeds`` and ``draw_seed``, as far as they are given.
+    labels, methods, preset, epochs : str or None
+        As they were typed.
+    ablate, as_json, dry_run : bool
+    """
 
-class Asked(NamedTuple):
-    """The options of the command, as they were typed."""
-
-    data: str
-    labels: str | None
-    methods: str | None
-    preset: str | None
-    epochs: str | None
-    seed: str | None
-    seeds: str | None
-    draw_seed: str | None
-    ablate: bool
-    assignments: Sequence[str]
-    flags: dict[str, str | None]
-    labels_csv: Path | None
-    data_dir: Path | None
+    location: DataLocation
     out: Path
-    as_json: bool
-    dry_run: bool
+    settings: Mapping[str, Any]
+    seed_settings: Mapping[str, Any]
+    labels: str | None = None
+    methods: str | None = None
+    preset: str | None = None
+    epochs: str | None = None
+    ablate: bool = False
+    as_json: bool = False
+    dry_run: bool = False
 
 
-def hold(asked: Asked) -> None:
-    """Train what is missing of a comparison and sum it up, or show what is missing.
+def compare(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; what it holds is kept.")],
+    labels: Annotated[str | None, typer.Option(metavar="N,N,...", help="Numbers of labelled images, or 'all'.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="With commas. [default: gan,supervised and the classical]")
+    ] = None,
+    preset: Preset = None,
+    epochs: Epochs = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="First seed. [default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models of each cell. [default: 5]")] = None,
+    draw_seed: Annotated[
+        str | None, typer.Option(metavar="D", help="One draw of labels for all; adds ensembles.")
+    ] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also the GAN without each of its parts.")] = False,
+    device: NamedDevice = None,
+    set_: AnySetting = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, and what is finished.")] = False,
+) -> None:
+    """Compare methods on the same labelled images: one row in FILE for each training, none trained twice."""
+    run_comparison(
+        CompareOptions(
+            location=DataLocation(data=data, labels_csv=labels_csv, data_dir=data_dir),
+            out=out,
+            settings=parse_settings(set_, device=device, image_size=image_size),
+            seed_settings=parse_settings(None, seed=seed, seeds=seeds or DEFAULT_SEED_COUNT, draw_seed=draw_seed),
+            labels=labels,
+            methods=methods,
+            preset=preset,
+            epochs=epochs,
+            ablate=ablate,
+            as_json=as_json,
+            dry_run=dry_run,
+        )
+    )
+
+
+def run_comparison(options: CompareOptions) -> None:
+    """Train what a comparison lacks and print a summary; or print what it lacks.
 
     Raises
     ------
     UserError
         For the user's mistakes, before anything is written; and where no training has a result.
     """
-    grid, preset = _grid(asked)
-    if asked.dry_run:
-        _show_plan(grid, preset, result_rows.read_row_file(asked.out), asked)
+    grid, preset = _build_grid(options)
+    if options.dry_run:
+        _show_plan(grid, preset, result_rows.read_row_file(options.out), options)
         return
-    from ssgan.compare.runner import compare, plan, summary
+    from ssgan.compare import runner
 
-    with result_rows.open_row_file(asked.out) as held:
-        if held.repaired:
-            terminal.warn(held.repaired)
-        for line in [*grid.notes, *_others(grid, held.rows, asked.out)]:
+    with result_rows.open_row_file(options.out) as row_file:
+        if row_file.repaired:
+            terminal.warn(row_file.repaired)
+        for line in [
+            *grid.notes,
+            *_describe_others(grid, row_file.rows, options.out),
+            *terminal.lost_files(grid.data.skipped, grid.data.file_counts),
+        ]:
             terminal.warn(line)
-        for line in terminal.lost_files(grid.data.skipped, grid.data.file_counts):
-            terminal.warn(line)
-        tasks = plan(grid, held.rows)
-        if not asked.as_json:
-            terminal.say(f"{_what(grid)}, into {asked.out}: {_left(tasks)}")
+        tasks = runner.plan(grid, row_file.rows)
+        if not options.as_json:
+            terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
         try:
-            with terminal.watching(quiet=asked.as_json) as on_progress:
-                compare(grid, held, on_progress, _source(asked))
+            with terminal.comparison_progress(quiet=options.as_json) as on_progress:
+                runner.compare(grid, row_file, on_progress, options.location.source())
         except KeyboardInterrupt:
-            terminal.note(f"ssgan: {asked.out} holds what is finished; the same command goes on from there.")
+            terminal.note(f"ssgan: {options.out} holds what is finished; the same command goes on from there.")
             raise
-        found = summary(grid, held.rows)
-    page = asked.out.with_name(f"{asked.out.stem}-report")
-    report = shlex.join(["ssgan", "report", str(asked.out), "--out", str(page)])
-    if asked.as_json:
-        named = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(asked.out)}
-        print(json.dumps({**named, "trained": len(tasks), "cells": found, "report": report}))
+        cells = runner.summary(grid, row_file.rows)
+    folder = options.out.with_name(f"{options.out.stem}-report")
+    report_command = shlex.join(["ssgan", "report", str(options.out), "--out", str(folder)])
+    if options.as_json:
+        answer = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(options.out)}
+        print(json.dumps({**answer, "trained": len(tasks), "cells": cells, "report": report_command}))
     else:
-        output.show_comparison(found, grid.data.name)
-        terminal.say(f"Report: {report}")
-    if not any(cell["n"] for cell in found):
-        raise UserError(f"No training gave a result: {asked.out} says why.")
+        output.show_comparison(cells, grid.data.name)
+        terminal.say(f"Report: {report_command}")
+    if not any(cell["n"] for cell in cells):
+        raise UserError(f"No training gave a result: {options.out} says why.")
 
 
-def _grid(asked: Asked) -> tuple[Grid, str]:
-    """The cells and the preset; mistakes that can be seen without the data come before they are read."""
-    methods = grids.parse_methods(asked.methods)
-    numbers = None if asked.labels is None else grids.parse_labels(asked.labels)
-    given = options.parse_settings([*asked.assignments], asked.flags)
-    seeds = options.parse_settings(
-        [], {"seed": asked.seed, "seeds": asked.seeds or SEEDS, "draw_seed": asked.draw_seed}
-    )
-    every = Config(**seeds).all_seeds
-    if asked.preset is not None:
-        resolve(asked.preset, {})
-        _check_classes(asked.preset)
-    if asked.epochs is not None:
-        if "total_images" in given:
-            raise UserError(
-                f"total_images={given['total_images']} and --epochs set the same length twice: leave one away."
-            )
-        options.epochs_to_images(asked.epochs, 1)
-        if not {*methods} & {*METHOD_NAMES}:
-            raise UserError(f"--epochs {asked.epochs} would do nothing: --methods names no network.")
-    result_rows.check_row_file(asked.out)
-    if asked.data not in DATASETS and asked.out.resolve().is_relative_to(Path(asked.data).resolve()):
-        raise UserError(f"--out is {asked.out}, among the pictures of {asked.data}: choose a file elsewhere.")
-    data = _load(asked, given)
-    preset = asked.preset or options.default_preset(asked.data, data.image_shape)
+def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
+    """Load the data; return the grid and the preset. Mistakes that need no data are found before they are read."""
+    from ssgan.compare import grid as grids
+
+    location, settings = options.location, dict(options.settings)
+    methods = grids.parse_methods(options.methods)
+    labels = None if options.labels is None else grids.parse_labels(options.labels)
+    seeds = Config(**options.seed_settings).all_seeds
+    _check_options(options, methods)
+    data = location.load(_data_options(options), quiet=options.as_json)
+    preset = options.preset or default_preset(location.data, data.image_shape)
     _check_classes(preset)
-    if numbers is None:
-        numbers = [PRESETS[preset].get("labels") or "all"]
-    if asked.epochs is not None:
-        given["total_images"] = options.epochs_to_images(asked.epochs, len(data.x_train))
-    grid = grids.build_grid(data, preset, methods, numbers, every, seeds.get("draw_seed"), given, asked.ablate)
-    if given.get("device") is not None:
+    if labels is None:
+        labels = [PRESETS[preset].get("labels") or "all"]
+    if options.epochs is not None:
+        settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    draw_seed = options.seed_settings.get("draw_seed")
+    grid = grids.build_grid(data, preset, methods, labels, seeds, draw_seed, settings, options.ablate)
+    if settings.get("device") is not None:
         from ssgan.devices import select
 
-        select(given["device"])
-    if given.get("tensorboard"):
+        select(settings["device"])
+    if settings.get("tensorboard"):
         from ssgan.training import callbacks
 
         callbacks.check_tensorboard()
     return grid, preset
+
+
+def _check_options(options: CompareOptions, methods: Sequence[str]) -> None:
+    """Check what can be checked before the data are read."""
+    if options.preset is not None:
+        resolve(options.preset, {})
+        _check_classes(options.preset)
+    if options.epochs is not None:
+        check_epochs(options.epochs, options.settings)
+        epochs_to_images(options.epochs, 1)
+        if not {*methods} & {*METHOD_NAMES}:
+            raise UserError(f"--epochs {options.epochs} would do nothing: --methods names no network.")
+    result_rows.check_row_file(options.out)
+    if options.location.holds(options.out):
+        raise UserError(
+            f"--out is {options.out}, among the pictures of {options.location.data}: choose a file elsewhere."
+        )
 
 
 def _check_classes(preset: str) -> None:
@@ -138,21 +211,13 @@ def _check_classes(preset: str) -> None:
         )
 
 
-def _load(asked: Asked, given: Mapping[str, Any]) -> Data:
-    of_files = {name: value for name, value in given.items() if name in Options.settings()}
-    with terminal.reading(quiet=asked.as_json) as progress:
-        return load(asked.data, asked.data_dir, Options.of(Config(**of_files), asked.labels_csv), progress)
+def _data_options(options: CompareOptions) -> Options:
+    settings = {name: value for name, value in options.settings.items() if name in Options.settings()}
+    return Options.of(Config(**settings), options.location.labels_csv)
 
 
-def _source(asked: Asked) -> dict[str, str | None]:
-    return {
-        "data": asked.data if asked.data in DATASETS else str(Path(asked.data).resolve()),
-        "data_dir": None if asked.data_dir is None else os.path.abspath(os.path.expanduser(asked.data_dir)),
-        "labels_csv": None if asked.labels_csv is None else str(asked.labels_csv.resolve()),
-    }
-
-
-def _others(grid: Grid, rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """Say how many rows of the file are none of this comparison."""
     foreign, changed = grid.count_other_rows(rows)
     parts = [f"{n:,} of {what}" for n, what in ((foreign, "other data"), (changed, "other settings or draws")) if n]
     if not parts:
@@ -160,26 +225,33 @@ def _others(grid: Grid, rows: Sequence[Mapping[str, Any]], path: Path) -> list[s
     return [f"{path} also holds rows that stay as they are and are not counted here: {' and '.join(parts)}."]
 
 
-def _what(grid: Grid) -> str:
+def _describe_grid(grid: "Grid") -> str:
     cells = "1 cell" if len(grid.cells) == 1 else f"{len(grid.cells)} cells"
     return f"{grid.data.name}: {cells} of {len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
 
 
-def _left(tasks: Sequence[Any]) -> str:
+def _describe_tasks(tasks: Sequence[Any]) -> str:
     models = sum(len(task.seeds) for task in tasks)
     return f"{models:,} model{'' if models == 1 else 's'} to train" if models else "nothing left to train"
 
 
-def _show_plan(grid: Grid, preset: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> None:
+def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], options: CompareOptions) -> None:
     cells = []
     for cell in grid.cells:
-        line = {"method": cell.name, "labels": cell.count, "models": len(grid.seeds)}
-        failures = list(dict.fromkeys([cell.refusal] if cell.refusal else grid.failures(cell, rows).values()))
-        cells.append({**line, "finished": len(grid.results(cell, rows)), "refused": failures[0] if failures else None})
-    for words in [*grid.notes, *_others(grid, rows, asked.out)]:
-        terminal.warn(words)
-    if asked.as_json:
+        reasons = [cell.refusal] if cell.refusal else [*grid.failures(cell, rows).values()]
+        cells.append(
+            {
+                "method": cell.name,
+                "labels": cell.count,
+                "models": len(grid.seeds),
+                "finished": len(grid.results(cell, rows)),
+                "refused": reasons[0] if reasons else None,
+            }
+        )
+    for line in [*grid.notes, *_describe_others(grid, rows, options.out)]:
+        terminal.warn(line)
+    if options.as_json:
         print(json.dumps({"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "cells": cells}))
     else:
-        terminal.say(f"{_what(grid)}, preset {preset}, into {asked.out}")
+        terminal.say(f"{_describe_grid(grid)}, preset {preset}, into {options.out}")
         output.show_plan(cells)

@@ -1,25 +1,92 @@
-"""What a data set or a run holds: counts per class, which images are labelled, and what is odd about its files."""
+"""``ssgan data``: show what a data set or a run holds, and which of its images are labelled."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
 from ssgan import runs
-from ssgan.data import datasets as sources
-from ssgan.data import splits
-from ssgan.data.dataset import Data, image_hashes
-from ssgan.data.image_array import ReadProgress
-from ssgan.data.splits import Split
+from ssgan.cli import output, terminal
+from ssgan.cli.options import DATA_HELP, DataDir, DataLocation, ImageSize, Json, LabelsCsv, parse_settings
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
 
-__all__ = ["describe_data", "describe_run"]
+if TYPE_CHECKING:
+    from ssgan.data.dataset import Data
+    from ssgan.data.image_array import ReadProgress
+    from ssgan.data.splits import Split
 
+__all__ = ["data", "describe_data", "describe_run"]
 
 DUPLICATES_SHOWN = 10
+
+
+def data(
+    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
+    labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
+    draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="image_mode, test_share or test_seed; repeatable."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
+    location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
+    picture = None
+    if not location.is_named and runs.is_run(Path(source)):
+        data_options = {
+            "--labels": labels,
+            "--draw-seed": draw_seed,
+            "--image-size": image_size,
+            "--labels-csv": labels_csv,
+            "--set": set_,
+        }
+        for flag, value in data_options.items():
+            if value not in (None, []):
+                raise UserError(
+                    f"{flag} is for a data set, but a run has its data and draws already: leave {flag} away."
+                )
+        with terminal.reading_progress(quiet=as_json) as progress:
+            contents = describe_run(Path(source), data_dir, progress)
+        picture = Path(source) / "labeled.png"
+    else:
+        if draw_seed is not None and labels is None:
+            raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
+        _check_exists(location)
+        options = _data_options(location, parse_settings(set_, image_size=image_size))
+        with terminal.reading_progress(quiet=as_json) as progress:
+            contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
+    if as_json:
+        print(json.dumps(contents))
+        return
+    output.show_contents(contents)
+    if picture is not None and picture.exists():
+        terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
+
+
+def _check_exists(location: DataLocation) -> None:
+    from ssgan.data.datasets import DATASETS
+
+    path = location.data
+    if not location.is_named and any(c in path for c in "/\\.") and not Path(path).exists():
+        raise UserError(
+            f"There is no run folder or file {path}, and no such data set: choose from {', '.join(DATASETS)}."
+        )
+
+
+def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
+    names = Options.settings()
+    for name in settings:
+        if name not in names:
+            raise UserError(f"{name} has no part in what data hold: set one of {', '.join(names)}.")
+    return Options.of(Config(**settings), location.labels_csv)
 
 
 def describe_data(
@@ -28,9 +95,9 @@ def describe_data(
     labels: str | None = None,
     draw_seed: str | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
-    progress: ReadProgress | None = None,
+    progress: "ReadProgress | None" = None,
 ) -> dict[str, Any]:
-    """What a data set holds, and what a draw of so many labels would.
+    """Describe what a data set holds, and what a draw of labels would.
 
     Parameters
     ----------
@@ -55,42 +122,51 @@ def describe_data(
     UserError
         Where there is no such data set, or no such draw.
     """
-    data = sources.load(source, root, options, progress)
+    from ssgan.data import splits
+    from ssgan.data.datasets import load
+
+    data = load(source, root, options, progress)
     if labels is None:
-        return _counted(data, {})
+        return _describe(data, {})
     texts = {"labels": labels, "draw_seed": draw_seed or "0"}
     config = Config(**dict(parse(f"{name}={text}") for name, text in texts.items()))
     (split,) = splits.make_splits(data.y_train, config.labels, config.draw_seeds)
-    return _counted(data, {f"draw {config.draw_seed}": split})
+    return _describe(data, {f"draw {config.draw_seed}": split})
 
 
-def describe_run(run: Path, root: Path | None, progress: ReadProgress | None = None) -> dict[str, Any]:
-    """What the data of a run hold, and which images each of its models had labelled.
+def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" = None) -> dict[str, Any]:
+    """Describe what the data of a run hold, and which images each of its models had labelled.
 
     Returns
     -------
     dict
-        As :func:`of_data`.
+        As :func:`describe_data`.
 
     Raises
     ------
     UserError
         Where ``run`` is no finished run, or its data are not what they were.
     """
+    from ssgan.data import splits
+    from ssgan.data.datasets import load
+
     config, report = runs.read_config(run), runs.read_report(run)
-    data = sources.load(*runs.source_of(report, config, root), progress)
-    found = splits.load(run / "split.json")
-    if [split.sha256 for split in found] != [row["split_sha256"] for row in report["rows"]]:
+    data = load(*runs.source_of(report, config, root), progress)
+    run_splits = splits.load(run / "split.json")
+    if [split.sha256 for split in run_splits] != [row["split_sha256"] for row in report["rows"]]:
         raise UserError(f"The split.json and report.json of {run} are not of the same run.")
     if data.sha256 != report["dataset_sha256"]:
         raise UserError(f"{data.name} is not what it was when {run} was trained: its hash has changed.")
-    return _counted(data, {f"seed {row['seed']}": split for row, split in zip(report["rows"], found, strict=True)})
+    named = {f"seed {row['seed']}": split for row, split in zip(report["rows"], run_splits, strict=True)}
+    return _describe(data, named)
 
 
-def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
-    counts = {"pool": data.y_train[data.y_train >= 0], "test": data.y_test}
-    counts |= {name: split.y for name, split in found.items()}
-    entries = [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in found.items()]
+def _describe(data: "Data", named_splits: dict[str, "Split"]) -> dict[str, Any]:
+    import numpy as np
+
+    labels = {"pool": data.y_train[data.y_train >= 0], "test": data.y_test}
+    labels |= {name: split.y for name, split in named_splits.items()}
+    entries = [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in named_splits.items()]
     about_files = {}
     if data.files_train:
         for entry in entries:
@@ -111,24 +187,30 @@ def _counted(data: Data, found: dict[str, Split]) -> dict[str, Any]:
         "images": len(data.x_train),
         "unlabeled": int((data.y_train < 0).sum()),
         "test_images": len(data.x_test),
-        "per_class": {name: np.bincount(y, minlength=len(data.classes)).tolist() for name, y in counts.items()},
+        "per_class": {name: np.bincount(y, minlength=len(data.classes)).tolist() for name, y in labels.items()},
         "splits": entries,
         **about_files,
     }
 
 
-def _duplicates(data: Data) -> dict[str, Any]:
-    """Test images that equal an image of the pool pixel for pixel: how many, and the first few by file."""
+def _duplicates(data: "Data") -> dict[str, Any]:
+    """Count the test images that equal an image of the pool pixel for pixel, and name the first few."""
+    from ssgan.data.dataset import image_hashes
+
     pool: dict[bytes, int] = {}
     for row, digest in enumerate(image_hashes(data.x_train)):
         pool.setdefault(digest, row)
     pairs = [(row, pool.get(digest)) for row, digest in enumerate(image_hashes(data.x_test))]
-    found = [(data.files_test[row], data.files_train[twin]) for row, twin in pairs if twin is not None]
-    return {"count": len(found), "first": [list(pair) for pair in found[:DUPLICATES_SHOWN]]}
+    files = [[data.files_test[row], data.files_train[twin]] for row, twin in pairs if twin is not None]
+    return {"count": len(files), "first": files[:DUPLICATES_SHOWN]}
 
 
-def _notes(data: Data) -> list[str]:
-    """What a user should know of the labels: uneven classes, and classes that cannot be tested."""
+def _notes(data: "Data") -> list[str]:
+    """Write sentences about uneven classes, and classes that cannot be tested."""
+    import numpy as np
+
+    from ssgan.data import splits
+
     tested = np.bincount(data.y_test, minlength=len(data.classes))
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):

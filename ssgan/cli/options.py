@@ -1,111 +1,156 @@
-"""What options ask for: those of ``ssgan train`` as settings, and numbers."""
+"""Options that several commands share: their types for Typer, and how their values are read."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ssgan import runs
+import typer
+
+from ssgan.cli import terminal
 from ssgan.errors import UserError
 from ssgan.settings.catalog import suits
-from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
-from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
+from ssgan.settings.options import Options
+from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse
+
+if TYPE_CHECKING:
+    from ssgan.data.dataset import Data
 
 __all__ = [
-    "Asked",
-    "check_resume",
+    "AnySetting",
+    "DataArgument",
+    "DataDir",
+    "DataLocation",
+    "Device",
+    "Epochs",
+    "ImageSize",
+    "Json",
+    "LabelsCsv",
+    "NamedDevice",
+    "Preset",
+    "RunArgument",
+    "check_epochs",
     "default_preset",
     "epochs_to_images",
     "parse_integer",
     "parse_settings",
-    "resumed_settings",
 ]
 
+DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
+DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps."
 
-PICTURE = 32  # height and width of a picture that every network takes
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")]
+AnySetting = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
+]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+#: Of a command that trains, where the device is a setting of the preset.
+NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP)]
+Epochs = Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+LabelsCsv = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
+]
+Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")]
 
 
-def parse_settings(assignments: list[str], flags: dict[str, str | None]) -> dict[str, Any]:
-    """The named options and --set, of which no two may speak of the same field."""
-    found: dict[str, Any] = {}
-    for assignment in [*(f"{name}={text}" for name, text in flags.items() if text is not None), *assignments]:
+@dataclass(frozen=True, kw_only=True)
+class DataLocation:
+    """Where the data of a command are.
+
+    Attributes
+    ----------
+    data : str
+        A named data set, a folder, a zip or an .npz file.
+    labels_csv : Path or None
+        A table of labels for a folder without class folders.
+    data_dir : Path or None
+        The folder of downloaded data sets; None for the default one.
+    """
+
+    data: str
+    labels_csv: Path | None = None
+    data_dir: Path | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is one of the data sets with a name, and no file of the user."""
+        from ssgan.data.datasets import DATASETS
+
+        return self.data in DATASETS
+
+    def load(self, options: Options, quiet: bool) -> "Data":
+        """Load the data, with progress on standard error unless ``quiet``."""
+        from ssgan.data import datasets
+
+        with terminal.reading_progress(quiet=quiet) as progress:
+            return datasets.load(self.data, self.data_dir, options, progress)
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a path lies in the user's folder of pictures, where it would be one of them."""
+        return not self.is_named and path.resolve().is_relative_to(Path(self.data).resolve())
+
+    def source(self) -> dict[str, str | None]:
+        """Return the location with absolute paths, as a run folder keeps it."""
+        return {
+            "data": self.data if self.is_named else str(Path(self.data).resolve()),
+            "data_dir": None if self.data_dir is None else os.path.abspath(os.path.expanduser(self.data_dir)),
+            "labels_csv": None if self.labels_csv is None else str(self.labels_csv.resolve()),
+        }
+
+
+def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> dict[str, Any]:
+    """Parse the values of ``--set`` and of the options that are settings of their own.
+
+    Parameters
+    ----------
+    assignments : iterable of str, optional
+        Each ``field=value``.
+    **flags : str or None
+        Text by the name of the setting; None where the option was not given.
+
+    Raises
+    ------
+    UserError
+        For an unknown setting, a value that cannot be read, and a setting that is given twice.
+    """
+    named = [f"{name}={text}" for name, text in flags.items() if text is not None]
+    settings: dict[str, Any] = {}
+    for assignment in [*named, *(assignments or [])]:
         name, value = parse(assignment)
-        if name in found:
+        if name in settings:
             raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings
 
 
 def default_preset(data: str, image_shape: Sequence[int]) -> str:
-    """The preset that data name, by their name or for a user's own by the shape of their images.
+    """Return the preset of a named data set, or for a user's own data the one that their shape suits.
 
     That is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
     """
-    own = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
-    return DATASET_PRESETS.get(data, own)
+    own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
+    return DATASET_PRESETS.get(data, own_preset)
 
 
-class Asked(NamedTuple):
-    """What says which settings a training has: the data, --preset, the run to go on with, --config, and the options."""
-
-    data: str
-    preset: str | None
-    resumed: Path | None
-    file: Path | None
-    given: dict[str, Any]
-
-    def settings(self, image_shape: Sequence[int] = ()) -> Config:
-        """The configuration; without a preset it depends on the data: see :func:`preset_of`."""
-        if self.resumed is not None:
-            return resumed_settings(self.resumed, self.preset, self.given)
-        earlier = {} if self.file is None else runs.read_settings(self.file)
-        before = earlier.get("preset")
-        if self.preset is not None and before not in (None, self.preset):
-            words = f"--preset {self.preset} does not go with --config {self.file}, a run of preset {before!r}"
-            raise UserError(f"{words}: choose one.")
-        preset = self.preset or str(before or default_preset(self.data, image_shape))
-        return resolve(preset, self.given, earlier)
-
-    def early_settings(self) -> Config:
-        """What will do until the data are read: settings that suit one of the presets of own data are no mistake."""
-        try:
-            return self.settings((PICTURE, PICTURE))
-        except UserError as mistake:
-            try:
-                return self.settings()
-            except UserError:
-                raise mistake from None
+def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:
+    """Check that ``--epochs`` and ``total_images`` do not both set the length."""
+    if epochs is not None and "total_images" in settings:
+        images = settings["total_images"]
+        raise UserError(f"total_images={images} and --epochs set the same length twice: leave one away.")
 
 
-def check_resume(out: Path | None, config: Path | None) -> None:
-    """Whether --resume says which run to go on with, and nothing else does."""
-    if out is None:
-        raise UserError("--resume needs --out, the folder of the run to go on with.")
-    if config is not None:
-        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
-
-
-def resumed_settings(run: Path, preset: str | None, given: dict[str, Any]) -> Config:
-    """The settings of a run begun earlier; options may repeat them, and change what has no part in a step."""
-    if "preset" in given:
-        raise UserError(f"preset={given['preset']} cannot be set: choose it with --preset.")
-    begun = runs.read_config(run)
-    asked = begun.replace(**given)
-    changed = begun.resume_conflicts(asked)
-    if preset not in (None, begun.preset):
-        changed = [f"preset {begun.preset}, now {preset}", *changed]
-    if changed:
-        raise UserError(
-            f"{run} was begun with other settings, so it cannot go on: {', '.join(changed)}; leave them as they were, "
-            f"or begin another run with --config {run}."
-        )
-    return asked
-
-
-def epochs_to_images(epochs: str, pool: int) -> int:
-    """How many images so many passes over the pool are."""
+def epochs_to_images(epochs: str, pool_size: int) -> int:
+    """Convert a number of passes over the pool to a number of images."""
     try:
-        count = float(epochs) * pool
+        count = float(epochs) * pool_size
     except ValueError:
         count = float("nan")
     if not 0 < count < float("inf"):
@@ -116,7 +161,7 @@ def epochs_to_images(epochs: str, pool: int) -> int:
 
 
 def parse_integer(option: str, text: str) -> int:
-    """The whole number that was given to an option."""
+    """Parse the whole number that was given to an option."""
     try:
         return int(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the commands answer, as text in 80 columns: scores of each seed and class, and what data hold."""
+"""Results of the commands as text in 80 columns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,49 +7,59 @@ from typing import Any
 
 from ssgan.cli import terminal
 
-__all__ = ["show_comparison", "show_contents", "show_evaluation", "show_plan", "show_report", "show_samples"]
+__all__ = [
+    "show_comparison",
+    "show_contents",
+    "show_evaluation",
+    "show_plan",
+    "show_predictions",
+    "show_report",
+    "show_samples",
+]
 
-
-WIDTH = 80
 LISTED_CLASSES = 20
 LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 CELL_WIDTH = 44
-# Of a matrix: the fewest letters of a row's name, how many are worth narrower columns, and the fewest over a column.
-LEAST_NAME, NAME_ROOM, LEAST_HEAD = 8, 20, 5
+# Of the confusion matrix, in columns of the terminal.
+LEAST_NAME = 8  # the shortest name of a row
+NAME_ROOM = 20  # what names of rows get at most before those over the columns
+LEAST_HEAD = 5  # the shortest name over a column; where names are cut further, numbers take their place
 
 
-def show_report(found: Mapping[str, Any]) -> None:
-    """Show what a training reports: scores of each seed, speed, warnings."""
-    folds = found.get("folds")
+def show_report(report: Mapping[str, Any]) -> None:
+    """Print the report of a training: scores of each seed, speed, warnings."""
+    folds = report.get("folds")
     if folds is not None:
-        _folds(folds, found["classes"])
-    if folds is None or any(error is not None for error in found["errors"]) or found["diverged"]:
-        _scores(found)
+        _folds(folds, report["classes"])
+    if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
+        _scores(report)
     terminal.say(
-        f"{found['images_per_second']:,.0f} images/s per model, {found['seconds']:.0f} s, "
-        f"{found['device_name']} ({found['device']})"
+        f"{report['images_per_second']:,.0f} images/s per model, {report['seconds']:.0f} s, "
+        f"{report['device_name']} ({report['device']})"
     )
-    _diversity(found.get("diversity"))
-    for warning in found["warnings"]:
+    _diversity(report.get("diversity"))
+    for warning in report["warnings"]:
         terminal.say(warning, style="yellow")
-    terminal.say(f"Run folder: {found['run']}")
+    terminal.say(f"Run folder: {report['run']}")
 
 
-def _diversity(found: Mapping[str, Any] | None) -> None:
-    """In a table what the generated images come to beside real ones; none where there are none to speak of."""
-    if not found or found["coverage"] is None:
+def _diversity(diversity: Mapping[str, Any] | None) -> None:
+    """Print the diversity of generated images beside that of real ones, where it was measured."""
+    if not diversity or diversity["coverage"] is None:
         return
-    terminal.say(f"Diversity of {found['images']:,} images; collapse is 1 where all are the same or like no real one")
-    names = sorted(found["real"], key=lambda name: name != "collapse")
-    shown = {"generated": found, "real": found["real"]}
-    rows = [[kind, *(_cell(of[name]) for name in names)] for kind, of in shown.items()]
+    terminal.say(
+        f"Diversity of {diversity['images']:,} images; collapse is 1 where all are the same or like no real one"
+    )
+    names = sorted(diversity["real"], key=lambda name: name != "collapse")
+    kinds = {"generated": diversity, "real": diversity["real"]}
+    rows = [[kind, *(_format(values[name]) for name in names)] for kind, values in kinds.items()]
     terminal.table(["images", *names], rows, left=1)
 
 
 def show_evaluation(result: Mapping[str, Any]) -> None:
-    """Show what :func:`ssgan.inference.evaluate.evaluate_run` found, and where ``plots`` of it lie."""
+    """Print the result of :func:`ssgan.inference.evaluate.evaluate_run`, and the files of its ``plots``."""
     terminal.say(
         f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
         f"({result['device']})"
@@ -68,32 +78,32 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     terminal.say()
     _per_class(result)
     terminal.say()
-    _confusion(result["confusion"], result["classes"], _of(result))
+    _confusion(result["confusion"], result["classes"], _predictor(result))
     for name, path in (result["plots"] or {}).items():
         terminal.say(f"{name.capitalize()}: {path}")
 
 
 def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
-    """Show what :func:`ssgan.compare.summary` found: one line a cell, the lowest error of each number of labels marked.
+    """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
 
-    An ensemble is no cell of its own, and is not marked: it is several models.
+    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
     """
     rows, remarks = [], []
     for labels in dict.fromkeys(cell["labels"] for cell in cells):
-        ours = [cell for cell in cells if cell["labels"] == labels]
-        means = [cell["error_mean"] for cell in ours if cell["n"] and not cell["members"]]
-        for cell in ours:
+        same_labels = [cell for cell in cells if cell["labels"] == labels]
+        means = [cell["error_mean"] for cell in same_labels if cell["n"] and not cell["members"]]
+        for cell in same_labels:
             best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
             error = terminal.plus_minus(cell["error_mean"], cell["error_std"])
             rows.append(
                 [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
             )
-            place = f"{cell['method']}, {labels:,} labels"
+            name = f"{cell['method']}, {labels:,} labels"
             if cell["diverged"]:
-                remarks.append(f"{place}: diverged with seed {', '.join(map(str, cell['diverged']))}")
-            for why in dict.fromkeys(cell["failed"].values()):
-                seeds = [str(seed) for seed, words in cell["failed"].items() if words == why]
-                remarks.append(f"{place}, seed {', '.join(seeds)}: {why}")
+                remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
+            for reason in dict.fromkeys(cell["failed"].values()):
+                seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
+                remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
     terminal.say(f"Test error on {dataset} in %")
     terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
     terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
@@ -102,7 +112,7 @@ def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
 
 
 def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
-    """Show which cells there are, their models, and how many of them are there already."""
+    """Print the cells of a grid, their models, and how many of them are finished."""
     rows = [[f"{c['labels']:,}", terminal.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
     terminal.table(["labels", "method", "models", "finished"], rows, left=2)
     for cell in cells:
@@ -110,40 +120,47 @@ def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
             terminal.say(f"{cell['method']}, {cell['labels']:,} labels: {cell['refused']}", style="yellow")
 
 
-def show_contents(found: dict[str, Any]) -> None:
-    """What :mod:`ssgan.cli.data` found in a data set or a run."""
-    shape, per_class = "x".join(map(str, found["image_shape"])), found["per_class"]
-    unlabeled = f" ({found['unlabeled']:,} of them without a label)" if found["unlabeled"] else ""
+def show_contents(contents: dict[str, Any]) -> None:
+    """Print what :mod:`ssgan.cli.data` says of a data set or a run."""
+    shape, per_class = "x".join(map(str, contents["image_shape"])), contents["per_class"]
+    unlabeled = f" ({contents['unlabeled']:,} of them without a label)" if contents["unlabeled"] else ""
     terminal.say(
-        f"{found['dataset']}: {found['images']:,} images in the training pool{unlabeled}, "
-        f"{found['test_images']:,} test images"
-        + (" (held out)" if found.get("files", {}).get("tested", {}).get("held out") else "")
+        f"{contents['dataset']}: {contents['images']:,} images in the training pool{unlabeled}, "
+        f"{contents['test_images']:,} test images"
+        + (" (held out)" if contents.get("files", {}).get("tested", {}).get("held out") else "")
     )
-    terminal.say(f"each {shape} of {found['dtype']}, full intensity {found['scale']:g}")
+    terminal.say(f"each {shape} of {contents['dtype']}, full intensity {contents['scale']:g}")
     shown = list(per_class)[: SHOWN_SPLITS + 2]
-    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(found["classes"])]
-    if "files" in found:
-        terminal.say(f"sizes of the files {terminal.counts(found['files']['sizes'])}")
-        terminal.say(f"modes of the files {terminal.counts(found['files']['modes'])}")
+    rows = [[name, *(per_class[c][k] for c in shown)] for k, name in enumerate(contents["classes"])]
+    if "files" in contents:
+        terminal.say(f"sizes of the files {terminal.format_counts(contents['files']['sizes'])}")
+        terminal.say(f"modes of the files {terminal.format_counts(contents['files']['modes'])}")
     terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
     if len(per_class) > len(shown):
         terminal.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    if "files" in found:
-        doubled = found["duplicates"]
-        if doubled["count"]:
-            test, train = doubled["first"][0]
+    if "files" in contents:
+        duplicates = contents["duplicates"]
+        if duplicates["count"]:
+            test, train = duplicates["first"][0]
             terminal.say(
-                f"{doubled['count']:,} test images lie in the pool too, pixel for pixel: {test} is {train}, ..."
+                f"{duplicates['count']:,} test images lie in the pool too, pixel for pixel: {test} is {train}, ..."
             )
-        for line in [*found["notes"], *terminal.lost_files(found["skipped"], found["files"])]:
+        for line in [*contents["notes"], *terminal.lost_files(contents["skipped"], contents["files"])]:
             terminal.say(line, style="yellow")
-    for split in found["splits"][:SHOWN_SPLITS]:
+    for split in contents["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
+def show_predictions(summary: Mapping[str, Any], out: str) -> None:
+    """Print how many images were classified, and the file of their rows."""
+    verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
+    remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
+    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}: {out}")
+
+
 def show_samples(result: Mapping[str, Any]) -> None:
-    """Show the numbers that :func:`ssgan.inference.sample.sample_run` found, and where the picture is."""
+    """Print the result of :func:`ssgan.inference.sample.sample_run`: its numbers and the file of the picture."""
     kind = result["kind"]
     if kind == "interpolate":
         terminal.say(f"{len(result['pairs'])} pairs of latents ({result['latent_distribution']}), {result['path']} way")
@@ -157,8 +174,8 @@ def show_samples(result: Mapping[str, Any]) -> None:
         )
     elif kind == "nearest":
         terminal.say(f"L2 of pixels in 0 to 1 to the nearest of {result['pool_images']:,} training images:")
-        found = {"generated": result["sample_distances"], "test": result["test_distances"]}
-        rows = [[name, s["images"], _cell(s["median"]), _cell(s["least"])] for name, s in found.items() if s]
+        distances = {"generated": result["sample_distances"], "test": result["test_distances"]}
+        rows = [[name, d["images"], _format(d["median"]), _format(d["least"])] for name, d in distances.items() if d]
         terminal.table(["images", "number", "median", "least"], rows, left=1)
         if result["test_distances"] is None:
             terminal.say("There are no test images to compare with.")
@@ -179,40 +196,40 @@ def show_samples(result: Mapping[str, Any]) -> None:
     terminal.say(f"Picture: {result['out']}")
 
 
-def _folds(found: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """What cross-validation says of a model that learned from nearly as many labels."""
-    K, labels = found["folds"], found["labels_each"]
+def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Print the result of the cross-validation."""
+    K, labels = result["folds"], result["labels_each"]
     terminal.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
-    if found["error"] is not None:
-        low, high = found["interval"]
+    if result["error"] is not None:
+        low, high = result["interval"]
         terminal.say(
-            f"error {found['error']:.2f} % ({found['wrong']:,} of {found['labels']:,} wrong), "
+            f"error {result['error']:.2f} % ({result['wrong']:,} of {result['labels']:,} wrong), "
             f"95 % interval {low:.2f} to {high:.2f} %",
             style="bold",
         )
-        terminal.say(f"ECE {_cell(found['ece'], 3)}, NLL {_cell(found['nll'], 3)}")
-        each = ", ".join(_cell(error) for error in found["errors"])
-        terminal.say(terminal.cut(f"by fold: {each} %", WIDTH))
-        if Path(found["predictions"]).exists():
-            terminal.say(f"Labels least believed first: {found['predictions']}")
+        terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
+        each = ", ".join(_format(error) for error in result["errors"])
+        terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
+        if Path(result["predictions"]).exists():
+            terminal.say(f"Labels least believed first: {result['predictions']}")
         terminal.say()
-        _confusion(found["confusion"], classes, "the models of the folds")
+        _confusion(result["confusion"], classes, "the models of the folds")
         terminal.say()
-    if found["diverged"]:
+    if result["diverged"]:
         terminal.say(
-            f"Left out, because their models diverged: fold {', '.join(map(str, found['diverged']))}", style="yellow"
+            f"Left out, because their models diverged: fold {', '.join(map(str, result['diverged']))}", style="yellow"
         )
 
 
-def _of(result: Mapping[str, Any]) -> str:
-    """Whose predictions are counted."""
+def _predictor(result: Mapping[str, Any]) -> str:
+    """Say whose predictions are counted."""
     words = str(result["predictions_of"])
-    together = "ensemble" not in result and words != "1 model"
-    return f"{words}, counted together" if together else words
+    is_sum = "ensemble" not in result and words != "1 model"
+    return f"{words}, counted together" if is_sum else words
 
 
-def _judgements(result: Mapping[str, Any]) -> None:
-    """How well D tells real from generated images, where there are no classes."""
+def _real_or_generated(result: Mapping[str, Any]) -> None:
+    """Print how well D tells real from generated images, where there are no classes."""
     names = [f"accuracy_{kind}{raw}" for raw in ("", "_raw") for kind in ("real", "fake")]
     terminal.say("Of 100 images, how many D judges rightly: test images, and generated ones")
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
@@ -220,23 +237,23 @@ def _judgements(result: Mapping[str, Any]) -> None:
     if "ks" in result:
         terminal.say("How far generated numbers are from the target: Kolmogorov-Smirnov and Wasserstein distance")
         columns = ("ks", "wasserstein", "generated_mean", "generated_std")
-        rows = [[row["seed"], *(_cell(row[name], 3) for name in columns)] for row in result["rows"]]
+        rows = [[row["seed"], *(_format(row[name], 3) for name in columns)] for row in result["rows"]]
         terminal.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)
 
 
 def _scores(result: Mapping[str, Any]) -> None:
     if "accuracy_fake" in result:
-        _judgements(result)
+        _real_or_generated(result)
         return
     rows = [
         [
             row["seed"],
             row["draw_seed"],
-            _cell(None if row["error"] is None else 100 - row["error"]),
-            _cell(row["error"]),
-            _cell(row["error_raw"]),
-            _cell(row["ece"], 3),
-            _cell(row["nll"], 3),
+            _format(None if row["error"] is None else 100 - row["error"]),
+            _format(row["error"]),
+            _format(row["error_raw"]),
+            _format(row["ece"], 3),
+            _format(row["nll"], 3),
         ]
         for row in result["rows"]
     ]
@@ -249,25 +266,25 @@ def _scores(result: Mapping[str, Any]) -> None:
         style="bold",
     )
     if count > 1 and "ece_mean" in result:
-        terminal.say(f"ECE {_cell(result['ece_mean'], 3)}, NLL {_cell(result['nll_mean'], 3)} in the mean")
-    together = result.get("ensemble")
-    if together is not None:
-        error, models = together["error"], together["models"]
+        terminal.say(f"ECE {_format(result['ece_mean'], 3)}, NLL {_format(result['nll_mean'], 3)} in the mean")
+    ensemble = result.get("ensemble")
+    if ensemble is not None:
+        error, models = ensemble["error"], ensemble["models"]
         terminal.say(
-            f"ensemble of {models} models: accuracy {_cell(None if error is None else 100 - error)} %, "
-            f"error {_cell(error)} %, ECE {_cell(together['ece'], 3)}, NLL {_cell(together['nll'], 3)}",
+            f"ensemble of {models} models: accuracy {_format(None if error is None else 100 - error)} %, "
+            f"error {_format(error)} %, ECE {_format(ensemble['ece'], 3)}, NLL {_format(ensemble['nll'], 3)}",
             style="bold",
         )
 
 
 def _per_class(result: Mapping[str, Any]) -> None:
-    """Every class, or of many those with the lowest F1."""
+    """Print the scores of each class, or of many classes those with the lowest F1."""
     shown, total = list(result["per_class"]), len(result["per_class"])
-    words = f"Each class, by {_of(result)}"
+    words = f"Each class, by {_predictor(result)}"
     if total > LISTED_CLASSES:
         shown.sort(key=lambda row: float("inf") if row["f1"] is None else row["f1"])
         shown = shown[:LISTED_CLASSES]
-        words = f"The {LISTED_CLASSES} of {total} classes with the lowest F1, by {_of(result)}"
+        words = f"The {LISTED_CLASSES} of {total} classes with the lowest F1, by {_predictor(result)}"
     terminal.say(words)
     rows = [
         [
@@ -282,33 +299,33 @@ def _per_class(result: Mapping[str, Any]) -> None:
         terminal.say(f"({total - len(rows):,} more classes: --json shows all)")
 
 
-def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> None:
-    """The matrix where it fits into 80 columns, else the pairs that are most confused."""
+def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
+    """Print the confusion matrix where it fits into 80 columns, else the pairs that are most confused."""
     K, digits = len(classes), max(len(str(count)) for row in confusion for count in row)
     least, longest = max(digits, len(str(K - 1))), max(terminal.width(name) for name in classes)
-    if LEAST_NAME + K * (least + 1) > WIDTH:
-        _pairs(confusion, classes, of)
+    if LEAST_NAME + K * (least + 1) > terminal.WIDTH:
+        _pairs(confusion, classes, predictor)
         return
-    head = max(least, min(longest, (WIDTH - min(longest, NAME_ROOM)) // K - 1))
+    head = max(least, min(longest, (terminal.WIDTH - min(longest, NAME_ROOM)) // K - 1))
     heads, names = [terminal.cut(name, head) for name in classes], list(classes)
     if longest > head and (head < LEAST_HEAD or len(set(heads)) < K):
         head, heads = least, [str(k) for k in range(K)]
         names = [f"{k} {name}" for k, name in enumerate(classes)]
     rows = [
-        [terminal.cut(name, min(WIDTH - K * (head + 1), NAME_WIDTH)), *(count or "." for count in row)]
+        [terminal.cut(name, min(terminal.WIDTH - K * (head + 1), NAME_WIDTH)), *(count or "." for count in row)]
         for name, row in zip(names, confusion, strict=True)
     ]
-    terminal.say(f"Rows: true class; columns: predicted, by {of}")
+    terminal.say(f"Rows: true class; columns: predicted, by {predictor}")
     terminal.table(["", *heads], rows, left=1, gap=1)
 
 
-def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> None:
+def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
     wrong = [(n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n and i != j]
     if not wrong:
-        terminal.say(f"No class is taken for another, by {of}")
+        terminal.say(f"No class is taken for another, by {predictor}")
         return
     wrong.sort(key=lambda pair: (-pair[0], *pair[1:]))
-    terminal.say(f"The most confused of {len(classes)} classes, by {of}")
+    terminal.say(f"The most confused of {len(classes)} classes, by {predictor}")
     rows = [
         [*(terminal.cut(classes[k], NAME_WIDTH) for k in (i, j)), n, _percent(n / sum(confusion[i]))]
         for n, i, j in wrong[:LISTED_PAIRS]
@@ -318,7 +335,7 @@ def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], of: str) 
         terminal.say(f"({len(wrong) - len(rows):,} more pairs: --json shows all)")
 
 
-def _cell(value: float | None, digits: int = 2) -> str:
+def _format(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 

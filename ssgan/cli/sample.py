@@ -1,26 +1,26 @@
-"""What ``ssgan sample`` is asked for: one kind of picture and its numbers, checked before anything is read.
-
-``ssgan sample``: words for the user around :mod:`ssgan.inference.sample`.
-"""
+"""``ssgan sample``: generate images with a run, as a picture in a file."""
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssgan import runs
 from ssgan.cli import output, terminal
+from ssgan.cli.options import Device, Json
 from ssgan.errors import UserError
 
-__all__ = ["KINDS", "Request", "parse_expression", "sample", "whole_between"]
+if TYPE_CHECKING:
+    from ssgan.inference.sample import Request
 
+__all__ = ["KINDS", "build_request", "parse_expression", "sample"]
 
-# What each kind takes, with its default where it has one.
-KINDS: dict[str, dict[str, int | str | None]] = {
-    "grid": {"rows": 10, "columns": 10, "seed": None, "model": None, "numbered": None},
+# The options that each kind of picture takes, with their defaults.
+KINDS: dict[str, dict[str, int | str | bool | None]] = {
+    "grid": {"rows": 10, "columns": 10, "seed": None, "model": None, "numbered": False},
     "interpolate": {"rows": 8, "columns": 9, "path": None, "seed": None, "model": None},
     "arithmetic": {"seed": None, "model": None},
     "nearest": {"rows": 8, "columns": 6, "samples": 100, "seed": None, "model": None, "data": None, "data_dir": None},
@@ -28,153 +28,10 @@ KINDS: dict[str, dict[str, int | str | None]] = {
     "animate": {},
 }
 RANGES = {"rows": (1, 100), "columns": (1, 100), "samples": (1, 10_000), "seed": (0, 2**31), "model": (0, 2**32)}
-LEAST = {("interpolate", "columns"): 2}
+LOWEST = {("interpolate", "columns"): 2}
 LARGEST_INDEX = 9999
 SUFFIXES = {"animate": (".gif", ".webp")}
 PICTURE_SUFFIXES = (".png",)
-
-
-@dataclass(frozen=True)
-class Request:
-    """One picture to make of a run.
-
-    Attributes
-    ----------
-    kind : str
-        One of ``KINDS``.
-    out : Path
-    rows, columns : int
-        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours.
-    samples : int
-        Generated images that are measured.
-    seed : int or None
-        Of the noise; None: the run's first.
-    model : int or None
-        Seed of the model; None: the first that did not diverge.
-    path : str or None
-        Of :data:`ssgan.inference.latents.PATHS`; None: by the latents.
-    terms : list of (sign, indices)
-        Of an arithmetic.
-    numbered : bool
-    data : str or None
-        Where the run's data lie now.
-    data_dir : Path or None
-    """
-
-    kind: str
-    out: Path
-    rows: int = 0
-    columns: int = 0
-    samples: int = 0
-    seed: int | None = None
-    model: int | None = None
-    path: str | None = None
-    terms: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    numbered: bool = False
-    data: str | None = None
-    data_dir: Path | None = None
-
-    @classmethod
-    def of(
-        cls,
-        run: Path,
-        kinds: dict[str, bool],
-        expression: str | None,
-        out: Path | None,
-        given: dict[str, str | Path | bool | None],
-    ) -> "Request":
-        """A request from the options of the command line.
-
-        Parameters
-        ----------
-        run : Path
-        kinds : dict of str to bool
-            Which kinds were asked for; none is a grid.
-        expression : str or None
-            The value of ``--arithmetic``.
-        out : Path or None
-            None: ``sample-<kind>.png`` in the run folder, or ``.gif``.
-        given : dict of str to value
-            The other options, None or False where they were not given.
-
-        Raises
-        ------
-        UserError
-            For two kinds at once, an option that the kind does not take, and values out of their range.
-        """
-        asked = [kind for kind, chosen in kinds.items() if chosen]
-        if len(asked) > 1:
-            raise UserError(f"--{asked[0]} and --{asked[1]} are two pictures: ask for one at a time.")
-        kind = asked[0] if asked else "grid"
-        takes = KINDS[kind]
-        values: dict[str, int | str | Path | bool | None] = dict(takes)
-        for name, value in given.items():
-            if value is None or value is False:
-                continue
-            if name not in takes:
-                others = " or ".join(f"--{other}" for other, names in KINDS.items() if name in names)
-                raise UserError(f"{_option(name)} does nothing with --{kind}: it goes with {others}.")
-            if name in RANGES:
-                low, high = RANGES[name]
-                values[name] = whole_between(_option(name), str(value), LEAST.get((kind, name), low), high)
-            else:
-                values[name] = value
-        values["numbered"] = bool(values.get("numbered"))
-        path = values.get("path")
-        if path is not None and path not in ("straight", "spherical"):
-            raise UserError(f"--path is {path}, but must be straight or spherical.")
-        terms = () if expression is None else parse_expression(expression)
-        return cls(kind=kind, out=_checked(run, kind, out), terms=terms, **values)  # type: ignore[arg-type]
-
-
-def parse_expression(text: str) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """Read ``0,1,2 - 3,4,5 + 6,7,8``: terms (sign, indices), each the mean of some images of the grid.
-
-    Raises
-    ------
-    UserError
-        Where it is not of that form.
-    """
-    form = "write numbers of the grid with commas, and + or - between the terms, such as '0,1,2 - 3,4,5 + 6,7,8'"
-    pieces = re.split(r"([+-])", text)
-    terms = []
-    for sign, piece in zip(["+", *pieces[1::2]], pieces[::2], strict=True):
-        indices = [index.strip() for index in piece.split(",")]
-        for index in indices:
-            if not re.fullmatch(r"[0-9]+", index):
-                what = f"{index!r} where a number should be" if index else "a number missing"
-                raise UserError(f"--arithmetic is {text!r}, with {what}: {form}.")
-            if len(index) > len(str(LARGEST_INDEX)):
-                raise UserError(f"--arithmetic names image {index}, but the largest number is {LARGEST_INDEX}.")
-        terms.append((1 if sign == "+" else -1, tuple(map(int, indices))))
-    return tuple(terms)
-
-
-def whole_between(option: str, text: str, low: int, high: int) -> int:
-    """The whole number in a range that was given to an option."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise UserError(f"{option} is {text}, but must be a whole number from {low} to {high}.")
-    return number
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _checked(run: Path, kind: str, out: Path | None) -> Path:
-    suffixes = SUFFIXES.get(kind, PICTURE_SUFFIXES)
-    if out is None:
-        return run / f"sample-{kind}{suffixes[0]}"
-    if out.suffix.lower() not in suffixes:
-        raise UserError(f"--out is {out}, but with --{kind} must end in {' or '.join(suffixes)}.")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is no folder"
-        raise UserError(f"--out is {out}, which {what}: choose another file.")
-    return out
 
 
 def sample(
@@ -202,13 +59,12 @@ def sample(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: RUN/sample-<kind>.png, or .gif]")] = None,
     data: Annotated[str | None, typer.Option(help="Where the run's data lie now, for --nearest.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where downloaded sets lie, for --nearest.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")
-    ] = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Generate images with a run: a grid, ways between images, sums, nearest training images, classes, a film."""
-    kinds = {
+    runs.read_config(run)
+    chosen = {
         "grid": grid,
         "interpolate": interpolate,
         "arithmetic": arithmetic is not None,
@@ -216,29 +72,134 @@ def sample(
         "per-class": per_class,
         "animate": animate,
     }
-    runs.read_config(run)
-    request = Request.of(
+    request = build_request(
         run,
-        kinds,
-        arithmetic,
-        out,
-        {
-            "numbered": numbered,
-            "rows": rows,
-            "columns": columns,
-            "samples": samples,
-            "path": path,
-            "seed": seed,
-            "model": model,
-            "data": data,
-            "data_dir": data_dir,
-        },
+        [kind for kind, is_chosen in chosen.items() if is_chosen],
+        out=out,
+        arithmetic=arithmetic,
+        numbered=numbered,
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        path=path,
+        seed=seed,
+        model=model,
+        data=data,
+        data_dir=data_dir,
     )
-    from ssgan.inference import sample as sampling
+    from ssgan.inference.sample import sample_run
 
-    with terminal.reading(quiet=as_json) as progress:
-        result = sampling.sample_run(run, request, device, progress)
+    with terminal.reading_progress(quiet=as_json) as progress:
+        result = sample_run(run, request, device, progress)
     if as_json:
         print(json.dumps(result))
     else:
         output.show_samples(result)
+
+
+def build_request(
+    run: Path,
+    kinds: Sequence[str],
+    *,
+    out: Path | None = None,
+    arithmetic: str | None = None,
+    **options: str | Path | bool | None,
+) -> "Request":
+    """Check the options of the command and build the request for one picture.
+
+    Parameters
+    ----------
+    run : Path
+    kinds : sequence of str
+        The kinds that were chosen; none is a grid.
+    out : Path, optional
+        None: ``sample-<kind>.png`` in the run folder, or ``.gif``.
+    arithmetic : str, optional
+        The expression of ``--arithmetic``.
+    **options : str, Path, bool or None
+        The other options by name, None or False where they were not given.
+
+    Raises
+    ------
+    UserError
+        For two kinds at once, an option that the kind does not take, and values out of their range.
+    """
+    if len(kinds) > 1:
+        raise UserError(f"--{kinds[0]} and --{kinds[1]} are two pictures: ask for one at a time.")
+    kind = kinds[0] if kinds else "grid"
+    values = _parse_options(kind, options)
+    values["out"] = _picture_path(run, kind, out)
+    values["terms"] = () if arithmetic is None else parse_expression(arithmetic)
+    from ssgan.inference.sample import Request  # torch, which mistakes do not wait for
+
+    return Request(kind=kind, **values)
+
+
+def _parse_options(kind: str, options: dict[str, str | Path | bool | None]) -> dict[str, Any]:
+    """Parse the options of a kind, over its defaults."""
+    values: dict[str, Any] = dict(KINDS[kind])
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        if name not in KINDS[kind]:
+            others = " or ".join(f"--{other}" for other, names in KINDS.items() if name in names)
+            raise UserError(f"{_flag(name)} does nothing with --{kind}: it goes with {others}.")
+        if name in RANGES:
+            low, high = RANGES[name]
+            values[name] = _parse_integer(_flag(name), str(value), LOWEST.get((kind, name), low), high)
+        else:
+            values[name] = value
+    path = values.get("path")
+    if path is not None and path not in ("straight", "spherical"):
+        raise UserError(f"--path is {path}, but must be straight or spherical.")
+    return values
+
+
+def parse_expression(text: str) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Parse ``0,1,2 - 3,4,5 + 6,7,8``: terms (sign, indices), each the mean of some images of the grid.
+
+    Raises
+    ------
+    UserError
+        Where it is not of that form.
+    """
+    form = "write numbers of the grid with commas, and + or - between the terms, such as '0,1,2 - 3,4,5 + 6,7,8'"
+    pieces = re.split(r"([+-])", text)
+    terms = []
+    for sign, piece in zip(["+", *pieces[1::2]], pieces[::2], strict=True):
+        indices = [index.strip() for index in piece.split(",")]
+        for index in indices:
+            if not re.fullmatch(r"[0-9]+", index):
+                what = f"{index!r} where a number should be" if index else "a number missing"
+                raise UserError(f"--arithmetic is {text!r}, with {what}: {form}.")
+            if len(index) > len(str(LARGEST_INDEX)):
+                raise UserError(f"--arithmetic names image {index}, but the largest number is {LARGEST_INDEX}.")
+        terms.append((1 if sign == "+" else -1, tuple(map(int, indices))))
+    return tuple(terms)
+
+
+def _parse_integer(option: str, text: str, low: int, high: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise UserError(f"{option} is {text}, but must be a whole number from {low} to {high}.")
+    return number
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _picture_path(run: Path, kind: str, out: Path | None) -> Path:
+    """Return the file of the picture, checked where the user named it."""
+    suffixes = SUFFIXES.get(kind, PICTURE_SUFFIXES)
+    if out is None:
+        return run / f"sample-{kind}{suffixes[0]}"
+    if out.suffix.lower() not in suffixes:
+        raise UserError(f"--out is {out}, but with --{kind} must end in {' or '.join(suffixes)}.")
+    if out.is_dir() or not out.parent.is_dir():
+        problem = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is no folder"
+        raise UserError(f"--out is {out}, which {problem}: choose another file.")
+    return out

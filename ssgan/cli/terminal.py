@@ -1,4 +1,4 @@
-"""What a person sees in a terminal 80 columns wide: progress on standard error, results on standard output."""
+"""Terminal output in 80 columns: progress on standard error, results on standard output."""
 
 import os
 import time
@@ -16,32 +16,32 @@ from rich.text import Text
 from ssgan.runs import LOGGED
 
 if TYPE_CHECKING:
-    from ssgan.compare.progress import ComparisonProgress as Standing
+    from ssgan.compare.progress import ComparisonProgress
     from ssgan.training.monitor import TrainingProgress
 
 __all__ = [
-    "counting",
-    "counts",
+    "comparison_progress",
+    "count_progress",
     "cut",
-    "following",
+    "format_counts",
     "lost_files",
     "note",
     "plus_minus",
-    "reading",
+    "reading_progress",
     "say",
-    "settings",
+    "show_settings",
     "table",
+    "training_progress",
     "warn",
-    "watching",
     "width",
 ]
 
 
 class _Console(Console):
-    """Goes on in silence where nobody reads any more, such as behind ``| head``: a training is worth more."""
+    """A console that goes silent where its reader has left, such as ``| head``, so that a training goes on."""
 
     def on_broken_pipe(self) -> None:
-        """What rich calls in place of writing."""
+        """Stop writing; rich calls this where a write fails."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
@@ -49,76 +49,77 @@ class _Console(Console):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
-WIDTH, INDENT = 80, 6  # columns of a terminal, and those before what is said of a milestone
+WIDTH = 80  # columns of a terminal
+INDENT = 6  # columns before the numbers of a milestone
 MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
-SECONDS_BETWEEN_STANDINGS = 60.0
+SECONDS_BETWEEN_SUMMARIES = 60.0
 DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """One line of result."""
+    """Print one line of a result."""
     out.print(Text(text, style=style or ""))
 
 
 def note(text: str, style: str | None = None) -> None:
-    """One line beside the results, on standard error."""
+    """Print one line on standard error."""
     err.print(Text(_plain(text), style=style or ""), soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """One line on standard error that a user should see."""
+    """Print a warning on standard error."""
     note(text, style="yellow")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
-    """A small table, never cut short; the first ``left`` columns are text, the others numbers."""
+    """Print a table, never cut short; the first ``left`` columns are aligned to the left, the others to the right."""
     cells = [[*columns], *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     for i, row in enumerate(cells):
-        words = []
-        for k, (cell, whole) in enumerate(zip(row, widths, strict=True)):
-            pad = " " * (whole - width(cell))
-            words.append(cell + pad if k < left else pad + cell)
-        say((" " * gap).join(words).rstrip(), style=None if i else "bold")
+        padded = []
+        for k, (cell, column_width) in enumerate(zip(row, widths, strict=True)):
+            pad = " " * (column_width - width(cell))
+            padded.append(cell + pad if k < left else pad + cell)
+        say((" " * gap).join(padded).rstrip(), style=None if i else "bold")
 
 
 def cut(text: str, most: int) -> str:
-    """Text in one line of at most so many columns of a terminal, with an ellipsis where it was cut."""
+    """Cut text to one line of at most ``most`` columns, with an ellipsis where it is longer."""
     plain = _plain(text)
     return plain if width(plain) <= most else set_cell_size(plain, most - 1).rstrip() + "…"
 
 
-def settings(lines: Sequence[tuple[str, str, str]]) -> None:
-    """Name, value and unit of each setting, never cut short."""
+def show_settings(lines: Sequence[tuple[str, str, str]]) -> None:
+    """Print the name, value and unit of each setting, never cut short."""
     name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     for name, value, unit in lines:
         say(f"{name:{name_width}}  {value:{value_width}}  {unit}")
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:
-    """``4.81 +- 0.62``, without the deviation where there is none."""
+    """Format a mean and a standard deviation: ``4.81 +- 0.62``, or ``4.81`` without one."""
     if mean is None:
         return "-"
     return f"{mean:.2f}" + (f" +- {std:.2f}" if std is not None else "")
 
 
 def _plain(text: str) -> str:
-    """Text that leaves a terminal as it is: names of classes and files can hold anything."""
+    """Replace control characters, which names of classes and files can hold."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def counts(count: Mapping[str, int]) -> str:
-    """``28x28: 500, 32x32: 3``, the commonest first, with the number of kinds left out."""
-    ranked = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Format counts, the largest first, and how many are left out: ``28x28: 500, 32x32: 3``."""
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     words = [f"{kind}: {number:,}" for kind, number in ranked[:COUNTS_SHOWN]]
     return ", ".join(words + [f"{len(ranked) - COUNTS_SHOWN:,} more"] * (len(ranked) > COUNTS_SHOWN))
 
 
 def lost_files(skipped: Sequence[Sequence[str]], found: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Sentences about files that could not be read, each (name, reason), and files that are no pictures."""
+    """Write sentences about files that could not be read, each (name, reason), and files that are no pictures."""
     lines = []
     if skipped:
         few = "; ".join(f"{name} {reason}" for name, reason in skipped[:FILES_SHOWN])
@@ -128,13 +129,16 @@ def lost_files(skipped: Sequence[Sequence[str]], found: Mapping[str, Mapping[str
             f"Skipped files that cannot be read: {len(skipped):,} ({labelled:,} of them labelled): {few}{more}"
         )
     if ignored := found.get("ignored"):
-        lines.append(f"Ignored files that are no pictures: {sum(ignored.values()):,} ({counts(ignored)})")
+        lines.append(f"Ignored files that are no pictures: {sum(ignored.values()):,} ({format_counts(ignored)})")
     return lines
 
 
 @contextmanager
-def reading(quiet: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Give a function that shows how many pictures are read: one living line in a terminal, few lines elsewhere."""
+def reading_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show the progress of reading pictures: a live line in a terminal, a line now and then elsewhere.
+
+    Gives a function of what is done, how many are done and how many there are; None where ``quiet``.
+    """
     if quiet:
         yield None
     elif err.is_terminal:
@@ -149,10 +153,10 @@ def reading(quiet: bool = False) -> Iterator[Callable[[str, int, int], None] | N
         finally:
             status.stop()
     else:
-        yield _now_and_then()
+        yield _read_lines()
 
 
-def _now_and_then() -> Callable[[str, int, int], None]:
+def _read_lines() -> Callable[[str, int, int], None]:
     last = time.monotonic()
 
     def show(what: str, done: int, count: int) -> None:
@@ -165,32 +169,35 @@ def _now_and_then() -> Callable[[str, int, int], None]:
 
 
 @contextmanager
-def following(quiet: bool = False) -> Iterator[Callable[["TrainingProgress"], None]]:
-    """Give a function that shows each report: a live bar in a terminal, a line now and then elsewhere."""
+def training_progress(quiet: bool = False) -> Iterator[Callable[["TrainingProgress"], None]]:
+    """Show the progress of a training: a live bar in a terminal, a line now and then elsewhere.
+
+    Gives a function of each progress progress. Where ``quiet``, it shows only warnings.
+    """
     alerts = _alerts()
     if quiet:
-        yield lambda report: _alert(alerts(report), err)
+        yield lambda progress: _alert(alerts(progress), err)
     elif err.is_terminal:
         with _live_bar(alerts) as show:
             yield show
     else:
-        yield _lines(alerts)
+        yield _training_lines(alerts)
 
 
 def _alerts() -> Callable[["TrainingProgress"], list[str]]:
-    """Give a function of each report: what is newly wrong, and at the first one whether days are left."""
+    """Give a function of each progress report that returns its warnings; the first one warns of days of training."""
     first = True
 
-    def new(report: "TrainingProgress") -> list[str]:
+    def new(progress: "TrainingProgress") -> list[str]:
         nonlocal first
-        days, was_first, first = report.seconds_left / DAY, first, False
+        days, was_first, first = progress.seconds_left / DAY, first, False
         if not was_first or days < 1:
-            return report.warnings
+            return progress.warnings
         left = (
             f"At this speed the training takes {days:,.1f} days more: Ctrl-C stops it, --epochs makes it shorter, "
             f"--preset chooses another recipe, and --device a faster device."
         )
-        return [left, *report.warnings]
+        return [left, *progress.warnings]
 
     return new
 
@@ -211,24 +218,24 @@ def _live_bar(alerts: Callable[["TrainingProgress"], list[str]]) -> Iterator[Cal
     task = bar.add_task("", total=None, counts="initialising")
     with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
 
-        def show(report: "TrainingProgress") -> None:
-            bar.update(task, total=report.steps, completed=report.step, counts=_counts(report))
-            live.update(Group(bar, Text(_losses(report), style="dim", no_wrap=True, overflow="ellipsis")))
-            _alert(alerts(report), live.console)
+        def show(progress: "TrainingProgress") -> None:
+            bar.update(task, total=progress.steps, completed=progress.step, counts=_counts(progress))
+            live.update(Group(bar, Text(_losses(progress), style="dim", no_wrap=True, overflow="ellipsis")))
+            _alert(alerts(progress), live.console)
 
         yield show
 
 
-def _lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callable[["TrainingProgress"], None]:
+def _training_lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callable[["TrainingProgress"], None]:
     shown = 0
 
-    def show(report: "TrainingProgress") -> None:
+    def show(progress: "TrainingProgress") -> None:
         nonlocal shown
-        _alert(alerts(report), err)
-        if report.step * MILESTONES // report.steps > shown:
-            shown = report.step * MILESTONES // report.steps
-            first, *others = _folded(f"{_counts(report)}  {_losses(report)}", WIDTH - INDENT)
-            err.print(Text(f"{100 * report.step // report.steps:3d}%  {first}"), soft_wrap=True)
+        _alert(alerts(progress), err)
+        if progress.step * MILESTONES // progress.steps > shown:
+            shown = progress.step * MILESTONES // progress.steps
+            first, *others = _wrap(f"{_counts(progress)}  {_losses(progress)}", WIDTH - INDENT)
+            err.print(Text(f"{100 * progress.step // progress.steps:3d}%  {first}"), soft_wrap=True)
             for line in others:
                 err.print(Text(" " * INDENT + line), soft_wrap=True)
 
@@ -236,10 +243,10 @@ def _lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callable[["Trai
 
 
 @contextmanager
-def counting(total: int | None, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows how many are done: a live bar in a terminal, a line now and then elsewhere.
+def count_progress(total: int | None, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show a count: a live bar in a terminal, a line now and then elsewhere.
 
-    ``total`` is None where it is not known.
+    Gives a function of how many are done. ``total`` is None where it is not known.
     """
     if not quiet and err.is_terminal:
         columns = (BarColumn(bar_width=24), TextColumn("{task.completed:,.0f} " + unit), TimeRemainingColumn())
@@ -261,49 +268,49 @@ def counting(total: int | None, unit: str, quiet: bool = False) -> Iterator[Call
 
 
 @contextmanager
-def watching(quiet: bool = False) -> Iterator[Callable[["Standing"], None]]:
-    """Give a function that shows where a list of trainings stands: a line for each at its end, a live bar before.
+def comparison_progress(quiet: bool = False) -> Iterator[Callable[["ComparisonProgress"], None]]:
+    """Show the progress of a comparison: a line for each training that ends, and a live bar.
 
-    Where there is no terminal, a line a minute stands for the bar.
+    Gives a function of each progress report. Where there is no terminal, a line a minute takes the place of the bar.
     """
     if quiet:
-        yield lambda standing: _alert(standing.warnings, err)
+        yield lambda progress: _alert(progress.warnings, err)
     elif err.is_terminal:
         bar = Progress(TaskProgressColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[left]}"), console=err)
         task = bar.add_task("", total=None, left="")
         with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
 
-            def show(standing: "Standing") -> None:
-                done = standing.number - 1 + standing.share
+            def show(progress: "ComparisonProgress") -> None:
+                done = progress.number - 1 + progress.share
                 bar.update(
                     task,
-                    total=standing.tasks,
+                    total=progress.tasks,
                     completed=done,
-                    left=f"{standing.number} of {standing.tasks}, {_time_left(standing)}",
+                    left=f"{progress.number} of {progress.tasks}, {_time_left(progress)}",
                 )
-                words = Text(_plain(standing.description), style="dim", no_wrap=True, overflow="ellipsis")
+                words = Text(_plain(progress.description), style="dim", no_wrap=True, overflow="ellipsis")
                 live.update(Group(bar, words))
-                _alert(standing.warnings, live.console)
-                if standing.result:
-                    live.console.print(Text(_ended(standing)), soft_wrap=True)
+                _alert(progress.warnings, live.console)
+                if progress.result:
+                    live.console.print(Text(_ended(progress)), soft_wrap=True)
 
             yield show
     else:
-        yield _minutes()
+        yield _comparison_lines()
 
 
-def _minutes() -> Callable[["Standing"], None]:
+def _comparison_lines() -> Callable[["ComparisonProgress"], None]:
     last = time.monotonic()
 
-    def show(standing: "Standing") -> None:
+    def show(progress: "ComparisonProgress") -> None:
         nonlocal last
-        _alert(standing.warnings, err)
+        _alert(progress.warnings, err)
         now = time.monotonic()
-        if standing.result:
-            err.print(Text(f"{_ended(standing)}, {_time_left(standing)}"), soft_wrap=True)
-        elif standing.share and now - last >= SECONDS_BETWEEN_STANDINGS:
-            done = f"{standing.number}/{standing.tasks}  {standing.description}: {standing.share:.0%}"
-            err.print(Text(_plain(f"{done}, {_time_left(standing)}")), soft_wrap=True)
+        if progress.result:
+            err.print(Text(f"{_ended(progress)}, {_time_left(progress)}"), soft_wrap=True)
+        elif progress.share and now - last >= SECONDS_BETWEEN_SUMMARIES:
+            done = f"{progress.number}/{progress.tasks}  {progress.description}: {progress.share:.0%}"
+            err.print(Text(_plain(f"{done}, {_time_left(progress)}")), soft_wrap=True)
         else:
             return
         last = now
@@ -311,8 +318,8 @@ def _minutes() -> Callable[["Standing"], None]:
     return show
 
 
-def _folded(text: str, most: int) -> list[str]:
-    """Lines of at most so many columns, broken where there are two spaces; a word longer than that has its own."""
+def _wrap(text: str, most: int) -> list[str]:
+    """Break text at double spaces into lines of at most ``most`` columns; a longer part has a line of its own."""
     lines: list[str] = []
     for word in text.split("  "):
         if lines and width(lines[-1]) + 2 + width(word) <= most:
@@ -322,12 +329,12 @@ def _folded(text: str, most: int) -> list[str]:
     return lines
 
 
-def _ended(standing: "Standing") -> str:
-    return _plain(f"{standing.number}/{standing.tasks}  {standing.description}: {standing.result}")
+def _ended(progress: "ComparisonProgress") -> str:
+    return _plain(f"{progress.number}/{progress.tasks}  {progress.description}: {progress.result}")
 
 
-def _time_left(standing: "Standing") -> str:
-    return "time left unknown" if standing.seconds_left is None else f"{_duration(standing.seconds_left)} left"
+def _time_left(progress: "ComparisonProgress") -> str:
+    return "time left unknown" if progress.seconds_left is None else f"{_duration(progress.seconds_left)} left"
 
 
 def _duration(seconds: float) -> str:
@@ -337,13 +344,13 @@ def _duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def _counts(report: "TrainingProgress") -> str:
-    return f"{report.images:,} images, {report.images_per_second:,.0f}/s, {_duration(report.seconds_left)} left"
+def _counts(progress: "TrainingProgress") -> str:
+    return f"{progress.images:,} images, {progress.images_per_second:,.0f}/s, {_duration(progress.seconds_left)} left"
 
 
-def _losses(report: "TrainingProgress") -> str:
-    """Means over the seeds."""
-    means = {name: float(values.mean()) for name, values in report.means.items()}
+def _losses(progress: "TrainingProgress") -> str:
+    """Format the means of the losses over the seeds."""
+    means = {name: float(values.mean()) for name, values in progress.means.items()}
     words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]
     if "accuracy_real" in means:
         words.append(
@@ -351,6 +358,6 @@ def _losses(report: "TrainingProgress") -> str:
         )
     elif "p_real_unlabeled" in means and "p_real_fake" in means:
         words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
-    if report.errors and None not in report.errors:
-        words.append(f"test error {sum(e for e in report.errors if e is not None) / len(report.errors):.2f} %")
+    if progress.errors and None not in progress.errors:
+        words.append(f"test error {sum(e for e in progress.errors if e is not None) / len(progress.errors):.2f} %")
     return "  ".join(words)

@@ -1,198 +1,349 @@
-"""What ``ssgan train`` is asked for, and what it says on the way and at the end."""
+"""``ssgan train``: train a classifier into a run folder, or go on with a training."""
 
 import json
-import os
 import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ssgan import runs
-from ssgan.cli import options, output, terminal
-from ssgan.data.dataset import Data
-from ssgan.data.datasets import DATASETS, load
-from ssgan.data.splits import Split, imbalance_warnings, make_splits
+from ssgan.cli import output, terminal
+from ssgan.cli.options import (
+    AnySetting,
+    DataArgument,
+    DataDir,
+    DataLocation,
+    Epochs,
+    ImageSize,
+    Json,
+    LabelsCsv,
+    NamedDevice,
+    Preset,
+    check_epochs,
+    default_preset,
+    epochs_to_images,
+    parse_settings,
+)
 from ssgan.errors import UserError
-from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
+from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, describe
+from ssgan.settings.presets import PRESETS, describe, resolve
 
-__all__ = ["Asked", "hold"]
+if TYPE_CHECKING:
+    from ssgan.data.dataset import Data
+    from ssgan.data.splits import Split
 
+__all__ = ["TrainOptions", "run_training", "train"]
 
-LEFT = {
-    **{"Generated images": "samples.png", "Curves": "curves.png", "Densities through training": "density.png"},
+LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
+PICTURE_SHAPE = (32, 32)  # of an image that every network takes
+RESULT_FILES = {
+    "Generated images": "samples.png",
+    "Curves": "curves.png",
+    "Densities through training": "density.png",
     "Events for TensorBoard": "tensorboard",
 }
 
 
-class Asked(NamedTuple):
-    """The options of the command, as they were typed."""
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of ``ssgan train``.
 
-    data: str
-    preset: str | None
-    epochs: str | None
-    assignments: list[str]
-    flags: dict[str, str | None]
-    out: Path | None
-    resume: bool
-    config: Path | None
-    labels_csv: Path | None
-    data_dir: Path | None
-    as_json: bool
-    dry_run: bool
+    Attributes
+    ----------
+    location : DataLocation
+    settings : mapping
+        Values of the settings that were named, by ``--set`` or by options of their own.
+    preset, epochs : str or None
+        As they were typed.
+    out : Path or None
+        The run folder; None for a new one under ``runs/``.
+    resume : bool
+        Whether to go on with the run in ``out``.
+    config : Path or None
+        An earlier run, or its ``config.json``, whose settings are taken.
+    as_json, dry_run : bool
+    """
+
+    location: DataLocation
+    settings: Mapping[str, Any]
+    preset: str | None = None
+    epochs: str | None = None
+    out: Path | None = None
+    resume: bool = False
+    config: Path | None = None
+    as_json: bool = False
+    dry_run: bool = False
 
 
-def hold(asked: Asked) -> None:
-    """Train, or go on with a training, and say what came of it; or show the settings.
+def train(
+    data: DataArgument,
+    labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.")] = None,
+    preset: Preset = None,
+    epochs: Epochs = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="First seed: initialisation, order, noise.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models trained at once, each with its draw.")] = None,
+    draw_seed: Annotated[str | None, typer.Option(metavar="D", help="One draw of labels for all models.")] = None,
+    device: NamedDevice = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder, which must not exist. [default: runs/<n>-...]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
+    ] = None,
+    set_: AnySetting = None,
+    folds: Annotated[str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labels.")] = None,
+    image_size: ImageSize = None,
+    labels_csv: LabelsCsv = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
+) -> None:
+    """Train a classifier from few labels and many images, and report its accuracy."""
+    settings = parse_settings(
+        set_,
+        labels=labels,
+        method=method,
+        seed=seed,
+        seeds=seeds,
+        draw_seed=draw_seed,
+        device=device,
+        folds=folds,
+        image_size=image_size,
+    )
+    run_training(
+        TrainOptions(
+            location=DataLocation(data=data, labels_csv=labels_csv, data_dir=data_dir),
+            settings=settings,
+            preset=preset,
+            epochs=epochs,
+            out=out,
+            resume=resume,
+            config=config,
+            as_json=as_json,
+            dry_run=dry_run,
+        )
+    )
+
+
+def run_training(options: TrainOptions) -> None:
+    """Train, or go on with a training, and print the result; or print the settings.
 
     Raises
     ------
     UserError
         For the user's mistakes, before anything is written; and where every model diverged.
     """
-    data, settings = _settled(asked)
-    where, splits = _checked(data, settings)
-    if asked.dry_run:
-        if asked.as_json:
-            print(json.dumps(settings.to_dict()))
+    data, config = _load_data(options)
+    device, splits = _check_data(data, config)
+    if options.dry_run:
+        if options.as_json:
+            print(json.dumps(config.to_dict()))
         else:
-            terminal.settings(describe(settings))
+            terminal.show_settings(describe(config))
         return
-    folder = _claimed(asked, data, settings)
-    with runs.held(folder):
-        report = runs.finished(folder, settings, data.name, data.sha256)
-        labelled = imbalance_warnings([split.y for split in splits], data.classes)
-        for line in [*terminal.lost_files(data.skipped, data.file_counts), *labelled]:
-            terminal.warn(line)
-        if not asked.as_json:
-            _announce(data, settings, f"on {where}, into {folder}", len(splits[0].indices))
+    folder = _run_folder(options, data, config)
+    with ExitStack() as stack:
+        report = runs.finished(folder, config, data.name, data.sha256)
+        if report is None:  # a finished run is only read, so it may lie in a read-only place
+            stack.enter_context(runs.held(folder))
+            report = runs.finished(folder, config, data.name, data.sha256)
+        _warn_of_data(data, splits)
+        if not options.as_json:
+            _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
             if report is not None:
                 terminal.say("This run is finished: nothing was left to train.")
         if report is None:
             try:
-                report = _in_stages(data, settings, folder, _source(asked), asked.as_json)
+                report = _train(data, config, folder, options.location.source(), options.as_json)
             except KeyboardInterrupt:
-                terminal.note(f"ssgan: {folder} is unfinished; go on with it by: {_again(asked, folder)}")
+                terminal.note(f"ssgan: {folder} is unfinished; go on with it by: {_resume_command(options, folder)}")
                 raise
-    if asked.as_json:
+    if options.as_json:
         print(json.dumps(report))
     else:
-        _sum_up(report, folder, tested=len(data.x_test) > 0)
+        _show_result(report, folder, tested=len(data.x_test) > 0)
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
         )
 
 
-def _settled(asked: Asked) -> tuple[Data, Config]:
-    """The data and the settings; mistakes that can be seen without the data come before they are read."""
-    if asked.resume:
-        options.check_resume(asked.out, asked.config)
-    given = options.parse_settings(asked.assignments, asked.flags)
-    if asked.epochs is not None and "total_images" in given:
-        raise UserError(f"total_images={given['total_images']} and --epochs set the same length twice: leave one away.")
-    wanted = options.Asked(asked.data, asked.preset, asked.out if asked.resume else None, asked.config, given)
-    early = wanted.early_settings()
-    arrays = asked.data in DATASETS or Path(asked.data).suffix == ".npz"
-    if arrays and "image_size" not in given and PRESETS[early.preset].get("image_size"):
+def _load_data(options: TrainOptions) -> tuple["Data", Config]:
+    """Load the data and resolve the configuration; mistakes that need no data are found before they are read."""
+    if options.resume:
+        _check_resume(options)
+    check_epochs(options.epochs, options.settings)
+    location = options.location
+    early = _resolve_without_data(options)
+    is_array = location.is_named or Path(location.data).suffix == ".npz"
+    if is_array and "image_size" not in options.settings and PRESETS[early.preset].get("image_size"):
         raise UserError(
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
-            f"{asked.data} holds arrays: choose another preset."
+            f"{location.data} holds arrays: choose another preset."
         )
-    with terminal.reading(quiet=asked.as_json) as progress:
-        data = load(asked.data, asked.data_dir, Options.of(early, asked.labels_csv), progress)
+    data = location.load(Options.of(early, location.labels_csv), quiet=options.as_json)
     # Only now are the shape of the images and the length of a pass known.
-    length = {} if asked.epochs is None else {"total_images": options.epochs_to_images(asked.epochs, len(data.x_train))}
-    return data, wanted._replace(given={**given, **length}).settings(data.image_shape)
+    settings = dict(options.settings)
+    if options.epochs is not None:
+        settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    return data, _resolve(options, settings, data.image_shape)
 
 
-def _checked(data: Data, settings: Config) -> tuple[str, list[Split]]:
-    """In words, where the training will be, and the labelled images of each model."""
+def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Sequence[int] = ()) -> Config:
+    """Resolve the configuration; where nothing names a preset, the data and the shape of their images do."""
+    if options.resume and options.out is not None:
+        return _resumed_config(options.out, options.preset, settings)
+    earlier = {} if options.config is None else runs.read_settings(options.config)
+    earlier_preset = earlier.get("preset")
+    if options.preset is not None and earlier_preset not in (None, options.preset):
+        raise UserError(
+            f"--preset {options.preset} does not go with --config {options.config}, a run of preset "
+            f"{earlier_preset!r}: choose one."
+        )
+    preset = options.preset or str(earlier_preset or default_preset(options.location.data, image_shape))
+    return resolve(preset, settings, earlier)
+
+
+def _resolve_without_data(options: TrainOptions) -> Config:
+    """Resolve the configuration as far as that goes before the data are read.
+
+    The shape of a user's own images is not known yet: settings that suit one of the presets for them are accepted.
+    """
+    try:
+        return _resolve(options, options.settings, PICTURE_SHAPE)
+    except UserError as mistake:
+        try:
+            return _resolve(options, options.settings)
+        except UserError:
+            raise mistake from None
+
+
+def _check_resume(options: TrainOptions) -> None:
+    """Check that ``--out`` names the run to go on with, and that nothing else names settings."""
+    if options.out is None:
+        raise UserError("--resume needs --out, the folder of the run to go on with.")
+    if options.config is not None:
+        raise UserError(
+            f"--config {options.config} does not go with --resume, which has the settings of {options.out}: choose one."
+        )
+
+
+def _resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
+    """Read the configuration of a run; settings may repeat it, and change what has no part in a step."""
+    if "preset" in settings:
+        raise UserError(f"preset={settings['preset']} cannot be set: choose it with --preset.")
+    earlier = runs.read_config(run)
+    config = earlier.replace(**settings)
+    conflicts = earlier.resume_conflicts(config)
+    if preset not in (None, earlier.preset):
+        conflicts = [f"preset {earlier.preset}, now {preset}", *conflicts]
+    if conflicts:
+        raise UserError(
+            f"{run} was begun with other settings, so it cannot go on: {', '.join(conflicts)}; leave them as they "
+            f"were, or begin another run with --config {run}."
+        )
+    return config
+
+
+def _check_data(data: "Data", config: Config) -> tuple[str, list["Split"]]:
+    """Check that the data suit the configuration; return the device in words, and the labelled images of each model."""
+    from ssgan.data.splits import make_splits
     from ssgan.devices import device_name, select
 
-    check_image_shape(settings.network, data.image_shape)
-    check_augmentation(settings.augmentation, data.image_shape)
-    check_range(settings.network, data.name, data.bounded)
-    device = select(settings.device, settings.dtype, settings.precision)
-    if settings.tensorboard:
+    check_image_shape(config.network, data.image_shape)
+    check_augmentation(config.augmentation, data.image_shape)
+    check_range(config.network, data.name, data.bounded)
+    device = select(config.device, config.dtype, config.precision)
+    if config.tensorboard:
         from ssgan.training import callbacks
 
         callbacks.check_tensorboard()
-    splits = make_splits(data.y_train, settings.labels, settings.draw_seeds)
-    if settings.folds:
+    splits = make_splits(data.y_train, config.labels, config.draw_seeds)
+    if config.folds:
         from ssgan.training import folds
 
-        folds.cut_folds(data, settings)
+        folds.cut_folds(data, config)
     return f"{device_name(device)} ({device})", splits
 
 
-def _claimed(asked: Asked, data: Data, settings: Config) -> Path:
-    """The run folder: a new one, or that of the run to go on with."""
-    place = (asked.out or Path("runs")).resolve()
-    if asked.data not in DATASETS and Path(asked.data).is_dir() and place.is_relative_to(Path(asked.data).resolve()):
-        # Its images would be pictures of the data from then on.
-        raise UserError(f"The run would lie in {asked.data}, among the pictures: choose a folder elsewhere with --out.")
-    return asked.out if asked.resume and asked.out is not None else runs.claim(asked.out, data.name, settings)
+def _run_folder(options: TrainOptions, data: "Data", config: Config) -> Path:
+    """Make a new run folder, or return that of the run to go on with."""
+    location = options.location
+    if Path(location.data).is_dir() and location.holds(options.out or Path("runs")):
+        raise UserError(
+            f"The run would lie in {location.data}, among the pictures: choose a folder elsewhere with --out."
+        )
+    if options.resume and options.out is not None:
+        return options.out
+    return runs.claim(options.out, data.name, config)
 
 
-def _source(asked: Asked) -> dict[str, str | None]:
-    """Where the data come from, for whoever reads the run later."""
-    return {
-        "data": asked.data if asked.data in DATASETS else str(Path(asked.data).resolve()),
-        "data_dir": None if asked.data_dir is None else os.path.abspath(os.path.expanduser(asked.data_dir)),
-        "labels_csv": None if asked.labels_csv is None else str(asked.labels_csv.resolve()),
-    }
+def _resume_command(options: TrainOptions, folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    location = options.location
+    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir, "--out": folder}
+    words = [word for option, path in paths.items() if path is not None for word in (option, str(path))]
+    return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
 
 
-def _again(asked: Asked, folder: Path) -> str:
-    """The command that goes on."""
-    places = {"--labels-csv": asked.labels_csv, "--data-dir": asked.data_dir, "--out": folder}
-    words = [word for option, path in places.items() if path is not None for word in (option, str(path))]
-    return shlex.join(["ssgan", "train", asked.data, *words, "--resume"])
+def _warn_of_data(data: "Data", splits: Sequence["Split"]) -> None:
+    from ssgan.data.splits import imbalance_warnings
+
+    for line in [
+        *terminal.lost_files(data.skipped, data.file_counts),
+        *imbalance_warnings([split.y for split in splits], data.classes),
+    ]:
+        terminal.warn(line)
 
 
-def _announce(data: Data, settings: Config, where: str, labelled: int) -> None:
-    apart = data.file_counts.get("tested", {}).get("held out")
-    held = f" and {apart:,} held out for testing" if apart else ""
-    labels = "no classes, " if settings.unconditional else f"{labelled:,} labelled of "
+def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> None:
+    """Print what is trained, and the settings that differ from the preset."""
+    test_count = data.file_counts.get("tested", {}).get("held out")
+    held_out = f" and {test_count:,} held out for testing" if test_count else ""
+    labels = "no classes, " if config.unconditional else f"{labeled_count:,} labelled of "
     terminal.say(
-        f"{data.name}: {labels}{len(data.x_train):,} images{held}, "
-        f"method {settings.method}, {_models(settings)}, {settings.steps * settings.images_per_step:,} images\n{where}"
+        f"{data.name}: {labels}{len(data.x_train):,} images{held_out}, "
+        f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images\n{place}"
     )
-    changed = Config(preset=settings.preset).diff(settings)
-    words = [f"{name}={value}" for name, value, _ in describe(settings) if name in changed]
-    terminal.out.print("settings: " + " ".join(words), style="dim", soft_wrap=False)
+    changed = Config(preset=config.preset).diff(config)
+    words = [f"{name}={value}" for name, value, _ in describe(config) if name in changed]
+    text = "settings: " + " ".join(words)
+    for line in textwrap.wrap(text, terminal.WIDTH, break_long_words=False, break_on_hyphens=False):
+        terminal.say(line, style="dim")
 
 
-def _in_stages(
-    data: Data, settings: Config, folder: Path, source: dict[str, str | None], quiet: bool
-) -> dict[str, Any]:
-    """First the models of the folds, where there are any; then the run's own; the report."""
-    from ssgan.training import folds
-    from ssgan.training.experiment import run_experiment
+def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | None], quiet: bool) -> dict[str, Any]:
+    """Train the models of the folds, where there are any, and then the run's own; return the report."""
+    from ssgan.training import experiment, folds
 
     extra = None
-    if settings.folds:
+    if config.folds:
         if not quiet:
-            terminal.say(f"First {settings.folds} models, each without a fold of the labelled images")
-        with terminal.following(quiet=quiet) as on_report:
+            terminal.say(f"First {config.folds} models, each without a fold of the labelled images")
+        with terminal.training_progress(quiet=quiet) as on_report:
             inner = folder / folds.FOLDS_FOLDER
-            extra = {"folds": folds.cross_validate(data, settings, inner, on_report, source)}
+            extra = {"folds": folds.cross_validate(data, config, inner, on_report, source)}
         if not quiet:
-            terminal.say(f"Now {_models(settings)}, from every labelled image")
-    with terminal.following(quiet=quiet) as on_report:
-        return run_experiment(data, settings, folder, on_report, source, extra=extra)
+            terminal.say(f"Now {_model_count(config)}, from every labelled image")
+    with terminal.training_progress(quiet=quiet) as on_report:
+        return experiment.run_experiment(data, config, folder, on_report, source, extra=extra)
 
 
-def _models(settings: Config) -> str:
-    return "1 model" if settings.seeds == 1 else f"{settings.seeds} models"
+def _model_count(config: Config) -> str:
+    return "1 model" if config.seeds == 1 else f"{config.seeds} models"
 
 
-def _sum_up(report: dict[str, Any], folder: Path, tested: bool) -> None:
+def _show_result(report: Mapping[str, Any], folder: Path, tested: bool) -> None:
     output.show_report(report)
-    for what, name in LEFT.items():
+    for title, name in RESULT_FILES.items():
         if (folder / name).exists():
-            terminal.say(f"{what}: {folder / name}")
+            terminal.say(f"{title}: {folder / name}")
     if tested and len(report["diverged"]) < len(report["seeds"]):
         terminal.say(f"Score again with: ssgan evaluate {folder}")

@@ -4,7 +4,6 @@
 and generated numbers, and D(x), at several steps of training, which are the lines of ``densities.jsonl``.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.figures.plots import SERIES, as_png, new_figure, set_title
-from ssgan.files import write_atomic
+from ssgan.files import read_json_lines, write_atomic
 from ssgan.settings.terms import TERMS
 
 if TYPE_CHECKING:
@@ -220,11 +219,10 @@ def read_densities(run: Path) -> list[dict[str, Any]]:
     """Read the densities of a run in order, without lines that were cut off when the run was killed."""
     rows: list[dict[str, Any]] = []
     path = run / DENSITY_FILE
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in read_json_lines(path) if path.exists() else []:
         try:
-            row = json.loads(line)
-            rows.append({key: row[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
-        except (ValueError, KeyError, TypeError):
+            rows.append({key: line.value[key] for key in ("images", "low", "high", "samples", "counts", "p_real")})
+        except (KeyError, TypeError):
             continue
     return rows
 

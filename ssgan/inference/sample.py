@@ -1,6 +1,7 @@
 """Draw pictures of generated images from a run, with numbers about them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -10,7 +11,6 @@ import torch
 from PIL import Image
 
 from ssgan import runs
-from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -25,12 +25,53 @@ from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.config import Config
 
-__all__ = ["class_histogram", "sample_run"]
+__all__ = ["Request", "class_histogram", "sample_run"]
 
 
 # The latents around a sum: their distance in standard deviations of the latents, and the seed of their noise.
 NEIGHBOUR_SCALE, NEIGHBOUR_SEED = 1.0, 2**32
 MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to make of a run.
+
+    Attributes
+    ----------
+    kind : str
+        ``grid``, ``interpolate``, ``arithmetic``, ``nearest``, ``per-class`` or ``animate``.
+    out : Path
+    rows, columns : int
+        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours.
+    samples : int
+        Generated images that are measured.
+    seed : int or None
+        Of the noise; None: the run's first.
+    model : int or None
+        Seed of the model; None: the first that did not diverge.
+    path : str or None
+        Of :data:`ssgan.inference.latents.PATHS`; None: by the latents.
+    terms : list of (sign, indices)
+        Of an arithmetic.
+    numbered : bool
+    data : str or None
+        Where the run's data lie now.
+    data_dir : Path or None
+    """
+
+    kind: str
+    out: Path
+    rows: int = 0
+    columns: int = 0
+    samples: int = 0
+    seed: int | None = None
+    model: int | None = None
+    path: str | None = None
+    terms: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    numbered: bool = False
+    data: str | None = None
+    data_dir: Path | None = None
 
 
 class ImageSource(NamedTuple):

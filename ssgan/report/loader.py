@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.result_rows import KNOWN, MEASURED, NAMED, Unusable, is_lost, parse_row
+from ssgan.files import read_json_lines
+from ssgan.result_rows import KNOWN, MEASURED, NAMED, is_lost, parse_row
 
 __all__ = ["LoadedRows", "Row", "Skipped", "canonical", "load_rows"]
 
@@ -122,20 +123,18 @@ def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the files of rows in it, such as {path / '*.jsonl'}.")
     try:
-        content = path.read_bytes()
+        lines = read_json_lines(path, parse_row)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except OSError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
     name = _printable(path)
     rows, skipped = [], []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(Row(name, number, parse_row(line)))
-        except Unusable as reason:
-            skipped.append(Skipped(name, number, str(reason)))
+    for line in lines:
+        if line.error is None:
+            rows.append(Row(name, line.number, line.value))
+        else:
+            skipped.append(Skipped(name, line.number, str(line.error)))
     return rows, skipped
 
 

@@ -139,7 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vectors": {"total_images": 2_000_000},
 }
 DATASET_PRESETS = {
-    "digits": "digits",
+    "digits": "digits-fast",
     "mnist": "mnist-fast",
     "fashion-mnist": "mnist-fast",
     "cifar10": "cifar10-fast",

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import typer
 from running import status_of
@@ -118,7 +119,70 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert "Usage: " in capsys.readouterr().out
 
 
+def test_the_help_has_a_whole_line_for_each_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert status_of("--help") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.partition("Commands:")[2]
+
+
 # The process itself
+
+
+ENVIRONMENT = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("module", ["ssgan", "ssgan.cli"])
+def test_the_package_is_run_as_a_module(tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-m", module, "data", "digits"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("digits: 1,257 images in the training pool, 540 test images")
+
+
+def test_importing_the_command_line_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
+    """Nor does the help; every module of the command line is imported for it."""
+    code = """
+import sys, ssgan.cli
+def heavy():
+    return sorted({"torch", "numpy", "sklearn", "matplotlib", "PIL"} & set(sys.modules))
+print("imported", heavy())
+for command in ("train", "evaluate", "predict", "data", "compare", "report", "sample"):
+    try:
+        ssgan.cli.main([command, "--help"])
+    except SystemExit as left:
+        assert not left.code
+print("helped", heavy())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("imported []", "helped []")
+
+
+def test_commands_run_where_there_is_no_fcntl(tmp_path: Path) -> None:
+    """As on Windows. A run folder and a file of rows are locked all the same, and freed at the end."""
+    begin = "import sys; sys.modules['fcntl'] = None; from ssgan.cli import main; main(sys.argv[1:])"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", begin, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        return done
+
+    assert "Usage: " in run("--help").stdout
+    assert run("data", "digits").stdout.startswith("digits: 1,257 images")
+    trained = run("train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY)
+    assert "accuracy " in trained.stdout
+    assert "Run folder: run" in trained.stdout
+    run("compare", "digits", "--methods", "knn", "--seeds", "1", "--out", "rows.jsonl")
+    assert not [*tmp_path.rglob("*.lock")]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "rows.jsonl"}
 
 
 def test_a_mistake_leaves_the_process_with_status_2(tmp_path: Path) -> None:
@@ -134,7 +198,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: Any) -> Data:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("ssgan.cli.train.load", fault)
+    monkeypatch.setattr("ssgan.data.datasets.load", fault)
     with pytest.raises(ZeroDivisionError, match="ours"):
         cli.main(["train", "digits"])
 
@@ -145,7 +209,7 @@ def test_an_interruption_leaves_with_status_130(
     def interrupt(*_: Any) -> Data:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssgan.cli.train.load", interrupt)
+    monkeypatch.setattr("ssgan.data.datasets.load", interrupt)
     assert status_of("train", "digits") == 130
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
 
@@ -188,6 +252,20 @@ def test_numbered_folders_do_not_meet(tmp_path: Path) -> None:
     (tmp_path / "runs" / "7-other").mkdir(parents=True)
     claimed = {runs.claim(None, "digits", Config(labels=20)).name for _ in range(3)}
     assert claimed == {f"{n}-digits-20-gan" for n in (8, 9, 10)}
+
+
+def test_a_read_only_run_is_shown_where_it_is_finished_and_else_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert status_of("train", "digits", "--out", "run", "--resume") == 0
+    assert "This run is finished: nothing was left to train." in capsys.readouterr().out
+    (run / "report.json").unlink()
+    assert status_of("train", "digits", "--out", "run", "--resume") == 2
+    assert capsys.readouterr().err == "ssgan: run cannot be written to (Permission denied).\n"
 
 
 def test_too_much_for_the_memory_is_said_in_a_sentence(mistake: Callable[..., str]) -> None:

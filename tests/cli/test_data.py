@@ -8,7 +8,7 @@ import pytest
 from small_configs import tiny
 
 from ssgan import runs
-from ssgan.cli import data as inventory
+from ssgan.cli.data import describe_data, describe_run
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
@@ -28,7 +28,7 @@ def partly(few_digits: Data, tmp_path: Path) -> Path:
 
 def test_of_data_counts_what_is_there(partly: Path) -> None:
     data = load(partly)
-    assert inventory.describe_data(str(partly), None) == {
+    assert describe_data(str(partly), None) == {
         "dataset": "partly",
         "sha256": data.sha256,
         "image_shape": [8, 8],
@@ -46,26 +46,26 @@ def test_of_data_counts_what_is_there(partly: Path) -> None:
 def test_of_data_names_a_draw(partly: Path) -> None:
     y = load(partly).y_train
     for draw_seed in (None, "5"):
-        found = inventory.describe_data(str(partly), None, "4", draw_seed)
+        found = describe_data(str(partly), None, "4", draw_seed)
         rows = splits.draw(y, 4, int(draw_seed or 0))
         name, sha256 = f"draw {draw_seed or 0}", splits.Split(rows, y[rows]).sha256
         assert found["splits"] == [{"name": name, "sha256": sha256, "indices": rows.tolist()}]
         assert found["per_class"].keys() == {"pool", "test", name}
         assert found["per_class"][name] == [(y[rows] == k).sum() for k in range(4)]
         assert sum(found["per_class"][name]) == 4
-    everything = inventory.describe_data(str(partly), None, "all")
+    everything = describe_data(str(partly), None, "all")
     assert everything["splits"][0]["indices"] == [0, 1, 2, 3, 4, 5]
     assert everything["per_class"]["draw 0"] == everything["per_class"]["pool"]
     json.dumps(everything)
     with pytest.raises(UserError, match=r"between 3 \(one for each class\) and 6 "):
-        inventory.describe_data(str(partly), None, "7")
+        describe_data(str(partly), None, "7")
 
 
 def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
     data, config = load(partly), tiny(labels=4, seed=3, seeds=2, total_images=20, preset="digits")
     folder = runs.claim(tmp_path / "run", "partly", config)
     run_experiment(data, config, folder, source={"data": str(partly), "data_dir": None})
-    found, plain = inventory.describe_run(folder, None), inventory.describe_data(str(partly), None)
+    found, plain = describe_run(folder, None), describe_data(str(partly), None)
     assert {key: value for key, value in found.items() if key not in ("splits", "per_class")} == {
         key: value for key, value in plain.items() if key not in ("splits", "per_class")
     }
@@ -78,5 +78,5 @@ def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
     # Other data under the same name are not shown as those of the run.
     np.savez(partly, x_train=data.x_train ^ 1, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
     with pytest.raises(UserError) as refused:
-        inventory.describe_run(folder, None)
+        describe_run(folder, None)
     assert str(refused.value) == f"partly is not what it was when {folder} was trained: its hash has changed."

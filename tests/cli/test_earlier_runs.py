@@ -75,14 +75,14 @@ def test_config_takes_the_settings_of_a_run_or_of_a_file(
         expected = config.replace(labels=30, total_images=2514, learning_rate_d=0.1, device="auto")
         assert configured(capsys, "digits", "--config", given, *changed) == expected
     # The preset is that of the run, whatever the data set would name.
-    assert configured(capsys, "digits", "--config", out, "--preset", "digits").preset == "digits"
+    assert configured(capsys, "digits", "--config", out, "--preset", "digits-fast").preset == "digits-fast"
     (tmp_path / "part.json").write_text('{"learning_rate_d": 1, "discriminator_widths": [30, 20]}')
     part = {"learning_rate_d": 1.0, "discriminator_widths": (30, 20)}
-    assert configured(capsys, "digits", "--config", "part.json") == resolve("digits", part)
+    assert configured(capsys, "digits", "--config", "part.json") == resolve("digits-fast", part)
     asked = configured(capsys, "digits", "--config", "part.json", "--preset", "mnist-paper")
     assert asked == resolve("mnist-paper", part)
     (tmp_path / "empty.json").write_text("{}")
-    assert configured(capsys, "digits", "--config", "empty.json") == resolve("digits", {})
+    assert configured(capsys, "digits", "--config", "empty.json") == resolve("digits-fast", {})
 
 
 def test_config_repeats_a_run(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

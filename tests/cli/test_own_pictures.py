@@ -18,7 +18,7 @@ from rich.console import Console
 from running import contents, last_object, status_of
 
 from ssgan import runs
-from ssgan.cli import terminal as screen
+from ssgan.cli import terminal
 from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
@@ -98,7 +98,7 @@ def trained_on_photos(photos: Path, cache: Path, tmp_path_factory: pytest.TempPa
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.chdir(photos.parent)
         patch.setenv("SSGAN_DATA", str(cache))
-        patch.setattr(screen.err, "_file", shown)
+        patch.setattr(terminal.err, "_file", shown)
         options = ["--image-size", "6", "--set", "test_share=0.3", "--set", "test_seed=4", "--set", "image_mode=rgb"]
         assert status_of("train", "photos", *options, "--out", place / "run", *TINIER, "--json") == 0
     assert contents(photos.parent) == before
@@ -239,7 +239,7 @@ def test_a_users_own_data_name_their_preset_by_their_shape(
 def test_settings_are_resolved_before_pictures_are_read(
     photos: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssgan.cli.train.load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ssgan.data.datasets.load", lambda *_: pytest.fail("read"))
     assert "lerning_rate_d" in mistake("train", photos, "--set", "lerning_rate_d=1")
     assert "image_size is 0" in mistake("train", photos, "--image-size", "0")
     assert "twice" in mistake("train", photos, "--image-size", "9", "--set", "image_size=8")
@@ -355,20 +355,20 @@ def test_a_run_does_not_lie_among_the_pictures(
 
 
 def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal in (True, False):
+    for is_terminal in (True, False):
         stream = io.StringIO()
-        console = Console(file=stream, force_terminal=terminal, width=80)
-        monkeypatch.setattr(screen, "err", console)
-        monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 0)
-        with screen.reading() as show:
+        console = Console(file=stream, force_terminal=is_terminal, width=80)
+        monkeypatch.setattr(terminal, "err", console)
+        monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
+        with terminal.reading_progress() as show:
             assert show is not None
             show("decoding", 640, 60_000)
         assert "decoding 640 of 60,000 pictures" in stream.getvalue()
-    monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", 60)
-    with screen.reading() as show:
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 60)
+    with terminal.reading_progress() as show:
         assert show is not None
         before = stream.getvalue()
         show("decoding", 704, 60_000)
     assert stream.getvalue() == before
-    with screen.reading(quiet=True) as nothing:
+    with terminal.reading_progress(quiet=True) as nothing:
         assert nothing is None

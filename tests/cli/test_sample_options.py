@@ -1,16 +1,18 @@
 """What `ssgan sample` is asked for, read from its options."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ssgan.cli.sample import KINDS, Request, parse_expression
+from ssgan.cli.sample import build_request, parse_expression
 from ssgan.errors import UserError
 from ssgan.inference.latents import PATHS
+from ssgan.inference.sample import Request
 
 
-def asked(kind: str = "grid", expression: str | None = None, out: Path | None = None, **given: str) -> Request:
-    return Request.of(Path("run"), {kind: True}, expression, out, given)
+def request_of(kind: str = "grid", expression: str | None = None, **options: Any) -> Request:
+    return build_request(Path("run"), [kind], arithmetic=expression, **options)
 
 
 def test_an_expression_is_terms_with_signs() -> None:
@@ -52,13 +54,13 @@ def test_numbers_of_an_expression_are_bounded() -> None:
 
 
 def test_defaults() -> None:
-    request = Request.of(Path("run"), dict.fromkeys(KINDS, False), None, None, {})
+    request = build_request(Path("run"), [])
     assert request == Request("grid", Path("run/sample-grid.png"), rows=10, columns=10)
-    assert (asked("interpolate").rows, asked("interpolate").columns) == (8, 9)
-    assert (asked("per-class").samples, asked("nearest").samples) == (1000, 100)
-    assert asked("animate").out == Path("run/sample-animate.gif")
-    assert asked("arithmetic", "1 - 2").terms == ((1, (1,)), (-1, (2,)))
-    assert [asked("interpolate", path=path).path for path in PATHS] == list(PATHS)
+    assert (request_of("interpolate").rows, request_of("interpolate").columns) == (8, 9)
+    assert (request_of("per-class").samples, request_of("nearest").samples) == (1000, 100)
+    assert request_of("animate").out == Path("run/sample-animate.gif")
+    assert request_of("arithmetic", "1 - 2").terms == ((1, (1,)), (-1, (2,)))
+    assert [request_of("interpolate", path=path).path for path in PATHS] == list(PATHS)
 
 
 @pytest.mark.parametrize(
@@ -81,18 +83,18 @@ def test_defaults() -> None:
 )
 def test_values_out_of_place_or_range_are_answered(kind: str, given: dict[str, str], words: str) -> None:
     with pytest.raises(UserError) as mistake:
-        asked(kind, **given)
+        request_of(kind, **given)
     assert str(mistake.value).startswith(words)
 
 
 def test_two_kinds_at_once_are_refused() -> None:
     with pytest.raises(UserError, match=r"^--grid and --nearest are two pictures: ask for one at a time\.$"):
-        Request.of(Path("run"), {"grid": True, "animate": False, "nearest": True}, None, None, {})
+        build_request(Path("run"), ["grid", "nearest"])
 
 
 def test_the_file_must_fit_the_kind_and_lie_in_a_folder(tmp_path: Path) -> None:
-    assert asked(out=tmp_path / "a.PNG").out == tmp_path / "a.PNG"
-    assert asked("animate", out=tmp_path / "a.webp").out == tmp_path / "a.webp"
+    assert request_of(out=tmp_path / "a.PNG").out == tmp_path / "a.PNG"
+    assert request_of("animate", out=tmp_path / "a.webp").out == tmp_path / "a.webp"
     (tmp_path / "d.png").mkdir()
     for kind, name, words in [
         ("grid", "a.jpg", "but with --grid must end in .png."),
@@ -102,5 +104,5 @@ def test_the_file_must_fit_the_kind_and_lie_in_a_folder(tmp_path: Path) -> None:
         ("grid", "no/a.png", f"which lies in {tmp_path / 'no'}, which is no folder: choose another file."),
     ]:
         with pytest.raises(UserError) as mistake:
-            asked(kind, out=tmp_path / name)
+            request_of(kind, out=tmp_path / name)
         assert str(mistake.value) == f"--out is {tmp_path / name}, {words}"

@@ -31,16 +31,16 @@ REPORT = TrainingProgress(
 def test_counting_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with terminal.counting(5000, "images") as show:
+    with terminal.count_progress(5000, "images") as show:
         for done in range(1, 5001):
             now += 1 / 128
             show(done)
     assert capsys.readouterr().err.splitlines() == [f"{n} of 5,000 images, 128/s" for n in ("1,280", "2,560", "3,840")]
-    with terminal.counting(None, "images") as show:
+    with terminal.count_progress(None, "images") as show:
         now += 20
         show(4000)
     assert capsys.readouterr().err == "4,000 images, 200/s\n"
-    with terminal.counting(5000, "images", quiet=True) as show:
+    with terminal.count_progress(5000, "images", quiet=True) as show:
         now += 20
         show(4000)
     assert capsys.readouterr().err == ""
@@ -50,10 +50,10 @@ def test_counting_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caps
 def test_counting_has_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, total: int | None) -> None:
     text = io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=text, force_terminal=True, width=80))
-    with terminal.counting(total, "images") as show:
+    with terminal.count_progress(total, "images") as show:
         show(1234)
     assert "1,234 images" in text.getvalue()
-    with terminal.counting(total, "images", quiet=True) as show:
+    with terminal.count_progress(total, "images", quiet=True) as show:
         text.truncate(0)
         show(1234)
     assert text.getvalue() == ""
@@ -74,7 +74,7 @@ def test_a_training_of_days_is_said_at_the_first_report(monkeypatch: pytest.Monk
     )
     for seconds_left, count in ((5.0e6, 1), (86_000.0, 0)):
         text.truncate(0)
-        with terminal.following(quiet=way == "quiet") as show:
+        with terminal.training_progress(quiet=way == "quiet") as show:
             for warnings in ([], ["Seed 0 diverged."]):
                 show(dataclasses.replace(REPORT, seconds_left=seconds_left, warnings=warnings))
         assert text.getvalue().count(expected) == count
@@ -90,7 +90,7 @@ def test_progress_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], terms
     report = dataclasses.replace(
         REPORT, step=600_000, images=60_000_000, means=means, errors=[12.34, 12.36], seconds_left=125.0
     )
-    with terminal.following() as show:
+    with terminal.training_progress() as show:
         show(report)
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= 80
@@ -105,7 +105,7 @@ def test_progress_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], terms
 def test_the_time_left_is_told_in_minutes_or_days(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=text, width=300))
-    with terminal.following() as show:
+    with terminal.training_progress() as show:
         for step, seconds_left in ((300_000, 5.0e6), (600_000, 125.0)):
             show(dataclasses.replace(REPORT, step=step, seconds_left=seconds_left))
     assert [line.split(", ")[2].split("  ")[0] for line in text.getvalue().splitlines()[1:]] == [

@@ -66,7 +66,7 @@ def test_train_writes_the_run_folder(trained: tuple[Path, str], digits: Data) ->
     assert {path.name for path in out.iterdir()} == FILES
     expected = {"labels": 20, "seed": 3, "seeds": 2, "device": "cpu", "total_images": 2000, "report_every_images": 1000}
     config = runs.read_config(out)
-    assert config == resolve("digits", {**expected, "discriminator_widths": (16, 8), "generator_widths": (16,)})
+    assert config == resolve("digits-fast", {**expected, "discriminator_widths": (16, 8), "generator_widths": (16,)})
     for seed, split in zip((3, 4), splits.load(out / "split.json"), strict=True):
         assert np.array_equal(split.indices, splits.draw(digits.y_train, 20, seed))
         assert np.array_equal(split.y, digits.y_train[split.indices])
@@ -84,7 +84,7 @@ def test_json_is_the_last_line_and_the_report(trained: tuple[Path, str]) -> None
     result = last_object(printed)
     assert result.keys() >= PROMISED
     assert result == runs.read_report(out)
-    settings = {"dataset": "digits", "labels": 20, "method": "gan", "preset": "digits", "seeds": [3, 4]}
+    settings = {"dataset": "digits", "labels": 20, "method": "gan", "preset": "digits-fast", "seeds": [3, 4]}
     assert {name: result[name] for name in settings} == settings
     assert (result["device"], result["run"]) == ("cpu", str(out))
     assert len(result["errors"]) == len(result["errors_raw"]) == 2
@@ -256,7 +256,7 @@ def test_dry_run_shows_every_field_and_writes_nothing(tmp_path: Path, capsys: py
     assert status_of("train", "digits", "--dry-run", "--labels", "20", "--out", "run", "--set", "batch_size=32") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = {words[0]: words[1] for words in lines if len(words) > 1}
-    expected = {"labels": "20", "batch_size": "32", "method": "gan", "total_images": "600000", "draw_seed": "none"}
+    expected = {"labels": "20", "batch_size": "32", "method": "gan", "total_images": "200000", "draw_seed": "none"}
     assert {name: shown.get(name) for name in expected} == expected
     assert len(lines) >= len(Config().to_dict())
     assert list(tmp_path.iterdir()) == []
@@ -275,7 +275,7 @@ def test_dry_run_as_json_is_the_configuration(tmp_path: Path, capsys: pytest.Cap
     assert status_of("train", "digits", *options, "--set", "learning_rate_d=0.01", "--dry-run", "--json") == 0
     config = Config(**last_object(capsys.readouterr().out))
     named = {"labels": "all", "method": "supervised", "total_images": 2514, "seed": 5, "seeds": 3}
-    assert config == resolve("digits", {**named, "learning_rate_d": 0.01})
+    assert config == resolve("digits-fast", {**named, "learning_rate_d": 0.01})
     assert status_of("train", "digits", "--draw-seed", "8", "--preset", "digits", "--dry-run", "--json") == 0
     assert Config(**last_object(capsys.readouterr().out)) == resolve("digits", {"draw_seed": 8})
     assert list(tmp_path.iterdir()) == []

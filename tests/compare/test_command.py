@@ -16,7 +16,7 @@ from running import contents, last_object, status_of
 from small_configs import TINY
 
 from ssgan import result_rows
-from ssgan.cli import terminal as screen
+from ssgan.cli import terminal
 from ssgan.compare import grid as grids
 from ssgan.compare import runner
 from ssgan.compare.progress import ProgressTracker, StackTask
@@ -98,7 +98,7 @@ def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
     ]
     assert run(*options) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "digits: 4 cells of 5 seeds, preset digits, into rows.jsonl"
+    assert said[0] == "digits: 4 cells of 5 seeds, preset digits-fast, into rows.jsonl"
     assert said[2].split() == ["20", "gan", "5", "2"]
     assert contents(tmp_path) == before
     assert len(trainings) == count
@@ -108,7 +108,7 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--draw-seed", "1", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
     answer = json.loads(line)
-    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits", [0, 1])
+    assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits-fast", [0, 1])
     assert shlex.split(answer["report"])[:3] == ["ssgan", "report", "rows.jsonl"]
     found = {cell["method"]: cell for cell in answer["cells"]}
     assert found.keys() == {"gan", "gan (ensemble)", "knn"}
@@ -160,16 +160,16 @@ def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.Monkey
 
     from ssgan.compare.progress import ComparisonProgress
 
-    for terminal in (False, True):
+    for is_terminal in (False, True):
         text = StringIO()
-        console = Console(file=text, force_terminal=terminal, width=80)
-        monkeypatch.setattr(screen, "err", console)
-        with screen.watching() as show:
+        console = Console(file=text, force_terminal=is_terminal, width=80)
+        monkeypatch.setattr(terminal, "err", console)
+        with terminal.comparison_progress() as show:
             show(ComparisonProgress(1, 3, "gan, 20 labels", 0.5, 3725.0))
             show(ComparisonProgress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
         assert "1/3  gan, 20 labels: error 5.00 %" in text.getvalue()
-        assert ("1 of 3, 1:00 left" in text.getvalue()) == terminal
-        assert ("error 5.00 %, 1:00 left" in text.getvalue()) != terminal
+        assert ("1 of 3, 1:00 left" in text.getvalue()) == is_terminal
+        assert ("error 5.00 %, 1:00 left" in text.getvalue()) != is_terminal
 
 
 def test_an_interruption_says_that_it_goes_on(

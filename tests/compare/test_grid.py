@@ -229,10 +229,11 @@ def test_parts_that_a_preset_lacks_are_left_out_with_a_line(capsys: pytest.Captu
         "without averaging D (same run's last D)",
     ]
     assert absent == ["feature matching", "noise", "a generator"]
-    assert run("--labels", "20", "--methods", "gan", "--ablate", "--set=noise_input_std=0", "--dry-run") == 0
+    options = ["--preset", "digits", "--labels", "20", "--methods", "gan", "--ablate", "--dry-run"]
+    assert run(*options, "--set=noise_input_std=0") == 0
     assert "without noise" in capsys.readouterr().out
     off = ["--set=noise_input_std=0", "--set=noise_hidden_std=0"]
-    assert run("--labels", "20", "--methods", "gan", "--ablate", *off, "--dry-run") == 0
+    assert run(*options, *off) == 0
     said = capsys.readouterr()
     assert said.err == "digits trains without noise, so there is no ablation of it.\n"
     assert "without noise" not in said.out

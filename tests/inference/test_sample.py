@@ -19,14 +19,13 @@ from small_configs import tiny
 from torch import Tensor, nn
 
 from ssgan import runs
-from ssgan.cli.sample import Request
 from ssgan.data.dataset import Data
 from ssgan.figures import image_grid
 from ssgan.figures.image_grid import draw_grid, to_uint8
 from ssgan.inference import sample
 from ssgan.inference.latents import combine, interpolate
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.inference.sample import ImageSource, class_histogram
+from ssgan.inference.sample import ImageSource, Request, class_histogram
 from ssgan.nn.stack import Stack
 from ssgan.settings.config import Config
 from ssgan.training import callbacks, folds

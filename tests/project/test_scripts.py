@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The installer, pointed at an empty folder, with pip replaced by a mark."""
+    """The installer, pointed at an empty folder, with the installation replaced by a mark."""
     spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,6 +39,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         python.parent.mkdir(parents=True)
         python.symlink_to(sys.executable)
 
+    module.really_install = module.install
     monkeypatch.setattr(module, "install", install)
     module.really_make = module.make
 
@@ -109,3 +110,160 @@ def test_an_old_python_gets_a_sentence(environment: ModuleType, monkeypatch: pyt
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer"):
         environment.ensure()
+
+
+# Installation by uv, and by pip where uv cannot
+
+
+def really_install(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], settings: dict[str, str] | None = None
+) -> tuple[bool, list[str]]:
+    """Whether it worked, and what was run: `get uv`, `uv` or `pip`, of which some fail."""
+    steps: list[str] = []
+
+    def run(command: list[str], env: dict[str, str] | None = None) -> bool:
+        assert command[:2] == [environment.PYTHON, "-m"]
+        steps.append("uv" if command[2] == "uv" else "get uv" if command[-1] == "uv" else "pip")
+        if steps[-1] != "get uv":
+            assert command[-2:] == ["-e", environment.ROOT + "[test]"]
+        if steps[-1] == "uv":
+            assert command[command.index("--python") + 1] == environment.PYTHON
+            assert env is not None
+            assert env.items() >= os.environ.items()
+        return steps[-1] not in failing
+
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(environment, "pip_settings", lambda: settings or {})
+    Path(environment.VENV).mkdir()
+    return environment.really_install("test"), steps
+
+
+@pytest.mark.parametrize(
+    ("failing", "steps"),
+    [
+        (set(), ["get uv", "uv"]),
+        ({"get uv"}, ["get uv", "pip"]),
+        ({"uv"}, ["get uv", "uv", "pip"]),
+        ({"uv", "pip"}, ["get uv", "uv", "pip"]),
+    ],
+)
+def test_pip_installs_where_uv_cannot(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], steps: list[str]
+) -> None:
+    worked = "pip" not in failing
+    assert really_install(environment, monkeypatch, failing) == (worked, steps)
+    assert Path(environment.stamp("test")).exists() == worked
+
+
+def test_pip_installs_where_it_is_configured_as_uv_cannot_be(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert really_install(environment, monkeypatch, set(), {"client-cert": "me.pem"}) == (True, ["pip"])
+
+
+def test_uv_takes_over_the_configuration_of_pip(environment: ModuleType) -> None:
+    always = ["--index-strategy", "unsafe-best-match", "--system-certs"]
+    assert environment.uv_configuration({}) == (always, {})
+    settings = {
+        "index-url": "https://mirror/simple",
+        "extra-index-url": "file:///a/simple\nfile:///b/simple",
+        "find-links": "/wheels",
+        "constraint": "/etc/constraints.txt",
+        "trusted-host": "mirror",
+        "no-index": "true",
+        "pre": "0",
+        "cert": "/etc/ca.crt",
+        "default-timeout": "180",
+        "disable-pip-version-check": "1",
+    }
+    options = [
+        *["--default-index", "https://mirror/simple", "--index", "file:///a/simple", "--index", "file:///b/simple"],
+        *["--find-links", "/wheels", "--constraints", "/etc/constraints.txt", "--allow-insecure-host", "mirror"],
+        "--no-index",
+    ]
+    variables = {"SSL_CERT_FILE": "/etc/ca.crt", "UV_HTTP_TIMEOUT": "180"}
+    assert environment.uv_configuration(settings) == ([*always, *options], variables)
+    assert environment.uv_configuration({"client-cert": "me.pem"}) is None
+
+
+def test_the_configuration_of_pip_is_read_from_files_and_variables(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://a\nextra-index-url =\n    https://b\n    https://c\ntimeout = 5\n"
+        "[install]\ntimeout = 6\n[download]\nno-index = true\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://d")
+    monkeypatch.setattr(environment, "PYTHON", sys.executable)
+    settings = environment.pip_settings()
+    assert settings["index-url"] == "https://d"
+    assert settings["extra-index-url"].split() == ["https://b", "https://c"]
+    assert settings["timeout"] == "6"
+    assert "no-index" not in settings
+
+
+def test_the_installer_shows_what_is_fetched_and_why_it_failed(
+    environment: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "print('Resolved 60 packages in 1s\\nnoise\\n   Building ssgan\\nDownloading torch (180MiB)')"
+    assert environment.run([sys.executable, "-c", words])
+    shown = ["  Resolved 60 packages in 1s", "  Building ssgan", "  Downloading torch (180MiB)"]
+    captured = capsys.readouterr()
+    assert (captured.out.splitlines(), captured.err) == (shown, "")
+    assert not environment.run([sys.executable, "-c", "print('noise'); raise SystemExit('no such package')"])
+    assert sorted(capsys.readouterr().err.splitlines()) == ["no such package", "noise"]
+
+
+# The quickstart
+
+STUB = """
+ROOT = {root!r}
+say = print
+ensure = lambda: {trainer!r}
+"""
+TRAINER = """#!{python}
+import json, pathlib, sys
+out, method = (sys.argv[sys.argv.index(name) + 1] for name in ("--out", "--method"))
+errors = {{"gan": [1.25, 2.75, 3.5], "supervised": [20.0, None, 22.0]}}[method]
+report = {{"errors": errors, "error_mean": {means}[method], "error_std": 1.0, "run": out}}
+report["accuracy_mean"] = None if report["error_mean"] is None else 100 - report["error_mean"]
+pathlib.Path(out).mkdir()
+(pathlib.Path(out) / "report.json").write_text(json.dumps(report))
+print("trained by", *sys.argv[3:])
+"""
+
+
+def quickstart(folder: Path, **means: float | None) -> list[str]:
+    """Lines of the quickstart in a folder, with a program that writes reports in place of the trainings."""
+    trainer = folder / "trainer"
+    trainer.write_text(TRAINER.format(python=sys.executable, means=means))
+    trainer.chmod(stat.S_IRWXU)
+    (folder / "environment.py").write_text(STUB.format(root=str(folder), trainer=str(trainer)))
+    (folder / "quickstart").write_text((ROOT / "scripts" / "quickstart").read_text())
+    command = [sys.executable, "-u", str(folder / "quickstart")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_quickstart_ends_with_the_accuracy_the_picture_and_the_next_command(tmp_path: Path) -> None:
+    for number in (1, 2):
+        lines = quickstart(tmp_path, gan=2.5, supervised=21.0)
+        trainings = [line for line in lines if line.startswith("trained by")]
+        folder = f"runs/quickstart-{number}"
+        assert trainings == [
+            f"trained by train digits --labels 50 --seeds 3 --method {method} --out {folder}-{method}"
+            for method in ("gan", "supervised")
+        ]
+        assert lines[-4] == "With 50 labels the GAN is right for about 98 of 100 images."
+        assert lines[-3] == f"Digits that it generates: {folder}-gan/samples.png"
+        assert lines[-1].strip() == ".venv/bin/ssgan train FOLDER --out runs/mine"
+
+
+def test_the_quickstart_says_nothing_of_the_accuracy_of_models_that_diverged(tmp_path: Path) -> None:
+    lines = quickstart(tmp_path, gan=None, supervised=21.0)
+    assert not any("of 100 images" in line for line in lines)
+    assert ["gan", "diverged", "-"] in [line.split()[:3] for line in lines]

@@ -276,7 +276,7 @@ def test_a_run_of_constant_step_size_may_get_longer(
     folder, began = here / run, []
 
     def training(*arguments: Any) -> Run:
-        began.append((runs.read_config(folder).total_images, {path.name for path in folder.iterdir()}))
+        began.append((runs.read_config(folder).total_images, {*contents(folder)}))
         return train(*arguments)
 
     monkeypatch.setattr(experiment, "train", training)

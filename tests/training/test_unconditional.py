@@ -334,7 +334,7 @@ def test_compare_refuses_a_preset_without_classes(
 def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = a_run
     own = json.loads((folder / "report.json").read_text())["rows"]
-    with pytest.raises(result_rows.Unusable, match="GAN without classes"):
+    with pytest.raises(result_rows.RowError, match="GAN without classes"):
         result_rows.parse_row(json.dumps(own[0]).encode())
     usable = {**own[0], "labels": 20, "error": 3.0, "error_raw": 3.0, "ece": 0.1, "nll": 0.2}
     path = tmp_path / "rows.jsonl"
