@@ -90,6 +90,7 @@ GRIDS = {
             *({"method": m, "labels": n, "seeds": 10} for m in ("gan", "supervised") for n in (20, 50, 100)),
             *({"method": "gan", "labels": 50, "seeds": 5, "generator_norm": norm} for norm in ("virtual", "none")),
         ],
+        "digits",
     ),
     # The beginning of the recipe on a CPU, one model a cell, and the same with torch's place of Adam's epsilon.
     "mnist-short": Grid(
@@ -116,6 +117,7 @@ GRIDS = {
             for seed in range(5)
             for share in shares
         ],
+        "digits",
     ),
     # The one-dimensional GAN: rows have distances to the target where an error would be.
     "gaussian": Grid("gaussian", [{"seeds": 20, "seed_strategy": "vmap"}]),
