@@ -1,6 +1,7 @@
-"""The run folder, the rows of a result and where they came from.
+"""Read and write run folders: settings, log, report and checkpoint, and the provenance of results.
 
-Models on disk: tensors and plain types only, whole or not there, read without running any code."""
+A checkpoint holds tensors and plain types only. It is written whole or not at all, and reading it runs no code.
+"""
 
 import io
 import json
@@ -25,21 +26,21 @@ __all__ = [
     "CHECKPOINT_VERSION",
     "LOGGED",
     "append_rows",
-    "claim",
     "commit",
-    "finished",
-    "held",
+    "create_run_folder",
+    "data_source",
     "is_run",
     "load_checkpoint",
+    "lock_run",
     "provenance",
     "read_config",
+    "read_finished_report",
     "read_log",
     "read_report",
     "read_settings",
-    "reopen",
     "save_checkpoint",
-    "source_of",
     "trim_log",
+    "update_config",
 ]
 
 
@@ -49,20 +50,20 @@ LOCK_NAME = ".lock"
 NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 
-def claim(out: Path | None, dataset: str, config: Config) -> Path:
-    """Make the folder of a new run: ``out``, or the next number under ``runs/``.
+def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
+    """Create the folder of a new run, ``out`` or the next number under ``runs/``, with its ``config.json``.
 
     Raises
     ------
     UserError
-        Where it exists already or cannot be made.
+        Where it exists already or cannot be created.
     """
     number = 0
     while True:
         folder = out
         if folder is None:
-            taken = [int(m[1]) for p in Path("runs").glob("*") if (m := re.match(r"(\d+)-", p.name))]
-            number = max([number, *taken]) + 1
+            numbers = [int(m[1]) for p in Path("runs").glob("*") if (m := re.match(r"(\d+)-", p.name))]
+            number = max([number, *numbers]) + 1
             labels = "given" if config.labels is None else config.labels
             folder = Path("runs") / f"{number}-{dataset}-{labels}-{config.method}"
         try:
@@ -82,8 +83,8 @@ def claim(out: Path | None, dataset: str, config: Config) -> Path:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Hold a run folder while the block runs, so that no other process trains in it.
+def lock_run(run: Path) -> Iterator[None]:
+    """Lock a run folder while the block runs, so that no other process trains in it.
 
     Raises
     ------
@@ -97,14 +98,14 @@ def held(run: Path) -> Iterator[None]:
         yield
 
 
-def reopen(run: Path, config: Config) -> None:
-    """Go on with a run under these settings."""
+def update_config(run: Path, config: Config) -> None:
+    """Write the settings with which a run is resumed, where they have changed."""
     if read_config(run) != config:
         write_json(run / "config.json", config.to_dict())
 
 
-def finished(run: Path, config: Config, dataset: str, dataset_sha256: str) -> dict[str, Any] | None:
-    """The report of a run that has trained to the end of these settings, or None.
+def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256: str) -> dict[str, Any] | None:
+    """Return the report of a run that has trained to the end of these settings, or None.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def finished(run: Path, config: Config, dataset: str, dataset_sha256: str) -> di
 
 
 def read_config(run: Path) -> Config:
-    """The configuration of a run.
+    """Read the configuration of a run.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def read_config(run: Path) -> Config:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings of a JSON file, such as the ``config.json`` of a run, or of a run folder; not yet checked.
+    """Read settings from a run folder or a JSON file such as its ``config.json``, without checking them.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_report(run: Path) -> dict[str, Any]:
-    """The report of a finished run.
+    """Read the report of a finished run.
 
     Raises
     ------
@@ -167,10 +168,10 @@ def read_report(run: Path) -> dict[str, Any]:
     return report
 
 
-def source_of(
+def data_source(
     report: dict[str, Any], config: Config, root: Path | None = None
 ) -> tuple[str, str | Path | None, Options]:
-    """What :func:`ssgan.data.load` needs for the data of a run: name or path, where downloaded sets lie, options."""
+    """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options."""
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
     if not isinstance(source, dict) or not {"data", "data_dir"} <= source.keys():
         raise UserError(f"The report of {report.get('run')} does not say where its data came from: it is damaged.")
@@ -179,25 +180,25 @@ def source_of(
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder was written by ``ssgan train``, whole or not: then it is no folder of pictures."""
+    """Whether a folder was written by ``ssgan train``, finished or not, and so is no folder of pictures."""
     return any((path / name).is_file() for name in ("config.json", "split.json", "report.json"))
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Add one line of JSON for each row; what is there stays."""
+    """Append one line of JSON for each row."""
     with path.open("a") as stream:
         stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def trim_log(path: Path, steps_done: int) -> None:
-    """Keep the lines of a log up to a step: those after the last checkpoint will be written again."""
+    """Drop the lines of a log after a step, because a resumed run writes them again."""
     if path.exists():
         kept = [line + "\n" for line, content in _whole_lines(path) if content["step"] <= steps_done]
         write_atomic(path, "".join(kept).encode())
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """What a run has logged so far, without a line that is torn; none without a log."""
+    """Read the log of a run, without a last line that was cut off; empty where there is no log."""
     path = run / "log.jsonl"
     found = [content for _, content in _whole_lines(path)] if path.exists() else []
     return [line for line in found if isinstance(line.get("images"), int)]
@@ -211,7 +212,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def commit() -> str | None:
-    """The commit this code is at, with ``+`` where it was changed since; None outside a checkout."""
+    """Return the commit of this code, with ``+`` where files have changed since; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -226,7 +227,7 @@ def commit() -> str | None:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions and commit, for every row."""
+    """Return versions and commit, for every result row."""
     packages = ("torch", "numpy", "scikit-learn")
     versions = {name: metadata.version(name) for name in packages}
     return {"versions": {"ssgan": __version__, "python": platform.python_version(), **versions}, "commit": commit()}
@@ -252,7 +253,7 @@ CHECKPOINT_VERSION = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors, numbers, strings, lists and dictionaries."""
+    """Write a checkpoint of tensors, numbers, strings, lists and dictionaries."""
     import torch
 
     buffer = io.BytesIO()
@@ -261,7 +262,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what :func:`save` wrote, onto the CPU.
+    """Read a checkpoint onto the CPU.
 
     Raises
     ------
@@ -280,7 +281,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no {path}: the run did not finish, or this is no run folder.") from None
     except PermissionError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
-    except Exception as cause:  # a reader of arbitrary bytes can fail in any way; nothing of ours runs here
+    except Exception as cause:  # reading arbitrary bytes can fail in any way; no code of this package runs here
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.") from cause
     if damaged:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.")

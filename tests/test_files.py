@@ -363,14 +363,14 @@ def test_what_is_no_line_of_ours_leaves_the_log(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_under_its_settings(tmp_path: Path) -> None:
     config = Config(labels=20, decay_last_fraction=0.0)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     before = (folder / "config.json").stat().st_mtime_ns
-    runs.reopen(folder, config)
+    runs.update_config(folder, config)
     assert (folder / "config.json").stat().st_mtime_ns == before
-    runs.reopen(folder, config.replace(report_every_images=7))
+    runs.update_config(folder, config.replace(report_every_images=7))
     assert runs.read_config(folder) == config.replace(report_every_images=7)
     with pytest.raises(UserError, match=r"is no run folder: there is no config\.json in it\.$"):
-        runs.reopen(tmp_path, config)
+        runs.update_config(tmp_path, config)
     assert visible(tmp_path) == ["run"]
 
 
@@ -382,21 +382,21 @@ def report(**change: Any) -> dict[str, Any]:
 
 def test_a_run_is_finished_when_its_report_is_of_that_length_and_those_data(tmp_path: Path) -> None:
     config = Config(total_images=400, batch_size=20)
-    assert runs.finished(tmp_path, config, "digits", "abc") is None
+    assert runs.read_finished_report(tmp_path, config, "digits", "abc") is None
     write_json(tmp_path / "report.json", report())
-    assert runs.finished(tmp_path, config, "digits", "abc") == report()
+    assert runs.read_finished_report(tmp_path, config, "digits", "abc") == report()
     # 409 images are no more steps than 400.
-    assert runs.finished(tmp_path, config.replace(total_images=409), "digits", "abc") == report()
+    assert runs.read_finished_report(tmp_path, config.replace(total_images=409), "digits", "abc") == report()
     for other in (420, 380):
-        assert runs.finished(tmp_path, config.replace(total_images=other), "digits", "abc") is None
+        assert runs.read_finished_report(tmp_path, config.replace(total_images=other), "digits", "abc") is None
     with pytest.raises(UserError) as refused:
-        runs.finished(tmp_path, config, "mine", "other")
+        runs.read_finished_report(tmp_path, config, "mine", "other")
     assert str(refused.value) == f"mine does not hold what digits held when {tmp_path} was trained."
 
 
 def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
     config = Config(labels=20)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     assert runs.read_settings(folder) == runs.read_settings(folder / "config.json") == config.to_dict()
     (tmp_path / "mine.json").write_text('{"learning_rate_d": 1}')
     assert runs.read_settings(tmp_path / "mine.json") == {"learning_rate_d": 1}
@@ -405,16 +405,16 @@ def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
 def test_the_source_of_a_run_is_what_load_needs() -> None:
     recorded = report(source={"data": "/far/few.npz", "data_dir": "/cache"})
     config, plain = Config(image_size=6), Options(image_size=6)
-    assert runs.source_of(recorded, config) == ("/far/few.npz", "/cache", plain)
-    assert runs.source_of(recorded, config, Path("here")) == ("/far/few.npz", Path("here"), plain)
-    assert runs.source_of(report(source={"data": "digits", "data_dir": None}), config) == ("digits", None, plain)
+    assert runs.data_source(recorded, config) == ("/far/few.npz", "/cache", plain)
+    assert runs.data_source(recorded, config, Path("here")) == ("/far/few.npz", Path("here"), plain)
+    assert runs.data_source(report(source={"data": "digits", "data_dir": None}), config) == ("digits", None, plain)
     table = report(source={"data": "flat", "data_dir": None, "labels_csv": "labels.csv"})
-    assert runs.source_of(table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
+    assert runs.data_source(table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
     # A report of a run that was not begun at the command line, or by an older version.
     for old in (report(source=None), report()):
-        assert runs.source_of(old, config) == ("digits", None, plain)
-        assert runs.source_of(old, config, Path("here")) == ("digits", Path("here"), plain)
+        assert runs.data_source(old, config) == ("digits", None, plain)
+        assert runs.data_source(old, config, Path("here")) == ("digits", Path("here"), plain)
     for odd in ("digits", ["digits"], {"data": "digits"}, {"data_dir": None}, 5):
         with pytest.raises(UserError) as refused:
-            runs.source_of(report(source=odd), config)
+            runs.data_source(report(source=odd), config)
         assert str(refused.value) == "The report of run does not say where its data came from: it is damaged."

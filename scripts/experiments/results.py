@@ -234,7 +234,7 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
     """Train one stack in `runs/results/`, or resume it there; return its report."""
     folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
     if not folder.exists():
-        runs.claim(folder, data.name, config)
+        runs.create_run_folder(folder, data.name, config)
     with terminal.training_progress() as on_report:
         return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
 

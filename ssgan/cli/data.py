@@ -151,7 +151,7 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     from ssgan.data.datasets import load
 
     config, report = runs.read_config(run), runs.read_report(run)
-    data = load(*runs.source_of(report, config, root), progress)
+    data = load(*runs.data_source(report, config, root), progress)
     run_splits = splits.load(run / "split.json")
     if [split.sha256 for split in run_splits] != [row["split_sha256"] for row in report["rows"]]:
         raise UserError(f"The split.json and report.json of {run} are not of the same run.")

@@ -150,10 +150,10 @@ def run_training(options: TrainOptions) -> None:
         return
     folder = _run_folder(options, data, config)
     with ExitStack() as stack:
-        report = runs.finished(folder, config, data.name, data.sha256)
+        report = runs.read_finished_report(folder, config, data.name, data.sha256)
         if report is None:  # a finished run is only read, so it may lie in a read-only place
-            stack.enter_context(runs.held(folder))
-            report = runs.finished(folder, config, data.name, data.sha256)
+            stack.enter_context(runs.lock_run(folder))
+            report = runs.read_finished_report(folder, config, data.name, data.sha256)
         _warn_of_data(data, splits)
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
@@ -282,7 +282,7 @@ def _run_folder(options: TrainOptions, data: "Data", config: Config) -> Path:
         )
     if options.resume and options.out is not None:
         return options.out
-    return runs.claim(options.out, data.name, config)
+    return runs.create_run_folder(options.out, data.name, config)
 
 
 def _resume_command(options: TrainOptions, folder: Path) -> str:

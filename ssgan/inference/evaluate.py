@@ -66,7 +66,7 @@ def evaluate_run(
     """
     torch_device = select(device)
     models, report = open_run(run, torch_device)
-    source, source_root, options = runs.source_of(report, models.config, root)
+    source, source_root, options = runs.data_source(report, models.config, root)
     if labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     if data is not None:

@@ -1,4 +1,4 @@
-"""What sets networks and methods apart, in plain values: the settings each brings along, the images a network takes."""
+"""List the networks and methods: their default settings, and the images that each network takes."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -38,33 +38,33 @@ NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
-# Stands for a value that has not been chosen where the default is that of the network or the method.
+# Default of a setting that takes its value from the network or the method.
 UNSET: Any = object()
 
 
 @dataclass(frozen=True)
 class NetworkTraits:
-    """One network.
+    """Describe one network.
 
     Attributes
     ----------
     settings : mapping
-        The values of the settings whose default is the network's own.
+        Default values of the settings that depend on the network.
     convolutional : bool
-        Whether it takes pictures alone, [H, W] or [H, W, C] with C 1 or 3.
+        Whether it takes images only, [H, W] or [H, W, C] with C 1 or 3.
     smallest : int
-        The least height and width.
+        The smallest height and width.
     squares : sequence of int
-        The sizes of image that it works in: any other is framed by the least of them that holds it. Empty: it takes
-        every size of at least ``smallest`` as it is.
+        The image sizes that it works in; other images are padded to the smallest one that holds them. Empty: any size
+        from ``smallest`` on.
     widths : mapping
-        How many numbers a setting of widths takes; those left out take any number of them.
+        The number of values that a setting of widths must have; settings not named may have any number.
     weight_norm : bool
-        Whether the layers of D have weight norm, which images initialise.
+        Whether the layers of D have weight norm with data-dependent initialisation.
     stores_images : bool
-        Whether D keeps images from the beginning, whose moments its batch norm takes at evaluation.
+        Whether D stores images of the start of training, for batch statistics at evaluation.
     vectors : bool
-        Whether it takes vectors alone, [F], and of any size, not only from 0 to full intensity.
+        Whether it takes vectors [F] only, of numbers of any size.
     """
 
     settings: Mapping[str, Any]
@@ -79,8 +79,8 @@ class NetworkTraits:
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
 
-# Lengths of changes to an image, by the range of the network's images: [0, 1], or [-1, 1]. The VAT paper's come to 0.07
-# for MNIST and 0.045 for SVHN; on small digits 0.04 is far better than 0.07.
+# Lengths of VAT's perturbations for images in [0, 1], and in [-1, 1]. The paper's are about 0.07 for MNIST and 0.045
+# for SVHN; on small digits 0.04 is far better than 0.07.
 _TO_ONE = {"vat_epsilon": 0.04, "vat_xi": 0.01}
 _TO_BOTH_SIDES = {name: 2 * length for name, length in _TO_ONE.items()}
 
@@ -173,7 +173,7 @@ METHOD_SETTINGS = tuple(_NO_TERM)
 
 
 def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
-    """See that a setting of widths has as many numbers as the network takes.
+    """Check that a setting of widths has as many numbers as the network takes.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def suits(network: str, image_shape: Sequence[int]) -> bool:
 
 
 def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
-    """See that the network takes images of this shape.
+    """Check that the network takes images of this shape.
 
     Raises
     ------
@@ -222,12 +222,12 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
 
 
 def square_of(network: str, image_shape: Sequence[int]) -> int:
-    """The size that the network works in for images of this shape, which suit it."""
+    """Return the size to which the network pads images of this shape."""
     return min(n for n in NETWORKS[network].squares if n >= max(image_shape[:2]))
 
 
 def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
-    """See that there are images to make views of.
+    """Check that the data are images where there is an augmentation.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
 
 
 def check_range(network: str, name: str, bounded: bool) -> None:
-    """See that the network takes numbers of any size where the data of this name have such.
+    """Check that the network takes the range of numbers of the data.
 
     Raises
     ------
@@ -258,24 +258,24 @@ def check_range(network: str, name: str, bounded: bool) -> None:
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings laid over others; where they bring another network, what was the old one's own does not stay."""
-    before = below.get("network", "mlp")
-    left = NETWORK_SETTINGS if above.get("network", before) != before else ()
-    return {**{name: value for name, value in below.items() if name not in left}, **above}
+    """Return ``below`` updated by ``above``; if that changes the network, settings of the old network are dropped."""
+    network = below.get("network", "mlp")
+    dropped = NETWORK_SETTINGS if above.get("network", network) != network else ()
+    return {**{name: value for name, value in below.items() if name not in dropped}, **above}
 
 
 def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
-    """Settings, which name their method, for another one: what was chosen for the terms of their own does not stay.
+    """Return settings for another method: the weights that were chosen for the old one are dropped.
 
-    The baseline has no such terms and keeps those of ``gan``, as they stand.
+    The baseline uses no such weights and keeps those of ``gan``.
     """
-    before, after = (METHOD_DEFAULTS.get(str(name)) for name in (settings["method"], method))
-    left = METHOD_SETTINGS if before != after else ()
-    return {**{name: value for name, value in settings.items() if name not in left}, "method": method}
+    old_defaults, new_defaults = (METHOD_DEFAULTS.get(str(name)) for name in (settings["method"], method))
+    dropped = METHOD_SETTINGS if old_defaults != new_defaults else ()
+    return {**{name: value for name, value in settings.items() if name not in dropped}, "method": method}
 
 
 def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
-    """Settings for so many labels; with none, what a recipe has in order to learn classes does not stay."""
-    learned = labels == 0 and settings.get("labels") != 0
-    left = (*METHOD_SETTINGS, "weight_labeled", "augmentation") if learned else ()
-    return {name: value for name, value in settings.items() if name not in left}
+    """Return settings for a number of labels; without labels, settings that serve to learn classes are dropped."""
+    drops_classes = labels == 0 and settings.get("labels") != 0
+    dropped = (*METHOD_SETTINGS, "weight_labeled", "augmentation") if drops_classes else ()
+    return {name: value for name, value in settings.items() if name not in dropped}

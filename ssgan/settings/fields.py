@@ -1,4 +1,4 @@
-"""One setting: its unit and range, how it is read from text, checked and shown. Knows none in particular.
+"""Define, read, check and show a setting with its unit and range.
 
 A setting is a dataclass field made by :func:`setting`, with a type of int, float, bool, str, a tuple of
 int, a ``Literal``, or a union of int or float with a ``Literal`` and None."""
@@ -20,13 +20,13 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 def setting(default: Any, unit: str, text: str, low: float = 0.0, high: float = INFINITY, above: bool = False) -> Any:
-    """A dataclass field with its unit, what it does, and its range (``above``: ``low`` itself is not allowed)."""
+    """Return a dataclass field with its unit, text and range (``above``: ``low`` itself is not allowed)."""
     metadata = {"unit": unit, "text": text, "low": low, "high": high, "above": above}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
-    """What a field may be, in words."""
+    """Return the allowed values of a field, in words."""
     if typing.get_origin(annotation) is Literal:
         return "one of " + ", ".join(typing.get_args(annotation))
     if annotation is str:
@@ -46,12 +46,12 @@ def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
 
 
 def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
-    """The value of the field's type that a text stands for, its range not yet checked.
+    """Read a value of the field's type from text, without checking its range.
 
     Raises
     ------
     UserError
-        Where the text stands for no such value.
+        Where the text is no such value.
     """
     try:
         if annotation is bool:
@@ -68,7 +68,7 @@ def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
 
 
 def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any:
-    """The value in its proper type.
+    """Check a value and return it in the field's type.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
 
 
 def show(value: Any) -> str:
-    """A value as a person would type it."""
+    """Return a value as text, as it is typed on the command line."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -128,5 +128,5 @@ def _number(annotation: Any) -> Any:
 
 
 def _words(annotation: Any) -> list[str]:
-    """The words of the literals in a union."""
+    """Return the strings of the Literal types in a union."""
     return [word for part in typing.get_args(annotation) for word in typing.get_args(part)]

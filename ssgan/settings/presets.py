@@ -1,6 +1,4 @@
-"""Recipes by name, each a difference from the defaults of ``config``, and the one that a data set names.
-
-Settings as they come: as text, and laid over each other: preset, earlier run, the user's own."""
+"""List the presets, and resolve a preset, earlier settings and the user's own into a configuration."""
 
 import typing
 from collections.abc import Container, Mapping
@@ -25,8 +23,8 @@ _PAPER_CONV = {
     "feature_matching_norm": "l1",
 }
 
-# What a CPU has time for: strong views learn the class that their weak views are fairly sure of, and weak views are
-# pressed to be sure. The trials are in docs/notes/mnist.md.
+# Short trainings for a CPU: pseudo-labels from weak to strong views, and a low class entropy of weak views.
+# The trials are in docs/notes/mnist.md.
 _FAST = {
     "network": "compact-conv",
     "batch_size": 50,
@@ -38,10 +36,10 @@ _FAST = {
     "dropout_input": 0.0,
     "dropout_hidden": 0.0,
 }
-# Its phase and its images take most of a step.
+# Without a generator, whose phase and images take most of a step.
 _NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 
-# A GAN without classes, as its textbooks have it: the non-saturating objective, and Adam of the frameworks.
+# A GAN without classes as in textbooks: the non-saturating objective, and Adam with epsilon outside the root.
 _PLAIN_GAN = {
     "labels": 0,
     "weight_feature_matching": 0.0,
@@ -79,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 5.3, and its code: 900 epochs of 73,257.
     "svhn-paper": {**_PAPER_CONV, "labels": 1000, "total_images": 65_931_300, "discriminator_widths": (64, 128)},
     "digits": _DIGITS,
-    # With pseudo-labels from weak to strong views, which blur enough by themselves: noise inside makes it worse.
+    # Pseudo-labels from weak to strong views. The views are enough: noise inside D makes it worse.
     "digits-fast": {
         **_DIGITS,
         "total_images": 200_000,
@@ -92,7 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mnist-fast": {**_FAST, **_NO_GENERATOR, "labels": 100, "augmentation": "digits", "total_images": 900_000},
     "cifar10-fast": {**_FAST, **_NO_GENERATOR, "labels": 4000, "augmentation": "natural", "total_images": 900_000},
-    # Small digits on a CPU: sizes, step size and batch of the lesson that it is known from, and half of its length.
+    # Small digits on a CPU: widths, learning rate and batch of many tutorials, and half of their length.
     "gan-mlp": {
         **_PLAIN_GAN,
         "network": "gan-mlp",
@@ -101,14 +99,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "grid_side": 5,
         "frames_every_images": 40_000,
     },
-    # Squares of 32x32, which hold 28x28 too; and files of pictures brought to 64x64.
+    # Images up to 32x32; and files of pictures resized to 64x64.
     "dcgan": _DCGAN,
     "dcgan-64": {**_DCGAN, "image_size": 64},
-    # A user's own pictures, with the labels that they have. The generator costs as much again; without it p(generated),
-    # the warning that a picture looks like none of the classes, would mean nothing.
+    # A user's own pictures. The generator doubles the time; without it p(generated), the score of pictures that show
+    # none of the classes, would mean nothing.
     "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
-    # The one-dimensional GAN, a thousand steps. The rates fall after every ten batches; that of G falls to 0 at the
-    # end, where its numbers would go on swinging around their target, and D keeps up with it. The trials are
+    # The one-dimensional GAN, a thousand steps. The learning rates fall after every ten batches; that of G falls to 0,
+    # since its numbers would otherwise oscillate around their target. The trials are
     # in docs/notes/gaussian.md.
     "gaussian": {
         "labels": 0,
@@ -156,15 +154,14 @@ def resolve(
     earlier: Mapping[str, Any] | None = None,
     optional: Container[str] = (),
 ) -> Config:
-    """The configuration of a preset, with the settings of an earlier run and then the user's own on top.
+    """Return the configuration of a preset, updated by the settings of an earlier run and then by ``overrides``.
 
-    Those of the user's own that are ``optional`` are left away where they would do nothing.
+    Overrides named in ``optional`` are dropped where they would do nothing.
 
     Raises
     ------
     UserError
-        For an unknown preset or field, a value outside its range, or one of the user's own settings that would
-        do nothing.
+        For an unknown preset or field, a value outside its range, or an override that would do nothing.
     """
     earlier = {name: value for name, value in (earlier or {}).items() if name != "preset"}
     if preset not in PRESETS:
@@ -214,12 +211,12 @@ def parse(assignment: str) -> tuple[str, Any]:
 
 
 def describe(config: Config) -> list[tuple[str, str, str]]:
-    """Name, value and unit of every field, in order, for people."""
+    """Return name, value and unit of every field, as text."""
     return [(name, fields.show(getattr(config, name)), field.metadata["unit"]) for name, field in FIELDS.items()]
 
 
 def allowed(name: str) -> str:
-    """What a field may be, in words."""
+    """Return the allowed values of a field, in words."""
     return fields.allowed(FIELDS[name], _TYPES[name])
 
 

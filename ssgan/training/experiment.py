@@ -75,7 +75,7 @@ def run_experiment(
         check_state(state, data, config, splits)
     events = _tensorboard(folder, config)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
-    runs.reopen(folder, config)
+    runs.update_config(folder, config)
     save_splits(folder / "split.json", splits, draw_seeds)
     _draw_labeled(folder / "labeled.png", data, splits[0])
     for name in ("report.json", "samples.png"):  # of a shorter training
@@ -110,9 +110,9 @@ def train_or_resume(
     try:
         if not started:
             shutil.rmtree(folder, ignore_errors=True)  # stopped before config.json was written
-            runs.claim(folder, data.name, config)
-        with runs.held(folder):
-            report = runs.finished(folder, config, data.name, data.sha256)
+            runs.create_run_folder(folder, data.name, config)
+        with runs.lock_run(folder):
+            report = runs.read_finished_report(folder, config, data.name, data.sha256)
             if report is None:
                 report = run_experiment(data, config, folder, on_report, source, splits=splits)
         models, _ = open_run(folder, select(config.device))

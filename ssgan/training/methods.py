@@ -1,20 +1,16 @@
-"""Virtual adversarial training: predictions should not change in the direction in which they change most.
+"""Compute the losses of one batch: the phases of a step, and the terms of each.
 
-Shapes: B rows, K classes. Every pass over a batch is given the numbers that its first pass drew, so noise and dropout
-are the same in all of them: only the perturbation tells them apart, and without one the term is 0. The direction is
-found by ``torch.func``, which can be lifted over a seed axis, and carries no gradient; neither does the clean pass.
-
-Source: Miyato et al., *Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised
-Learning*, 2018, sections 3.2 and 3.3. What differs: the noise, which there is drawn anew for every pass; and lengths,
-which are given per number of an image (a root mean square), so that they suit images of any size.
-
-One batch: what each method computes from it, as phases of the same loop.
-
-Written as if there were one seed; the trainer lifts every phase over the seed axis. A method is a
-tuple of phases, each of which updates one network. All but the baseline share theirs and differ in
-the weights of the terms, of which each has its own (``traits``). B rows, K classes, F features.
+Written as if there were one seed; the trainer lifts every phase over the seed axis. A method is a tuple of phases, each
+of which updates one network, and a choice of weights for the terms of :mod:`ssgan.settings.terms`. Shapes: B rows, K
+classes, F features.
 
 Nothing here knows a hidden label: :class:`Batch` has no field for one.
+
+Virtual adversarial training is here and not in :mod:`ssgan.losses` because it runs D. Its passes share the noise of the
+first one, so that only the perturbation differs, and without one the term is 0. The direction and the clean pass carry
+no gradient. Source: Miyato et al., *Virtual Adversarial Training: A Regularization Method for Supervised and
+Semi-Supervised Learning*, 2018, sections 3.2 and 3.3. Differences: the noise, which they draw again for each pass, and
+lengths, which here are root mean squares over the numbers of an image, so that they suit images of any size.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,59 +27,14 @@ from ssgan.settings.terms import VIEWS, Term
 __all__ = ["Batch", "Logs", "Nets", "Phase", "of_length", "perturbation", "phases", "virtual_adversarial"]
 
 
-def virtual_adversarial(net: Callable[[Tensor], Any], x: Tensor, epsilon: float, xi: float, iterations: int) -> Tensor:
-    """Mean divergence of the class probabilities at ``x`` plus the worst perturbation from those at ``x``.
-
-    Parameters
-    ----------
-    net : callable
-        From images to logits [B, K] and features. A network that couples rows sees each batch by itself.
-    x : Tensor, shape [B, ...]
-    epsilon, xi, iterations
-        As for :func:`perturbation`.
-    """
-    with torch.no_grad(), noise.record() as draws:
-        clean_BK = net(x)[0]
-
-    def logits(x: Tensor) -> Tensor:
-        with noise.replay(draws):
-            logits_BK: Tensor = net(x)[0]
-        return logits_BK
-
-    return losses.divergence(clean_BK, logits(x + perturbation(logits, clean_BK, x, epsilon, xi, iterations)))
-
-
-def perturbation(
-    logits: Callable[[Tensor], Tensor], clean_BK: Tensor, x: Tensor, epsilon: float, xi: float, iterations: int
-) -> Tensor:
-    """The change of ``x`` of length ``epsilon`` to which the class probabilities are most sensitive, one for each row.
-
-    The divergence has its minimum at no change, so its gradient a little beside, at length ``xi``, is that of its
-    curvature: the power method, from a random direction. Lengths are root mean squares over the numbers of a row. A row
-    whose probabilities do not change at all has none.
-    """
-    direction = noise.normal_like(x)
-    with torch.no_grad():  # of the parameters; torch.func goes on for the direction
-        for _ in range(iterations):
-            direction = torch.func.grad(lambda r: losses.divergence(clean_BK, logits(x + r)))(of_length(xi, direction))
-    return of_length(epsilon, direction)
-
-
-def of_length(length: float, rows: Tensor) -> Tensor:
-    """Each row [B, ...] brought to this root mean square; a row of zeros stays one."""
-    tiny, axes = torch.finfo(rows.dtype).tiny, list(range(1, rows.dim()))
-    scaled = rows / rows.abs().amax(dim=axes, keepdim=True).clamp_min(tiny)  # squares of small numbers would be 0
-    return scaled * (length / scaled.square().mean(dim=axes, keepdim=True).clamp_min(tiny).sqrt())
-
-
 Logs = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """One batch, each row in the network's input range.
+    """Hold one batch, each row in the network's input range.
 
-    ``x_unl2`` and ``z2`` are the generator phase's own unlabelled images and noise; ``x_strong`` are strongly
-    augmented views of the images in ``x_unl``, ``x_again`` second weak ones, no rows where no term needs them.
+    ``x_unl2`` and ``z2`` are the unlabelled images and latents of the generator's phase. ``x_strong`` are strongly
+    augmented views of the images in ``x_unl``, ``x_again`` second weak views; empty where no term needs them.
     """
 
     x_lab: Tensor
@@ -97,11 +48,11 @@ class Batch(NamedTuple):
 
 
 class Nets(NamedTuple):
-    """The networks of one seed, each callable; only the phase's own one receives gradients.
+    """Hold the networks of one seed, each callable; only the network that a phase updates receives gradients.
 
-    Each has ``parameters``, ``history`` (their running mean, where it is kept) and ``couples_rows``
+    Each has ``parameters``, ``history`` (their running mean, for historical averaging) and ``couples_rows``
     (whether an output depends on the other rows of its batch). ``teacher`` is D with its averaged parameters,
-    in D's phase and where a term asks for it.
+    in D's phase and where a term needs it.
     """
 
     D: Any
@@ -110,9 +61,9 @@ class Nets(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One update: of which network, by which loss, and on how many fresh batches in a step.
+    """Describe one update: of which network, by which loss, and on how many fresh batches in a step.
 
-    The loss is told which share of their weights the terms on unlabelled images have by now.
+    The last argument of the loss is the share of their weights that the ramped terms have.
     """
 
     net: str
@@ -198,8 +149,53 @@ def _discriminator_input(name: str, nets: Nets, batch: Batch, logits: dict[str, 
     return others[name] if name in others else logits[name]
 
 
+def virtual_adversarial(net: Callable[[Tensor], Any], x: Tensor, epsilon: float, xi: float, iterations: int) -> Tensor:
+    """Return the mean divergence of the class probabilities at ``x`` plus the worst perturbation from those at ``x``.
+
+    Parameters
+    ----------
+    net : callable
+        Maps images to logits [B, K] and features.
+    x : Tensor, shape [B, ...]
+    epsilon, xi, iterations
+        As for :func:`perturbation`.
+    """
+    with torch.no_grad(), noise.record() as draws:
+        clean_BK = net(x)[0]
+
+    def logits(x: Tensor) -> Tensor:
+        with noise.replay(draws):
+            logits_BK: Tensor = net(x)[0]
+        return logits_BK
+
+    return losses.divergence(clean_BK, logits(x + perturbation(logits, clean_BK, x, epsilon, xi, iterations)))
+
+
+def perturbation(
+    logits: Callable[[Tensor], Tensor], clean_BK: Tensor, x: Tensor, epsilon: float, xi: float, iterations: int
+) -> Tensor:
+    """Return the change of length ``epsilon`` of each row of ``x`` to which the class probabilities are most sensitive.
+
+    The divergence has its minimum at no change, so its gradient at a small length ``xi`` follows its curvature: the
+    power method, from a random direction. Lengths are root mean squares over the numbers of a row. A row whose
+    probabilities do not change gets zeros.
+    """
+    direction = noise.normal_like(x)
+    with torch.no_grad():  # for the parameters; torch.func still differentiates the direction
+        for _ in range(iterations):
+            direction = torch.func.grad(lambda r: losses.divergence(clean_BK, logits(x + r)))(of_length(xi, direction))
+    return of_length(epsilon, direction)
+
+
+def of_length(length: float, rows: Tensor) -> Tensor:
+    """Scale each row [B, ...] to this root mean square; a row of zeros stays zero."""
+    tiny, axes = torch.finfo(rows.dtype).tiny, list(range(1, rows.dim()))
+    scaled = rows / rows.abs().amax(dim=axes, keepdim=True).clamp_min(tiny)  # squares of small numbers would be 0
+    return scaled * (length / scaled.square().mean(dim=axes, keepdim=True).clamp_min(tiny).sqrt())
+
+
 class _Total:
-    """A weighted sum of named terms, each kept for the log."""
+    """Add up weighted terms, and keep each for the log."""
 
     def __init__(self) -> None:
         self.values: list[Tensor] = []
@@ -221,10 +217,10 @@ class _Total:
 
 
 def _separate_passes(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """D's outputs on several batches that must not see each other.
+    """Return D's outputs on several batches that must not see each other.
 
-    One pass over all rows computes the same where a row's output is its own; a network that couples
-    the rows of a batch gets one pass for each.
+    One pass over all rows gives the same where rows do not depend on each other; a network that couples the rows of a
+    batch gets one pass for each.
     """
     if net.couples_rows or len(inputs) <= 1:
         return {name: net(x) for name, x in inputs.items()}

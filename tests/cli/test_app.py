@@ -250,7 +250,7 @@ def test_a_report_of_odd_content_is_refused(mistake: Callable[..., str], run: Pa
 
 def test_numbered_folders_do_not_meet(tmp_path: Path) -> None:
     (tmp_path / "runs" / "7-other").mkdir(parents=True)
-    claimed = {runs.claim(None, "digits", Config(labels=20)).name for _ in range(3)}
+    claimed = {runs.create_run_folder(None, "digits", Config(labels=20)).name for _ in range(3)}
     assert claimed == {f"{n}-digits-20-gan" for n in (8, 9, 10)}
 
 

@@ -63,7 +63,7 @@ def test_of_data_names_a_draw(partly: Path) -> None:
 
 def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
     data, config = load(partly), tiny(labels=4, seed=3, seeds=2, total_images=20, preset="digits")
-    folder = runs.claim(tmp_path / "run", "partly", config)
+    folder = runs.create_run_folder(tmp_path / "run", "partly", config)
     run_experiment(data, config, folder, source={"data": str(partly), "data_dir": None})
     found, plain = describe_run(folder, None), describe_data(str(partly), None)
     assert {key: value for key, value in found.items() if key not in ("splits", "per_class")} == {

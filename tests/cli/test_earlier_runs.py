@@ -97,7 +97,7 @@ def test_config_repeats_a_run(trained: tuple[Path, str], capsys: pytest.CaptureF
 def test_config_of_a_baseline_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What does nothing in it was not asked for by the user."""
     config = resolve("digits", {"method": "supervised", "labels": "all"})
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     assert configured(capsys, "digits", "--config", folder) == config
     assert configured(capsys, "digits", "--config", folder, "--method", "gan").method == "gan"
 

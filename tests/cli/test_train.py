@@ -219,8 +219,8 @@ def test_runs_are_numbered_and_shown(runs_in_order: tuple[str, str], tmp_path: P
 def test_the_next_number_follows_the_highest(tmp_path: Path) -> None:
     for name in ("7-digits-50-gan", "notes", "12", "3-x"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert runs.claim(None, "digits", Config(labels=20)) == Path("runs/8-digits-20-gan")
-    assert runs.claim(None, "digits", Config(method="supervised")) == Path("runs/9-digits-given-supervised")
+    assert runs.create_run_folder(None, "digits", Config(labels=20)) == Path("runs/8-digits-20-gan")
+    assert runs.create_run_folder(None, "digits", Config(method="supervised")) == Path("runs/9-digits-given-supervised")
 
 
 def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

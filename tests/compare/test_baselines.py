@@ -137,7 +137,7 @@ def test_probabilities_are_finite_and_sum_to_one_and_name_the_prediction(name: s
 def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_probabilities(name: str) -> None:
     found = on_digits(name)
     ours = baselines.baseline_row(DIGITS, HUNDRED, found, 3, 0)
-    trained = json.loads((ROOT / "results" / "digits.jsonl").read_text().splitlines()[0])
+    trained = json.loads((ROOT / "results" / "rows" / "digits.jsonl").read_text().splitlines()[0])
     assert [key for key in ours if key != "estimator"] == list(trained)
     assert ours["estimator"] == found.settings
     json.dumps(ours, allow_nan=False)

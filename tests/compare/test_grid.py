@@ -136,14 +136,14 @@ def test_the_same_split_is_handed_to_every_method(
 
 
 def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tmp_path: Path) -> None:
-    from ssgan.runs import claim
+    from ssgan.runs import create_run_folder
 
     grid = grid_of(few_digits, "gan")
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         runner.compare(grid, held)
         found = held.rows
     config = resolve("digits", {**SETTINGS, "labels": 20, "seeds": 2})
-    report = experiment.run_experiment(few_digits, config, claim(tmp_path / "run", "digits", config))
+    report = experiment.run_experiment(few_digits, config, create_run_folder(tmp_path / "run", "digits", config))
     for ours, theirs in zip(timeless(found), timeless(report["rows"]), strict=True):
         assert {key: ours[key] for key in theirs} == theirs
     assert grid.cells[0].config == config

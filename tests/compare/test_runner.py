@@ -361,8 +361,8 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
     folder = runner.run_folder(grid, config, path)
-    runs.claim(folder, "digits", config)
-    with result_rows.open_row_file(path) as held, runs.held(folder):
+    runs.create_run_folder(folder, "digits", config)
+    with result_rows.open_row_file(path) as held, runs.lock_run(folder):
         runner.compare(grid, held)
         words = f"Another `ssgan` is training in {folder}: wait until it is done, or choose another folder with --out."
         assert {row["failed"] for row in held.rows} == {words}

@@ -157,7 +157,7 @@ def test_a_training_leaves_its_picture_and_draws_it_seldom(
     def wait(_: Any) -> None:
         clock.now += 25.0
 
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder, wait)
     assert steps == [3, 6, 9, 12, 15, 18, 20]
     expected = curves.curves_png(runs.read_log(folder), "digits, 20 labels, gan")

@@ -14,7 +14,7 @@ from ssgan.data.dataset import Data
 from ssgan.inference.metrics import DIVERSITY_IMAGES, Diversity, diversity, measure_diversity, split_pool
 from ssgan.inference.models import open_run
 from ssgan.result_rows import parse_row
-from ssgan.runs import claim
+from ssgan.runs import create_run_folder
 from ssgan.training.experiment import run_experiment
 
 RNG = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_a_report_holds_the_diversity_of_every_model(
 ) -> None:
     def trained(name: str, **settings: Any) -> dict[str, Any]:
         config = tiny(preset="digits", **settings)
-        return run_experiment(few_digits, config, claim(tmp_path / name, "digits", config))
+        return run_experiment(few_digits, config, create_run_folder(tmp_path / name, "digits", config))
 
     report = trained("gan", seeds=2)
     found = report["diversity"]

@@ -43,7 +43,7 @@ def run(named: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(data: Data, folder: Path, config: Config) -> Path:
     source = {"data": save(data, folder / "data.npz"), "data_dir": None}
-    run = runs.claim(folder / "run", data.name, config)
+    run = runs.create_run_folder(folder / "run", data.name, config)
     run_experiment(data, config, run, source=source)
     return run
 

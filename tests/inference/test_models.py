@@ -342,7 +342,7 @@ def test_a_checkpoint_remembers_which_labels_its_models_saw(few_digits: Data, tm
 )
 def test_a_checkpoint_of_another_run_is_refused(few_digits: Data, tmp_path: Path, change: Any) -> None:
     config = tiny(total_images=20, seeds=2)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     report = run_experiment(few_digits, config, folder)
     models, found = open_run(folder, CPU)
     assert (models.config, found) == (config, report)
@@ -357,7 +357,7 @@ def test_a_checkpoint_of_another_run_is_refused(few_digits: Data, tmp_path: Path
 def test_where_a_run_reports_is_no_other_run(few_digits: Data, tmp_path: Path) -> None:
     """It may change on the way, and config.json says the last."""
     config = tiny(total_images=20)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder)
-    runs.reopen(folder, config.replace(report_every_images=7, device="auto"))
+    runs.update_config(folder, config.replace(report_every_images=7, device="auto"))
     assert open_run(folder, CPU)[0].config == config

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def trained(data: Data, folder: Path, config: Config) -> Path:
-    run = runs.claim(folder, data.name, config)
+    run = runs.create_run_folder(folder, data.name, config)
     run_experiment(data, config, run)
     return run
 

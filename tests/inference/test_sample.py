@@ -463,7 +463,7 @@ def test_a_run_without_a_generator_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Callable[..., str], settings: Any, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    runs.claim(Path("run"), "digits", Config(labels=20, **settings))
+    runs.create_run_folder(Path("run"), "digits", Config(labels=20, **settings))
     for kind in KINDS.values():
         assert mistake("sample", "run", *kind) == f"run has no generator to sample from, because {words}"
 
@@ -475,7 +475,7 @@ def test_vectors_are_no_pictures(
     flat = {share: getattr(few_digits, share).reshape(-1, 64) / np.float32(16) for share in ("x_train", "x_test")}
     data = Data(**flat, y_train=few_digits.y_train, y_test=few_digits.y_test, classes=few_digits.classes)
     config = tiny(frames_every_images=100)
-    run_experiment(data, config, runs.claim(Path("run"), "flat", config))
+    run_experiment(data, config, runs.create_run_folder(Path("run"), "flat", config))
     assert not Path("run/frames").exists()
     assert mistake("sample", "run") == (
         "The images of run are arrays of 64 numbers, which are no grey or colour pictures."
@@ -512,7 +512,7 @@ def test_frames_are_due_at_every_interval_and_at_the_end() -> None:
 def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tmp_path: Path) -> None:
     """Each frame is the grid of the shorter run that ended there: the step size of these runs is constant."""
     config = tiny(seed=2, decay_last_fraction=0.0, frames_every_images=160)
-    run = runs.claim(tmp_path / "run", "digits", config)
+    run = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, run)
     assert [*image_grid.read_frames(run)] == [160, 320, 400]
     pictures = [pictured(path) for path in image_grid.read_frames(run).values()]
@@ -526,7 +526,7 @@ def test_frames_change_no_weight(few_digits: Data, tmp_path: Path) -> None:
     states = []
     for every in (0, 60):
         config = tiny(frames_every_images=every)
-        run = runs.claim(tmp_path / str(every), "digits", config)
+        run = runs.create_run_folder(tmp_path / str(every), "digits", config)
         run_experiment(few_digits, config, run)
         states.append(runs.load_checkpoint(run / "checkpoint")["networks"]["G"]["parameters"])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -538,7 +538,7 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
 ) -> None:
     """It was stopped at 200 of 400 images; a frame beyond, of a session that was killed, is drawn again."""
     config = tiny(frames_every_images=100, report_every_images=200)
-    whole, stopped = (runs.claim(tmp_path / name, "digits", config) for name in ("whole", "stopped"))
+    whole, stopped = (runs.create_run_folder(tmp_path / name, "digits", config) for name in ("whole", "stopped"))
     run_experiment(few_digits, config, whole)
     expected = {path.name: path.read_bytes() for path in image_grid.read_frames(whole).values()}
     assert [*expected] == ["000000100.png", "000000200.png", "000000300.png", "000000400.png"]
@@ -613,9 +613,10 @@ def test_the_models_of_the_folds_draw_no_frames(few_digits: Data, tmp_path: Path
     assert not list(tmp_path.rglob("frames"))
 
 
-def test_the_commands_of_the_readme_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    commands = re.findall(r"`ssgan (sample RUN [^`]+)`", text)
+def test_the_commands_of_the_page_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ ssgan (sample runs/\w+ [^#\n]+)", text, re.MULTILINE)
     assert len(commands) == 6
     for command in commands:
-        assert status_of(*shlex.split(command.replace("RUN", str(run)))) == 0, capsys.readouterr().err
+        words = shlex.split(re.sub(r"runs/\w+", str(run), command))
+        assert status_of(*words) == 0, capsys.readouterr().err

@@ -90,9 +90,9 @@ def begun(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     constant = falling.replace(decay_last_fraction=0.0)
     for name, config in (("run", falling), ("constant", constant)):
         with pytest.raises(Paused):
-            run_experiment(data, config, runs.claim(folder / name, "few", config), pause_after_seconds=0)
+            run_experiment(data, config, runs.create_run_folder(folder / name, "few", config), pause_after_seconds=0)
     for name, config in (("done", constant), ("long", constant.replace(total_images=600))):
-        run_experiment(data, config, runs.claim(folder / name, "few", config))
+        run_experiment(data, config, runs.create_run_folder(folder / name, "few", config))
     return folder
 
 
@@ -309,7 +309,7 @@ def test_a_finished_run_is_shown_and_not_trained(
 HOLD = """
 import sys, time
 from ssgan import runs
-with runs.held(runs.Path(sys.argv[1])):
+with runs.lock_run(runs.Path(sys.argv[1])):
     print(flush=True)
     time.sleep(60)
 """

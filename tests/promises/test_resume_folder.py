@@ -76,7 +76,7 @@ def left_by(folder: Path) -> dict[str, Any]:
 
 def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(seeds=2, evaluate_every_images=200)
-    whole, paused = (runs.claim(tmp_path / name, "digits", config) for name in ("whole", "paused"))
+    whole, paused = (runs.create_run_folder(tmp_path / name, "digits", config) for name in ("whole", "paused"))
     given = run_experiment(few_digits, config, whole)
     sessions = []
     for step in (5, 10, 15):
@@ -110,7 +110,7 @@ def test_a_pause_comes_after_so_long_in_each_session(
     few_digits: Data, tmp_path: Path, ten_seconds_each: Callable[[TrainingProgress], None]
 ) -> None:
     config = tiny(report_every_images=40, checkpoint_every_seconds=0.0)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     for step in (6, 12, 18):
         with pytest.raises(Paused):
             run_experiment(few_digits, config, folder, ten_seconds_each, pause_after_seconds=25)
@@ -142,13 +142,13 @@ def test_checkpoints_are_as_far_apart_as_asked(
 
     monkeypatch.setattr(runs, "save_checkpoint", saving)
     config = tiny(report_every_images=40, checkpoint_every_seconds=every)
-    run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config), ten_seconds_each)
+    run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "run", "digits", config), ten_seconds_each)
     assert written == steps
 
 
 def test_labels_are_drawn_once(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(seeds=2)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     with pytest.raises(Paused):
         run_experiment(few_digits, config, folder, pause_after_seconds=0)
     before = (folder / "split.json").read_bytes()
@@ -161,13 +161,13 @@ def test_labels_are_drawn_once(few_digits: Data, tmp_path: Path, monkeypatch: py
     assert (folder / "split.json").read_bytes() == before
     assert [row["split_sha256"] for row in report["rows"]] == [s.sha256 for s in splits.load(folder / "split.json")]
     with pytest.raises(AssertionError, match="drawn again"):
-        run_experiment(few_digits, config, runs.claim(tmp_path / "new", "digits", config))
+        run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "new", "digits", config))
 
 
 def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: Path) -> None:
     """Killed before its first checkpoint, a run begins again on the labelled images that its folder names."""
     config = tiny()
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     rows = splits.draw(few_digits.y_train, 20, 99)
     splits.save(folder / "split.json", [splits.Split(rows, few_digits.y_train[rows])], [0])
     run_experiment(few_digits, config, folder)

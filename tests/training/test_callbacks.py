@@ -61,7 +61,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 def test_every_line_of_the_log_is_told_once(few_digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny(seed=3, seeds=2, evaluate_every_images=200, tensorboard=True)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder)
     assert_same(told(folder, [3, 4]), expected(folder, [3, 4]))
     assert {"error/averaged", "train/L", "train/p_real_fake"} <= told(folder, [3, 4])[3].keys()
@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_tells_nothing_twice_and_leaves_nothing_out(
     """Killed some reports after its last checkpoint: what comes again replaces what was told."""
     pytest.importorskip("tensorboard")
     config = tiny(seeds=2, report_every_images=20, tensorboard=before)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     with pytest.raises(Paused):
         run_experiment(few_digits, config, folder, pause_after_seconds=0)
 
@@ -98,14 +98,14 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
     monkeypatch.setattr(callbacks.TensorBoard, "flush", lambda self: done.append("told") or flush(self))
     monkeypatch.setattr(runs, "save_checkpoint", lambda *what: done.append("saved") or save(*what))
     config = tiny(checkpoint_every_seconds=0.0, tensorboard=True)
-    run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))
+    run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "run", "digits", config))
     assert done == ["told", "saved"] * 4
 
 
 def test_a_session_without_events_leaves_no_gap(few_digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny(tensorboard=True)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     for telling in (True, False, True):
         with pytest.raises(Paused):
             run_experiment(few_digits, config.replace(tensorboard=telling), folder, pause_after_seconds=0)
@@ -118,7 +118,7 @@ def test_events_have_no_part_in_the_weights(few_digits: Data, tmp_path: Path) ->
     found = []
     for telling in (True, False):
         config = tiny(tensorboard=telling)
-        folder = runs.claim(tmp_path / str(telling), "digits", config)
+        folder = runs.create_run_folder(tmp_path / str(telling), "digits", config)
         run_experiment(few_digits, config, folder)
         log = [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.read_log(folder)]
         found.append((config.sha256, log, (folder / "samples.png").read_bytes()))

@@ -179,7 +179,7 @@ def test_a_generator_that_draws_one_image_is_named(few_digits: Data, tmp_path: P
     """A step size of 0 leaves a generator whose weights are hardly apart from 0 as it was drawn."""
     config = tiny(labels=0, network="dcgan", learning_rate_g=0.0, discriminator_widths=(4,), generator_widths=(4,))
     data = dataclasses.replace(few_digits, x_train=grown(few_digits.x_train), x_test=grown(few_digits.x_test))
-    folder = runs.claim(tmp_path / "run", data.name, config)
+    folder = runs.create_run_folder(tmp_path / "run", data.name, config)
     report = run_experiment(data, config, folder)
     (said,) = [line for line in report["warnings"] if "all but the same" in line]
     assert said.startswith("Seed 0: ")

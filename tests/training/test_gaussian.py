@@ -225,13 +225,13 @@ def test_moments_are_kept_at_the_same_steps_however_often_reports_come(numbers: 
 
 def test_images_have_no_densities(few_digits: Data, tmp_path: Path) -> None:
     config = tiny()
-    run_experiment(few_digits, config, runs.claim(tmp_path / "run", "digits", config))
+    run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "run", "digits", config))
     assert not (tmp_path / "run" / "densities.jsonl").exists()
 
 
 def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: Data, tmp_path: Path) -> None:
     config = short(checkpoint_every_seconds=0)
-    whole, parted = (runs.claim(tmp_path / name, "gaussian", config) for name in ("whole", "parted"))
+    whole, parted = (runs.create_run_folder(tmp_path / name, "gaussian", config) for name in ("whole", "parted"))
     run_experiment(numbers, config, whole)
     for _ in range(2):
         with pytest.raises(Paused):

@@ -66,7 +66,7 @@ def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_pat
         y[hidden] = labels
         data, config = dataclasses.replace(few_digits, y_train=y), tiny(seeds=2)
         (tmp_path / str(i)).mkdir()
-        folder = runs.claim(tmp_path / str(i) / "run", "digits", config)
+        folder = runs.create_run_folder(tmp_path / str(i) / "run", "digits", config)
         splits.save(folder / "split.json", splits.make_splits(y, 20, [0, 1], drawn), [0, 1])
         report = run_experiment(data, config, folder)
         rows = [{k: v for k, v in row.items() if k not in own} for row in report["rows"]]

@@ -349,11 +349,11 @@ def test_a_paused_run_goes_on_in_its_folder(few_digits: Data, tmp_path: Path) ->
     from ssgan.training.experiment import Paused
 
     config = tiny(**GAN, checkpoint_every_seconds=0)
-    folder = runs.claim(tmp_path / "run", "digits", config)
+    folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     with pytest.raises(Paused):
         run_experiment(few_digits, config, folder, pause_after_seconds=0)
     report = run_experiment(few_digits, config, folder)
-    straight = run_experiment(few_digits, config, runs.claim(tmp_path / "other", "digits", config))
+    straight = run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "other", "digits", config))
     keys = [key for key in report["rows"][0] if key.startswith("accuracy")]
     assert [report["rows"][0][key] for key in keys] == [straight["rows"][0][key] for key in keys]
 
