@@ -164,7 +164,7 @@ def read_report(run: Path) -> dict[str, Any]:
     if not (whole and isinstance(seeds, list) and isinstance(rows, list) and len(seeds) == len(rows) > 0):
         raise UserError(f"{run / 'report.json'} lacks what a report holds: it is damaged or something else.")
     if not all(isinstance(row, dict) and {"seed", "draw_seed", "split_sha256"} <= row.keys() for row in rows):
-        raise UserError(f"{run / 'report.json'} holds rows that are none of ours: it is damaged or something else.")
+        raise UserError(f"{run / 'report.json'} holds rows that are no result rows: it is damaged or something else.")
     return report
 
 
@@ -200,8 +200,8 @@ def trim_log(path: Path, steps_done: int) -> None:
 def read_log(run: Path) -> list[dict[str, Any]]:
     """Read the log of a run, without a last line that was cut off; empty where there is no log."""
     path = run / "log.jsonl"
-    found = [content for _, content in _whole_lines(path)] if path.exists() else []
-    return [line for line in found if isinstance(line.get("images"), int)]
+    lines = [content for _, content in _whole_lines(path)] if path.exists() else []
+    return [line for line in lines if isinstance(line.get("images"), int)]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -118,17 +118,17 @@ def format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(words + [f"{len(ranked) - COUNTS_SHOWN:,} more"] * (len(ranked) > COUNTS_SHOWN))
 
 
-def lost_files(skipped: Sequence[Sequence[str]], found: Mapping[str, Mapping[str, int]]) -> list[str]:
+def lost_files(skipped: Sequence[Sequence[str]], file_counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Write sentences about files that could not be read, each (name, reason), and files that are no pictures."""
     lines = []
     if skipped:
         few = "; ".join(f"{name} {reason}" for name, reason in skipped[:FILES_SHOWN])
         more = "; ... (`ssgan data DATA --json` lists all)" if len(skipped) > FILES_SHOWN else ""
-        labelled = found.get("skipped", {}).get("labelled", 0)
+        labelled = file_counts.get("skipped", {}).get("labelled", 0)
         lines.append(
             f"Skipped files that cannot be read: {len(skipped):,} ({labelled:,} of them labelled): {few}{more}"
         )
-    if ignored := found.get("ignored"):
+    if ignored := file_counts.get("ignored"):
         lines.append(f"Ignored files that are no pictures: {sum(ignored.values()):,} ({format_counts(ignored)})")
     return lines
 

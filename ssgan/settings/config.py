@@ -43,19 +43,19 @@ INDEPENDENT_OF_STEPS = {
 _DECAYS = ("decay_last_fraction", "decay_last_fraction_g")
 
 
-def _resume_conflicts(begun: "Config", asked: "Config") -> list[str]:
+def _resume_conflicts(saved: "Config", requested: "Config") -> list[str]:
     """List the changes that prevent a run from being resumed: see :meth:`Config.resume_conflicts`."""
-    conflicts, ramps_up = [], begun.ramp_up_fraction > 0 and begun.needs_class_probabilities
-    decays = next((name for name in _DECAYS if getattr(begun, name)), "")
-    for name, (ours, theirs) in begun.diff(asked).items():
-        longer = name == "total_images" and theirs > ours
+    conflicts, ramps_up = [], saved.ramp_up_fraction > 0 and saved.needs_class_probabilities
+    decays = next((name for name in _DECAYS if getattr(saved, name)), "")
+    for name, (old, new) in saved.diff(requested).items():
+        longer = name == "total_images" and new > old
         if name in INDEPENDENT_OF_STEPS or (longer and not (decays or ramps_up)):
             continue
         # What is shown is rounded: two values that differ must not look alike.
-        show = fields.show if fields.show(ours) != fields.show(theirs) else repr
+        show = fields.show if fields.show(old) != fields.show(new) else repr
         cause = (decays, "step size") if decays else ("ramp_up_fraction", "weight")
         why = f" (with {cause[0]} above 0, every {cause[1]} depends on the length)" if longer else ""
-        conflicts.append(f"{name} {show(ours)}, now {show(theirs)}{why}")
+        conflicts.append(f"{name} {show(old)}, now {show(new)}{why}")
     return conflicts
 
 
@@ -252,56 +252,56 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
             check_widths(self.network, name, getattr(self, name))
 
     def default(self, name: str) -> Any:
-        """What a field is where nobody has chosen: for some of them, the network's or the method's own."""
+        """Return the default of a field; for some of them it depends on the network or the method."""
         if name == "test_share":
             return 0.0 if self.folds else Options.test_share
-        own = {**NETWORKS[self.network].settings, **METHOD_DEFAULTS[self.method]}
-        return own.get(name, FIELDS[name].default)
+        defaults = {**NETWORKS[self.network].settings, **METHOD_DEFAULTS[self.method]}
+        return defaults.get(name, FIELDS[name].default)
 
     @property
     def steps(self) -> int:
-        """Steps of training, each ``discriminator_steps`` unlabelled batches long."""
+        """The number of steps, each of ``discriminator_steps`` unlabelled batches."""
         return max(1, round(self.total_images / self.images_per_step))
 
     @property
     def images_per_step(self) -> int:
-        """Unlabelled images that D sees in one step."""
+        """The number of unlabelled images that D sees in one step."""
         return self.batch_size * self.discriminator_steps
 
     def decay(self, net: str) -> float:
-        """The share of training over which the step size of ``"D"`` or ``"G"`` falls linearly to 0."""
-        own = self.decay_last_fraction_g if net == "G" else None
-        return self.decay_last_fraction if own is None else own
+        """Return the share of training over which the learning rate of ``"D"`` or ``"G"`` falls linearly to 0."""
+        fraction = self.decay_last_fraction_g if net == "G" else None
+        return self.decay_last_fraction if fraction is None else fraction
 
     def factor(self, net: str, images: int) -> float:
-        """What the step size of ``"D"`` or ``"G"`` has been multiplied by after so many images."""
-        every = self.learning_rate_factor_every_images
-        each = self.learning_rate_factor_g if net == "G" else self.learning_rate_factor_d
-        return each ** (images // every) if every else 1.0
+        """Return the factor of the learning rate of ``"D"`` or ``"G"`` after so many images."""
+        interval = self.learning_rate_factor_every_images
+        factor = self.learning_rate_factor_g if net == "G" else self.learning_rate_factor_d
+        return factor ** (images // interval) if interval else 1.0
 
     @property
     def ema_decay(self) -> float:
-        """What a step leaves of D's average."""
+        """The weight of the old average of D in one step."""
         return 0.5 ** (self.images_per_step / self.ema_half_life_images)
 
     @property
     def sha256(self) -> str:
         """Hash of the settings that decide a result and differ from the defaults: not device, seeds and reports.
 
-        A setting that comes to the software later leaves the hash of older results as it is.
+        A setting that is added to the software later does not change the hash of older results.
         """
-        chosen = {name: getattr(self, name) for name in FIELDS if getattr(self, name) != self.default(name)}
-        decisive = {name: value for name, value in chosen.items() if name not in _INDECISIVE}
+        changed = {name: getattr(self, name) for name in FIELDS if getattr(self, name) != self.default(name)}
+        decisive = {name: value for name, value in changed.items() if name not in _INDECISIVE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, as ``config.json`` holds them."""
+        """Return the settings in plain types, as ``config.json`` holds them."""
         values = {name: getattr(self, name) for name in FIELDS}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """Read what :meth:`to_dict` gave.
+        """Make a configuration from the output of :meth:`to_dict`.
 
         Raises
         ------
@@ -314,12 +314,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         return cls(**plain)
 
     def replace(self, **changes: Any) -> "Config":
-        """A checked copy with other values."""
-        ours = {name: getattr(self, name) for name in FIELDS}
-        return Config(**overlay(for_method(ours, changes.get("method", self.method)), changes))
+        """Return a checked copy with other values."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        return Config(**overlay(for_method(values, changes.get("method", self.method)), changes))
 
     def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
-        """The fields in which two configurations differ, with both values."""
+        """Return the fields in which two configurations differ, with both values."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 

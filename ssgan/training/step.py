@@ -179,8 +179,8 @@ class Adam:
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
         self.steps.fill_(state["steps"])
-        _take_over(self.first, state["first"])
-        _take_over(self.second, state["second"])
+        _copy_into(self.first, state["first"])
+        _copy_into(self.second, state["second"])
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
@@ -233,7 +233,7 @@ class SGD:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
-        _take_over(self.velocity, state["velocity"])
+        _copy_into(self.velocity, state["velocity"])
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
@@ -252,8 +252,8 @@ class SGD:
         )
 
 
-def _take_over(ours: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    for tensor, value in zip(ours, saved, strict=True):
+def _copy_into(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, saved, strict=True):
         if tensor.shape != value.shape:
             raise ValueError(f"a moment has shape {list(value.shape)}, but its parameter {list(tensor.shape)}")
         tensor.copy_(value)
