@@ -205,7 +205,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The lines of a log as they stand and as they read, but for those that were torn when the run was killed."""
+    """Yield the text and the content of each line of a log, without lines that were cut off when the run was killed."""
     for line in read_json_lines(path):
         if isinstance(line.value, dict) and isinstance(line.value.get("step"), int):
             yield line.text.decode().strip(), line.value

@@ -157,7 +157,7 @@ def make_splits(
     indices: Any = None,
     held_out: Sequence[np.ndarray] | None = None,
 ) -> list[Split]:
-    """Make the split of each of S models; no other label goes further than this function.
+    """Make the split of each of S models; a split holds the labels of its labelled rows and no others.
 
     Parameters
     ----------

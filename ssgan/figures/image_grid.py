@@ -157,13 +157,6 @@ def read_frames(run: Path) -> dict[int, Path]:
     return dict(sorted((int(path.stem), path) for path in paths))
 
 
-def trim_frames(run: Path, images: int) -> None:
-    """Remove the frames after this number of images, which a resumed run draws again."""
-    for seen, path in read_frames(run).items():
-        if seen > images:
-            path.unlink()
-
-
 def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
     """Join frames to a looping animation, each with its number of images as caption; the last frame stays longer.
 

@@ -81,8 +81,8 @@ _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0
 
 # Lengths of VAT's perturbations for images in [0, 1], and in [-1, 1]. The paper's are about 0.07 for MNIST and 0.045
 # for SVHN; on small digits 0.04 is far better than 0.07.
-_TO_ONE = {"vat_epsilon": 0.04, "vat_xi": 0.01}
-_TO_BOTH_SIDES = {name: 2 * length for name, length in _TO_ONE.items()}
+_VAT_UNIT_RANGE = {"vat_epsilon": 0.04, "vat_xi": 0.01}
+_VAT_SIGNED_RANGE = {name: 2 * length for name, length in _VAT_UNIT_RANGE.items()}
 
 NETWORKS = {
     "mlp": NetworkTraits(
@@ -92,7 +92,7 @@ NETWORKS = {
             "generator_widths": (500, 500),
             "noise_input_std": 0.3,
             "noise_hidden_std": 0.5,
-            **_TO_ONE,
+            **_VAT_UNIT_RANGE,
         },
         convolutional=False,
     ),
@@ -103,7 +103,7 @@ NETWORKS = {
             "generator_widths": (512, 256, 128),
             "dropout_input": 0.2,
             "dropout_hidden": 0.5,
-            **_TO_BOTH_SIDES,
+            **_VAT_SIGNED_RANGE,
         },
         smallest=9,
         widths={"discriminator_widths": 2},
@@ -115,7 +115,7 @@ NETWORKS = {
             "generator_widths": (64, 32),
             "dropout_input": 0.2,
             "dropout_hidden": 0.5,
-            **_TO_ONE,
+            **_VAT_UNIT_RANGE,
         },
         smallest=17,
         widths={"discriminator_widths": 3},
@@ -125,13 +125,13 @@ NETWORKS = {
             **_NO_NOISE,
             "discriminator_widths": (32, 64, 128),
             "generator_widths": (512, 256, 128),
-            **_TO_BOTH_SIDES,
+            **_VAT_SIGNED_RANGE,
         },
         smallest=8,
         widths={"discriminator_widths": 3},
     ),
     "dcgan": NetworkTraits(
-        {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,), **_TO_BOTH_SIDES},
+        {**_NO_NOISE, "discriminator_widths": (64,), "generator_widths": (64,), **_VAT_SIGNED_RANGE},
         smallest=17,
         squares=(32, 64),
         widths={"discriminator_widths": 1, "generator_widths": 1},
@@ -139,12 +139,12 @@ NETWORKS = {
         stores_images=True,
     ),
     "gan-mlp": NetworkTraits(
-        {**_NO_NOISE, "discriminator_widths": (512, 256), "generator_widths": (256, 512, 1024), **_TO_BOTH_SIDES},
+        {**_NO_NOISE, "discriminator_widths": (512, 256), "generator_widths": (256, 512, 1024), **_VAT_SIGNED_RANGE},
         convolutional=False,
         weight_norm=False,
     ),
     "toy": NetworkTraits(
-        {**_NO_NOISE, "discriminator_widths": (10, 10), "generator_widths": (10, 10), **_TO_ONE},
+        {**_NO_NOISE, "discriminator_widths": (10, 10), "generator_widths": (10, 10), **_VAT_UNIT_RANGE},
         convolutional=False,
         weight_norm=False,
         vectors=True,
@@ -250,10 +250,10 @@ def check_range(network: str, name: str, bounded: bool) -> None:
         Where it does not.
     """
     if not bounded and not NETWORKS[network].vectors:
-        able = " or ".join(each for each, traits in NETWORKS.items() if traits.vectors)
+        networks = " or ".join(key for key, traits in NETWORKS.items() if traits.vectors)
         raise UserError(
             f"{name} holds numbers of any size, but network {network} takes images from 0 to full intensity: leave "
-            f"network at {able}."
+            f"network at {networks}."
         )
 
 

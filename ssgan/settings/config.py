@@ -34,12 +34,12 @@ from ssgan.settings.terms import TERMS, Term
 __all__ = ["FIELDS", "INDEPENDENT_OF_STEPS", "Config"]
 
 
-# Settings that do not change what a step computes.
+# Settings that do not change what a step computes, and so may change when a run is resumed.
 INDEPENDENT_OF_STEPS = {
     *("preset", "device", "cuda_graph", "tensorboard"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
-# Checked in this order: decay_last_fraction is the one to name, even where G has its own.
+# A message names the first of these that is set.
 _DECAYS = ("decay_last_fraction", "decay_last_fraction_g")
 
 
@@ -143,12 +143,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         1,
     )
     feature_matching_norm: Literal["l2", "l1"] = setting("l2", "name", "squared or absolute differences")
+    weight_historical_averaging: float = setting(
+        0.0, "weight", "of the squared distance to the mean of past parameters"
+    )
     # Augmentation
     augmentation: Literal["none", "digits", "natural"] = setting(
         "none", "name", "weak views of every image that D sees: small affine maps, and flips of natural images"
-    )
-    weight_historical_averaging: float = setting(
-        0.0, "weight", "of the squared distance to the mean of past parameters"
     )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(
@@ -177,10 +177,10 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         500, "images", "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn"
     )
     # Optimisation
-    optimizer_d: OptimizerName = setting("adam", "name", "what moves D: Adam, or gradient descent")
-    optimizer_g: OptimizerName = setting("adam", "name", "what moves G")
-    learning_rate_d: float = setting(3e-3, "per step", "step size for D")
-    learning_rate_g: float = setting(3e-3, "per step", "step size for G")
+    optimizer_d: OptimizerName = setting("adam", "name", "optimiser of D: Adam, or gradient descent")
+    optimizer_g: OptimizerName = setting("adam", "name", "optimiser of G")
+    learning_rate_d: float = setting(3e-3, "per step", "learning rate of D")
+    learning_rate_g: float = setting(3e-3, "per step", "learning rate of G")
     momentum_d: float = setting(0.9, "decay per step", "Nesterov's momentum of D under sgd; 0: none", 0, 0.9999999)
     momentum_g: float = setting(0.9, "decay per step", "Nesterov's momentum of G under sgd; 0: none", 0, 0.9999999)
     adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
@@ -190,19 +190,19 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     )
     adam_epsilon_inside_root: bool = setting(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
     decay_last_fraction: float = setting(
-        0.0, "share of training", "over which both step sizes fall linearly to 0", 0, 1
+        0.0, "share of training", "over which both learning rates fall linearly to 0", 0, 1
     )
     decay_last_fraction_g: float | None = setting(
         None, "share of training", "over which that of G falls; none: as decay_last_fraction", 0, 1
     )
     learning_rate_factor_d: float = setting(
-        1.0, "times", "what D's step size is multiplied by, every learning_rate_factor_every_images", 0, 1, above=True
+        1.0, "times", "factor of D's learning rate, every learning_rate_factor_every_images", 0, 1, above=True
     )
     learning_rate_factor_g: float = setting(
-        1.0, "times", "what G's step size is multiplied by, every learning_rate_factor_every_images", 0, 1, above=True
+        1.0, "times", "factor of G's learning rate, every learning_rate_factor_every_images", 0, 1, above=True
     )
     learning_rate_factor_every_images: int = setting(
-        0, "images", "between multiplications of the step sizes by their factors; 0: none"
+        0, "images", "between multiplications of the learning rates by their factors; 0: none"
     )
     ema_half_life_images: float = setting(
         693_112.0,
@@ -291,7 +291,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         A setting that is added to the software later does not change the hash of older results.
         """
         changed = {name: getattr(self, name) for name in FIELDS if getattr(self, name) != self.default(name)}
-        decisive = {name: value for name, value in changed.items() if name not in _INDECISIVE}
+        decisive = {name: value for name, value in changed.items() if name not in _NOT_HASHED}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -308,9 +308,9 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         UserError
             Where it holds settings that this version does not know.
         """
-        strange = sorted(set(plain) - set(FIELDS))
-        if strange:
-            raise UserError(f"The configuration holds settings that this version does not know: {', '.join(strange)}.")
+        unknown = sorted(set(plain) - set(FIELDS))
+        if unknown:
+            raise UserError(f"The configuration holds settings that this version does not know: {', '.join(unknown)}.")
         return cls(**plain)
 
     def replace(self, **changes: Any) -> "Config":
@@ -347,5 +347,5 @@ def _ordered_fields() -> "dict[str, dataclasses.Field[Any]]":
 
 FIELDS = _ordered_fields()
 _TYPES = typing.get_type_hints(Config)
-# The frames of a run are of one size.
-_INDECISIVE = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side"}
+# Not part of the hash. The side of the sample grid only changes pictures, but frames of one run need one size.
+_NOT_HASHED = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side"}

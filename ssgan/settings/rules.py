@@ -17,7 +17,7 @@ Need = tuple[str, Callable[[Any], bool]]
 _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
-_every = attrgetter("learning_rate_factor_every_images")
+_factor_interval = attrgetter("learning_rate_factor_every_images")
 _VIEWS = "augmentation=digits, or augmentation=natural for photographs"
 _ADAM = ("Adam, as optimizer_d or optimizer_g", lambda c: c.uses_adam)
 _CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
@@ -96,10 +96,10 @@ NEEDS: dict[str, Need] = {
         "optimizer_g=sgd and a method that trains a generator",
         lambda c: c.trains_generator and c.optimizer_g == "sgd",
     ),
-    "learning_rate_factor_d": ("learning_rate_factor_every_images above 0", lambda c: bool(_every(c))),
+    "learning_rate_factor_d": ("learning_rate_factor_every_images above 0", lambda c: bool(_factor_interval(c))),
     "learning_rate_factor_g": (
         "learning_rate_factor_every_images above 0 and a method that trains a generator",
-        lambda c: c.trains_generator and bool(_every(c)),
+        lambda c: c.trains_generator and bool(_factor_interval(c)),
     ),
     "learning_rate_factor_every_images": (
         "learning_rate_factor_d or learning_rate_factor_g other than 1",
@@ -111,7 +111,7 @@ NEEDS: dict[str, Need] = {
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
-# The same of a method whose own term would be empty.
+# What a method needs, so that its own term is not always 0.
 METHOD_NEEDS: dict[str, Need] = {
     "pi": (_DIFFERENCE, lambda c: c.passes_differ or not c.weight("consistency")),
     "fixmatch": (_VIEWS, lambda c: c.augmentation != "none" or not c.weight("pseudo_label")),

@@ -1,8 +1,8 @@
-"""Weak and strong views of a batch, as functions of the images and of uniform numbers.
+"""Augment a batch: weak and strong views as functions of the images and of uniform numbers.
 
 Shapes: N rows (a batch), C channels (1 or 3), H rows and W columns of pixels, P uniform numbers in
-[0, 1). Who draws the numbers decides what a view depends on: nothing here touches a generator, and
-each image is changed by its own numbers alone. Nothing looks at a tensor's value in Python, and no
+[0, 1). The caller draws the numbers: nothing here touches a generator, and each image is changed by
+its own numbers alone. Nothing looks at a tensor's value in Python, and no
 shape depends on one, so both views can be lifted by ``torch.func.vmap`` and captured as a CUDA graph.
 Gradients flow into the images. Half precision is computed in float32 and rounded once, at the end.
 
@@ -48,14 +48,14 @@ def _require_number(name: str, value: float, high: float) -> None:
 
 
 def _require_one_of(name: str, value: object, allowed: tuple) -> None:
-    # 1 == True == 1.0, but only one of them is what was asked for.
+    # 1 == True == 1.0, so types are compared too.
     if not any(type(value) is type(one) and value == one for one in allowed):
         raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, allowed))}")
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How far an image may be moved: every value is drawn evenly from the range on both sides of no move.
+    """Set how far an image may be moved. Every value is drawn uniformly from a range around no move.
 
     The content is sheared, scaled, rotated and shifted, in this order, about the middle of the image.
 
@@ -100,7 +100,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What the two views of a data set do; by default, nothing.
+    """Set what the weak and the strong view of a data set do; by default, nothing.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def weak(x_NCHW: Tensor, u_NP: Tensor, spec: Augmentation) -> Tensor:
-    """The images, perhaps mirrored, then moved by one affine map with bilinear sampling.
+    """Return weak views: images flipped at random, then moved by one affine map with bilinear sampling.
 
     Parameters
     ----------
@@ -196,27 +196,27 @@ def weak(x_NCHW: Tensor, u_NP: Tensor, spec: Augmentation) -> Tensor:
         For another shape or type.
     """
     x, u = _checked(x_NCHW, u_NP, WEAK_NUMBERS)
-    return _moved(x, u, spec, spec.weak).to(x_NCHW.dtype).contiguous()
+    return _affine(x, u, spec, spec.weak).to(x_NCHW.dtype).contiguous()
 
 
 def strong(x_NCHW: Tensor, u_NP: Tensor, spec: Augmentation) -> Tensor:
-    """The images moved as by :func:`weak`, but further, then recoloured, then with a square blanked.
+    """Return strong views: images moved as by :func:`weak` but further, then recoloured, then with a square blanked.
 
     Parameters, result and errors are those of :func:`weak`, with ``STRONG_NUMBERS`` uniform numbers per
     image, however many the spec uses.
     """
     x, u = _checked(x_NCHW, u_NP, STRONG_NUMBERS)
-    x = _moved(x, u, spec, spec.strong)
+    x = _affine(x, u, spec, spec.strong)
     operations = tuple((GREY_OPERATIONS if x.shape[1] == 1 else COLOR_OPERATIONS).values())
     first = WEAK_NUMBERS + 2
     for turn in range(first, first + 2 * spec.operations, 2):
-        choice_N111 = _whole(u[:, turn, None, None, None], len(operations))
+        choice_N111 = _uniform_to_int(u[:, turn, None, None, None], len(operations))
         m_N111 = (2.0 * u[:, turn + 1, None, None, None] - 1.0) * spec.magnitude
         before = x
         for i, operation in enumerate(operations):
             x = torch.where(choice_N111 == i, operation(before, m_N111), x)
-        x = _limited(x)
-    return _blanked(x, u[:, WEAK_NUMBERS:first], spec).to(x_NCHW.dtype).contiguous()
+        x = _clamp(x)
+    return _cutout(x, u[:, WEAK_NUMBERS:first], spec).to(x_NCHW.dtype).contiguous()
 
 
 def brightness(x: Tensor, m: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def sharpness(x: Tensor, m: Tensor) -> Tensor:
 
 
 def tone(x: Tensor, m: Tensor) -> Tensor:
-    """Lighter or darker middle tones, black and white kept: ``k x / (1 + (k - 1) x)``, k from 1/3 to 3.
+    """Lighten or darken middle tones, keeping black and white: ``k x / (1 + (k - 1) x)``, k from 1/3 to 3.
 
     It bends as gamma does, whose slope at black is infinite: on digits' black ground no gradient would
     be finite.
@@ -268,7 +268,7 @@ def solarize(x: Tensor, m: Tensor) -> Tensor:
 def posterize(x: Tensor, m: Tensor) -> Tensor:
     """Keep 8 to 4 bits of every channel; at 8, what a byte holds. Its gradient is 0."""
     # Shifted, because a power of 2 need not be exact on every device.
-    dropped_bits = _whole(m.abs(), 5).long()
+    dropped_bits = _uniform_to_int(m.abs(), 5).long()
     levels = (torch.full_like(dropped_bits, 256) >> dropped_bits).to(x.dtype)
     return (x * levels).floor().clamp_max(levels - 1.0) / levels
 
@@ -302,7 +302,7 @@ COLOR_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _moved(x: Tensor, u: Tensor, spec: Augmentation, geometry: Geometry) -> Tensor:
+def _affine(x: Tensor, u: Tensor, spec: Augmentation, geometry: Geometry) -> Tensor:
     """Flip and affine map, by the first WEAK_NUMBERS columns of ``u``."""
     if spec.flip:
         x = torch.where(u[:, 0, None, None, None] < 0.5, x.flip(3), x)
@@ -333,33 +333,33 @@ def _moved(x: Tensor, u: Tensor, spec: Augmentation, geometry: Geometry) -> Tens
     )
     sampled = F.grid_sample(x, grid_NHW2, mode="bilinear", padding_mode=spec.padding, align_corners=mirrored)
     # Rounded weights may sum to a little more than 1.
-    return _limited(sampled)
+    return _clamp(sampled)
 
 
 def _shift(u_N: Tensor, side: int, geometry: Geometry) -> Tensor:
-    """Pixels to shift by along a side."""
+    """Return the shift along one side, in pixels."""
     if geometry.whole_pixels:
         reach = round(geometry.shift * side)
-        return _whole(u_N, 2 * reach + 1) - reach
+        return _uniform_to_int(u_N, 2 * reach + 1) - reach
     return (2.0 * u_N - 1.0) * (geometry.shift * side)
 
 
-def _blanked(x: Tensor, u_N2: Tensor, spec: Augmentation) -> Tensor:
+def _cutout(x: Tensor, u_N2: Tensor, spec: Augmentation) -> Tensor:
     """Cutout: a square around any pixel filled."""
     height, width = x.shape[2:]
     side = round(spec.cutout * min(height, width))
     if side == 0:
         return x
-    left_N1 = _whole(u_N2[:, :1], width) - side // 2
-    top_N1 = _whole(u_N2[:, 1:], height) - side // 2
+    left_N1 = _uniform_to_int(u_N2[:, :1], width) - side // 2
+    top_N1 = _uniform_to_int(u_N2[:, 1:], height) - side // 2
     columns_W, rows_H = (torch.arange(length, device=x.device) for length in (width, height))
     across_NW = (columns_W >= left_N1) & (columns_W < left_N1 + side)
     down_NH = (rows_H >= top_N1) & (rows_H < top_N1 + side)
     return x.masked_fill(down_NH[:, None, :, None] & across_NW[:, None, None, :], spec.cutout_fill)
 
 
-def _limited(x: Tensor) -> Tensor:
-    """Clamped to [0, 1]; gradients pass at 0 and at 1, where those of torch's clamp depend on its version.
+def _clamp(x: Tensor) -> Tensor:
+    """Clamp to [0, 1]; gradients pass at 0 and at 1, where those of torch's clamp depend on its version.
 
     Exact: what relu returns is 0 or, without rounding, what is too much.
     """
@@ -367,31 +367,31 @@ def _limited(x: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, other: Tensor, m: Tensor) -> Tensor:
-    """Away from ``other`` for positive ``m``, towards it for negative."""
+    """Blend away from ``other`` for positive ``m``, towards it for negative."""
     return x + 0.9 * m * (x - other)
 
 
 def _luminance(x: Tensor) -> Tensor:
-    """[N, 1, H, W], weighted as in ITU-R 601 and torchvision."""
+    """Return the luminance [N, 1, H, W], weighted as in ITU-R 601 and torchvision."""
     if x.shape[1] == 1:
         return x
     red, green, blue = x.split(1, dim=1)
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 
 
-def _whole(u: Tensor, count: int) -> Tensor:
-    """Whole numbers 0 to ``count - 1``, equally often."""
+def _uniform_to_int(u: Tensor, count: int) -> Tensor:
+    """Map uniform numbers to integers 0 to ``count - 1``, each equally likely."""
     # The product with the largest number below 1 may round to count.
     return (u * count).floor().clamp_max(count - 1)
 
 
 def _from_middle(side: int, like: Tensor) -> Tensor:
-    """Positions [side] of pixels, in pixels from the middle of the image."""
+    """Return the positions [side] of pixels, in pixels from the middle of the image."""
     return torch.arange(side, dtype=like.dtype, device=like.device) - (side - 1) / 2
 
 
 def _checked(x_NCHW: Tensor, u_NP: Tensor, numbers: int) -> tuple[Tensor, Tensor]:
-    """Images and numbers in the type to compute in."""
+    """Convert images and numbers to the type to compute in."""
     if not x_NCHW.is_floating_point() or x_NCHW.dim() != 4 or x_NCHW.shape[1] not in (1, 3) or 0 in x_NCHW.shape[2:]:
         raise ValueError(
             f"images are {x_NCHW.dtype} {list(x_NCHW.shape)}, but must be floats [N, C, H, W] with 1 or 3 channels"

@@ -22,15 +22,16 @@ __all__ = ["Batches", "Order", "stream_key"]
 
 CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192
+# Each random stream has its place as a number: append only, or every earlier run draws other numbers.
 STREAMS = (
     *("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2"),
     *("augment_labeled", "augment_unlabeled", "augment_unlabeled2", "augment_strong", "augment_again"),
 )
 
 
-def stream_key(seed: int, stream: str, *place: int) -> int:
-    """Return a 63-bit random seed for one place in one random stream of one model's seed."""
-    words = np.random.SeedSequence([seed, STREAMS.index(stream), *place]).generate_state(1, np.uint64)
+def stream_key(seed: int, stream: str, *position: int) -> int:
+    """Return a 63-bit random seed for one position in one random stream of one model's seed."""
+    words = np.random.SeedSequence([seed, STREAMS.index(stream), *position]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
@@ -100,8 +101,8 @@ class Batches:
         if not config.unconditional:
             pairs = zip(self.labeled_rows, seeds, strict=True)
             self.orders["labeled"] = [Order(len(rows), seed, "labeled") for rows, seed in pairs]
-        # Random streams, and the uniform numbers that a row takes; 0 for latents, which have their own size.
-        self.draws = {"z": 0, "z2": 0}
+        # Uniform numbers that a row takes from each random stream; 0 for latents, which have their own size.
+        self.numbers_per_row = {"z": 0, "z2": 0}
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
         self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
         if self.augmentation is not None:
@@ -113,9 +114,9 @@ class Batches:
                 "augment_unlabeled2": config.trains_generator,
                 "augment_again": self.again,
             }
-            self.draws |= {name: augment.WEAK_NUMBERS for name, needed in used.items() if needed}
+            self.numbers_per_row |= {name: augment.WEAK_NUMBERS for name, needed in used.items() if needed}
             if self.strong:
-                self.draws["augment_strong"] = augment.STRONG_NUMBERS
+                self.numbers_per_row["augment_strong"] = augment.STRONG_NUMBERS
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
@@ -140,15 +141,15 @@ class Batches:
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
-            places = {name: self._places(name, first, count) for name in self.orders}
+            positions = {name: self._positions(name, first, count) for name in self.orders}
             # A GAN without classes has empty labelled batches.
-            labelled = places.get("labeled", [np.zeros(0, np.int64)] * len(self.seeds))
-            y = self._upload(self.labels, labelled, count)
+            labeled = positions.get("labeled", [np.zeros(0, np.int64)] * len(self.seeds))
+            y = self._upload(self.labels, labeled, count)
             rows = {
-                "labeled": self._upload(self.labeled_rows, labelled, count),
-                **{name: self._upload(self.seen_rows, places[name], count) for name in ("unlabeled", "unlabeled2")},
+                "labeled": self._upload(self.labeled_rows, labeled, count),
+                **{name: self._upload(self.seen_rows, positions[name], count) for name in ("unlabeled", "unlabeled2")},
             }
-            drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.draws}
+            drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.numbers_per_row}
             for i in range(count):
                 index = {name: r[:, i] for name, r in rows.items()}
                 u = {name: numbers[:, i] for name, numbers in drawn.items()}
@@ -165,7 +166,7 @@ class Batches:
                 )
             first += count
 
-    def _places(self, name: str, first: int, count: int) -> list[np.ndarray]:
+    def _positions(self, name: str, first: int, count: int) -> list[np.ndarray]:
         """Return positions in each model's rows for so many batches, int64 [count * B] each."""
         size = self.config.batch_size
         return [order.take(first * size, count * size) for order in self.orders[name]]
@@ -182,8 +183,8 @@ class Batches:
         parts, shape = [], (CHUNK_BATCHES, self.config.batch_size)
         for seed in self.seeds:
             generator = torch.Generator(self.device).manual_seed(stream_key(seed, name, chunk))
-            if self.draws[name]:
-                part = torch.rand(*shape, self.draws[name], generator=generator, device=self.device)
+            if self.numbers_per_row[name]:
+                part = torch.rand(*shape, self.numbers_per_row[name], generator=generator, device=self.device)
             else:
                 part = draw_latents(self.config, *shape, generator=generator)
             parts.append(part)

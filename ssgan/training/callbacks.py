@@ -32,13 +32,13 @@ __all__ = [
     "Curves",
     "Densities",
     "Frames",
-    "Function",
+    "FunctionCallback",
     "Log",
     "Paused",
     "TensorBoard",
     "check_tensorboard",
     "log_line",
-    "writing",
+    "run_callbacks",
 ]
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -86,7 +86,7 @@ class Callbacks(Callback):
             callback.on_report(progress)
 
 
-class Function(Callback):
+class FunctionCallback(Callback):
     """Call a function at each report, such as the one that a user gave."""
 
     def __init__(self, function: Callable[[TrainingProgress], None]) -> None:
@@ -150,13 +150,13 @@ class TensorBoard(Callback):
     folder : Path
         The run folder.
     seeds : sequence of int
-    complete : bool
+    up_to_date : bool
         Whether the session before wrote events too; otherwise all of the log comes first.
     """
 
-    def __init__(self, folder: Path, seeds: Sequence[int], complete: bool) -> None:
+    def __init__(self, folder: Path, seeds: Sequence[int], up_to_date: bool) -> None:
         check_tensorboard()
-        self.folder, self.seeds, self.complete = folder, seeds, complete
+        self.folder, self.seeds, self.up_to_date = folder, seeds, up_to_date
         self.writers: list[Any] = []
 
     @contextmanager
@@ -165,13 +165,13 @@ class TensorBoard(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         log = runs.read_log(self.folder)
-        complete = self.complete and (self.folder / TENSORBOARD_FOLDER).exists()
+        up_to_date = self.up_to_date and (self.folder / TENSORBOARD_FOLDER).exists()
         # Events after the checkpoint are written again; readers drop the first ones from the purge step on.
-        purge_step = (log[-1]["images"] if complete and log else 0) + 1
+        purge_step = (log[-1]["images"] if up_to_date and log else 0) + 1
         folders = [self.folder / TENSORBOARD_FOLDER / f"seed-{seed}" for seed in self.seeds]
         self.writers = [SummaryWriter(folder, purge_step=purge_step) for folder in folders]
         try:
-            for line in [] if complete else log:
+            for line in [] if up_to_date else log:
                 self.add(line)
             yield
         finally:
@@ -332,7 +332,7 @@ class Checkpoints(Callback):
 
 
 @contextmanager
-def writing(
+def run_callbacks(
     folder: Path,
     data: Data,
     config: Config,
@@ -349,12 +349,12 @@ def writing(
     if data.normal is not None:
         callbacks.append(Densities(folder, config, data.normal))
     if on_report is not None:
-        callbacks.append(Function(on_report))
+        callbacks.append(FunctionCallback(on_report))
     callbacks += [Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events), drawing]
-    every = Callbacks(callbacks)
-    every.rewind(steps_done)
+    callback_list = Callbacks(callbacks)
+    callback_list.rewind(steps_done)
     with ExitStack() as stack:
         if events is not None:
             stack.enter_context(events.open())
-        yield every
+        yield callback_list
     drawing.draw()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Watch"]
+__all__ = ["FailureDetector"]
 
 COLLAPSE_RATIO = 10.0
 COLLAPSE_LOSS = 0.01
@@ -13,7 +13,7 @@ COLLAPSE_HISTORY = 3
 UNLEARNED_KS, UNLEARNED_SPREAD = 0.5, 0.1
 
 
-class Watch:
+class FailureDetector:
     """Warn of models that diverge or whose generator collapses, from the mean losses at each report.
 
     *Diverged*: a loss is not finite. *Collapsed*: D separates real from generated images almost without
@@ -42,7 +42,7 @@ class Watch:
         self.diverged, self.collapsed = dict(state["diverged"]), dict(state["collapsed"])
         self._matching = [np.array(values) for values in state["matching"]]
 
-    def look(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
+    def check_losses(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
         """Return new warnings, given the mean of each logged value since the last report, arrays [S].
 
         ``diverged`` and ``collapsed`` then hold the step at which it was first seen of each seed.
@@ -53,15 +53,15 @@ class Watch:
         if matching is None or "U" not in means or "V" not in means:
             return warnings
         if len(self._matching) >= COLLAPSE_HISTORY:
-            usual = np.median(self._matching, axis=0)
+            median = np.median(self._matching, axis=0)
             separated = means["U"] + means["V"] < COLLAPSE_LOSS
-            for i in np.flatnonzero(finite & separated & (matching > COLLAPSE_RATIO * usual)):
+            for i in np.flatnonzero(finite & separated & (matching > COLLAPSE_RATIO * median)):
                 seed = self.seeds[i]
                 if seed not in self.collapsed:
                     self.collapsed[seed] = step
                     warnings.append(
                         f"Seed {seed}: the generator has collapsed by step {step}. Feature matching is at "
-                        f"{matching[i]:.3g}, {matching[i] / usual[i]:.0f} times its running median, while "
+                        f"{matching[i]:.3g}, {matching[i] / median[i]:.0f} times its running median, while "
                         f"U + V = {means['U'][i] + means['V'][i]:.2g}: D separates real from generated images "
                         f"without effort and learns nothing more from them. Keep adam_epsilon_inside_root=true with "
                         f"adam_epsilon at 1e-8 or more, or lower learning_rate_d."
@@ -69,14 +69,14 @@ class Watch:
         self._matching.append(matching)
         return warnings
 
-    def look_at_weights(self, step: int, finite: np.ndarray) -> list[str]:
+    def check_weights(self, step: int, finite: np.ndarray) -> list[str]:
         """Return new warnings, given whether the weights of each model are finite, bool [S].
 
         For the end of training: the last loss comes before the last update.
         """
         return self._diverged(step, finite, "a weight")
 
-    def look_at_distances(
+    def check_distances(
         self, ks: Sequence[float | None], deviations: Sequence[float | None], target: float
     ) -> list[str]:
         """Warn of generators that have not learned a one-dimensional target.

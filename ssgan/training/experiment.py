@@ -29,7 +29,7 @@ from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
-from ssgan.training.callbacks import Paused, TensorBoard, writing
+from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress, check_state
 from ssgan.training.trainer import train
 
@@ -81,7 +81,9 @@ def run_experiment(
     for name in ("report.json", "samples.png"):  # of a shorter training
         (folder / name).unlink(missing_ok=True)
     steps_done = 0 if state is None else state["steps_done"]
-    with writing(folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events) as callbacks:
+    with run_callbacks(
+        folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events
+    ) as callbacks:
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
     _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
@@ -136,7 +138,7 @@ def _tensorboard(folder: Path, config: Config) -> TensorBoard | None:
     """Return the callback that writes events, where they are wanted."""
     if not config.tensorboard:
         return None
-    return TensorBoard(folder, config.all_seeds, complete=runs.read_config(folder).tensorboard)
+    return TensorBoard(folder, config.all_seeds, up_to_date=runs.read_config(folder).tensorboard)
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:

@@ -66,8 +66,8 @@ def _rows_by_hash(hashes: Sequence[bytes]) -> dict[bytes, list[int]]:
     return rows
 
 
-def _tested(parts: Sequence[Split]) -> list[np.ndarray]:
-    """Return the rows on which each fold's model is tested: those that only the other models learned from."""
+def _test_rows(parts: Sequence[Split]) -> list[np.ndarray]:
+    """Return the rows on which each fold's model is test_rows: those that only the other models learned from."""
     whole = np.unique(np.concatenate([part.indices for part in parts]))
     return [np.setdiff1d(whole, part.indices) for part in parts]
 
@@ -111,30 +111,32 @@ def cross_validate(
         folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
     )
     models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
-    tested = _tested(parts)
+    test_rows = _test_rows(parts)
     p_of = [
         models.select([seed]).probabilities(data.x_train[rows])[0]
-        for seed, rows in zip(models.seeds, tested, strict=True)
+        for seed, rows in zip(models.seeds, test_rows, strict=True)
     ]
-    fine = finite_mask(p_of)  # type: ignore[arg-type]
-    sound = [k for k, ok in enumerate(fine) if ok]
+    is_finite = finite_mask(p_of)  # type: ignore[arg-type]
+    finite_folds = [k for k, ok in enumerate(is_finite) if ok]
     result: dict[str, Any] = {
         "folds": config.folds,
-        "labels": sum(map(len, tested)),
+        "labels": sum(map(len, test_rows)),
         "labels_each": round(float(np.mean([len(part.indices) for part in parts]))),
-        "diverged": [k for k, ok in enumerate(fine) if not ok],
+        "diverged": [k for k, ok in enumerate(is_finite) if not ok],
         **dict.fromkeys(("wrong", "interval", "confusion", *METRICS)),
-        "errors": [METRICS["error"](p, data.y_train[tested[k]]) if fine[k] else None for k, p in enumerate(p_of)],
+        "errors": [
+            METRICS["error"](p, data.y_train[test_rows[k]]) if is_finite[k] else None for k, p in enumerate(p_of)
+        ],
         "run": str(folder),
     }
-    if not sound:
+    if not finite_folds:
         return result
-    rows = np.concatenate([tested[k] for k in sound])
-    p_NK, y_N = np.concatenate([p_of[k] for k in sound]), data.y_train[rows]
+    rows = np.concatenate([test_rows[k] for k in finite_folds])
+    p_NK, y_N = np.concatenate([p_of[k] for k in finite_folds]), data.y_train[rows]
     predicted_N = p_NK.argmax(axis=1)
     wrong = int((predicted_N != y_N).sum())
     low, high = binomial_interval(wrong, len(y_N), CONFIDENCE)
-    folds = np.concatenate([np.full(len(tested[k]), k) for k in sound])
+    folds = np.concatenate([np.full(len(test_rows[k]), k) for k in finite_folds])
     _write(folder / FOLDS_TABLE, data, rows, folds, p_NK)
     return {
         **result,

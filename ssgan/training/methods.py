@@ -24,7 +24,7 @@ from ssgan.nn import noise
 from ssgan.settings.config import Config
 from ssgan.settings.terms import VIEWS, Term
 
-__all__ = ["Batch", "Logs", "Nets", "Phase", "of_length", "perturbation", "phases", "virtual_adversarial"]
+__all__ = ["Batch", "Logs", "Nets", "Phase", "perturbation", "phases", "scale_to_rms", "virtual_adversarial"]
 
 
 Logs = dict[str, Tensor]
@@ -78,7 +78,7 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
     """
     terms = config.terms("D")
     logits = _logits_of_views(nets, batch, terms)
-    total = _Total()
+    total = _LossSum()
     for term in terms:
         inputs = [_discriminator_input(name, nets, batch, logits) for name in term.inputs]
         weight: float | Tensor = config.weight(term.name)
@@ -108,7 +108,7 @@ def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tenso
         inputs["fake_features"] = nets.D.features(nets.G(batch.z2))
     if "real_features" in names:
         inputs["real_features"] = nets.D.features(batch.x_unl2)
-    total = _Total()
+    total = _LossSum()
     for term in terms:
         total.add(term, config.weight(term.name), [inputs[name] for name in term.inputs], config)
     _add_history(total, "G", nets.G, config)
@@ -183,18 +183,20 @@ def perturbation(
     direction = noise.normal_like(x)
     with torch.no_grad():  # for the parameters; torch.func still differentiates the direction
         for _ in range(iterations):
-            direction = torch.func.grad(lambda r: losses.divergence(clean_BK, logits(x + r)))(of_length(xi, direction))
-    return of_length(epsilon, direction)
+            direction = torch.func.grad(lambda r: losses.divergence(clean_BK, logits(x + r)))(
+                scale_to_rms(xi, direction)
+            )
+    return scale_to_rms(epsilon, direction)
 
 
-def of_length(length: float, rows: Tensor) -> Tensor:
+def scale_to_rms(length: float, rows: Tensor) -> Tensor:
     """Scale each row [B, ...] to this root mean square; a row of zeros stays zero."""
     tiny, axes = torch.finfo(rows.dtype).tiny, list(range(1, rows.dim()))
     scaled = rows / rows.abs().amax(dim=axes, keepdim=True).clamp_min(tiny)  # squares of small numbers would be 0
     return scaled * (length / scaled.square().mean(dim=axes, keepdim=True).clamp_min(tiny).sqrt())
 
 
-class _Total:
+class _LossSum:
     """Add up weighted terms, and keep each for the log."""
 
     def __init__(self) -> None:
@@ -229,7 +231,7 @@ def _separate_passes(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Ten
     return dict(zip(inputs, zip(logits.split(sizes), features.split(sizes), strict=True), strict=True))
 
 
-def _add_history(total: _Total, name: str, net: Any, config: Config) -> None:
+def _add_history(total: _LossSum, name: str, net: Any, config: Config) -> None:
     if config.weight_historical_averaging:
         distance = losses.historical_averaging(net.parameters, net.history)
         total.add_value(f"historical_averaging_{name}", config.weight_historical_averaging, distance)

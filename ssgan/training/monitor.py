@@ -16,7 +16,7 @@ from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
-from ssgan.training.divergence import Watch
+from ssgan.training.divergence import FailureDetector
 
 __all__ = [
     "STATE_KEYS",
@@ -168,7 +168,7 @@ def invalid_state_as_user_error() -> Iterator[None]:
     except UserError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"The checkpoint cannot be gone on from ({type(cause).__name__}: {cause}).") from cause
+        raise UserError(f"The checkpoint cannot be resumed from ({type(cause).__name__}: {cause}).") from cause
 
 
 FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
@@ -189,7 +189,7 @@ class Monitor:
     def __init__(self, trainer: Any, data: Data, splits: Sequence[Split], clock: "Clock") -> None:
         self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
         self.config: Config = trainer.config
-        self.watch = Watch(trainer.batches.seeds)
+        self.watch = FailureDetector(trainer.batches.seeds)
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
         if not (self.config.weight("labeled") or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
@@ -247,8 +247,8 @@ class Monitor:
         """Return where training stands, with what is newly wrong and, where asked, the test errors."""
         rate, steps_done = self.clock.steps_per_second(), self.trainer.steps_done
         self.images_per_second = rate * self.config.images_per_step
-        warnings = self.watch.look(steps_done, means)
-        warnings += [warning for warning in self.trainer.refusals if warning not in self.warnings]
+        warnings = self.watch.check_losses(steps_done, means)
+        warnings += [warning for warning in self.trainer.cuda_graph_warnings if warning not in self.warnings]
         self.warnings += warnings
         errors, errors_raw = self._test_errors() if evaluate else (None, None)
         return TrainingProgress(
@@ -274,7 +274,7 @@ class Monitor:
     def finish(self) -> Run:
         """Evaluate the trained models and return the run."""
         data, trainer, watch = self.data, self.trainer, self.watch
-        self.warnings += watch.look_at_weights(trainer.steps_done, trainer.finite())
+        self.warnings += watch.check_weights(trainer.steps_done, trainer.finite())
         models = trainer.models(data)
         scores = models.scores(data.x_test, data.y_test)
         raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
@@ -282,7 +282,7 @@ class Monitor:
         if self.config.unconditional:
             judgements = models.judgements(data.x_test, self.config.seed, data.normal)
         if data.normal is not None and judgements:
-            self.warnings += watch.look_at_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
+            self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
         state = self.state()  # now: noise and clock belong to this training only until it returns
         return Run(
             config=self.config,
@@ -317,7 +317,7 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.born = self.started = time.perf_counter()
+        self.created_at = self.started = time.perf_counter()
         self.steps = self.warm_steps = 0
         self.excluded = 0.0
 
@@ -337,12 +337,12 @@ class Clock:
     def steps_per_second(self) -> float:
         """Return the speed since the warm-up; before its end, since the beginning."""
         if self.steps == self.warm_steps:
-            return self.steps / (self._now() - self.born)
+            return self.steps / (self._now() - self.created_at)
         return (self.steps - self.warm_steps) / (self._now() - self.started - self.excluded)
 
     def seconds(self) -> float:
         """Return the time since the beginning, everything included."""
-        return self._now() - self.born
+        return self._now() - self.created_at
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -74,11 +74,11 @@ class Part:
             name: _optimizer(config, name, list(state["parameters"].values())) for name, state in self.trained.items()
         }
         self.average = list(self._select(average).values())
-        self.losses = [self._lifted(phase) for phase in phases]
+        self.losses = [self._seed_loss(phase) for phase in phases]
         self.sums: dict[str, Tensor] = {}
 
     def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
-        """Run every phase once, each on as many of the batches as it repeats, and update the averages.
+        """Run every phase, each on its first ``repeat`` batches, and update the averages.
 
         ``numbers`` change from step to step: ``rate_D`` and ``rate_G``, the learning rates; ``history_share``, the
         weight of this step in the history; ``average_mass``, the weight of the steps so far in the average; ``ramp``,
@@ -114,7 +114,7 @@ class Part:
         }
         return {"teacher": {"parameters": averaged, "buffers": self.frozen["D"]["buffers"]}}
 
-    def _lifted(self, phase: Phase) -> Callable[[dict[str, State], Batch, float | Tensor], Any]:
+    def _seed_loss(self, phase: Phase) -> Callable[[dict[str, State], Batch, float | Tensor], Any]:
         rounded = self.config.precision == "bfloat16"
         modules = {**self.modules, "teacher": self.modules["D"]}
 
@@ -146,8 +146,8 @@ class Adam:
     gradient much smaller than 1e-4 takes a proportionally smaller step, so D slows down as it wins.
     Outside, ``m / (sqrt(v) + epsilon)``, is the form of torch and of Kingma & Ba, *Adam*, 2015.
 
-    The kernel has epsilon outside. The form inside is the same with ``g^2 + epsilon`` in the place of ``g^2``:
-    the running mean of that, debiased, is ``v + epsilon``. So it is the mean that ``second`` holds.
+    The kernel of torch has epsilon outside. For the form inside it is given epsilon 0 and ``second`` holds the running
+    mean of ``g^2 + epsilon``, which debiased is ``v + epsilon``.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def _optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD
 
 
 # Eager steps before the recording, which allocate every buffer; on a side stream, as CUDA graphs require.
-WARM_UP_STEPS = 3
+EAGER_STEPS = 3
 
 # Records a function without executing it, and returns a function that replays it.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
@@ -309,7 +309,7 @@ class CapturedPart:
             return
         self._copy_inputs(batches, numbers)
         self.steps_taken += 1
-        if self.steps_taken <= WARM_UP_STEPS:
+        if self.steps_taken <= EAGER_STEPS:
             self._run_on_side_stream()
             return
         if self._replay is None:

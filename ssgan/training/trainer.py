@@ -78,7 +78,7 @@ class Trainer:
         self.steps_done = 0
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Take one step with every model: the phases in turn, each on as many of the batches as it repeats."""
+        """Take one step with every model: the phases in turn, each on its first ``repeat`` batches."""
         numbers = {
             **{f"rate_{name}": self.learning_rate(name) for name in self.stacks},
             "history_share": 1.0 / (self.steps_done + 2),  # the initial weights count too
@@ -94,7 +94,7 @@ class Trainer:
         self.steps_done += 1
 
     @property
-    def refusals(self) -> list[str]:
+    def cuda_graph_warnings(self) -> list[str]:
         """A warning where the step could not be recorded as a CUDA graph."""
         captured = [runner for runner in self.runners if isinstance(runner, CapturedPart)]
         reasons = [runner.refusal for runner in captured if runner.refusal]

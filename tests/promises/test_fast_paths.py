@@ -28,7 +28,7 @@ from ssgan.settings.presets import PRESETS, resolve
 from ssgan.training import methods, trainer
 from ssgan.training.batches import Batches
 from ssgan.training.methods import Batch, Nets, phases
-from ssgan.training.step import WARM_UP_STEPS, CapturedPart, Part
+from ssgan.training.step import EAGER_STEPS, CapturedPart, Part
 from ssgan.training.trainer import Trainer, train
 
 STEPS = 100
@@ -285,7 +285,7 @@ def test_a_recorded_step_is_the_step(
     replayed = train(few_digits, tiny(**settings))
     (recorder,) = recorders
     assert recorder.recordings == 1
-    assert recorder.replays == tiny(**settings).steps - WARM_UP_STEPS
+    assert recorder.replays == tiny(**settings).steps - EAGER_STEPS
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(replayed)[name], value, rtol=1e-4, atol=1e-5)
     for net, stack in plain.trainer.stacks.items():

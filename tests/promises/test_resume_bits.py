@@ -16,7 +16,7 @@ from small_configs import tiny
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
-from ssgan.training.monitor import STATE_KEYS, Run, TrainingProgress, Watch
+from ssgan.training.monitor import STATE_KEYS, FailureDetector, Run, TrainingProgress
 from ssgan.training.step import Adam
 from ssgan.training.trainer import Trainer, train
 
@@ -225,15 +225,15 @@ def test_what_was_seen_goes_on_being_weighed() -> None:
     won = {"U": np.array([1e-3, 0.5]), "V": np.array([1e-3, 0.5]), "feature_matching": np.array([50.0, 1.0])}
     lost = {**fine, "U": np.array([0.5, np.nan])}
     seen = [fine, fine, fine, won, lost, won]
-    whole = Watch([3, 4])
-    said = [whole.look(step, means) for step, means in enumerate(seen, 1)]
+    whole = FailureDetector([3, 4])
+    said = [whole.check_losses(step, means) for step, means in enumerate(seen, 1)]
     assert [len(sentences) for sentences in said] == [0, 0, 0, 1, 1, 0]
     assert (whole.collapsed, whole.diverged) == ({3: 4}, {4: 5})
     for cut in range(len(seen) + 1):
-        first, second = Watch([3, 4]), Watch([3, 4])
-        sentences = [first.look(step, means) for step, means in enumerate(seen[:cut], 1)]
+        first, second = FailureDetector([3, 4]), FailureDetector([3, 4])
+        sentences = [first.check_losses(step, means) for step, means in enumerate(seen[:cut], 1)]
         second.restore(copy.deepcopy(first.state()))
-        sentences += [second.look(step, means) for step, means in enumerate(seen[cut:], cut + 1)]
+        sentences += [second.check_losses(step, means) for step, means in enumerate(seen[cut:], cut + 1)]
         assert sentences == said
         assert differences(second.state(), whole.state()) == []
 

@@ -27,7 +27,7 @@ from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
 from ssgan.training import callbacks
-from ssgan.training.divergence import Watch
+from ssgan.training.divergence import FailureDetector
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.trainer import train
 
@@ -189,8 +189,8 @@ def test_a_generator_that_has_learned_nothing_is_named(numbers: Data) -> None:
     said = [warning for warning in run.warnings if "has learned nothing of the target" in warning]
     far = [seed for seed, ks in zip(run.seeds, run.judgements["ks"], strict=True) if ks is not None and ks >= 0.5]
     assert len(said) == len(far)
-    watch = Watch([3, 4, 5, 6])
-    (tight, apart) = watch.look_at_distances([0.5, 0.83, 0.1, None], [0.01, 1.2, 0.9, None], 1.0)
+    watch = FailureDetector([3, 4, 5, 6])
+    (tight, apart) = watch.check_distances([0.5, 0.83, 0.1, None], [0.01, 1.2, 0.9, None], 1.0)
     assert tight.startswith("Seed 3: the generator has learned nothing")
     assert apart.startswith("Seed 4: the generator has learned nothing")
     assert "KS distance of 0.83" in apart

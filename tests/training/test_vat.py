@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from ssgan import losses
 from ssgan.nn import noise
 from ssgan.nn.layers import Dropout, GaussianNoise
-from ssgan.training.methods import of_length, perturbation, virtual_adversarial
+from ssgan.training.methods import perturbation, scale_to_rms, virtual_adversarial
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_one_step_is_worse_than_random_changes_of_that_length() -> None:
         return losses.divergence(clean, net(x + r)[0]).item()
 
     worst = change(perturbation(lambda x: net(x)[0], clean, x, 0.05, 0.01, 1))
-    assert worst > 1.3 * max(change(of_length(0.05, torch.randn_like(x))) for _ in range(20))
+    assert worst > 1.3 * max(change(scale_to_rms(0.05, torch.randn_like(x))) for _ in range(20))
 
 
 @pytest.mark.parametrize(("std", "share"), [(0.0, 0.0), (0.5, 0.3)])
@@ -163,7 +163,7 @@ def test_a_network_that_does_not_change_has_no_worst_change() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_length_is_reached_from_the_smallest_gradients(dtype: torch.dtype) -> None:
     rows = torch.tensor([[3.0, -4.0], [3e-30, 4e-30], [0.0, 0.0]], dtype=dtype)
-    found = of_length(5.0, rows)
+    found = scale_to_rms(5.0, rows)
     expected = torch.tensor([[3.0, -4.0], [3.0, 4.0], [0.0, 0.0]], dtype=dtype) * 2**0.5
     torch.testing.assert_close(found, expected)
 
