@@ -241,12 +241,12 @@ def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Calla
     for key in STATE_KEYS - {"version"}:
         (here / run / "checkpoint").write_bytes(whole)
         edited(here / run, lambda state, key=key: state.pop(key))
-        assert refusal(*more, run=run) == f"The checkpoint cannot be gone on from (KeyError: {key!r})."
+        assert refusal(*more, run=run) == f"The checkpoint cannot be resumed from (KeyError: {key!r})."
 
 
 def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
     edited(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
-    assert refusal().startswith("The checkpoint cannot be gone on from (ValueError: a moment has shape ")
+    assert refusal().startswith("The checkpoint cannot be resumed from (ValueError: a moment has shape ")
 
 
 def test_the_same_settings_may_be_said_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

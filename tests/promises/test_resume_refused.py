@@ -78,7 +78,7 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
 def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, key: str) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     del state[key]
-    expected = f"The checkpoint cannot be gone on from (KeyError: {key!r})."
+    expected = f"The checkpoint cannot be resumed from (KeyError: {key!r})."
     assert refused(few_digits, config, state) == expected.replace(key, repr(key)[1:-1])
 
 
@@ -122,7 +122,7 @@ def test_a_state_that_does_not_fit_is_refused(few_digits: Data, saved: Path, dam
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     damage(state)
     sentence = refused(few_digits, config, state)
-    assert sentence.startswith(f"The checkpoint cannot be gone on from {words}"), sentence
+    assert sentence.startswith(f"The checkpoint cannot be resumed from {words}"), sentence
 
 
 def test_a_state_of_another_version_is_refused(few_digits: Data, saved: Path) -> None:
@@ -136,4 +136,4 @@ def test_a_network_that_does_not_fit_is_named(few_digits: Data, saved: Path) -> 
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     state["networks"]["D"]["parameters"]["output.v"] = torch.zeros(2, 1, 1)
     assert refused(few_digits, config, state) == "The checkpoint's parameters do not fit its network: output.v."
-    assert refused(few_digits, config, [1, 2]).startswith("The checkpoint cannot be gone on from (")
+    assert refused(few_digits, config, [1, 2]).startswith("The checkpoint cannot be resumed from (")
