@@ -16,7 +16,7 @@ from ssgan.cli.data import data
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, parse_integer
 from ssgan.cli.sample import sample
 from ssgan.cli.train import train
-from ssgan.errors import UserError
+from ssgan.errors import UserError, memory_message
 
 __all__ = ["app", "error_message", "main"]
 
@@ -198,14 +198,9 @@ def error_message(error: BaseException) -> str | None:
         return f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
         return f"{terminal.cut(str(error.filename or 'A file'), PATH_WIDTH)} cannot be used ({error.strerror})."
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "allocate memory" in str(error):
-        return "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+    if message := memory_message(error):
+        return message
     if hasattr(error, "format_message"):  # the option parser's own errors
         message = error.format_message().rstrip(".")
         return f"{message}{'' if message.endswith('?') else '.'} See `ssgan --help`."
     return None
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from ssgan.compare.progress import ComparisonProgress, ProgressTracker, StackTas
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import select
-from ssgan.errors import UserError
+from ssgan.errors import UserError, memory_message
 from ssgan.files import write_atomic
 from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, score
@@ -265,8 +265,8 @@ def _failure_reason(cause: UserError | MemoryError | RuntimeError) -> str:
     """Return why a training failed; raise an error that is a fault of the program."""
     if isinstance(cause, UserError):
         return str(cause)
-    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or "allocate memory" in str(cause):
-        return "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
+    if message := memory_message(cause):
+        return message
     raise cause
 
 
