@@ -63,6 +63,11 @@ def real_sets(real_data_root: Path) -> dict[str, Data]:
 
 
 @pytest.fixture
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a command that is the user's mistake; return the one sentence it answers with."""
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ssgan.settings.options import Options
+
 Content = np.ndarray | bytes
+ALL = Options(test_share=0)
 
 
 def grey(seed: int, size: int = 8) -> np.ndarray:
@@ -50,6 +53,12 @@ def packed(path: Path, files: Mapping[str, Content]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, b"" if name.endswith("/") else encoded(content))
+    return path
+
+
+def table(path: Path, *lines: str, header: str = "file,label") -> Path:
+    """Write a CSV of file names and labels."""
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return path
 
 

@@ -10,6 +10,11 @@ import pytest
 
 from ssgan import cli
 
+RUN_FILES = {
+    *("checkpoint", "config.json", "curves.png", "labeled.png"),
+    *("log.jsonl", "report.json", "samples.png", "split.json"),
+}
+
 
 def status_of(*arguments: str | Path) -> int:
     """Run a command in this process; its exit status."""

@@ -16,6 +16,7 @@ TINY = {
     "report_every_images": 100,
     "device": "cpu",
 }
+TINY_OPTIONS = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 
 
 def tiny(**settings: Any) -> Config:

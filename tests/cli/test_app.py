@@ -1,10 +1,5 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+"""The command line as a program: its commands and options, its help, its exit status, and interruptions."""
 
-Here: The names, pinned; The process itself.
-"""
-
-import contextlib
-import io
 import json
 import platform
 import shutil
@@ -19,6 +14,7 @@ import filelock
 import pytest
 import typer
 from running import status_of
+from small_configs import TINY_OPTIONS
 
 import ssgan
 from ssgan import cli, runs
@@ -26,30 +22,7 @@ from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 # The names, pinned
@@ -177,7 +150,7 @@ def test_commands_run_where_there_is_no_fcntl(tmp_path: Path) -> None:
 
     assert "Usage: " in run("--help").stdout
     assert run("data", "digits").stdout.startswith("digits: 1,257 images")
-    trained = run("train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY)
+    trained = run("train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY_OPTIONS)
     assert "accuracy " in trained.stdout
     assert "Run folder: run" in trained.stdout
     run("compare", "digits", "--methods", "knn", "--seeds", "1", "--out", "rows.jsonl")
@@ -215,9 +188,8 @@ def test_an_interruption_leaves_with_status_130(
 
 
 def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
-    command = (
-        f"{sys.executable} -m ssgan.cli train digits --labels 20 --device cpu --out run {' '.join(TINY)} | head -1"
-    )
+    options = " ".join(["--labels", "20", "--device", "cpu", "--out", "run", *TINY_OPTIONS])
+    command = f"{sys.executable} -m ssgan.cli train digits {options} | head -1"
     environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
@@ -230,7 +202,7 @@ def test_files_of_two_runs_are_not_taken_for_one(
     mistake: Callable[..., str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = ["--labels", "20", "--seed", "3", "--seeds", "2", "--draw-seed", "9", "--device", "cpu", "--out", "other"]
-    assert status_of("train", "digits", *other, *TINY) == 0
+    assert status_of("train", "digits", *other, *TINY_OPTIONS) == 0
     capsys.readouterr()
     shutil.copy(tmp_path / "other" / "checkpoint", run / "checkpoint")
     shutil.copy(tmp_path / "other" / "split.json", run / "split.json")

@@ -1,13 +1,9 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
-
-Here: Settings of an earlier run; Models together; Where the data of a run are.
-"""
+"""`train --config` with an earlier run, `evaluate --ensemble`, and where a run finds its data again."""
 
 import contextlib
 import dataclasses
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from running import last_object, status_of
+from small_configs import TINY_OPTIONS
 
 from ssgan import runs
 from ssgan.data.dataset import Data
@@ -23,35 +20,7 @@ from ssgan.inference.models import open_run, score
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 # Settings of an earlier run: `ssgan train DATA --config FILE|RUN`
@@ -176,7 +145,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shared") / "run"
     options = ["--labels", "20", "--seeds", "3", "--draw-seed", "9", "--device", "cpu", "--out", out]
     with contextlib.redirect_stdout(io.StringIO()):
-        assert status_of("train", "digits", *options, *TINY) == 0
+        assert status_of("train", "digits", *options, *TINY_OPTIONS) == 0
     return out
 
 
@@ -225,28 +194,34 @@ def own(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path / "home")
     small = ["--labels", "20", "--seeds", "2", "--device", "cpu", "--set", "total_images=400", "--out", "run", "--json"]
     with contextlib.redirect_stdout(io.StringIO()):
-        assert status_of("train", "few.npz", *small, *TINY[2:], "--set", "init_images=50") == 0
+        assert status_of("train", "few.npz", *small, *TINY_OPTIONS[2:], "--set", "init_images=50") == 0
     monkeypatch.chdir(tmp_path / "elsewhere")
     return tmp_path / "home" / "run"
 
 
-def test_a_tilde_in_data_dir_is_the_home_folder(
-    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`--data-dir=~/sets`, which no shell expands, is found and recorded where it is."""
-    seen: list[Path | None] = []
+@pytest.fixture
+def mnist_roots(digits: Data, monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """Put the digits in the place of MNIST; return the folders that MNIST is then read from."""
+    roots: list[Path | None] = []
 
     def read(root: Path | None) -> Data:
-        seen.append(root)
+        roots.append(root)
         return dataclasses.replace(digits, name="mnist")
 
     monkeypatch.setitem(DATASETS, "mnist", read)
+    return roots
+
+
+def test_a_tilde_in_data_dir_is_the_home_folder(
+    mnist_roots: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--data-dir=~/sets`, which no shell expands, is found and recorded where it is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     options = ["--preset", "digits", "--labels", "20", "--device", "cpu", "--out", "run", "--data-dir=~/sets", "--json"]
-    assert status_of("train", "mnist", *options, *TINY) == 0
+    assert status_of("train", "mnist", *options, *TINY_OPTIONS) == 0
     assert last_object(capsys.readouterr().out)["source"]["data_dir"] == str(tmp_path / "sets")
-    assert seen == [tmp_path / "sets"]
+    assert mnist_roots == [tmp_path / "sets"]
 
 
 def test_a_file_is_found_again_from_anywhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,17 +265,10 @@ def test_a_report_without_a_source_falls_back_to_the_name(
 
 
 def test_where_downloaded_sets_lie_is_recorded_and_can_be_said_anew(
-    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mnist_roots: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Path | None] = []
-
-    def read(root: Path | None) -> Data:
-        asked.append(root)
-        return dataclasses.replace(digits, name="mnist")
-
-    monkeypatch.setitem(DATASETS, "mnist", read)
     options = ["--labels", "20", "--device", "cpu", "--out", "run", "--data-dir", "cache", "--json"]
-    assert status_of("train", "mnist", "--preset", "digits", *options, *TINY) == 0
+    assert status_of("train", "mnist", "--preset", "digits", *options, *TINY_OPTIONS) == 0
     cache = tmp_path / "cache"
     source = last_object(capsys.readouterr().out)["source"]
     assert source == {"data": "mnist", "data_dir": str(cache), "labels_csv": None}
@@ -310,4 +278,4 @@ def test_where_downloaded_sets_lie_is_recorded_and_can_be_said_anew(
         assert status_of(command, tmp_path / "run", "--data-dir", "other", "--json") == 0
     assert status_of("data", "mnist", "--data-dir", "other", "--json") == 0
     assert status_of("data", "mnist", "--json") == 0
-    assert asked == [Path("cache"), *[cache, Path("other")] * 2, Path("other"), None]
+    assert mnist_roots == [Path("cache"), *[cache, Path("other")] * 2, Path("other"), None]

@@ -1,46 +1,16 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+"""The one sentence that answers each mistake of a user, and that nothing is written."""
 
-Here: Mistakes.
-"""
-
-import contextlib
-import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from running import last_object, status_of
+from small_configs import TINY_OPTIONS
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-# Mistakes: one sentence with the value and a way out, and nothing written
 
 TRAIN_MISTAKES = {
     "data set": (["nodata"], ["'nodata'", "choose from digits"]),
@@ -104,7 +74,7 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
     for name in ("folder", "file"):
         path = tmp_path / name
         path.mkdir() if name == "folder" else path.write_text("mine")
-        sentence = mistake("train", "digits", "--out", path, *TINY)
+        sentence = mistake("train", "digits", "--out", path, *TINY_OPTIONS)
         assert sentence == (
             f"{path} exists already: choose another folder with --out, or go on with the run in it by --resume."
         )
@@ -113,13 +83,13 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
 def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for name in ("file/run", "file/deep/run"):
-        sentence = mistake("train", "digits", "--out", name, *TINY)
+        sentence = mistake("train", "digits", "--out", name, *TINY_OPTIONS)
         assert sentence == f"The folder {name} cannot be made (Not a directory): choose another with --out."
 
 
 def test_runs_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
-    assert "runs/1-digits-50-gan cannot be made" in mistake("train", "digits", *TINY)
+    assert "runs/1-digits-50-gan cannot be made" in mistake("train", "digits", *TINY_OPTIONS)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "data"])

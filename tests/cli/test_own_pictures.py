@@ -1,7 +1,4 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
-
-Here: A user's own pictures.
-"""
+"""`train`, `evaluate` and `data` with a user's own images."""
 
 import contextlib
 import io
@@ -13,57 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from pictures_on_disk import classes, encoded, grey, packed, write
-from PIL import Image
 from rich.console import Console
-from running import contents, last_object, status_of
+from running import RUN_FILES, contents, last_object, status_of
+from small_configs import TINY_OPTIONS
 
 from ssgan import runs
 from ssgan.cli import terminal
-from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-FILES = {
-    *("checkpoint", "config.json", "curves.png", "labeled.png"),
-    *("log.jsonl", "report.json", "samples.png", "split.json"),
-}
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-@pytest.fixture
-def pictures(digits: Data, tmp_path: Path) -> list[str]:
-    """Test images of digits as files, one of them in a folder and with a name of many letters."""
-    names = ["b.png", "a.png", "deep/ünï 猫 [1].png"]
-    (tmp_path / "pictures" / "deep").mkdir(parents=True)
-    for name, image in zip(names, digits.x_test, strict=False):
-        Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(tmp_path / "pictures" / name)
-    return [f"pictures/{name}" for name in names]
-
-
-# A user's own pictures
 
 PHOTOS = {
     **classes(each=10),
@@ -72,12 +29,7 @@ PHOTOS = {
     "unlabeled/text.jpg": b"no picture",
     "notes.txt": b"mine",
 }
-TINIER = [*TINY, "--set", "batch_size=10", "--set", "init_images=20", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+TINIER = [*TINY_OPTIONS, "--set", "batch_size=10", "--set", "init_images=20", "--device", "cpu"]
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +68,7 @@ def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Pa
     config = runs.read_config(run)
     assert (config.image_size, config.image_mode, config.test_share, config.test_seed) == (6, "rgb", 0.3, 4)
     assert config.labels is None
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == RUN_FILES
 
 
 def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, str, str]) -> None:

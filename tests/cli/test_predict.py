@@ -1,13 +1,8 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+"""`ssgan predict`: classes as text, CSV and JSON, and files that cannot be read."""
 
-Here: Predictions.
-"""
-
-import contextlib
 import csv
 import io
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,49 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from running import last_object, status_of
 
 from ssgan.data.dataset import Data
 from ssgan.inference.models import open_run
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-# Predictions
-
-
-@pytest.fixture
-def pictures(digits: Data, tmp_path: Path) -> list[str]:
-    """Test images of digits as files, one of them in a folder and with a name of many letters."""
-    names = ["b.png", "a.png", "deep/ünï 猫 [1].png"]
-    (tmp_path / "pictures" / "deep").mkdir(parents=True)
-    for name, image in zip(names, digits.x_test, strict=False):
-        Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(tmp_path / "pictures" / name)
-    return [f"pictures/{name}" for name in names]
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

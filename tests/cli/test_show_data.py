@@ -1,11 +1,5 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+"""`ssgan data`: what it prints about a data set, a label draw and a run."""
 
-Here: What is in it.
-"""
-
-import contextlib
-import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +10,7 @@ from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-# What is in it
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def test_data_of_a_set(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,7 @@
-"""The command line as a user meets it: what it writes, what it says, and every mistake it answers in one sentence.
+"""`ssgan train` and `ssgan evaluate`: the run folder, the report, the scores, and dry runs."""
 
-Here: Training, whole; Without training.
-"""
-
-import contextlib
-import io
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import contents, last_object, status_of
+from running import RUN_FILES, contents, last_object, status_of
+from small_configs import TINY_OPTIONS
 
 from ssgan import runs
 from ssgan.data import splits
@@ -23,11 +18,8 @@ from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
 
-TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
-FILES = {
-    *("checkpoint", "config.json", "curves.png", "labeled.png"),
-    *("log.jsonl", "report.json", "samples.png", "split.json"),
-}
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
 PLOTS = {"confusion.png", "reliability.png"}
 PROMISED = {
     *["dataset", "labels", "method", "preset", "seeds", "device", "device_name", "accuracy_mean", "accuracy_std"],
@@ -35,35 +27,12 @@ PROMISED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of two models, and what `train --json` printed."""
-    out = tmp_path_factory.mktemp("trained") / "deep" / "run"
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        options = ["--labels", "20", "--seed", "3", "--seeds", "2", "--device", "cpu", "--out", out, "--json"]
-        # The first report falls on the step at which the clock has just warmed up.
-        assert status_of("train", "digits", *options, *TINY, "--set", "report_every_images=1000") == 0
-    return out, text.getvalue()
-
-
-@pytest.fixture
-def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
-    return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
 # Training, whole
 
 
 def test_train_writes_the_run_folder(trained: tuple[Path, str], digits: Data) -> None:
     out, _ = trained
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == RUN_FILES
     expected = {"labels": 20, "seed": 3, "seeds": 2, "device": "cpu", "total_images": 2000, "report_every_images": 1000}
     config = runs.read_config(out)
     assert config == resolve("digits-fast", {**expected, "discriminator_widths": (16, 8), "generator_widths": (16,)})
@@ -140,7 +109,7 @@ def test_evaluate_draws_other_data_beside_the_runs_own(
     np.savez(tmp_path / "few.npz", x_train=digits.x_train, y_train=digits.y_train, **shares)
     assert status_of("evaluate", run, "--data", "few.npz", "--device", "cpu", "--json") == 0
     assert last_object(capsys.readouterr().out)["test_images"] == 30
-    assert {path.name for path in run.iterdir()} - FILES == {"confusion-few.png", "reliability-few.png"}
+    assert {path.name for path in run.iterdir()} - RUN_FILES == {"confusion-few.png", "reliability-few.png"}
 
 
 def test_evaluate_without_room_for_plots_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,17 +162,20 @@ def test_evaluate_shows_accuracy_error_and_device(run: Path, capsys: pytest.Capt
 @pytest.fixture
 def runs_in_order(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """What two trainings without --out say: gan with the preset's labels, then supervised."""
-    assert status_of("train", "digits", "--device", "cpu", *TINY) == 0
+    assert status_of("train", "digits", "--device", "cpu", *TINY_OPTIONS) == 0
     first = capsys.readouterr().out
-    assert status_of("train", "digits", "--method", "supervised", "--labels", "all", "--device", "cpu", *TINY[:4]) == 0
+    assert (
+        status_of("train", "digits", "--method", "supervised", "--labels", "all", "--device", "cpu", *TINY_OPTIONS[:4])
+        == 0
+    )
     return first, capsys.readouterr().out
 
 
 def test_runs_are_numbered_and_shown(runs_in_order: tuple[str, str], tmp_path: Path) -> None:
     gan, supervised = (Path("runs") / name for name in ("1-digits-50-gan", "2-digits-all-supervised"))
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")} == {str(gan), str(supervised)}
-    assert {path.name for path in gan.iterdir()} == FILES
-    assert {path.name for path in supervised.iterdir()} == FILES - {"samples.png"}
+    assert {path.name for path in gan.iterdir()} == RUN_FILES
+    assert {path.name for path in supervised.iterdir()} == RUN_FILES - {"samples.png"}
     for said, folder, labels in zip(runs_in_order, (gan, supervised), (50, 1257), strict=True):
         report = runs.read_report(folder)
         assert (report["labels"], report["run"]) == (labels, str(folder))
@@ -225,7 +197,7 @@ def test_the_next_number_follows_the_highest(tmp_path: Path) -> None:
 
 def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     explode = ["--set", "learning_rate_d=1e39", "--device", "cpu", "--out", "run", "--json"]
-    assert status_of("train", "digits", *explode, *TINY) == 2
+    assert status_of("train", "digits", *explode, *TINY_OPTIONS) == 2
     said = capsys.readouterr()
     result = last_object(said.out)
     assert (result["errors"], result["errors_raw"], result["error_mean"]) == ([None], [None], None)
@@ -243,7 +215,9 @@ def test_a_training_of_days_is_said_on_the_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ssgan.training.monitor.Clock.steps_per_second", lambda _: 1e-5)
-    assert status_of("train", "digits", "--device", "cpu", *TINY[2:], "--set", "total_images=3000", "--json") == 0
+    assert (
+        status_of("train", "digits", "--device", "cpu", *TINY_OPTIONS[2:], "--set", "total_images=3000", "--json") == 0
+    )
     said = capsys.readouterr()
     assert said.err.count("At this speed the training takes 11.6 days more: Ctrl-C stops it") == 1
     assert last_object(said.out)["warnings"] == []

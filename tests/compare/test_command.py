@@ -1,7 +1,4 @@
-"""Comparisons: the same labels for all, no training twice, the same rows however often it was killed.
-
-Here: Dry runs; Mistakes.
-"""
+"""`ssgan compare`: dry runs, what it prints, and the mistakes that it answers."""
 
 import json
 import os
@@ -12,67 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import contents, last_object, status_of
-from small_configs import TINY
+from comparisons import grid_of, rows, run
+from running import contents, last_object
 
-from ssgan import result_rows
 from ssgan.cli import terminal
 from ssgan.compare import grid as grids
 from ssgan.compare import runner
 from ssgan.compare.progress import ProgressTracker, StackTask
 from ssgan.data.dataset import Data
-from ssgan.settings.config import Config
 from ssgan.training import experiment
 
-SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own
-SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str | Path, out: str = "rows.jsonl") -> int:
-    return status_of("compare", "digits", "--out", out, *SMALL, *arguments)
-
-
-def rows(out: str | Path = "rows.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(out).read_text().splitlines()]
-
-
-def grid_of(data: Data, methods: str = "gan,supervised", **changed: Any) -> grids.Grid:
-    given: dict[str, Any] = {"labels": [20], "seeds": [0, 1], "settings": SETTINGS, **changed}
-    return grids.build_grid(data, "digits", grids.parse_methods(methods), **given)
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
-    """The method and seeds of each training and each fit, as they happen."""
-    found: list[tuple[str, list[int]]] = []
-    train, classify = experiment.train, runner.fit_baseline
-
-    def training(data: Data, config: Config, *rest: Any) -> Any:
-        found.append((config.method, config.all_seeds))
-        return train(data, config, *rest)
-
-    def fit(name: str, *rest: Any) -> Any:
-        found.append((name, [rest[-1]]))
-        return classify(name, *rest)
-
-    monkeypatch.setattr(experiment, "train", training)
-    monkeypatch.setattr(runner, "fit_baseline", fit)
-    return found
-
-
-@pytest.fixture(scope="module")
-def shared(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[grids.Grid, Path, list[dict[str, Any]]]:
-    """A comparison of one draw, with ablations."""
-    path = tmp_path_factory.mktemp("shared") / "rows.jsonl"
-    grid = grid_of(few_digits, draw_seed=4, ablate=True)
-    with result_rows.open_row_file(path) as held:
-        runner.compare(grid, held)
-        return grid, path, held.rows
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 # Dry runs, and what is said

@@ -1,15 +1,9 @@
-"""Data sets: what they hold, where they are looked for, a hash that names them, and everything that is refused.
-
-Here: Files that are not the originals.
-"""
+"""Files of MNIST that are not the originals, and `.npz` files that hold a data set or something else."""
 
 import gzip
-import hashlib
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -17,107 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
+from refused_data import refusal
+from small_arrays import SMALL, X_ERROR, assert_same_data, small
+from small_mnist import NO_NETWORK, Downloads, idx, not_whole, state
 
 from ssgan.data import splits
 from ssgan.data.dataset import Data
-from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
+from ssgan.data.datasets import IDX_FILES, load
 from ssgan.errors import UserError
-
-SMALL: dict[str, Any] = {
-    "x_train": np.arange(36, dtype=np.uint8).reshape(6, 2, 3),
-    "y_train": np.array([0, 1, -1, 0, 1, -1]),
-    "x_test": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
-    "y_test": np.array([1, 0]),
-    "classes": ("cat", "dog"),
-}
-
-
-def small(**changes: Any) -> Data:
-    """Six images of 2x3 and two classes; two rows without a label."""
-    return Data(**{**SMALL, **changes})
-
-
-def refusal(name_or_path: str | Path, root: str | Path | None = None) -> str:
-    """The one sentence that the user gets instead of data."""
-    with pytest.raises(UserError) as refused:
-        load(name_or_path, root)
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    assert sentence.endswith((".", "?"))
-    return sentence
-
-
-X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
-
-
-def idx(array: np.ndarray) -> bytes:
-    """An idx file: the type (8 stands for bytes) and the number of dimensions, the sizes, the values."""
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-
-
-@pytest.fixture
-def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Four small files that pass for the originals of MNIST."""
-    random = np.random.default_rng(0)
-    shapes = ((12, 5, 4), (12,), (6, 5, 4), (6,))
-    files = {
-        file: idx(random.integers(0, 256 if len(shape) > 1 else 10, shape))
-        for file, shape in zip(IDX_FILES, shapes, strict=True)
-    }
-    monkeypatch.setitem(IDX_MD5, "MNIST", tuple(hashlib.md5(content).hexdigest() for content in files.values()))
-    return files
-
-
-class Downloads:
-    """Stands in for torchvision's download of one archive: no test reaches the network."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.contents: dict[str, bytes] = {}
-        self.failures: list[BaseException] = []
-
-    def __call__(self, url: str, download_root: str, filename: str, md5: str) -> None:
-        assert url.endswith(f"/{filename}")
-        self.asked.append(filename)
-        file = filename.removesuffix(".gz")
-        if file not in self.contents:
-            raise self.failures.pop(0) if self.failures else URLError("no network in a test")
-        with Path(download_root, file).open("xb") as new:
-            new.write(self.contents[file])
-
-
-@pytest.fixture
-def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
-    replaced = Downloads()
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", replaced)
-    return replaced
-
-
-@pytest.fixture
-def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Path:
-    """The folder with the small files, in torchvision's layout under `tmp_path / "root"`."""
-    folder = tmp_path / "root" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for file, content in originals.items():
-        (folder / file).write_bytes(content)
-    return folder
-
-
-def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """What would change if a file was written again: content, inode and time."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
-
-
-def not_whole(folder: Path, reason: str, *absent: str) -> str:
-    return (
-        f"mnist is not whole in {folder} and could not be downloaded into it ({reason}): put "
-        f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds MNIST/raw."
-    )
-
-
-NO_NETWORK = "<urlopen error no network in a test>"
-
 
 # Files that are not the originals
 
@@ -217,24 +118,7 @@ def test_the_old_layout_of_torchvision_is_not_read(raw: Path, downloads: Downloa
 Writer = Callable[..., Path]
 
 
-@pytest.fixture
-def npz(tmp_path: Path) -> Writer:
-    """Write the small arrays with changes, None for one to leave away, into `mine.npz`."""
-
-    def write(**changes: Any) -> Path:
-        arrays = {name: array for name, array in {**SMALL, **changes}.items() if array is not None}
-        np.savez(tmp_path / "mine.npz", **arrays)
-        return tmp_path / "mine.npz"
-
-    return write
-
-
 NO_TEST = {"x_test": None, "y_test": None}
-
-
-def assert_same_data(left: Data, right: Data) -> None:
-    assert left.sha256 == right.sha256
-    assert (left.classes, left.scale, left.image_shape) == (right.classes, right.scale, right.image_shape)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -340,8 +224,6 @@ def test_whatever_fits_together_survives_an_npz(
         assert np.array_equal(getattr(data, name), arrays[name])
 
 
-UNREADABLE = "cannot be read as an .npz of plain arrays"
-HOW = "write it by numpy.savez, from arrays of numbers and words."
 NEEDS = "an .npz needs x_train and y_train, and x_test and y_test together."
 WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"x_train": None}, f"{{}} holds classes, x_test, y_test, y_train, but no x_train: {NEEDS}"),

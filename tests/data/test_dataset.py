@@ -1,50 +1,22 @@
-"""Data sets: what they hold, where they are looked for, a hash that names them, and everything that is refused.
-
-Here: Digits; The hash; What fits together; The same arrays.
-"""
+"""`Data` and the digits: shapes and types, the hash, arrays that are refused, and the same arrays from files."""
 
 import dataclasses
-import hashlib
-import struct
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
+from refused_data import refusal
 from sklearn.datasets import load_digits
+from small_arrays import X_ERROR, assert_same_data, small
 from small_configs import tiny
 from small_trainings import same_bits, weights
 
 from ssgan.data.dataset import Data
-from ssgan.data.datasets import DATASETS, IDX_FILES, IDX_MD5, load
+from ssgan.data.datasets import DATASETS, load
 from ssgan.errors import UserError
 from ssgan.settings.presets import DATASET_PRESETS, PRESETS
 from ssgan.training.trainer import train
-
-SMALL: dict[str, Any] = {
-    "x_train": np.arange(36, dtype=np.uint8).reshape(6, 2, 3),
-    "y_train": np.array([0, 1, -1, 0, 1, -1]),
-    "x_test": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
-    "y_test": np.array([1, 0]),
-    "classes": ("cat", "dog"),
-}
-
-
-def small(**changes: Any) -> Data:
-    """Six images of 2x3 and two classes; two rows without a label."""
-    return Data(**{**SMALL, **changes})
-
-
-def refusal(name_or_path: str | Path, root: str | Path | None = None) -> str:
-    """The one sentence that the user gets instead of data."""
-    with pytest.raises(UserError) as refused:
-        load(name_or_path, root)
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    assert sentence.endswith((".", "?"))
-    return sentence
-
 
 # Digits
 
@@ -141,7 +113,6 @@ def test_full_intensity_follows_from_the_type_unless_given() -> None:
     assert [small().scale, small(**vectors).scale, small(scale=40.0).scale] == [255.0, 1.0, 40.0]
 
 
-X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
 MISFITS = {
     "type of images": (
         {"x_train": np.zeros((6, 2, 3))},
@@ -242,76 +213,6 @@ def test_a_changed_copy_is_checked_and_hashed_anew() -> None:
         dataclasses.replace(data, y_test=np.array([0, 2]))
 
 
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-PUBLISHED = {
-    "mnist": (
-        tuple("0123456789"),
-        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
-        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
-        "c9c899568825c019",
-    ),
-    "fashion-mnist": (FASHION, [6000] * 10, [1000] * 10, "050f7be9e1fdbb83"),
-}
-
-
-def idx(array: np.ndarray) -> bytes:
-    """An idx file: the type (8 stands for bytes) and the number of dimensions, the sizes, the values."""
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-
-
-@pytest.fixture
-def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Four small files that pass for the originals of MNIST."""
-    random = np.random.default_rng(0)
-    shapes = ((12, 5, 4), (12,), (6, 5, 4), (6,))
-    files = {
-        file: idx(random.integers(0, 256 if len(shape) > 1 else 10, shape))
-        for file, shape in zip(IDX_FILES, shapes, strict=True)
-    }
-    monkeypatch.setitem(IDX_MD5, "MNIST", tuple(hashlib.md5(content).hexdigest() for content in files.values()))
-    return files
-
-
-class Downloads:
-    """Stands in for torchvision's download of one archive: no test reaches the network."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.contents: dict[str, bytes] = {}
-        self.failures: list[BaseException] = []
-
-    def __call__(self, url: str, download_root: str, filename: str, md5: str) -> None:
-        assert url.endswith(f"/{filename}")
-        self.asked.append(filename)
-        file = filename.removesuffix(".gz")
-        if file not in self.contents:
-            raise self.failures.pop(0) if self.failures else URLError("no network in a test")
-        with Path(download_root, file).open("xb") as new:
-            new.write(self.contents[file])
-
-
-@pytest.fixture
-def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
-    replaced = Downloads()
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", replaced)
-    return replaced
-
-
-@pytest.fixture
-def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Path:
-    """The folder with the small files, in torchvision's layout under `tmp_path / "root"`."""
-    folder = tmp_path / "root" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for file, content in originals.items():
-        (folder / file).write_bytes(content)
-    return folder
-
-
-def assert_same_data(left: Data, right: Data) -> None:
-    assert left.sha256 == right.sha256
-    assert (left.classes, left.scale, left.image_shape) == (right.classes, right.scale, right.image_shape)
-
-
 # The same arrays, the same results
 
 
@@ -322,7 +223,7 @@ def test_idx_files_and_an_npz_of_their_arrays_are_the_same_data(raw: Path, tmp_p
     assert_same_data(load(tmp_path / "mine.npz"), data)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_training_from_torchvisions_files_and_from_an_npz_is_the_same(
     real_sets: dict[str, Data], tmp_path: Path, name: str
 ) -> None:

@@ -1,33 +1,18 @@
-"""Data sets: what they hold, where they are looked for, a hash that names them, and everything that is refused.
-
-Here: MNIST and Fashion; A small set in; Where a set is; What is downloaded; Sets that are not whole.
-"""
+"""MNIST and Fashion-MNIST: their content, the folders searched for them, and their download."""
 
 import gzip
 import hashlib
-import struct
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
+from refused_data import refusal
+from small_mnist import NO_NETWORK, Downloads, idx, not_whole, state
 
 from ssgan.data.dataset import Data
-from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
-from ssgan.errors import UserError
+from ssgan.data.datasets import IDX_FILES, load
 from ssgan.files import default_root
-
-
-def refusal(name_or_path: str | Path, root: str | Path | None = None) -> str:
-    """The one sentence that the user gets instead of data."""
-    with pytest.raises(UserError) as refused:
-        load(name_or_path, root)
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    assert sentence.endswith((".", "?"))
-    return sentence
-
 
 # MNIST and Fashion-MNIST, the real ones
 
@@ -66,65 +51,6 @@ def test_a_real_set_holds_its_files_row_for_row(real_sets: dict[str, Data], real
 
 
 # A small set in MNIST's place
-
-
-def idx(array: np.ndarray) -> bytes:
-    """An idx file: the type (8 stands for bytes) and the number of dimensions, the sizes, the values."""
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-
-
-@pytest.fixture
-def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Four small files that pass for the originals of MNIST."""
-    random = np.random.default_rng(0)
-    shapes = ((12, 5, 4), (12,), (6, 5, 4), (6,))
-    files = {
-        file: idx(random.integers(0, 256 if len(shape) > 1 else 10, shape))
-        for file, shape in zip(IDX_FILES, shapes, strict=True)
-    }
-    monkeypatch.setitem(IDX_MD5, "MNIST", tuple(hashlib.md5(content).hexdigest() for content in files.values()))
-    return files
-
-
-class Downloads:
-    """Stands in for torchvision's download of one archive: no test reaches the network."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.contents: dict[str, bytes] = {}
-        self.failures: list[BaseException] = []
-
-    def __call__(self, url: str, download_root: str, filename: str, md5: str) -> None:
-        assert url.endswith(f"/{filename}")
-        self.asked.append(filename)
-        file = filename.removesuffix(".gz")
-        if file not in self.contents:
-            raise self.failures.pop(0) if self.failures else URLError("no network in a test")
-        with Path(download_root, file).open("xb") as new:
-            new.write(self.contents[file])
-
-
-@pytest.fixture
-def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
-    replaced = Downloads()
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", replaced)
-    return replaced
-
-
-@pytest.fixture
-def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Path:
-    """The folder with the small files, in torchvision's layout under `tmp_path / "root"`."""
-    folder = tmp_path / "root" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for file, content in originals.items():
-        (folder / file).write_bytes(content)
-    return folder
-
-
-def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """What would change if a file was written again: content, inode and time."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def test_idx_files_become_a_pool_and_a_test_share(raw: Path, originals: dict[str, bytes]) -> None:
@@ -262,16 +188,6 @@ def test_archives_put_there_by_hand_are_unpacked_without_a_network(
 
 
 # Sets that are not whole
-
-
-def not_whole(folder: Path, reason: str, *absent: str) -> str:
-    return (
-        f"mnist is not whole in {folder} and could not be downloaded into it ({reason}): put "
-        f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds MNIST/raw."
-    )
-
-
-NO_NETWORK = "<urlopen error no network in a test>"
 
 
 @pytest.mark.parametrize("absent", [IDX_FILES, IDX_FILES[2:3]])

@@ -1,7 +1,4 @@
-"""A user's own pictures: class folders, tables and zips become the same data, and every mistake is named.
-
-Here: One set; The held-out; Layouts that; Options that.
-"""
+"""Folders of images: their layouts, classes, names and order, and the share held out for testing."""
 
 import os
 import unicodedata
@@ -10,34 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures_on_disk import Content, classes, encoded, grey, packed, write
+from pictures_on_disk import ALL, Content, classes, encoded, grey, packed, table, write
 from PIL import Image
+from refused_data import refusal
 
 from ssgan.data.datasets import load
 from ssgan.data.image_folder import draw_test_rows
-from ssgan.errors import UserError
 from ssgan.settings.options import Options
 
-ALL = Options(test_share=0)
-
-
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSGAN_DATA", str(tmp_path_factory.mktemp("cache")))
-
-
-def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        load(path, None, Options(**options))
-    sentence = str(refused.value)
-    assert sentence.endswith((".", "?"))
-    assert "\n" not in sentence
-    return sentence
-
-
-def table(path: Path, *lines: str, header: str = "file,label") -> Path:
-    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return path
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 
 
 # One set of pictures, four ways in

@@ -1,39 +1,16 @@
-"""A user's own pictures: class folders, tables and zips become the same data, and every mistake is named.
-
-Here: Tables.
-"""
+"""Tables of labels beside images: their columns, names and encodings, and tables that are refused."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pictures_on_disk import classes, grey, write
+from pictures_on_disk import classes, grey, table, write
+from refused_data import refusal
 
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.settings.options import Options
 
-
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSGAN_DATA", str(tmp_path_factory.mktemp("cache")))
-
-
-def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        load(path, None, Options(**options))
-    sentence = str(refused.value)
-    assert sentence.endswith((".", "?"))
-    assert "\n" not in sentence
-    return sentence
-
-
-def table(path: Path, *lines: str, header: str = "file,label") -> Path:
-    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return path
-
-
-# Tables
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 
 
 @pytest.fixture

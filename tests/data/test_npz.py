@@ -1,7 +1,4 @@
-"""Data sets: what they hold, where they are looked for, a hash that names them, and everything that is refused.
-
-Here: Files that are no .npz.
-"""
+"""Files that are no `.npz`, or hold code, are refused."""
 
 import os
 import pickle
@@ -12,60 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refused_data import refusal
+from small_arrays import HOW, SMALL, UNREADABLE, assert_same_data, small
 
-from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
-from ssgan.errors import UserError
-
-SMALL: dict[str, Any] = {
-    "x_train": np.arange(36, dtype=np.uint8).reshape(6, 2, 3),
-    "y_train": np.array([0, 1, -1, 0, 1, -1]),
-    "x_test": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
-    "y_test": np.array([1, 0]),
-    "classes": ("cat", "dog"),
-}
-
-
-def small(**changes: Any) -> Data:
-    """Six images of 2x3 and two classes; two rows without a label."""
-    return Data(**{**SMALL, **changes})
-
-
-def refusal(name_or_path: str | Path, root: str | Path | None = None) -> str:
-    """The one sentence that the user gets instead of data."""
-    with pytest.raises(UserError) as refused:
-        load(name_or_path, root)
-    sentence = str(refused.value)
-    assert "\n" not in sentence
-    assert sentence.endswith((".", "?"))
-    return sentence
-
 
 Writer = Callable[..., Path]
-
-
-@pytest.fixture
-def npz(tmp_path: Path) -> Writer:
-    """Write the small arrays with changes, None for one to leave away, into `mine.npz`."""
-
-    def write(**changes: Any) -> Path:
-        arrays = {name: array for name, array in {**SMALL, **changes}.items() if array is not None}
-        np.savez(tmp_path / "mine.npz", **arrays)
-        return tmp_path / "mine.npz"
-
-    return write
-
-
-def assert_same_data(left: Data, right: Data) -> None:
-    assert left.sha256 == right.sha256
-    assert (left.classes, left.scale, left.image_shape) == (right.classes, right.scale, right.image_shape)
-
-
-UNREADABLE = "cannot be read as an .npz of plain arrays"
-HOW = "write it by numpy.savez, from arrays of numbers and words."
-
-
-# Files that are no .npz
 
 
 def test_an_npz_that_is_not_there_is_refused(tmp_path: Path) -> None:

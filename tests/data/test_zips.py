@@ -1,41 +1,20 @@
-"""A user's own pictures: class folders, tables and zips become the same data, and every mistake is named.
-
-Here: Zips.
-"""
+"""Zip files of images: their folders, and archives that are refused."""
 
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pictures_on_disk import classes, encoded, grey, packed
+from pictures_on_disk import ALL, classes, encoded, grey, packed
+from refused_data import refusal
 
 from ssgan.data import file_tree
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.settings.options import Options
 
-ALL = Options(test_share=0)
-
-
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSGAN_DATA", str(tmp_path_factory.mktemp("cache")))
-
-
-def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        load(path, None, Options(**options))
-    sentence = str(refused.value)
-    assert sentence.endswith((".", "?"))
-    assert "\n" not in sentence
-    return sentence
-
-
-# Zips
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 
 
 def test_the_only_folder_of_a_zip_is_stepped_into(tmp_path: Path) -> None:

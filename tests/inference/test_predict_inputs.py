@@ -11,12 +11,9 @@ from PIL import Image
 
 from ssgan.inference.predict import InputSource, find_inputs, read_inputs
 
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
 X = np.random.default_rng(0).integers(0, 17, (5, 4, 4), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def touch(*names: str) -> None:

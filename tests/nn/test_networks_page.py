@@ -1,10 +1,6 @@
-"""The convolutional pairs: their layers, what each setting does to them, and that they train, stack and come back.
-
-Here: What the page.
-"""
+"""The page about the networks gives the right numbers of parameters and operations, and the right settings."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,18 +10,6 @@ from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.settings.catalog import NETWORK_SETTINGS, NETWORKS
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
-
-
-def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any]:
-    """D and G in float64."""
-    torch.manual_seed(0)
-    D = NETWORK_PAIRS[config.network].discriminator(config, shape, 10)
-    G = NETWORK_PAIRS[config.network].generator(config, shape)
-    return D.double(), G.double()
-
-
-# What the page about the networks says
-
 
 PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
 COUNTS = {

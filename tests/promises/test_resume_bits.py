@@ -1,7 +1,4 @@
-"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
-
-Here: The same bits.
-"""
+"""A training that is interrupted and goes on ends with the same bits as one that is not."""
 
 import copy
 from collections.abc import Callable
@@ -11,42 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from resumed_runs import differences, follow, without_clock
 from small_configs import tiny
 
 from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.settings.config import Config
 from ssgan.training.monitor import STATE_KEYS, FailureDetector, Run, TrainingProgress
 from ssgan.training.step import Adam
 from ssgan.training.trainer import Trainer, train
-
-CLOCK = {"seconds", "images_per_second"}
-
-
-def differences(left: Any, right: Any, place: str = "") -> list[str]:
-    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
-    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
-        left, right = left.detach().numpy(), right.detach().numpy()
-    if type(left) is not type(right):
-        return [f"{place}: {type(left).__name__}, {type(right).__name__}"]
-    if isinstance(left, np.ndarray):
-        same = (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
-        return [] if same else [place]
-    if isinstance(left, dict):
-        odd = [f"{place}/{key}" for key in left.keys() ^ right.keys()]
-        return odd + [
-            d for key in left.keys() & right.keys() for d in differences(left[key], right[key], f"{place}/{key}")
-        ]
-    if isinstance(left, list | tuple):
-        odd = [f"{place}: of {len(left)} and {len(right)}"] if len(left) != len(right) else []
-        return odd + [
-            d for i, (a, b) in enumerate(zip(left, right, strict=False)) for d in differences(a, b, f"{place}/{i}")
-        ]
-    return [] if repr(left) == repr(right) else [f"{place}: {left!r}, {right!r}"]
-
-
-def without_clock(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain.items() if key not in CLOCK}
 
 
 def ended(run: Run) -> dict[str, Any]:
@@ -60,22 +29,6 @@ def told(reports: list[TrainingProgress]) -> list[dict[str, Any]]:
     names = ("step", "steps", "images", "means", "errors", "warnings")
     return [{name: getattr(report, name) for name in names} for report in reports]
 
-
-def follow(
-    data: Data, config: Config, state: dict[str, Any] | None = None, into: Path | None = None
-) -> tuple[Run, list[TrainingProgress]]:
-    """Train, and keep every report, and a checkpoint of each by its step."""
-    reports = []
-
-    def on_report(report: TrainingProgress) -> None:
-        reports.append(report)
-        if into is not None:
-            runs.save_checkpoint(into / str(report.step), report.state())
-
-    return train(data, config, on_report=on_report, state=state), reports
-
-
-# The same bits, interrupted at any report
 
 WAYS: dict[str, dict[str, Any]] = {
     "gan": {},

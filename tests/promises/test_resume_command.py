@@ -1,7 +1,4 @@
-"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
-
-Here: At the command line.
-"""
+"""`ssgan train --resume`: what it refuses, and that a resumed run ends like one that was never interrupted."""
 
 import json
 import shutil
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from resumed_runs import BEGUN_ON, differences, left_by
 from running import contents, last_object, status_of
 from small_configs import tiny
 
@@ -27,56 +25,6 @@ from ssgan.training import experiment
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.monitor import STATE_KEYS, Run
 from ssgan.training.trainer import train
-
-CLOCK = {"seconds", "images_per_second"}
-BEGUN_ON = {"config.json", "split.json", "labeled.png", "log.jsonl", "checkpoint"}
-
-
-def differences(left: Any, right: Any, place: str = "") -> list[str]:
-    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
-    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
-        left, right = left.detach().numpy(), right.detach().numpy()
-    if type(left) is not type(right):
-        return [f"{place}: {type(left).__name__}, {type(right).__name__}"]
-    if isinstance(left, np.ndarray):
-        same = (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
-        return [] if same else [place]
-    if isinstance(left, dict):
-        odd = [f"{place}/{key}" for key in left.keys() ^ right.keys()]
-        return odd + [
-            d for key in left.keys() & right.keys() for d in differences(left[key], right[key], f"{place}/{key}")
-        ]
-    if isinstance(left, list | tuple):
-        odd = [f"{place}: of {len(left)} and {len(right)}"] if len(left) != len(right) else []
-        return odd + [
-            d for i, (a, b) in enumerate(zip(left, right, strict=False)) for d in differences(a, b, f"{place}/{i}")
-        ]
-    return [] if repr(left) == repr(right) else [f"{place}: {left!r}, {right!r}"]
-
-
-def without_clock(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain.items() if key not in CLOCK}
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def left_by(folder: Path) -> dict[str, Any]:
-    """All that a run has left in its folder, but for the time it took and where it lies."""
-    report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
-    report["rows"] = [without_clock(row) for row in report["rows"]]
-    exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
-    return {
-        "files": sorted(path.name for path in folder.iterdir()),
-        "checkpoint": without_clock(runs.load_checkpoint(folder / "checkpoint")),
-        "report": report,
-        "log": [without_clock(line) for line in read_log(folder)],
-        **{name: (folder / name).read_bytes() for name in exact},
-    }
-
-
-# At the command line: `ssgan train DATA --out RUN --resume`
 
 
 @pytest.fixture(scope="module")

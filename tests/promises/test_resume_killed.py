@@ -1,9 +1,5 @@
-"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
+"""A process that is killed and started again ends with the same bits."""
 
-Here: A process that is.
-"""
-
-import json
 import os
 import shutil
 import signal
@@ -14,62 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+from resumed_runs import differences, left_by
 from running import contents, status_of
 
 import ssgan
 from ssgan import runs
-
-CLOCK = {"seconds", "images_per_second"}
-
-
-def differences(left: Any, right: Any, place: str = "") -> list[str]:
-    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
-    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
-        left, right = left.detach().numpy(), right.detach().numpy()
-    if type(left) is not type(right):
-        return [f"{place}: {type(left).__name__}, {type(right).__name__}"]
-    if isinstance(left, np.ndarray):
-        same = (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
-        return [] if same else [place]
-    if isinstance(left, dict):
-        odd = [f"{place}/{key}" for key in left.keys() ^ right.keys()]
-        return odd + [
-            d for key in left.keys() & right.keys() for d in differences(left[key], right[key], f"{place}/{key}")
-        ]
-    if isinstance(left, list | tuple):
-        odd = [f"{place}: of {len(left)} and {len(right)}"] if len(left) != len(right) else []
-        return odd + [
-            d for i, (a, b) in enumerate(zip(left, right, strict=False)) for d in differences(a, b, f"{place}/{i}")
-        ]
-    return [] if repr(left) == repr(right) else [f"{place}: {left!r}, {right!r}"]
-
-
-def without_clock(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain.items() if key not in CLOCK}
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def left_by(folder: Path) -> dict[str, Any]:
-    """All that a run has left in its folder, but for the time it took and where it lies."""
-    report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
-    report["rows"] = [without_clock(row) for row in report["rows"]]
-    exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
-    return {
-        "files": sorted(path.name for path in folder.iterdir()),
-        "checkpoint": without_clock(runs.load_checkpoint(folder / "checkpoint")),
-        "report": report,
-        "log": [without_clock(line) for line in read_log(folder)],
-        **{name: (folder / name).read_bytes() for name in exact},
-    }
-
-
-# A process that is killed
 
 PROCESS = [
     *["train", "digits", "--labels", "20", "--seeds", "2", "--device", "cpu", "--out", "run", "--json"],
@@ -85,11 +31,6 @@ PROCESS = [
 ]
 OFTEN, NEVER = ["--set", "checkpoint_every_seconds=0"], ["--set", "checkpoint_every_seconds=100000"]
 AGAIN = ["train", "digits", "--out", "run", "--resume", "--json"]
-
-
-@pytest.fixture
-def _in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def killed(folder: Path, arguments: list[str], ready: Callable[[Path], bool]) -> Path:
@@ -132,7 +73,7 @@ def killed_in_the_middle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.usefixtures("_in_the_folder")
+@pytest.mark.usefixtures("in_an_empty_folder")
 @pytest.mark.parametrize("more", ["as it is", "ahead and torn", "garbage", "no log"])
 def test_a_killed_process_goes_on_to_the_same_bits(
     killed_in_the_middle: Path, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, more: str
@@ -155,7 +96,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(
     assert differences(left, expected) == []
 
 
-@pytest.mark.usefixtures("_in_the_folder")
+@pytest.mark.usefixtures("in_an_empty_folder")
 def test_a_process_killed_before_its_first_checkpoint_begins_again(
     uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -167,7 +108,7 @@ def test_a_process_killed_before_its_first_checkpoint_begins_again(
     assert differences(left_by(run), uninterrupted[1]) == []
 
 
-@pytest.mark.usefixtures("_in_the_folder")
+@pytest.mark.usefixtures("in_an_empty_folder")
 def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
     uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,4 @@
-"""A run that goes on ends with the same bits as one that was never interrupted, or it is refused and left as it was.
-
-Here: Another state.
-"""
+"""The state of another training, or a damaged one, is refused."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from resumed_runs import follow
 from small_configs import tiny
 from small_trainings import labeled_splits
 
@@ -18,25 +16,8 @@ from ssgan.data import splits
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
-from ssgan.training.monitor import STATE_KEYS, Run, TrainingProgress
+from ssgan.training.monitor import STATE_KEYS
 from ssgan.training.trainer import train
-
-
-def follow(
-    data: Data, config: Config, state: dict[str, Any] | None = None, into: Path | None = None
-) -> tuple[Run, list[TrainingProgress]]:
-    """Train, and keep every report, and a checkpoint of each by its step."""
-    reports = []
-
-    def on_report(report: TrainingProgress) -> None:
-        reports.append(report)
-        if into is not None:
-            runs.save_checkpoint(into / str(report.step), report.state())
-
-    return train(data, config, on_report=on_report, state=state), reports
-
-
-# Another state is refused, and nothing of it taken
 
 
 def refused(data: Data, config: Config, state: Any) -> str:

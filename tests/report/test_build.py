@@ -24,12 +24,9 @@ from ssgan.report import build as report
 from ssgan.report.pictures import reliability_svg
 from ssgan.report.published import PUBLISHED, SOURCES
 
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
 EVIL = '<script>alert("x")</script>|`*_[a](b)&'
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def rich() -> list[dict[str, Any]]:

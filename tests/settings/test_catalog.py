@@ -1,25 +1,14 @@
-"""Settings: documented, checked, read from words, hashed by what decides a result.
-
-Here: What a network.
-"""
+"""Networks have defaults of their own, and say which images they take."""
 
 from typing import Any
 
 import pytest
+from setting_values import refusal
 
 from ssgan.errors import UserError
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
-
-
-def refusal(**settings: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        Config(**settings)
-    return str(refused.value)
-
-
-# What a network brings along
 
 
 def own(network: str) -> dict[str, Any]:

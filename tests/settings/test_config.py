@@ -1,7 +1,4 @@
-"""Settings: documented, checked, read from words, hashed by what decides a result.
-
-Here: Documentation; Ranges; What follows; The hash and.
-"""
+"""The fields of a configuration: their documentation and ranges, what follows from them, the hash and JSON."""
 
 import dataclasses
 import json
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from setting_values import TYPES, other_value, refusal
 
 from ssgan.errors import UserError
 from ssgan.nn.registry import NETWORK_PAIRS
@@ -19,36 +17,11 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, describe, resolve
 
-TYPES = typing.get_type_hints(Config)
 WIDTHS = [name for name in FIELDS if TYPES[name] == tuple[int, ...]]
 NUMBERS = [
     name for name in FIELDS if {int, float} & {TYPES[name], *typing.get_args(TYPES[name])} and name not in WIDTHS
 ]
 BASE = {"weight_minimax": 1.0}
-
-
-def refusal(**settings: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        Config(**settings)
-    return str(refused.value)
-
-
-def other_value(name: str) -> Any:
-    """A valid value of the field that is not its default."""
-    annotation, default = TYPES[name], getattr(Config(), name)
-    if annotation is bool:
-        return not default
-    if annotation is str:
-        return "cpu"
-    if annotation is float:
-        return default / 2 + 0.001
-    if typing.get_origin(annotation) is Literal:
-        return next((word for word in typing.get_args(annotation) if word != default), default)
-    if annotation == tuple[int, ...]:
-        return (*default, 7)
-    if float in typing.get_args(annotation):
-        return 0.5
-    return (default or 0) + 20
 
 
 # Documentation

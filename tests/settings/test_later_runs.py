@@ -1,51 +1,20 @@
-"""Settings: documented, checked, read from words, hashed by what decides a result.
+"""Imports that cost little, and the settings with which a run may go on or be repeated."""
 
-Here: Imports; A run that goes on; Settings of an earlier run.
-"""
-
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
+from setting_values import TYPES, other_value, refusal
 
 import ssgan
 from ssgan.errors import UserError
-from ssgan.settings.config import Config
+from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS, describe, resolve
-
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-TYPES = typing.get_type_hints(Config)
-
-
-def refusal(**settings: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        Config(**settings)
-    return str(refused.value)
-
-
-def other_value(name: str) -> Any:
-    """A valid value of the field that is not its default."""
-    annotation, default = TYPES[name], getattr(Config(), name)
-    if annotation is bool:
-        return not default
-    if annotation is str:
-        return "cpu"
-    if annotation is float:
-        return default / 2 + 0.001
-    if typing.get_origin(annotation) is Literal:
-        return next((word for word in typing.get_args(annotation) if word != default), default)
-    if annotation == tuple[int, ...]:
-        return (*default, 7)
-    if float in typing.get_args(annotation):
-        return 0.5
-    return (default or 0) + 20
-
 
 # Imports
 

@@ -1,19 +1,12 @@
-"""Settings: documented, checked, read from words, hashed by what decides a result.
+"""Presets, and `field=value` read as the type of its field."""
 
-Here: Presets; Reading field.
-"""
-
-import dataclasses
 from typing import Any
 
 import pytest
 
 from ssgan.errors import UserError
-from ssgan.settings.config import Config
+from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS, parse, resolve
-
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-
 
 # Presets
 

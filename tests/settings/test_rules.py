@@ -1,29 +1,13 @@
-"""Settings: documented, checked, read from words, hashed by what decides a result.
-
-Here: Settings that contradict.
-"""
-
-import dataclasses
-from typing import Any
+"""Settings that contradict each other, or would do nothing, are refused."""
 
 import pytest
+from setting_values import refusal
 
 from ssgan.errors import UserError
 from ssgan.settings.catalog import METHOD_NAMES
-from ssgan.settings.config import Config
+from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.settings.rules import METHOD_NEEDS, NEEDS
-
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-
-
-def refusal(**settings: Any) -> str:
-    with pytest.raises(UserError) as refused:
-        Config(**settings)
-    return str(refused.value)
-
-
-# Settings that contradict each other
 
 
 def test_direct_trains_one_seed() -> None:

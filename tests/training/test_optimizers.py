@@ -1,3 +1,5 @@
+"""Adam and SGD against torch and worked values."""
+
 import math
 from collections.abc import Iterator
 
@@ -24,6 +26,15 @@ def gradients_of_many_sizes(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64) * 10.0 ** (8.0 * torch.rand(*shape, dtype=torch.float64) - 6.0)
 
 
+def torch_step(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor], rate: float) -> None:
+    """Take a step with these gradients, one for each parameter, at this learning rate."""
+    (group,) = optimizer.param_groups
+    for p, gradient in zip(group["params"], gradients, strict=True):
+        p.grad = gradient
+    group["lr"] = rate
+    optimizer.step()
+
+
 @settings
 def test_epsilon_outside_the_root_equals_torch(betas, epsilon):
     parameters = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 2), (4,)]]
@@ -34,10 +45,7 @@ def test_epsilon_outside_the_root_equals_torch(betas, epsilon):
     for rate in RATES:
         gradients = [gradients_of_many_sizes(*p.shape) for p in parameters]
         optimizer.step(gradients, rate)
-        for p, gradient in zip(reference, gradients, strict=True):
-            p.grad = gradient
-        torch_optimizer.param_groups[0]["lr"] = rate
-        torch_optimizer.step()
+        torch_step(torch_optimizer, gradients, rate)
         for mine, theirs in zip(parameters, reference, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
     assert all((p - p0).abs().min() > 1e-6 for p, p0 in zip(parameters, start, strict=True))
@@ -140,10 +148,7 @@ def test_gradient_descent_equals_torch(momentum, as_tensor):
     for rate in RATES:
         gradients = [torch.randn_like(p) for p in parameters]
         optimizer.step(gradients, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate)
-        for p, gradient in zip(reference, gradients, strict=True):
-            p.grad = gradient
-        torch_optimizer.param_groups[0]["lr"] = rate
-        torch_optimizer.step()
+        torch_step(torch_optimizer, gradients, rate)
         for mine, theirs in zip(parameters, reference, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 

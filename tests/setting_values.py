@@ -1,0 +1,36 @@
+"""Other values of settings, and the sentence about values that are refused."""
+
+import typing
+from typing import Any, Literal
+
+import pytest
+
+from ssgan.errors import UserError
+from ssgan.settings.config import Config
+
+TYPES = typing.get_type_hints(Config)
+
+
+def refusal(**settings: Any) -> str:
+    """The sentence that refuses a configuration."""
+    with pytest.raises(UserError) as refused:
+        Config(**settings)
+    return str(refused.value)
+
+
+def other_value(name: str) -> Any:
+    """A valid value of the field that is not its default."""
+    annotation, default = TYPES[name], getattr(Config(), name)
+    if annotation is bool:
+        return not default
+    if annotation is str:
+        return "cpu"
+    if annotation is float:
+        return default / 2 + 0.001
+    if typing.get_origin(annotation) is Literal:
+        return next((word for word in typing.get_args(annotation) if word != default), default)
+    if annotation == tuple[int, ...]:
+        return (*default, 7)
+    if float in typing.get_args(annotation):
+        return 0.5
+    return (default or 0) + 20
