@@ -102,8 +102,10 @@ def lock(path: Path, busy: str) -> Iterator[None]:
     Busy
         Where another process holds the lock.
     UserError
-        Where the lock file cannot be made, because its folder is read-only.
+        Where the lock file cannot be made, because its folder is read-only or something else has its name.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is no regular file, so it cannot be used as a lock: delete it.")
     with warnings.catch_warnings():
         # Where the system has no locks, filelock says so and marks the owner in the file instead; that will do.
         warnings.simplefilter("ignore", UserWarning)

@@ -418,3 +418,22 @@ def test_the_source_of_a_run_is_what_load_needs() -> None:
         with pytest.raises(UserError) as refused:
             runs.data_source(report(source=odd), config)
         assert str(refused.value) == "The report of run does not say where its data came from: it is damaged."
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
+def test_what_is_no_regular_file_is_no_lock(tmp_path: Path, kind: str) -> None:
+    """It is neither opened nor followed, and the sentence names it."""
+    path, target = tmp_path / ".lock", tmp_path / "target"
+    target.write_text("kept")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    with (
+        pytest.raises(UserError, match="is no regular file, so it cannot be used as a lock: delete it"),
+        lock(path, "busy"),
+    ):
+        pytest.fail("locked")
+    assert target.read_text() == "kept"
