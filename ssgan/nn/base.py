@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
         self.minibatch = minibatch
         if self.couples_rows:
             self.register_buffer("reference", reference)
-        self.noise = GaussianNoise(noise_std)
+        self.noise: nn.Module = GaussianNoise(noise_std)
         self.output = output
 
     def forward(self, x: Tensor, features_only: bool = False) -> Any:

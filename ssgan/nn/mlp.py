@@ -10,6 +10,9 @@ Nets*, 2014, in the form of many tutorials for Keras, where the momentum of batc
 **The generator of one-dimensional data**: ReLU and a linear output, so that its numbers may be of any size, and batch
 norm only if ``generator_norm`` asks for it. Weights are drawn by Glorot's rule and biases are 0; of the initialisations
 tried, most seeds learn from this one (docs/notes/gaussian.md). Its discriminator is the plain one with tanh.
+
+**The pair for features**: vectors of numbers of any size, with a standard deviation of about 1, such as the features of
+a pretrained network. D has weight norm, LeakyReLU, Gaussian noise and dropout; G has ReLU and a linear output.
 """
 
 import itertools
@@ -21,11 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssgan.nn.base import SLOPE, Discriminator, Generator
+from ssgan.nn.base import SLOPE, Discriminator, Generator, LayerNoise
 from ssgan.nn.layers import GaussianNoise, MinibatchDiscrimination
 from ssgan.nn.weight_norm import WeightNormLinear
 
 __all__ = [
+    "FeatureDiscriminator",
+    "FeatureGenerator",
     "MLPDiscriminator",
     "MLPGenerator",
     "PlainDiscriminator",
@@ -263,6 +268,90 @@ class ToyGenerator(Generator):
             layout=nn.Unflatten(1, image_shape),
             activation=F.relu,
             norm=norm,
+            reference=reference,
+        )
+        draw_glorot_weights(self)
+
+
+class FeatureDiscriminator(Discriminator):
+    """Dense layers with weight norm and LeakyReLU, with noise and dropout.
+
+    Gaussian noise and dropout of the input come before the first layer, hidden noise before every other layer, and
+    hidden dropout before the output layer. Features are the last hidden layer before its own noise and dropout.
+
+    Parameters
+    ----------
+    in_features, classes : int
+    widths : sequence of int
+        Hidden layers.
+    noise : LayerNoise
+    minibatch_kernels, minibatch_kernel_dim : int
+        0 kernels for none.
+    reference_rows : int
+        Real vectors kept for evaluation with minibatch discrimination.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        widths: Sequence[int],
+        noise: LayerNoise,
+        minibatch_kernels: int = 0,
+        minibatch_kernel_dim: int = 5,
+        reference_rows: int = 99,
+    ) -> None:
+        sizes = [in_features, *widths]
+        trunk: list[nn.Module] = []
+        for i, (size, width) in enumerate(itertools.pairwise(sizes)):
+            trunk += noise.hidden_layers() if i else noise.input_layers()
+            trunk += [WeightNormLinear(size, width), nn.LeakyReLU(SLOPE)]
+        minibatch = None
+        if minibatch_kernels:
+            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
+        super().__init__(
+            layout=nn.Flatten(),
+            trunk=nn.Sequential(*trunk),
+            output=WeightNormLinear(sizes[-1] + minibatch_kernels, classes, train_scale=True),
+            noise_std=noise.hidden,
+            minibatch=minibatch,
+            reference=torch.zeros(reference_rows, in_features),
+        )
+        self.noise = nn.Sequential(self.noise, *noise.dropout_layers())
+
+
+class FeatureGenerator(Generator):
+    """Dense layers with ReLU, and a linear output.
+
+    Parameters
+    ----------
+    latent_size : int
+    image_shape : tuple of int
+        Shape of one vector, [F].
+    widths : sequence of int
+        Hidden layers.
+    norm, reference
+        As in :class:`ssgan.nn.base.Generator`.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        image_shape: tuple[int, ...],
+        widths: Sequence[int],
+        norm: str = "batch",
+        reference: Tensor | None = None,
+    ) -> None:
+        sizes = [latent_size, *widths]
+        super().__init__(
+            hidden=[nn.Linear(a, b, bias=norm == "none") for a, b in itertools.pairwise(sizes)],
+            features=widths,
+            output=nn.Linear(sizes[-1], math.prod(image_shape)),
+            squash=nn.Identity(),
+            layout=nn.Unflatten(1, image_shape),
+            activation=F.relu,
+            norm=norm,
+            gain=True,
             reference=reference,
         )
         draw_glorot_weights(self)

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, LayerNoise, channels_of
 from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, compact_trunk, paper_trunk, wide_trunk
 from ssgan.nn.layers import MinibatchDiscrimination
-from ssgan.nn.mlp import MLPDiscriminator, MLPGenerator, PlainDiscriminator, PlainGenerator, ToyGenerator
+from ssgan.nn.mlp import (
+    FeatureDiscriminator,
+    FeatureGenerator,
+    MLPDiscriminator,
+    MLPGenerator,
+    PlainDiscriminator,
+    PlainGenerator,
+    ToyGenerator,
+)
 from ssgan.nn.stack import Stack
 from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.catalog import check_image_shape
@@ -231,6 +239,26 @@ def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     return _mlp_generator(config, image_shape, ToyGenerator)
 
 
+def _feature_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
+    """Build the D of feature vectors."""
+    check_image_shape(config.network, image_shape)
+    return FeatureDiscriminator(
+        image_shape[0],
+        classes,
+        config.discriminator_widths,
+        _layer_noise(config),
+        config.minibatch_kernels,
+        config.minibatch_kernel_dim,
+        reference_rows=_reference_rows(config),
+    )
+
+
+def _feature_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
+    """Build the G of feature vectors."""
+    check_image_shape(config.network, image_shape)
+    return _mlp_generator(config, image_shape, FeatureGenerator)
+
+
 NETWORK_PAIRS: dict[str, NetworkPair] = {
     "mlp": NetworkPair(_mlp_discriminator, _mlp_generator, low=0.0, high=1.0),
     "paper-conv": NetworkPair(partial(_pooled_discriminator, build=paper_trunk), _deconv_generator, low=-1.0, high=1.0),
@@ -251,4 +279,5 @@ NETWORK_PAIRS: dict[str, NetworkPair] = {
     ),
     # With a scale of 1, this range leaves numbers of any size unchanged.
     "toy": NetworkPair(_toy_discriminator, _toy_generator, low=0.0, high=1.0),
+    "features": NetworkPair(_feature_discriminator, _feature_generator, low=0.0, high=1.0),
 }

@@ -34,7 +34,7 @@ __all__ = [
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
 OptimizerName = Literal["adam", "sgd"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy"]
+NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy", "features"]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -65,6 +65,8 @@ class NetworkTraits:
         Whether D stores images of the start of training, for batch statistics at evaluation.
     vectors : bool
         Whether it takes vectors [F] only, of numbers of any size.
+    dropout : bool
+        Whether D has dropout.
     """
 
     settings: Mapping[str, Any]
@@ -75,6 +77,7 @@ class NetworkTraits:
     weight_norm: bool = True
     stores_images: bool = False
     vectors: bool = False
+    dropout: bool = False
 
 
 _NO_NOISE = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dropout_input": 0.0, "dropout_hidden": 0.0}
@@ -148,6 +151,21 @@ NETWORKS = {
         convolutional=False,
         weight_norm=False,
         vectors=True,
+    ),
+    # Numbers with a standard deviation of about 1. The trials are in docs/notes/features.md.
+    "features": NetworkTraits(
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (512, 512),
+            "generator_widths": (512, 512),
+            "noise_input_std": 1.0,
+            "dropout_hidden": 0.3,
+            "vat_epsilon": 0.4,
+            "vat_xi": 0.1,
+        },
+        convolutional=False,
+        vectors=True,
+        dropout=True,
     ),
 }
 NETWORK_SETTINGS = tuple(NETWORKS["mlp"].settings)

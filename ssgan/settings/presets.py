@@ -69,6 +69,20 @@ _DIGITS = {
     "report_every_images": 2_000,
 }
 
+# The K+1 GAN on features of a frozen pretrained network.
+_FEATURES = {
+    "network": "features",
+    "total_images": 150_000,
+    "latent_distribution": "normal",
+    "learning_rate_d": 1e-3,
+    "learning_rate_g": 1e-3,
+    "adam_epsilon": 1e-4,
+    "adam_epsilon_inside_root": False,
+    "decay_last_fraction": 0.5,
+    "ema_half_life_images": 13_829.0,
+    "report_every_images": 10_000,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
     "mnist-paper": {"labels": 100},
@@ -133,6 +147,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay_last_fraction_g": 0.5,
         "report_every_images": 100_000,
     },
+    # Features of a pretrained network. The trials are in docs/notes/features.md.
+    "features": _FEATURES,
     # A user's own numbers, and pictures too small for convolutions.
     "vectors": {"total_images": 2_000_000},
 }

@@ -84,7 +84,7 @@ NEEDS: dict[str, Need] = {
     ),
     **dict.fromkeys(
         ["dropout_input", "dropout_hidden"],
-        ("a convolutional network, such as compact-conv", lambda c: c.convolutional),
+        ("a network with dropout, such as compact-conv or features", lambda c: c.has_dropout),
     ),
     "init_images": (
         "a network with weight norm or batch norm in D, or minibatch_kernels above 0",
@@ -277,7 +277,7 @@ class DerivedSettings:
     @property
     def passes_differ(self) -> bool:
         """Whether two passes over the same images differ: by noise, dropout or augmentation."""
-        dropout = self.convolutional and (self.dropout_input or self.dropout_hidden)
+        dropout = self.has_dropout and (self.dropout_input or self.dropout_hidden)
         return bool(self.augmentation != "none" or self.noise_input_std or self.noise_hidden_std or dropout)
 
     # Networks
@@ -290,6 +290,11 @@ class DerivedSettings:
     def convolutional(self) -> bool:
         """Whether the network takes pictures alone."""
         return NETWORKS[self.network].convolutional
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether the network has dropout."""
+        return self.convolutional or NETWORKS[self.network].dropout
 
     @property
     def weight_norm(self) -> bool:
