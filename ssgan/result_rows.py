@@ -138,6 +138,7 @@ OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "collapse": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
     "samples": (_or_null(_text), "a path or null"),
     "estimator": (lambda _: True, ""),
+    "backbone_sha256": (_or_null(_text), "a hash or null"),
     "run": (lambda _: True, ""),
     "source": (lambda _: True, ""),
     "warnings": (lambda _: True, ""),

@@ -1,5 +1,6 @@
 """``ssgan compare``: train methods on the same labelled images, one row of a file for each training."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from ssgan import result_rows
 from ssgan.cli import output, terminal
 from ssgan.cli.options import (
     AnySetting,
+    Backbone,
     DataArgument,
     DataDir,
     DataLocation,
@@ -80,6 +82,7 @@ def compare(
         str | None, typer.Option(help="With commas. [default: gan,supervised and the classical]")
     ] = None,
     preset: Preset = None,
+    backbone: Backbone = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="S", help="First seed. [default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N", help="Models of each cell. [default: 5]")] = None,
@@ -100,7 +103,7 @@ def compare(
         CompareOptions(
             location=DataLocation(data=data, labels_csv=labels_csv, data_dir=data_dir),
             out=out,
-            settings=parse_settings(set_, device=device, image_size=image_size),
+            settings=parse_settings(set_, device=device, backbone=backbone, image_size=image_size),
             seed_settings=parse_settings(None, seed=seed, seeds=seeds or DEFAULT_SEED_COUNT, draw_seed=draw_seed),
             labels=labels,
             methods=methods,
@@ -167,8 +170,9 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
     labels = None if options.labels is None else grids.parse_labels(options.labels)
     seeds = Config(**options.seed_settings).all_seeds
     _check_options(options, methods)
-    data = location.load(_data_options(options), quiet=options.as_json)
-    preset = options.preset or default_preset(location.data, data.image_shape)
+    data_config = _data_config(options)
+    data = location.load(Options.of(data_config, location.labels_csv), quiet=options.as_json)
+    preset = options.preset or default_preset(location.data, data.image_shape, data_config.backbone)
     _check_classes(preset)
     if labels is None:
         labels = [PRESETS[preset].get("labels") or "all"]
@@ -176,6 +180,13 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
     draw_seed = options.seed_settings.get("draw_seed")
     grid = grids.build_grid(data, preset, methods, labels, seeds, draw_seed, settings, options.ablate)
+    if data_config.backbone is not None:
+        from ssgan.inference import features
+
+        features.check_pictures(data, data_config.backbone)
+        with terminal.reading_progress(quiet=options.as_json) as progress:
+            data = features.apply_backbone(data, data_config, progress)
+        grid = dataclasses.replace(grid, data=data)
     if settings.get("device") is not None:
         from ssgan.devices import select
 
@@ -211,9 +222,14 @@ def _check_classes(preset: str) -> None:
         )
 
 
-def _data_options(options: CompareOptions) -> Options:
-    settings = {name: value for name, value in options.settings.items() if name in Options.settings()}
-    return Options.of(Config(**settings), options.location.labels_csv)
+def _data_config(options: CompareOptions) -> Config:
+    """Return a configuration with the settings of the data."""
+    named = {*Options.settings(), "feature_components", "device"}
+    settings = {name: value for name, value in options.settings.items() if name in named}
+    preset = options.preset or ("features" if settings.get("backbone") else None)
+    if preset is None or PRESETS[preset].get("backbone") is None:
+        return Config(**{name: value for name, value in settings.items() if name in Options.settings()})
+    return resolve(preset, settings)
 
 
 def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:

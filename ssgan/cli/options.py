@@ -10,6 +10,7 @@ import typer
 
 from ssgan.cli import terminal
 from ssgan.errors import UserError
+from ssgan.settings.backbones import BACKBONES
 from ssgan.settings.catalog import suits
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnySetting",
+    "Backbone",
     "DataArgument",
     "DataDir",
     "DataLocation",
@@ -46,6 +48,10 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder o
 AnySetting = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"Learn from features of a pretrained network: {', '.join(BACKBONES)}, ..."),
 ]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 #: Of a command that trains, where the device is a setting of the preset.
@@ -131,11 +137,14 @@ def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> di
     return settings
 
 
-def default_preset(data: str, image_shape: Sequence[int]) -> str:
+def default_preset(data: str, image_shape: Sequence[int], backbone: str | None = None) -> str:
     """Return the preset of a named data set, or for a user's own data the one that their shape suits.
 
-    That is ``images``, or ``vectors`` for what is no picture or too small for the network of ``images``.
+    With a backbone that is ``features``. Otherwise a user's own data have ``images``, or ``vectors`` for what is no
+    picture or too small for the network of ``images``.
     """
+    if backbone is not None:
+        return "features"
     own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
     return DATASET_PRESETS.get(data, own_preset)
 

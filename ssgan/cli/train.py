@@ -15,6 +15,7 @@ from ssgan import runs
 from ssgan.cli import output, terminal
 from ssgan.cli.options import (
     AnySetting,
+    Backbone,
     DataArgument,
     DataDir,
     DataLocation,
@@ -87,6 +88,7 @@ def train(
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
     method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.")] = None,
     preset: Preset = None,
+    backbone: Backbone = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="S", help="First seed: initialisation, order, noise.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N", help="Models trained at once, each with its draw.")] = None,
@@ -115,6 +117,7 @@ def train(
         draw_seed=draw_seed,
         device=device,
         folds=folds,
+        backbone=backbone,
         image_size=image_size,
     )
     run_training(
@@ -183,7 +186,8 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
     location = options.location
     early = _resolve_without_data(options)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
-    if is_array and "image_size" not in options.settings and PRESETS[early.preset].get("image_size"):
+    resizes = PRESETS[early.preset].get("image_size") and early.backbone is None
+    if is_array and "image_size" not in options.settings and resizes:
         raise UserError(
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
             f"{location.data} holds arrays: choose another preset."
@@ -207,7 +211,9 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
             f"--preset {options.preset} does not go with --config {options.config}, a run of preset "
             f"{earlier_preset!r}: choose one."
         )
-    preset = options.preset or str(earlier_preset or default_preset(options.location.data, image_shape))
+    preset = options.preset or str(
+        earlier_preset or default_preset(options.location.data, image_shape, settings.get("backbone"))
+    )
     return resolve(preset, settings, earlier)
 
 
@@ -257,9 +263,15 @@ def _check_data(data: "Data", config: Config) -> tuple[str, list["Split"]]:
     from ssgan.data.splits import make_splits
     from ssgan.devices import device_name, select
 
-    check_image_shape(config.network, data.image_shape)
-    check_augmentation(config.augmentation, data.image_shape)
-    check_range(config.network, data.name, data.bounded)
+    if config.backbone is not None:
+        from ssgan.inference import features
+
+        features.check_pictures(data, config.backbone)
+        features.open_backbone(config.backbone, config.image_size, config.device)
+    else:
+        check_image_shape(config.network, data.image_shape)
+        check_augmentation(config.augmentation, data.image_shape)
+        check_range(config.network, data.name, data.bounded)
     device = select(config.device, config.dtype, config.precision)
     if config.tensorboard:
         from ssgan.training import callbacks
@@ -321,8 +333,11 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
 
 def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | None], quiet: bool) -> dict[str, Any]:
     """Train the models of the folds, where there are any, and then the run's own; return the report."""
+    from ssgan.inference import features
     from ssgan.training import experiment, folds
 
+    with terminal.reading_progress(quiet=quiet) as progress:
+        data = features.apply_backbone(data, config, progress)
     extra = None
     if config.folds:
         if not quiet:

@@ -220,6 +220,7 @@ def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, dr
         "preset": None,
         "settings": {},
         "estimator": result.settings,
+        **data.backbone_entries,
         "config_sha256": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         "device": "cpu",
         "device_name": processor_name(threads),

@@ -215,6 +215,7 @@ class Grid:
             key in self.splits
             and identity == (cell.method, cell.count, ablation, self.data.sha256)
             and (row["draw_seed"], row.get("split_sha256")) == (self.draw_seeds[key], self.splits[key].sha256)
+            and row.get("backbone") == self.data.backbone_entries.get("backbone")
             and (cell.classical or row.get("config_sha256") == (cell.config and cell.config.sha256))
         )
 
@@ -336,7 +337,8 @@ def _with_config(
     optional = settings.keys() - changes.keys()
     try:
         config = resolve(preset, {**settings, **changes, **fixed}, optional=optional)
-        check_image_shape(config.network, data.image_shape)
+        if config.backbone is None:  # otherwise the pictures become vectors
+            check_image_shape(config.network, data.image_shape)
     except UserError as mistake:
         return GridCell(cell.method, cell.labels, cell.count, None, cell.ablation, str(mistake))
     return GridCell(cell.method, cell.labels, cell.count, config, cell.ablation)

@@ -104,6 +104,7 @@ def failed_rows(grid: Grid, cell: GridCell, seeds: Sequence[int], reason: str) -
         {
             **{"dataset": data.name, "dataset_sha256": data.sha256, "labels": cell.count, "method": cell.method},
             **config_keys,
+            **data.backbone_entries,
             "seed": seed,
             "draw_seed": grid.draw_seeds[cell.labels, seed],
             "split_sha256": grid.splits[cell.labels, seed].sha256,

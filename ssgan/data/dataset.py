@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ssgan.data.feature_map import FeatureMap
 from ssgan.errors import UserError
 
 __all__ = ["UNLABELED", "Data", "image_hashes"]
@@ -42,6 +44,10 @@ class Data:
     normal : (float, float) or None
         Mean and standard deviation of the normal distribution that the vectors were drawn from, if known. The
         vectors may then hold numbers of any size, with a scale of 1.
+    feature_map : FeatureMap or None
+        Of data whose vectors are features of pictures; they too may hold numbers of any size.
+    pictures : Data or None
+        The pictures of these features.
 
     Raises
     ------
@@ -61,6 +67,8 @@ class Data:
     skipped: tuple[tuple[str, str], ...] = ()
     file_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     normal: tuple[float, float] | None = None
+    feature_map: FeatureMap | None = None
+    pictures: "Data | None" = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
@@ -99,7 +107,7 @@ class Data:
             raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")
         for share in ("train", "test"):
             x = getattr(self, f"x_{share}")
-            if self.normal is None and x.size and not (x.min() >= 0 and x.max() <= self.scale):
+            if self.bounded and x.size and not (x.min() >= 0 and x.max() <= self.scale):
                 raise UserError(
                     f"x_{share} holds values from {x.min():g} to {x.max():g}, but all must lie in 0 to {self.scale:g}, "
                     f"the value of full intensity: rescale them, or set scale."
@@ -120,11 +128,23 @@ class Data:
     @property
     def bounded(self) -> bool:
         """Whether all values lie between 0 and full intensity."""
-        return self.normal is None
+        return self.normal is None and self.feature_map is None
+
+    @property
+    def backbone_entries(self) -> dict[str, Any]:
+        """What a result row says of the backbone; empty without one."""
+        return {} if self.feature_map is None else self.feature_map.entries
+
+    @property
+    def source(self) -> "Data":
+        """The pictures that features were computed from; other data themselves."""
+        return self if self.pictures is None else self.pictures
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of every array, which identifies the data in a result."""
+        """SHA-256 of every array, of features those of the pictures; it identifies the data in a result."""
+        if self.pictures is not None:
+            return self.pictures.sha256
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{array.dtype.str}{array.shape}".encode())

@@ -300,9 +300,9 @@ def load(
         range or have no effect on the source.
     """
     # Config checks the ranges.
-    config = Config(**{name: getattr(options, name) for name in Options.settings()})
+    config = Config(**{name: getattr(options, name) for name in Options.settings() if name != "backbone"})
     checked = Options.of(config, options.labels_csv)
-    options = dataclasses.replace(checked, strict=options.strict, classes=options.classes)
+    options = dataclasses.replace(checked, backbone=options.backbone, strict=options.strict, classes=options.classes)
     if str(name_or_path) == GAUSSIAN_NAME:
         options.refuse_all(GAUSSIAN_NAME)
         return gaussian(options.gaussian_mean, options.gaussian_std)

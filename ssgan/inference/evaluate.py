@@ -13,6 +13,7 @@ from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
+from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, open_run, score
 from ssgan.settings.options import Options
@@ -71,9 +72,14 @@ def evaluate_run(
         options = dataclasses.replace(options, labels_csv=labels_csv)
     if data is not None:
         has_arrays = data in DATASETS or data.endswith(".npz")
-        options = Options(labels_csv=labels_csv) if has_arrays else _options_for(models, labels_csv)
+        options = (
+            Options(labels_csv=labels_csv, backbone=models.config.backbone)
+            if has_arrays
+            else _options_for(models, labels_csv)
+        )
     dataset = load(data or source, source_root, options, progress)
     _check_data(dataset, models, run, report)
+    dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, dataset, run, torch_device, ensemble)
     p_SNK = models.probabilities(dataset.x_test)
@@ -146,10 +152,11 @@ def _options_for(models: Models, labels_csv: Path | None) -> Options:
 
     They hold out the same share as the run did, so that no picture is tested that the run learned from.
     """
-    image_shape = models.image_shape
+    image_shape = models.input_shape
     square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
     return Options(
         image_size=image_shape[0] if square else None,
+        backbone=models.config.backbone,
         image_mode="rgb" if len(image_shape) == 3 else "grey",
         labels_csv=labels_csv,
         test_share=models.config.test_share,
@@ -162,21 +169,22 @@ def _check_data(data: Data, models: Models, run: Path, report: dict[str, Any]) -
     """Check that data fit the models and have a test share."""
     unconditional = models.config.unconditional
     classes = () if unconditional else data.classes
-    if unconditional and data.image_shape != models.image_shape:
-        shapes = f"{list(data.image_shape)}, but the models of {run} know {list(models.image_shape)}"
+    image_shape = models.input_shape
+    if unconditional and data.image_shape != image_shape:
+        shapes = f"{list(data.image_shape)}, but the models of {run} know {list(image_shape)}"
         raise UserError(f"{data.name} holds images of shape {shapes}.")
-    if data.image_shape != models.image_shape or len(classes) != len(models.classes):
+    if data.image_shape != image_shape or len(classes) != len(models.classes):
         raise UserError(
             f"{data.name} holds {len(data.classes)} classes of images {list(data.image_shape)}, but the models "
-            f"of {run} know {len(models.classes)} classes of images {list(models.image_shape)}."
+            f"of {run} know {len(models.classes)} classes of images {list(image_shape)}."
         )
     for i, (name, expected) in enumerate(zip(classes, models.classes, strict=True)):
         if name != expected:
             raise UserError(f"Class {i} of {data.name} is {name!r}, but that of the models of {run} is {expected!r}.")
-    if data.scale != models.scale:
+    if data.scale != models.input_scale:
         raise UserError(
             f"{data.name} has full intensity {data.scale:g}, but the models of {run} learned from images with "
-            f"{models.scale:g}: rescale its pixels."
+            f"{models.input_scale:g}: rescale its pixels."
         )
     if not len(data.x_test) and not unconditional:
         folds = report.get("folds") or {}

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ssgan import runs
+from ssgan.data.feature_map import FeatureMap
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
+from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import (
     distance_to_normal,
     error_percent,
@@ -23,6 +25,7 @@ from ssgan.inference.metrics import (
 )
 from ssgan.nn.registry import NETWORK_PAIRS, build_stacks, draw_latents
 from ssgan.nn.stack import Stack
+from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
 __all__ = ["METRICS", "Models", "finite_mask", "open_checkpoint", "open_run", "score"]
@@ -57,6 +60,8 @@ class Models:
     seeds : list of int
     split_sha256 : list of str
         Hash of the labelled images of each model.
+    feature_map : FeatureMap or None
+        Of models of a backbone's features. They take pictures, and features as well.
     """
 
     config: Config
@@ -68,6 +73,7 @@ class Models:
     classes: tuple[str, ...]
     seeds: list[int]
     split_sha256: list[str]
+    feature_map: FeatureMap | None = None
 
     def __post_init__(self) -> None:
         if self.config.unconditional:
@@ -109,6 +115,7 @@ class Models:
             classes=classes,
             seeds=list(state["seeds"]),
             split_sha256=list(state["split_sha256"]),
+            feature_map=FeatureMap.from_state(state["feature_map"]) if "feature_map" in state else None,
         )
 
     @property
@@ -130,18 +137,36 @@ class Models:
             split_sha256=[self.split_sha256[index] for index in indices],
         )
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image that a user has: of a picture where the networks see features."""
+        return self.image_shape if self.feature_map is None else self.feature_map.picture_shape
+
+    @property
+    def input_scale(self) -> float:
+        """The value of full intensity of such images."""
+        return self.scale if self.feature_map is None else self.feature_map.picture_scale
+
+    @property
+    def bounded(self) -> bool:
+        """Whether such images have values from 0 to full intensity."""
+        return self.feature_map is not None or not NETWORKS[self.config.network].vectors
+
     def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
 
-        With ``averaged`` by D's averaged parameters, otherwise by the last ones.
+        Models of features take pictures, whose features they compute, and features [N, D]. With ``averaged`` by D's
+        averaged parameters, otherwise by the last ones.
 
         Raises
         ------
         UserError
             If the images are not of the type and shape that the models were trained on.
         """
-        kind = np.uint8 if len(self.image_shape) > 1 else np.float32
         x = np.asarray(x)
+        if self.feature_map is not None and x.shape[1:] != self.image_shape:
+            x = picture_features(x, self.feature_map, str(next(iter(self.averaged.values())).device))
+        kind = np.uint8 if len(self.image_shape) > 1 else np.float32
         if x.dtype != kind or x.shape[1:] != self.image_shape:
             raise UserError(
                 f"The images are {x.dtype} of shape {list(x.shape)}, but these models take {np.dtype(kind)} of shape "

@@ -24,7 +24,6 @@ from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import generated_probability, softmax
 from ssgan.inference.models import Models, open_run
-from ssgan.settings.catalog import NETWORKS
 
 __all__ = [
     "UNLIKE_CLASSES",
@@ -308,7 +307,7 @@ def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction
     generated, ``1 / (Z + 1)``, and None if the models saw no generated images. Both are means over the models. A GAN
     without classes gives the second alone.
     """
-    rows = max(1, min(BATCH_IMAGES, BATCH_NUMBERS // math.prod(models.image_shape)))
+    rows = max(1, min(BATCH_IMAGES, BATCH_NUMBERS // math.prod(models.input_shape)))
     images = iter(images)
     while batch := list(itertools.islice(images, rows)):
         x = [image.pixels for image in batch if image.pixels is not None]
@@ -388,7 +387,7 @@ def write_predictions(
     labels: Counter[str | None] = Counter()
     unlike = 0
     with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
-        images = read_inputs(sources, models.image_shape, models.scale, not NETWORKS[models.config.network].vectors)
+        images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded)
         for done, row in enumerate(predict(models, images), 1):
             p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             write([*row[:4], row.note or None, *(p_K if probabilities else [])])

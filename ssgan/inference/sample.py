@@ -1,6 +1,6 @@
 """Draw pictures of generated images from a run, with numbers about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -20,6 +20,7 @@ from ssgan.figures import curves, image_grid
 from ssgan.figures.image_grid import Tile, draw_grid, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic
 from ssgan.inference import latents
+from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import nearest_neighbors, softmax
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import NETWORK_PAIRS
@@ -137,7 +138,12 @@ def sample_run(
         result = _animation(run, request)
     else:
         models, state = open_checkpoint(run, select(device))
-        if not is_drawable(models.image_shape):
+        if models.feature_map is not None and request.kind != "nearest":
+            raise UserError(
+                f"{run} generates features of {models.config.backbone}, not pictures: --nearest shows the pictures "
+                f"nearest to them."
+            )
+        if models.feature_map is None and not is_drawable(models.image_shape):
             if (run / curves.DENSITY_PICTURE).exists():
                 raise UserError(
                     f"{run} generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density."
@@ -265,7 +271,13 @@ def _arithmetic(source: ImageSource, request: Request) -> Drawing:
 
 
 def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
-    """Draw each sample beside the nearest images of the pool, and measure the distances of test images as well."""
+    """Draw each sample beside the nearest images of the pool, and measure the distances of test images as well.
+
+    A sample of features is its number: the pictures are those with the nearest features.
+    """
+    feature_map = source.models.feature_map
+    if feature_map is not None:
+        data = apply_backbone(data, source.models.config, feature_map=feature_map)
     samples = source.images(source.noise(max(request.samples, request.rows)))
     row_count, neighbours = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
     rows_NR, distances_NR = nearest_neighbors(samples, data.x_train, data.scale, neighbours)
@@ -273,8 +285,8 @@ def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     test_rows = np.unique(np.linspace(0, len(data.x_test) - 1, request.samples).astype(int))[: len(data.x_test)]
     x_test = data.x_test[test_rows]
     test_distances = nearest_neighbors(x_test / data.scale, data.x_train, data.scale)[1][:, 0] if len(x_test) else None
-    pool = to_uint8(data.x_train[rows_NR[:row_count]] / data.scale)
-    tiles = to_uint8(samples)
+    pool = to_uint8(data.source.x_train[rows_NR[:row_count]] / data.source.scale)
+    tiles: Sequence[Tile] = [""] * row_count if feature_map is not None else [*to_uint8(samples[:row_count])]
     cells: list[list[Tile]] = [["sample", "", "nearest", *[""] * (neighbours - 1)]]
     cells += [[tiles[i], "  ", *pool[i]] for i in range(row_count)]
     captions = [[""] * (neighbours + 2)]

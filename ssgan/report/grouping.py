@@ -32,6 +32,7 @@ HASH = 8
 # What a short name says only where variants differ in it, even if not all of them have it.
 BUDGET = ("preset", "images", "data")
 ABLATION = "ablation"  # the key of a row that names what its training went without
+BACKBONE = "backbone"  # the key of a row that names the pretrained network
 UNKNOWN_IMAGES = -1
 
 
@@ -67,7 +68,15 @@ class Variant:
     @property
     def ablation(self) -> str | None:
         """Name of the part that was left out, such as ``without noise``; None for a full method."""
-        value = dict(self.conditions).get(ABLATION, "null")
+        return self._condition(ABLATION)
+
+    @property
+    def backbone(self) -> str | None:
+        """The pretrained network whose features were learned from; None for pixels, or where all rows have the same."""
+        return self._condition(BACKBONE)
+
+    def _condition(self, key: str) -> str | None:
+        value = dict(self.conditions).get(key, "null")
         return None if value == "null" else _plain(value)
 
 
@@ -158,13 +167,13 @@ def rank(section: Section, variant: Variant) -> tuple[int, list[int], float]:
 def best_variants(section: Section) -> list[Variant]:
     """Choose the variant of lowest rank for each method, sorted by rank.
 
-    Ablations are chosen only where a method has nothing else. Variants of different data are chosen apart; methods
-    without any result have no best variant.
+    Ablations are chosen only where a method has nothing else. Variants of different data, or of
+    pixels and of features, are chosen apart; methods without any result have no best variant.
     """
-    candidates: dict[tuple[str, str], list[Variant]] = defaultdict(list)
+    candidates: dict[tuple[str, str, str | None], list[Variant]] = defaultdict(list)
     for variant in section.names:
         if any(group.rows for group in section.groups_of(variant)):
-            candidates[variant.method, variant.dataset_sha256].append(variant)
+            candidates[variant.method, variant.dataset_sha256, variant.backbone].append(variant)
     best = []
     for variants in candidates.values():
         full = [variant for variant in variants if variant.ablation is None]

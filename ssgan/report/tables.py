@@ -49,8 +49,8 @@ def best_table(section: Section, names: Mapping[Variant, str]) -> Table:
         alternatives = [
             one
             for one in section.names
-            if (one.method, one.dataset_sha256, one.ablation)
-            == (variant.method, variant.dataset_sha256, variant.ablation)
+            if (one.method, one.dataset_sha256, one.ablation, one.backbone)
+            == (variant.method, variant.dataset_sha256, variant.ablation, variant.backbone)
         ]
         tried = f"{len(alternatives):,}"
         rows.append([name, *_error_columns(section, variant), describe_settings(variant), tried])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssgan.errors import UserError
 from ssgan.settings import fields
+from ssgan.settings.backbones import check_backbone, default_image_size
 from ssgan.settings.catalog import (
     METHOD_DEFAULTS,
     NETWORKS,
@@ -27,7 +28,7 @@ from ssgan.settings.catalog import (
     overlay,
 )
 from ssgan.settings.fields import setting
-from ssgan.settings.options import TEST_SHARE, DataSettings, Options
+from ssgan.settings.options import IMAGE_SIZE, TEST_SHARE, DataSettings, Options
 from ssgan.settings.rules import DerivedSettings, check_config
 from ssgan.settings.terms import TERMS, Term
 
@@ -111,7 +112,14 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     folds: int = setting(
         0, "folds", "of the labelled images, each left out by one more model to measure the error; 0: none", 0, 4096
     )
+    image_size: int | None = setting(UNSET, *IMAGE_SIZE)
     test_share: float = setting(UNSET, *TEST_SHARE)
+    feature_components: int = setting(
+        128,
+        "components",
+        "principal components of the pool that the features of a backbone are reduced to; 0: all features, each with "
+        "a deviation of 1",
+    )
     # How long
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
@@ -247,6 +255,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
             # Network and method stand before the settings that they decide on.
             value = self.default(name) if getattr(self, name) is UNSET else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
+        if self.backbone is not None:
+            check_backbone(self.backbone)
         check_config(self)
         for name in ("discriminator_widths", "generator_widths"):
             check_widths(self.network, name, getattr(self, name))
@@ -255,6 +265,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         """Return the default of a field; for some of them it depends on the network or the method."""
         if name == "test_share":
             return 0.0 if self.folds else Options.test_share
+        if name == "image_size":
+            return default_image_size(self.backbone) if self.backbone else None
         defaults = {**NETWORKS[self.network].settings, **METHOD_DEFAULTS[self.method]}
         return defaults.get(name, FIELDS[name].default)
 

@@ -29,8 +29,8 @@ def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
     """Return the allowed values of a field, in words."""
     if typing.get_origin(annotation) is Literal:
         return "one of " + ", ".join(typing.get_args(annotation))
-    if annotation is str:
-        return "a word"
+    if annotation in (str, str | None):
+        return "a word" if annotation is str else "a word, or none"
     if annotation is bool:
         return "true or false"
     meta = field.metadata
@@ -62,6 +62,8 @@ def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
             return tuple(int(part) for part in text.split(","))
         if annotation is str or typing.get_origin(annotation) is Literal:
             return text
+        if annotation == str | None:
+            return None if text.lower() == "none" else text
         return None if text.lower() == "none" else text if text in _words(annotation) else _number(annotation)(text)
     except (ValueError, KeyError):
         raise UserError(f"{field.name} is {text!r}, but must be {allowed(field, annotation)}.") from None
@@ -91,6 +93,10 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
 
     if annotation in (int, float):
         return number(value)
+    if annotation == str | None:
+        if not isinstance(value, str | None):
+            raise fail
+        return value
     if annotation in (str, bool):
         if not isinstance(value, annotation):
             raise fail

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssgan.errors import UserError
+from ssgan.settings.backbones import BACKBONES
 from ssgan.settings.fields import setting
 
 __all__ = ["DataSettings", "ImageMode", "Options"]
 
 GAUSSIAN = ("gaussian_mean", "gaussian_std")
 ImageMode = Literal["auto", "grey", "rgb"]
-# Unit, text and range: the setting of a run has another default.
+# Unit, text and range: the settings of a run have other defaults.
+IMAGE_SIZE = (
+    "pixels",
+    "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are; with a "
+    "backbone the square that it sees, default its own",
+    1,
+    4096,
+)
 TEST_SHARE = (
     "share",
     "of each class's labelled pictures held out for testing, where files have no test share of their own; "
@@ -27,13 +35,13 @@ TEST_SHARE = (
 class DataSettings:
     """Settings of the data that are settings of a run as well."""
 
-    image_size: int | None = setting(
+    backbone: str | None = setting(
         None,
-        "pixels",
-        "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are",
-        1,
-        4096,
+        "name",
+        "frozen pretrained network whose features of the pictures the networks learn from: "
+        f"{', '.join(BACKBONES)}, torchvision:NAME or timm:NAME",
     )
+    image_size: int | None = setting(None, *IMAGE_SIZE)
     image_mode: ImageMode = setting("auto", "name", "channels of files of pictures; auto: grey where every file is")
     test_share: float = setting(0.2, *TEST_SHARE)
     test_seed: int = setting(0, "seed", "which pictures are held out for testing", 0, 2**31)
@@ -82,7 +90,9 @@ class Options(DataSettings):
 
     def refuse_all(self, source: str) -> None:
         """Raise a :class:`UserError` for any that is set for files: the source is made of arrays."""
-        names = [name for name in (*self.settings(), "labels_csv") if name not in GAUSSIAN]
+        # A backbone resizes arrays too.
+        kept = (*GAUSSIAN, "backbone", *(["image_size"] if self.backbone else []))
+        names = [name for name in (*self.settings(), "labels_csv") if name not in kept]
         self.refuse(names, f"it is for files of pictures (a folder or a .zip), and {source} holds arrays")
 
     def refuse_gaussian(self, source: str) -> None:

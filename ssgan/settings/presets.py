@@ -6,6 +6,7 @@ from typing import Any
 
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings import fields
+from ssgan.settings.backbones import DEFAULT_BACKBONE
 from ssgan.settings.catalog import for_labels, for_method, overlay
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
@@ -72,6 +73,7 @@ _DIGITS = {
 # The K+1 GAN on features of a frozen pretrained network.
 _FEATURES = {
     "network": "features",
+    "backbone": DEFAULT_BACKBONE,
     "total_images": 150_000,
     "latent_distribution": "normal",
     "learning_rate_d": 1e-3,

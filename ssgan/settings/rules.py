@@ -108,6 +108,7 @@ NEEDS: dict[str, Need] = {
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
+    "feature_components": ("a backbone", lambda c: c.backbone is not None),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
@@ -127,6 +128,8 @@ def check_config(config: Any) -> None:
     """
     if config.unconditional:
         _check_unconditional(config)
+    if config.backbone is not None:
+        _check_backbone_settings(config)
     if config.folds == 1:
         raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
     if config.folds and len(set(config.draw_seeds)) > 1 and isinstance(config.labels, int):
@@ -168,6 +171,21 @@ def check_config(config: Any) -> None:
         raise UserError(f"method={config.method} would learn nothing from unlabelled images: it needs {needed}.")
     if not (config.learns_from_labels or config.trains_generator or config.sees_unlabeled):
         raise UserError("Every weight of the discriminator's loss is 0: set weight_labeled above 0.")
+
+
+def _check_backbone_settings(config: Any) -> None:
+    """Refuse settings that do not suit the features of a backbone."""
+    what = f"backbone is {config.backbone!r}"
+    if not NETWORKS[config.network].vectors:
+        raise UserError(
+            f"{what}, whose features are vectors of any size, but network {config.network} takes pictures: set "
+            f"network=features, or leave --preset away."
+        )
+    if config.augmentation in ("digits", "natural"):
+        raise UserError(
+            f"{what}, so the networks see features and no pixels, but augmentation is {config.augmentation!r}: leave "
+            f"it at 'none'."
+        )
 
 
 def _check_unconditional(config: Any) -> None:

@@ -25,6 +25,7 @@ from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
 from ssgan.files import write_json
+from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
@@ -53,7 +54,9 @@ def run_experiment(
 
     Parameters
     ----------
-    data, config, folder, on_report
+    data : Data
+        Pictures where a backbone is set; their features as well.
+    config, folder, on_report
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report.
     pause_after_seconds : float
@@ -68,6 +71,7 @@ def run_experiment(
     UserError, Paused
         Where data, configuration and folder do not fit; where the time was up before the end.
     """
+    data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
     draw_seeds = _recorded_draw_seeds(config)
     state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
@@ -146,7 +150,7 @@ def _draw_labeled(path: Path, data: Data, split: Split) -> None:
     if len(split.y):
         count = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
         rows = [split.indices[split.y == label][:count] for label in range(len(data.classes))]
-        _draw(path, data.x_train[np.concatenate(rows)] / data.scale)
+        _draw(path, data.source.x_train[np.concatenate(rows)] / data.source.scale)
 
 
 def _draw_samples(folder: Path, run: Run) -> None:
@@ -188,6 +192,7 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "preset": config.preset,
         "settings": settings_beyond_preset(config),
         "config_sha256": config.sha256,
+        **data.backbone_entries,
         "device": str(run.device),
         "device_name": device_name(run.device),
         "images": config.steps * config.images_per_step,

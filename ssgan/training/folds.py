@@ -35,7 +35,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
     whole = make_splits(data.y_train, config.labels, config.draw_seeds[:1])[0]
     if len(np.unique(whole.y)) < 2:
         raise UserError("Every labelled image is of one class, so there is no error to measure by folds.")
-    pool_hashes = image_hashes(data.x_train)
+    pool_hashes = image_hashes(data.source.x_train)
     hashes = [pool_hashes[row] for row in whole.indices]
     for label, name in enumerate(data.classes):
         different = {digest for digest, y in zip(hashes, whole.y, strict=True) if y == label}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ssgan.data.dataset import Data
+from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, imbalance_warnings
 from ssgan.devices import select
 from ssgan.errors import UserError
@@ -150,6 +151,12 @@ def check_state(state: dict[str, Any], data: Data, config: Config, splits: Seque
         dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
         if dataset != (data.sha256, data.scale, list(data.classes)):
             raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
+        if (state.get("feature_map") is None) != (data.feature_map is None) or not (
+            data.feature_map is None or FeatureMap.from_state(state["feature_map"]).is_close(data.feature_map)
+        ):
+            raise UserError(
+                f"The features of {data.name} are not those with which the run began: was it another backbone?"
+            )
         if state["split_sha256"] != [split.sha256 for split in splits]:
             raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
         device = select(config.device).type
@@ -213,6 +220,7 @@ class Monitor:
             "warnings": list(self.warnings),
             "images_per_second": self.images_per_second,
             "seconds": self.seconds_before + self.clock.seconds(),
+            **({} if data.feature_map is None else {"feature_map": data.feature_map.state()}),
             **self.trainer.state(),
         }
 

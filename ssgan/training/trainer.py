@@ -14,6 +14,7 @@ from ssgan import devices
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, check_splits, make_splits
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
+from ssgan.inference.features import apply_backbone
 from ssgan.inference.models import Models
 from ssgan.nn.registry import build_stacks
 from ssgan.nn.stack import choose_strategy
@@ -146,6 +147,7 @@ class Trainer:
             classes=data.classes,
             seeds=self.batches.seeds,
             split_sha256=self.batches.split_sha256,
+            feature_map=data.feature_map,
         )
 
     def finite(self) -> np.ndarray:
@@ -265,6 +267,7 @@ def train(
     UserError
         Where data and configuration do not fit, or the state is one of other data or another configuration.
     """
+    data = apply_backbone(data, config)
     check_range(config.network, data.name, data.bounded)
     device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)

@@ -1,0 +1,148 @@
+"""Turn pictures into features of a backbone: for training and evaluation with a cache, for predictions without."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import numpy as np
+
+from ssgan.data.dataset import Data
+from ssgan.data.feature_cache import cache_folder, compute_features
+from ssgan.data.feature_map import FeatureMap, fit_feature_map
+from ssgan.devices import select
+from ssgan.errors import UserError
+from ssgan.nn.backbones import Backbone, load_backbone
+from ssgan.settings.config import Config
+
+__all__ = ["apply_backbone", "open_backbone", "picture_features"]
+
+FeatureProgress = Callable[[str, int, int], None]
+
+
+def apply_backbone(
+    data: Data,
+    config: Config,
+    progress: FeatureProgress | None = None,
+    feature_map: FeatureMap | None = None,
+) -> Data:
+    """Replace pictures by features, where a backbone is set; other data, and features, are returned as they are.
+
+    Features are taken from the cache where they are there, and standardised and reduced on the pool, without labels.
+
+    Parameters
+    ----------
+    data : Data
+    config : Config
+        ``backbone``, ``image_size``, ``feature_components`` and ``device``.
+    progress : callable, optional
+        Called with the stage, the number of pictures done and the total.
+    feature_map : FeatureMap, optional
+        That of a run, in place of one fitted to this pool.
+
+    Raises
+    ------
+    UserError
+        Where the backbone cannot be loaded, or the data are no pictures.
+    """
+    if config.backbone is None or data.feature_map is not None:
+        return data
+    check_pictures(data, config.backbone)
+    backbone = open_backbone(config.backbone, config.image_size, config.device)
+    stage = partial(progress or _no_progress, f"{config.backbone}:")
+    # All pictures in one call, so that copies in both shares are computed once and progress has one end.
+    train, test = (
+        compute_features(x, partial(backbone.features, scale=data.scale), cache_folder(backbone), backbone.width, stage)
+        for x in (data.x_train, data.x_test)
+    )
+    if feature_map is None:
+        feature_map = fit_feature_map(
+            train,
+            config.feature_components,
+            backbone=config.backbone,
+            weights_sha256=backbone.sha256,
+            image_size=config.image_size,
+            picture_shape=data.image_shape,
+            picture_scale=data.scale,
+        )
+    else:
+        check_weights(backbone, feature_map)
+    return Data(
+        feature_map.apply(train),
+        data.y_train,
+        feature_map.apply(test),
+        data.y_test,
+        data.classes,
+        name=data.name,
+        scale=1.0,
+        files_train=data.files_train,
+        files_test=data.files_test,
+        skipped=data.skipped,
+        file_counts=data.file_counts,
+        feature_map=feature_map,
+        pictures=data,
+    )
+
+
+def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:
+    """Compute what the networks see, float32 [N, D], of pictures [N, H, W] or [N, H, W, C], without the cache.
+
+    Raises
+    ------
+    UserError
+        Where the pictures have another shape or type, or the backbone is not the one of the map.
+    """
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != feature_map.picture_shape:
+        raise UserError(
+            f"The images are {pictures.dtype} of shape {list(pictures.shape)}, but these models take uint8 of shape "
+            f"[N, {', '.join(map(str, feature_map.picture_shape))}], 0 to {feature_map.picture_scale:g}."
+        )
+    backbone = open_backbone(feature_map.backbone, feature_map.image_size, device)
+    check_weights(backbone, feature_map)
+    return feature_map.apply(backbone.features(pictures, feature_map.picture_scale))
+
+
+@lru_cache(maxsize=2)
+def open_backbone(name: str, image_size: int | None, device: str) -> Backbone:
+    """Load a backbone, once in a process.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be loaded.
+    """
+    return load_backbone(name, image_size, select(device))
+
+
+def check_pictures(data: Data, backbone: str) -> None:
+    """Check that data are pictures of one or three channels.
+
+    Raises
+    ------
+    UserError
+        Where they are not.
+    """
+    shape = data.image_shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+        raise UserError(
+            f"backbone is {backbone!r}, which takes pictures [H, W] or [H, W, C] with 1 or 3 channels, but those of "
+            f"{data.name} are {list(shape)}: leave backbone away."
+        )
+
+
+def check_weights(backbone: Backbone, feature_map: FeatureMap) -> None:
+    """Check that a backbone has the weights that a map was fitted to.
+
+    Raises
+    ------
+    UserError
+        Where it has others.
+    """
+    if backbone.sha256 != feature_map.weights_sha256:
+        raise UserError(
+            f"The run learned from features of {backbone.name} with weights of SHA-256 "
+            f"{feature_map.weights_sha256[:12]}..., but the installed weights have {backbone.sha256[:12]}...: install "
+            f"those of the run."
+        )
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
