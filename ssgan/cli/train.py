@@ -1,5 +1,6 @@
 """``ssgan train``: train a classifier into a run folder, or go on with a training."""
 
+import dataclasses
 import json
 import shlex
 import textwrap
@@ -26,6 +27,7 @@ from ssgan.cli.options import (
     NamedDevice,
     Preset,
     check_epochs,
+    choose_backbone,
     default_preset,
     epochs_to_images,
     parse_settings,
@@ -184,6 +186,9 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
         _check_resume(options)
     check_epochs(options.epochs, options.settings)
     location = options.location
+    if not options.resume and options.preset is None and options.config is None:
+        settings = choose_backbone(location, options.settings, quiet=options.as_json)
+        options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
     resizes = PRESETS[early.preset].get("image_size") and early.backbone is None

@@ -48,6 +48,8 @@ class Data:
         Of data whose vectors are features of pictures; they too may hold numbers of any size.
     pictures : Data or None
         The pictures of these features.
+    views_train : ndarray of float32, shape [N, V, D], or None
+        Features of views of the pool: the picture itself first, then the other weak ones, then the strong ones.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class Data:
     normal: tuple[float, float] | None = None
     feature_map: FeatureMap | None = None
     pictures: "Data | None" = None
+    views_train: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))

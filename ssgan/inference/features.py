@@ -1,13 +1,15 @@
 """Turn pictures into features of a backbone: for training and evaluation with a cache, for predictions without."""
 
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_cache import cache_folder, compute_features
+from ssgan.data.feature_cache import compute_features
 from ssgan.data.feature_map import FeatureMap, fit_feature_map
+from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.nn.backbones import Backbone, load_backbone
@@ -47,12 +49,8 @@ def apply_backbone(
         return data
     check_pictures(data, config.backbone)
     backbone = open_backbone(config.backbone, config.image_size, config.device)
-    stage = partial(progress or _no_progress, f"{config.backbone}:")
-    # All pictures in one call, so that copies in both shares are computed once and progress has one end.
-    train, test = (
-        compute_features(x, partial(backbone.features, scale=data.scale), cache_folder(backbone), backbone.width, stage)
-        for x in (data.x_train, data.x_test)
-    )
+    compute = _Computation(backbone, data.scale, progress or _no_progress)
+    train, test = compute(data.x_train), compute(data.x_test)
     if feature_map is None:
         feature_map = fit_feature_map(
             train,
@@ -65,6 +63,10 @@ def apply_backbone(
         )
     else:
         check_weights(backbone, feature_map)
+    views = None
+    if config.augmentation == "crops":
+        others = (compute(ViewedImages(data.x_train, view)) for view in VIEWS[1:])
+        views = np.stack([feature_map.apply(features) for features in (train, *others)], axis=1)
     return Data(
         feature_map.apply(train),
         data.y_train,
@@ -79,7 +81,25 @@ def apply_backbone(
         file_counts=data.file_counts,
         feature_map=feature_map,
         pictures=data,
+        views_train=views,
     )
+
+
+class _Computation:
+    """Compute features of images, or take them from the cache, and report how many a second."""
+
+    def __init__(self, backbone: Backbone, scale: float, progress: FeatureProgress) -> None:
+        self.backbone, self.scale, self.progress = backbone, scale, progress
+
+    def __call__(self, images: np.ndarray | ViewedImages) -> np.ndarray:
+        started = time.perf_counter()
+
+        def on_progress(done: int, total: int) -> None:
+            rate = done / max(time.perf_counter() - started, 1e-9)
+            self.progress(f"features by {self.backbone.name}, {rate:,.0f}/s:", done, total)
+
+        compute = partial(self.backbone.features, scale=self.scale)
+        return compute_features(images, compute, self.backbone.cache_name, self.backbone.width, on_progress)
 
 
 def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:

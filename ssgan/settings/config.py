@@ -155,8 +155,11 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         0.0, "weight", "of the squared distance to the mean of past parameters"
     )
     # Augmentation
-    augmentation: Literal["none", "digits", "natural"] = setting(
-        "none", "name", "weak views of every image that D sees: small affine maps, and flips of natural images"
+    augmentation: Literal["none", "digits", "natural", "crops"] = setting(
+        "none",
+        "name",
+        "weak views of every image that D sees: small affine maps, and flips of natural images; crops: with a "
+        "backbone, features of the mirrored picture, and of crops as strong views",
     )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(
@@ -263,12 +266,14 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
 
     def default(self, name: str) -> Any:
         """Return the default of a field; for some of them it depends on the network or the method."""
-        if name == "test_share":
-            return 0.0 if self.folds else Options.test_share
-        if name == "image_size":
-            return default_image_size(self.backbone) if self.backbone else None
-        defaults = {**NETWORKS[self.network].settings, **METHOD_DEFAULTS[self.method]}
-        return defaults.get(name, FIELDS[name].default)
+        return _default(name, self.network, self.method, self.folds, self.backbone)
+
+    @classmethod
+    def values_of(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of every field under some settings, without a check that they go together."""
+        values = {name: settings.get(name, field.default) for name, field in FIELDS.items()}
+        decisive = [values[name] for name in ("network", "method", "folds", "backbone")]
+        return {name: _default(name, *decisive) if value is UNSET else value for name, value in values.items()}
 
     @property
     def steps(self) -> int:
@@ -342,6 +347,16 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         taken so far are then the same.
         """
         return _resume_conflicts(self, other)
+
+
+def _default(name: str, network: str, method: str, folds: int, backbone: str | None) -> Any:
+    """Return the default of a field under the settings that it may depend on."""
+    if name == "test_share":
+        return 0.0 if folds else Options.test_share
+    if name == "image_size":
+        return default_image_size(backbone) if backbone else None
+    defaults = {**NETWORKS[network].settings, **METHOD_DEFAULTS[method]}
+    return defaults.get(name, FIELDS[name].default)
 
 
 def _ordered_fields() -> "dict[str, dataclasses.Field[Any]]":

@@ -18,7 +18,7 @@ _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
 _factor_interval = attrgetter("learning_rate_factor_every_images")
-_VIEWS = "augmentation=digits, or augmentation=natural for photographs"
+_VIEWS = "augmentation=digits, augmentation=natural for photographs, or augmentation=crops with a backbone"
 _ADAM = ("Adam, as optimizer_d or optimizer_g", lambda c: c.uses_adam)
 _CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
 
@@ -130,6 +130,11 @@ def check_config(config: Any) -> None:
         _check_unconditional(config)
     if config.backbone is not None:
         _check_backbone_settings(config)
+    elif config.augmentation == "crops":
+        raise UserError(
+            "augmentation is 'crops', which are features of a backbone, but there is no backbone: set backbone, or "
+            "choose digits or natural."
+        )
     if config.folds == 1:
         raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
     if config.folds and len(set(config.draw_seeds)) > 1 and isinstance(config.labels, int):
@@ -184,7 +189,7 @@ def _check_backbone_settings(config: Any) -> None:
     if config.augmentation in ("digits", "natural"):
         raise UserError(
             f"{what}, so the networks see features and no pixels, but augmentation is {config.augmentation!r}: leave "
-            f"it at 'none'."
+            f"it at 'none', or choose 'crops'."
         )
 
 

@@ -68,7 +68,8 @@ class Batches:
     Parameters
     ----------
     x_pool : ndarray, shape [N, ...]
-        Images of the training pool, labelled ones included; the only labels are those of ``splits``.
+        Images of the training pool, labelled ones included; the only labels are those of ``splits``. With
+        ``augmentation="crops"`` the features of their views, [N, V, D].
     scale : float
         The value of full intensity.
     splits : sequence of Split
@@ -105,8 +106,10 @@ class Batches:
         self.numbers_per_row = {"z": 0, "z2": 0}
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
         self.augmentation = augment.AUGMENTATIONS.get(config.augmentation)
-        if self.augmentation is not None:
-            check_augmentation(config.augmentation, x_pool.shape[1:])
+        self.has_views = config.augmentation == "crops"
+        if self.augmentation is not None or self.has_views:
+            if not self.has_views:
+                check_augmentation(config.augmentation, x_pool.shape[1:])
             # No view is made of images that no phase uses.
             used = {
                 "augment_labeled": not config.unconditional,
@@ -114,13 +117,16 @@ class Batches:
                 "augment_unlabeled2": config.trains_generator,
                 "augment_again": self.again,
             }
-            self.numbers_per_row |= {name: augment.WEAK_NUMBERS for name, needed in used.items() if needed}
+            weak, strong = (1, 1) if self.has_views else (augment.WEAK_NUMBERS, augment.STRONG_NUMBERS)
+            self.numbers_per_row |= {name: weak for name, needed in used.items() if needed}
             if self.strong:
-                self.numbers_per_row["augment_strong"] = augment.STRONG_NUMBERS
+                self.numbers_per_row["augment_strong"] = strong
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
         pair = NETWORK_PAIRS[self.config.network]
+        if self.has_views:
+            stored = augment.choose_view(stored, u, strong)
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
         unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)

@@ -28,7 +28,8 @@ from ssgan.files import write_json
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
-from ssgan.settings.config import Config
+from ssgan.settings.catalog import for_method
+from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress, check_state
@@ -257,11 +258,14 @@ def _warn_of_collapse(diversity: Mapping[str, Any] | None, seeds: Sequence[int])
 
 def settings_beyond_preset(config: Config) -> dict[str, Any]:
     """Return the settings that differ from the preset, in JSON types, without those that have their own columns."""
-    preset = Config(**{**PRESETS.get(config.preset, {}), "preset": config.preset}).replace(method=config.method)
+    # A preset with another method need not be valid by itself, such as fixmatch without views.
+    settings = {"method": FIELDS["method"].default, **PRESETS.get(config.preset, {}), "preset": config.preset}
+    preset = Config.values_of(for_method(settings, config.method))
     columns = {"labels", "method", "seed", "seeds", "draw_seed", "device"}
-    changed = {name: value for name, (_, value) in preset.diff(config).items() if name not in columns}
-    settings: dict[str, Any] = json.loads(json.dumps(changed))
-    return settings
+    values = {name: getattr(config, name) for name in FIELDS}
+    changed = {name: value for name, value in values.items() if value != preset[name] and name not in columns}
+    beyond: dict[str, Any] = json.loads(json.dumps(changed))
+    return beyond
 
 
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
