@@ -18,6 +18,12 @@ def refusal(**settings: Any) -> str:
     return str(refused.value)
 
 
+def config_with(name: str, **settings: Any) -> Config:
+    """A configuration in which the field may have another value."""
+    of_features = {"network": "features", "backbone": "efficientnet-lite1"}
+    return Config(**settings, **(of_features if name in ("backbone", "feature_components") else {}))
+
+
 def other_value(name: str) -> Any:
     """A valid value of the field that is not its default."""
     annotation, default = TYPES[name], getattr(Config(), name)
@@ -25,6 +31,8 @@ def other_value(name: str) -> Any:
         return not default
     if annotation is str:
         return "cpu"
+    if annotation == str | None:
+        return "efficientnet-lite0"
     if annotation is float:
         return default / 2 + 0.001
     if typing.get_origin(annotation) is Literal:

@@ -173,7 +173,8 @@ def show_samples(result: Mapping[str, Any]) -> None:
             f"{100 * result['clipped']:.1f} % of the sum's numbers left the cube of the noise and were cut off"
         )
     elif kind == "nearest":
-        terminal.say(f"L2 of pixels in 0 to 1 to the nearest of {result['pool_images']:,} training images:")
+        what = "L2 of features" if result["features"] else "L2 of pixels in 0 to 1"
+        terminal.say(f"{what} to the nearest of {result['pool_images']:,} training images:")
         distances = {"generated": result["sample_distances"], "test": result["test_distances"]}
         rows = [[name, d["images"], _format(d["median"]), _format(d["least"])] for name, d in distances.items() if d]
         terminal.table(["images", "number", "median", "least"], rows, left=1)

@@ -293,6 +293,7 @@ def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     captions += [[str(i), "", *(f"{d:.2f}" for d in distances_NR[i])] for i in range(row_count)]
     numbers = {
         "dataset": data.name,
+        "features": feature_map is not None,
         "pool_images": len(data.x_train),
         "sample_distances": _distance_summary(distances_NR[: request.samples, 0]),
         "test_distances": None if test_distances is None else _distance_summary(test_distances),

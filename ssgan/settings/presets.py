@@ -82,7 +82,6 @@ _FEATURES = {
     "adam_epsilon_inside_root": False,
     "decay_last_fraction": 0.5,
     "ema_half_life_images": 13_829.0,
-    "report_every_images": 10_000,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -21,8 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssgan.data.feature_views import WEAK_VIEWS
-
 __all__ = [
     "AUGMENTATIONS",
     "COLOR_OPERATIONS",
@@ -32,7 +30,6 @@ __all__ = [
     "WEAK_NUMBERS",
     "Augmentation",
     "Geometry",
-    "choose_view",
     "strong",
     "weak",
 ]
@@ -405,26 +402,3 @@ def _checked(x_NCHW: Tensor, u_NP: Tensor, numbers: int) -> tuple[Tensor, Tensor
         )
     dtype = torch.float32 if x_NCHW.dtype in (torch.float16, torch.bfloat16) else x_NCHW.dtype
     return x_NCHW.to(dtype), u_NP.to(dtype)
-
-
-def choose_view(views: Tensor, u: Tensor | None, strong: bool = False) -> Tensor:
-    """Choose one of the views of each row.
-
-    Parameters
-    ----------
-    views : Tensor, shape [..., V, D]
-        The weak ones first, of which the first is the picture itself.
-    u : Tensor, shape [..., 1], or None
-        Uniform numbers in [0, 1); None takes the picture itself.
-    strong : bool
-        Whether to choose among the strong ones.
-
-    Returns
-    -------
-    Tensor, shape [..., D]
-    """
-    if u is None:
-        return views[..., 0, :]
-    first, last = (WEAK_VIEWS, views.shape[-2]) if strong else (0, WEAK_VIEWS)
-    index = first + (u * (last - first)).long().clamp(max=last - first - 1)
-    return views.gather(-2, index.unsqueeze(-1).expand(*index.shape, views.shape[-1])).squeeze(-2)

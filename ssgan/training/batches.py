@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssgan.data.feature_views import WEAK_VIEWS
 from ssgan.data.splits import Split
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.settings.catalog import check_augmentation
@@ -17,7 +18,7 @@ from ssgan.settings.config import Config
 from ssgan.training import augment
 from ssgan.training.methods import Batch
 
-__all__ = ["Batches", "Order", "stream_key"]
+__all__ = ["Batches", "Order", "choose_view", "stream_key"]
 
 
 CHUNK_BATCHES = 64
@@ -126,7 +127,7 @@ class Batches:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
         pair = NETWORK_PAIRS[self.config.network]
         if self.has_views:
-            stored = augment.choose_view(stored, u, strong)
+            stored = choose_view(stored, u, strong)
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
         unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)
@@ -195,3 +196,26 @@ class Batches:
                 part = draw_latents(self.config, *shape, generator=generator)
             parts.append(part)
         return torch.stack(parts).to(self.dtype)
+
+
+def choose_view(views: Tensor, u: Tensor | None, strong: bool = False) -> Tensor:
+    """Choose one of the views of each row.
+
+    Parameters
+    ----------
+    views : Tensor, shape [..., V, D]
+        The weak ones first, of which the first is the picture itself.
+    u : Tensor, shape [..., 1], or None
+        Uniform numbers in [0, 1); None takes the picture itself.
+    strong : bool
+        Whether to choose among the strong ones.
+
+    Returns
+    -------
+    Tensor, shape [..., D]
+    """
+    if u is None:
+        return views[..., 0, :]
+    first, last = (WEAK_VIEWS, views.shape[-2]) if strong else (0, WEAK_VIEWS)
+    index = first + (u * (last - first)).long().clamp(max=last - first - 1)
+    return views.gather(-2, index.unsqueeze(-1).expand(*index.shape, views.shape[-1])).squeeze(-2)

@@ -55,9 +55,7 @@ def run_experiment(
 
     Parameters
     ----------
-    data : Data
-        Pictures where a backbone is set; their features as well.
-    config, folder, on_report
+    data, config, folder, on_report
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report.
     pause_after_seconds : float
@@ -86,9 +84,8 @@ def run_experiment(
     for name in ("report.json", "samples.png"):  # of a shorter training
         (folder / name).unlink(missing_ok=True)
     steps_done = 0 if state is None else state["steps_done"]
-    with run_callbacks(
-        folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events
-    ) as callbacks:
+    arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events)
+    with run_callbacks(*arguments) as callbacks:
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
     _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}

@@ -38,13 +38,14 @@ def test_commands_and_options_are_pinned() -> None:
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
             *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
-            *["--folds", "--dry-run"],
+            *["--folds", "--dry-run", "--backbone"],
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
         "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
         "compare": {
             *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
             *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
+            "--backbone",
         },
         "report": {"--out", "--baseline", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},

@@ -283,7 +283,7 @@ def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], ph
         assert "'../x.png'" in mistake(command, "bad.zip")
         assert "nothing.zip" in mistake(command, "nothing.zip")
     assert "There is no folder or file no/such." in mistake("train", "no/such")
-    assert "batch_size has no part in what data hold: set one of image_size" in mistake(
+    assert "batch_size has no part in what data hold: set one of backbone, image_size" in mistake(
         "data", photos, "--set", "batch_size=3"
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from setting_values import TYPES, other_value, refusal
+from setting_values import TYPES, config_with, other_value, refusal
 
 import ssgan
 from ssgan.errors import UserError
@@ -70,7 +70,7 @@ FREE = {
 @pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])
 def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) -> None:
     """Every field: it may change, or it hinders and is named with both values; and so in the other direction."""
-    begun = Config(decay_last_fraction=0.25)
+    begun = config_with(name, decay_last_fraction=0.25)
     asked = begun.replace(**{name: other_value(name)})
     assert asked != begun
     for first, second in ((begun, asked), (asked, begun)):
