@@ -1,7 +1,8 @@
 """The user's cache folder: whether it is used, and a limit on its size. Imports neither torch nor numpy."""
 
 import os
-import shutil
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,32 +31,32 @@ def cache_folder(kind: str) -> Path | None:
     return default_root() / kind if is_on() else None
 
 
-def make_room(folder: Path, limit: int, keep: Path | None = None) -> None:
+def make_room(folder: Path, patterns: Sequence[str], limit: int, keep: Path | None = None) -> None:
     """Delete the entries of a folder that were unused for longest until the rest is within a limit.
 
     Parameters
     ----------
     folder : Path
-        Its entries are files or folders of files; the newest time of a file says when an entry was used. Entries
-        that cannot be deleted are left.
+        An entry is a file in it, or a folder in it with files; the newest time of its files says when it was used.
+    patterns : sequence of str
+        Which files of it count and may be deleted, as for ``Path.glob``. Others in the folder are left alone.
     limit : int
         Bytes of all entries together.
     keep : Path, optional
         An entry that counts first and is never deleted.
     """
-    entries = []
-    with suppress(OSError):
-        for path in folder.iterdir():
-            with suppress(OSError):  # deleted by another process meanwhile
-                files = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
-                newest = max((status.st_mtime for status in files), default=path.stat().st_mtime)
-                entries.append((path == keep, newest, sum(status.st_size for status in files), path))
+    entries: dict[Path, list[tuple[Path, os.stat_result]]] = defaultdict(list)
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with suppress(OSError):  # deleted by another process meanwhile
+            entries[folder / path.relative_to(folder).parts[0]].append((path, path.stat()))
     total = 0
-    for is_kept, _, size, path in sorted(entries, reverse=True):
-        total += size
-        if total > limit and not is_kept:
+    for entry, files in sorted(
+        entries.items(), key=lambda item: (item[0] != keep, -max(status.st_mtime for _, status in item[1]))
+    ):
+        total += sum(status.st_size for _, status in files)
+        if total > limit and entry != keep:
             with suppress(OSError):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+                for path, _ in files:
+                    path.unlink(missing_ok=True)
+                if entry.is_dir():
+                    entry.rmdir()

@@ -361,7 +361,7 @@ def _onnx_forward(network: nn.Module, name: str, image_size: int) -> Forward | N
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{prefix}{hashlib.sha256(new_graph).hexdigest()[:HASH_DIGITS]}.onnx"
             write_atomic(path, new_graph)
-            make_room(folder, GRAPH_BYTES, keep=path)
+            make_room(folder, ["*-torch-*.onnx"], GRAPH_BYTES, keep=path)
     return forward
 
 
@@ -372,6 +372,8 @@ def _read_graph(folder: Path, prefix: str) -> bytes | None:
             if path.name.startswith(prefix) and path.suffix == ".onnx":
                 content = path.read_bytes()
                 if path.stem == prefix + hashlib.sha256(content).hexdigest()[:HASH_DIGITS]:
+                    with contextlib.suppress(OSError):
+                        path.touch()  # when it was used last
                     return content
                 path.unlink()
     return None
