@@ -1,7 +1,7 @@
 """Keep the features of images on disk, by the content of each image, so that each is computed once.
 
 A cache is a folder with two files that only grow. ``F.features`` has a row of F float16 for each image. ``F.keys`` has
-a record of 20 bytes for each row: the hash of the image, and a CRC-32 of hash and row. A row is written before its
+a record of 20 bytes for each row: the hash of the image, and the CRC-32 of the row. A row is written before its
 record, and used only where the CRC is right. So a process that is killed, a machine that loses power and a damaged
 file cost nothing but the rows concerned, which are computed again.
 
@@ -170,7 +170,7 @@ class _Store:
             last = np.searchsorted(stored, keys, side="right") - 1  # the latest of equal keys
             is_stored = stored[last] == keys
             rows[is_stored] = order[last[is_stored]]
-            self._check(rows, keys, records["crc"][rows])
+            self._check(rows, records["crc"][rows])
         return rows
 
     def find_added(self, keys: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ class _Store:
         if self._added:
             for i, key in enumerate(_split(keys)):
                 rows[i], crcs[i] = self._added.get(key, (-1, 0))
-            self._check(rows, keys, crcs)
+            self._check(rows, crcs)
         return rows
 
     def append(self, keys: np.ndarray, features: np.ndarray) -> np.ndarray | None:
@@ -190,7 +190,7 @@ class _Store:
         rows = [row.tobytes() for row in features]
         records = np.empty(len(keys), RECORD)
         records["key"] = keys
-        records["crc"] = [_crc(key, row) for key, row in zip(_split(keys), rows, strict=True)]
+        records["crc"] = [zlib.crc32(row) for row in rows]
         try:
             with _wait_for_lock(self.folder / ".append.lock"):
                 count = self._count_records()
@@ -199,9 +199,9 @@ class _Store:
                 if (count + len(keys)) * self._row_bytes > CACHE_BYTES:
                     raise OSError("the cache is full")
                 self._note_added()
-                # A process that was killed may have left bytes behind the last whole row and record.
-                _write_end(self._features, count * self._row_bytes, b"".join(rows))
-                _write_end(self._keys, count * RECORD.itemsize, records.tobytes())
+                # What a killed process left behind the last whole row and record is overwritten.
+                _write_at(self._features, count * self._row_bytes, b"".join(rows))
+                _write_at(self._keys, count * RECORD.itemsize, records.tobytes())
         except (OSError, UserError):
             self._is_writable = False
             return None
@@ -236,7 +236,7 @@ class _Store:
         for row, (key, crc) in enumerate(zip(_split(records["key"]), records["crc"].tolist(), strict=True), start):
             self._added[key] = row, crc
 
-    def _check(self, rows: np.ndarray, keys: np.ndarray, crcs: np.ndarray) -> None:
+    def _check(self, rows: np.ndarray, crcs: np.ndarray) -> None:
         """Set the number of each row that has another CRC to -1."""
         order = np.argsort(rows, kind="stable")
         order = order[rows[order] >= 0]
@@ -244,8 +244,8 @@ class _Store:
         for part in np.split(order, blocks) if len(order) else []:
             start, stop = int(rows[part[0]]), int(rows[part[-1]]) + 1
             features = np.asarray(self.map(start, stop))
-            for i, key in zip(part, _split(keys[part]), strict=True):
-                if _crc(key, features[rows[i] - start]) != crcs[i]:
+            for i in part:
+                if zlib.crc32(features[rows[i] - start]) != crcs[i]:
                     rows[i] = -1
 
 
@@ -348,17 +348,12 @@ def _split(keys: np.ndarray) -> list[bytes]:
     return [content[i : i + KEY_BYTES] for i in range(0, len(content), KEY_BYTES)]
 
 
-def _crc(key: bytes, row: Any) -> int:
-    return zlib.crc32(row, zlib.crc32(key))
-
-
-def _write_end(stream: BinaryIO, start: int, content: bytes) -> None:
-    """Write bytes at a place of an unbuffered file, and end it behind them."""
+def _write_at(stream: BinaryIO, start: int, content: bytes) -> None:
+    """Write bytes at a place of an unbuffered file."""
     stream.seek(start)
     rest = memoryview(content)
     while rest:
         rest = rest[stream.write(rest) :]
-    stream.truncate()
 
 
 def _is_first(stack: ExitStack, folder: Path | None) -> bool:

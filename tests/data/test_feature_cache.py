@@ -204,18 +204,18 @@ def test_damaged_files_give_no_wrong_features(folder: Path, name: str, damage: s
 @pytest.mark.parametrize("stop_at", [0, 1, 19, 20, 21, 500, 10**9])
 @pytest.mark.parametrize("name", ["features", "keys"])
 def test_a_write_that_was_cut_short(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop_at: int) -> None:
-    write_end = feature_cache._write_end
+    write_at = feature_cache._write_at
 
     def killed(stream: Any, start: int, content: bytes) -> None:
         if start and stream.name.endswith(name):
             stream.seek(start)
             stream.write(content[:stop_at])
             raise KeyboardInterrupt
-        write_end(stream, start, content)
+        write_at(stream, start, content)
 
     check(IMAGES[:100], folder, 100)
     with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "_write_end", killed)
+        patch.setattr(feature_cache, "_write_at", killed)
         with pytest.raises(KeyboardInterrupt):
             compute_features(IMAGES, Network(), folder, WIDTH)
     whole_records = min(stop_at // RECORD.itemsize, 64) if name == "keys" else 0

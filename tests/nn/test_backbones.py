@@ -390,6 +390,15 @@ def test_a_model_of_torchvision(downloaded_resnet: nn.Module, without_onnx: None
     np.testing.assert_allclose(backbone.features(square), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("model", "width"), [("mobilenet_v3_small", 1024), ("convnext_tiny", 768)])
+def test_only_the_last_linear_layer_is_removed(
+    model: str, width: int, monkeypatch: pytest.MonkeyPatch, without_onnx: None
+) -> None:
+    build = models.get_model
+    monkeypatch.setattr(models, "get_model", lambda name, weights: build(name, weights=None))
+    assert load_backbone(f"torchvision:{model}", 64).width == width
+
+
 def test_the_hash_of_a_library_s_weights_is_of_their_values(torch_home: Path, without_onnx: None) -> None:
     torch_home.mkdir(parents=True)
     path = torch_home / models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
