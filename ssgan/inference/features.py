@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_cache import compute_features
+from ssgan.data.feature_cache import compute_features, feature_folder
 from ssgan.data.feature_map import FeatureMap, fit_feature_map
 from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
@@ -99,7 +99,8 @@ class _Computation:
             self.progress(f"features by {self.backbone.name}, {rate:,.0f}/s:", done, total)
 
         compute = partial(self.backbone.features, scale=self.scale)
-        return compute_features(images, compute, self.backbone.cache_name, self.backbone.width, on_progress)
+        folder = feature_folder(self.backbone.cache_name)
+        return compute_features(images, compute, folder, self.backbone.width, on_progress, f"scale {self.scale:g}")
 
 
 def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:

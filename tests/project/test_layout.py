@@ -96,6 +96,7 @@ FORBIDDEN = {
     "cli": {"torch", "numpy", "sklearn"},
     "settings": {"torch", "numpy"},
     "files": {"torch", "numpy"},
+    "cache": {"torch", "numpy"},
     "result_rows": {"torch", "numpy"},
     "errors": {"torch", "numpy"},
     "runs": {"torch", "numpy"},

@@ -1,0 +1,62 @@
+"""The user's cache folder: whether it is used, and a limit on its size. Imports neither torch nor numpy."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ssgan.errors import UserError
+from ssgan.files import default_root
+
+__all__ = ["cache_folder", "is_on", "make_room"]
+
+
+def is_on() -> bool:
+    """Whether ``SSGAN_CACHE`` allows caches.
+
+    Raises
+    ------
+    UserError
+        Where it is neither ``on`` nor ``off``.
+    """
+    value = os.environ.get("SSGAN_CACHE") or "on"
+    if value not in ("on", "off"):
+        raise UserError(f"SSGAN_CACHE is {value!r}, but must be on or off.")
+    return value == "on"
+
+
+def cache_folder(kind: str) -> Path | None:
+    """Return the folder of one kind of cache, which need not exist; None where ``SSGAN_CACHE`` is ``off``."""
+    return default_root() / kind if is_on() else None
+
+
+def make_room(folder: Path, patterns: Sequence[str], limit: int, keep: Path | None = None) -> None:
+    """Delete the entries of a folder that were unused for longest until the rest is within a limit.
+
+    Parameters
+    ----------
+    folder : Path
+        An entry is a file in it, or a folder in it with files; the newest time of its files says when it was used.
+    patterns : sequence of str
+        Which files of it count and may be deleted, as for ``Path.glob``. Others in the folder are left alone.
+    limit : int
+        Bytes of all entries together.
+    keep : Path, optional
+        An entry that counts first and is never deleted.
+    """
+    entries: dict[Path, list[tuple[Path, os.stat_result]]] = defaultdict(list)
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with suppress(OSError):  # deleted by another process meanwhile
+            entries[folder / path.relative_to(folder).parts[0]].append((path, path.stat()))
+    total = 0
+    for entry, files in sorted(
+        entries.items(), key=lambda item: (item[0] != keep, -max(status.st_mtime for _, status in item[1]))
+    ):
+        total += sum(status.st_size for _, status in files)
+        if total > limit and entry != keep:
+            with suppress(OSError):
+                for path, _ in files:
+                    path.unlink(missing_ok=True)
+                if entry.is_dir():
+                    entry.rmdir()

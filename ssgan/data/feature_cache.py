@@ -1,0 +1,390 @@
+"""Keep the features of images on disk, by the content of each image, so that each is computed once.
+
+A cache is a folder with two files that only grow. ``F.features`` has a row of F float16 for each image. ``F.keys`` has
+a record of 20 bytes for each row: the hash of the image, and the CRC-32 of the row. A row is written before its
+record, and used only where the CRC is right. So a process that is killed, a machine that loses power and a damaged
+file cost nothing but the rows concerned, which are computed again.
+
+Several processes may use a cache at the same time. Each appends under a lock held for milliseconds, and takes the rows
+that the others have added. The first works from the first image on and the others from the last, so they share work.
+
+Neither pixels nor features are held in memory, but some 100 bytes for each image. A cache that cannot be written,
+because the disk is full or the folder read-only, costs time, and then memory for the features that it lacks.
+``SSGAN_CACHE=off`` turns it off.
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+from ssgan.cache import cache_folder, make_room
+from ssgan.errors import Busy, UserError
+from ssgan.files import lock
+
+__all__ = ["CACHE_BYTES", "compute_features", "feature_folder"]
+
+CACHE_BYTES = 10 * 2**30  # most that all caches of features together may take
+CHUNK = 64  # images between writes: what a killed process loses at most
+BLOCK = 512  # images that are hashed, or rows that are mapped, at a time
+MEMORY_BYTES = 2**30  # largest result that is copied into memory; a larger one is a temporary file
+LOCK_SECONDS = 60.0  # longest wait for another process that appends
+KIND = "features"  # name of the folder in the user's cache folder
+KEY_BYTES = 16
+RECORD = np.dtype([("key", f"S{KEY_BYTES}"), ("crc", "<u4")])
+FLOAT16 = np.dtype("<f2")
+
+
+def feature_folder(name: str) -> Path | None:
+    """Return the folder for the features of one backbone; None where ``SSGAN_CACHE`` is ``off``.
+
+    Parameters
+    ----------
+    name : str
+        As ``ssgan.nn.backbones.Backbone.cache_name``.
+    """
+    folder = cache_folder(KIND)
+    return None if folder is None else folder / name
+
+
+def compute_features(
+    images: Any,
+    compute: Callable[[np.ndarray], np.ndarray],
+    folder: Path | None,
+    width: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    context: str = "",
+) -> np.ndarray:
+    """Return the features of images, computing only those that the cache lacks.
+
+    Parameters
+    ----------
+    images : array-like, shape [N, ...]
+        An array, a memory map or anything else with a length and slices that are arrays.
+    compute : callable
+        Maps images [n, ...] to features [n, F]. It gets at most 64 images at a time, and equal ones once. A feature
+        must depend on its own image alone.
+    folder : Path or None
+        The cache, which is made where it is missing: one for each backbone, weights and image size. None is no cache.
+    width : int
+        F.
+    on_progress : callable, optional
+        Takes the number of images done and the number that the cache lacked, from 0 on; not called where it lacked
+        none. What another process computes meanwhile counts as done.
+    context : str
+        What else the features depend on, such as the scale of the pixels.
+
+    Returns
+    -------
+    ndarray of float16, shape [N, F], read-only
+        A memory map of the cache where its rows are in the order of the images. Otherwise a copy, in memory or, where
+        it takes more than 1 GiB, in a temporary file beside the cache.
+
+    Raises
+    ------
+    ValueError
+        Where ``compute`` returns another shape.
+    """
+    keys, first, numbers = np.unique(_hash_images(images, context), return_index=True, return_inverse=True)
+    with _Store(folder, width) as store, ExitStack() as stack:
+        rows = store.find(keys)
+        missing = np.flatnonzero(rows < 0)
+        missing = missing[np.argsort(first[missing])]  # in the order of the images
+        if len(missing) and not _is_first(stack, folder):
+            missing = missing[::-1]
+        unsaved = _Unsaved(len(missing), len(keys), width)
+        if on_progress is not None and len(missing):
+            on_progress(0, len(missing))
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            rows[part] = store.find_added(keys[part])
+            todo = part[rows[part] < 0]
+            if len(todo):
+                features = np.asarray(compute(_take(images, first[todo])))
+                if features.shape != (len(todo), width):
+                    raise ValueError(f"compute returned the shape {features.shape}, not {(len(todo), width)}")
+                features = features.astype(FLOAT16)
+                saved = store.append(keys[todo], features)
+                if saved is None:
+                    unsaved.add(todo, features)
+                else:
+                    rows[todo] = saved
+            if on_progress is not None:
+                on_progress(start + len(part), len(missing))
+        result = _gather(store, rows, unsaved, numbers)
+    if folder is not None and folder.parent == cache_folder(KIND):
+        make_room(folder.parent, ("*/*.features", "*/*.keys"), CACHE_BYTES, keep=folder)
+    result.setflags(write=False)
+    return result
+
+
+class _Store:
+    """The files of a cache. Where they cannot be opened, it finds nothing and stores nothing.
+
+    Rows are read and written through the files that were opened first, even where another process deletes them.
+    """
+
+    def __init__(self, folder: Path | None, width: int) -> None:
+        self.folder, self.width = folder, width
+        self._row_bytes = width * FLOAT16.itemsize
+        self._stack = ExitStack()
+        self._features: BinaryIO | None = None
+        self._keys: BinaryIO | None = None
+        self._is_writable = False
+        self._count = 0  # records that were read
+        self._added: dict[bytes, tuple[int, int]] = {}  # row and CRC by key, of other processes, since the start
+
+    def __enter__(self) -> Self:
+        if self.folder is not None:
+            paths = [self.folder / f"{self.width}.{kind}" for kind in ("features", "keys")]
+            for mode in ("r+b", "rb"):
+                try:
+                    if mode == "r+b":
+                        self.folder.mkdir(parents=True, exist_ok=True)
+                        for path in paths:
+                            path.touch()  # when it was used last
+                    self._features, self._keys = (self._stack.enter_context(path.open(mode, 0)) for path in paths)
+                    self._is_writable = mode == "r+b"
+                    break
+                except OSError:
+                    self._features = self._keys = None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """Return the row of each key, int64 [N]; -1 where there is none or it is damaged."""
+        records = self._read_records()
+        rows = np.full(len(keys), -1, np.int64)
+        if len(records):
+            order = np.argsort(records["key"], kind="stable")
+            stored = records["key"][order]
+            last = np.searchsorted(stored, keys, side="right") - 1  # the latest of equal keys
+            is_stored = stored[last] == keys
+            rows[is_stored] = order[last[is_stored]]
+            self._check(rows, records["crc"][rows])
+        return rows
+
+    def find_added(self, keys: np.ndarray) -> np.ndarray:
+        """Return the row of each key among those that other processes have added since the last call, as ``find``."""
+        self._note_added()
+        rows, crcs = np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.uint32)
+        if self._added:
+            for i, key in enumerate(_split(keys)):
+                rows[i], crcs[i] = self._added.get(key, (-1, 0))
+            self._check(rows, crcs)
+        return rows
+
+    def append(self, keys: np.ndarray, features: np.ndarray) -> np.ndarray | None:
+        """Append rows of float16 [n, F] and return their numbers; None where they cannot be written."""
+        if not self._is_writable or self._features is None or self._keys is None or self.folder is None:
+            return None
+        rows = [row.tobytes() for row in features]
+        records = np.empty(len(keys), RECORD)
+        records["key"] = keys
+        records["crc"] = [zlib.crc32(row) for row in rows]
+        try:
+            with _wait_for_lock(self.folder / ".append.lock"):
+                count = self._count_records()
+                if count < self._count:
+                    raise OSError("rows have vanished")
+                if (count + len(keys)) * self._row_bytes > CACHE_BYTES:
+                    raise OSError("the cache is full")
+                self._note_added()
+                # What a killed process left behind the last whole row and record is overwritten.
+                _write_at(self._features, count * self._row_bytes, b"".join(rows))
+                _write_at(self._keys, count * RECORD.itemsize, records.tobytes())
+        except (OSError, UserError):
+            self._is_writable = False
+            return None
+        self._count = count + len(keys)
+        return np.arange(count, self._count)
+
+    def map(self, start: int, stop: int) -> np.ndarray:
+        """Map rows into memory, float16 [stop - start, F]."""
+        assert self._features is not None
+        shape = (stop - start, self.width)
+        return np.memmap(self._features, FLOAT16, "r", offset=start * self._row_bytes, shape=shape)
+
+    def _count_records(self) -> int:
+        """Return the number of records that are there with their rows."""
+        if self._features is None or self._keys is None:
+            return 0
+        sizes = [os.fstat(stream.fileno()).st_size for stream in (self._features, self._keys)]
+        return min(sizes[0] // self._row_bytes, sizes[1] // RECORD.itemsize)
+
+    def _read_records(self) -> np.ndarray:
+        """Read the records that were not read yet."""
+        count = self._count_records()
+        if self._keys is None or count <= self._count:
+            return np.empty(0, RECORD)
+        shape, offset = (count - self._count,), self._count * RECORD.itemsize
+        self._count = count
+        return np.array(np.memmap(self._keys, RECORD, "r", offset, shape))
+
+    def _note_added(self) -> None:
+        start = self._count
+        records = self._read_records()
+        for row, (key, crc) in enumerate(zip(_split(records["key"]), records["crc"].tolist(), strict=True), start):
+            self._added[key] = row, crc
+
+    def _check(self, rows: np.ndarray, crcs: np.ndarray) -> None:
+        """Set the number of each row that has another CRC to -1."""
+        order = np.argsort(rows, kind="stable")
+        order = order[rows[order] >= 0]
+        blocks = np.flatnonzero(np.diff(rows[order] // BLOCK)) + 1
+        for part in np.split(order, blocks) if len(order) else []:
+            start, stop = int(rows[part[0]]), int(rows[part[-1]]) + 1
+            features = np.asarray(self.map(start, stop))
+            for i in part:
+                if zlib.crc32(features[rows[i] - start]) != crcs[i]:
+                    rows[i] = -1
+
+
+class _Unsaved:
+    """Features in memory, because they could not be stored.
+
+    Parameters
+    ----------
+    most : int
+        Features that will be added at most.
+    different, width : int
+        Different images, U, and numbers of a feature vector, F.
+
+    Attributes
+    ----------
+    places : ndarray of int, shape [U]
+        The row of each different image; -1 where it has none.
+    """
+
+    def __init__(self, most: int, different: int, width: int) -> None:
+        self._shape = (most, width)
+        self._features: np.ndarray | None = None
+        self.places = np.full(different, -1, np.int64)
+        self._count = 0
+
+    def add(self, numbers: np.ndarray, features: np.ndarray) -> None:
+        """Add the features [n, F] of some of the different images."""
+        if self._features is None:
+            self._features = np.empty(self._shape, FLOAT16)  # takes memory as it is written
+        stop = self._count + len(numbers)
+        self.places[numbers] = np.arange(self._count, stop)
+        self._features[self._count : stop] = features
+        self._count = stop
+
+    def map(self, start: int, stop: int) -> np.ndarray:
+        """Return rows, float16 [stop - start, F]."""
+        assert self._features is not None
+        return self._features[start:stop]
+
+
+def _gather(store: _Store, rows: np.ndarray, unsaved: _Unsaved, numbers: np.ndarray) -> np.ndarray:
+    """Return the features of all images, of which each has a number among the different ones."""
+    count, width = len(numbers), store.width
+    sources = ((rows, store.map), (unsaved.places, unsaved.map))
+    for places, get in sources if count else ():
+        start = int(places[numbers[0]])
+        if start >= 0 and np.array_equal(places[numbers], np.arange(start, start + count)):
+            return get(start, start + count)
+
+    def copy(start: int) -> np.ndarray:
+        part = numbers[start : start + BLOCK]
+        block = np.empty((len(part), width), FLOAT16)
+        for places, get in sources:
+            is_here = places[part] >= 0
+            if is_here.any():
+                wanted = places[part][is_here]
+                lowest = int(wanted.min())
+                block[is_here] = get(lowest, int(wanted.max()) + 1)[wanted - lowest]
+        return block
+
+    if count * width * FLOAT16.itemsize > MEMORY_BYTES and store.folder is not None:
+        with suppress(OSError), tempfile.TemporaryFile(dir=store.folder) as stream:
+            for start in range(0, count, BLOCK):
+                stream.write(copy(start).data)
+            stream.flush()
+            return np.memmap(stream, FLOAT16, "r", shape=(count, width))
+    result = np.empty((count, width), FLOAT16)
+    for start in range(0, count, BLOCK):
+        result[start : start + BLOCK] = copy(start)
+    return result
+
+
+def _hash_images(images: Any, context: str) -> np.ndarray:
+    """Return a hash of the pixels, type and shape of each image, and of a context; [N] of 16 bytes."""
+    keys = np.empty(len(images), RECORD["key"])
+    for start in range(0, len(images), BLOCK):
+        block = np.ascontiguousarray(images[start : start + BLOCK])
+        about = f"{block.dtype.str} {block.shape[1:]} {context}".encode()
+        same = hashlib.blake2b(len(about).to_bytes(4, "little") + about, digest_size=KEY_BYTES)
+        digests = []
+        for image in block:
+            digest = same.copy()
+            digest.update(image)
+            digests.append(digest.digest())
+        keys[start : start + len(block)] = np.frombuffer(b"".join(digests), keys.dtype)
+    return keys
+
+
+def _take(images: Any, indices: np.ndarray) -> np.ndarray:
+    """Return some images, in one slice where they follow each other."""
+    start = int(indices[0])
+    if np.array_equal(indices, np.arange(start, start + len(indices))):
+        return np.asarray(images[start : start + len(indices)])
+    return np.concatenate([np.asarray(images[i : i + 1]) for i in indices.tolist()])
+
+
+def _split(keys: np.ndarray) -> list[bytes]:
+    """Return keys as bytes; numpy's own conversion drops zeros at the end."""
+    content = keys.tobytes()
+    return [content[i : i + KEY_BYTES] for i in range(0, len(content), KEY_BYTES)]
+
+
+def _write_at(stream: BinaryIO, start: int, content: bytes) -> None:
+    """Write bytes at a place of an unbuffered file."""
+    stream.seek(start)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _is_first(stack: ExitStack, folder: Path | None) -> bool:
+    """Whether no other process computes features for this cache; others are told so until the stack closes."""
+    if folder is not None:
+        try:
+            stack.enter_context(lock(folder / ".work.lock", "busy"))
+        except Busy:
+            return False
+        except (OSError, UserError):
+            pass
+    return True
+
+
+@contextmanager
+def _wait_for_lock(path: Path) -> Iterator[None]:
+    """Hold a lock while the block runs, after waiting for another process that holds it.
+
+    Raises
+    ------
+    UserError
+        Where it is still held after a minute, or cannot be made.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock(path, f"{path} is held by another process."))
+                break
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.002)
+        yield

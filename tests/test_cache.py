@@ -1,0 +1,56 @@
+"""The user's cache folder: switched off by a variable, and held within a limit."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ssgan.cache import cache_folder, make_room
+from ssgan.errors import UserError
+
+
+def test_the_variable_turns_caches_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path))
+    for value, expected in (("", tmp_path / "kind"), ("on", tmp_path / "kind"), ("off", None)):
+        monkeypatch.setenv("SSGAN_CACHE", value)
+        assert cache_folder("kind") == expected
+    monkeypatch.setenv("SSGAN_CACHE", "of")
+    with pytest.raises(UserError, match=r"^SSGAN_CACHE is 'of', but must be on or off\.$"):
+        cache_folder("kind")
+
+
+def write(path: Path, size: int, age: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_the_oldest_entries_make_room(tmp_path: Path) -> None:
+    old = write(tmp_path / "old" / "1.keys", 10, age=5)
+    newer = write(tmp_path / "newer" / "1.keys", 10, age=9)
+    write(tmp_path / "newer" / "1.features", 10, age=1)
+    newest = write(tmp_path / "newest.keys", 10, age=0)
+    foreign = write(tmp_path / "old" / "notes.txt", 1000, age=9)
+    patterns = ["*.keys", "*/*.keys", "*/*.features"]
+    make_room(tmp_path, patterns, 40)
+    assert old.exists()
+    make_room(tmp_path, patterns, 39)
+    assert not old.exists()
+    assert foreign.exists()
+    assert newer.exists()
+    make_room(tmp_path, patterns, 0, keep=newest)
+    assert newest.exists()
+    assert not newer.parent.exists()
+    assert foreign.exists()
+
+
+def test_the_entry_in_use_counts_first(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.keys", 30, age=5)
+    new = write(tmp_path / "new.keys", 20, age=0)
+    make_room(tmp_path, ["*.keys"], 40, keep=old)
+    assert (old.exists(), new.exists()) == (True, False)
+
+
+def test_a_folder_that_is_not_there_needs_no_room(tmp_path: Path) -> None:
+    make_room(tmp_path / "none", ["*"], 0)
