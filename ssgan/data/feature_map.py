@@ -152,7 +152,8 @@ def fit_feature_map(features: np.ndarray, components: int, **identity: Any) -> F
     kept = min(components, fitted.shape[1], len(fitted) - 1)
     if kept > 0:
         standardised = scaler.transform(fitted)
-        pca = PCA(kept, svd_solver="covariance_eigh").fit(standardised)
+        with np.errstate(invalid="ignore"):  # the share of variance of pictures that are all the same, not used
+            pca = PCA(kept, svd_solver="covariance_eigh").fit(standardised)
         weight = weight @ pca.components_.T
         offset = (offset - pca.mean_) @ pca.components_.T
         deviation = float(np.sqrt(pca.explained_variance_.mean()))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ssgan import runs
 from ssgan.data.feature_map import FeatureMap
@@ -37,6 +38,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "ece": expected_calibration_error,
 }
 
+FEATURE_ROWS = 64  # vectors of features in one pass
 BLOCK_LATENTS = 100  # latents that are drawn, and images that are generated, in one batch
 JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000  # generated images that D judges; numbers compared with a normal
 DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
@@ -174,8 +176,13 @@ class Models:
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
         images = NETWORK_PAIRS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
+        parameters, count = self.averaged if averaged else None, len(images)
         with float32_precision(self.config.precision, images.device):
-            logits_SNK = self.D.evaluate(images, self.averaged if averaged else None, pick=itemgetter(0))
+            if self.feature_map is None:
+                logits_SNK = self.D.evaluate(images, parameters, pick=itemgetter(0))
+            else:  # passes of one size, the last one padded: a picture has the same bits alone and among others
+                images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))
+                logits_SNK = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(0))[:, :count]
         return logits_SNK.cpu().double().numpy()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""The affine map from features to what the networks see, fitted without labels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from ssgan.data.feature_map import FITTED_ROWS, FeatureMap, fit_feature_map
+from ssgan.errors import UserError
+
+IDENTITY: dict[str, Any] = {
+    "backbone": "efficientnet-lite0",
+    "weights_sha256": "ab",
+    "image_size": 32,
+    "picture_shape": (32, 32, 3),
+    "picture_scale": 255.0,
+}
+
+
+def numbers(rows: int = 200, width: int = 12) -> np.ndarray:
+    random = np.random.RandomState(0)
+    return (random.standard_normal((rows, width)) @ random.standard_normal((width, width)) + 3).astype(np.float32)
+
+
+def test_it_is_standardising_then_principal_components_then_one_number() -> None:
+    f = numbers()
+    z = fit_feature_map(f, 5, **IDENTITY).apply(f)
+    standardised = StandardScaler().fit_transform(f)
+    expected = PCA(5).fit_transform(standardised)
+    assert np.allclose(np.abs(z), np.abs(expected / np.sqrt(expected.var(axis=0, ddof=1).mean())), atol=1e-4)
+    assert z.mean(axis=0) == pytest.approx(np.zeros(5), abs=1e-4)
+    assert np.sqrt((z.var(axis=0, ddof=1)).mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_without_components_every_feature_has_a_deviation_of_1() -> None:
+    z = fit_feature_map(numbers(), 0, **IDENTITY).apply(numbers())
+    assert z.shape == (200, 12)
+    assert z.std(axis=0) == pytest.approx(np.ones(12), abs=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "components", "kept"), [(4, 128, 3), (200, 128, 12), (2, 1, 1)])
+def test_there_are_no_more_components_than_rows_and_features_give(rows: int, components: int, kept: int) -> None:
+    assert fit_feature_map(numbers(rows), components, **IDENTITY).weight.shape == (12, kept)
+
+
+def test_pictures_that_are_all_the_same_give_zeros() -> None:
+    same = np.ones((20, 12), np.float32)
+    assert not fit_feature_map(same, 4, **IDENTITY).apply(same).any()
+
+
+def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
+    f, of_few = numbers(1000), fit_feature_map(numbers(), 5, **IDENTITY)
+    together = of_few.apply(f)
+    for rows in ([0], [999], [5, 700], range(300, 600)):
+        assert of_few.apply(f[list(rows)]).tobytes() == together[list(rows)].tobytes()
+
+
+def test_a_large_pool_is_fitted_by_a_part_that_is_always_the_same() -> None:
+    large = numbers(FITTED_ROWS + 500, 3)
+    first, second = (fit_feature_map(large, 2, **IDENTITY) for _ in range(2))
+    assert first.weight.tobytes() == second.weight.tobytes()
+
+
+def test_it_comes_back_from_a_checkpoint() -> None:
+    fitted = fit_feature_map(numbers(), 5, **IDENTITY)
+    read = FeatureMap.from_state(fitted.state())
+    assert read.is_close(fitted)
+    assert read.apply(numbers()).tobytes() == fitted.apply(numbers()).tobytes()
+    assert read.entries == {"backbone": "efficientnet-lite0 at 32 px, 5 components", "backbone_sha256": "ab"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": None},
+        {"weight": torch.zeros(12)},
+        {"offset": torch.zeros(4)},
+        {"weight": torch.zeros(12, 5, dtype=torch.float64)},
+        {"picture_shape": 3},
+        {"picture_shape": [3]},
+        {"picture_scale": "x"},
+        {"picture_scale": 0},
+        {"image_size": "large"},
+    ],
+    ids=str,
+)
+def test_a_damaged_state_is_one_sentence(change: dict[str, Any]) -> None:
+    state = {**fit_feature_map(numbers(), 5, **IDENTITY).state(), **change}
+    with pytest.raises(UserError, match=r"The checkpoint holds .* map of features"):
+        FeatureMap.from_state(state)
+    for name in change:
+        with pytest.raises(UserError, match="The checkpoint holds no map of features"):
+            FeatureMap.from_state({key: value for key, value in state.items() if key != name})
+
+
+@pytest.mark.parametrize("change", [{"backbone": "x"}, {"weights_sha256": "x"}, {"image_size": 8}])
+def test_maps_of_other_backbones_are_not_close(change: dict[str, Any]) -> None:
+    ours = fit_feature_map(numbers(), 5, **IDENTITY)
+    assert not ours.is_close(fit_feature_map(numbers(), 5, **{**IDENTITY, **change}))
+    assert not ours.is_close(fit_feature_map(numbers() + np.arange(12, dtype=np.float32), 5, **IDENTITY))
