@@ -15,6 +15,7 @@ Python, so ``torch.func.vmap`` can lift each over a seed axis.
 Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless stated otherwise.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
+    "class_balance",
     "conditional_entropy",
     "confident_share",
     "consistency",
@@ -112,6 +114,18 @@ def conditional_entropy(logits_BK: Tensor) -> Tensor:
     """
     log_p_BK = F.log_softmax(logits_BK, dim=1)
     return -(log_p_BK.exp() * log_p_BK).sum(dim=1).mean()
+
+
+def class_balance(logits_BK: Tensor) -> Tensor:
+    """Compute how uneven the classes are: log K minus the entropy in nats of the batch's mean class probabilities.
+
+    It is 0 where the mean is even, and log K where every image is sure to be of one class. A small batch is uneven by
+    chance alone, so a small value is no sign that the classes of the data are.
+
+    Source: Springenberg, *Unsupervised and Semi-supervised Learning with Categorical GANs*, 2016.
+    """
+    p_K = logits_BK.softmax(dim=1).mean(dim=0)
+    return math.log(logits_BK.shape[1]) + (p_K * p_K.clamp_min(torch.finfo(p_K.dtype).tiny).log()).sum()
 
 
 def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from ssgan.errors import UserError
 from ssgan.settings.config import Config
 
 TYPES = typing.get_type_hints(Config)
+FEATURES = ("feature_components", "feature_length", "feature_neighbors")
 
 
 def refusal(**settings: Any) -> str:
@@ -21,7 +22,7 @@ def refusal(**settings: Any) -> str:
 def config_with(name: str, **settings: Any) -> Config:
     """A configuration in which the field may have another value."""
     of_features = {"network": "features", "backbone": "efficientnet-lite1"}
-    return Config(**settings, **(of_features if name in ("backbone", "feature_components") else {}))
+    return Config(**settings, **(of_features if name in ("backbone", *FEATURES) else {}))
 
 
 def other_value(name: str) -> Any:

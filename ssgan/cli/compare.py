@@ -228,7 +228,7 @@ def _check_classes(preset: str) -> None:
 
 def _data_config(options: CompareOptions) -> Config:
     """Return a configuration with the settings of the data."""
-    named = {*Options.settings(), "feature_components", "device"}
+    named = {*Options.settings(), "feature_components", "feature_length", "feature_neighbors", "device"}
     settings = {name: value for name, value in options.settings.items() if name in named}
     preset = options.preset or ("features" if settings.get("backbone") else None)
     if preset is None or PRESETS[preset].get("backbone") is None:

@@ -1,10 +1,14 @@
-"""Standardise and reduce features without labels: :class:`FeatureMap`.
+"""Standardise, reduce and smooth features without labels: :class:`FeatureMap`.
 
-Features of the pool are standardised, projected on principal components and divided by one number, so that their
-overall deviation is 1. The map is affine and is kept with the models that learned from its output.
+Features of the pool are standardised and projected on principal components. They may be brought to length 1, and then
+averaged with the features of the nearest pictures of the pool. The result is divided by one number, so that its
+overall deviation is 1. The map is kept with the models that learned from its output.
+
+Source of the averaging: it is one step of the propagation of features over a graph of neighbours, as in Wu et al.,
+*Simplifying Graph Convolutional Networks*, 2019.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,14 @@ from ssgan.errors import UserError
 __all__ = ["FeatureMap", "fit_feature_map"]
 
 FITTED_ROWS = 40_000  # 200 MB of 1,280 features in float32
+NEIGHBOR_ROWS = 60_000  # among which neighbours are searched: the time grows with the square of their number
 BLOCK_ROWS = 256
+SAME = 1e-5  # squared distance of unit vectors below which two pictures count as copies; float16 rounds
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """An affine map ``z = f W + b`` from features of a backbone to what the networks learn from.
+    """The map from features of a backbone to what the networks learn from.
 
     Attributes
     ----------
@@ -34,6 +40,15 @@ class FeatureMap:
         The stored value of full intensity of the pictures.
     weight : ndarray of float32, shape [F, D]
     offset : ndarray of float32, shape [D]
+        The components of features f are ``f W + b``.
+    deviation : float
+        What they are divided by in the end.
+    unit_length : bool
+        Whether the components of each picture are divided by their length first.
+    neighbors : int
+        Number of the nearest pictures of the pool with which a picture is averaged.
+    pool : ndarray of float16, shape [N, D]
+        The components of the pool, or of a random part of a large one, where there are neighbours; else [0, D].
     """
 
     backbone: str
@@ -43,6 +58,10 @@ class FeatureMap:
     picture_scale: float
     weight: np.ndarray
     offset: np.ndarray
+    deviation: float
+    unit_length: bool
+    neighbors: int
+    pool: np.ndarray
 
     @property
     def width(self) -> int:
@@ -51,10 +70,12 @@ class FeatureMap:
 
     @property
     def entries(self) -> dict[str, Any]:
-        """What a result row says of the features: the backbone with image size and D, and its weights."""
+        """What a result row says of the features: the backbone, how they were reduced, and its weights."""
         size = "" if self.image_size is None else f" at {self.image_size} px"
+        length = " of unit length" if self.unit_length else ""
+        smoothed = f", {self.neighbors} neighbours" if self.neighbors else ""
         return {
-            "backbone": f"{self.backbone}{size}, {self.weight.shape[1]} components",
+            "backbone": f"{self.backbone}{size}, {self.weight.shape[1]} components{length}{smoothed}",
             "backbone_sha256": self.weights_sha256,
         }
 
@@ -65,26 +86,53 @@ class FeatureMap:
         among others.
         """
         result = np.empty((len(features), self.weight.shape[1]), np.float32)
-        weight, offset = self.weight.astype(np.float64), self.offset.astype(np.float64)
+        search = self._search() if self.neighbors else None
         for start in range(0, len(features), BLOCK_ROWS):
-            rows = np.asarray(features[start : start + BLOCK_ROWS])
-            block = np.zeros((BLOCK_ROWS, self.width))
-            block[: len(rows)] = rows
-            result[start : start + BLOCK_ROWS] = (block @ weight + offset)[: len(rows)]
+            z = self.components(features[start : start + BLOCK_ROWS])
+            if search is not None:
+                z = self._smoothed(z, search)
+            result[start : start + BLOCK_ROWS] = z / self.deviation
         return result
+
+    def components(self, features: np.ndarray) -> np.ndarray:
+        """Compute the components, float64 [n, D], of at most 256 rows of features."""
+        block = np.zeros((BLOCK_ROWS, self.width))
+        block[: len(features)] = features
+        z = (block @ self.weight.astype(np.float64) + self.offset)[: len(features)]
+        return _unit(z) if self.unit_length else z
+
+    def _search(self) -> Any:
+        """Return the index of the pool by angle, which finds more than the neighbours: copies are passed over."""
+        from sklearn.neighbors import NearestNeighbors
+
+        count = min(2 * self.neighbors + 1, len(self.pool))
+        return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(_unit(self.pool.astype(np.float64)))
+
+    def _smoothed(self, z: np.ndarray, search: Any) -> np.ndarray:
+        """Average components [n, D] with those of the nearest pictures of the pool, copies left out."""
+        distances, rows = search.kneighbors(_unit(z))
+        smoothed = np.empty_like(z)
+        for i in range(len(z)):
+            others = rows[i][distances[i] ** 2 > SAME][: self.neighbors]
+            # In the order of the pool, so that the sum has one order.
+            smoothed[i] = np.vstack([z[i : i + 1], self.pool[np.sort(others)].astype(np.float64)]).mean(axis=0)
+        return smoothed
 
     def state(self) -> dict[str, Any]:
         """Return the map in tensors and plain types, as a checkpoint holds it."""
         import torch
 
+        arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("weight", "offset", "pool")}
         return {
             "backbone": self.backbone,
             "weights_sha256": self.weights_sha256,
             "image_size": self.image_size,
             "picture_shape": list(self.picture_shape),
             "picture_scale": self.picture_scale,
-            "weight": torch.from_numpy(self.weight.copy()),
-            "offset": torch.from_numpy(self.offset.copy()),
+            "deviation": self.deviation,
+            "unit_length": self.unit_length,
+            "neighbors": self.neighbors,
+            **arrays,
         }
 
     @classmethod
@@ -97,69 +145,116 @@ class FeatureMap:
             Where something is missing or of another type or shape.
         """
         try:
-            weight, offset = (state[name].numpy() for name in ("weight", "offset"))
+            arrays = {name: state[name].numpy() for name in ("weight", "offset", "pool")}
             feature_map = cls(
                 backbone=str(state["backbone"]),
                 weights_sha256=str(state["weights_sha256"]),
                 image_size=None if state["image_size"] is None else int(state["image_size"]),
                 picture_shape=tuple(int(size) for size in state["picture_shape"]),
                 picture_scale=float(state["picture_scale"]),
-                weight=weight,
-                offset=offset,
+                deviation=float(state["deviation"]),
+                unit_length=bool(state["unit_length"]),
+                neighbors=int(state["neighbors"]),
+                **arrays,
             )
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as cause:
             raise UserError(f"The checkpoint holds no map of features ({type(cause).__name__}: {cause}).") from cause
-        arrays = weight.dtype == offset.dtype == np.float32 and weight.ndim == 2 and offset.shape == weight.shape[1:]
-        if not (arrays and len(feature_map.picture_shape) in (2, 3) and feature_map.picture_scale > 0):
+        if not feature_map._is_whole():
             raise UserError("The checkpoint holds a map of features of the wrong form.")
         return feature_map
+
+    def _is_whole(self) -> bool:
+        """Whether types, shapes and ranges are those of a fitted map."""
+        types = [(array.dtype, array.ndim) for array in (self.weight, self.offset, self.pool)]
+        if types != [(np.float32, 2), (np.float32, 1), (np.float16, 2)]:
+            return False
+        D = self.weight.shape[1]
+        return (
+            self.offset.shape == (D,)
+            and self.pool.shape[1] == D
+            and len(self.picture_shape) in (2, 3)
+            and self.picture_scale > 0
+            and self.deviation > 0
+            and 0 <= self.neighbors <= max(0, len(self.pool) - 1)
+            and all(np.isfinite(array).all() for array in (self.weight, self.offset, self.pool))
+        )
 
     def is_close(self, other: "FeatureMap") -> bool:
         """Whether another map is of the same backbone and has the same numbers, rounding aside."""
         mine, others = (
-            (m.backbone, m.weights_sha256, m.image_size, m.picture_shape, m.picture_scale, m.weight.shape)
+            (m.backbone, m.weights_sha256, m.image_size, m.picture_shape, m.picture_scale, m.unit_length, m.neighbors)
             for m in (self, other)
         )
-        return (
-            mine == others
-            and np.allclose(self.weight, other.weight, rtol=1e-3, atol=1e-4)
-            and np.allclose(self.offset, other.offset, rtol=1e-3, atol=1e-3)
+        return mine == others and all(
+            a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3)
+            for a, b in ((self.weight, other.weight), (self.offset, other.offset), (self.pool, other.pool))
         )
 
 
-def fit_feature_map(features: np.ndarray, components: int, **identity: Any) -> FeatureMap:
+def fit_feature_map(
+    features: np.ndarray, components: int, unit_length: bool = False, neighbors: int = 0, **identity: Any
+) -> FeatureMap:
     """Fit a map to the features of a pool.
 
     Parameters
     ----------
     features : ndarray, shape [N, F]
-        Without labels. Of more than 40,000 rows a random part is used, always the same.
+        Without labels. Of more than 40,000 rows a random part is used, always the same, and neighbours are searched in
+        a random part of at most 60,000.
     components : int
         D; 0: no reduction. At most F and N - 1 are kept.
+    unit_length : bool
+    neighbors : int
+        At most N - 1 are used.
     **identity
         The other attributes of :class:`FeatureMap`.
     """
+    weight, offset = _principal_components(
+        np.asarray(features[_part(len(features), FITTED_ROWS)], np.float32), components
+    )
+    D = weight.shape[1]
+    fitted = FeatureMap(
+        **identity,
+        weight=weight.astype(np.float32),
+        offset=offset.astype(np.float32),
+        deviation=1.0,
+        unit_length=unit_length,
+        neighbors=0,
+        pool=np.zeros((0, D), np.float16),
+    )
+    if neighbors:
+        rows = np.arange(len(features))[_part(len(features), NEIGHBOR_ROWS)]
+        blocks = [fitted.components(features[rows[i : i + BLOCK_ROWS]]) for i in range(0, len(rows), BLOCK_ROWS)]
+        pool = np.concatenate(blocks).astype(np.float16)
+        fitted = replace(fitted, pool=pool, neighbors=min(neighbors, len(pool) - 1))
+    mapped = fitted.apply(features[_part(len(features), FITTED_ROWS)])
+    deviation = float(np.sqrt(mapped.var(axis=0, ddof=1, dtype=np.float64).mean()))
+    # Pictures that are all the same have none.
+    return replace(fitted, deviation=deviation) if np.isfinite(deviation) and deviation > 0 else fitted
+
+
+def _part(count: int, most: int) -> slice | np.ndarray:
+    """Return the rows of a random part of a large array, ascending and always the same."""
+    # The stream of RandomState never changes.
+    return slice(None) if count <= most else np.sort(np.random.RandomState(0).permutation(count)[:most])
+
+
+def _principal_components(features: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return W [F, D] and b [D] of standardised features [N, F] projected on principal components."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    rows: slice | np.ndarray = slice(None)
-    if len(features) > FITTED_ROWS:
-        # The stream of RandomState never changes.
-        rows = np.sort(np.random.RandomState(0).permutation(len(features))[:FITTED_ROWS])
-    fitted = np.asarray(features[rows], np.float32)
-    scaler = StandardScaler().fit(fitted)
+    scaler = StandardScaler().fit(features)
     weight, offset = np.diag(1 / scaler.scale_), -scaler.mean_ / scaler.scale_
-    kept = min(components, fitted.shape[1], len(fitted) - 1)
-    if kept > 0:
-        standardised = scaler.transform(fitted)
-        with np.errstate(invalid="ignore"):  # the share of variance of pictures that are all the same, not used
-            pca = PCA(kept, svd_solver="covariance_eigh").fit(standardised)
-        weight = weight @ pca.components_.T
-        offset = (offset - pca.mean_) @ pca.components_.T
-        deviation = float(np.sqrt(pca.explained_variance_.mean()))
-    else:
-        deviation = 1.0
-    deviation = deviation or 1.0  # of pictures that are all the same
-    return FeatureMap(
-        **identity, weight=(weight / deviation).astype(np.float32), offset=(offset / deviation).astype(np.float32)
-    )
+    kept = min(components, features.shape[1], len(features) - 1)
+    if kept <= 0:
+        return weight, offset
+    with np.errstate(invalid="ignore"):  # the share of variance of pictures that are all the same, not used
+        pca = PCA(kept, svd_solver="covariance_eigh").fit(scaler.transform(features))
+    return weight @ pca.components_.T, (offset - pca.mean_) @ pca.components_.T
+
+
+def _unit(z: np.ndarray) -> np.ndarray:
+    """Bring each row to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(z, axis=1, keepdims=True)
+    return z / np.where(lengths > 0, lengths, 1)

@@ -55,6 +55,8 @@ def apply_backbone(
         feature_map = fit_feature_map(
             train,
             config.feature_components,
+            config.feature_length == "unit",
+            config.feature_neighbors,
             backbone=config.backbone,
             weights_sha256=backbone.sha256,
             image_size=config.image_size,

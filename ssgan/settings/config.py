@@ -120,6 +120,16 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         "principal components of the pool that the features of a backbone are reduced to; 0: all features, each with "
         "a deviation of 1",
     )
+    feature_length: Literal["free", "unit"] = setting(
+        "free", "name", "unit: the components of each picture are divided by their length, so that angles count"
+    )
+    feature_neighbors: int = setting(
+        0,
+        "pictures",
+        "of the pool, nearest by angle, with whose features those of each picture are averaged; 0: none",
+        0,
+        1000,
+    )
     # How long
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)

@@ -108,7 +108,10 @@ NEEDS: dict[str, Need] = {
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
-    "feature_components": ("a backbone", lambda c: c.backbone is not None),
+    **dict.fromkeys(
+        ["feature_components", "feature_length", "feature_neighbors"],
+        ("a backbone", lambda c: c.backbone is not None),
+    ),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 

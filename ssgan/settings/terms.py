@@ -119,6 +119,14 @@ _D_TERMS = (
         ramped=True,
     ),
     Term(
+        name="balance",
+        net="D",
+        loss="class_balance",
+        inputs=("unlabeled",),
+        text="log K minus the entropy of the mean class probabilities of unlabelled images: for even classes",
+        ramped=True,
+    ),
+    Term(
         name="consistency",
         net="D",
         loss="consistency",

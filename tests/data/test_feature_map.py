@@ -1,5 +1,6 @@
 """The affine map from features to what the networks see, fitted without labels."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_it_is_standardising_then_principal_components_then_one_number() -> None
 def test_without_components_every_feature_has_a_deviation_of_1() -> None:
     z = fit_feature_map(numbers(), 0, **IDENTITY).apply(numbers())
     assert z.shape == (200, 12)
-    assert z.std(axis=0) == pytest.approx(np.ones(12), abs=1e-4)
+    assert z.std(axis=0, ddof=1) == pytest.approx(np.ones(12), abs=1e-4)
 
 
 @pytest.mark.parametrize(("rows", "components", "kept"), [(4, 128, 3), (200, 128, 12), (2, 1, 1)])
@@ -84,6 +85,12 @@ def test_it_comes_back_from_a_checkpoint() -> None:
         {"picture_scale": "x"},
         {"picture_scale": 0},
         {"image_size": "large"},
+        {"neighbors": 5},
+        {"neighbors": -1},
+        {"deviation": 0.0},
+        {"pool": torch.zeros(3, 4, dtype=torch.float16)},
+        {"pool": torch.zeros(3, 5)},
+        {"weight": torch.full((12, 5), float("nan"))},
     ],
     ids=str,
 )
@@ -94,6 +101,52 @@ def test_a_damaged_state_is_one_sentence(change: dict[str, Any]) -> None:
     for name in change:
         with pytest.raises(UserError, match="The checkpoint holds no map of features"):
             FeatureMap.from_state({key: value for key, value in state.items() if key != name})
+
+
+def nearest_by_angle(z: np.ndarray, pool: np.ndarray, count: int) -> np.ndarray:
+    """Average each row with the nearest rows of the pool, one by one."""
+    result = []
+    for row in z:
+        cosines = pool @ row / np.linalg.norm(pool, axis=1) / np.linalg.norm(row)
+        others = [i for i in np.argsort(-cosines) if cosines[i] < 1 - 5e-6][:count]
+        result.append((row + pool[others].sum(axis=0)) / (1 + len(others)))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_smoothing_averages_with_the_nearest_pictures_of_the_pool(unit_length: bool) -> None:
+    f, new = numbers(), numbers(260)[200:]
+    plain = fit_feature_map(f, 5, unit_length, **IDENTITY)
+    smooth = fit_feature_map(f, 5, unit_length, 3, **IDENTITY)
+    z, z_new = (plain.apply(x).astype(np.float64) * plain.deviation for x in (f, new))
+    if unit_length:
+        assert np.linalg.norm(z, axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+    pool = z.astype(np.float16).astype(np.float64)
+    for x, components in ((f, z), (new, z_new)):
+        expected = nearest_by_angle(components, pool, 3) / smooth.deviation
+        assert np.abs(smooth.apply(x) - expected).max() < 5e-3
+    assert np.sqrt(smooth.apply(f).var(axis=0, ddof=1).mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_smoothed_row_has_the_same_bits_alone_and_among_others() -> None:
+    smooth, f = fit_feature_map(numbers(), 5, True, 4, **IDENTITY), numbers(700)
+    together = smooth.apply(f)
+    for rows in ([0], [699], [5, 400], range(100, 600)):
+        assert smooth.apply(f[list(rows)]).tobytes() == together[list(rows)].tobytes()
+
+
+def test_copies_of_a_picture_are_none_of_its_neighbours() -> None:
+    f = numbers(50)
+    copied = np.concatenate([f, f[:1]])
+    twice = fit_feature_map(copied, 5, True, 3, **IDENTITY)
+    once = dataclasses.replace(twice, pool=twice.pool[:50])
+    assert once.apply(f[:1]).tobytes() == twice.apply(f[:1]).tobytes()
+
+
+def test_there_are_no_more_neighbours_than_other_pictures() -> None:
+    fitted = fit_feature_map(numbers(4), 2, False, 10, **IDENTITY)
+    assert fitted.neighbors == 3
+    assert np.isfinite(fitted.apply(numbers(9))).all()
 
 
 @pytest.mark.parametrize("change", [{"backbone": "x"}, {"weights_sha256": "x"}, {"image_size": 8}])

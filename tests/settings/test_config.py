@@ -74,6 +74,9 @@ def test_describe_lists_every_field_in_order_with_its_unit() -> None:
 
 RANGES = [
     ("feature_components", -1, 0),
+    ("feature_neighbors", -1, 0),
+    ("feature_neighbors", 1001, 1000),
+    ("weight_balance", -1, 0),
     ("labels", -1, 0),
     ("labels", -50, "all"),
     ("seed", -1, 0),
