@@ -29,6 +29,7 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "generator_minimax": (losses.generator_minimax, [(4, 3)]),
     "generator_non_saturating": (losses.generator_non_saturating, [(4, 3)]),
     "conditional_entropy": (losses.conditional_entropy, [(4, 3)]),
+    "class_balance": (losses.class_balance, [(4, 3)]),
     "consistency": (losses.consistency, [(4, 3), (4, 3)]),
     "divergence": (losses.divergence, [(4, 3), (4, 3)]),
     "pseudo_label": (lambda strong: losses.pseudo_label(strong, SURE, 0.6), [(4, 3)]),
@@ -121,6 +122,8 @@ LOG3 = math.log(3.0)
         ("generator_non_saturating", -1e4, 1e4 - LOG3, -1.0),
         ("conditional_entropy", 1e4, LOG3, 0.0),
         ("conditional_entropy", -1e4, LOG3, 0.0),
+        ("class_balance", 1e4, 0.0, 0.0),
+        ("class_balance", -1e4, 0.0, 0.0),
         ("p_real", 1e4, 1.0, 0.0),
         ("p_real", -1e4, 0.0, 0.0),
     ],
@@ -316,6 +319,19 @@ def test_conditional_entropy_is_worked_by_hand():
     logits = double([[math.log(3.0), 0.0], [7.0, 7.0]])
     expected = 0.5 * (math.log(4.0) - 0.75 * math.log(3.0) + math.log(2.0))
     assert losses.conditional_entropy(logits).item() == pytest.approx(expected, abs=1e-14)
+
+
+def test_class_balance_is_worked_by_hand():
+    # The mean of (3/4, 1/4) and (1/2, 1/2) is (5/8, 3/8).
+    logits = double([[math.log(3.0), 0.0], [7.0, 7.0]])
+    expected = math.log(2.0) + 5 / 8 * math.log(5 / 8) + 3 / 8 * math.log(3 / 8)
+    assert losses.class_balance(logits).item() == pytest.approx(expected, abs=1e-14)
+
+
+def test_class_balance_is_0_for_even_and_log_k_for_one_class():
+    even, one = double([[900.0, 0.0], [0.0, 900.0]]), double([[900.0, 0.0], [900.0, 0.0]])
+    assert losses.class_balance(even).item() == pytest.approx(0.0, abs=1e-14)
+    assert losses.class_balance(one).item() == pytest.approx(math.log(2.0), abs=1e-14)
 
 
 def test_historical_averaging_is_worked_by_hand():
