@@ -317,6 +317,20 @@ def test_another_process_deletes_the_cache_meanwhile(folder: Path) -> None:
     check(IMAGES, folder, 200)
 
 
+def test_the_keys_are_cut_short_meanwhile(folder: Path) -> None:
+    """Rows that were written before must not be written over."""
+    network = Network()
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        if network.computed == 2 * CHUNK:
+            os.truncate(folder / f"{WIDTH}.keys", 10 * RECORD.itemsize)
+        return network(images)
+
+    assert np.array_equal(compute_features(IMAGES, compute, folder, WIDTH), EXPECTED)
+    check(IMAGES, folder, 190)
+    check(IMAGES, folder, 0)
+
+
 # No room
 
 
