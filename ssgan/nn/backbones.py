@@ -383,10 +383,9 @@ def _read_graph(folder: Path, prefix: str) -> bytes | None:
 
 def _export(network: nn.Module, example: Tensor) -> bytes | None:
     """Export a network as an ONNX graph for batches like ``example``, without a word; None where it cannot be."""
-    silence = io.StringIO()
     level = logging.root.manager.disable
-    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions of the exporter warn of what they mend themselves
         logging.disable(logging.CRITICAL)
         try:
             program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
