@@ -178,7 +178,7 @@ class _Store:
         self._note_added()
         rows, crcs = np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.uint32)
         if self._added:
-            for i, key in enumerate(_split(keys)):
+            for i, key in enumerate(keys.tolist()):
                 rows[i], crcs[i] = self._added.get(key, (-1, 0))
             self._check(rows, crcs)
         return rows
@@ -233,7 +233,7 @@ class _Store:
     def _note_added(self) -> None:
         start = self._count
         records = self._read_records()
-        for row, (key, crc) in enumerate(zip(_split(records["key"]), records["crc"].tolist(), strict=True), start):
+        for row, (key, crc) in enumerate(records.tolist(), start):
             self._added[key] = row, crc
 
     def _check(self, rows: np.ndarray, crcs: np.ndarray) -> None:
@@ -340,12 +340,6 @@ def _take(images: Any, indices: np.ndarray) -> np.ndarray:
     if np.array_equal(indices, np.arange(start, start + len(indices))):
         return np.asarray(images[start : start + len(indices)])
     return np.concatenate([np.asarray(images[i : i + 1]) for i in indices.tolist()])
-
-
-def _split(keys: np.ndarray) -> list[bytes]:
-    """Return keys as bytes; numpy's own conversion drops zeros at the end."""
-    content = keys.tobytes()
-    return [content[i : i + KEY_BYTES] for i in range(0, len(content), KEY_BYTES)]
 
 
 def _write_at(stream: BinaryIO, start: int, content: bytes) -> None:

@@ -116,20 +116,23 @@ def test_what_a_key_depends_on(folder: Path) -> None:
 
 
 class Slices:
-    """An array-like with a length and slices alone."""
+    """An array-like with a length and slices alone, which are copies."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(IMAGES)
+        return len(self.images)
 
     def __getitem__(self, part: slice) -> list[np.ndarray]:
         assert isinstance(part, slice)
-        return list(IMAGES[part])
+        return list(np.array(self.images[part]))
 
 
 def test_kinds_of_arrays(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     check(np.load(tmp_path / "x.npy", mmap_mode="r"), folder, 200)
-    check(Slices(), folder, 0)
+    check(Slices(IMAGES), folder, 0)
     check(np.asfortranarray(IMAGES), folder, 0)
 
 
@@ -314,6 +317,20 @@ def test_another_process_deletes_the_cache_meanwhile(folder: Path) -> None:
     check(IMAGES, folder, 200)
 
 
+def test_the_keys_are_cut_short_meanwhile(folder: Path) -> None:
+    """Rows that were written before must not be written over."""
+    network = Network()
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        if network.computed == 2 * CHUNK:
+            os.truncate(folder / f"{WIDTH}.keys", 10 * RECORD.itemsize)
+        return network(images)
+
+    assert np.array_equal(compute_features(IMAGES, compute, folder, WIDTH), EXPECTED)
+    check(IMAGES, folder, 190)
+    check(IMAGES, folder, 0)
+
+
 # No room
 
 
@@ -408,13 +425,14 @@ def test_neither_pixels_nor_features_are_held_in_memory(folder: Path, tmp_path: 
     count, width = 20_000, 512
     np.save(tmp_path / "x.npy", random_images(count, size=16))
     images = np.load(tmp_path / "x.npy", mmap_mode="r")
+    wanted = Slices(images)
 
     def compute(part: np.ndarray) -> np.ndarray:
         return np.tile(part.reshape(len(part), -1), 2)[:, :width]
 
     for _ in range(2):
         tracemalloc.start()
-        features = compute_features(images, compute, folder, width)
+        features = compute_features(wanted, compute, folder, width)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert np.array_equal(features[-100:], compute(images[-100:]))
