@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ssgan import cache
 from ssgan.data import image_io
 from ssgan.data.file_tree import FileTree
 from ssgan.data.image_io import Header, UnreadableImage
@@ -30,13 +31,14 @@ from ssgan.files import default_root
 __all__ = ["CACHE_BYTES", "ImageArray", "ReadProgress", "load_cached", "read_images", "reorder_in_place", "save_cached"]
 
 
+KIND = "decoded"  # name of the folder in the user's cache folder
 CACHE_BYTES = 10 * 2**30  # most that all entries together may take
 ABANDONED_SECONDS = 24 * 3600  # an unfinished entry older than this was left by a process that was killed
 
 
 def load_cached(key: str) -> dict[str, np.ndarray] | None:
     """Return the arrays stored under a key, or None if there are none or the file is damaged."""
-    if not _cache_is_on():
+    if not cache.is_on():
         return None
     path = _cache_folder() / f"{key}.npz"
     try:
@@ -50,7 +52,7 @@ def load_cached(key: str) -> dict[str, np.ndarray] | None:
 
 def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Store arrays under a key, unless they do not fit; two processes may do so at the same time."""
-    if not _cache_is_on() or sum(array.nbytes for array in arrays.values()) > CACHE_BYTES:
+    if not cache.is_on() or sum(array.nbytes for array in arrays.values()) > CACHE_BYTES:
         return
     part, named_arrays = None, dict[str, Any](arrays)
     try:
@@ -59,7 +61,8 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
         with os.fdopen(handle, "wb") as stream:
             np.savez(stream, **named_arrays)
         os.replace(part, _cache_folder() / f"{key}.npz")
-        _make_room()
+        cache.make_room(_cache_folder(), ["*.npz"], CACHE_BYTES)
+        _delete_abandoned()
     except OSError:
         pass
     finally:
@@ -67,29 +70,16 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
             Path(part).unlink(missing_ok=True)
 
 
-def _make_room() -> None:
-    """Delete the entries that were unused for longest until the rest is within the limit."""
-    entries = sorted(((path.stat(), path) for path in _cache_folder().iterdir()), key=lambda pair: -pair[0].st_mtime)
-    total = 0
-    for status, path in entries:
-        if path.suffix == ".npz":
-            total += status.st_size
-        abandoned = path.suffix == ".part" and time.time() - status.st_mtime > ABANDONED_SECONDS
-        if abandoned or (path.suffix == ".npz" and total > CACHE_BYTES):
+def _delete_abandoned() -> None:
+    """Delete entries that a process which was killed left unfinished."""
+    for path in _cache_folder().glob("*.part"):
+        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
             path.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path:
-    """Return the folder of the cache."""
-    return default_root() / "decoded"
-
-
-def _cache_is_on() -> bool:
-    """Whether ``SSGAN_CACHE`` allows the cache."""
-    value = os.environ.get("SSGAN_CACHE") or "on"
-    if value not in ("on", "off"):
-        raise UserError(f"SSGAN_CACHE is {value!r}, but must be on or off.")
-    return value == "on"
+    """Return the folder of the cache, whether it is on or off."""
+    return default_root() / KIND
 
 
 ReadProgress = Callable[[str, int, int], None]
