@@ -10,6 +10,8 @@ whitened and pixels are not standardised, because both amplify directions and pi
 here use Euclidean distances or norms. For images with many pixels, the components are fitted to a random part of the
 pool that fits into memory.
 
+**Features of a backbone** are taken as they are, each row divided by its length, so that all methods go by angles.
+
 **Settings** are fixed. Values other than scikit-learn's defaults were chosen by the error on hidden labels of *pool*
 rows that were held out of the fit, on ``digits`` and on MNIST (8,000 images to learn from), with 20 to 100 labels and
 draws from 100 up; no test label was used. One number is fitted to the labelled images by cross-validation, the
@@ -35,6 +37,10 @@ self-training       Logistic regression as above, whose probabilities need no im
                     (``class_weight="balanced"``), or the class that grows first takes over.
 =================== ================================================================================================
 
+On features of a backbone other settings were best, by the error on hidden labels of pool rows of CIFAR-10 and TrashNet
+with 24 to 60 labels and draws from 1000 up (docs/notes/features.md): ``C=1`` for logistic regression and self-training,
+and for the graph methods 10 neighbours, with ``alpha=0.95`` for label spreading.
+
 The two graph methods spread the labels over the graph of nearest neighbours; a test image gets the mean of its
 neighbours' shares. If no label reaches an image, all labelled classes have the same share. Shares add up to 1 and are
 often exactly 0; ``ece`` shows whether they are calibrated.
@@ -44,12 +50,14 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssgan import runs
+from ssgan.compare.baseline_features import fit_components, unit_rows
+from ssgan.compare.neighbor_kernel import NeighborKernel
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
@@ -59,12 +67,10 @@ from ssgan.inference.metrics import best_temperature, expected_calibration_error
 __all__ = ["BASELINES", "UNLABELED_CAP", "Baseline", "BaselineResult", "baseline_row", "fit_baseline"]
 
 
-COMPONENTS = 50
-PCA_PIXELS = 50_000_000  # 200 MB of float32: all of MNIST
-CHUNK_PIXELS = 5_000_000
 UNLABELED_CAP = 60_000
 FOLDS = 5
 NEIGHBORS = 7
+FEATURE_NEIGHBORS = 10  # of features of a backbone
 # Settings that depend on the images and their labels.
 DATA_SETTINGS = ("components", "pca_rows", "unlabeled_used", "temperature_folds")
 LOGISTIC = {"C": 10.0, "max_iter": 1000}
@@ -97,19 +103,36 @@ class BaselineResult(NamedTuple):
 
 
 class FitTask(NamedTuple):
-    """Features [n, F] of the labelled, unlabelled and test images, and the labels, 0 to C - 1 without gaps."""
+    """Features [n, F] of the labelled, unlabelled and test images, and the labels, 0 to C - 1 without gaps.
+
+    ``rows`` are those of labelled and then of unlabelled images in the pool.
+    """
 
     labeled: np.ndarray
     y: np.ndarray
     unlabeled: np.ndarray
     test: np.ndarray
     seed: int
+    of_backbone: bool = False
+    rows: np.ndarray = np.zeros(0, np.int64)
+
+    @property
+    def logistic(self) -> dict[str, float]:
+        """Settings of logistic regression."""
+        return {**LOGISTIC, **({"C": 1.0} if self.of_backbone else {})}
 
     @property
     def graph(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features of all training images and their labels, -1 for unlabelled ones, as scikit-learn takes them."""
+        """Features of all training images and their labels, -1 for unlabelled ones, as scikit-learn takes them.
+
+        Features of a backbone are in the order of the pool, which is the same for every draw of labels.
+        """
         hidden = np.full(len(self.unlabeled), -1)
-        return np.concatenate([self.labeled, self.unlabeled]), np.concatenate([self.y, hidden])
+        x, y = np.concatenate([self.labeled, self.unlabeled]), np.concatenate([self.y, hidden])
+        if not self.of_backbone:
+            return x, y
+        order = np.argsort(self.rows, kind="stable")
+        return x[order], y[order]
 
 
 class BaselineScores(NamedTuple):
@@ -136,6 +159,7 @@ def fit_baseline(
     classes: int,
     seed: int = 0,
     unlabeled_cap: int = UNLABELED_CAP,
+    of_backbone: bool = False,
 ) -> BaselineResult:
     """Fit a classifier to the labelled rows of a pool, some also to its other rows, and predict test images.
 
@@ -156,6 +180,8 @@ def fit_baseline(
     unlabeled_cap : int
         Most unlabelled images to learn from, a random part of the pool: memory grows with their number, and the
         time of the graph methods with its square.
+    of_backbone : bool
+        Whether ``x_pool`` and ``x_test`` are features of a backbone, [N, F] and [T, F].
 
     Raises
     ------
@@ -166,7 +192,7 @@ def fit_baseline(
     start = time.perf_counter()
     random = np.random.RandomState(seed)
     seen = np.setdiff1d(np.arange(len(x_pool)), split.held_out)
-    project, settings = _fit_features(x_pool, scale, seen, random)
+    project, settings = fit_components(x_pool, scale, seen, random) if not of_backbone else (unit_rows, {})
     baseline = BASELINES[name]
     unlabeled = np.setdiff1d(seen, split.indices)
     if not baseline.uses_unlabeled:
@@ -175,7 +201,8 @@ def fit_baseline(
         unlabeled = np.sort(random.permutation(unlabeled)[:unlabeled_cap])
     present, y = np.unique(split.y, return_inverse=True)
     test_rows = np.arange(len(x_test))
-    task = FitTask(project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, test_rows), seed)
+    arrays = (project(x_pool, split.indices), y, project(x_pool, unlabeled), project(x_test, test_rows))
+    task = FitTask(*arrays, seed, of_backbone, np.concatenate([split.indices, unlabeled]))
     scores, are_probabilities, estimator_settings = baseline.fit(task)
     probabilities = None
     if are_probabilities:
@@ -270,46 +297,12 @@ def _check_input(name: str, x_pool: np.ndarray, split: Split, x_test: np.ndarray
         )
 
 
-def _fit_features(
-    x_pool: np.ndarray, scale: float, seen: np.ndarray, random: np.random.RandomState
-) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], dict[str, Any]]:
-    """Fit principal components to the pool; return ``project(x [N, ...], rows [n]) -> [n, F]`` and the settings."""
-    from sklearn.decomposition import PCA
-
-    pixels = int(np.prod(x_pool.shape[1:]))
-    limit = max(PCA_PIXELS // pixels, COMPONENTS)
-    pca_rows = seen if len(seen) <= limit else np.sort(random.permutation(seen)[:limit])
-    components = min(COMPONENTS, pixels, len(pca_rows))
-    pca = PCA(components, random_state=random.randint(2**31))
-    with np.errstate(invalid="ignore"):  # if all images are the same, the share of variance, which is not used, is NaN
-        pca.fit(_to_vectors(x_pool, pca_rows, scale))
-
-    def project(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        chunks = [pca.transform(_to_vectors(x, chunk, scale)) for chunk in _chunks(rows, pixels)]
-        return np.concatenate([np.zeros((0, components)), *chunks])
-
-    return project, {"components": components, "pca_rows": len(pca_rows)}
-
-
-def _to_vectors(x: np.ndarray, rows: np.ndarray, scale: float) -> np.ndarray:
-    """Convert rows of images to float32 vectors [n, pixels] in [0, 1]."""
-    vectors = x[rows].reshape(len(rows), -1).astype(np.float32)
-    vectors /= np.float32(scale)
-    return vectors
-
-
-def _chunks(rows: np.ndarray, pixels: int) -> Iterator[np.ndarray]:
-    """Split rows into chunks of bounded memory."""
-    size = max(1, CHUNK_PIXELS // pixels)
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
 def _logistic_regression(task: FitTask) -> BaselineScores:
     """Fit logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(**LOGISTIC).fit(task.labeled, task.y)
-    return BaselineScores(model.predict_proba(task.test), True, dict(LOGISTIC))
+    model = LogisticRegression(**task.logistic).fit(task.labeled, task.y)
+    return BaselineScores(model.predict_proba(task.test), True, task.logistic)
 
 
 def _svm(task: FitTask) -> BaselineScores:
@@ -348,6 +341,8 @@ def _label_spreading(task: FitTask) -> BaselineScores:
     from sklearn.semi_supervised import LabelSpreading
 
     settings = {"kernel": "knn", "n_neighbors": NEIGHBORS, "alpha": 0.8, "max_iter": 100}
+    if task.of_backbone:
+        settings |= {"n_neighbors": FEATURE_NEIGHBORS, "alpha": 0.95}
     return _fit_graph(LabelSpreading, settings, task)
 
 
@@ -355,7 +350,8 @@ def _label_propagation(task: FitTask) -> BaselineScores:
     """Fit label propagation."""
     from sklearn.semi_supervised import LabelPropagation
 
-    return _fit_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": NEIGHBORS, "max_iter": 30}, task)
+    neighbors = FEATURE_NEIGHBORS if task.of_backbone else NEIGHBORS
+    return _fit_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": neighbors, "max_iter": 30}, task)
 
 
 def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: FitTask) -> BaselineScores:
@@ -363,8 +359,11 @@ def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: Fi
     from sklearn.exceptions import ConvergenceWarning
 
     x, y = task.graph
+    changes: dict[str, Any] = {"n_neighbors": min(settings["n_neighbors"], len(x))}
+    if task.of_backbone:
+        changes["kernel"] = NeighborKernel(changes["n_neighbors"])
     # scikit-learn's tolerance is for the sum over all images.
-    model = estimator(**{**settings, "n_neighbors": min(NEIGHBORS, len(x))}, tol=1e-6 * len(x))
+    model = estimator(**{**settings, **changes}, tol=1e-6 * len(x))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x, y)
@@ -382,9 +381,14 @@ def _self_training(task: FitTask) -> BaselineScores:
     if not len(task.unlabeled):
         return _logistic_regression(task)
     settings = {"threshold": 0.9, "max_iter": 10}
-    base = {**LOGISTIC, "class_weight": "balanced"}
-    model = SelfTrainingClassifier(LogisticRegression(**base), **settings).fit(*task.graph)
-    return BaselineScores(model.predict_proba(task.test), True, {**settings, "base": {"logistic-regression": base}})
+    base = {**task.logistic, "class_weight": "balanced"}
+    # On rows of length 1 logistic regression is never sure enough to take up an image.
+    scale = np.sqrt(task.labeled.shape[1]) if task.of_backbone else 1.0
+    x, y = task.graph
+    model = SelfTrainingClassifier(LogisticRegression(**base), **settings).fit(scale * x, y)
+    return BaselineScores(
+        model.predict_proba(scale * task.test), True, {**settings, "base": {"logistic-regression": base}}
+    )
 
 
 BASELINES = {

@@ -254,7 +254,9 @@ def _run_task(
     splits = [grid.splits[cell.labels, seed] for seed in task.seeds]
     if cell.classical:
         (seed,), (split,) = task.seeds, splits
-        result = fit_baseline(cell.method, data.x_train, data.scale, split, data.x_test, len(data.classes), seed)
+        of_backbone = data.feature_map is not None
+        arrays = (data.x_train, data.scale, split, data.x_test, len(data.classes))
+        result = fit_baseline(cell.method, *arrays, seed, of_backbone=of_backbone)
         return [classical_row(grid, cell, split, result, seed)]
     config = task.config
     folder = run_folder(grid, config, row_path)

@@ -156,8 +156,8 @@ NETWORKS = {
     "features": NetworkTraits(
         {
             **_NO_NOISE,
-            "discriminator_widths": (512, 512),
-            "generator_widths": (512, 512),
+            "discriminator_widths": (256, 256),
+            "generator_widths": (256, 256),
             "noise_input_std": 1.0,
             "dropout_hidden": 0.3,
             "vat_epsilon": 0.4,

@@ -74,7 +74,11 @@ _DIGITS = {
 _FEATURES = {
     "network": "features",
     "backbone": DEFAULT_BACKBONE,
+    "feature_length": "unit",
+    "feature_neighbors": 10,
     "total_images": 150_000,
+    "weight_entropy": 0.3,
+    "weight_balance": 0.3,
     "latent_distribution": "normal",
     "learning_rate_d": 1e-3,
     "learning_rate_g": 1e-3,

@@ -1,0 +1,57 @@
+"""Build the graph of nearest neighbours that the graph methods of scikit-learn take as a kernel."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+__all__ = ["NeighborKernel"]
+
+KEPT = 4
+_nearest: dict[tuple[bytes, bytes, int], np.ndarray] = {}
+
+
+class NeighborKernel:
+    """The symmetric graph of nearest neighbours: two rows are linked where one is among the nearest of the other.
+
+    scikit-learn's own kernel ``"knn"`` is not symmetric, and is computed again for every draw of labels. Neighbours of
+    the last few arrays are kept here.
+
+    Parameters
+    ----------
+    count : int
+        Neighbours of each row, itself left out.
+
+    Source: von Luxburg, *A Tutorial on Spectral Clustering*, 2007, section 2.2.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, x: np.ndarray, other: np.ndarray) -> Any:
+        """Return the links [N, M] of the rows of x [N, F] with those of another array [M, F], a sparse matrix."""
+        from scipy import sparse
+
+        nearest = _find_nearest(x, other, min(self.count, len(x) - 1))
+        rows = np.repeat(np.arange(len(other)), nearest.shape[1])
+        links = sparse.csr_matrix((np.ones(nearest.size), (rows, nearest.ravel())), shape=(len(other), len(x)))
+        return links.maximum(links.T) if other is x else links.T.tocsr()
+
+
+def _find_nearest(x: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows of x that are nearest to each row of another array, int [M, count]."""
+    from sklearn.neighbors import NearestNeighbors
+
+    key = (_digest(x), _digest(other), count)
+    if key not in _nearest:
+        search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(x)
+        # Without an argument, a row is not its own neighbour.
+        nearest = search.kneighbors(return_distance=False) if other is x else search.kneighbors(other)[1]
+        while len(_nearest) >= KEPT:
+            del _nearest[next(iter(_nearest))]
+        _nearest[key] = nearest
+    return _nearest[key]
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
