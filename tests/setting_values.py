@@ -6,10 +6,10 @@ from typing import Any, Literal
 import pytest
 
 from ssgan.errors import UserError
+from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.config import Config
 
 TYPES = typing.get_type_hints(Config)
-FEATURES = ("feature_components", "feature_length", "feature_neighbors")
 
 
 def refusal(**settings: Any) -> str:
@@ -22,7 +22,7 @@ def refusal(**settings: Any) -> str:
 def config_with(name: str, **settings: Any) -> Config:
     """A configuration in which the field may have another value."""
     of_features = {"network": "features", "backbone": "efficientnet-lite1"}
-    return Config(**settings, **(of_features if name in ("backbone", *FEATURES) else {}))
+    return Config(**settings, **(of_features if name in ("backbone", *FEATURE_SETTINGS) else {}))
 
 
 def other_value(name: str) -> Any:

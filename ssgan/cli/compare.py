@@ -31,6 +31,7 @@ from ssgan.cli.options import (
     parse_settings,
 )
 from ssgan.errors import UserError
+from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -228,7 +229,7 @@ def _check_classes(preset: str) -> None:
 
 def _data_config(options: CompareOptions) -> Config:
     """Return a configuration with the settings of the data."""
-    named = {*Options.settings(), "feature_components", "feature_length", "feature_neighbors", "device"}
+    named = {*Options.settings(), *FEATURE_SETTINGS, "device"}
     settings = {name: value for name, value in options.settings.items() if name in named}
     preset = options.preset or ("features" if settings.get("backbone") else None)
     if preset is None or PRESETS[preset].get("backbone") is None:

@@ -8,6 +8,7 @@ from ssgan.compare.baselines import BASELINES
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, make_splits
 from ssgan.errors import UserError, did_you_mean
+from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
@@ -372,7 +373,7 @@ def _check_settings(
     if full and not configs:
         raise UserError(full[0].refusal)
     for name, value in settings.items():
-        if not networks and name not in (*Options.settings(), "device"):
+        if not networks and name not in (*Options.settings(), *FEATURE_SETTINGS, "device"):
             raise UserError(f"{name}={show(value)} would do nothing: --methods names no network.")
         if len(configs) == len(full) > 0 and all(getattr(config, name) != value for config in configs):
             # Resolved as a required setting, it raises the error that says why it has no effect.

@@ -8,13 +8,23 @@ from importlib.util import find_spec
 
 from ssgan.errors import UserError, did_you_mean
 
-__all__ = ["BACKBONES", "DEFAULT_BACKBONE", "LIBRARIES", "check_backbone", "default_image_size", "is_installed"]
+__all__ = [
+    "BACKBONES",
+    "DEFAULT_BACKBONE",
+    "FEATURE_SETTINGS",
+    "LIBRARIES",
+    "check_backbone",
+    "default_image_size",
+    "is_installed",
+]
 
 #: The image size in pixels with which each was trained.
 BACKBONES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
 DEFAULT_BACKBONE = "efficientnet-lite0"
 LIBRARIES = ("torchvision", "timm")
 USUAL_IMAGE_SIZE = 224
+#: Settings of what becomes of the features, for networks and classical methods alike.
+FEATURE_SETTINGS = ("feature_components", "feature_length", "feature_neighbors")
 
 
 def check_backbone(name: str) -> None:

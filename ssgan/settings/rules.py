@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from ssgan.errors import UserError
+from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.terms import TERMS, Term, parameters_of_terms
 
@@ -109,7 +110,7 @@ NEEDS: dict[str, Need] = {
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
     **dict.fromkeys(
-        ["feature_components", "feature_length", "feature_neighbors"],
+        FEATURE_SETTINGS,
         ("a backbone", lambda c: c.backbone is not None),
     ),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),

@@ -156,8 +156,11 @@ def test_a_comparison_of_photographs_uses_the_backbone_too(capsys: pytest.Captur
     photos = pictures(Path("photos"), count=18)
     command = ["compare", photos, "--out", "rows.jsonl", "--labels", "6", "--methods", "knn", "--seeds", "1"]
     assert status_of(*command) == 0
-    (row,) = rows(Path("rows.jsonl"))
-    assert row["backbone"].startswith(f"{NAME} at 224 px")
+    assert status_of(*command, "--set", "feature_neighbors=0") == 0
+    first, second = (row["backbone"] for row in rows(Path("rows.jsonl")))
+    assert first.startswith(f"{NAME} at 224 px")
+    assert "neighbours" in first
+    assert "neighbours" not in second
 
 
 # Mistakes
