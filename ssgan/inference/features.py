@@ -98,7 +98,8 @@ class _Computation:
 
         def on_progress(done: int, total: int) -> None:
             rate = done / max(time.perf_counter() - started, 1e-9)
-            self.progress(f"features by {self.backbone.name}, {rate:,.0f}/s:", done, total)
+            speed = f", {rate:,.0f}/s" if done else ""
+            self.progress(f"features by {self.backbone.name}{speed}:", done, total)
 
         compute = partial(self.backbone.features, scale=self.scale)
         folder = feature_folder(self.backbone.cache_name)

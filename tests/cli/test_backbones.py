@@ -14,6 +14,7 @@ from ssgan.cli import options as cli_options
 from ssgan.data import photographs
 
 SHORT = ["--set", "total_images=400", "--set", "batch_size=20", "--set", "discriminator_widths=16"]
+DESCRIBED = f"{NAME} at 16 px, 6 components of unit length, 10 neighbours"
 ANNOUNCED = f"These are colour photographs, so the classifier learns from features of {NAME}"
 
 
@@ -50,7 +51,7 @@ def test_a_run_is_trained_resumed_scored_and_used(
     printed = capsys.readouterr()
     assert "network=features" in printed.out
     report = json.loads(Path("run/report.json").read_text())
-    assert report["backbone"] == f"{NAME} at 16 px, 6 components"
+    assert report["backbone"] == DESCRIBED
     assert report["backbone_sha256"] == "5" * 64
     assert json.loads(Path("run/config.json").read_text())["backbone"] == NAME
     computed = sum(seen)
@@ -91,14 +92,14 @@ def test_rows_of_pixels_and_of_features_lie_in_one_file(arrays: Path, capsys: py
     written = rows(Path("rows.jsonl"))
     assert len(written) == 20
     assert len({row["dataset_sha256"] for row in written}) == 1
-    assert [row.get("backbone") for row in written] == [f"{NAME} at 16 px, 6 components"] * 10 + [None] * 10
+    assert [row.get("backbone") for row in written] == [DESCRIBED] * 10 + [None] * 10
     capsys.readouterr()
     for further in (FEATURE_OPTIONS, of_pixels):  # nothing is trained twice
         assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *further, "--json") == 0
         assert last_object(capsys.readouterr().out)["trained"] == 0
     assert status_of("report", "rows.jsonl", "--out", "report") == 0
     page = Path("report/report.html").read_text()
-    assert f"backbone={NAME} at 16 px, 6 components" in page
+    assert f"backbone={DESCRIBED}" in page
 
 
 # The default for photographs

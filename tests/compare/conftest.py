@@ -24,9 +24,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
         found.append((config.method, config.all_seeds))
         return train(data, config, *rest)
 
-    def fit(name: str, *rest: Any) -> Any:
+    def fit(name: str, *rest: Any, **options: Any) -> Any:
         found.append((name, [rest[-1]]))
-        return classify(name, *rest)
+        return classify(name, *rest, **options)
 
     monkeypatch.setattr(experiment, "train", training)
     monkeypatch.setattr(runner, "fit_baseline", fit)

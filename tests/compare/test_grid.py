@@ -73,9 +73,9 @@ def test_the_same_split_is_handed_to_every_method(
         seen.extend(rest[-1])
         return train_or_resume(*rest)
 
-    def fit(name: str, x: Any, scale: Any, split: Any, *rest: Any) -> Any:
+    def fit(name: str, x: Any, scale: Any, split: Any, *rest: Any, **options: Any) -> Any:
         seen.append(split)
-        return classify(name, x, scale, split, *rest)
+        return classify(name, x, scale, split, *rest, **options)
 
     monkeypatch.setattr(runner, "train_or_resume", training_with)
     monkeypatch.setattr(runner, "fit_baseline", fit)
