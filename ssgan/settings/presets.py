@@ -76,7 +76,7 @@ _FEATURES = {
     "backbone": DEFAULT_BACKBONE,
     "feature_length": "unit",
     "feature_neighbors": 10,
-    "total_images": 150_000,
+    "total_images": 100_000,
     "weight_entropy": 0.3,
     "weight_balance": 0.3,
     "latent_distribution": "normal",
