@@ -18,6 +18,7 @@ from ssgan.errors import UserError
 __all__ = ["FeatureMap", "fit_feature_map"]
 
 FITTED_ROWS = 40_000  # 200 MB of 1,280 features in float32
+MEASURED_ROWS = 5_000  # for the deviation
 NEIGHBOR_ROWS = 60_000  # among which neighbours are searched: the time grows with the square of their number
 BLOCK_ROWS = 256
 SAME = 1e-5  # squared distance of unit vectors below which two pictures count as copies; float16 rounds
@@ -86,34 +87,28 @@ class FeatureMap:
         among others.
         """
         result = np.empty((len(features), self.weight.shape[1]), np.float32)
-        search = self._search() if self.neighbors else None
+        search = _NeighborSearch(self.pool, 2 * self.neighbors + 1) if self.neighbors else None
         for start in range(0, len(features), BLOCK_ROWS):
-            z = self.components(features[start : start + BLOCK_ROWS])
+            rows = features[start : start + BLOCK_ROWS]
+            z = self.components(rows)
             if search is not None:
                 z = self._smoothed(z, search)
-            result[start : start + BLOCK_ROWS] = z / self.deviation
+            result[start : start + BLOCK_ROWS] = (z / self.deviation)[: len(rows)]
         return result
 
     def components(self, features: np.ndarray) -> np.ndarray:
-        """Compute the components, float64 [n, D], of at most 256 rows of features."""
+        """Compute the components, float64 [256, D], of at most 256 rows of features; the rest are those of zeros."""
         block = np.zeros((BLOCK_ROWS, self.width))
         block[: len(features)] = features
-        z = (block @ self.weight.astype(np.float64) + self.offset)[: len(features)]
+        z = block @ self.weight.astype(np.float64) + self.offset
         return _unit(z) if self.unit_length else z
 
-    def _search(self) -> Any:
-        """Return the index of the pool by angle, which finds more than the neighbours: copies are passed over."""
-        from sklearn.neighbors import NearestNeighbors
-
-        count = min(2 * self.neighbors + 1, len(self.pool))
-        return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(_unit(self.pool.astype(np.float64)))
-
-    def _smoothed(self, z: np.ndarray, search: Any) -> np.ndarray:
-        """Average components [n, D] with those of the nearest pictures of the pool, copies left out."""
-        distances, rows = search.kneighbors(_unit(z))
+    def _smoothed(self, z: np.ndarray, search: "_NeighborSearch") -> np.ndarray:
+        """Average components [256, D] with those of the nearest pictures of the pool, copies left out."""
+        nearest, distances = search.find(z)
         smoothed = np.empty_like(z)
         for i in range(len(z)):
-            others = rows[i][distances[i] ** 2 > SAME][: self.neighbors]
+            others = nearest[i][distances[i] > SAME][: self.neighbors]
             # In the order of the pool, so that the sum has one order.
             smoothed[i] = np.vstack([z[i : i + 1], self.pool[np.sort(others)].astype(np.float64)]).mean(axis=0)
         return smoothed
@@ -225,12 +220,43 @@ def fit_feature_map(
     if neighbors:
         rows = np.arange(len(features))[_part(len(features), NEIGHBOR_ROWS)]
         blocks = [fitted.components(features[rows[i : i + BLOCK_ROWS]]) for i in range(0, len(rows), BLOCK_ROWS)]
-        pool = np.concatenate(blocks).astype(np.float16)
+        pool = np.concatenate(blocks)[: len(rows)].astype(np.float16)
         fitted = replace(fitted, pool=pool, neighbors=min(neighbors, len(pool) - 1))
-    mapped = fitted.apply(features[_part(len(features), FITTED_ROWS)])
+    mapped = fitted.apply(features[_part(len(features), MEASURED_ROWS)])
     deviation = float(np.sqrt(mapped.var(axis=0, ddof=1, dtype=np.float64).mean()))
     # Pictures that are all the same have none.
     return replace(fitted, deviation=deviation) if np.isfinite(deviation) and deviation > 0 else fitted
+
+
+class _NeighborSearch:
+    """Find the rows of a pool that are nearest by angle.
+
+    Candidates are found in float32, and sorted by their distances in float64, so that rounding decides nothing.
+
+    Parameters
+    ----------
+    pool : ndarray, shape [N, D]
+    count : int
+        Rows to find; at most N.
+    """
+
+    def __init__(self, pool: np.ndarray, count: int) -> None:
+        import torch
+
+        self.unit = _unit(pool.astype(np.float64))
+        self.count = min(count, len(pool))
+        self.table = torch.from_numpy(self.unit.astype(np.float32).T.copy())
+
+    def find(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the nearest rows of the pool for rows z [n, D], int [n, count], and their squared distances."""
+        import torch
+
+        unit = _unit(z)
+        cosines = torch.from_numpy(unit.astype(np.float32)) @ self.table
+        candidates = cosines.topk(self.count, dim=1).indices.numpy()
+        distances = 2 - 2 * np.einsum("nd,ncd->nc", unit, self.unit[candidates])
+        order = np.lexsort((candidates, distances), axis=1)
+        return np.take_along_axis(candidates, order, 1), np.take_along_axis(distances, order, 1)
 
 
 def _part(count: int, most: int) -> slice | np.ndarray:
