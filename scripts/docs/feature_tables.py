@@ -64,8 +64,8 @@ def _caption(name: str, gan: Mapping[int, Mapping[int, Row]], labels: list[int])
     one = next(iter(gan[labels[0]].values()))
     draws = len(gan[labels[0]])
     return [
-        f"Test error in %, mean ± standard deviation over {draws} label draws. In brackets: error of the K+1 GAN minus that",
-        "of the method, paired by draw, with its 95 % interval; below 0 the GAN is better. Features:",
+        f"Test error in %, mean ± standard deviation over {draws} label draws. In brackets: error of the K+1 GAN minus",
+        "that of the method, paired by draw, with its 95 % interval; below 0 the GAN is better. Features:",
         f"{one['backbone']}. Every draw is a row of",
         f"[results/rows/features-{name}.jsonl](../results/rows/features-{name}.jsonl).",
     ]

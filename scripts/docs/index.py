@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from tables import ROOT, ROWS, rows
+from table_rows import ROOT, ROWS, rows
 
 INDEX = ROWS / "README.md"
 CLASSICAL = "logistic-regression,svm,knn,label-spreading,label-propagation,self-training"
 DEEP = "gan,supervised,fixmatch,pi,mean-teacher,pseudo-label,vat"
 SHORT_IMAGES = "--seeds 3 --set total_images=30000 --set ema_half_life_images=3000"
+LITE0 = "--backbone efficientnet-lite0"
 RESULTS, SPEED = "scripts/experiments/results.py", "scripts/benchmarks/speed.py"
 DIGITS, FAST = "ssgan compare digits --preset digits", "ssgan compare digits --preset digits-fast"
 
@@ -71,6 +72,26 @@ SOURCES = {
         ),
         ("notes/speed.md",),
     ),
+    "features-cifar10": Source(
+        (
+            f"ssgan compare cifar10 {LITE0} --image-size 96 --labels 40,250,4000 --seeds 10 "
+            f"--methods gan,supervised,pseudo-label,{CLASSICAL}",
+            f"ssgan compare cifar10 {LITE0} --image-size 96 --set feature_neighbors=0 --labels 40,250,4000 --seeds 10 "
+            f"--methods {CLASSICAL}",
+        ),
+        ("features-cifar10",),
+    ),
+    "features-trashnet": Source(
+        (
+            f"ssgan compare trashnet.zip {LITE0} --image-size 160 --labels 24,60,300 --seeds 10 "
+            f"--methods gan,supervised,pseudo-label,{CLASSICAL}",
+            f"ssgan compare trashnet.zip {LITE0} --image-size 160 --set feature_neighbors=0 --labels 24,60,300 "
+            f"--seeds 10 --methods {CLASSICAL}",
+            f"ssgan compare trashnet.zip {LITE0} --image-size 160 --set augmentation=crops --labels 24,60,300 "
+            f"--seeds 10 --methods fixmatch",
+        ),
+        ("features-trashnet", "pixels"),
+    ),
     "foreign": Source((f"{RESULTS} foreign",), ("foreign",)),
     "gan-mlp": Source((f"{RESULTS} gan-mlp",), ("notes/gans.md",)),
     "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
@@ -82,6 +103,13 @@ SOURCES = {
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
+    "pixels-trashnet": Source(
+        (
+            "ssgan compare trashnet.zip --backbone none --preset images --set augmentation=natural --image-size 32 "
+            "--labels 24,60,300 --seeds 3 --methods gan,supervised",
+        ),
+        ("pixels",),
+    ),
     "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
     "walk": Source(("scripts/experiments/walk.py",), ("gan.md",)),
 }

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from index import INDEX, index
-from tables import BLOCKS, ROOT
+from table_rows import ROOT
+from tables import BLOCKS
 
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS, allowed, describe, resolve

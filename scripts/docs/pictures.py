@@ -9,7 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
-from tables import ROOT, mnist_curves, rows
+from table_rows import ROOT, rows
+from tables import mnist_curves
 
 from ssgan.files import write_atomic
 

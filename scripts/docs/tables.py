@@ -1,15 +1,14 @@
 """Tables of the documents, each made from rows in `results/rows/`."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-ROWS = ROOT / "results" / "rows"
+from feature_tables import feature_table, pixel_table
+from table_rows import cell, rows
+
 MNIST_POOL = 60_000
 EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
 EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
@@ -23,19 +22,6 @@ FIRST_METHODS = {
     "supervised": "the same network, labels alone (`supervised`)",
 }
 NORMS = {"batch": "batch norm (the preset)", "virtual": "virtual batch norm", "none": "none"}
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    """Read the rows of a file."""
-    lines = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def cell(cell_rows: list[dict[str, Any]]) -> str:
-    """Format mean and deviation of a cell's errors, with the number of diverged draws."""
-    errors = [row["error"] for row in cell_rows if row["error"] is not None]
-    diverged = f", {len(cell_rows) - len(errors)} diverged" if len(errors) < len(cell_rows) else ""
-    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{diverged}"
 
 
 def first_table() -> str:
@@ -394,4 +380,7 @@ BLOCKS = {
     "foreign": foreign_table,
     "files": files_sentence,
     "speed": speed_table,
+    "features-cifar10": partial(feature_table, "cifar10"),
+    "features-trashnet": partial(feature_table, "trashnet"),
+    "pixels": pixel_table,
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pictures_on_disk import grey, write
 from running import ROOT, script, status_of
+from small_backbones import use_small_backbone
 
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS
@@ -74,6 +75,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A folder with the files that the pages name, and random images of the sizes of MNIST and CIFAR-10."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
+    use_small_backbone(monkeypatch)
     pictures = {f"{label}/{i}.png": grey(i, size=40) for label in ("cat", "dog") for i in range(10)}
     write(tmp_path / "photos", pictures)
     write(tmp_path / "photos" / "unlabeled", {f"{i}.png": grey(i, size=40) for i in range(20, 40)})
@@ -104,6 +106,7 @@ def test_the_pages_show_commands() -> None:
         "docs/commands.md": 17,
         "docs/your-pictures.md": 5,
         "docs/gan.md": 5,
+        "docs/features.md": 4,
         "docs/results.md": 3,
     }
     assert all(counts[page] >= count for page, count in least.items()), counts

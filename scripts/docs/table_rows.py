@@ -1,0 +1,22 @@
+"""Read the rows in `results/rows/`, and format the errors of a cell of a table."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = ROOT / "results" / "rows"
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Read the rows of a file."""
+    lines = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def cell(cell_rows: list[dict[str, Any]]) -> str:
+    """Format mean and deviation of a cell's errors, with the number of diverged draws."""
+    errors = [row["error"] for row in cell_rows if row["error"] is not None]
+    diverged = f", {len(cell_rows) - len(errors)} diverged" if len(errors) < len(cell_rows) else ""
+    return f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}{diverged}"
