@@ -247,7 +247,7 @@ class ToyGenerator(Generator):
         Shape of one vector, [F].
     widths : sequence of int
         Hidden layers.
-    norm, reference
+    norm, reference, gain
         As in :class:`ssgan.nn.base.Generator`.
     """
 
@@ -258,6 +258,7 @@ class ToyGenerator(Generator):
         widths: Sequence[int],
         norm: str = "none",
         reference: Tensor | None = None,
+        gain: bool = False,
     ) -> None:
         sizes = [latent_size, *widths]
         super().__init__(
@@ -268,6 +269,7 @@ class ToyGenerator(Generator):
             layout=nn.Unflatten(1, image_shape),
             activation=F.relu,
             norm=norm,
+            gain=gain,
             reference=reference,
         )
         draw_glorot_weights(self)
@@ -320,18 +322,10 @@ class FeatureDiscriminator(Discriminator):
         self.noise = nn.Sequential(self.noise, *noise.dropout_layers())
 
 
-class FeatureGenerator(Generator):
-    """Dense layers with ReLU, and a linear output.
+class FeatureGenerator(ToyGenerator):
+    """Dense layers with ReLU and a linear output; batch norm has a trained gain.
 
-    Parameters
-    ----------
-    latent_size : int
-    image_shape : tuple of int
-        Shape of one vector, [F].
-    widths : sequence of int
-        Hidden layers.
-    norm, reference
-        As in :class:`ssgan.nn.base.Generator`.
+    Parameters are those of :class:`ToyGenerator`.
     """
 
     def __init__(
@@ -342,16 +336,4 @@ class FeatureGenerator(Generator):
         norm: str = "batch",
         reference: Tensor | None = None,
     ) -> None:
-        sizes = [latent_size, *widths]
-        super().__init__(
-            hidden=[nn.Linear(a, b, bias=norm == "none") for a, b in itertools.pairwise(sizes)],
-            features=widths,
-            output=nn.Linear(sizes[-1], math.prod(image_shape)),
-            squash=nn.Identity(),
-            layout=nn.Unflatten(1, image_shape),
-            activation=F.relu,
-            norm=norm,
-            gain=True,
-            reference=reference,
-        )
-        draw_glorot_weights(self)
+        super().__init__(latent_size, image_shape, widths, norm, reference, gain=True)
