@@ -18,6 +18,7 @@ from typing import Any
 from ssgan import __version__
 from ssgan.errors import UserError
 from ssgan.files import lock, read_json_lines, write_atomic, write_json
+from ssgan.run_files import find_report_fault
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
@@ -47,7 +48,6 @@ __all__ = [
 #: Labels of the logged quantities, by their names in the log.
 LOGGED = {**{term.log: term.label for term in TERMS}, "sure": "sure"}
 LOCK_NAME = ".lock"
-NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 
 def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
@@ -117,7 +117,7 @@ def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256
     report = read_report(run)
     if report["dataset_sha256"] != dataset_sha256:
         raise UserError(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
-    return report if report.get("images") == config.steps * config.images_per_step else None
+    return report if report["images"] == config.steps * config.images_per_step else None
 
 
 def read_config(run: Path) -> Config:
@@ -151,30 +151,32 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_report(run: Path) -> dict[str, Any]:
-    """Read the report of a finished run.
+    """Read the report of a finished run, and check it against :data:`ssgan.run_files.REPORT`.
 
     Raises
     ------
     UserError
-        Where ``run`` is no run folder or did not finish.
+        Where ``run`` is no run folder or did not finish, or the file holds something else.
     """
     report = _read_json(run, "report.json")
-    seeds, rows = report.get("seeds"), report.get("rows")
-    whole = all(isinstance(report.get(key), kind) for key, kind in NEEDED.items())
-    if not (whole and isinstance(seeds, list) and isinstance(rows, list) and len(seeds) == len(rows) > 0):
-        raise UserError(f"{run / 'report.json'} lacks what a report holds: it is damaged or something else.")
-    if not all(isinstance(row, dict) and {"seed", "draw_seed", "split_sha256"} <= row.keys() for row in rows):
-        raise UserError(f"{run / 'report.json'} holds rows that are no result rows: it is damaged or something else.")
+    fault = find_report_fault(report)
+    try:
+        json.dumps(report, allow_nan=False)  # it is shown as it is, with fields that no schema names
+    except (ValueError, RecursionError):
+        fault = fault or "holds a number that is not finite, or is nested too deeply"
+    if fault is not None:
+        raise UserError(f"{run / 'report.json'} {fault}: it is damaged or something else.")
     return report
 
 
 def data_source(
     report: dict[str, Any], config: Config, root: Path | None = None
 ) -> tuple[str, str | Path | None, Options]:
-    """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options."""
+    """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options.
+
+    ``report`` is one that :func:`read_report` has checked.
+    """
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
-    if not isinstance(source, dict) or not {"data", "data_dir"} <= source.keys():
-        raise UserError(f"The report of {report.get('run')} does not say where its data came from: it is damaged.")
     table = source.get("labels_csv")
     return str(source["data"]), root or source["data_dir"], Options.of(config, None if table is None else Path(table))
 

@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 
 from ssgan.errors import UserError
+from ssgan.schemas import Field, Schema, each, find_fault, is_text, number, or_null, whole
 
 __all__ = ["FeatureMap", "fit_feature_map"]
 
 FITTED_ROWS = 40_000  # 200 MB of 1,280 features in float32
 BLOCK_ROWS = 256
+_TENSOR = Field(lambda value: True, "a tensor")
+SCHEMA: Schema = {
+    "backbone": Field(is_text, "a name"),
+    "weights_sha256": Field(is_text, "a hash"),
+    "image_size": Field(or_null(whole(1, 4096)), "a size or null"),
+    "picture_shape": Field(each(whole(1), 2, 3), "a list of 2 or 3 sizes"),
+    "picture_scale": Field(number(0, above=True), "a number above 0"),
+    "weight": _TENSOR,
+    "offset": _TENSOR,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +107,20 @@ class FeatureMap:
         UserError
             Where something is missing or of another type or shape.
         """
-        try:
-            weight, offset = (state[name].numpy() for name in ("weight", "offset"))
-            feature_map = cls(
-                backbone=str(state["backbone"]),
-                weights_sha256=str(state["weights_sha256"]),
-                image_size=None if state["image_size"] is None else int(state["image_size"]),
-                picture_shape=tuple(int(size) for size in state["picture_shape"]),
-                picture_scale=float(state["picture_scale"]),
-                weight=weight,
-                offset=offset,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as cause:
-            raise UserError(f"The checkpoint holds no map of features ({type(cause).__name__}: {cause}).") from cause
-        arrays = weight.dtype == offset.dtype == np.float32 and weight.ndim == 2 and offset.shape == weight.shape[1:]
-        if not (arrays and len(feature_map.picture_shape) in (2, 3) and feature_map.picture_scale > 0):
+        from torch import Tensor, float32, strided
+
+        if (fault := find_fault(state, SCHEMA)) is not None:
+            raise UserError(f"The checkpoint holds no map of features that can be used: it {fault}.")
+        tensors = [state[name] for name in ("weight", "offset")]
+        for tensor in tensors:
+            dense = isinstance(tensor, Tensor) and not (tensor.is_nested or tensor.is_meta) and tensor.layout == strided
+            if not (dense and tensor.dtype == float32 and tensor.isfinite().all()):
+                raise UserError("The checkpoint holds a map of features that is no dense tensor of finite numbers.")
+        weight, offset = (tensor.detach().cpu().numpy() for tensor in tensors)
+        if weight.ndim != 2 or not weight.size or offset.shape != weight.shape[1:]:
             raise UserError("The checkpoint holds a map of features of the wrong form.")
-        return feature_map
+        plain = {name: state[name] for name in SCHEMA if name not in ("weight", "offset")}
+        return cls(**{**plain, "picture_shape": tuple(plain["picture_shape"])}, weight=weight, offset=offset)
 
     def is_close(self, other: "FeatureMap") -> bool:
         """Whether another map is of the same backbone and has the same numbers, rounding aside."""

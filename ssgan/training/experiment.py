@@ -32,7 +32,8 @@ from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
-from ssgan.training.monitor import Run, TrainingProgress, check_state
+from ssgan.training.monitor import Run, TrainingProgress
+from ssgan.training.state import check_state
 from ssgan.training.trainer import train
 
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]

@@ -11,23 +11,17 @@ import numpy as np
 import torch
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, imbalance_warnings
-from ssgan.devices import select
-from ssgan.errors import UserError
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 from ssgan.training.divergence import FailureDetector
+from ssgan.training.state import STATE_VERSION, invalid_state_as_user_error
 
 __all__ = [
-    "STATE_KEYS",
-    "STATE_VERSION",
     "Clock",
     "Monitor",
     "Run",
     "TrainingProgress",
-    "check_state",
-    "invalid_state_as_user_error",
 ]
 
 
@@ -116,68 +110,6 @@ class Run:
     state: Callable[[], dict[str, Any]]
 
 
-# Changes with the layout of optimiser and noise states, which could otherwise be misread.
-STATE_VERSION = 2
-# The keys of a checkpoint: the run, what was seen so far, and all that the next step depends on.
-STATE_KEYS = {
-    "version",
-    *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
-    *("watch", "warnings", "images_per_second", "seconds"),
-    *("steps_done", "networks", "optimizers", "average", "history", "noise"),
-}
-
-
-def check_state(state: dict[str, Any], data: Data, config: Config, splits: Sequence[Split]) -> None:
-    """Check that a checkpoint belongs to this run, so that training can be resumed from it.
-
-    Raises
-    ------
-    UserError
-        With the differences, where it does not.
-    """
-    with invalid_state_as_user_error():
-        if "steps_done" in state and state.get("version") != STATE_VERSION:
-            raise UserError(
-                "The run was begun by another version of this program: its models can be used, but its training cannot "
-                "go on. Train anew."
-            )
-        missing = sorted(STATE_KEYS - state.keys())
-        if missing:
-            raise KeyError(", ".join(missing))
-        changed = Config.from_dict(state["config"]).resume_conflicts(config)
-        if changed:
-            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        # The hash covers the arrays alone.
-        dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
-        if dataset != (data.sha256, data.scale, list(data.classes)):
-            raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
-        if (state.get("feature_map") is None) != (data.feature_map is None) or not (
-            data.feature_map is None or FeatureMap.from_state(state["feature_map"]).is_close(data.feature_map)
-        ):
-            raise UserError(
-                f"The features of {data.name} are not those with which the run began: was it another backbone?"
-            )
-        if state["split_sha256"] != [split.sha256 for split in splits]:
-            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
-        device = select(config.device).type
-        if state["device_type"] != device:
-            raise UserError(
-                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
-                f"go on with --device {state['device_type']}."
-            )
-
-
-@contextmanager
-def invalid_state_as_user_error() -> Iterator[None]:
-    """Turn errors from a state with wrong contents into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"The checkpoint cannot be resumed from ({type(cause).__name__}: {cause}).") from cause
-
-
 FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
 
 
@@ -225,7 +157,7 @@ class Monitor:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load a state that :func:`check_state` has accepted."""
+        """Load a state that :func:`ssgan.training.state.check_state` has accepted."""
         with invalid_state_as_user_error():
             self.trainer.restore(state)
             self.watch.restore(state["watch"])

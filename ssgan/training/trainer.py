@@ -22,7 +22,8 @@ from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
 from ssgan.training.methods import Batch, phases
-from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress, check_state
+from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress
+from ssgan.training.state import check_state
 from ssgan.training.step import CapturedPart, Part
 
 __all__ = ["Trainer", "train"]
