@@ -19,6 +19,7 @@ from ssgan import __version__
 from ssgan.errors import UserError
 from ssgan.files import lock, read_json_lines, write_atomic, write_json
 from ssgan.run_files import find_report_fault
+from ssgan.schemas import shorten, whole
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
@@ -288,7 +289,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if damaged:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.")
     version = state.get("format_version") if isinstance(state, dict) else None
-    if version != CHECKPOINT_VERSION:
-        raise UserError(f"{path} has format version {version}, but this version of ssgan reads {CHECKPOINT_VERSION}.")
+    if not whole(CHECKPOINT_VERSION, CHECKPOINT_VERSION)(version):
+        raise UserError(
+            f"{path} has format version {shorten(version)}, but this version of ssgan reads {CHECKPOINT_VERSION}."
+        )
     loaded: dict[str, Any] = state
     return loaded

@@ -311,13 +311,22 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
     assert sprung.is_dir()
 
 
-@pytest.mark.parametrize(("content", "version"), [({"format_version": 1}, 1), ({"weights": {}}, None), ([1, 2], None)])
-def test_another_format_is_refused(tmp_path: Path, content: object, version: int | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ({"format_version": 1}, "1"),
+        ({"format_version": "2"}, '"2"'),
+        ({"format_version": torch.tensor([2, 2])}, "a Tensor"),
+        ({"weights": {}}, "null"),
+        ([1, 2], "null"),
+    ],
+)
+def test_another_format_is_refused(tmp_path: Path, content: object, shown: str) -> None:
     path = tmp_path / "checkpoint"
     torch.save(content, path)
     with pytest.raises(UserError) as refused:
         runs.load_checkpoint(path)
-    assert str(refused.value) == f"{path} has format version {version}, but this version of ssgan reads 2."
+    assert str(refused.value) == f"{path} has format version {shown}, but this version of ssgan reads 2."
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -191,7 +191,8 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
         options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
-    resizes = PRESETS[early.preset].get("image_size") and early.backbone is None
+    # A run that was begun by another program need not have a preset.
+    resizes = PRESETS.get(early.preset, {}).get("image_size") and early.backbone is None
     if is_array and "image_size" not in options.settings and resizes:
         raise UserError(
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "

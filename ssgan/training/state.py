@@ -13,7 +13,7 @@ from ssgan.errors import UserError
 from ssgan.inference.checkpoints import check_fields, check_models, check_tensors, damaged
 from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.run_files import MODELS, TRAINING
-from ssgan.schemas import whole
+from ssgan.schemas import shorten, whole
 from ssgan.settings.config import Config
 from ssgan.training.step import Adam, build_optimizer
 
@@ -34,7 +34,7 @@ def check_state(state: Any, data: Data, config: Config, splits: Sequence[Split])
         With the differences, or with what is damaged, where it does not.
     """
     check_fields(state, MODELS)
-    if state.get("version") != STATE_VERSION:
+    if not whole(STATE_VERSION, STATE_VERSION)(state.get("version")):
         raise UserError(
             "The run was begun by another version of this program: its models can be used, but its training cannot "
             "go on. Train anew."
@@ -68,7 +68,7 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
     if state["split_sha256"] != [split.sha256 for split in splits]:
         raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
     if state["seeds"] != config.all_seeds:
-        raise damaged("has other seeds than its settings")
+        raise damaged(f"has the seeds {shorten(state['seeds'])}, but its settings {shorten(config.all_seeds)}")
     if state["image_shape"] != list(data.image_shape):
         raise damaged(f"has images of shape {state['image_shape']}, but the data have {list(data.image_shape)}")
     device = select(config.device).type
