@@ -22,7 +22,16 @@ from ssgan.schemas import (
     whole,
 )
 
-__all__ = ["LARGEST_SEED_COUNT", "MODELS", "REPORT", "SPLITS", "TRAINING", "find_report_fault", "find_split_fault"]
+__all__ = [
+    "LARGEST_SEED_COUNT",
+    "LOG_LINE",
+    "MODELS",
+    "REPORT",
+    "SPLITS",
+    "TRAINING",
+    "find_report_fault",
+    "find_split_fault",
+]
 
 LARGEST_SEED_COUNT = 4096
 
@@ -115,6 +124,11 @@ def find_report_fault(report: Any) -> str | None:
         return f"names {len(report['classes'])} classes, but the confusion matrix of its folds has {len(confusion)}"
     return None
 
+
+LOG_LINE: Schema = {
+    "step": Field(whole(0), "a whole number"),
+    "images": Field(whole(0), "a whole number"),
+}
 
 SPLITS: Schema = {
     "format_version": Field(whole(0), "a whole number"),

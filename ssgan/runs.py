@@ -5,12 +5,13 @@ A checkpoint holds tensors and plain types only. It is written whole or not at a
 
 import io
 import json
+import os
 import platform
 import re
 import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from typing import Any
 from ssgan import __version__
 from ssgan.errors import UserError
 from ssgan.files import lock, read_json_lines, write_atomic, write_json
-from ssgan.run_files import find_report_fault
-from ssgan.schemas import shorten, whole
+from ssgan.run_files import LOG_LINE, find_report_fault
+from ssgan.schemas import find_fault, shorten, whole
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
@@ -188,9 +189,16 @@ def is_run(path: Path) -> bool:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append one line of JSON for each row."""
-    with path.open("a") as stream:
-        stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    """Append one line of JSON for each row; where the disk has no room for all of them, none is kept."""
+    content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a") as stream:
+            stream.write(content)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
 def trim_log(path: Path, steps_done: int) -> None:
@@ -204,13 +212,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """Read the log of a run, without a last line that was cut off; empty where there is no log."""
     path = run / "log.jsonl"
     lines = [content for _, content in _whole_lines(path)] if path.exists() else []
-    return [line for line in lines if isinstance(line.get("images"), int)]
+    return [line for line in lines if find_fault(line, LOG_LINE) is None]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the text and the content of each line of a log, without lines that were cut off when the run was killed."""
     for line in read_json_lines(path):
-        if isinstance(line.value, dict) and isinstance(line.value.get("step"), int):
+        if isinstance(line.value, dict) and whole(0)(line.value.get("step")):
             yield line.text.decode().strip(), line.value
 
 

@@ -33,6 +33,7 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress
+from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.trainer import train
 
@@ -51,6 +52,7 @@ def run_experiment(
     pause_after_seconds: float = float("inf"),
     splits: Sequence[Split] | None = None,
     extra: Mapping[str, Any] | None = None,
+    failed_parts: FailedParts | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, write the files of the run folder, and return the report.
 
@@ -65,6 +67,8 @@ def run_experiment(
         The labelled images of each model, in place of a draw.
     extra : mapping, optional
         Further entries of the report.
+    failed_parts : FailedParts, optional
+        What failed before, for the report.
 
     Raises
     ------
@@ -77,18 +81,22 @@ def run_experiment(
     state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
     if state is not None:
         check_state(state, data, config, splits)
-    events = _tensorboard(folder, config)
+    failed_parts = failed_parts or FailedParts()
+    events = _tensorboard(folder, config, failed_parts)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.update_config(folder, config)
     save_splits(folder / "split.json", splits, draw_seeds)
-    _draw_labeled(folder / "labeled.png", data, splits[0])
+    with failed_parts.attempt("labeled.png"):
+        _draw_labeled(folder / "labeled.png", data, splits[0])
     for name in ("report.json", "samples.png"):  # of a shorter training
         (folder / name).unlink(missing_ok=True)
     steps_done = 0 if state is None else state["steps_done"]
-    arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events)
+    arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
-    _draw_samples(folder, run)
+        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
+    # Nothing after the last step ends without a report.
+    with failed_parts.attempt("samples.png"):
+        _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
     write_json(folder / "report.json", report)
     return report
@@ -137,11 +145,11 @@ def _recorded_draw_seeds(config: Config) -> list[int | None]:
     return [*config.draw_seeds] if by_draw else [None] * config.seeds
 
 
-def _tensorboard(folder: Path, config: Config) -> TensorBoard | None:
+def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> TensorBoard | None:
     """Return the callback that writes events, where they are wanted."""
     if not config.tensorboard:
         return None
-    return TensorBoard(folder, config.all_seeds, up_to_date=runs.read_config(folder).tensorboard)
+    return TensorBoard(folder, config.all_seeds, runs.read_config(folder).tensorboard, failed_parts)
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:
@@ -181,8 +189,11 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
 
 
 def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[str, Any]:
-    """Return what ``report.json`` holds: the run in numbers, and one result row for each seed."""
-    config, data = run.config, run.data
+    """Return what ``report.json`` holds: the run in numbers, and one result row for each seed.
+
+    What cannot be measured is None, with the reason in ``failed_parts`` and among the ``warnings``.
+    """
+    config, data, failed_parts = run.config, run.data, run.failed_parts
     shared = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
@@ -199,7 +210,9 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "seconds": run.seconds,
         **runs.provenance(),
     }
-    diversity = _diversity(run)
+    diversity = None
+    with failed_parts.attempt("diversity of generated images"):
+        diversity = _diversity(run)
     rows = [
         {
             **shared,
@@ -218,7 +231,7 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         }
         for i, (seed, draw, split) in enumerate(zip(run.seeds, draw_seeds, run.splits, strict=True))
     ]
-    return {
+    report = {
         **shared,
         "classes": list(run.models.classes),
         "seeds": run.seeds,
@@ -227,10 +240,14 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
         "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
-        "warnings": [*run.warnings, *_warn_of_collapse(diversity, run.seeds)],
+        "warnings": [],
         "run": str(folder),
         "rows": rows,
     }
+    report = failed_parts.without_odd_numbers(report)
+    warnings = [*run.warnings, *_warn_of_collapse(diversity, run.seeds), *failed_parts.warnings]
+    failed = {"failed_parts": failed_parts.reasons} if failed_parts.reasons else {}
+    return {**report, "warnings": warnings, **failed}
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:

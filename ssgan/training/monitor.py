@@ -15,6 +15,7 @@ from ssgan.data.splits import Split, imbalance_warnings
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 from ssgan.training.divergence import FailureDetector
+from ssgan.training.parts import FailedParts
 from ssgan.training.state import STATE_VERSION, invalid_state_as_user_error
 
 __all__ = [
@@ -86,6 +87,8 @@ class Run:
         Seeds, and the step at which it was seen.
     seconds : float
         Wall-clock time of the whole training with its evaluations, over all its sessions.
+    failed_parts : FailedParts
+        What could not be measured: its place is None.
     state : callable
         Gives all that a checkpoint holds, in tensors and plain types.
     """
@@ -107,6 +110,7 @@ class Run:
     diverged: dict[int, int]
     collapsed: dict[int, int]
     warnings: list[str]
+    failed_parts: FailedParts
     state: Callable[[], dict[str, Any]]
 
 
@@ -123,10 +127,20 @@ class Monitor:
     splits : sequence of Split
         Of each model.
     clock : Clock
+    failed_parts : FailedParts, optional
+        Gets the measurements that fail.
     """
 
-    def __init__(self, trainer: Any, data: Data, splits: Sequence[Split], clock: "Clock") -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        data: Data,
+        splits: Sequence[Split],
+        clock: "Clock",
+        failed_parts: FailedParts | None = None,
+    ) -> None:
         self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
+        self.failed_parts = FailedParts() if failed_parts is None else failed_parts
         self.config: Config = trainer.config
         self.watch = FailureDetector(trainer.batches.seeds)
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
@@ -191,6 +205,8 @@ class Monitor:
         warnings += [warning for warning in self.trainer.cuda_graph_warnings if warning not in self.warnings]
         self.warnings += warnings
         errors, errors_raw = self._test_errors() if evaluate else (None, None)
+        # Failures of an earlier report too: the report at the end has them from ``failed_parts``.
+        warnings = [*warnings, *self.failed_parts.new_warnings()]
         return TrainingProgress(
             step=steps_done,
             steps=self.config.steps,
@@ -205,24 +221,33 @@ class Monitor:
             state=self.state,
         )
 
-    def _test_errors(self) -> tuple[list[float | None], list[float | None]]:
-        """Return the test errors of the averaged and of the last models."""
+    def _test_errors(self) -> tuple[list[float | None] | None, list[float | None] | None]:
+        """Return the test errors of the averaged and of the last models; None where they cannot be measured."""
         models, data = self.trainer.models(self.data), self.data
-        averaged, raw = (models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False))
-        return averaged, raw
+        with self.failed_parts.attempt("test errors in the log"):
+            averaged, raw = (
+                models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False)
+            )
+            return averaged, raw
+        return None, None
 
     def finish(self) -> Run:
-        """Evaluate the trained models and return the run."""
+        """Evaluate the trained models and return the run, with None in the place of what cannot be measured."""
         data, trainer, watch = self.data, self.trainer, self.watch
         self.warnings += watch.check_weights(trainer.steps_done, trainer.finite())
         models = trainer.models(data)
-        scores = models.scores(data.x_test, data.y_test)
-        raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        scores: dict[str, list[float | None]] = {name: [None] * len(models.seeds) for name in ("error", "ece", "nll")}
+        raw = {"error": scores["error"]}
         judgements: dict[str, list[float | None]] = {}
-        if self.config.unconditional:
-            judgements = models.judgements(data.x_test, self.config.seed, data.normal)
-        if data.normal is not None and judgements:
-            self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
+        with self.failed_parts.attempt("test scores"):
+            scores = models.scores(data.x_test, data.y_test)
+        with self.failed_parts.attempt("test error of the last step"):
+            raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        with self.failed_parts.attempt("judgements of real and generated images"):
+            if self.config.unconditional:
+                judgements = models.judgements(data.x_test, self.config.seed, data.normal)
+            if data.normal is not None and judgements:
+                self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
         state = self.state()  # now: noise and clock belong to this training only until it returns
         return Run(
             config=self.config,
@@ -242,6 +267,7 @@ class Monitor:
             diverged=watch.diverged,
             collapsed=watch.collapsed,
             warnings=self.warnings,
+            failed_parts=self.failed_parts,
             state=lambda: state,
         )
 
