@@ -1,6 +1,7 @@
-"""Schemas of the files in a run folder: report.json, split.json and the plain values of a checkpoint.
+"""Schemas of the files of a run.
 
-That of config.json is the fields of :class:`ssgan.settings.config.Config`.
+They are those of report.json, split.json, the lines of log.jsonl and the plain values of a checkpoint. That of
+config.json is the fields of :class:`ssgan.settings.config.Config`.
 """
 
 from typing import Any

@@ -1,4 +1,7 @@
-"""Schemas of content that was read from a file: predicates of values, and a check that names the field at fault."""
+"""Schemas of what a file holds.
+
+A schema has a predicate for each field; :func:`find_fault` names the first field that does not hold.
+"""
 
 import json
 import os

@@ -60,15 +60,13 @@ def run_experiment(
     ----------
     data, config, folder, on_report
     source : mapping, optional
-        ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report.
+        ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded.
     pause_after_seconds : float
         Stop at the first report after so long.
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
-    extra : mapping, optional
-        Further entries of the report.
-    failed_parts : FailedParts, optional
-        What failed before, for the report.
+    extra, failed_parts : mapping, FailedParts, optional
+        Further entries of the report, and what failed before.
 
     Raises
     ------
@@ -78,23 +76,17 @@ def run_experiment(
     data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
     draw_seeds = _recorded_draw_seeds(config)
-    state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
-    if state is not None:
-        check_state(state, data, config, splits)
+    state = _saved_state(folder, data, config, splits)
     failed_parts = failed_parts or FailedParts()
     events = _tensorboard(folder, config, failed_parts)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.update_config(folder, config)
     save_splits(folder / "split.json", splits, draw_seeds)
-    with failed_parts.attempt("labeled.png"):
-        _draw_labeled(folder / "labeled.png", data, splits[0])
-    for name in ("report.json", "samples.png"):  # of a shorter training
-        (folder / name).unlink(missing_ok=True)
+    _begin_session(folder, data, splits[0], failed_parts)
     steps_done = 0 if state is None else state["steps_done"]
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
-    # Nothing after the last step ends without a report.
     with failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
@@ -137,6 +129,23 @@ def train_or_resume(
             raise
         raise UserError(f"{str(mistake).rstrip('.')} (delete {folder} to train it from the beginning).") from None
     return models, report
+
+
+def _saved_state(folder: Path, data: Data, config: Config, splits: Sequence[Split]) -> dict[str, Any] | None:
+    """Read the checkpoint of a run, where there is one, and check that it belongs to the run."""
+    if not (folder / "checkpoint").exists():
+        return None
+    state = runs.load_checkpoint(folder / "checkpoint")
+    check_state(state, data, config, splits)
+    return state
+
+
+def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedParts) -> None:
+    """Draw the labelled images, and remove the results of a shorter training."""
+    with failed_parts.attempt("labeled.png"):
+        _draw_labeled(folder / "labeled.png", data, split)
+    for name in ("report.json", "samples.png"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _recorded_draw_seeds(config: Config) -> list[int | None]:

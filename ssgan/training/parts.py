@@ -1,4 +1,4 @@
-"""Parts of a run that may fail without the training being lost: pictures, events, and what is measured at the end."""
+"""Note the pictures and measurements of a run that fail, so that its training is not lost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
