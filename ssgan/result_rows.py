@@ -2,18 +2,19 @@
 
 import errno
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
 from ssgan.files import lock, read_json_lines
+from ssgan.schemas import Field, each, is_matrix, is_names, is_object, is_text, number, or_null, shorten, whole
 
 __all__ = [
+    "KNOWN",
     "MEASURED",
     "REQUIRED",
     "RowError",
@@ -30,47 +31,8 @@ class RowError(ValueError):
     """A line is no row that can be used; the text is a predicate, which follows the place of the line."""
 
 
-def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
-    def holds(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-
-    return holds
-
-
-def _whole(low: int) -> Callable[[Any], bool]:
-    def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= MOST
-
-    return holds
-
-
-def _or_null(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or holds(value)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
-
-
-def _matrix(value: Any) -> bool:
-    count = _whole(0)
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(row, list) and len(row) == len(value) and all(map(count, row)) for row in value)
-    )
-
-
 def _bins(value: Any) -> bool:
-    share, count = _number(0, 1), _whole(0)
+    share, count = number(0, 1), whole(0)
     return (
         isinstance(value, list)
         and len(value) > 0
@@ -86,64 +48,69 @@ def _bins(value: Any) -> bool:
     )
 
 
-MOST = 2**53  # the largest whole number that every JSON reader keeps exactly
+def _members(value: Any) -> bool:
+    return whole(1)(value) or (isinstance(value, list) and len(value) > 0)
+
+
+ANYTHING = Field(lambda _: True, "")
 # The keys that a row of a failed training has at least.
-NAMED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "dataset": (_text, "a name"),
-    "labels": (_whole(0), "a whole number"),
-    "method": (_text, "a name"),
-    "seed": (_whole(0), "a whole number"),
-    "draw_seed": (_or_null(_whole(0)), "a whole number or null"),
+NAMED: dict[str, Field] = {
+    "dataset": Field(is_text, "a name"),
+    "labels": Field(whole(0), "a whole number"),
+    "method": Field(is_text, "a name"),
+    "seed": Field(whole(0), "a whole number"),
+    "draw_seed": Field(or_null(whole(0)), "a whole number or null"),
 }
-REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
+REQUIRED: dict[str, Field] = {
     **NAMED,
-    "dataset_sha256": (_text, "a hash"),
-    "preset": (_or_null(_text), "a name or null"),
-    "settings": (_object, "an object"),
-    "config_sha256": (_text, "a hash"),
-    "images": (_or_null(_whole(0)), "a whole number or null"),
-    "split_sha256": (_text, "a hash"),
-    "error": (_or_null(_number(0, 100)), "a percentage or null"),
-    "error_raw": (_or_null(_number(0, 100)), "a percentage or null"),
-    "ece": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "nll": (_or_null(_number(0)), "a number at least 0 or null"),
-    "diverged": (_or_null(_whole(0)), "a step or null"),
-    "collapsed": (_or_null(_whole(0)), "a step or null"),
-    "images_per_second": (_or_null(_number(0)), "a number at least 0 or null"),
-    "seconds": (_or_null(_number(0)), "a number at least 0 or null"),
-    "device": (_or_null(_text), "a name or null"),
-    "device_name": (_or_null(_text), "a name or null"),
-    "stack": (_or_null(lambda v: isinstance(v, list) and all(map(_whole(0), v))), "a list of seeds or null"),
-    "versions": (_or_null(_object), "an object or null"),
-    "commit": (_or_null(_text), "a name or null"),
+    "dataset_sha256": Field(is_text, "a hash"),
+    "preset": Field(or_null(is_text), "a name or null"),
+    "settings": Field(is_object, "an object"),
+    "config_sha256": Field(is_text, "a hash"),
+    "images": Field(or_null(whole(0)), "a whole number or null"),
+    "split_sha256": Field(is_text, "a hash"),
+    "error": Field(or_null(number(0, 100)), "a percentage or null"),
+    "error_raw": Field(or_null(number(0, 100)), "a percentage or null"),
+    "ece": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "nll": Field(or_null(number(0)), "a number at least 0 or null"),
+    "diverged": Field(or_null(whole(0)), "a step or null"),
+    "collapsed": Field(or_null(whole(0)), "a step or null"),
+    "images_per_second": Field(or_null(number(0)), "a number at least 0 or null"),
+    "seconds": Field(or_null(number(0)), "a number at least 0 or null"),
+    "device": Field(or_null(is_text), "a name or null"),
+    "device_name": Field(or_null(is_text), "a name or null"),
+    "stack": Field(or_null(each(whole(0))), "a list of seeds or null"),
+    "versions": Field(or_null(is_object), "an object or null"),
+    "commit": Field(or_null(is_text), "a name or null"),
 }
-OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "failed": (_or_null(_text), "a sentence or null"),
-    "ks": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "wasserstein": (_or_null(_number(0)), "a number at least 0 or null"),
+_OPTIONAL = {
+    "failed": Field(or_null(is_text), "a sentence or null"),
+    "ks": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "wasserstein": Field(or_null(number(0)), "a number at least 0 or null"),
     **dict.fromkeys(
         ["accuracy_real", "accuracy_fake", "accuracy_real_raw", "accuracy_fake_raw"],
-        (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
+        Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
     ),
-    "confusion": (_or_null(_matrix), "a square of counts or null"),
-    "classes": (_or_null(_names), "a list of names or null"),
-    "reliability": (_or_null(_bins), "a list of bins or null"),
-    "temperature": (_or_null(_number(0)), "a number at least 0 or null"),
-    "nll_scaled": (_or_null(_number(0)), "a number at least 0 or null"),
-    "ece_scaled": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "spread": (_or_null(_number(0)), "a number at least 0 or null"),
-    "coverage": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "recall": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "density": (_or_null(_number(0)), "a number at least 0 or null"),
-    "collapse": (_or_null(_number(0, 1)), "a number from 0 to 1 or null"),
-    "samples": (_or_null(_text), "a path or null"),
-    "estimator": (lambda _: True, ""),
-    "backbone_sha256": (_or_null(_text), "a hash or null"),
-    "run": (lambda _: True, ""),
-    "source": (lambda _: True, ""),
-    "warnings": (lambda _: True, ""),
-    "members": (_or_null(lambda v: _whole(1)(v) or (isinstance(v, list) and len(v) > 0)), "a number or a list"),
+    "confusion": Field(or_null(is_matrix), "a square of counts or null"),
+    "classes": Field(or_null(is_names), "a list of names or null"),
+    "reliability": Field(or_null(_bins), "a list of bins or null"),
+    "temperature": Field(or_null(number(0)), "a number at least 0 or null"),
+    "nll_scaled": Field(or_null(number(0)), "a number at least 0 or null"),
+    "ece_scaled": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "spread": Field(or_null(number(0)), "a number at least 0 or null"),
+    "coverage": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "recall": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "density": Field(or_null(number(0)), "a number at least 0 or null"),
+    "collapse": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "samples": Field(or_null(is_text), "a path or null"),
+    "estimator": ANYTHING,
+    "backbone_sha256": Field(or_null(is_text), "a hash or null"),
+    "run": ANYTHING,
+    "source": ANYTHING,
+    "warnings": ANYTHING,
+    "members": Field(or_null(_members), "a number or a list"),
 }
+OPTIONAL: dict[str, Field] = {key: field._replace(required=False) for key, field in _OPTIONAL.items()}
 KNOWN = {**REQUIRED, **OPTIONAL}
 # The keys that a training measures; the others say what it was given and where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
@@ -191,9 +158,9 @@ def _check(row: Mapping[str, Any]) -> None:
         named = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise RowError(f"lacks {named}: it is no row of a result, or of another version")
     for key in sorted(KNOWN.keys() & row.keys()):
-        holds, what = KNOWN[key]
-        if not holds(row[key]) and not (failed and row[key] is None and key not in NAMED):
-            raise RowError(f"has {key} = {_short(row[key])}, which should be {what}")
+        field = KNOWN[key]
+        if not field.holds(row[key]) and not (failed and row[key] is None and key not in NAMED):
+            raise RowError(f"has {key} = {shorten(row[key])}, which should be {field.words}")
     classes, confusion = row.get("classes"), row.get("confusion")
     if classes is not None and confusion is not None and len(classes) != len(confusion):
         raise RowError(f"names {len(classes)} classes, but its confusion matrix has {len(confusion)}")
@@ -201,11 +168,6 @@ def _check(row: Mapping[str, Any]) -> None:
         raise RowError("is of a GAN without classes (labels 0), which has no error")
     if row.get("error") is None and not failed and row["diverged"] is None:
         raise RowError("has no error, though it neither diverged nor failed: was there no test share?")
-
-
-def _short(value: Any) -> str:
-    words = json.dumps(value, ensure_ascii=False)
-    return words if len(words) <= 40 else words[:37] + "..."
 
 
 def _refuse_constant(constant: str) -> None:
@@ -216,7 +178,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         (repeated, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise RowError(f"has the key {_short(repeated)} twice")
+        raise RowError(f"has the key {shorten(repeated)} twice")
     return content
 
 

@@ -5,12 +5,13 @@ A checkpoint holds tensors and plain types only. It is written whole or not at a
 
 import io
 import json
+import os
 import platform
 import re
 import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from ssgan import __version__
 from ssgan.errors import UserError
 from ssgan.files import lock, read_json_lines, write_atomic, write_json
+from ssgan.run_files import LOG_LINE, find_report_fault
+from ssgan.schemas import find_fault, shorten, whole
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
@@ -47,7 +50,6 @@ __all__ = [
 #: Labels of the logged quantities, by their names in the log.
 LOGGED = {**{term.log: term.label for term in TERMS}, "sure": "sure"}
 LOCK_NAME = ".lock"
-NEEDED = {"dataset": str, "dataset_sha256": str, "labels": int, "method": str, "preset": str}
 
 
 def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
@@ -117,7 +119,7 @@ def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256
     report = read_report(run)
     if report["dataset_sha256"] != dataset_sha256:
         raise UserError(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
-    return report if report.get("images") == config.steps * config.images_per_step else None
+    return report if report["images"] == config.steps * config.images_per_step else None
 
 
 def read_config(run: Path) -> Config:
@@ -151,30 +153,32 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_report(run: Path) -> dict[str, Any]:
-    """Read the report of a finished run.
+    """Read the report of a finished run, and check it against :data:`ssgan.run_files.REPORT`.
 
     Raises
     ------
     UserError
-        Where ``run`` is no run folder or did not finish.
+        Where ``run`` is no run folder or did not finish, or the file holds something else.
     """
     report = _read_json(run, "report.json")
-    seeds, rows = report.get("seeds"), report.get("rows")
-    whole = all(isinstance(report.get(key), kind) for key, kind in NEEDED.items())
-    if not (whole and isinstance(seeds, list) and isinstance(rows, list) and len(seeds) == len(rows) > 0):
-        raise UserError(f"{run / 'report.json'} lacks what a report holds: it is damaged or something else.")
-    if not all(isinstance(row, dict) and {"seed", "draw_seed", "split_sha256"} <= row.keys() for row in rows):
-        raise UserError(f"{run / 'report.json'} holds rows that are no result rows: it is damaged or something else.")
+    fault = find_report_fault(report)
+    try:
+        json.dumps(report, allow_nan=False)  # it is shown as it is, with fields that no schema names
+    except (ValueError, RecursionError):
+        fault = fault or "holds a number that is not finite, or is nested too deeply"
+    if fault is not None:
+        raise UserError(f"{run / 'report.json'} {fault}: it is damaged or something else.")
     return report
 
 
 def data_source(
     report: dict[str, Any], config: Config, root: Path | None = None
 ) -> tuple[str, str | Path | None, Options]:
-    """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options."""
+    """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options.
+
+    ``report`` is one that :func:`read_report` has checked.
+    """
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
-    if not isinstance(source, dict) or not {"data", "data_dir"} <= source.keys():
-        raise UserError(f"The report of {report.get('run')} does not say where its data came from: it is damaged.")
     table = source.get("labels_csv")
     return str(source["data"]), root or source["data_dir"], Options.of(config, None if table is None else Path(table))
 
@@ -185,9 +189,16 @@ def is_run(path: Path) -> bool:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append one line of JSON for each row."""
-    with path.open("a") as stream:
-        stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    """Append one line of JSON for each row; where the disk has no room for all of them, none is kept."""
+    content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a") as stream:
+            stream.write(content)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
 def trim_log(path: Path, steps_done: int) -> None:
@@ -201,13 +212,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """Read the log of a run, without a last line that was cut off; empty where there is no log."""
     path = run / "log.jsonl"
     lines = [content for _, content in _whole_lines(path)] if path.exists() else []
-    return [line for line in lines if isinstance(line.get("images"), int)]
+    return [line for line in lines if find_fault(line, LOG_LINE) is None]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the text and the content of each line of a log, without lines that were cut off when the run was killed."""
     for line in read_json_lines(path):
-        if isinstance(line.value, dict) and isinstance(line.value.get("step"), int):
+        if isinstance(line.value, dict) and whole(0)(line.value.get("step")):
             yield line.text.decode().strip(), line.value
 
 
@@ -286,7 +297,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if damaged:
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.")
     version = state.get("format_version") if isinstance(state, dict) else None
-    if version != CHECKPOINT_VERSION:
-        raise UserError(f"{path} has format version {version}, but this version of ssgan reads {CHECKPOINT_VERSION}.")
+    if not whole(CHECKPOINT_VERSION, CHECKPOINT_VERSION)(version):
+        raise UserError(
+            f"{path} has format version {shorten(version)}, but this version of ssgan reads {CHECKPOINT_VERSION}."
+        )
     loaded: dict[str, Any] = state
     return loaded

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES, IDX_MD5, load
 from ssgan.nn import noise
+from ssgan.training.parts import FailedParts
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +26,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
     threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def no_part_fails(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a run that fails is a warning for the user, but a failure of a test that does not expect it."""
+    if request.node.get_closest_marker("failing_parts") is None:
+
+        def add(self: FailedParts, name: str, cause: Exception) -> None:
+            raise cause
+
+        monkeypatch.setattr(FailedParts, "add", add)
 
 
 @pytest.fixture(scope="session")

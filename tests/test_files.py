@@ -311,13 +311,22 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
     assert sprung.is_dir()
 
 
-@pytest.mark.parametrize(("content", "version"), [({"format_version": 1}, 1), ({"weights": {}}, None), ([1, 2], None)])
-def test_another_format_is_refused(tmp_path: Path, content: object, version: int | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ({"format_version": 1}, "1"),
+        ({"format_version": "2"}, '"2"'),
+        ({"format_version": torch.tensor([2, 2])}, "a Tensor"),
+        ({"weights": {}}, "null"),
+        ([1, 2], "null"),
+    ],
+)
+def test_another_format_is_refused(tmp_path: Path, content: object, shown: str) -> None:
     path = tmp_path / "checkpoint"
     torch.save(content, path)
     with pytest.raises(UserError) as refused:
         runs.load_checkpoint(path)
-    assert str(refused.value) == f"{path} has format version {version}, but this version of ssgan reads 2."
+    assert str(refused.value) == f"{path} has format version {shown}, but this version of ssgan reads 2."
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -375,9 +384,16 @@ def test_a_run_goes_on_under_its_settings(tmp_path: Path) -> None:
 
 
 def report(**change: Any) -> dict[str, Any]:
-    words = {"dataset": "digits", "dataset_sha256": "abc", "labels": 20, "method": "gan", "preset": "digits"}
-    rows = [{"seed": 3, "draw_seed": 3, "split_sha256": "def"}]
-    return {**words, "images": 400, "seeds": [3], "rows": rows, "run": "run", **change}
+    words = {"dataset": "digits", "dataset_sha256": "abc", "method": "gan", "preset": "digits", "run": "run"}
+    row = {"seed": 3, "draw_seed": 3, "split_sha256": "def", "diverged": None, "collapsed": None}
+    return {
+        **{**words, "labels": 20, "images": 400, "seeds": [3], "classes": ["0", "1"], "warnings": []},
+        **{"device": "cpu", "device_name": "a processor", "images_per_second": 900.0, "seconds": 2.5},
+        **{"accuracy_mean": 90.0, "accuracy_std": None, "error_mean": 10.0, "error_std": None},
+        **{"errors": [10.0], "errors_raw": [11.0], "diverged": [], "collapsed": []},
+        "rows": [{**row, "error": 10.0, "error_raw": 11.0, "ece": 0.1, "nll": 0.5}],
+        **change,
+    }
 
 
 def test_a_run_is_finished_when_its_report_is_of_that_length_and_those_data(tmp_path: Path) -> None:
@@ -414,10 +430,6 @@ def test_the_source_of_a_run_is_what_load_needs() -> None:
     for old in (report(source=None), report()):
         assert runs.data_source(old, config) == ("digits", None, plain)
         assert runs.data_source(old, config, Path("here")) == ("digits", Path("here"), plain)
-    for odd in ("digits", ["digits"], {"data": "digits"}, {"data_dir": None}, 5):
-        with pytest.raises(UserError) as refused:
-            runs.data_source(report(source=odd), config)
-        assert str(refused.value) == "The report of run does not say where its data came from: it is damaged."
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])

@@ -35,10 +35,8 @@ def show_report(report: Mapping[str, Any]) -> None:
         _folds(folds, report["classes"])
     if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
         _scores(report)
-    terminal.say(
-        f"{report['images_per_second']:,.0f} images/s per model, {report['seconds']:.0f} s, "
-        f"{report['device_name']} ({report['device']})"
-    )
+    speed, seconds = (_format(report[name], 0) for name in ("images_per_second", "seconds"))
+    terminal.say(f"{speed} images/s per model, {seconds} s, {report['device_name']} ({report['device']})")
     _diversity(report.get("diversity"))
     for warning in report["warnings"]:
         terminal.say(warning, style="yellow")
@@ -211,8 +209,9 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
         terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
         each = ", ".join(_format(error) for error in result["errors"])
         terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
-        if Path(result["predictions"]).exists():
-            terminal.say(f"Labels least believed first: {result['predictions']}")
+        table = result.get("predictions")
+        if table is not None and Path(table).exists():
+            terminal.say(f"Labels least believed first: {table}")
         terminal.say()
         _confusion(result["confusion"], classes, "the models of the folds")
         terminal.say()

@@ -191,7 +191,8 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
         options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
-    resizes = PRESETS[early.preset].get("image_size") and early.backbone is None
+    # A run that was begun by another program need not have a preset.
+    resizes = PRESETS.get(early.preset, {}).get("image_size") and early.backbone is None
     if is_array and "image_size" not in options.settings and resizes:
         raise UserError(
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
@@ -340,20 +341,23 @@ def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | N
     """Train the models of the folds, where there are any, and then the run's own; return the report."""
     from ssgan.inference import features
     from ssgan.training import experiment, folds
+    from ssgan.training.parts import FailedParts
 
     with terminal.reading_progress(quiet=quiet) as progress:
         data = features.apply_backbone(data, config, progress)
-    extra = None
+    extra, failed_parts = None, FailedParts()
     if config.folds:
         if not quiet:
             terminal.say(f"First {config.folds} models, each without a fold of the labelled images")
         with terminal.training_progress(quiet=quiet) as on_report:
             inner = folder / folds.FOLDS_FOLDER
-            extra = {"folds": folds.cross_validate(data, config, inner, on_report, source)}
+            extra = {"folds": folds.cross_validate(data, config, inner, on_report, source, failed_parts)}
         if not quiet:
             terminal.say(f"Now {_model_count(config)}, from every labelled image")
     with terminal.training_progress(quiet=quiet) as on_report:
-        return experiment.run_experiment(data, config, folder, on_report, source, extra=extra)
+        return experiment.run_experiment(
+            data, config, folder, on_report, source, extra=extra, failed_parts=failed_parts
+        )
 
 
 def _model_count(config: Config) -> str:

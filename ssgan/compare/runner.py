@@ -26,6 +26,7 @@ from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
 from ssgan.training.monitor import TrainingProgress
+from ssgan.training.parts import FailedParts
 
 __all__ = ["classical_row", "compare", "failed_rows", "plan", "run_folder", "stack_rows", "summary"]
 
@@ -46,6 +47,7 @@ def stack_rows(
     Each row has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``. The row of a
     model also has ``temperature``, which :func:`best_temperature` fits to its labelled training images, and
     ``ece_scaled`` and ``nll_scaled`` at that temperature. The row of the first seed has the path of its ``samples``.
+    Calibration and samples that fail are left out, with the reason under ``warnings``.
 
     Parameters
     ----------
@@ -62,24 +64,26 @@ def stack_rows(
     averaged = cell.ablation is None or not cell.ablation.last
     logits_SNK = models.logits(data.x_test, averaged)
     p_SNK = softmax(logits_SNK)
-    rows, run = [], Path(report["run"])
+    rows, run, failed_parts = [], Path(report["run"]), FailedParts()
     scores = score(p_SNK, data.y_test)
     for i, (seed, split, finite) in enumerate(zip(models.seeds, splits, finite_mask(p_SNK), strict=True)):
         row = {**report["rows"][i], **{name: values[i] for name, values in scores.items()}, **_ablation_key(cell)}
         if finite:
-            labeled_NK = models.select([seed]).logits(data.x_train[split.indices], averaged)[0]
             row |= _test_results(p_SNK[i], data)
-            row |= _calibrated_scores(logits_SNK[i], data.y_test, labeled_NK, split.y)
+            with failed_parts.attempt(f"calibration of seed {seed}"):
+                labeled_NK = models.select([seed]).logits(data.x_train[split.indices], averaged)[0]
+                row |= _calibrated_scores(logits_SNK[i], data.y_test, labeled_NK, split.y)
         elif row["diverged"] is None:
             row["failed"] = NOT_FINITE
         rows.append({**row, "run": _relative(run, row_path)})
     if averaged and (run / "samples.png").exists():
-        rows[0]["samples"] = _copy_samples(run / "samples.png", row_path)
+        with failed_parts.attempt("samples"):
+            rows[0]["samples"] = _copy_samples(run / "samples.png", row_path)
     if cell.ablation is None and len(models.seeds) > 1 and len(set(models.split_sha256)) == 1:
         p_NK = models.ensemble(p_SNK)
         if p_NK is not None:
             rows.insert(0, _ensemble_row(p_NK, rows, data))
-    return rows
+    return [{**row, "warnings": failed_parts.warnings} for row in rows] if failed_parts.reasons else rows
 
 
 def classical_row(grid: Grid, cell: GridCell, split: Split, result: BaselineResult, seed: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.errors import UserError
+from ssgan.schemas import Field, Schema, each, find_fault, is_flag, is_text, number, or_null, whole
 
 __all__ = ["FeatureMap", "fit_feature_map"]
 
@@ -22,6 +23,21 @@ MEASURED_ROWS = 5_000  # for the deviation
 NEIGHBOR_ROWS = 60_000  # among which neighbours are searched: the time grows with the square of their number
 BLOCK_ROWS = 256
 SAME = 1e-5  # squared distance of unit vectors below which two pictures count as copies; float16 rounds
+_TENSOR = Field(lambda value: True, "a tensor")
+SCHEMA: Schema = {
+    "backbone": Field(is_text, "a name"),
+    "weights_sha256": Field(is_text, "a hash"),
+    "image_size": Field(or_null(whole(1, 4096)), "a size or null"),
+    "picture_shape": Field(each(whole(1), 2, 3), "a list of 2 or 3 sizes"),
+    "picture_scale": Field(number(0, above=True), "a number above 0"),
+    "deviation": Field(number(0, above=True), "a number above 0"),
+    "unit_length": Field(is_flag, "true or false"),
+    "neighbors": Field(whole(0, 1000), "a number of neighbours"),
+    "weight": _TENSOR,
+    "offset": _TENSOR,
+    "pool": _TENSOR,
+}
+_TENSOR_TYPES = {"weight": "float32", "offset": "float32", "pool": "float16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,40 +155,29 @@ class FeatureMap:
         UserError
             Where something is missing or of another type or shape.
         """
-        try:
-            arrays = {name: state[name].numpy() for name in ("weight", "offset", "pool")}
-            feature_map = cls(
-                backbone=str(state["backbone"]),
-                weights_sha256=str(state["weights_sha256"]),
-                image_size=None if state["image_size"] is None else int(state["image_size"]),
-                picture_shape=tuple(int(size) for size in state["picture_shape"]),
-                picture_scale=float(state["picture_scale"]),
-                deviation=float(state["deviation"]),
-                unit_length=bool(state["unit_length"]),
-                neighbors=int(state["neighbors"]),
-                **arrays,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as cause:
-            raise UserError(f"The checkpoint holds no map of features ({type(cause).__name__}: {cause}).") from cause
-        if not feature_map._is_whole():
-            raise UserError("The checkpoint holds a map of features of the wrong form.")
-        return feature_map
+        import torch
 
-    def _is_whole(self) -> bool:
-        """Whether types, shapes and ranges are those of a fitted map."""
-        types = [(array.dtype, array.ndim) for array in (self.weight, self.offset, self.pool)]
-        if types != [(np.float32, 2), (np.float32, 1), (np.float16, 2)]:
-            return False
-        D = self.weight.shape[1]
-        return (
-            self.offset.shape == (D,)
-            and self.pool.shape[1] == D
-            and len(self.picture_shape) in (2, 3)
-            and self.picture_scale > 0
-            and self.deviation > 0
-            and 0 <= self.neighbors <= max(0, len(self.pool) - 1)
-            and all(np.isfinite(array).all() for array in (self.weight, self.offset, self.pool))
-        )
+        if (fault := find_fault(state, SCHEMA)) is not None:
+            raise UserError(f"The checkpoint holds no map of features that can be used: it {fault}.")
+        for name, dtype in _TENSOR_TYPES.items():
+            tensor = state[name]
+            dense = isinstance(tensor, torch.Tensor) and not (tensor.is_nested or tensor.is_meta)
+            if not (dense and tensor.layout == torch.strided and tensor.dtype == getattr(torch, dtype)):
+                raise UserError(f"The checkpoint holds a map of features whose {name} is no dense tensor of {dtype}.")
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"The checkpoint holds a map of features whose {name} holds numbers that are not finite."
+                )
+        arrays = {name: state[name].detach().cpu().numpy() for name in _TENSOR_TYPES}
+        plain = {name: state[name] for name in SCHEMA if name not in arrays}
+        feature_map = cls(**{**plain, "picture_shape": tuple(plain["picture_shape"])}, **arrays)
+        weight, pool = feature_map.weight, feature_map.pool
+        shapes = weight.ndim == 2 and weight.size and feature_map.offset.shape == weight.shape[1:]
+        if not (shapes and pool.ndim == 2 and pool.shape[1] == weight.shape[1]):
+            raise UserError("The checkpoint holds a map of features of the wrong form.")
+        if feature_map.neighbors > max(0, len(pool) - 1):
+            raise UserError("The checkpoint holds a map of features with more neighbours than pictures.")
+        return feature_map
 
     def is_close(self, other: "FeatureMap") -> bool:
         """Whether another map is of the same backbone and has the same numbers, rounding aside."""

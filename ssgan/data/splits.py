@@ -16,6 +16,7 @@ import numpy as np
 
 from ssgan.errors import UserError
 from ssgan.files import write_json
+from ssgan.run_files import find_split_fault
 
 __all__ = ["Split", "check_splits", "draw", "fold_splits", "hide", "imbalance_warnings", "load", "make_splits", "save"]
 
@@ -281,15 +282,16 @@ def load(path: Path) -> list[Split]:
     """
     try:
         content = json.loads(path.read_text())
-        entries, version = content["splits"], content["format_version"]
-        if not isinstance(entries, list) or not entries or version != SPLIT_VERSION:
-            raise ValueError("no entries, or of another version")
-        splits = [Split(*(np.array(e.get(k, []), np.int64) for k in ("indices", "y", "held_out"))) for e in entries]
-        intact = all(s.sha256 == e["sha256"] for s, e in zip(splits, entries, strict=True))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
+    if (fault := find_split_fault(content)) is not None:
+        raise UserError(f"{path} is no split file that can be read: it {fault}.")
+    if (version := content["format_version"]) != SPLIT_VERSION:
+        raise UserError(f"{path} is no split file that can be read: it is of version {version}, not {SPLIT_VERSION}.")
+    entries = content["splits"]
+    splits = [Split(*(np.array(e.get(k, []), np.int64) for k in ("indices", "y", "held_out"))) for e in entries]
     if len({len(split.y) > 0 for split in splits}) > 1:
         raise UserError(f"{path} holds a split without labelled images beside others with some.")
-    if not intact:
+    if any(split.sha256 != entry["sha256"] for split, entry in zip(splits, entries, strict=True)):
         raise UserError(f"{path} does not match its own SHA-256: it was changed after it was written.")
     return splits

@@ -216,9 +216,10 @@ class Diversity(NamedTuple):
 
     Attributes
     ----------
-    spread : float
+    spread : float or None
         Mean distance between two generated images, as a multiple of that between two real ones: 0 if all are the
-        same, 1 if they differ as much as real ones. Noise has a spread, too: see ``coverage``.
+        same, 1 if they differ as much as real ones. None if all real ones are the same. Noise has a spread, too: see
+        ``coverage``.
     coverage : float
         Share of the real images with a generated one at least as near as their fifth nearest real one, 0 to 1. 0 if
         the generated images are like no real one; with clear modes, the share of modes that are generated. The same
@@ -234,7 +235,7 @@ class Diversity(NamedTuple):
         generated; real images have 0.05 to 0.15, which a report shows beside it.
     """
 
-    spread: float
+    spread: float | None
     coverage: float
     recall: float
     density: float
@@ -271,8 +272,10 @@ def diversity(generated: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBO
     generated_radius_N = np.partition(generated_NN, neighbours, axis=1)[:, neighbours]
     near_real_MN, near_generated_MN = cross_MN <= real_radius_M[:, None], cross_MN <= generated_radius_N[None, :]
     coverage, recall = (float(near_MN.any(axis=1).mean()) for near_MN in (near_real_MN, near_generated_MN))
+    # Distances of equal rows are zero but for rounding.
+    alike = bool((real_MD == real_MD[0]).all())
     return Diversity(
-        spread=_mean_distance(generated_NN) / _mean_distance(real_MM),
+        spread=None if alike else _mean_distance(generated_NN) / _mean_distance(real_MM),
         coverage=coverage,
         recall=recall,
         density=float(near_real_MN.sum(axis=0).mean() / neighbours),
@@ -308,10 +311,14 @@ def measure_diversity(
         images = generate(len(real))
         results.append(diversity(images, real)._asdict() if np.isfinite(images).all() else _UNKNOWN)
     finite = [result for result in results if result is not _UNKNOWN]
-    means = {
-        name: float(np.mean([result[name] for result in finite])) if finite else None for name in Diversity._fields
-    }
+    means = {name: _mean_or_none([result[name] for result in finite]) for name in Diversity._fields}
     return {"images": len(real), **means, "real": diversity(others, real)._asdict(), "models": results}
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def split_pool(pool: np.ndarray, scale: float, count: int = DIVERSITY_IMAGES) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from ssgan import runs
 from ssgan.data.feature_map import FeatureMap
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
+from ssgan.inference.checkpoints import check_models
 from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import (
     distance_to_normal,
@@ -24,7 +25,7 @@ from ssgan.inference.metrics import (
     negative_log_likelihood,
     softmax,
 )
-from ssgan.nn.registry import NETWORK_PAIRS, build_stacks, draw_latents
+from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.nn.stack import Stack
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
@@ -88,36 +89,26 @@ class Models:
         Raises
         ------
         UserError
-            If something is missing or the tensors do not fit the networks.
+            If something is missing, of another type or range, or does not fit the networks.
         """
-        try:
-            return cls._from_state(state, device)
-        except (KeyError, TypeError, AttributeError) as cause:
-            raise UserError(f"The checkpoint holds no trained models ({type(cause).__name__}: {cause}).") from cause
-
-    @classmethod
-    def _from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
-        """Do the work of :meth:`from_state`, without its handling of malformed states."""
-        config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
-        classes = tuple(state["classes"])
-        with torch.random.fork_rng(devices=[]):
-            stacks = build_stacks(config, image_shape, len(classes), len(state["seeds"]), device)
-        for name, stack in stacks.items():
-            stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
-        averaged = {k: v.to(device) / state["average"]["mass"] for k, v in state["average"]["sums"].items()}
-        if {k: v.shape for k, v in averaged.items()} != {k: v.shape for k, v in stacks["D"].parameters.items()}:
-            raise UserError("The averaged parameters of the checkpoint are not those of its discriminator.")
+        config, stacks, feature_map = check_models(state)
+        saved = state["networks"]
+        loaded = {
+            name: stack.with_values(saved[name]["parameters"], saved[name]["buffers"], device)
+            for name, stack in stacks.items()
+        }
+        sums, mass = state["average"]["sums"], state["average"]["mass"]
         return cls(
             config=config,
-            D=stacks["D"],
-            G=stacks.get("G"),
-            averaged=averaged,
+            D=loaded["D"],
+            G=loaded.get("G"),
+            averaged={name: sums[name].to(device) / mass for name in loaded["D"].parameters},
             scale=state["scale"],
-            image_shape=image_shape,
-            classes=classes,
+            image_shape=tuple(state["image_shape"]),
+            classes=tuple(state["classes"]),
             seeds=list(state["seeds"]),
             split_sha256=list(state["split_sha256"]),
-            feature_map=FeatureMap.from_state(state["feature_map"]) if "feature_map" in state else None,
+            feature_map=feature_map,
         )
 
     @property

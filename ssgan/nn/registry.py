@@ -7,10 +7,11 @@ belongs to the pair. :mod:`ssgan.nn.base` describes both.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, LayerNoise, channels_of
 from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, compact_trunk, paper_trunk, wide_trunk
@@ -29,7 +30,7 @@ from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.catalog import check_image_shape
 from ssgan.settings.config import Config
 
-__all__ = ["JITTER", "NETWORK_PAIRS", "SPREAD", "NetworkPair", "build_stacks", "draw_latents"]
+__all__ = ["JITTER", "NETWORK_PAIRS", "SPREAD", "NetworkPair", "build_empty_stacks", "build_stacks", "draw_latents"]
 
 
 # Evenly spread latents lie in [-SPREAD, SPREAD], each moved by up to JITTER at random.
@@ -109,6 +110,40 @@ def build_stacks(
             torch.manual_seed(seed)
             models.append(_build_networks(config, image_shape, classes, images))
     return {name: Stack([networks[name] for networks in models], device) for name in models[0]}
+
+
+def build_empty_stacks(config: Config, image_shape: tuple[int, ...], classes: int, seed_count: int) -> dict[str, Stack]:
+    """Build the stacks of :func:`build_stacks` on torch's device ``meta``: shapes and types, but no values.
+
+    They take no memory, so that the sizes that a file names can be compared with its tensors first.
+
+    Raises
+    ------
+    UserError
+        If the network does not take images of that shape.
+    RuntimeError, OverflowError
+        If a size is one that no tensor can have.
+    """
+    meta = torch.device("meta")
+    with meta, _NoValues():
+        return build_stacks(config, image_shape, classes, seed_count, meta)
+
+
+class _NoValues(TorchFunctionMode):
+    """Replace functions on tensors without memory for which torch would import its compiler, in more than a second."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, or make a result of the same shape."""
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        if function in (torch.randn, torch.rand):
+            return torch.empty(*args)
+        if function is torch.stack:
+            return args[0][0].new_empty(len(args[0]), *args[0][0].shape)
+        return function(*args, **kwargs)
 
 
 def _build_networks(

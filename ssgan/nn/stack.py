@@ -106,6 +106,17 @@ class Stack:
             for name, value in saved.items():
                 values[name].data.copy_(value)
 
+    def with_values(
+        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], device: torch.device | str
+    ) -> "Stack":
+        """Return a stack of the same architecture with copies of other values [S, ...] of the same names and shapes."""
+        other = copy.copy(self)
+        for kind, saved in (("parameters", parameters), ("buffers", buffers)):
+            values = {name: saved[name].detach() for name in getattr(self, kind)}
+            copies = {name: v.clone(memory_format=torch.contiguous_format).to(device) for name, v in values.items()}
+            setattr(other, kind, copies)
+        return other
+
     def select(self, indices: Sequence[int]) -> "Stack":
         """Return the networks at these indices of the seed axis."""
         selection = copy.copy(self)

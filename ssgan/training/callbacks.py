@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 from ssgan.training.monitor import TrainingProgress
+from ssgan.training.parts import FailedParts
 
 __all__ = [
     "TENSORBOARD_FOLDER",
@@ -33,6 +35,7 @@ __all__ = [
     "Densities",
     "Frames",
     "FunctionCallback",
+    "Guarded",
     "Log",
     "Paused",
     "TensorBoard",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 TENSORBOARD_FOLDER = "tensorboard"
+EVENTS = "events for TensorBoard"
 ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
 #: Shares of training after which the densities of the one-dimensional GAN are kept: mostly early, where most happens.
 DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
@@ -84,6 +88,35 @@ class Callbacks(Callback):
         """Report to each of them."""
         for callback in self.callbacks:
             callback.on_report(progress)
+
+
+class Guarded(Callback):
+    """Call a callback whose failure must not end the training: it is noted, and the training goes on.
+
+    Parameters
+    ----------
+    callback : Callback
+    name : str
+        What it makes.
+    failed_parts : FailedParts
+    """
+
+    def __init__(self, callback: Callback, name: str, failed_parts: FailedParts) -> None:
+        self.callback, self.name, self.failed_parts = callback, name, failed_parts
+
+    def due(self, step: int) -> bool:
+        """Whether it needs a report after this step."""
+        return self.callback.due(step)
+
+    def rewind(self, steps_done: int) -> None:
+        """Rewind it."""
+        with self.failed_parts.attempt(self.name):
+            self.callback.rewind(steps_done)
+
+    def on_report(self, progress: TrainingProgress) -> None:
+        """Report to it."""
+        with self.failed_parts.attempt(self.name):
+            self.callback.on_report(progress)
 
 
 class FunctionCallback(Callback):
@@ -143,7 +176,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard(Callback):
-    """Write the log as TensorBoard events, a folder for each seed.
+    """Write the log as TensorBoard events, a folder for each seed. What fails is noted and does not end the training.
 
     Parameters
     ----------
@@ -152,16 +185,30 @@ class TensorBoard(Callback):
     seeds : sequence of int
     up_to_date : bool
         Whether the session before wrote events too; otherwise all of the log comes first.
+    failed_parts : FailedParts, optional
     """
 
-    def __init__(self, folder: Path, seeds: Sequence[int], up_to_date: bool) -> None:
+    def __init__(
+        self, folder: Path, seeds: Sequence[int], up_to_date: bool, failed_parts: FailedParts | None = None
+    ) -> None:
         check_tensorboard()
         self.folder, self.seeds, self.up_to_date = folder, seeds, up_to_date
+        self.attempt = partial((failed_parts or FailedParts()).attempt, EVENTS)
         self.writers: list[Any] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Open the files, after the log was rewound; close them at the end."""
+        with self.attempt():
+            self._open()
+        try:
+            yield
+        finally:
+            for writer in self.writers:
+                with self.attempt():
+                    writer.close()
+
+    def _open(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         log = runs.read_log(self.folder)
@@ -170,17 +217,13 @@ class TensorBoard(Callback):
         purge_step = (log[-1]["images"] if up_to_date and log else 0) + 1
         folders = [self.folder / TENSORBOARD_FOLDER / f"seed-{seed}" for seed in self.seeds]
         self.writers = [SummaryWriter(folder, purge_step=purge_step) for folder in folders]
-        try:
-            for line in [] if up_to_date else log:
-                self.add(line)
-            yield
-        finally:
-            for writer in self.writers:
-                writer.close()
+        for line in [] if up_to_date else log:
+            self.add(line)
 
     def on_report(self, progress: TrainingProgress) -> None:
         """Add the report."""
-        self.add(log_line(progress))
+        with self.attempt():
+            self.add(log_line(progress))
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line of the log: each quantity of each seed, and its images per second, at the images seen so far."""
@@ -194,7 +237,8 @@ class TensorBoard(Callback):
     def flush(self) -> None:
         """Write to disk what was added."""
         for writer in self.writers:
-            writer.flush()
+            with self.attempt():
+                writer.flush()
 
 
 class Frames(Callback):
@@ -341,20 +385,34 @@ def run_callbacks(
     on_report: Callable[[TrainingProgress], None] | None,
     pause_after_seconds: float,
     events: TensorBoard | None,
+    failed_parts: FailedParts,
 ) -> Iterator[Callbacks]:
-    """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end."""
+    """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end.
+
+    Only a checkpoint that cannot be written, and a function of the caller, end the training.
+    """
     labels = "no classes" if config.unconditional else f"{len(split.y):,} labels"
     drawing = Curves(folder, caption=f"{data.name}, {labels}, {config.method}")
-    callbacks: list[Callback] = [Log(folder), *([events] if events else []), Frames(folder, config)]
+    log = Log(folder)
+    log.rewind(steps_done)
+    callbacks: list[Callback] = [
+        Guarded(FunctionCallback(log.on_report), "log.jsonl", failed_parts),
+        *([events] if events else []),
+        Guarded(Frames(folder, config), "frames", failed_parts),
+    ]
     if data.normal is not None:
-        callbacks.append(Densities(folder, config, data.normal))
+        callbacks.append(Guarded(Densities(folder, config, data.normal), curves.DENSITY_FILE, failed_parts))
     if on_report is not None:
         callbacks.append(FunctionCallback(on_report))
-    callbacks += [Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events), drawing]
+    callbacks += [
+        Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events),
+        Guarded(drawing, curves.CURVES_PICTURE, failed_parts),
+    ]
     callback_list = Callbacks(callbacks)
     callback_list.rewind(steps_done)
     with ExitStack() as stack:
         if events is not None:
             stack.enter_context(events.open())
         yield callback_list
-    drawing.draw()
+    with failed_parts.attempt(curves.CURVES_PICTURE):
+        drawing.draw()

@@ -32,7 +32,9 @@ from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
-from ssgan.training.monitor import Run, TrainingProgress, check_state
+from ssgan.training.monitor import Run, TrainingProgress
+from ssgan.training.parts import FailedParts
+from ssgan.training.state import check_state
 from ssgan.training.trainer import train
 
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
@@ -50,6 +52,7 @@ def run_experiment(
     pause_after_seconds: float = float("inf"),
     splits: Sequence[Split] | None = None,
     extra: Mapping[str, Any] | None = None,
+    failed_parts: FailedParts | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, write the files of the run folder, and return the report.
 
@@ -57,13 +60,13 @@ def run_experiment(
     ----------
     data, config, folder, on_report
     source : mapping, optional
-        ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded, for the report.
+        ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded.
     pause_after_seconds : float
         Stop at the first report after so long.
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
-    extra : mapping, optional
-        Further entries of the report.
+    extra, failed_parts : mapping, FailedParts, optional
+        Further entries of the report, and what failed before.
 
     Raises
     ------
@@ -73,21 +76,19 @@ def run_experiment(
     data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
     draw_seeds = _recorded_draw_seeds(config)
-    state = runs.load_checkpoint(folder / "checkpoint") if (folder / "checkpoint").exists() else None
-    if state is not None:
-        check_state(state, data, config, splits)
-    events = _tensorboard(folder, config)
+    state = _saved_state(folder, data, config, splits)
+    failed_parts = failed_parts or FailedParts()
+    events = _tensorboard(folder, config, failed_parts)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.update_config(folder, config)
     save_splits(folder / "split.json", splits, draw_seeds)
-    _draw_labeled(folder / "labeled.png", data, splits[0])
-    for name in ("report.json", "samples.png"):  # of a shorter training
-        (folder / name).unlink(missing_ok=True)
+    _begin_session(folder, data, splits[0], failed_parts)
     steps_done = 0 if state is None else state["steps_done"]
-    arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events)
+    arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        run = train(data, config, splits, callbacks.on_report, state, callbacks.due)
-    _draw_samples(folder, run)
+        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
+    with failed_parts.attempt("samples.png"):
+        _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
     write_json(folder / "report.json", report)
     return report
@@ -130,17 +131,34 @@ def train_or_resume(
     return models, report
 
 
+def _saved_state(folder: Path, data: Data, config: Config, splits: Sequence[Split]) -> dict[str, Any] | None:
+    """Read the checkpoint of a run, where there is one, and check that it belongs to the run."""
+    if not (folder / "checkpoint").exists():
+        return None
+    state = runs.load_checkpoint(folder / "checkpoint")
+    check_state(state, data, config, splits)
+    return state
+
+
+def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedParts) -> None:
+    """Draw the labelled images, and remove the results of a shorter training."""
+    with failed_parts.attempt("labeled.png"):
+        _draw_labeled(folder / "labeled.png", data, split)
+    for name in ("report.json", "samples.png"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _recorded_draw_seeds(config: Config) -> list[int | None]:
     """Return the draw seed of each model; None where the labels were not drawn by one."""
     by_draw = isinstance(config.labels, int) and not config.unconditional
     return [*config.draw_seeds] if by_draw else [None] * config.seeds
 
 
-def _tensorboard(folder: Path, config: Config) -> TensorBoard | None:
+def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> TensorBoard | None:
     """Return the callback that writes events, where they are wanted."""
     if not config.tensorboard:
         return None
-    return TensorBoard(folder, config.all_seeds, up_to_date=runs.read_config(folder).tensorboard)
+    return TensorBoard(folder, config.all_seeds, runs.read_config(folder).tensorboard, failed_parts)
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:
@@ -180,8 +198,11 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
 
 
 def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[str, Any]:
-    """Return what ``report.json`` holds: the run in numbers, and one result row for each seed."""
-    config, data = run.config, run.data
+    """Return what ``report.json`` holds: the run in numbers, and one result row for each seed.
+
+    What cannot be measured is None, with the reason in ``failed_parts`` and among the ``warnings``.
+    """
+    config, data, failed_parts = run.config, run.data, run.failed_parts
     shared = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
@@ -198,7 +219,9 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "seconds": run.seconds,
         **runs.provenance(),
     }
-    diversity = _diversity(run)
+    diversity = None
+    with failed_parts.attempt("diversity of generated images"):
+        diversity = _diversity(run)
     rows = [
         {
             **shared,
@@ -217,7 +240,7 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         }
         for i, (seed, draw, split) in enumerate(zip(run.seeds, draw_seeds, run.splits, strict=True))
     ]
-    return {
+    report = {
         **shared,
         "classes": list(run.models.classes),
         "seeds": run.seeds,
@@ -226,10 +249,14 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "diverged": sorted(run.diverged),
         "collapsed": sorted(run.collapsed),
         "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
-        "warnings": [*run.warnings, *_warn_of_collapse(diversity, run.seeds)],
+        "warnings": [],
         "run": str(folder),
         "rows": rows,
     }
+    report = failed_parts.without_odd_numbers(report)
+    warnings = [*run.warnings, *_warn_of_collapse(diversity, run.seeds), *failed_parts.warnings]
+    failed = {"failed_parts": failed_parts.reasons} if failed_parts.reasons else {}
+    return {**report, "warnings": warnings, **failed}
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:

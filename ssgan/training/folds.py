@@ -11,10 +11,11 @@ from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.errors import UserError
 from ssgan.files import open_table
 from ssgan.inference.metrics import binomial_interval, confusion
-from ssgan.inference.models import METRICS, finite_mask
+from ssgan.inference.models import METRICS, Models, finite_mask
 from ssgan.settings.config import Config
 from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
+from ssgan.training.parts import FailedParts
 
 __all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds"]
 
@@ -78,7 +79,8 @@ def cross_validate(
     folder: Path,
     on_report: Callable[[TrainingProgress], None] | None = None,
     source: Mapping[str, str | None] | None = None,
-) -> dict[str, Any]:
+    failed_parts: FailedParts | None = None,
+) -> dict[str, Any] | None:
     """Train one model for each fold, or resume them, and test each on the images that it never saw.
 
     ``folder`` becomes a run folder like any other. ``predictions.csv`` in it holds the prediction for every labelled
@@ -92,14 +94,17 @@ def cross_validate(
     folder : Path
     on_report, source
         As :func:`ssgan.training.experiment.run_experiment` takes them.
+    failed_parts : FailedParts, optional
+        Gets what could not be measured or written.
 
     Returns
     -------
-    dict
+    dict or None
         Plain types: ``error`` in percent over all ``labels`` images, each predicted by the model that never saw it, of
         which ``wrong`` were wrong; ``interval``, in which the error lies with 95 % confidence as far as the
         number of images goes (Wilson score); ``errors`` of each fold; ``nll`` and ``ece`` over all; ``confusion``
         [K][K]. A fold whose model diverged is named in ``diverged`` and counts nowhere else. None where all did.
+        ``predictions`` names the table where it could be written. None as a whole where it could not be measured.
 
     Raises
     ------
@@ -111,6 +116,16 @@ def cross_validate(
         folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
     )
     models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
+    failed_parts = failed_parts or FailedParts()
+    with failed_parts.attempt("scores of the folds"):
+        return _score_folds(data, config, folder, parts, models, failed_parts)
+    return None
+
+
+def _score_folds(
+    data: Data, config: Config, folder: Path, parts: Sequence[Split], models: Models, failed_parts: FailedParts
+) -> dict[str, Any]:
+    """Test the model of each fold on the images that it never saw, and write the table of predictions."""
     test_rows = _test_rows(parts)
     p_of = [
         models.select([seed]).probabilities(data.x_train[rows])[0]
@@ -137,7 +152,10 @@ def cross_validate(
     wrong = int((predicted_N != y_N).sum())
     low, high = binomial_interval(wrong, len(y_N), CONFIDENCE)
     folds = np.concatenate([np.full(len(test_rows[k]), k) for k in finite_folds])
-    _write(folder / FOLDS_TABLE, data, rows, folds, p_NK)
+    written = {}
+    with failed_parts.attempt(f"{FOLDS_FOLDER}/{FOLDS_TABLE}"):
+        _write(folder / FOLDS_TABLE, data, rows, folds, p_NK)
+        written = {"predictions": str(folder / FOLDS_TABLE)}
     return {
         **result,
         "labels": len(y_N),
@@ -145,7 +163,7 @@ def cross_validate(
         "interval": [100 * low, 100 * high],
         "confusion": confusion(y_N, predicted_N, len(data.classes)).tolist(),
         **{name: metric(p_NK, y_N) for name, metric in METRICS.items()},
-        "predictions": str(folder / FOLDS_TABLE),
+        **written,
     }
 
 

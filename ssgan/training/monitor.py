@@ -11,23 +11,18 @@ import numpy as np
 import torch
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, imbalance_warnings
-from ssgan.devices import select
-from ssgan.errors import UserError
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 from ssgan.training.divergence import FailureDetector
+from ssgan.training.parts import FailedParts
+from ssgan.training.state import STATE_VERSION, invalid_state_as_user_error
 
 __all__ = [
-    "STATE_KEYS",
-    "STATE_VERSION",
     "Clock",
     "Monitor",
     "Run",
     "TrainingProgress",
-    "check_state",
-    "invalid_state_as_user_error",
 ]
 
 
@@ -92,6 +87,8 @@ class Run:
         Seeds, and the step at which it was seen.
     seconds : float
         Wall-clock time of the whole training with its evaluations, over all its sessions.
+    failed_parts : FailedParts
+        What could not be measured: its place is None.
     state : callable
         Gives all that a checkpoint holds, in tensors and plain types.
     """
@@ -113,69 +110,8 @@ class Run:
     diverged: dict[int, int]
     collapsed: dict[int, int]
     warnings: list[str]
+    failed_parts: FailedParts
     state: Callable[[], dict[str, Any]]
-
-
-# Changes with the layout of optimiser and noise states, which could otherwise be misread.
-STATE_VERSION = 2
-# The keys of a checkpoint: the run, what was seen so far, and all that the next step depends on.
-STATE_KEYS = {
-    "version",
-    *("config", "dataset", "image_shape", "classes", "scale", "seeds", "split_sha256", "device_type"),
-    *("watch", "warnings", "images_per_second", "seconds"),
-    *("steps_done", "networks", "optimizers", "average", "history", "noise"),
-}
-
-
-def check_state(state: dict[str, Any], data: Data, config: Config, splits: Sequence[Split]) -> None:
-    """Check that a checkpoint belongs to this run, so that training can be resumed from it.
-
-    Raises
-    ------
-    UserError
-        With the differences, where it does not.
-    """
-    with invalid_state_as_user_error():
-        if "steps_done" in state and state.get("version") != STATE_VERSION:
-            raise UserError(
-                "The run was begun by another version of this program: its models can be used, but its training cannot "
-                "go on. Train anew."
-            )
-        missing = sorted(STATE_KEYS - state.keys())
-        if missing:
-            raise KeyError(", ".join(missing))
-        changed = Config.from_dict(state["config"]).resume_conflicts(config)
-        if changed:
-            raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-        # The hash covers the arrays alone.
-        dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
-        if dataset != (data.sha256, data.scale, list(data.classes)):
-            raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
-        if (state.get("feature_map") is None) != (data.feature_map is None) or not (
-            data.feature_map is None or FeatureMap.from_state(state["feature_map"]).is_close(data.feature_map)
-        ):
-            raise UserError(
-                f"The features of {data.name} are not those with which the run began: was it another backbone?"
-            )
-        if state["split_sha256"] != [split.sha256 for split in splits]:
-            raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
-        device = select(config.device).type
-        if state["device_type"] != device:
-            raise UserError(
-                f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
-                f"go on with --device {state['device_type']}."
-            )
-
-
-@contextmanager
-def invalid_state_as_user_error() -> Iterator[None]:
-    """Turn errors from a state with wrong contents into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"The checkpoint cannot be resumed from ({type(cause).__name__}: {cause}).") from cause
 
 
 FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
@@ -191,10 +127,20 @@ class Monitor:
     splits : sequence of Split
         Of each model.
     clock : Clock
+    failed_parts : FailedParts, optional
+        Gets the measurements that fail.
     """
 
-    def __init__(self, trainer: Any, data: Data, splits: Sequence[Split], clock: "Clock") -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        data: Data,
+        splits: Sequence[Split],
+        clock: "Clock",
+        failed_parts: FailedParts | None = None,
+    ) -> None:
         self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
+        self.failed_parts = FailedParts() if failed_parts is None else failed_parts
         self.config: Config = trainer.config
         self.watch = FailureDetector(trainer.batches.seeds)
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
@@ -225,7 +171,7 @@ class Monitor:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load a state that :func:`check_state` has accepted."""
+        """Load a state that :func:`ssgan.training.state.check_state` has accepted."""
         with invalid_state_as_user_error():
             self.trainer.restore(state)
             self.watch.restore(state["watch"])
@@ -259,6 +205,8 @@ class Monitor:
         warnings += [warning for warning in self.trainer.cuda_graph_warnings if warning not in self.warnings]
         self.warnings += warnings
         errors, errors_raw = self._test_errors() if evaluate else (None, None)
+        # Failures of an earlier report too: the report at the end has them from ``failed_parts``.
+        warnings = [*warnings, *self.failed_parts.new_warnings()]
         return TrainingProgress(
             step=steps_done,
             steps=self.config.steps,
@@ -273,24 +221,33 @@ class Monitor:
             state=self.state,
         )
 
-    def _test_errors(self) -> tuple[list[float | None], list[float | None]]:
-        """Return the test errors of the averaged and of the last models."""
+    def _test_errors(self) -> tuple[list[float | None] | None, list[float | None] | None]:
+        """Return the test errors of the averaged and of the last models; None where they cannot be measured."""
         models, data = self.trainer.models(self.data), self.data
-        averaged, raw = (models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False))
-        return averaged, raw
+        with self.failed_parts.attempt("test errors in the log"):
+            averaged, raw = (
+                models.scores(data.x_test, data.y_test, a, metrics=["error"])["error"] for a in (True, False)
+            )
+            return averaged, raw
+        return None, None
 
     def finish(self) -> Run:
-        """Evaluate the trained models and return the run."""
+        """Evaluate the trained models and return the run, with None in the place of what cannot be measured."""
         data, trainer, watch = self.data, self.trainer, self.watch
         self.warnings += watch.check_weights(trainer.steps_done, trainer.finite())
         models = trainer.models(data)
-        scores = models.scores(data.x_test, data.y_test)
-        raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        scores: dict[str, list[float | None]] = {name: [None] * len(models.seeds) for name in ("error", "ece", "nll")}
+        raw = {"error": scores["error"]}
         judgements: dict[str, list[float | None]] = {}
-        if self.config.unconditional:
-            judgements = models.judgements(data.x_test, self.config.seed, data.normal)
-        if data.normal is not None and judgements:
-            self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
+        with self.failed_parts.attempt("test scores"):
+            scores = models.scores(data.x_test, data.y_test)
+        with self.failed_parts.attempt("test error of the last step"):
+            raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+        with self.failed_parts.attempt("judgements of real and generated images"):
+            if self.config.unconditional:
+                judgements = models.judgements(data.x_test, self.config.seed, data.normal)
+            if data.normal is not None and judgements:
+                self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
         state = self.state()  # now: noise and clock belong to this training only until it returns
         return Run(
             config=self.config,
@@ -310,6 +267,7 @@ class Monitor:
             diverged=watch.diverged,
             collapsed=watch.collapsed,
             warnings=self.warnings,
+            failed_parts=self.failed_parts,
             state=lambda: state,
         )
 

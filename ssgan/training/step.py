@@ -20,7 +20,7 @@ from ssgan.nn.stack import Net, Stack, State
 from ssgan.settings.config import Config
 from ssgan.training.methods import Batch, Nets, Phase
 
-__all__ = ["SGD", "Adam", "CapturedPart", "Part"]
+__all__ = ["SGD", "Adam", "CapturedPart", "Part", "build_optimizer"]
 
 
 class Part:
@@ -71,7 +71,8 @@ class Part:
             for name, state in self.frozen.items()
         }
         self.optimizers = {
-            name: _optimizer(config, name, list(state["parameters"].values())) for name, state in self.trained.items()
+            name: build_optimizer(config, name, list(state["parameters"].values()))
+            for name, state in self.trained.items()
         }
         self.average = list(self._select(average).values())
         self.losses = [self._seed_loss(phase) for phase in phases]
@@ -174,7 +175,12 @@ class Adam:
 
     def state(self) -> dict[str, Any]:
         """Return the moments and the number of steps."""
-        return {"steps": int(self.steps), "first": self.first, "second": self.second}
+        return {"steps": int(self.steps), **self.tensors}
+
+    @property
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """Both moments of each parameter."""
+        return {"first": self.first, "second": self.second}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
@@ -229,6 +235,11 @@ class SGD:
 
     def state(self) -> dict[str, Any]:
         """Return the velocities."""
+        return {**self.tensors}
+
+    @property
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """The velocity of each parameter; without momentum there is none."""
         return {"velocity": self.velocity}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -259,7 +270,7 @@ def _copy_into(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         tensor.copy_(value)
 
 
-def _optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
+def build_optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
     """Make the optimiser of a network."""
     if getattr(config, f"optimizer_{net.lower()}") == "sgd":
         return SGD(parameters, getattr(config, f"momentum_{net.lower()}"))

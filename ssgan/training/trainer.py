@@ -22,7 +22,9 @@ from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
 from ssgan.training.methods import Batch, phases
-from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress, check_state
+from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress
+from ssgan.training.parts import FailedParts
+from ssgan.training.state import check_state
 from ssgan.training.step import CapturedPart, Part
 
 __all__ = ["Trainer", "train"]
@@ -241,6 +243,7 @@ def train(
     on_report: Callable[[TrainingProgress], None] | None = None,
     state: dict[str, Any] | None = None,
     due: Callable[[int], bool] | None = None,
+    failed_parts: FailedParts | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -257,6 +260,8 @@ def train(
         for bit, as if it had not been interrupted (on the same kind of device and number of threads).
     due : callable, optional
         Whether a report is needed after a step, besides those at the interval.
+    failed_parts : FailedParts, optional
+        Gets what cannot be measured, so that it does not end the training.
 
     Returns
     -------
@@ -282,7 +287,7 @@ def train(
         batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))
-        monitor = Monitor(trainer, data, splits, clock)
+        monitor = Monitor(trainer, data, splits, clock, failed_parts)
         if state is not None:
             monitor.restore(state)
         for step_batches in trainer.remaining_batches():

@@ -23,7 +23,8 @@ from ssgan.data.datasets import load
 from ssgan.settings.config import Config
 from ssgan.training import experiment
 from ssgan.training.experiment import Paused, run_experiment
-from ssgan.training.monitor import STATE_KEYS, Run
+from ssgan.training.monitor import Run
+from ssgan.training.state import STATE_KEYS
 from ssgan.training.trainer import train
 
 
@@ -189,12 +190,12 @@ def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Calla
     for key in STATE_KEYS - {"version"}:
         (here / run / "checkpoint").write_bytes(whole)
         edited(here / run, lambda state, key=key: state.pop(key))
-        assert refusal(*more, run=run) == f"The checkpoint cannot be resumed from (KeyError: {key!r})."
+        assert refusal(*more, run=run) == f"The checkpoint lacks {key}: it is damaged or something else."
 
 
 def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
     edited(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
-    assert refusal().startswith("The checkpoint cannot be resumed from (ValueError: a moment has shape ")
+    assert refusal().startswith("The checkpoint's values of second of the optimizer of D do not fit its network: ")
 
 
 def test_the_same_settings_may_be_said_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

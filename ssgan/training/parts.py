@@ -1,0 +1,71 @@
+"""Note the pictures and measurements of a run that fail, so that its training is not lost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ssgan.errors import UserError
+
+__all__ = ["FailedParts"]
+
+
+class FailedParts:
+    """Collect the parts of a run that failed, with the reasons, for its report.
+
+    A training may take days, so that no picture and no measurement may end it. A failure is never silent: it is a
+    warning of the training and stands in ``report.json``, under ``failed_parts``.
+
+    Attributes
+    ----------
+    reasons : dict of str to str
+        Why each part failed, first; by its name.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    @contextmanager
+    def attempt(self, name: str) -> Iterator[None]:
+        """Run the block, and note an error of it as the failure of the part of this name."""
+        try:
+            yield
+        except Exception as cause:
+            self.add(name, cause)
+
+    def add(self, name: str, cause: Exception) -> None:
+        """Note why a part failed; of several failures of one part, the first."""
+        if isinstance(cause, UserError):
+            reason = str(cause).rstrip(".")
+        elif isinstance(cause, OSError) and cause.strerror:
+            reason = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+        else:
+            reason = f"{type(cause).__name__}: {cause}"
+        self.reasons.setdefault(name, " ".join(reason.split()))
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each part that failed."""
+        return [f"Failed, and left out: {name} ({reason})." for name, reason in self.reasons.items()]
+
+    def new_warnings(self) -> list[str]:
+        """Return the warnings that were not returned before."""
+        new = [line for line in self.warnings if line not in self._told]
+        self._told |= {*new}
+        return new
+
+    def without_odd_numbers(self, content: Any, place: str = "") -> Any:
+        """Return nested plain types with None in the place of each number that is not finite, which is no JSON.
+
+        Each place is noted as a part that failed.
+        """
+        if isinstance(content, dict):
+            return {k: self.without_odd_numbers(v, f"{place}.{k}" if place else str(k)) for k, v in content.items()}
+        if isinstance(content, list | tuple):
+            return [self.without_odd_numbers(value, f"{place}[{i}]") for i, value in enumerate(content)]
+        if isinstance(content, float) and not np.isfinite(content):
+            self.reasons.setdefault(place, f"{content} is no finite number")
+            return None
+        return content
