@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.files import lock, read_json_lines
+from ssgan.files import lock, open_file, read_file, read_json_lines
 
 __all__ = [
     "MEASURED",
@@ -238,6 +238,8 @@ def check_row_file(path: Path) -> None:
         raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
     if path.is_dir():
         raise UserError(f"--out is {path}, which is a folder: name a file.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--out is {path}, which is no regular file: choose another.")
     if not path.parent.is_dir():
         raise UserError(f"--out is {path}, but there is no folder {path.parent}: make it, or choose another file.")
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
@@ -279,8 +281,8 @@ class RowFile:
                 f"{path} ended in the midst of a training's rows: its last {size - length:,} bytes are cut away, to be "
                 f"written anew."
             )
-        elif size and not path.read_bytes().endswith(b"\n"):
-            with path.open("ab") as stream:
+        elif size and not read_file(path).endswith(b"\n"):
+            with open_file(path, "ab") as stream:
                 stream.write(b"\n")
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -288,7 +290,7 @@ class RowFile:
         content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         size = self.path.stat().st_size
         try:
-            with self.path.open("ab", buffering=0) as stream:
+            with open_file(self.path, "ab", buffering=0) as stream:
                 written = stream.write(content)
                 if written != len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

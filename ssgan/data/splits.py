@@ -6,7 +6,6 @@ erases the other labels before training sees them.
 
 import hashlib
 import itertools
-import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.errors import UserError
-from ssgan.files import write_json
+from ssgan.files import parse_json, read_file, write_json
 
 __all__ = ["Split", "check_splits", "draw", "fold_splits", "hide", "imbalance_warnings", "load", "make_splits", "save"]
 
@@ -280,7 +279,7 @@ def load(path: Path) -> list[Split]:
         If the file is not such a file or does not match its hashes.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_file(path))
         entries, version = content["splits"], content["format_version"]
         if not isinstance(entries, list) or not entries or version != SPLIT_VERSION:
             raise ValueError("no entries, or of another version")

