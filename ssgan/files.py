@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import platformdirs
 
-from ssgan.errors import Busy, UserError
+from ssgan.errors import Busy, UserError, visible
 
 __all__ = [
     "GROWTH_LIMIT",
@@ -337,7 +337,8 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
     Parameters
     ----------
     out : str
-        A file, whose suffix says which format; ``-`` is CSV to standard output.
+        A file, whose suffix says which format; ``-`` is CSV to standard output, with control characters escaped where
+        that is a terminal.
     columns : sequence of str
         Names of the values of a row: the head of a CSV, the keys of JSON. None is an empty cell, or null.
 
@@ -360,7 +361,10 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
             stream = io.TextIOWrapper(raw, encoding="utf-8", errors=NAME_ERRORS, newline="")
             stack.callback(stream.detach)
         with _FORMATS[Path(out).suffix.lower() if out != STDOUT else ".csv"](stream, columns) as write:
-            yield write
+            if out == STDOUT and stream.isatty():  # as `ls` does; a file or another program gets names as they are
+                yield lambda row: write([visible(cell) if isinstance(cell, str) else cell for cell in row])
+            else:
+                yield write
         stream.flush()
 
 

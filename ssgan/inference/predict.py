@@ -391,11 +391,12 @@ def write_predictions(
         images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded)
         for done, row in enumerate(predict(models, images), 1):
             p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
-            write([*row[:4], row.note or None, *(p_K if probabilities else [])])
+            file = files.path_to_text(row.file)
+            write([file, *row[1:4], row.note or None, *(p_K if probabilities else [])])
             labels[row.label] += 1
             unlike += row.note in (UNLIKE_CLASSES, GENERATED)
             if row.label is None and row.p_generated is None:
-                unreadable.append({"file": row.file, "reason": row.note})
+                unreadable.append({"file": file, "reason": row.note})
             on_row(done)
     device = next(iter(models.averaged.values())).device
     return {
