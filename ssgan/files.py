@@ -28,6 +28,7 @@ __all__ = [
     "check_table_path",
     "default_root",
     "lock",
+    "name_to_unicode",
     "open_atomic",
     "open_file",
     "open_table",
@@ -64,7 +65,10 @@ def open_file(path: str | Path, mode: str = "rb", buffering: int = -1) -> Binary
     OSError
         Where there is no such file, it cannot be opened or it is something else.
     """
-    return cast(BinaryIO, open(path, mode, buffering, opener=_open_regular))
+    try:
+        return cast(BinaryIO, open(path, mode, buffering, opener=_open_regular))
+    except ValueError:  # a zero byte, or text that is not that of bytes: names that only a damaged file can hold
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -133,6 +137,11 @@ def path_to_text(path: str | Path) -> str:
     except UnicodeEncodeError:  # holds the name of a member of a zip, which is text of any letters
         content = str(path).encode("utf-8", "surrogateescape")
     return content.decode("utf-8", "surrogateescape")
+
+
+def name_to_unicode(name: str) -> str:
+    """Return a file name as Unicode text, with escape codes for bytes that are no UTF-8, as results name data by it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def path_from_text(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.files import lock, open_file, read_file, read_json_lines
+from ssgan.files import lock, name_to_unicode, open_file, path_to_text, read_file, read_json_lines
 
 __all__ = [
     "MEASURED",
@@ -236,6 +236,10 @@ def check_row_file(path: Path) -> None:
     """
     if path.suffix != SUFFIX:
         raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
+    if name_to_unicode(path.name) != path_to_text(path.name):
+        raise UserError(
+            f"--out is {path}, whose name is no UTF-8, but rows name their run folders by it: choose another."
+        )
     if path.is_dir():
         raise UserError(f"--out is {path}, which is a folder: name a file.")
     if path.exists() and not path.is_file():

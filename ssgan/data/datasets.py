@@ -15,7 +15,7 @@ from ssgan.data.dataset import UNLABELED, Data
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, did_you_mean
-from ssgan.files import default_root, path_to_text, read_file, refuse_irregular
+from ssgan.files import default_root, name_to_unicode, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -262,7 +262,9 @@ def read_npz(path: Path) -> Data:
     if scale.size != 1 or scale.dtype.kind not in "iuf":
         raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")
     try:
-        return Data(x_train, y_train, x_test, y_test, classes, name=path_to_text(path.stem), scale=float(scale.item()))
+        return Data(
+            x_train, y_train, x_test, y_test, classes, name=name_to_unicode(path.stem), scale=float(scale.item())
+        )
     except UserError as mistake:
         raise UserError(f"{path}: {mistake}") from None
 

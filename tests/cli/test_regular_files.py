@@ -50,8 +50,9 @@ def test_a_regular_file_and_a_link_to_one_are_opened(tmp_path: Path) -> None:
     with open_file(tmp_path / "link", "ab") as stream:
         stream.write(b"!")
     assert (tmp_path / "file").read_bytes() == b"mine!"
-    with pytest.raises(FileNotFoundError):
-        open_file(tmp_path / "none")
+    for name in ("none", "a\0b", "\ud800"):
+        with pytest.raises(FileNotFoundError):
+            open_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b", "wb", "ab"])
