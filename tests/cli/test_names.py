@@ -142,7 +142,19 @@ def test_every_command_takes_paths_that_are_no_text(capsys: pytest.CaptureFixtur
     rows = [json.loads(line) for line in Path("o\udce9.jsonl").read_text().splitlines()]
     assert {row["file"] for row in rows} == {f"{data}/{name}" for name in classes(each=4, names=CLASSES)}
     assert status_of("train", data, "--out", run, "--resume") == 0
-    comparison = ["compare", data, "--labels", "6", "--methods", "knn,supervised", "--seeds", "1", *TINY[4:-4], "--device", "cpu"]
+    comparison = [
+        "compare",
+        data,
+        "--labels",
+        "6",
+        "--methods",
+        "knn,supervised",
+        "--seeds",
+        "1",
+        *TINY[4:-4],
+        "--device",
+        "cpu",
+    ]
     Path("d\udce9").mkdir()
     assert status_of(*comparison, "--out", "d\udce9/r.jsonl") == 0
     assert status_of("report", "d\udce9/r.jsonl", "--out", "p\udce9") == 0
