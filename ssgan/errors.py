@@ -1,9 +1,11 @@
-"""Errors for the user, as sentences."""
+"""Errors for the user, as sentences, and text that is safe to print."""
 
 import difflib
+import signal
 from collections.abc import Iterable
+from contextlib import suppress
 
-__all__ = ["Busy", "UserError", "did_you_mean", "memory_message"]
+__all__ = ["Busy", "Interrupted", "UserError", "did_you_mean", "memory_message", "visible"]
 
 
 class UserError(ValueError):
@@ -15,6 +17,26 @@ class UserError(ValueError):
 
 class Busy(UserError):  # noqa: N818 - waiting mends it
     """Another process holds the lock of a folder or file."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or another signal ended the command; the text, where there is one, says how to go on.
+
+    Parameters
+    ----------
+    message : str
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = int(number)
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells give a process which the signal ended."""
+        return 128 + self.number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -29,3 +51,23 @@ def memory_message(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or "OutOfMemoryError" in text or "allocate memory" in text:
         return "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
     return None
+
+
+def visible(text: str) -> str:
+    """Write a text in one line, with escape codes for characters that are invisible or change the direction.
+
+    Bytes of file names that are no text, which Python keeps as lone surrogates, become codes such as ``\\xe9``.
+    """
+    if text.isprintable():
+        return text
+    with suppress(UnicodeError):  # where the locale is not UTF-8, all letters but ASCII are such bytes
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return "".join(c if c.isprintable() else _code(c) for c in text)
+
+
+def _code(character: str) -> str:
+    """Return the escape code of a character."""
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, locked by one process at a time, read line by line; tables of rows."""
+"""Files: regular ones alone, written whole or not at all, locked by one process at a time; tables of rows."""
 
 import codecs
 import csv
@@ -6,35 +6,150 @@ import errno
 import io
 import json
 import os
+import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 import platformdirs
 
-from ssgan.errors import Busy, UserError
+from ssgan.errors import Busy, UserError, visible
 
 __all__ = [
+    "GROWTH_LIMIT",
     "STDOUT",
+    "IrregularFile",
     "JsonLine",
+    "check_growth",
     "check_table_path",
     "default_root",
     "lock",
+    "name_to_unicode",
     "open_atomic",
+    "open_file",
     "open_table",
     "parse_json",
+    "path_from_text",
+    "path_to_text",
+    "read_file",
     "read_json_lines",
+    "refuse_irregular",
     "write_atomic",
     "write_json",
 ]
 
 STDOUT = "-"
+NAME_ERRORS = "ssgan-names"  # how the text of a table is encoded where it is no UTF-8
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
 
+GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
+
 WriteRow = Callable[[Sequence[Any]], None]
+
+
+class IrregularFile(OSError):  # noqa: N818 - about a file, not a fault of the program
+    """A pipe, a socket or a device has the name of a file."""
+
+
+def open_file(path: str | Path, mode: str = "rb", buffering: int = -1) -> BinaryIO:
+    """Open a regular file, or a link to one, in a binary mode of :func:`open`.
+
+    A pipe, a socket or a device is refused without waiting: opening one could block for ever, or have an effect.
+
+    Raises
+    ------
+    OSError
+        Where there is no such file, it cannot be opened or it is something else.
+    """
+    try:
+        return cast(BinaryIO, open(path, mode, buffering, opener=_open_regular))
+    except ValueError:  # a zero byte, or text that is not that of bytes: names that only a damaged file can hold
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Return a file descriptor, as the ``opener`` of :func:`open`."""
+    with suppress(FileNotFoundError):
+        _check_regular(path, os.stat(path).st_mode)
+    # The path may have become another file since, so opening does not wait, and the open file is checked too.
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0), 0o666)
+    try:
+        _check_regular(path, os.fstat(handle).st_mode)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _check_regular(path: str | Path, mode: int) -> None:
+    """Raise an OSError where a file of this mode is no regular file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise IrregularFile(errno.EINVAL, "it is no regular file", str(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a regular file; raise an OSError as :func:`open_file` does."""
+    with open_file(path) as stream:
+        return stream.read()
+
+
+def refuse_irregular(paths: Iterable[Path]) -> None:
+    """Check that what a library will open by its path is a regular file or a folder, where it is there.
+
+    Raises
+    ------
+    UserError
+        Where it is something else, such as a pipe.
+    """
+    for path in paths:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise UserError(f"{path} is no regular file: take it away.")
+
+
+def check_growth(archive: zipfile.ZipFile, path: str | Path) -> None:
+    """Check that the members of a zip do not grow by more than ``GROWTH_LIMIT``, before any is unpacked.
+
+    Sizes are those of the zip's directory. Python's reader unpacks no more of a member than these say.
+
+    Raises
+    ------
+    UserError
+        Where they do.
+    """
+    unpacked, packed = sum(member.file_size for member in archive.infolist()), os.stat(path).st_size
+    if unpacked - packed > GROWTH_LIMIT:
+        raise UserError(
+            f"{path} unpacks to {unpacked / 2**20:,.0f} MiB, over {GROWTH_LIMIT // 2**20:,} MiB more than its size: if "
+            "you trust it, store it without compression, as numpy.savez does."
+        )
+
+
+def path_to_text(path: str | Path) -> str:
+    """Return a path as text for a file of any locale; bytes that are no UTF-8 become lone surrogates."""
+    try:
+        content = os.fsencode(path)
+    except UnicodeEncodeError:  # holds the name of a member of a zip, which is text of any letters
+        content = str(path).encode("utf-8", "surrogateescape")
+    return content.decode("utf-8", "surrogateescape")
+
+
+def name_to_unicode(name: str) -> str:
+    """Return a file name as Unicode text, with escape codes for bytes that are no UTF-8, as results name data by it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def path_from_text(text: str) -> str:
+    """Return the path that :func:`path_to_text` made text of, under this locale."""
+    try:
+        return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # no file has this name
+        return text
 
 
 @contextmanager
@@ -46,7 +161,8 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as stream:
+        part.unlink(missing_ok=True)  # of a process that was killed; a link or a pipe of this name is not opened
+        with open_file(part, "xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -61,8 +177,13 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file by :func:`open_atomic`."""
-    with open_atomic(path) as stream:
-        stream.write(content)
+    try:
+        with open_atomic(path) as stream:
+            stream.write(content)
+    except OSError as error:
+        if error.filename is None:  # of an error while writing
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -183,7 +304,7 @@ def read_json_lines(path: Path, parse: Callable[[bytes], Any] = parse_json) -> l
         Where the file cannot be read.
     """
     lines, start = [], 0
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         for number, text in enumerate(stream, 1):
             if text.strip():
                 value, error = None, None
@@ -211,8 +332,10 @@ def check_table_path(out: str) -> None:
         raise UserError(
             f"--out is {out}, but must end in {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}, or be - ."
         )
-    if path.is_dir() or not path.parent.is_dir():
+    if path.is_dir() or not path.parent.is_dir() or (path.exists() and not path.is_file()):
         what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+        if path.parent.is_dir() and not path.is_dir():
+            what = "is no regular file"
         raise UserError(f"--out is {out}, which {what}: choose another file.")
 
 
@@ -223,7 +346,8 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
     Parameters
     ----------
     out : str
-        A file, whose suffix says which format; ``-`` is CSV to standard output.
+        A file, whose suffix says which format; ``-`` is CSV to standard output, with control characters escaped where
+        that is a terminal.
     columns : sequence of str
         Names of the values of a row: the head of a CSV, the keys of JSON. None is an empty cell, or null.
 
@@ -235,7 +359,7 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
     with ExitStack() as stack:
         if out == STDOUT:
             if isinstance(sys.stdout, io.TextIOWrapper):  # as a file has it; names of files are not always text
-                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+                sys.stdout.reconfigure(encoding="utf-8", errors=NAME_ERRORS)
             stream: TextIO = sys.stdout
         else:
             check_table_path(out)
@@ -243,11 +367,26 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
                 raw = stack.enter_context(open_atomic(Path(out)))
             except OSError as cause:
                 raise UserError(f"--out is {out}, which cannot be written ({cause.strerror}).") from cause
-            stream = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
+            stream = io.TextIOWrapper(raw, encoding="utf-8", errors=NAME_ERRORS, newline="")
             stack.callback(stream.detach)
         with _FORMATS[Path(out).suffix.lower() if out != STDOUT else ".csv"](stream, columns) as write:
-            yield write
+            if out == STDOUT and stream.isatty():  # as `ls` does; a file or another program gets names as they are
+                yield lambda row: write([visible(cell) if isinstance(cell, str) else cell for cell in row])
+            else:
+                yield write
         stream.flush()
+
+
+def _encode_names(error: UnicodeError) -> tuple[bytes, int]:
+    """Encode lone surrogates: bytes of file names as they were, others as escape codes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    coded = (bytes([ord(c) - 0xDC00]) if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape") for c in characters)
+    return b"".join(coded), error.end
+
+
+codecs.register_error(NAME_ERRORS, _encode_names)
 
 
 @contextmanager

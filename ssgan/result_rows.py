@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.files import lock, read_json_lines
+from ssgan.files import lock, name_to_unicode, open_file, path_to_text, read_file, read_json_lines
 from ssgan.schemas import Field, each, is_matrix, is_names, is_object, is_text, number, or_null, shorten, whole
 
 __all__ = [
@@ -198,8 +198,14 @@ def check_row_file(path: Path) -> None:
     """
     if path.suffix != SUFFIX:
         raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
+    if name_to_unicode(path.name) != path_to_text(path.name):
+        raise UserError(
+            f"--out is {path}, whose name is no UTF-8, but rows name their run folders by it: choose another."
+        )
     if path.is_dir():
         raise UserError(f"--out is {path}, which is a folder: name a file.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--out is {path}, which is no regular file: choose another.")
     if not path.parent.is_dir():
         raise UserError(f"--out is {path}, but there is no folder {path.parent}: make it, or choose another file.")
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
@@ -241,8 +247,8 @@ class RowFile:
                 f"{path} ended in the midst of a training's rows: its last {size - length:,} bytes are cut away, to be "
                 f"written anew."
             )
-        elif size and not path.read_bytes().endswith(b"\n"):
-            with path.open("ab") as stream:
+        elif size and not read_file(path).endswith(b"\n"):
+            with open_file(path, "ab") as stream:
                 stream.write(b"\n")
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -250,7 +256,7 @@ class RowFile:
         content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         size = self.path.stat().st_size
         try:
-            with self.path.open("ab", buffering=0) as stream:
+            with open_file(self.path, "ab", buffering=0) as stream:
                 written = stream.write(content)
                 if written != len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

@@ -18,7 +18,17 @@ from typing import Any
 
 from ssgan import __version__
 from ssgan.errors import UserError
-from ssgan.files import lock, read_json_lines, write_atomic, write_json
+from ssgan.files import (
+    check_growth,
+    lock,
+    open_file,
+    parse_json,
+    path_from_text,
+    read_file,
+    read_json_lines,
+    write_atomic,
+    write_json,
+)
 from ssgan.run_files import LOG_LINE, find_report_fault
 from ssgan.schemas import find_fault, shorten, whole
 from ssgan.settings.config import Config
@@ -55,10 +65,12 @@ LOCK_NAME = ".lock"
 def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
     """Create the folder of a new run, ``out`` or the next number under ``runs/``, with its ``config.json``.
 
+    An empty folder is taken, and so is one in which a process was killed before it had written ``config.json``.
+
     Raises
     ------
     UserError
-        Where it exists already or cannot be created.
+        Where it holds anything else, cannot be created, or another process makes it a run.
     """
     number = 0
     while True:
@@ -67,21 +79,32 @@ def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
             numbers = [int(m[1]) for p in Path("runs").glob("*") if (m := re.match(r"(\d+)-", p.name))]
             number = max([number, *numbers]) + 1
             labels = "given" if config.labels is None else config.labels
-            folder = Path("runs") / f"{number}-{dataset}-{labels}-{config.method}"
+            folder = Path("runs") / path_from_text(f"{number}-{dataset}-{labels}-{config.method}")
         try:
             folder.mkdir(parents=True)
             break
         except FileExistsError:
+            if out is not None and _is_free(folder):
+                break
             if out is not None:
-                words = (
-                    f"{out} exists already: choose another folder with --out, or go on with the run in it by --resume."
-                )
-                raise UserError(words) from None
+                raise UserError(_taken(folder)) from None
         except OSError as cause:
             words = f"The folder {folder} cannot be made ({cause.strerror}): choose another with --out."
             raise UserError(words) from None
-    write_json(folder / "config.json", config.to_dict())
+    with lock_run(folder):  # another process may have found the folder free
+        if not _is_free(folder):
+            raise UserError(_taken(folder))
+        write_json(folder / "config.json", config.to_dict())
     return folder
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder holds nothing, but for what a process leaves that is killed before it has made it a run."""
+    return folder.is_dir() and all(path.name in (LOCK_NAME, ".config.json.part") for path in folder.iterdir())
+
+
+def _taken(folder: Path) -> str:
+    return f"{folder} exists already: choose another folder with --out, or go on with the run in it by --resume."
 
 
 @contextmanager
@@ -179,8 +202,9 @@ def data_source(
     ``report`` is one that :func:`read_report` has checked.
     """
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
-    table = source.get("labels_csv")
-    return str(source["data"]), root or source["data_dir"], Options.of(config, None if table is None else Path(table))
+    keys = ("data", "data_dir", "labels_csv")
+    data, folder, table = (None if source.get(key) is None else path_from_text(str(source[key])) for key in keys)
+    return str(data), root or folder, Options.of(config, None if table is None else Path(table))
 
 
 def is_run(path: Path) -> bool:
@@ -193,8 +217,8 @@ def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     size = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("a") as stream:
-            stream.write(content)
+        with open_file(path, "ab") as stream:
+            stream.write(content.encode())
     except OSError:
         with suppress(OSError):
             os.truncate(path, size)
@@ -248,12 +272,14 @@ def _read_json(run: Path, name: str) -> dict[str, Any]:
     if not run.is_dir():
         raise UserError(f"There is no run folder {run}: give the folder that `ssgan train` printed.")
     try:
-        content = json.loads((run / name).read_text())
+        content = parse_json(read_file(run / name))
     except FileNotFoundError:
         unfinished = "is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`)"
         missing = "is no run folder" if name == "config.json" else unfinished
         raise UserError(f"{run} {missing}: there is no {name} in it.") from None
-    except (OSError, ValueError, RecursionError):
+    except OSError as cause:
+        raise UserError(f"{run / name} cannot be read ({cause.strerror}).") from None
+    except ValueError:
         content = None
     if not isinstance(content, dict):
         raise UserError(f"{run / name} cannot be read: it is damaged or something else.")
@@ -285,13 +311,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     try:
         # torch does not check the sums that it writes, so a changed weight would pass for a trained one.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        state: Any = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as stream:
+            with zipfile.ZipFile(stream) as archive:
+                check_growth(archive, path)
+                damaged = archive.testzip()
+            stream.seek(0)
+            state: Any = None if damaged else torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no {path}: the run did not finish, or this is no run folder.") from None
-    except PermissionError as cause:
-        raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
+    except UserError:
+        raise
+    except OSError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
     except Exception as cause:  # reading arbitrary bytes can fail in any way; no code of this package runs here
         raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.") from cause
     if damaged:

@@ -3,25 +3,36 @@
 import errno
 import io
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ssgan import runs
-from ssgan.cli import output, terminal
+from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, parse_integer
 from ssgan.cli.sample import sample
 from ssgan.cli.train import train
-from ssgan.errors import UserError, memory_message
+from ssgan.errors import Interrupted, UserError, memory_message
+from ssgan.files import IrregularFile
+from ssgan.training import interrupts
 
 __all__ = ["app", "error_message", "main"]
 
 SUMMARY = "Semi-supervised image classification: thousands of images, labels for a few dozen."
-INTERRUPTED = 130  # the exit status that shells give it
+READER_LEFT = 141  # 128 and the number of SIGPIPE, as for other programs in a pipe
+# Errors of the system that say no more of the program than that a place or a disk is as it is.
+REFUSED = (
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
+)
 LINES_SHOWN = 20
 PATH_WIDTH = 200
 
@@ -47,9 +58,11 @@ def show_version_or_help(
         device = select("auto")
         versions = ", ".join(f"{name} {number}" for name, number in provenance["versions"].items())
         commit = provenance["commit"] or "unknown"
-        terminal.say(f"{versions}\ndevice {device} ({device_name(device)})\ncommit {commit}")
+        for line in (versions, f"device {device} ({device_name(device)})", f"commit {commit}"):
+            terminal.say(line)
     elif context.invoked_subcommand is None:
-        terminal.say(context.get_help())
+        for line in context.get_help().splitlines():
+            terminal.say(line)
 
 
 def evaluate(
@@ -77,7 +90,7 @@ def evaluate(
         if result["confusion"] is not None:
             result["plots"] = plots.save(result, run, f"-{result['dataset']}" if data else "")
     except OSError as cause:
-        print(f"ssgan: no plots: {run} cannot be written to ({cause.strerror}).", file=sys.stderr)
+        terminal.note(f"ssgan: no plots: {run} cannot be written to ({cause.strerror}).")
     if as_json:
         print(json.dumps(result))
     else:
@@ -166,28 +179,65 @@ app.command(short_help="Generate images: grids, interpolations, classes, a film.
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: with status 0 when it is done, 2 for the user's mistake, 130 for Ctrl-C.
+    """Run a command and exit.
 
-    Any other error is a fault of the program: it leaves with a traceback.
+    The status is 0 when it is done, 2 for the user's mistake, 128 and the number of the signal after Ctrl-C or SIGTERM,
+    and 141 where the reader of standard output has left. Any other error is a fault of the program: it leaves with a
+    traceback.
     """
+    streams.open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal has no letters for is written out
         sys.stdout.reconfigure(errors="backslashreplace")
+    with _sigterm_as_interruption(), interrupts.stop_between_steps():
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and print the sentence of its error; return the exit status."""
+    command = typer.main.get_command(app)
     try:
-        status = app(args=arguments, standalone_mode=False)
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+        # Not by the app itself, which has own answers to signals and to a closed pipe.
+        try:
+            with command.make_context("ssgan", list(arguments)) as context:
+                command.invoke(context)
+        finally:
+            sys.stdout.flush()
+    except typer.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        streams.discard_output()
+        return READER_LEFT
+    except KeyboardInterrupt as stop:
+        terminal.note(f"ssgan: {str(stop) or 'interrupted.'}")
+        return stop.status if isinstance(stop, Interrupted) else Interrupted().status
     except Exception as error:
         message = error_message(error)
-        if type(error).__name__ == "Abort":  # what the option parser makes of Ctrl-C
-            status = INTERRUPTED
-        elif message is None:
+        if message is None:
             raise
-        else:
-            print(f"ssgan: {message}", file=sys.stderr)
-            status = 2
-    if status == INTERRUPTED:
-        print("ssgan: interrupted.", file=sys.stderr)
-    sys.exit(status or 0)
+        if isinstance(error, OSError):
+            streams.discard_output()
+        terminal.note(f"ssgan: {message}")
+        return 2
+    return READER_LEFT if terminal.out.quiet else 0
+
+
+@contextmanager
+def _sigterm_as_interruption() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: in one line, with nothing half done; where ignored, it stays so."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise Interrupted(number=number)
+
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def error_message(error: BaseException) -> str | None:
@@ -196,7 +246,7 @@ def error_message(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
-    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM):
+    if isinstance(error, OSError) and (error.errno in REFUSED or isinstance(error, IrregularFile)):
         return f"{terminal.cut(str(error.filename or 'A file'), PATH_WIDTH)} cannot be used ({error.strerror})."
     if message := memory_message(error):
         return message

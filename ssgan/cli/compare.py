@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
-from ssgan.errors import UserError
+from ssgan.errors import Interrupted, UserError
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
@@ -147,9 +148,10 @@ def run_comparison(options: CompareOptions) -> None:
         try:
             with terminal.comparison_progress(quiet=options.as_json) as on_progress:
                 runner.compare(grid, row_file, on_progress, options.location.source())
-        except KeyboardInterrupt:
-            terminal.note(f"ssgan: {options.out} holds what is finished; the same command goes on from there.")
-            raise
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            words = f"{options.out} holds what is finished; the same command goes on from there."
+            raise Interrupted(words, number) from None
         cells = runner.summary(grid, row_file.rows)
     folder = options.out.with_name(f"{options.out.stem}-report")
     report_command = shlex.join(["ssgan", "report", str(options.out), "--out", str(folder)])

@@ -10,6 +10,7 @@ import typer
 
 from ssgan.cli import terminal
 from ssgan.errors import UserError
+from ssgan.files import path_to_text
 from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.catalog import suits
 from ssgan.settings.fields import LARGEST_INTEGER
@@ -106,12 +107,12 @@ class DataLocation:
         return not self.is_named and path.resolve().is_relative_to(Path(self.data).resolve())
 
     def source(self) -> dict[str, str | None]:
-        """Return the location with absolute paths, as a run folder keeps it."""
-        return {
-            "data": self.data if self.is_named else str(Path(self.data).resolve()),
-            "data_dir": None if self.data_dir is None else os.path.abspath(os.path.expanduser(self.data_dir)),
-            "labels_csv": None if self.labels_csv is None else str(self.labels_csv.resolve()),
-        }
+        """Return the location with absolute paths, as a run folder keeps it for any locale."""
+        named = self.data if self.is_named else Path(self.data).resolve()
+        folder = None if self.data_dir is None else os.path.abspath(os.path.expanduser(self.data_dir))
+        table = None if self.labels_csv is None else self.labels_csv.resolve()
+        paths = {"data": named, "data_dir": folder, "labels_csv": table}
+        return {key: None if path is None else path_to_text(path) for key, path in paths.items()}
 
 
 def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.cli import terminal
+from ssgan.errors import visible
 
 __all__ = [
     "show_comparison",
@@ -301,6 +302,7 @@ def _per_class(result: Mapping[str, Any]) -> None:
 
 def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
     """Print the confusion matrix where it fits into 80 columns, else the pairs that are most confused."""
+    classes = [visible(name) for name in classes]  # as wide as they are shown
     K, digits = len(classes), max(len(str(count)) for row in confusion for count in row)
     least, longest = max(digits, len(str(K - 1))), max(terminal.width(name) for name in classes)
     if LEAST_NAME + K * (least + 1) > terminal.WIDTH:

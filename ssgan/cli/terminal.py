@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ssgan.errors import visible
 from ssgan.runs import LOGGED
 
 if TYPE_CHECKING:
@@ -60,13 +61,18 @@ FILES_SHOWN = 3
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Print one line of a result."""
-    out.print(Text(text, style=style or ""))
+    """Print one line of a result; control characters, which names of classes and files can hold, are escaped."""
+    out.print(_text(text, style))
 
 
 def note(text: str, style: str | None = None) -> None:
-    """Print one line on standard error."""
-    err.print(Text(_plain(text), style=style or ""), soft_wrap=True)
+    """Print one line on standard error, as :func:`say`."""
+    err.print(_text(text, style), soft_wrap=True)
+
+
+def _text(words: str, style: str | None = None, **options: Any) -> Text:
+    """Return one line of text for a console, with its control characters escaped."""
+    return Text(visible(words), style=style or "", **options)
 
 
 def warn(text: str) -> None:
@@ -76,7 +82,7 @@ def warn(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
     """Print a table, never cut short; the first ``left`` columns are aligned to the left, the others to the right."""
-    cells = [[*columns], *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
+    cells = [[*columns], *(["-" if cell is None else visible(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     for i, row in enumerate(cells):
         padded = []
@@ -88,12 +94,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, 
 
 def cut(text: str, most: int) -> str:
     """Cut text to one line of at most ``most`` columns, with an ellipsis where it is longer."""
-    plain = _plain(text)
+    plain = visible(text)
     return plain if width(plain) <= most else set_cell_size(plain, most - 1).rstrip() + "…"
 
 
 def show_settings(lines: Sequence[tuple[str, str, str]]) -> None:
     """Print the name, value and unit of each setting, never cut short."""
+    lines = [(name, visible(value), unit) for name, value, unit in lines]
     name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     for name, value, unit in lines:
         say(f"{name:{name_width}}  {value:{value_width}}  {unit}")
@@ -104,11 +111,6 @@ def plus_minus(mean: float | None, std: float | None) -> str:
     if mean is None:
         return "-"
     return f"{mean:.2f}" + (f" +- {std:.2f}" if std is not None else "")
-
-
-def _plain(text: str) -> str:
-    """Replace control characters, which names of classes and files can hold."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
@@ -163,7 +165,7 @@ def _read_lines() -> Callable[[str, int, int], None]:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            err.print(Text(f"{what} {done:,} of {count:,} pictures"), soft_wrap=True)
+            note(f"{what} {done:,} of {count:,} pictures")
 
     return show
 
@@ -204,7 +206,7 @@ def _alerts() -> Callable[["TrainingProgress"], list[str]]:
 
 def _alert(sentences: Sequence[str], console: Console) -> None:
     for sentence in sentences:
-        console.print(Text(sentence, style="yellow"))
+        console.print(_text(sentence, "yellow"))
 
 
 @contextmanager
@@ -220,7 +222,7 @@ def _live_bar(alerts: Callable[["TrainingProgress"], list[str]]) -> Iterator[Cal
 
         def show(progress: "TrainingProgress") -> None:
             bar.update(task, total=progress.steps, completed=progress.step, counts=_counts(progress))
-            live.update(Group(bar, Text(_losses(progress), style="dim", no_wrap=True, overflow="ellipsis")))
+            live.update(Group(bar, _text(_losses(progress), "dim", no_wrap=True, overflow="ellipsis")))
             _alert(alerts(progress), live.console)
 
         yield show
@@ -235,9 +237,9 @@ def _training_lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callab
         if progress.step * MILESTONES // progress.steps > shown:
             shown = progress.step * MILESTONES // progress.steps
             first, *others = _wrap(f"{_counts(progress)}  {_losses(progress)}", WIDTH - INDENT)
-            err.print(Text(f"{100 * progress.step // progress.steps:3d}%  {first}"), soft_wrap=True)
+            note(f"{100 * progress.step // progress.steps:3d}%  {first}")
             for line in others:
-                err.print(Text(" " * INDENT + line), soft_wrap=True)
+                note(" " * INDENT + line)
 
     return show
 
@@ -262,7 +264,7 @@ def count_progress(total: int | None, unit: str, quiet: bool = False) -> Iterato
         if not quiet and now - last >= SECONDS_BETWEEN_LINES:
             last = now
             of = "" if total is None else f" of {total:,}"
-            err.print(Text(f"{done:,}{of} {unit}, {done / (now - began):,.0f}/s"))
+            note(f"{done:,}{of} {unit}, {done / (now - began):,.0f}/s")
 
     yield show
 
@@ -288,11 +290,11 @@ def comparison_progress(quiet: bool = False) -> Iterator[Callable[["ComparisonPr
                     completed=done,
                     left=f"{progress.number} of {progress.tasks}, {_time_left(progress)}",
                 )
-                words = Text(_plain(progress.description), style="dim", no_wrap=True, overflow="ellipsis")
+                words = _text(progress.description, "dim", no_wrap=True, overflow="ellipsis")
                 live.update(Group(bar, words))
                 _alert(progress.warnings, live.console)
                 if progress.result:
-                    live.console.print(Text(_ended(progress)), soft_wrap=True)
+                    live.console.print(_text(_ended(progress)), soft_wrap=True)
 
             yield show
     else:
@@ -307,10 +309,10 @@ def _comparison_lines() -> Callable[["ComparisonProgress"], None]:
         _alert(progress.warnings, err)
         now = time.monotonic()
         if progress.result:
-            err.print(Text(f"{_ended(progress)}, {_time_left(progress)}"), soft_wrap=True)
+            note(f"{_ended(progress)}, {_time_left(progress)}")
         elif progress.share and now - last >= SECONDS_BETWEEN_SUMMARIES:
             done = f"{progress.number}/{progress.tasks}  {progress.description}: {progress.share:.0%}"
-            err.print(Text(_plain(f"{done}, {_time_left(progress)}")), soft_wrap=True)
+            note(f"{done}, {_time_left(progress)}")
         else:
             return
         last = now
@@ -330,7 +332,7 @@ def _wrap(text: str, most: int) -> list[str]:
 
 
 def _ended(progress: "ComparisonProgress") -> str:
-    return _plain(f"{progress.number}/{progress.tasks}  {progress.description}: {progress.result}")
+    return f"{progress.number}/{progress.tasks}  {progress.description}: {progress.result}"
 
 
 def _time_left(progress: "ComparisonProgress") -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
-from ssgan.errors import UserError
+from ssgan.errors import Interrupted, UserError
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -96,7 +97,7 @@ def train(
     seeds: Annotated[str | None, typer.Option(metavar="N", help="Models trained at once, each with its draw.")] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="One draw of labels for all models.")] = None,
     device: NamedDevice = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder, which must not exist. [default: runs/<n>-...]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. [default: runs/<n>-...]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
@@ -167,9 +168,9 @@ def run_training(options: TrainOptions) -> None:
         if report is None:
             try:
                 report = _train(data, config, folder, options.location.source(), options.as_json)
-            except KeyboardInterrupt:
-                terminal.note(f"ssgan: {folder} is unfinished; go on with it by: {_resume_command(options, folder)}")
-                raise
+            except KeyboardInterrupt as stop:
+                number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+                raise Interrupted(_how_to_go_on(options, folder, data, config), number) from None
     if options.as_json:
         print(json.dumps(report))
     else:
@@ -303,6 +304,17 @@ def _run_folder(options: TrainOptions, data: "Data", config: Config) -> Path:
     return runs.create_run_folder(options.out, data.name, config)
 
 
+def _how_to_go_on(options: TrainOptions, folder: Path, data: "Data", config: Config) -> str:
+    """Return a sentence about a run that was interrupted: how to go on with it, and how to see what it has made."""
+    from ssgan.figures.image_grid import is_drawable
+
+    words = f"{folder} is unfinished; go on with it by: {_resume_command(options, folder)}"
+    is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
+    if is_sampled and (folder / "checkpoint").exists():
+        words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
+    return words
+
+
 def _resume_command(options: TrainOptions, folder: Path) -> str:
     """Return the command that goes on with a run."""
     location = options.location
@@ -328,8 +340,9 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
     labels = "no classes, " if config.unconditional else f"{labeled_count:,} labelled of "
     terminal.say(
         f"{data.name}: {labels}{len(data.x_train):,} images{held_out}, "
-        f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images\n{place}"
+        f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images"
     )
+    terminal.say(place)
     changed = Config(preset=config.preset).diff(config)
     words = [f"{name}={value}" for name, value, _ in describe(config) if name in changed]
     text = "settings: " + " ".join(words)

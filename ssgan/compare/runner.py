@@ -19,7 +19,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import select
 from ssgan.errors import UserError, memory_message
-from ssgan.files import write_atomic
+from ssgan.files import read_file, write_atomic
 from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, score
 from ssgan.result_rows import RowFile
@@ -164,7 +164,7 @@ def _copy_samples(samples: Path, row_path: Path) -> str:
     """Copy a picture of samples into a folder beside the file of rows; return its relative path."""
     copy = row_path.with_name(f"{row_path.stem}-samples") / f"{samples.parent.name}.png"
     copy.parent.mkdir(exist_ok=True)
-    write_atomic(copy, samples.read_bytes())
+    write_atomic(copy, read_file(samples))
     return _relative(copy, row_path)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from ssgan.data import image_folder
 from ssgan.data.dataset import UNLABELED, Data
 from ssgan.data.image_array import ReadProgress
+from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, did_you_mean
-from ssgan.files import default_root
+from ssgan.files import default_root, name_to_unicode, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -92,6 +93,7 @@ def _read_shares(
     make : callable
         Returns torchvision's data set, called with (training pool or not, download or not).
     """
+    refuse_irregular(folder / file for file in files)
     missing = [file for file in files if not (folder / file).is_file()]
     try:
         return [make(train, bool(missing)) for train in (True, False)]
@@ -118,6 +120,7 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
     def missing() -> list[str]:
         return [file for file in IDX_FILES if not os.path.isfile(folder / file)]
 
+    refuse_irregular(folder / f"{file}{suffix}" for file in IDX_FILES for suffix in ("", ".gz"))
     absent = missing()
     # Unchanged, torchvision would download all four files again, and prefer the processed/*.pt of its old versions.
     resources = [resource for resource in original.resources if Path(resource[0]).stem in absent]
@@ -135,7 +138,7 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
             ) from cause
     for file, md5 in zip(IDX_FILES, IDX_MD5[kind], strict=True):
         try:
-            content = (folder / file).read_bytes()
+            content = read_file(folder / file)
         except OSError as cause:
             raise UserError(f"{folder / file} cannot be read ({cause.strerror}).") from cause
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
@@ -153,6 +156,7 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
 def _load_cifar10(root: Path | None) -> Data:
     """Read CIFAR-10 from ``cifar10.npz`` where there is one, else by torchvision, which downloads it and checks MD5."""
     root = default_root() if root is None else root
+    refuse_irregular([root / "cifar10.npz", root / "cifar-10-python.tar.gz"])
     if (root / "cifar10.npz").is_file():
         data = read_npz(root / "cifar10.npz")
         if data.image_shape != (32, 32, 3) or len(data.classes) != len(CIFAR10_CLASSES):
@@ -213,13 +217,13 @@ def gaussian(mean: float = Options.gaussian_mean, std: float = Options.gaussian_
 def read_npz(path: Path) -> Data:
     """Read ``x_train, y_train[, x_test, y_test][, classes][, scale]`` from an .npz file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = set(archive.files)
+        with open_npz(path) as archive:
+            names = {*archive}
             arrays = {key: archive[key] for key in NPZ_ARRAYS if key in names}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise TypeError("a member of the archive is no .npy file")
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+    except UserError:
+        raise
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(
             f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}): write it by numpy.savez, from "
@@ -240,7 +244,9 @@ def read_npz(path: Path) -> Data:
     y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
     if "classes" in arrays:
         classes = tuple(
-            name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+            name.decode(errors="replace")
+            if isinstance(name, bytes)
+            else str(name).encode("utf-8", "backslashreplace").decode()  # numpy keeps lone surrogates
             for name in arrays["classes"].ravel()
         )
     else:
@@ -256,7 +262,9 @@ def read_npz(path: Path) -> Data:
     if scale.size != 1 or scale.dtype.kind not in "iuf":
         raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")
     try:
-        return Data(x_train, y_train, x_test, y_test, classes, name=path.stem, scale=float(scale.item()))
+        return Data(
+            x_train, y_train, x_test, y_test, classes, name=name_to_unicode(path.stem), scale=float(scale.item())
+        )
     except UserError as mistake:
         raise UserError(f"{path}: {mistake}") from None
 

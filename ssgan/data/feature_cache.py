@@ -27,7 +27,7 @@ import numpy as np
 
 from ssgan.cache import cache_folder, make_room
 from ssgan.errors import Busy, UserError
-from ssgan.files import lock
+from ssgan.files import lock, open_file
 
 __all__ = ["CACHE_BYTES", "compute_features", "feature_folder"]
 
@@ -150,7 +150,7 @@ class _Store:
                         self.folder.mkdir(parents=True, exist_ok=True)
                         for path in paths:
                             path.touch()  # when it was used last
-                    self._features, self._keys = (self._stack.enter_context(path.open(mode, 0)) for path in paths)
+                    self._features, self._keys = (self._stack.enter_context(open_file(path, mode, 0)) for path in paths)
                     self._is_writable = mode == "r+b"
                     break
                 except OSError:

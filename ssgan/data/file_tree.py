@@ -14,12 +14,13 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ssgan.errors import UserError
+from ssgan.files import open_file, path_to_text
 
 __all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "open_tree"]
 
@@ -82,7 +83,7 @@ class _Listing:
 
     def to_tree(self, path: Path, root: str, opener: Callable[[str], BinaryIO]) -> FileTree:
         """Sort the files and compute the stamp, of which ``root`` is a part."""
-        names, digest = sorted(self.pictures), hashlib.sha256(root.encode())
+        names, digest = sorted(self.pictures), hashlib.sha256(root.encode("utf-8", "surrogateescape"))
         for name in names:
             digest.update(f"{name}\0{self.pictures[name]}\n".encode())
         ignored, unreadable = dict(sorted(self.ignored.items())), tuple(sorted(self.unreadable))
@@ -111,13 +112,15 @@ def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()
     if path.is_dir():
         yield _list_folder(path, suffixes)
         return
-    try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise UserError(f"There is no folder or file {path}.") from None
-    except Exception as cause:  # a reader of arbitrary bytes can fail in any way
-        raise UserError(f"{path} cannot be read as a zip: it is damaged or something else.") from cause
-    with archive:
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(open_file(path))))
+        except FileNotFoundError:
+            raise UserError(f"There is no folder or file {path}.") from None
+        except OSError as cause:
+            raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
+        except Exception as cause:  # a reader of arbitrary bytes can fail in any way
+            raise UserError(f"{path} cannot be read as a zip: it is damaged or something else.") from cause
         yield _list_zip(path, archive, suffixes, known)
 
 
@@ -140,7 +143,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
             listing.unreadable.append((prefix.rstrip("/"), f"cannot be opened ({cause.strerror})"))
             continue
         for entry in entries:
-            name = prefix + _printable(entry.name)
+            name = prefix + _printable(path_to_text(entry.name))
             try:
                 status = entry.stat()
             except OSError:  # a link to nothing, or a loop of links
@@ -164,7 +167,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
                 # The change time of the inode moves even if a copy keeps size and date.
                 listing.pictures[name] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
                 paths[name] = entry.path
-    return listing.to_tree(path, root, lambda name: open(paths[name], "rb"))
+    return listing.to_tree(path, root, lambda name: open_file(paths[name]))
 
 
 def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], known: Collection[str]) -> FileTree:

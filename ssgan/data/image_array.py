@@ -25,6 +25,7 @@ from ssgan import cache
 from ssgan.data import image_io
 from ssgan.data.file_tree import FileTree
 from ssgan.data.image_io import Header, UnreadableImage
+from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
 from ssgan.files import default_root
 
@@ -42,8 +43,8 @@ def load_cached(key: str) -> dict[str, np.ndarray] | None:
         return None
     path = _cache_folder() / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:  # reading checks a CRC of every array
-            arrays = {name: archive[name] for name in archive.files}
+        with open_npz(path) as archive:
+            arrays = {name: archive[name] for name in archive}
         os.utime(path)
     except Exception:  # a damaged file can fail in any way, and is written again
         return None

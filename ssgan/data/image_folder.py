@@ -26,6 +26,7 @@ from ssgan.data.dataset import UNLABELED, Data
 from ssgan.data.file_tree import FileTree
 from ssgan.data.image_array import ImageArray, ReadProgress, read_images, reorder_in_place
 from ssgan.errors import UserError, did_you_mean
+from ssgan.files import name_to_unicode, read_file
 from ssgan.settings.options import Options
 
 __all__ = ["LabelRow", "draw_test_rows", "read_folder", "read_label_table"]
@@ -53,7 +54,7 @@ def read_label_table(path: Path) -> list[LabelRow]:
         If it cannot be read or has other columns, or if a line is incomplete or repeats a file.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}: --labels-csv names a table of file,label.") from None
     except UnicodeDecodeError:
@@ -353,7 +354,7 @@ def _count_ignored(tree: FileTree, labels_csv: Path | None) -> dict[str, int]:
 def _data_name(path: Path) -> str:
     """Return the name of the data: the name of the folder, or of the zip without its suffix."""
     path = path.resolve()
-    return (path.name if path.is_dir() else path.stem) or "pictures"
+    return name_to_unicode(path.name if path.is_dir() else path.stem) or "pictures"
 
 
 def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:

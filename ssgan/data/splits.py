@@ -6,7 +6,6 @@ erases the other labels before training sees them.
 
 import hashlib
 import itertools
-import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.errors import UserError
-from ssgan.files import write_json
+from ssgan.files import parse_json, read_file, write_json
 from ssgan.run_files import find_split_fault
 
 __all__ = ["Split", "check_splits", "draw", "fold_splits", "hide", "imbalance_warnings", "load", "make_splits", "save"]
@@ -281,7 +280,7 @@ def load(path: Path) -> list[Split]:
         If the file is not such a file or does not match its hashes.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_file(path))
     except (OSError, ValueError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
     if (fault := find_split_fault(content)) is not None:

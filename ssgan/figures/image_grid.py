@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ssgan.errors import UserError
+from ssgan.files import open_file
 
 __all__ = [
     "FRAMES_FOLDER",
@@ -179,7 +180,7 @@ def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
     pictures: list[Image.Image] = []
     for images, path in frames.items():
         try:
-            with Image.open(path) as frame:
+            with open_file(path) as stream, Image.open(stream, formats=["PNG"]) as frame:
                 pictures.append(add_caption(frame.copy(), f"{images:,} images"))
         except (OSError, ValueError, SyntaxError):
             raise UserError(f"{path} cannot be read as a picture: remove it.") from None

@@ -20,6 +20,7 @@ import numpy as np
 from ssgan import files
 from ssgan.data import file_tree, image_io
 from ssgan.data.image_io import SUFFIXES, UnreadableImage, decode
+from ssgan.data.npz import open_npz
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import generated_probability, softmax
@@ -157,7 +158,7 @@ def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> 
     UserError
         If there is no such file, it is no picture, or the shape is not one of pictures.
     """
-    return _decode_to_shape(str(path), lambda: path.open("rb"), image_shape, scale)
+    return _decode_to_shape(str(path), lambda: files.open_file(path), image_shape, scale)
 
 
 def _decode_to_shape(
@@ -211,13 +212,13 @@ def _open_member(tree: file_tree.FileTree, member: str) -> BinaryIO:
 def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:
     """Read the images of an ``.npz``: its only array of images, or else ``x_test`` or ``x_train``."""
     try:
-        with np.load(name, allow_pickle=False) as archive:
-            keys = [key for key in archive.files if key not in OTHER_ARRAYS]
+        with open_npz(Path(name)) as archive:
+            keys = [key for key in archive if key not in OTHER_ARRAYS]
             candidates = keys if len(keys) == 1 else [key for key in ("x_test", "x_train") if key in keys]
             x = archive[candidates[0]] if candidates else None
-            full = float(archive["scale"].item()) if "scale" in archive.files else scale
-    except FileNotFoundError:
-        raise UserError(f"There is no file {name}.") from None
+            full = float(archive["scale"].item()) if "scale" in archive else scale
+    except UserError:
+        raise
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(f"{name} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
     if x is None:
@@ -390,11 +391,12 @@ def write_predictions(
         images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded)
         for done, row in enumerate(predict(models, images), 1):
             p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
-            write([*row[:4], row.note or None, *(p_K if probabilities else [])])
+            file = files.path_to_text(row.file)
+            write([file, *row[1:4], row.note or None, *(p_K if probabilities else [])])
             labels[row.label] += 1
             unlike += row.note in (UNLIKE_CLASSES, GENERATED)
             if row.label is None and row.p_generated is None:
-                unreadable.append({"file": row.file, "reason": row.note})
+                unreadable.append({"file": file, "reason": row.note})
             on_row(done)
     device = next(iter(models.averaged.values())).device
     return {

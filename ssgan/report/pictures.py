@@ -9,10 +9,12 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from ssgan.errors import visible
 from ssgan.figures.plots import COUNTED_CLASSES, confusion_png, reliability_png
+from ssgan.files import read_file
 from ssgan.report.grouping import RowGroup, Section
 from ssgan.report.loader import Row, Skipped
-from ssgan.report.render import Drawing, Matrix, Picture, visible
+from ssgan.report.render import Drawing, Matrix, Picture
 
 __all__ = ["FileNames", "confusion_picture", "reliability_picture", "reliability_svg", "samples_picture"]
 
@@ -161,7 +163,7 @@ def _read_png(file: Path, name: str) -> tuple[str, bytes | None]:
             return "are not there", None
         if path.stat().st_size > MOST_BYTES:
             return f"are larger than {MOST_BYTES // 2**20} MiB", None
-        content = path.read_bytes()
+        content = read_file(path)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if max(image.size) > MOST_PIXELS:
                 return f"are more than {MOST_PIXELS} pixels wide or high", None

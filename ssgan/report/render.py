@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ssgan.errors import visible
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
@@ -26,7 +28,6 @@ __all__ = [
     "render_html",
     "render_markdown",
     "table",
-    "visible",
 ]
 
 SHADES = 9
@@ -139,15 +140,6 @@ class Part:
 
 
 Block = Text | Bullets | Table | Picture | Details | Part
-
-
-def visible(text: str) -> str:
-    """Write a text in one line, with escape codes for characters that are invisible or change the direction."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _code(c) for c in text)
-
-
-def _code(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def table(

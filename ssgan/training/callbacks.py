@@ -18,11 +18,13 @@ import numpy as np
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.errors import UserError
+from ssgan.errors import Interrupted, UserError
 from ssgan.figures import curves, image_grid
 from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
+from ssgan.training import interrupts
+from ssgan.training.interrupts import Interrupts
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
 
@@ -318,8 +320,7 @@ class Densities(Callback):
             counts = np.histogram(numbers, curves.BINS, (low, high))[0]
             row: dict[str, Any] = {"images": images, "low": low, "high": high, "samples": curves.SAMPLES}
             row |= {"counts": counts.tolist(), "p_real": [float(f"{p:.6g}") for p in p_real]}
-            with (self.folder / curves.DENSITY_FILE).open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            runs.append_rows(self.folder / curves.DENSITY_FILE, [row])
 
 
 class Curves(Callback):
@@ -340,7 +341,7 @@ class Curves(Callback):
 
 
 class Checkpoints(Callback):
-    """Write the checkpoint at intervals and at the end, and pause there where the time is up.
+    """Write the checkpoint at intervals and at the end, and stop there where the time is up or a signal has come.
 
     Parameters
     ----------
@@ -348,31 +349,52 @@ class Checkpoints(Callback):
     every_seconds, pause_after_seconds : float
     events : TensorBoard, optional
         Flushed before each checkpoint: what it covers is not written again.
+    interrupts : Interrupts, optional
+        Asked after each step.
     """
 
     def __init__(
-        self, folder: Path, every_seconds: float, pause_after_seconds: float, events: TensorBoard | None
+        self,
+        folder: Path,
+        every_seconds: float,
+        pause_after_seconds: float,
+        events: TensorBoard | None,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self.folder, self.every_seconds, self.pause_after_seconds = folder, every_seconds, pause_after_seconds
         self.events, self.started_at, self.saved_at = events, time.monotonic(), time.monotonic()
+        self.interrupts = interrupts
+
+    def due(self, step: int) -> bool:
+        """Where a signal has come; signals are noted from the first step on."""
+        if self.interrupts is None:
+            return False
+        self.interrupts.watch()
+        return self.interrupts.received is not None
 
     def on_report(self, progress: TrainingProgress) -> None:
         """Write a checkpoint where one is due.
 
         Raises
         ------
-        Paused
-            Where the time is up before the end.
+        Paused, Interrupted
+            Where the time is up before the end; where a signal has come.
         """
         now, last = time.monotonic(), progress.step == progress.steps
         paused = now - self.started_at >= self.pause_after_seconds and not last
-        if paused or last or now - self.saved_at >= self.every_seconds:
+        signal_number = None if self.interrupts is None else self.interrupts.received
+        if paused or last or signal_number is not None or now - self.saved_at >= self.every_seconds:
             if self.events is not None:
                 self.events.flush()
             runs.save_checkpoint(self.folder / "checkpoint", progress.state())
             self.saved_at = time.monotonic()
+        words = f"{self.folder} has {progress.step:,} of {progress.steps:,} steps."
+        if self.interrupts is not None and last:
+            self.interrupts.unwatch()
+        if signal_number is not None:
+            raise Interrupted(words, signal_number)
         if paused:
-            raise Paused(f"{self.folder} has {progress.step:,} of {progress.steps:,} steps.")
+            raise Paused(words)
 
 
 @contextmanager
@@ -404,8 +426,9 @@ def run_callbacks(
         callbacks.append(Guarded(Densities(folder, config, data.normal), curves.DENSITY_FILE, failed_parts))
     if on_report is not None:
         callbacks.append(FunctionCallback(on_report))
+    stop = interrupts.current()
     callbacks += [
-        Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events),
+        Checkpoints(folder, config.checkpoint_every_seconds, pause_after_seconds, events, stop),
         Guarded(drawing, curves.CURVES_PICTURE, failed_parts),
     ]
     callback_list = Callbacks(callbacks)

@@ -24,7 +24,7 @@ from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
-from ssgan.files import write_json
+from ssgan.files import open_atomic, write_json
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
@@ -70,8 +70,8 @@ def run_experiment(
 
     Raises
     ------
-    UserError, Paused
-        Where data, configuration and folder do not fit; where the time was up before the end.
+    UserError, Paused, Interrupted
+        Where data, configuration and folder do not fit; where the time was up, or a signal came, before the end.
     """
     data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
@@ -295,6 +295,5 @@ def settings_beyond_preset(config: Config) -> dict[str, Any]:
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; nothing where they are no grey or colour images."""
     if is_drawable(images.shape[1:]):
-        part = path.with_name(f".{path.name}")
-        draw_grid(to_uint8(images), columns).save(part, format="png")
-        part.replace(path)
+        with open_atomic(path) as stream:
+            draw_grid(to_uint8(images), columns).save(stream, format="png")

@@ -73,7 +73,7 @@ def test_a_device_that_is_not_there_is_refused(mistake: Callable[..., str], trai
 def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp_path: Path) -> None:
     for name in ("folder", "file"):
         path = tmp_path / name
-        path.mkdir() if name == "folder" else path.write_text("mine")
+        path.write_text("mine") if name == "file" else (path / "mine").mkdir(parents=True)
         sentence = mistake("train", "digits", "--out", path, *TINY_OPTIONS)
         assert sentence == (
             f"{path} exists already: choose another folder with --out, or go on with the run in it by --resume."

@@ -1,6 +1,7 @@
 """Files of MNIST that are not the originals, and `.npz` files that hold a data set or something else."""
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ def test_a_damaged_file_is_named_though_another_one_is_downloaded(
 
 
 def test_a_file_that_cannot_be_opened_is_named(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(path: str, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert refusal("mnist", raw.parents[1]) == f"{raw / IDX_FILES[0]} cannot be read (Permission denied)."
 
 

@@ -1,7 +1,9 @@
 """Files that are no `.npz`, or hold code, are refused."""
 
+import copy
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,11 @@ import pytest
 from refused_data import refusal
 from small_arrays import HOW, SMALL, UNREADABLE, assert_same_data, small
 
+from ssgan import files, runs
+from ssgan.data import image_array
 from ssgan.data.datasets import load
+from ssgan.errors import UserError
+from ssgan.inference.predict import InputSource, read_inputs
 
 Writer = Callable[..., Path]
 
@@ -93,3 +99,73 @@ def test_code_in_an_npz_does_not_run(npz: Writer, tmp_path: Path, place: str) ->
     if place != "file":
         loaded[place]
     assert sprung.is_dir()
+
+
+# What it unpacks to
+
+
+def test_an_npz_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "GROWTH_LIMIT", 2**20)
+    x, y = np.zeros((2**12, 32, 32), np.uint8), np.arange(2**12) % 2
+    np.savez_compressed(tmp_path / "a.npz", x_train=x, y_train=y)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    assert refusal(tmp_path / "a.npz") == (
+        f"{tmp_path / 'a.npz'} unpacks to 4 MiB, over 1 MiB more than its size: if you trust it, store it without "
+        f"compression, as numpy.savez does."
+    )
+
+
+def test_the_limit_is_on_growth_so_large_arrays_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "GROWTH_LIMIT", 2**10)
+    x = np.random.RandomState(0).randint(0, 256, (2**10, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(2**10) % 2)
+    assert load(tmp_path / "a.npz").x_train.tobytes() == x.tobytes()
+
+
+def test_members_that_share_their_bytes_count_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip can list the same bytes many times, without compression."""
+    monkeypatch.setattr(files, "GROWTH_LIMIT", 2**20)
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=np.zeros((2**10, 16, 16), np.uint8))
+    with zipfile.ZipFile(path, "a") as archive:
+        (first,) = archive.infolist()
+        for k in range(8):
+            twin = copy.copy(first)
+            twin.filename = f"x{k}.npy"
+            archive.filelist.append(twin)
+        archive.writestr("y_train.npy", b"")
+    assert "unpacks to 2 MiB, over 1 MiB more than its size" in refusal(path)
+
+
+def test_a_directory_that_lies_unpacks_no_more_than_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x_train=np.zeros((2**15, 32, 32), np.uint8), y_train=np.arange(2**15) % 2)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("x_train.npy").file_size
+    path.write_bytes(content.replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    tracemalloc.start()
+    try:
+        assert "cannot be read as an .npz of plain arrays" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < size + 2**23  # numpy's array, whose pages nobody has touched
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_limit_holds_for_predict_the_cache_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSGAN_DATA", str(tmp_path))
+    (tmp_path / "decoded").mkdir()
+    x = np.zeros((2**12, 32, 32), np.uint8)
+    for path in (tmp_path / "a.npz", tmp_path / "decoded" / "key.npz"):
+        np.savez_compressed(path, x_test=x)
+    assert image_array.load_cached("key") is not None
+    monkeypatch.setattr(files, "GROWTH_LIMIT", 2**20)
+    (image,) = read_inputs([InputSource(str(tmp_path / "a.npz"))], (32, 32), 255.0)
+    assert image.reason.startswith(f"{tmp_path / 'a.npz'} unpacks to 4 MiB")
+    assert image_array.load_cached("key") is None
+    with zipfile.ZipFile(tmp_path / "checkpoint", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**22))
+    with pytest.raises(UserError, match="checkpoint unpacks to 4 MiB"):
+        runs.load_checkpoint(tmp_path / "checkpoint")

@@ -21,7 +21,12 @@ from ssgan.settings.config import FIELDS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTES = sorted((ROOT / "docs" / "notes").glob("*.md"))
-OTHERS = [ROOT / "CHANGELOG.md", ROOT / "results" / "PENDING.md", ROOT / "results" / "rows" / "README.md"]
+OTHERS = [
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    ROOT / "results" / "PENDING.md",
+    ROOT / "results" / "rows" / "README.md",
+]
 README = PAGES[0].read_text(encoding="utf-8")
 # What a training is given in place of its length.
 SHORT = {"total_images": 40, "batch_size": 20, "report_every_images": 20}

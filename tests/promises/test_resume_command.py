@@ -296,6 +296,6 @@ def test_an_interruption_says_how_to_go_on(
     (here / "few.npz").rename(here / "my few.npz")
     given = ["train", "my few.npz", "--labels", "20", "--out", "my run", "--data-dir", "my cache"]
     assert status_of(*given) == 130
-    again, _ = capsys.readouterr().err.splitlines()
+    (again,) = capsys.readouterr().err.splitlines()
     words = "ssgan train 'my few.npz' --data-dir 'my cache' --out 'my run' --resume"
     assert again == f"ssgan: my run is unfinished; go on with it by: {words}"

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from resumed_runs import BEGUN_ON, differences, left_by, read_log, without_clock
+from running import contents
 from small_configs import tiny
 from small_trainings import labeled_splits
 
 from ssgan import runs
 from ssgan.data import splits
 from ssgan.data.dataset import Data
+from ssgan.errors import UserError
 from ssgan.training import callbacks
 from ssgan.training.experiment import Paused, run_experiment
 from ssgan.training.monitor import TrainingProgress
@@ -123,3 +125,53 @@ def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: 
         )
         == []
     )
+
+
+# A folder that is no run yet
+
+
+LEFT = {
+    "nothing": [],
+    "a lock": [".lock"],
+    "a torn configuration": [".config.json.part"],
+    "both": [".lock", ".config.json.part"],
+}
+
+
+@pytest.mark.parametrize("names", LEFT.values(), ids=LEFT)
+def test_a_folder_that_is_no_run_yet_is_taken(tmp_path: Path, names: list[str]) -> None:
+    """Made by the user, or by a process that was killed before it had written the configuration."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text('{"labels"')
+    assert runs.create_run_folder(folder, "digits", tiny()) == folder
+    assert runs.read_config(folder) == tiny()
+    assert [path.name for path in folder.iterdir() if path.suffix != ".lock"] in (
+        ["config.json"],
+        ["config.json", ".lock"],
+    )
+    with pytest.raises(UserError, match="exists already"):
+        runs.create_run_folder(folder, "digits", tiny())
+
+
+@pytest.mark.parametrize("name", ["config.json", "notes", ".hidden", "labels.csv", "deeper/"])
+def test_a_folder_with_anything_else_is_not(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True) if name.endswith("/") else (tmp_path / "run").mkdir()
+    if not name.endswith("/"):
+        (tmp_path / "run" / name).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="exists already: choose another folder with --out, or go on"):
+        runs.create_run_folder(tmp_path / "run", "digits", tiny())
+    assert contents(tmp_path) == before
+
+
+def test_two_processes_do_not_take_the_same_free_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second finds the folder free, and then what the first has made of it meanwhile."""
+    (tmp_path / "run").mkdir()
+    look, answers = runs._is_free, iter([True])
+    monkeypatch.setattr(runs, "_is_free", lambda folder: next(answers, None) or look(folder))
+    (tmp_path / "run" / "config.json").write_text("of the first")
+    with pytest.raises(UserError, match="exists already"):
+        runs.create_run_folder(tmp_path / "run", "digits", tiny())
+    assert (tmp_path / "run" / "config.json").read_text() == "of the first"

@@ -1,0 +1,104 @@
+"""A disk that is read-only, full or broken is one sentence and status 2, whatever was about to be written or read."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures_on_disk import grey, write
+from running import contents, status_of
+from small_configs import TINY_OPTIONS
+
+from ssgan.cli.app import error_message
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
+ERRORS = [errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT]
+CALLS = ["open", "fsync", "replace", "unlink", "mkdir"]
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+COMPARE = ["compare", "digits", "--labels", "20", "--methods", "knn,supervised", "--seeds", "1", "--device", "cpu"]
+COMMANDS = {
+    "new": ["train", "digits", "--labels", "20", "--device", "cpu", "--out", "new", *TINY_OPTIONS],
+    "resume": ["train", "digits", "--out", "run", "--resume"],
+    "evaluate": ["evaluate", "run", "--device", "cpu"],
+    "predict": ["predict", "run", "x.png", "--out", "t.csv", "--device", "cpu"],
+    "sample": ["sample", "run", "--device", "cpu"],
+    "compare": [*COMPARE, "--out", "r.jsonl", *TINY_OPTIONS[:4]],
+    "report": ["report", "rows.jsonl", "--out", "page"],
+}
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int, folder: Path) -> list[str]:
+    """Let one kind of call fail on files below a folder, opening a file only where it is to be written to."""
+    work, failed = getattr(os, call), []
+
+    def refuse(first: Any, *more: Any, **named: Any) -> Any:
+        path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.path.abspath(os.fspath(first))
+        reads = call == "open" and not (more and more[0] & WRITES)
+        if reads or not path.startswith(str(folder)) or path.endswith(".lock"):
+            return work(first, *more, **named)
+        failed.append(path)
+        raise OSError(number, os.strerror(number), *([] if isinstance(first, int) else [path]))
+
+    monkeypatch.setattr(os, call, refuse)
+    return failed
+
+
+@pytest.fixture
+def place(run: Path, tmp_path: Path) -> Path:
+    """A run that has not finished, a picture, and rows."""
+    write(tmp_path, {"x.png": grey(1)})
+    assert status_of(*COMPARE[:4], "--methods", "knn", "--seeds", "1", "--out", "rows.jsonl") == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    # The report's folder and a run's are made; elsewhere it is a library that tries to make what is there.
+    [(command, call) for command in COMMANDS for call in CALLS if call != "mkdir" or command in ("new", "report")],
+)
+def test_a_disk_that_refuses_a_write_is_one_sentence(
+    place: Path, command: str, call: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "resume":
+        (place / "run" / "report.json").unlink()
+    before = contents(place / "run")
+    for number in ERRORS:
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            failed = fail(patch, call, number, place)
+            status = status_of(*COMMANDS[command])
+        said = capsys.readouterr().err.splitlines()
+        assert status == (2 if failed and command != "evaluate" else 0), said
+        if failed:
+            assert said[-1].startswith("ssgan: ")
+            assert said[-1].endswith((".", "?"))
+            assert os.strerror(number) in said[-1] or "There is no room left on the disk" in said[-1]
+        if command != "resume":
+            assert {name: contents(place / "run").get(name) for name in before} == before
+        else:
+            (place / "run" / "report.json").unlink(missing_ok=True)
+    assert status_of(*COMMANDS[command]) == 0  # once the disk is well again
+
+
+@pytest.mark.parametrize("name", ["config.json", "report.json", "checkpoint", "split.json"])
+def test_a_file_of_a_run_that_cannot_be_read_is_one_sentence(
+    mistake: Callable[..., str], run: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = os.open
+
+    def broken(path: Any, *more: Any, **named: Any) -> int:
+        if os.fspath(path).endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return work(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", broken)
+    command = ["data", run] if name == "split.json" else ["predict", run, "x.png", "--device", "cpu"]
+    assert name in mistake(*command)
+
+
+def test_a_fault_of_ours_is_no_error_of_the_disk() -> None:
+    for number in (errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EBADF):
+        assert error_message(OSError(number, os.strerror(number), "x")) is None
