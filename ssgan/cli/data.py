@@ -15,6 +15,7 @@ from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
 
 if TYPE_CHECKING:
+    from ssgan.data.checks import Copies
     from ssgan.data.dataset import Data
     from ssgan.data.image_array import ReadProgress
     from ssgan.data.splits import Split
@@ -32,14 +33,14 @@ def data(
     labels_csv: LabelsCsv = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="K=V", help="image_mode, test_share or test_seed; repeatable."),
+        typer.Option("--set", metavar="K=V", help="image_mode, image_depth, label_words, test_share, ...; repeatable."),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
     location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
-    picture = None
+    source, picture = location.data, None
     if not location.is_named and runs.is_run(Path(source)):
         data_options = {
             "--labels": labels,
@@ -59,7 +60,6 @@ def data(
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
-        _check_exists(location)
         options = _data_options(location, parse_settings(set_, image_size=image_size))
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
@@ -69,16 +69,6 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
-
-
-def _check_exists(location: DataLocation) -> None:
-    from ssgan.data.datasets import DATASETS
-
-    path = location.data
-    if not location.is_named and any(c in path for c in "/\\.") and not Path(path).exists():
-        raise UserError(
-            f"There is no run folder or file {path}, and no such data set: choose from {', '.join(DATASETS)}."
-        )
 
 
 def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
@@ -164,18 +154,24 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
 def _describe(data: "Data", named_splits: dict[str, "Split"]) -> dict[str, Any]:
     import numpy as np
 
+    from ssgan.data import checks
+
     labels = {"pool": data.y_train[data.y_train >= 0], "test": data.y_test}
     labels |= {name: split.y for name, split in named_splits.items()}
     entries = [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in named_splits.items()]
     about_files = {}
     if data.files_train:
+        copies = checks.find_copies(data)
         for entry in entries:
             entry["files"] = [data.files_train[row] for row in entry["indices"]]
         about_files = {
             "files": {what: dict(count) for what, count in data.file_counts.items()},
             "skipped": [list(pair) for pair in data.skipped],
-            "duplicates": _duplicates(data),
-            "notes": _notes(data),
+            "duplicates": {
+                "count": len(copies.in_test),
+                "first": [list(pair) for pair in copies.in_test[:DUPLICATES_SHOWN]],
+            },
+            "notes": [*data.notes, *_notes(data, copies)],
         }
     return {
         "dataset": data.name,
@@ -193,23 +189,11 @@ def _describe(data: "Data", named_splits: dict[str, "Split"]) -> dict[str, Any]:
     }
 
 
-def _duplicates(data: "Data") -> dict[str, Any]:
-    """Count the test images that equal an image of the pool pixel for pixel, and name the first few."""
-    from ssgan.data.dataset import image_hashes
-
-    pool: dict[bytes, int] = {}
-    for row, digest in enumerate(image_hashes(data.x_train)):
-        pool.setdefault(digest, row)
-    pairs = [(row, pool.get(digest)) for row, digest in enumerate(image_hashes(data.x_test))]
-    files = [[data.files_test[row], data.files_train[twin]] for row, twin in pairs if twin is not None]
-    return {"count": len(files), "first": files[:DUPLICATES_SHOWN]}
-
-
-def _notes(data: "Data") -> list[str]:
-    """Write sentences about uneven classes, and classes that cannot be tested."""
+def _notes(data: "Data", copies: "Copies") -> list[str]:
+    """Write sentences about uneven classes, classes that cannot be tested, copies, and pictures that are missing."""
     import numpy as np
 
-    from ssgan.data import splits
+    from ssgan.data import checks, splits
 
     tested = np.bincount(data.y_test, minlength=len(data.classes))
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
@@ -218,4 +202,5 @@ def _notes(data: "Data") -> list[str]:
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")
-    return notes
+    labeled = int((data.y_train >= 0).sum())
+    return [*notes, *checks.warn_of_copies(copies), *checks.warn_of_labels(len(data.x_train), labeled)]

@@ -139,12 +139,6 @@ def show_contents(contents: dict[str, Any]) -> None:
     if len(per_class) > len(shown):
         terminal.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
     if "files" in contents:
-        duplicates = contents["duplicates"]
-        if duplicates["count"]:
-            test, train = duplicates["first"][0]
-            terminal.say(
-                f"{duplicates['count']:,} test images lie in the pool too, pixel for pixel: {test} is {train}, ..."
-            )
         for line in [*contents["notes"], *terminal.lost_files(contents["skipped"], contents["files"])]:
             terminal.say(line, style="yellow")
     for split in contents["splits"][:SHOWN_SPLITS]:

@@ -37,16 +37,18 @@ def test_a_table_among_the_pictures_is_no_file_that_is_ignored(flat: Path) -> No
 TABLES = {
     "missing file": (["file,label", "0.png,a", "1.pgn,b"], ["line 3", "no picture 1.pgn", "Did you mean '1.png'?"]),
     "no picture": (["file,label", "0.png,a", "notes.txt,b"], ["line 3", "no picture notes.txt"]),
-    "outside": (["file,label", "../0.png,a"], ["line 2", "no picture ../0.png"]),
+    "outside": (["file,label", "../9.png,a"], ["line 2", "no picture ../9.png"]),
     "doubled": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png stands in line 2 already"]),
-    "empty label": (["file,label", "0.png,a", "1.png, "], ["line 3", "the label of 1.png is empty"]),
+    "empty labels": (["file,label", "0.png,", "1.png, "], ["labels no file", "2 of 2 lines", "(empty)"]),
     "empty file": (["file,label", " ,a"], ["line 2", "the file is empty"]),
-    "unknown column": (["file,lable", "0.png,a"], ["line 1", "'lable'", "file,label", "Did you mean 'label'?"]),
-    "third column": (["file,label,split", "0.png,a,x"], ["line 1", "unknown column 'split'"]),
-    "no header": (["0.png,a", "1.png,b"], ["line 1", "unknown column '0.png'", "header must be file,label"]),
-    "semicolons": (["file;label", "0.png;a"], ["line 1", "unknown column 'file;label'"]),
-    "column twice": (["file,file", "0.png,a"], ["line 1", "the header is file,file"]),
-    "one column": (["file", "0.png"], ["line 1", "the header is file,"]),
+    "unknown column": (["file,lable", "0.png,a"], ["line 1", "the header is file,lable", "Did you mean 'label'?"]),
+    "no header": (["0.png,a", "1.png,b"], ["line 1", "the header is 0.png,a, but needs a column of files (file, "]),
+    "column twice": (["file,file,label", "0.png,1.png,a"], ["line 1", "each of file and file could be the file"]),
+    "two of labels": (
+        ["file,class,target", "0.png,cat,3"],
+        ["line 1", "each of class and target could be the label: call the right one label."],
+    ),
+    "one column": (["file", "0.png"], ["line 1", "the header is file, but needs"]),
     "short line": (["file,label", "0.png,a", "1.png"], ["line 3", "there are 1 fields"]),
     "long line": (["file,label", "0.png,a,b"], ["line 2", "there are 3 fields", "put quotes"]),
     "no line": (["file,label"], ["labels no file"]),
@@ -72,10 +74,12 @@ def test_a_mistake_in_a_table_is_named_with_its_line(
 def test_a_table_that_cannot_be_read_is_refused(flat: Path, tmp_path: Path) -> None:
     assert refusal(flat, labels_csv=tmp_path / "no.csv").startswith(f"There is no file {tmp_path / 'no.csv'}")
     assert "cannot be read (Is a directory)" in refusal(flat, labels_csv=tmp_path)
-    (tmp_path / "l.csv").write_text("file,label\nä.png,a\n", encoding="utf-16")
-    assert refusal(flat, labels_csv=tmp_path / "l.csv") == (
-        f"{tmp_path / 'l.csv'} is no UTF-8 text: save it as CSV in UTF-8."
-    )
+    for content, reason in {
+        b"file,label\n\x81.png,a\n": "is no text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.",
+        b"PK\x03\x04 of a workbook": "is a workbook or an archive, no text: save its sheet as CSV.",
+    }.items():
+        (tmp_path / "l.csv").write_bytes(content)
+        assert refusal(flat, labels_csv=tmp_path / "l.csv") == f"{tmp_path / 'l.csv'} {reason}"
     (tmp_path / "l.csv").write_text(f"file,label\n0.png,{'a' * 200_000}\n")
     assert refusal(flat, labels_csv=tmp_path / "l.csv").startswith(f"{tmp_path / 'l.csv'}, line 2: this is no CSV (")
 
