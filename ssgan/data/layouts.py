@@ -250,12 +250,13 @@ def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int]
 
 def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
     """Return the end of the sentence about a single class folder: what to give where the classes lie deeper."""
+    first = folder
     while len(inner := _folders_in(tree, f"{folder}/")) == 1 and not _pictures_in(tree, folder):
         folder = f"{folder}/{inner[0]}"
     if len(inner) < 2 or _pictures_in(tree, folder):
         return "."
     if has_shares:
-        return f": if the classes are {', '.join(inner[:3])}, ..., put them where {folder} is."
+        return f": if {folder} holds the classes, move its folders to where {first} is."
     if tree.path.is_dir():
         return f": is {tree.path / folder} the folder to give?"
     return f": unpack it, and give its folder {folder}, if that is what holds the classes."
