@@ -1,7 +1,6 @@
 """Decode one image file to uint8 pixels, or say why it cannot be decoded."""
 
 import functools
-import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -89,7 +88,11 @@ class Header:
 
 def decoder_version() -> str:
     """Return the version of the decoded pixels, of which the reader of HEIC is a part."""
-    return DECODER + (f" pillow-heif {importlib.metadata.version('pillow-heif')}" if _reads_heif() else "")
+    if not _reads_heif():
+        return DECODER
+    import pillow_heif
+
+    return f"{DECODER} pillow-heif {pillow_heif.__version__}"
 
 
 def read_header(stream: BinaryIO) -> Header:

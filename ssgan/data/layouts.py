@@ -101,9 +101,10 @@ def label_by_folders(tree: FileTree) -> Labeling:
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
     if loose:
+        in_test = f"{_top(loose[0])}/ has class folders of its own" if _share(loose[0]) == "test" else ""
         raise UserError(
-            f"{tree.path} holds {len(loose):,} pictures outside its class folders (the first: {loose[0]}): move them "
-            f"into a class folder or into unlabeled/."
+            f"{tree.path} holds {len(loose):,} pictures outside its class folders (the first: {loose[0]}): "
+            f"{in_test or 'move them into a class folder or into unlabeled/'}."
         )
     if len(classes) == 1:
         raise UserError(
@@ -133,14 +134,15 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    table = read_label_table(path, _label_words(options))
+    words = _label_words(options)
+    table = read_label_table(path, words)
     labels, notes = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
         raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
     if len(classes) == 1:
         raise UserError(f"{path} knows one label, {classes[0]!r}, but at least two classes are needed.")
-    vague = [name for name in classes if _is_vague(name) and name not in options.label_words.split(",")]
+    vague = [name for name in classes if _is_vague(name) and name not in words]
     if vague:
         notes.append(
             f"{_listed(vague)} in {path}: if that means that there is no label, leave the cell empty, for an empty "

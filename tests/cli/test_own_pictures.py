@@ -394,6 +394,8 @@ def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
     assert "12 pictures equal another one, pixel for pixel, but have another label: x_train[12] is x_train[0]" in (
         capsys.readouterr().err
     )
+    assert status_of("data", "own.npz") == 0
+    assert "12 pictures equal another one, pixel for pixel, but have another label" in capsys.readouterr().out
     assert status_of("train", "digits", "--labels", "all", *tiny) == 0
     assert capsys.readouterr().err == ""
 

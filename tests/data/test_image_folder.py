@@ -223,7 +223,10 @@ LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
     "unlabeled alone": ({"unlabeled/a.png": grey(1)}, ["no class folders"]),
     "beside class folders": ({**classes(), "x.png": grey(1)}, ["1 pictures outside", "x.png", "into unlabeled/"]),
     "beside classes in train": ({**classes("train/"), "train/x.png": grey(1)}, ["1 pictures outside", "train/x.png"]),
-    "beside classes in test": ({**classes(), "test/x.png": grey(1)}, ["outside its class folders", "test/x.png"]),
+    "beside classes in test": (
+        {**classes(), "Test/x.png": grey(1)},
+        ["outside its class folders (the first: Test/x.png): Test/ has class folders of its own."],
+    ),
     "beside train": (
         {**classes("train/"), "unlabled/a.png": grey(1)},
         ["unlabled/ beside train/", "Did you mean 'unlabeled'?"],

@@ -236,6 +236,8 @@ def test_missing_words_are_counted_each(flat: Path, tmp_path: Path) -> None:
 def test_a_setting_makes_them_classes(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,NA", "1.png,None", "2.png,nan", "3.png,-1")
     assert labels_of(flat, csv, label_words="NA, None") == {"0.png": "NA", "1.png": "None"}
+    (note,) = load(flat, None, Options(labels_csv=csv, label_words="NA, None")).notes
+    assert note == f"2 of 4 lines of {csv} have no label (nan: 1, -1: 1): those pictures are unlabelled."
     assert refusal(flat, labels_csv=csv, label_words="NA,-1") == (
         "label_words is 'NA,-1', but -1 always means that there is no label."
     )
