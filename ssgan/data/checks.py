@@ -68,13 +68,13 @@ def warn_of_copies(copies: Copies) -> list[str]:
     warnings = []
     if copies.two_labels:
         warnings.append(
-            f"{len(copies.two_labels):,} pictures equal another one, pixel for pixel, but have another label: "
-            f"{_pairs(copies.two_labels)}."
+            f"Pictures with two labels, for they are equal pixel for pixel: {len(copies.two_labels):,} "
+            f"({_pairs(copies.two_labels)})."
         )
     if copies.in_test:
         warnings.append(
-            f"{len(copies.in_test):,} test images lie in the pool too, pixel for pixel, so the error may be measured "
-            f"too low: {_pairs(copies.in_test)}."
+            f"Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: "
+            f"{len(copies.in_test):,} ({_pairs(copies.in_test)})."
         )
     return warnings
 

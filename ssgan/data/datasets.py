@@ -331,11 +331,15 @@ def _no_such_data(name: str, path: Path) -> str:
     if (likely := did_you_mean(name, DATASETS)) and path.name == name and not path.suffix:
         return f"Unknown data set {name!r}: {known}{likely}"
 
-    def is_data(entry: Path) -> bool:
-        return entry.suffix.lower() in (".zip", ".npz") or image_folder.has_pictures(entry)
+    missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
+    rest = path.relative_to(missing)
 
-    near = file_tree.nearest_entry(path, is_data)
+    def is_data(entry: Path) -> bool:
+        return (entry.suffix.lower() in (".zip", ".npz") and entry.is_file()) or image_folder.has_pictures(entry)
+
+    near = file_tree.nearest_entry(missing, lambda entry: is_data(entry / rest))
     if near is not None:
+        near = near / rest
         return f"There is no {'folder' if near.is_dir() else 'file'} {path}. Did you mean {near}?"
     if path.name == name and path.suffix.lower() not in (".zip", ".npz"):
         return f"Unknown data set {name!r}: {known}"

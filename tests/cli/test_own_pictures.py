@@ -235,8 +235,8 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
     )
     assert untested == "No test image of 1 classes: dog."
     assert copies == (
-        "2 test images lie in the pool too, pixel for pixel, so the error may be measured too low: test/cat/a.png is "
-        "cat/3.png, test/cat/b.png is unlabeled/2.png."
+        "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 2 "
+        "(test/cat/a.png is cat/3.png, test/cat/b.png is unlabeled/2.png)."
     )
     assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -352,14 +352,12 @@ def said_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 def test_what_is_odd_about_folders_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
     files = {**classes("train/", 10), "train/unknown/1.png": grey(999), "train/dog/copy.png": grey(2)}
     write(tmp_path / "letters", {**files, **{f"Test/{c}/1.png": grey(4 + i) for i, c in enumerate(("cat", "dog"))}})
-    copies = (
-        "pixel for pixel, so the error may be measured too low: Test/cat/1.png is train/cat/4.png, Test/dog/1.png is"
-    )
+    copies = "so that the error may be measured too low: 2 (Test/cat/1.png is train/cat/4.png, Test/dog/1.png is train"
     expected = [
         "unknown is a class here: if its pictures have no label, call the folder unlabeled, beside train/.",
         "The labelled images are uneven: 11 of dog, 1 of unknown.",
-        "2 pictures equal another one, pixel for pixel, but have another label: train/dog/copy.png is train/cat/2.",
-        f"2 test images lie in the pool too, {copies} train/cat/5.png.",
+        "Pictures with two labels, for they are equal pixel for pixel: 2 (train/dog/copy.png is train/cat/2.png, ",
+        f"Test images that lie in the pool too, pixel for pixel, {copies}/cat/5.png).",
         "Every picture of the pool is used with its label: ",
     ]
     shown = said_of("letters")
@@ -391,11 +389,10 @@ def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y)
     tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
     assert status_of("train", "own.npz", "--labels", "4", "--preset", "vectors", *tiny) == 0
-    assert "12 pictures equal another one, pixel for pixel, but have another label: x_train[12] is x_train[0]" in (
-        capsys.readouterr().err
-    )
+    two_labels = "Pictures with two labels, for they are equal pixel for pixel: 12 (x_train[12] is x_train[0], "
+    assert two_labels in capsys.readouterr().err
     assert status_of("data", "own.npz") == 0
-    assert "12 pictures equal another one, pixel for pixel, but have another label" in capsys.readouterr().out
+    assert two_labels in capsys.readouterr().out
     assert status_of("train", "digits", "--labels", "all", *tiny) == 0
     assert capsys.readouterr().err == ""
 

@@ -27,8 +27,8 @@ def test_a_picture_with_two_labels_is_named(tmp_path: Path) -> None:
     Image.fromarray(grey(3)).save(folder / "dog" / "other-format.bmp")
     data = load(folder, None, ALL)
     assert data_warnings(data) == [
-        "2 pictures equal another one, pixel for pixel, but have another label: dog/copy.png is cat/2.png, "
-        "dog/other-format.bmp is cat/3.png."
+        "Pictures with two labels, for they are equal pixel for pixel: 2 (dog/copy.png is cat/2.png, "
+        "dog/other-format.bmp is cat/3.png)."
     ]
 
 
@@ -43,9 +43,8 @@ def test_copies_in_the_test_share_are_counted_and_the_first_named(tmp_path: Path
     copied = {f"test/cat/{i}.png": encoded(grey(i)) for i in range(5)}
     data = load(write(tmp_path / "a", {**classes("train/", 10), **UNLABELED, **copied, "test/dog/9.png": grey(777)}))
     assert data_warnings(data) == [
-        "5 test images lie in the pool too, pixel for pixel, so the error may be measured too low: test/cat/0.png is "
-        "train/cat/0.png, test/cat/1.png is train/cat/1.png, test/cat/2.png is train/cat/2.png, ..."
-        "."
+        "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 5 (test/"
+        "cat/0.png is train/cat/0.png, test/cat/1.png is train/cat/1.png, test/cat/2.png is train/cat/2.png, ...)."
     ]
 
 
@@ -53,6 +52,8 @@ def test_arrays_are_checked_by_their_rows() -> None:
     data = arrays([1, 2, 3, 1, *range(10, 20)], [0, 1, 2, 1, *[-1] * 10], [2, 30], [1, 0])
     assert find_copies(data).two_labels == [("x_train[3]", "x_train[0]")]
     assert find_copies(data).in_test == [("x_test[0]", "x_train[1]")]
+    twice = arrays([7, 7, *range(10, 20)], [-1] * 12, [7], [0])
+    assert find_copies(twice).in_test == [("x_test[0]", "x_train[0]")]
 
 
 def test_equal_pictures_with_one_label_are_no_mistake() -> None:

@@ -71,6 +71,7 @@ def test_a_zip_with_backslashes_is_read(tmp_path: Path) -> None:
         assert archive.infolist()[0].orig_filename == "photos\\"
     data = load(tmp_path / "a.zip", None, ALL)
     assert data.files_train == tuple(files)
+    assert data.file_counts["ignored"] == {}
     assert data.sha256 == load(packed(tmp_path / "b.zip", files), None, ALL).sha256
 
 
@@ -193,6 +194,8 @@ def test_the_nearest_folder_is_suggested(tmp_path: Path, monkeypatch: pytest.Mon
     assert refusal("digts").endswith(" Did you mean 'digits'?")
     assert refusal("rns").startswith("Unknown data set 'rns': choose from digits")  # no picture is in runs
     assert refusal("no/such") == "There is no folder or file no/such."
+    assert refusal("phots/cat") == "There is no folder phots/cat. Did you mean photos/cat?"
+    assert refusal("phots/owl") == "There is no folder or file phots/owl."
 
 
 def test_a_tilde_in_quotes_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
