@@ -42,4 +42,4 @@ def other_value(name: str) -> Any:
         return (*default, 7)
     if float in typing.get_args(annotation):
         return 0.5
-    return (default or 0) + 20
+    return 12 if name == "image_depth" else (default or 0) + 20

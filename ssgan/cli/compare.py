@@ -140,6 +140,7 @@ def run_comparison(options: CompareOptions) -> None:
             *grid.notes,
             *_describe_others(grid, row_file.rows, options.out),
             *terminal.lost_files(grid.data.skipped, grid.data.file_counts),
+            *grid.data.source.notes,
         ]:
             terminal.warn(line)
         tasks = runner.plan(grid, row_file.rows)

@@ -15,6 +15,7 @@ from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
 
 if TYPE_CHECKING:
+    from ssgan.data.checks import Copies
     from ssgan.data.dataset import Data
     from ssgan.data.image_array import ReadProgress
     from ssgan.data.splits import Split
@@ -32,14 +33,14 @@ def data(
     labels_csv: LabelsCsv = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="K=V", help="image_mode, test_share or test_seed; repeatable."),
+        typer.Option("--set", metavar="K=V", help="image_mode, image_depth, label_words, test_share, ...; repeatable."),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Show what a data set holds, what a draw of labels would hold, or which images a run had labelled."""
     location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
-    picture = None
+    source, picture = location.data, None
     if not location.is_named and runs.is_run(Path(source)):
         data_options = {
             "--labels": labels,
@@ -59,7 +60,6 @@ def data(
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
-        _check_exists(location)
         options = _data_options(location, parse_settings(set_, image_size=image_size))
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
@@ -69,16 +69,6 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
-
-
-def _check_exists(location: DataLocation) -> None:
-    from ssgan.data.datasets import DATASETS
-
-    path = location.data
-    if not location.is_named and any(c in path for c in "/\\.") and not Path(path).exists():
-        raise UserError(
-            f"There is no run folder or file {path}, and no such data set: choose from {', '.join(DATASETS)}."
-        )
 
 
 def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
@@ -113,9 +103,9 @@ def describe_data(
     -------
     dict
         Plain types; ``per_class`` counts the labels of pool, test share and draws, ``splits`` names the rows.
-        Where the images came from files, a split names them too, ``files`` says what was met, ``skipped`` names
-        those that could not be read, ``duplicates`` counts test images whose pixels lie in the pool too, and
-        ``notes`` says what else a user should know.
+        Where the images came from files, a split names them too, ``files`` says what was met, and ``skipped`` names
+        those that could not be read. Of a user's own data, ``duplicates`` counts test images whose pixels lie in the
+        pool too, and ``notes`` says what else a user should know.
 
     Raises
     ------
@@ -123,15 +113,16 @@ def describe_data(
         Where there is no such data set, or no such draw.
     """
     from ssgan.data import splits
-    from ssgan.data.datasets import load
+    from ssgan.data.datasets import DATASETS, load
 
     data = load(source, root, options, progress)
+    is_own = source not in DATASETS
     if labels is None:
-        return _describe(data, {})
+        return _describe(data, {}, is_own)
     texts = {"labels": labels, "draw_seed": draw_seed or "0"}
     config = Config(**dict(parse(f"{name}={text}") for name, text in texts.items()))
     (split,) = splits.make_splits(data.y_train, config.labels, config.draw_seeds)
-    return _describe(data, {f"draw {config.draw_seed}": split})
+    return _describe(data, {f"draw {config.draw_seed}": split}, is_own)
 
 
 def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" = None) -> dict[str, Any]:
@@ -148,34 +139,41 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
         Where ``run`` is no finished run, or its data are not what they were.
     """
     from ssgan.data import splits
-    from ssgan.data.datasets import load
+    from ssgan.data.datasets import DATASETS, load
 
     config, report = runs.read_config(run), runs.read_report(run)
-    data = load(*runs.data_source(report, config, root), progress)
+    source = runs.data_source(report, config, root)
+    data = load(*source, progress)
     run_splits = splits.load(run / "split.json")
     if [split.sha256 for split in run_splits] != [row["split_sha256"] for row in report["rows"]]:
         raise UserError(f"The split.json and report.json of {run} are not of the same run.")
     if data.sha256 != report["dataset_sha256"]:
         raise UserError(f"{data.name} is not what it was when {run} was trained: its hash has changed.")
     named = {f"seed {row['seed']}": split for row, split in zip(report["rows"], run_splits, strict=True)}
-    return _describe(data, named)
+    return _describe(data, named, is_own=source[0] not in DATASETS)
 
 
-def _describe(data: "Data", named_splits: dict[str, "Split"]) -> dict[str, Any]:
+def _describe(data: "Data", named_splits: dict[str, "Split"], is_own: bool) -> dict[str, Any]:
     import numpy as np
+
+    from ssgan.data import checks
 
     labels = {"pool": data.y_train[data.y_train >= 0], "test": data.y_test}
     labels |= {name: split.y for name, split in named_splits.items()}
     entries = [{"name": n, "sha256": s.sha256, "indices": s.indices.tolist()} for n, s in named_splits.items()]
-    about_files = {}
+    about_own: dict[str, Any] = {}
+    if is_own:
+        copies = checks.find_copies(data)
+        about_own = {
+            "duplicates": {"count": len(copies.in_test), "first": [list(p) for p in copies.in_test[:DUPLICATES_SHOWN]]},
+            "notes": [*data.notes, *_notes(data, copies)],
+        }
     if data.files_train:
         for entry in entries:
             entry["files"] = [data.files_train[row] for row in entry["indices"]]
-        about_files = {
+        about_own |= {
             "files": {what: dict(count) for what, count in data.file_counts.items()},
             "skipped": [list(pair) for pair in data.skipped],
-            "duplicates": _duplicates(data),
-            "notes": _notes(data),
         }
     return {
         "dataset": data.name,
@@ -189,33 +187,24 @@ def _describe(data: "Data", named_splits: dict[str, "Split"]) -> dict[str, Any]:
         "test_images": len(data.x_test),
         "per_class": {name: np.bincount(y, minlength=len(data.classes)).tolist() for name, y in labels.items()},
         "splits": entries,
-        **about_files,
+        **about_own,
     }
 
 
-def _duplicates(data: "Data") -> dict[str, Any]:
-    """Count the test images that equal an image of the pool pixel for pixel, and name the first few."""
-    from ssgan.data.dataset import image_hashes
-
-    pool: dict[bytes, int] = {}
-    for row, digest in enumerate(image_hashes(data.x_train)):
-        pool.setdefault(digest, row)
-    pairs = [(row, pool.get(digest)) for row, digest in enumerate(image_hashes(data.x_test))]
-    files = [[data.files_test[row], data.files_train[twin]] for row, twin in pairs if twin is not None]
-    return {"count": len(files), "first": files[:DUPLICATES_SHOWN]}
-
-
-def _notes(data: "Data") -> list[str]:
-    """Write sentences about uneven classes, and classes that cannot be tested."""
+def _notes(data: "Data", copies: "Copies") -> list[str]:
+    """Write sentences about uneven classes, classes that cannot be tested, copies, and pictures that are missing."""
     import numpy as np
 
-    from ssgan.data import splits
+    from ssgan.data import checks, splits
 
-    tested = np.bincount(data.y_test, minlength=len(data.classes))
+    pool_size, tested = len(data.x_train), np.bincount(data.y_test, minlength=len(data.classes))
+    if not data.files_train:  # of arrays a draw takes some labels and hides the others
+        return [*checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, 0)]
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
         notes.append("There is no test image: only --folds would measure an error.")
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")
-    return notes
+    labeled_count = int((data.y_train >= 0).sum())
+    return [*notes, *checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, labeled_count)]

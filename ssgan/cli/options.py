@@ -88,6 +88,15 @@ class DataLocation:
     labels_csv: Path | None = None
     data_dir: Path | None = None
 
+    def __post_init__(self) -> None:
+        if not (self.data.startswith("~") or str(self.labels_csv).startswith("~")):
+            return
+        from ssgan.data.file_tree import expand_user
+
+        object.__setattr__(self, "data", str(expand_user(Path(self.data))))
+        if self.labels_csv is not None:
+            object.__setattr__(self, "labels_csv", expand_user(self.labels_csv))
+
     @property
     def is_named(self) -> bool:
         """Whether it is one of the data sets with a name, and no file of the user."""

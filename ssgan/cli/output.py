@@ -137,15 +137,9 @@ def show_contents(contents: dict[str, Any]) -> None:
     terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
     if len(per_class) > len(shown):
         terminal.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
-    if "files" in contents:
-        duplicates = contents["duplicates"]
-        if duplicates["count"]:
-            test, train = duplicates["first"][0]
-            terminal.say(
-                f"{duplicates['count']:,} test images lie in the pool too, pixel for pixel: {test} is {train}, ..."
-            )
-        for line in [*contents["notes"], *terminal.lost_files(contents["skipped"], contents["files"])]:
-            terminal.say(line, style="yellow")
+    lost = terminal.lost_files(contents["skipped"], contents["files"]) if "files" in contents else []
+    for line in [*contents.get("notes", []), *lost]:
+        terminal.say(line, style="yellow")
     for split in contents["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")

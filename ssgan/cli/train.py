@@ -160,7 +160,7 @@ def run_training(options: TrainOptions) -> None:
         if report is None:  # a finished run is only read, so it may lie in a read-only place
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
-        _warn_of_data(data, splits)
+        _warn_of_data(data, splits, is_own=not options.location.is_named)
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
             if report is not None:
@@ -204,7 +204,9 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
     settings = dict(options.settings)
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
-    return data, _resolve(options, settings, data.image_shape)
+    config = _resolve(options, settings, data.image_shape)
+    # The depth that was found is a setting of the run, so that all that use the run read files of 16 bits alike.
+    return data, config if data.image_depth is None else config.replace(image_depth=data.image_depth)
 
 
 def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Sequence[int] = ()) -> Config:
@@ -323,12 +325,15 @@ def _resume_command(options: TrainOptions, folder: Path) -> str:
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
 
 
-def _warn_of_data(data: "Data", splits: Sequence["Split"]) -> None:
+def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool) -> None:
+    from ssgan.data.checks import data_warnings
     from ssgan.data.splits import imbalance_warnings
 
     for line in [
         *terminal.lost_files(data.skipped, data.file_counts),
+        *data.notes,
         *imbalance_warnings([split.y for split in splits], data.classes),
+        *(data_warnings(data, len(splits[0].y)) if is_own else []),
     ]:
         terminal.warn(line)
 

@@ -41,6 +41,10 @@ class Data:
         Counts of the files by kind: ``sizes`` and ``modes`` of the pictures, ``ignored`` files by suffix,
         ``skipped`` files by whether they were labelled, ``tested`` ones by whether they were held out. Not part
         of ``sha256``.
+    image_depth : int or None
+        Bits of full intensity of the grey files of 16 bits; None where there were none.
+    notes : tuple of str
+        Sentences for the user about how the files were read. Not part of ``sha256``.
     normal : (float, float) or None
         Mean and standard deviation of the normal distribution that the vectors were drawn from, if known. The
         vectors may then hold numbers of any size, with a scale of 1.
@@ -68,6 +72,8 @@ class Data:
     files_test: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     file_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    image_depth: int | None = None
+    notes: tuple[str, ...] = ()
     normal: tuple[float, float] | None = None
     feature_map: FeatureMap | None = None
     pictures: "Data | None" = None
@@ -75,6 +81,11 @@ class Data:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        if str(UNLABELED) in self.classes:
+            raise UserError(
+                "A class is named '-1', but -1 means that there is no label: give those images the label -1, and no "
+                "class."
+            )
         for share in ("train", "test"):
             x, y = np.asarray(getattr(self, f"x_{share}")), np.asarray(getattr(self, f"y_{share}"))
             if not ((x.dtype == np.uint8 and x.ndim in (3, 4)) or (x.dtype == np.float32 and x.ndim == 2)):

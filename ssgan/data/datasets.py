@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.data import image_folder
+from ssgan.data import file_tree, image_folder
 from ssgan.data.dataset import UNLABELED, Data
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
@@ -315,19 +315,40 @@ def load(
         options.refuse_all(GAUSSIAN_NAME)
         return gaussian(options.gaussian_mean, options.gaussian_std)
     options.refuse_gaussian(str(name_or_path))
-    reader, path = DATASETS.get(str(name_or_path)), Path(name_or_path)
+    reader, path = DATASETS.get(str(name_or_path)), file_tree.expand_user(Path(name_or_path))
+    if options.labels_csv is not None:
+        options = dataclasses.replace(options, labels_csv=file_tree.expand_user(Path(options.labels_csv)))
     if reader is not None:
         options.refuse_all(str(name_or_path))
         return reader(None if root is None else Path(os.path.expanduser(root)))
+    if not path.exists():
+        raise UserError(_no_such_data(str(name_or_path), path))
     if path.is_dir() or path.suffix.lower() == ".zip":
         return image_folder.read_folder(path, options, progress)
     if path.suffix == ".npz":
         options.refuse_all(str(path))
         return read_npz(path)
-    if path.name != str(name_or_path) and not path.exists():
-        raise UserError(f"There is no folder or file {path}.")
-    near = did_you_mean(str(name_or_path), DATASETS)
-    raise UserError(
-        f"Unknown data set {str(name_or_path)!r}: choose from {', '.join(DATASETS)}, or give a folder or .zip of "
-        f"pictures, or an .npz file.{near}"
-    )
+    raise UserError(_no_such_data(str(name_or_path), path))
+
+
+def _no_such_data(name: str, path: Path) -> str:
+    """Write the sentence about a name that is no data set and no file that can be read, with the nearest that is."""
+    known = f"choose from {', '.join(DATASETS)}, or give a folder or .zip of pictures, or an .npz file."
+    if path.exists():
+        return f"{path} is no data set: {known}"
+    if (likely := did_you_mean(name, DATASETS)) and path.name == name and not path.suffix:
+        return f"Unknown data set {name!r}: {known}{likely}"
+
+    missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
+    rest = path.relative_to(missing)
+
+    def is_data(entry: Path) -> bool:
+        return (entry.suffix.lower() in (".zip", ".npz") and entry.is_file()) or image_folder.has_pictures(entry)
+
+    near = file_tree.nearest_entry(missing, lambda entry: is_data(entry / rest))
+    if near is not None:
+        near = near / rest
+        return f"There is no {'folder' if near.is_dir() else 'file'} {path}. Did you mean {near}?"
+    if path.name == name and path.suffix.lower() not in (".zip", ".npz"):
+        return f"Unknown data set {name!r}: {known}"
+    return f"There is no {'file' if path.suffix.lower() == '.npz' else 'folder or file'} {path}."

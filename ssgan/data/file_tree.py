@@ -4,6 +4,7 @@ Names are relative, with forward slashes, NFC-normalised, and sorted in that for
 on every machine. Hidden files (a leading dot, ``__MACOSX``) are left out.
 """
 
+import difflib
 import hashlib
 import io
 import os
@@ -22,12 +23,13 @@ from typing import BinaryIO
 from ssgan.errors import UserError
 from ssgan.files import open_file, path_to_text
 
-__all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "open_tree"]
+__all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "expand_user", "nearest_entry", "open_tree", "printable"]
 
 
 # Largest unpacked size in bytes of one picture in a zip, and of all together.
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
+LOOKED_AT = 5  # names that are like a missing one
 ENCRYPTED, UTF8 = 0x1, 0x800  # bits of a zip member's flags
 
 
@@ -100,8 +102,8 @@ def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()
     suffixes : collection of str
         Suffixes of pictures, lower case, with the dot.
     known : collection of str
-        Top folders with a meaning of their own. If a zip holds a single top folder that is not one of these, the
-        content of that folder is listed.
+        Top folders with a meaning of their own, in lower case. If a zip holds a single top folder that is not one of
+        these, the content of that folder is listed, and so on as long as it holds one folder alone, which holds others.
 
     Raises
     ------
@@ -143,7 +145,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
             listing.unreadable.append((prefix.rstrip("/"), f"cannot be opened ({cause.strerror})"))
             continue
         for entry in entries:
-            name = prefix + _printable(path_to_text(entry.name))
+            name = prefix + printable(path_to_text(entry.name))
             try:
                 status = entry.stat()
             except OSError:  # a link to nothing, or a loop of links
@@ -175,10 +177,10 @@ def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], k
     members: dict[str, zipfile.ZipInfo] = {}
     folders, listing, total = set(), _Listing(suffixes), 0
     for member in archive.infolist():
-        name = _member_name(path, member)
-        if not name or any(map(_is_hidden, name.split("/")[: None if member.is_dir() else -1])):
+        name, is_folder = _member_name(path, member)
+        if not name or any(map(_is_hidden, name.split("/")[: None if is_folder else -1])):
             continue
-        if member.is_dir():
+        if is_folder:
             folders.add(name)
             continue
         folders.update(str(parent) for parent in PurePosixPath(name).parents if parent.name)
@@ -202,36 +204,65 @@ def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], k
     return listing.to_tree(path, "", lambda name: io.BytesIO(archive.read(members[top + name])))
 
 
-def _single_top(pictures: Collection[str], folders: set[str], known: Collection[str]) -> str:
-    """Return the single top folder of a zip, with a slash; an empty string if there is none."""
-    tops = {name.split("/")[0] for name in folders}
-    if len(tops) != 1 or tops & set(known) or any("/" not in name for name in pictures):
-        return ""
-    return f"{tops.pop()}/"
+def _single_top(pictures: Collection[str], folders: Collection[str], known: Collection[str]) -> str:
+    """Return the single top folder of a zip, with a slash; an empty string if there is none.
+
+    It is followed by the folder in it where that is the only one and holds other folders, but no pictures itself.
+    """
+    top = ""
+    while True:
+        parts = [name[len(top) :].split("/") for name in folders if name.startswith(top) and len(name) > len(top)]
+        tops = {part[0] for part in parts}
+        if len(tops) != 1 or {name.lower() for name in tops} & set(known):
+            return top
+        inner = f"{top}{tops.pop()}/"
+        if any(not name.startswith(inner) for name in pictures):
+            return top
+        if top and (len(parts) == 1 or any("/" not in name[len(inner) :] for name in pictures)):
+            return top
+        top = inner
 
 
-def _member_name(path: Path, member: zipfile.ZipInfo) -> str:
-    """Return the name of a member, without a slash at its end.
+def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
+    """Return the name of a member, without a slash at its end, and whether it is a folder.
+
+    Some programs of Windows write backslashes.
 
     Raises
     ------
     UserError
-        For an absolute name, one with a backslash, and one that climbs with ``..``.
+        For an absolute name, and one that climbs with ``..``.
     """
     name = member.orig_filename
     if not member.flag_bits & UTF8:
         with suppress(UnicodeError):  # some programs write UTF-8 without saying so; Python has read it as cp437
             name = name.encode("cp437").decode()
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if "\\" in name or "\0" in name or name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts:
+    path_name = name.replace("\\", "/")
+    parts = [part for part in path_name.split("/") if part not in ("", ".")]
+    if "\0" in name or path_name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts:
         raise UserError(
-            f"{path} holds a member named {name!r}, but names in a zip must be relative, with forward slashes and "
-            f"without '..': pack it anew, or unpack it and give the folder."
+            f"{path} holds a member named {name!r}, but names in a zip must be relative and without '..': pack it "
+            f"anew, or unpack it and give the folder."
         )
-    return _printable("/".join(parts))
+    return printable("/".join(parts)), path_name.endswith("/")
 
 
-def _printable(name: str) -> str:
+def expand_user(path: Path) -> Path:
+    """Replace a ``~`` that the shell left, as it does in quotes, unless a file is called so."""
+    return path if path.exists() or not str(path).startswith("~") else Path(os.path.expanduser(path))
+
+
+def nearest_entry(path: Path, accept: Callable[[Path], bool] = lambda entry: True) -> Path | None:
+    """Return the file or folder beside ``path`` whose name is most like its own; None without one."""
+    try:
+        names = [name for name in os.listdir(path.parent) if not _is_hidden(name)]
+    except OSError:  # what may not be listed is not suggested
+        return None
+    near = (path.with_name(name) for name in difflib.get_close_matches(path.name, names, LOOKED_AT))
+    return next((entry for entry in near if accept(entry)), None)
+
+
+def printable(name: str) -> str:
     """Normalise a name to NFC and escape control characters and bytes that are no text."""
     text = unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +89,10 @@ T = TypeVar("T")
 CHUNK = 64  # pictures that a thread takes at a time
 MAX_THREADS = 16
 SIZES_SHOWN = 5
+NAMES_SHOWN = 5
+FEW_COLOURED = 0.1  # share of the pictures up to which those stored in colour are named
+# What the cache holds beside the pixels.
+STORED = ("names", "skipped", "sizes", "modes", "depth", "notes")
 
 
 @dataclass
@@ -104,6 +108,10 @@ class ImageArray:
         Files that could not be decoded, each with the reason.
     sizes, modes : dict of str to int
         Number of rows by the size of their file (``32x28``, width first) and by Pillow's mode.
+    depth : int or None
+        Bits of full intensity of the grey pictures of 16 bits; None where there are none.
+    notes : list of str
+        Sentences for the user about depth and colours.
     """
 
     x: np.ndarray
@@ -111,10 +119,16 @@ class ImageArray:
     skipped: list[tuple[str, str]]
     sizes: dict[str, int]
     modes: dict[str, int]
+    depth: int | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def read_images(
-    tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress | None = None
+    tree: FileTree,
+    image_size: int | None,
+    image_mode: str,
+    image_depth: int | None = None,
+    progress: ReadProgress | None = None,
 ) -> ImageArray:
     """Decode every picture of a tree, or take the array from the cache.
 
@@ -122,7 +136,7 @@ def read_images(
     ----------
     tree : FileTree
         With at least one picture.
-    image_size, image_mode
+    image_size, image_mode, image_depth
         As in :class:`ssgan.settings.options.Options`.
     progress : callable, optional
         Called with the stage, the number of pictures done and the total.
@@ -132,15 +146,16 @@ def read_images(
     UserError
         If no picture can be read, sizes differ without an ``image_size``, or the array would not fit in memory.
     """
-    request = json.dumps([image_io.DECODER, tree.stamp, image_size, image_mode])
+    request = json.dumps([image_io.decoder_version(), tree.stamp, image_size, image_mode, image_depth])
     key = hashlib.sha256(request.encode()).hexdigest()
     images = _load_images(key)
     if images is None:
         with image_io.ignore_warnings():
-            images = _decode_all(tree, image_size, image_mode, progress or (lambda stage, done, count: None))
+            show = progress or (lambda stage, done, count: None)
+            images = _decode_all(tree, image_size, image_mode, image_depth, show)
         # A file that could not be opened may be readable next time, so such a result is not stored.
         if not any(reason.startswith(image_io.UNOPENED) for _, reason in images.skipped):
-            about = json.dumps([images.names, images.skipped, images.sizes, images.modes])
+            about = json.dumps({name: getattr(images, name) for name in STORED})
             save_cached(key, {"x": images.x, "about": np.frombuffer(about.encode(), np.uint8)})
     return images
 
@@ -164,12 +179,14 @@ def _load_images(key: str) -> ImageArray | None:
     arrays = load_cached(key)
     if arrays is None or arrays.keys() != {"x", "about"}:
         return None
-    names, skipped, sizes, modes = json.loads(arrays["about"].tobytes())
-    return ImageArray(arrays["x"], names, [(name, reason) for name, reason in skipped], sizes, modes)
+    about = json.loads(arrays["about"].tobytes())
+    return ImageArray(arrays["x"], **{**about, "skipped": [(name, reason) for name, reason in about["skipped"]]})
 
 
-def _decode_all(tree: FileTree, image_size: int | None, image_mode: str, progress: ReadProgress) -> ImageArray:
-    """Read the headers of all pictures, choose size and mode, and decode them."""
+def _decode_all(
+    tree: FileTree, image_size: int | None, image_mode: str, image_depth: int | None, progress: ReadProgress
+) -> ImageArray:
+    """Read the headers of all pictures, choose size, mode and depth, and decode them."""
 
     def read_header(name: str, _: int) -> Header | str:
         try:
@@ -185,13 +202,16 @@ def _decode_all(tree: FileTree, image_size: int | None, image_mode: str, progres
     _check_any(tree, readable, skipped)
     height, width = _image_size(tree, readable, image_size)
     grey = image_mode == "grey" or (image_mode == "auto" and all(header.grey for header in readable.values()))
+    depth, notes = _choose_depth(readable, image_depth)
+    if image_mode == "auto":
+        notes += _note_few_coloured(readable)
     count = len(readable)
     x = _allocate(tree, (count, height, width) if grey else (count, height, width, 3))
 
     def decode_into(name: str, row: int) -> str | None:
         try:
             with tree.open(name) as stream:
-                pixels = image_io.decode(stream, image_size, grey)
+                pixels = image_io.decode(stream, image_size, grey, depth or 16)
         except Exception as cause:
             return _reason(cause)
         if pixels.shape != x.shape[1:]:
@@ -215,7 +235,58 @@ def _decode_all(tree: FileTree, image_size: int | None, image_mode: str, progres
         skipped,
         _count(f"{readable[name].width}x{readable[name].height}" for name in names),
         _count(readable[name].mode for name in names),
+        depth,
+        notes,
     )
+
+
+def _choose_depth(headers: Mapping[str, Header], image_depth: int | None) -> tuple[int | None, list[str]]:
+    """Return the bits of full intensity of the grey pictures of 16 bits, None without any, and a note about it."""
+    deep = {name: header for name, header in headers.items() if header.largest is not None}
+    largest = {name: header.largest or 0 for name, header in deep.items() if header.grey and "A" not in header.mode}
+    notes = _note_dark_colours([header.largest or 0 for name, header in deep.items() if name not in largest])
+    if not largest:
+        return None, notes
+    top = max(largest.values())
+    if image_depth is None:
+        depth = next(bits for bits in image_io.DEPTHS if top < 2**bits)
+        if depth == 16:
+            return depth, notes
+        return depth, [
+            *notes,
+            f"Grey pictures of 16 bits: {len(largest):,}, with values up to {top:,}, so {2**depth - 1:,} ({depth} "
+            f"bits) is white; --set image_depth=16 makes 65,535 white.",
+        ]
+    beyond = [name for name, value in largest.items() if value >= 2**image_depth]
+    if not beyond:
+        return image_depth, notes
+    return image_depth, [
+        *notes,
+        f"Grey pictures with values above {2**image_depth - 1:,}, which image_depth={image_depth} makes white: "
+        f"{len(beyond):,} of {len(largest):,}, such as {beyond[0]} (up to {largest[beyond[0]]:,}).",
+    ]
+
+
+def _note_dark_colours(largest: Sequence[int]) -> list[str]:
+    """Say that pictures in colour of 16 bits are dark, where they use less than half of the range."""
+    if not largest or max(largest) >= 2**15:
+        return []
+    return [
+        f"Colour pictures of 16 bits: {len(largest):,}, with values of at most {max(largest):,} of 65,535, so they are "
+        f"dark and coarse: save them with 8 bits a channel."
+    ]
+
+
+def _note_few_coloured(headers: Mapping[str, Header]) -> list[str]:
+    """Name the files stored in colour where they are few and the others grey, for they make all of them colour."""
+    coloured = [name for name, header in headers.items() if not header.grey]
+    if not 0 < len(coloured) <= FEW_COLOURED * len(headers):
+        return []
+    names = ", ".join(coloured[:NAMES_SHOWN]) + (", ..." if len(coloured) > NAMES_SHOWN else "")
+    return [
+        f"All pictures are read in colour, because {len(coloured):,} of {len(headers):,} are stored in colour "
+        f"({names}); --set image_mode=grey makes all grey."
+    ]
 
 
 def _map_in_threads(

@@ -1,5 +1,7 @@
 """Decode one image file to uint8 pixels, or say why it cannot be decoded."""
 
+import functools
+import importlib.util
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +10,40 @@ from typing import BinaryIO
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-__all__ = ["DECODER", "SUFFIXES", "UNOPENED", "Header", "UnreadableImage", "decode", "ignore_warnings", "read_header"]
+__all__ = [
+    "DEPTHS",
+    "FORMAT_NAMES",
+    "NEEDS_HEIF",
+    "SUFFIXES",
+    "UNOPENED",
+    "Header",
+    "UnreadableImage",
+    "decode",
+    "decoder_version",
+    "ignore_warnings",
+    "read_header",
+]
 
 
 # Version of the decoded pixels, part of the cache key: raise it whenever the pixels change.
-DECODER = f"1 Pillow {PIL.__version__}"
+DECODER = f"2 Pillow {PIL.__version__}"
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"],
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+        *(".avif", ".heic", ".heif", ".hif"),
+    ]
 )
+FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 # No other format is tried: some of Pillow's readers start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 UNOPENED = "cannot be opened"
+NEEDS_HEIF = "is HEIC, which `pip install 'ssgan[heic]'` makes readable"
+# Brands in the first bytes of a file of the ISO base media format (ISO/IEC 23008-12).
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
+DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give, of which one is chosen where nothing says which
 ORIENTATION = 0x0112
 # The operation that brings an image upright, by the value of EXIF's orientation; 1 is upright.
 ROTATIONS = {
@@ -51,12 +74,25 @@ class Header:
         Pillow's name for how pixels are stored, such as ``L`` or ``RGBA``.
     grey : bool
         Whether it has no colour: one channel, with or without alpha, or a palette of greys.
+    largest : int or None
+        Largest value of a picture of 16 bits a channel, for which its pixels are decoded; None for others, and where
+        they cannot be decoded. Of colour Pillow keeps the upper 8 bits, so there it is a multiple of 256 plus 255.
     """
 
     width: int
     height: int
     mode: str
     grey: bool
+    largest: int | None = None
+
+
+def decoder_version() -> str:
+    """Return the version of the decoded pixels, of which the reader of HEIC is a part."""
+    if not _reads_heif():
+        return DECODER
+    import pillow_heif
+
+    return f"{DECODER} pillow-heif {pillow_heif.__version__}"
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -72,10 +108,10 @@ def read_header(stream: BinaryIO) -> Header:
         has_orientation = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
         if has_orientation and _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
-        return Header(width, height, image.mode, _is_grey(image))
+        return Header(width, height, image.mode, _is_grey(image), _largest_value(image))
 
 
-def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
+def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> np.ndarray:
     """Decode the first frame of a file and bring it upright.
 
     Transparent parts become white, 16-bit greys are scaled to 8 bits, colours become grey by ITU-R 601.
@@ -87,6 +123,8 @@ def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
         Resize the shorter side to this many pixels (bicubic, with a filter as wide as the reduction) and cut
         out the square in the middle.
     grey : bool
+    depth : int
+        Bits of full intensity in a grey picture of 16 bits: values of ``2**depth - 1`` and more become white.
 
     Returns
     -------
@@ -100,7 +138,7 @@ def decode(stream: BinaryIO, size: int | None, grey: bool) -> np.ndarray:
         if size is not None:
             image.draft(None, (2 * size, 2 * size))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         image.load()
-        flat = _flatten(image).convert("L" if grey else "RGB")
+        flat = _flatten(image, depth).convert("L" if grey else "RGB")
         rotation = ROTATIONS.get(_orientation(image))
         if rotation is not None:
             flat = flat.transpose(rotation)
@@ -125,9 +163,10 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
     """Open an image without decoding its pixels; raise :class:`UnreadableImage` for any fault of the file."""
     try:
         stream.seek(0)
-        if not stream.read(1):
+        head = stream.read(12)
+        if not head:
             raise UnreadableImage("is empty")
-        with Image.open(stream, formats=FORMATS) as image:
+        with Image.open(stream, formats=_formats_for(head)) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 size = f"{image.width:,} x {image.height:,}"
@@ -151,6 +190,31 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
         raise UnreadableImage(_decoding_error(cause)) from None
 
 
+def _formats_for(head: bytes) -> tuple[str, ...]:
+    """Return the formats to try on a file by its first 12 bytes; raise :class:`UnreadableImage` without a reader."""
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in AVIF_BRANDS:
+        if not features.check("avif"):
+            raise UnreadableImage("is AVIF, which this version of Pillow does not read: install a newer Pillow")
+        return ("AVIF",)
+    if brand in HEIF_BRANDS:
+        if not _reads_heif():
+            raise UnreadableImage(NEEDS_HEIF)
+        return ("HEIF",)
+    return FORMATS
+
+
+@functools.cache
+def _reads_heif() -> bool:
+    """Whether the extra for HEIC is installed; if so, let Pillow use it."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
+
+
 def _decoding_error(cause: Exception) -> str:
     """Say why decoding failed, in one line."""
     reason = next(iter(str(cause).splitlines()), "").rstrip(". ") or type(cause).__name__
@@ -168,11 +232,33 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in GREY_MODES or image.mode.startswith("I;16")
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether an image is grey with 16 bits a pixel."""
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _largest_value(image: Image.Image) -> int | None:
+    """Return the largest value of an image of 16 bits a channel; None for other images and damaged ones."""
+    of_16_bits = any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )  # in what form the file holds the pixels
+    if not (_has_16_bits(image) or of_16_bits):
+        return None
+    try:
+        if _has_16_bits(image):
+            return int(np.asarray(image).max())
+        return 256 * int(np.asarray(image.convert("RGB")).max()) + 255
+    except MemoryError:
+        raise
+    except Exception:  # a decoder of arbitrary bytes can fail in any way; decoding says why
+        return None
+
+
+def _flatten(image: Image.Image, depth: int) -> Image.Image:
     """Convert a picture to 8 bits without transparency."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values + 128) // 257).clip(0, 255).astype(np.uint8))
+    if _has_16_bits(image):
+        values, full = np.asarray(image).astype(np.int64), 2**depth - 1
+        return Image.fromarray(((values * 255 + full // 2) // full).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA"))

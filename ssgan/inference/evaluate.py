@@ -158,6 +158,7 @@ def _options_for(models: Models, labels_csv: Path | None) -> Options:
         image_size=image_shape[0] if square else None,
         backbone=models.config.backbone,
         image_mode="rgb" if len(image_shape) == 3 else "grey",
+        image_depth=models.config.image_depth,
         labels_csv=labels_csv,
         test_share=models.config.test_share,
         test_seed=models.config.test_seed,

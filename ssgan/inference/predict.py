@@ -112,7 +112,7 @@ def _expand(name: str) -> list[InputSource]:
 
 
 def read_inputs(
-    sources: Iterable[InputSource], image_shape: Sequence[int], scale: float, bounded: bool = True
+    sources: Iterable[InputSource], image_shape: Sequence[int], scale: float, bounded: bool = True, depth: int = 16
 ) -> Iterator[InputImage]:
     """Read the images of files one by one: every row of an ``.npz`` as ``name.npz[17]``, every picture of a ``.zip``.
 
@@ -125,6 +125,8 @@ def read_inputs(
         Full intensity. Pictures are rescaled to it; an ``.npz`` must have it.
     bounded : bool
         Whether values must lie from 0 to full intensity; otherwise they may have any finite size.
+    depth : int
+        Bits of full intensity in grey pictures of 16 bits.
     """
     for name, reason in sources:
         try:
@@ -134,14 +136,14 @@ def read_inputs(
                 rows = _read_npz_images(name, tuple(image_shape), scale, bounded)
                 yield from (InputImage(f"{name}[{i}]", row) for i, row in enumerate(rows))
             elif name.lower().endswith(".zip"):
-                yield from _read_zip(Path(name), image_shape, scale)
+                yield from _read_zip(Path(name), image_shape, scale, depth)
             else:
-                yield InputImage(name, read_image(Path(name), image_shape, scale))
+                yield InputImage(name, read_image(Path(name), image_shape, scale, depth))
         except UserError as mistake:
             yield InputImage(name, None, str(mistake))
 
 
-def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> np.ndarray:
+def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0, depth: int = 16) -> np.ndarray:
     """Decode a picture as for training: uint8 of ``image_shape``, full intensity ``scale``.
 
     Parameters
@@ -152,17 +154,19 @@ def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0) -> 
         be that of the picture.
     scale : float
         The value of full intensity, which is 255 in a picture.
+    depth : int
+        Bits of full intensity in grey pictures of 16 bits.
 
     Raises
     ------
     UserError
         If there is no such file, it is no picture, or the shape is not one of pictures.
     """
-    return _decode_to_shape(str(path), lambda: files.open_file(path), image_shape, scale)
+    return _decode_to_shape(str(path), lambda: files.open_file(path), image_shape, scale, depth)
 
 
 def _decode_to_shape(
-    name: str, open_stream: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float
+    name: str, open_stream: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float, depth: int
 ) -> np.ndarray:
     """Decode a picture to a shape; raise a UserError that names it if it cannot be used."""
     if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[2] not in (1, 3)):
@@ -170,7 +174,7 @@ def _decode_to_shape(
     height, width = image_shape[:2]
     try:
         with open_stream() as stream:
-            pixels = decode(stream, height if height == width else None, grey=image_shape[2:] != (3,))
+            pixels = decode(stream, height if height == width else None, grey=image_shape[2:] != (3,), depth=depth)
     except FileNotFoundError:
         raise UserError(f"There is no file {name}.") from None
     except OSError as cause:
@@ -187,14 +191,14 @@ def _decode_to_shape(
     return pixels.reshape(tuple(image_shape))
 
 
-def _read_zip(path: Path, image_shape: Sequence[int], scale: float) -> Iterator[InputImage]:
+def _read_zip(path: Path, image_shape: Sequence[int], scale: float, depth: int) -> Iterator[InputImage]:
     """Read the pictures of a zip, as ``name.zip/a/b.png``, listed and checked as for training."""
     with file_tree.open_tree(path, tuple(SUFFIXES)) as tree:
         for member in tree.pictures:
             name = f"{path}/{member}"
             try:
                 open_stream = partial(_open_member, tree, member)
-                yield InputImage(name, _decode_to_shape(name, open_stream, image_shape, scale))
+                yield InputImage(name, _decode_to_shape(name, open_stream, image_shape, scale, depth))
             except UserError as mistake:
                 yield InputImage(name, None, str(mistake))
         if not tree.pictures:
@@ -388,7 +392,8 @@ def write_predictions(
     labels: Counter[str | None] = Counter()
     unlike = 0
     with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
-        images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded)
+        depth = models.config.image_depth or 16
+        images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded, depth)
         for done, row in enumerate(predict(models, images), 1):
             p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             file = files.path_to_text(row.file)

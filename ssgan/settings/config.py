@@ -338,7 +338,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         unknown = sorted(set(plain) - set(FIELDS))
         if unknown:
             raise UserError(f"The configuration holds settings that this version does not know: {', '.join(unknown)}.")
-        return cls(**plain)
+        # Runs from before image_depth read files of 16 bits with 65,535 as full intensity.
+        return cls(**{"image_depth": 16, **plain})
 
     def replace(self, **changes: Any) -> "Config":
         """Return a checked copy with other values."""
@@ -384,5 +385,6 @@ def _ordered_fields() -> "dict[str, dataclasses.Field[Any]]":
 
 FIELDS = _ordered_fields()
 _TYPES = typing.get_type_hints(Config)
-# Not part of the hash. The side of the sample grid only changes pictures, but frames of one run need one size.
-_NOT_HASHED = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side"}
+# Not part of the hash. The side of the sample grid only changes pictures, but frames of one run need one size. The
+# depth is found in the files, and the hash of the data tells their pixels apart.
+_NOT_HASHED = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side", "image_depth"}

@@ -43,6 +43,17 @@ class DataSettings:
     )
     image_size: int | None = setting(None, *IMAGE_SIZE)
     image_mode: ImageMode = setting("auto", "name", "channels of files of pictures; auto: grey where every file is")
+    image_depth: int | None = setting(
+        None,
+        "bits",
+        "of full intensity in grey files of 16 bits, such as 12 for 0 to 4,095; none: the fewest of 8, 10, 12, 14 and "
+        "16 that hold every value",
+        1,
+        16,
+    )
+    label_words: str = setting(
+        "", "words", "labels in a table that are classes, although NA, None, nan, ... mean no label; with commas"
+    )
     test_share: float = setting(0.2, *TEST_SHARE)
     test_seed: int = setting(0, "seed", "which pictures are held out for testing", 0, 2**31)
     gaussian_mean: float = setting(-1.0, "number", "mean of the numbers of the data set gaussian", -1000, 1000)

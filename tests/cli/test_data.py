@@ -40,6 +40,8 @@ def test_of_data_counts_what_is_there(partly: Path) -> None:
         "test_images": 4,
         "per_class": {"pool": [3, 2, 1, 0], "test": [3, 0, 1, 0]},
         "splits": [],
+        "duplicates": {"count": 0, "first": []},
+        "notes": [],
     }
 
 

@@ -96,7 +96,7 @@ def test_runs_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: P
 def test_a_run_that_is_not_there_is_refused(mistake: Callable[..., str], command: str) -> None:
     sentence = mistake(command, "runs/9-digits")
     assert "runs/9-digits" in sentence
-    assert {"evaluate": "`ssgan train` printed", "data": "choose from digits"}[command] in sentence
+    assert {"evaluate": "`ssgan train` printed", "data": "There is no folder or file"}[command] in sentence
 
 
 def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:

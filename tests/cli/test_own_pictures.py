@@ -229,16 +229,20 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
         ["cat/broken.png", "is empty"],
         ["unlabeled/text.jpg", "is no picture that can be read"],
     ]
-    uneven, untested = found["notes"]
+    uneven, untested, copies = found["notes"]
     assert uneven.startswith(
         "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer by "
     )
     assert untested == "No test image of 1 classes: dog."
+    assert copies == (
+        "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 2 "
+        "(test/cat/a.png is cat/3.png, test/cat/b.png is unlabeled/2.png)."
+    )
     assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "sizes of the files 8x8: 71" in lines
     assert "modes of the files L: 70, RGB: 1" in lines
-    assert "2 test images lie in the pool too, pixel for pixel: test/cat/a.png is cat/3.png, ..." in lines
+    assert copies in lines
     assert uneven in lines
     assert any(line.startswith("Skipped files that cannot be read: 2 (1 of them labelled): cat/br") for line in lines)
 
@@ -324,3 +328,83 @@ def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: 
     assert stream.getvalue() == before
     with terminal.reading_progress(quiet=True) as nothing:
         assert nothing is None
+
+
+# What is odd about a user's pictures is said by `train` and by `data`
+
+
+@pytest.fixture
+def said_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """The lines of `train` on standard error before the first of its progress; `data` says each of them, too."""
+
+    def lines(source: str, *options: str | Path) -> list[str]:
+        tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
+        assert status_of("train", source, *options, "--out", tmp_path / "run", *tiny) == 0
+        shown = capsys.readouterr().err.splitlines()
+        assert status_of("data", source, *options) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert [line for line in shown if line not in said] == []
+        return shown
+
+    return lines
+
+
+def test_what_is_odd_about_folders_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
+    files = {**classes("train/", 10), "train/unknown/1.png": grey(999), "train/dog/copy.png": grey(2)}
+    write(tmp_path / "letters", {**files, **{f"Test/{c}/1.png": grey(4 + i) for i, c in enumerate(("cat", "dog"))}})
+    copies = "so that the error may be measured too low: 2 (Test/cat/1.png is train/cat/4.png, Test/dog/1.png is train"
+    expected = [
+        "unknown is a class here: if its pictures have no label, call the folder unlabeled, beside train/.",
+        "The labelled images are uneven: 11 of dog, 1 of unknown.",
+        "Pictures with two labels, for they are equal pixel for pixel: 2 (train/dog/copy.png is train/cat/2.png, ",
+        f"Test images that lie in the pool too, pixel for pixel, {copies}/cat/5.png).",
+        "Every picture of the pool is used with its label: ",
+    ]
+    shown = said_of("letters")
+    assert [line.startswith(words) for line, words in zip(shown, expected, strict=True)] == [True] * 5, shown
+
+
+def test_what_is_odd_about_tables_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
+    write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(30)})
+    rows = "".join(f"C:\\flat\\{i}.PNG;{'nan' if i % 4 == 0 else 'xy'[i % 2]};7\n" for i in range(20))
+    Path("l.csv").write_text(f"image;class;age\n{rows}")
+    assert said_of("flat", "--labels-csv", "l.csv") == [
+        "Columns of l.csv that are not used: age.",
+        "5 of 20 lines of l.csv have no label (nan): those pictures are unlabelled.",
+        "20 of 20 lines of l.csv name a picture by another path or spelling, such as C:\\flat\\0.PNG for 0.png.",
+    ]
+
+
+def test_a_pool_of_one_picture_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "one", {"a.png": grey(1)})
+    tiny = [*TINIER[2:], "--set", "total_images=20", "--preset", "vectors", "--json"]
+    assert status_of("train", "one", "--labels", "0", *tiny) == 0
+    assert capsys.readouterr().err.splitlines() == ["There is only 1 picture to learn from: expect little."]
+
+
+def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = np.stack([grey(i % 12) for i in range(24)]), np.arange(24) % 8 // 4
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y)
+    tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
+    assert status_of("train", "own.npz", "--labels", "4", "--preset", "vectors", *tiny) == 0
+    two_labels = "Pictures with two labels, for they are equal pixel for pixel: 12 (x_train[12] is x_train[0], "
+    assert two_labels in capsys.readouterr().err
+    assert status_of("data", "own.npz") == 0
+    assert two_labels in capsys.readouterr().out
+    assert status_of("train", "digits", "--labels", "all", *tiny) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_misspelt_folder_and_one_in_the_home_folder(
+    tmp_path: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "photos", classes())
+    for command in ("train", "data"):
+        for name in ("phots", "./phots"):
+            assert mistake(command, name) == "There is no folder phots. Did you mean photos?"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert status_of("data", "~/photos") == 0
+    assert status_of("train", "~/photos", "--out", "run", *TINIER[2:], "--set", "total_images=20", "--json") == 0
+    assert last_object(capsys.readouterr().out)["source"]["data"] == str(tmp_path / "photos")

@@ -306,5 +306,8 @@ def test_what_is_kept_says_nothing_of_where(tmp_path: Path, kept: Path) -> None:
     (entry,) = kept.iterdir()
     with np.load(entry, allow_pickle=False) as archive:
         assert set(archive.files) == {"x", "about"}
-        names, skipped, sizes, modes = json.loads(archive["about"].tobytes())
-    assert (names, skipped, sizes, modes) == (list(classes(each=2)), [], {"8x8": 4}, {"L": 4})
+        about = json.loads(archive["about"].tobytes())
+    assert about == {
+        **{"names": list(classes(each=2)), "skipped": [], "sizes": {"8x8": 4}, "modes": {"L": 4}},
+        **{"depth": None, "notes": []},
+    }

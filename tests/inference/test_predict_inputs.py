@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssgan.data.image_io import SUFFIXES
 from ssgan.inference.predict import InputSource, find_inputs, read_inputs
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
@@ -78,7 +79,7 @@ def test_what_stands_for_nothing_says_so() -> None:
     touch("f/notes.txt")
     assert find_inputs(["*.png", "f"]) == [
         InputSource("*.png", "*.png matches no file."),
-        InputSource("f", "f holds no picture (.bmp, .dib, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp)."),
+        InputSource("f", f"f holds no picture ({', '.join(sorted(SUFFIXES))})."),
     ]
 
 
@@ -184,7 +185,7 @@ def test_a_zip_stands_for_the_pictures_in_it() -> None:
     [
         (b"PK\x03\x04 nothing more", "bad.zip cannot be read as a zip: it is damaged or something else."),
         (None, "There is no folder or file bad.zip."),
-        ({"notes.txt": b"n"}, "bad.zip holds no picture (.bmp, "),
+        ({"notes.txt": b"n"}, "bad.zip holds no picture (.avif, "),
         ({"../a.png": b"n"}, "bad.zip holds a member named '../a.png', but "),
     ],
     ids=["damaged", "missing", "empty", "leads out"],

@@ -62,7 +62,7 @@ BROKEN = {
 def test_a_broken_file_is_skipped_and_named(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, reason: str, as_zip: bool
 ) -> None:
-    files = {**GOOD, **classes(each=2, names=("日本",)), name: content}
+    files = {**GOOD, **classes(each=2, names=("日本",), first=500), "unlabeled/0.png": grey(900), name: content}
     source = packed(tmp_path / "a.zip", files) if as_zip else write(tmp_path / "a", files)
     before = contents(tmp_path)
     assert status_of("train", source, "--image-size", "8", *TRAIN) == 0
@@ -158,7 +158,7 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
     "zip of no zip": (lambda: file(b"no zip", "a.zip"), "cannot be read as a zip"),
     "table, missing file": (lambda: table("file,label\n0.png,a\n9.png,b\n"), "line 3: a holds no picture 9.png"),
     "table, doubled file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png stands in line 2"),
-    "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "unknown column 'lable'"),
+    "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "Did you mean 'label'?"),
     "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "labels_csv=no.csv would do nothing"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, images=X), "holds images, y_train, but no x_train"),
     "arrays, floats": (lambda: arrays(x_train=X / 255), "x_train is float64 of shape [30, 8, 8]"),

@@ -153,6 +153,8 @@ RANGES = [
     ("checkpoint_every_seconds", -0.1, 0.0),
     ("evaluate_every_images", -1, 0),
     ("frames_every_images", -1, 0),
+    ("image_depth", 0, 1),
+    ("image_depth", 17, 16),
     ("grid_side", 0, 1),
     ("grid_side", 101, 100),
 ]
@@ -313,6 +315,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "checkpoint_every_seconds",
         "cuda_graph",
         "grid_side",
+        "image_depth",
     }
     assert Config().sha256 == Config().sha256
 
@@ -330,11 +333,12 @@ def test_the_options_of_files_are_settings() -> None:
     assert {name: getattr(Options(), name) for name in Options.settings()} == {
         name: getattr(config, name)
         for name in (
-            *("backbone", "image_size", "image_mode", "test_share", "test_seed"),
+            *("backbone", "image_size", "image_mode", "image_depth", "label_words", "test_share", "test_seed"),
             *("gaussian_mean", "gaussian_std"),
         )
     }
-    changed = Config(image_size=9, image_mode="rgb", test_share=0.5, test_seed=7)
+    changed = Config(image_size=9, image_mode="rgb", image_depth=12, label_words="NA", test_share=0.5, test_seed=7)
     assert Options.of(changed, Path("l.csv")) == Options(
-        image_size=9, image_mode="rgb", labels_csv=Path("l.csv"), test_share=0.5, test_seed=7
+        **{"image_size": 9, "image_mode": "rgb", "image_depth": 12, "label_words": "NA", "labels_csv": Path("l.csv")},
+        **{"test_share": 0.5, "test_seed": 7},
     )

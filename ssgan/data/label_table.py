@@ -1,0 +1,369 @@
+"""Read a table of file names and labels, as spreadsheets and pandas write it, and match its names to pictures."""
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ssgan.data.dataset import UNLABELED
+from ssgan.data.file_tree import FileTree, nearest_entry, printable
+from ssgan.errors import UserError, did_you_mean
+from ssgan.files import read_file
+
+__all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
+
+
+# Labels that mean that there is none: those of pandas.read_csv, and -1, also as a column of fractions has it.
+MISSING = frozenset(
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+        *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    ]
+)
+NEVER_CLASSES = frozenset([str(UNLABELED), f"{UNLABELED}.0"])
+SUFFIXES = (".csv", ".tsv", ".txt")
+DELIMITERS = (",", ";", "\t", "|")
+# Names of columns in lower case, without spaces, underscores and the like. The first of each goes before the others.
+FILE_COLUMNS = (
+    *("file", "filename", "filepath", "path", "image", "imagename", "imagefile", "imagefilename", "imagepath"),
+    *("img", "imgname", "imgfile", "imgpath", "picture", "photo", "imageid", "fname"),
+)
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "classname", "classlabel", "classes", "category", "categoryname", "target"),
+    *("species", "tag", "truth", "groundtruth", "y"),
+)
+HEADER = "a column of files (file, filename, path, image, ...) and one of labels (label, class, category, target, ...)"
+PROBLEMS_SHOWN = 10
+NAMES_SHOWN = 5
+
+
+class LabelRow(NamedTuple):
+    """One line of the table of labels; ``label`` is None where there is none."""
+
+    line: int
+    file: str
+    label: str | None
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels.
+
+    Attributes
+    ----------
+    path : Path
+    rows : list of LabelRow
+    notes : list of str
+        Sentences for the user about what was read and what was not.
+    problems : list of (int, str)
+        Lines that cannot be used, each with the reason.
+    """
+
+    path: Path
+    rows: list[LabelRow]
+    notes: list[str]
+    problems: list[tuple[int, str]]
+
+
+def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
+    """Read a table of labels: columns of any usual name, with commas, semicolons, tabs or bars, in any usual encoding.
+
+    Parameters
+    ----------
+    path : Path
+    label_words : sequence of str
+        Words of ``MISSING`` that are classes in this table.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, has no such columns, or labels no file.
+    """
+    text, notes = _read_text(path)
+    delimiter = _find_delimiter(path, text)
+    columns: _Columns | None = None
+    rows, problems, missing = [], [], Counter[str]()
+    for line, cells in _records(path, text, delimiter):
+        if columns is None:
+            columns = _find_columns(path, line, cells)
+            continue
+        row = _read_row(line, columns, cells, delimiter)
+        if isinstance(row, str):
+            problems.append((line, row))
+            continue
+        if row.label in NEVER_CLASSES or (row.label in MISSING and row.label not in label_words):
+            missing[row.label or "empty"] += 1
+            row = row._replace(label=None)
+        rows.append(row)
+    if columns is None or not (rows or problems):
+        raise UserError(f"{path} labels no file: it needs a header, with {HEADER}, and a line for each label.")
+    if columns.ignored:
+        notes.append(f"Columns of {path} that are not used: {', '.join(columns.ignored)}.")
+    if missing:
+        words = ", ".join(missing) if len(missing) == 1 else ", ".join(f"{word}: {n:,}" for word, n in missing.items())
+        notes.append(
+            f"{missing.total():,} of {len(rows):,} lines of {path} have no label ({words}): those pictures are "
+            f"unlabelled."
+        )
+    return LabelTable(path, rows, notes, problems)
+
+
+def _read_text(path: Path) -> tuple[str, list[str]]:
+    """Read a text in UTF-8, UTF-16 or Windows-1252; return it with a note about the last."""
+    try:
+        content = read_file(path)
+    except FileNotFoundError:
+        near = nearest_entry(path, lambda entry: entry.suffix.lower() in SUFFIXES)
+        guess = f" Did you mean {near}?" if near else ""
+        raise UserError(f"There is no file {path}: --labels-csv names a table of file,label.{guess}") from None
+    except OSError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{path} is a workbook or an archive, no text: save its sheet as CSV.")
+    encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in encodings.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without its mark, which begins with an ASCII letter
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        return content.decode(encoding), []
+    except UnicodeDecodeError:
+        pass
+    try:
+        if encoding == "utf-8" and b"\0" not in content:
+            return content.decode("cp1252"), [f"{path} is no UTF-8: it was read as Windows-1252."]
+    except UnicodeDecodeError:
+        pass
+    raise UserError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
+
+
+def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line that is not blank, without Excel's line ``sep=;``."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if reader.line_num == 1 and re.fullmatch(r"sep=.?", "".join(cells).strip()):
+                continue
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [unicodedata.normalize("NFC", cell) for cell in cells]
+    except csv.Error as cause:
+        raise UserError(f"{path}, line {reader.line_num}: this is no CSV ({cause}).") from None
+
+
+def _find_delimiter(path: Path, text: str) -> str:
+    """Return the delimiter by which the header has the columns that are needed, else the one that cuts it most.
+
+    The names of the columns are surer than the guess of ``csv.Sniffer``, which goes by how often characters occur.
+    """
+
+    def score(delimiter: str) -> tuple[bool, int]:
+        _, header = next(_records(path, text, delimiter), (0, []))
+        keys = {_key(cell) for cell in header}
+        return bool(keys & set(FILE_COLUMNS)) and bool(keys & set(LABEL_COLUMNS)), len(header)
+
+    return max(DELIMITERS, key=score)
+
+
+class _Columns(NamedTuple):
+    """Positions of the columns of files and labels, how many there are, and the names of those not used."""
+
+    file: int
+    label: int
+    width: int
+    ignored: list[str]
+
+
+def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
+    """Find the columns of files and labels in the header."""
+    header = [cell.strip() for cell in cells]
+    while header and not header[-1]:
+        header.pop()
+    file = _find_column(path, line, header, FILE_COLUMNS)
+    label = _find_column(path, line, header, LABEL_COLUMNS)
+    ignored = [name or "one without a name" for i, name in enumerate(header) if i not in (file, label)]
+    return _Columns(file, label, len(header), ignored)
+
+
+def _find_column(path: Path, line: int, header: Sequence[str], known: Sequence[str]) -> int:
+    """Return the position of the column with one of the known names, of which the first goes before the others."""
+    keys = [_key(name) for name in header]
+    first = [i for i, key in enumerate(keys) if key == known[0]]
+    positions = first or [i for i, key in enumerate(keys) if key in known]
+    if len(positions) == 1:
+        return positions[0]
+    where = f"{path}, line {line}: the header is {','.join(header)}, "
+    if positions:
+        names = " and ".join(header[i] for i in positions)
+        raise UserError(f"{where}where each of {names} could be the {known[0]}: call the right one {known[0]}.")
+    near = next((did_you_mean(name, known[:1]) for name in header if did_you_mean(name, known[:1])), "")
+    raise UserError(f"{where}but needs {HEADER}.{near}")
+
+
+def _key(name: str) -> str:
+    """Return the letters and digits of a column's name, in lower case."""
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str) -> LabelRow | str:
+    """Read one line of the table; return what is wrong with it where it cannot be used."""
+    surplus = [cell for cell in cells[columns.width :] if cell.strip()]
+    if surplus or len(cells) <= max(columns.file, columns.label):
+        name = {"\t": "tab", ";": "semicolon", ",": "comma", "|": "bar"}[delimiter]
+        return (
+            f"there are {len(cells)} fields, but the header has {columns.width}: put quotes round a field with a {name}"
+        )
+    file, label = printable(cells[columns.file]).removeprefix("./"), cells[columns.label].strip()
+    if not file.strip():
+        return "the file is empty: name one, or take the line away"
+    return LabelRow(line, file, label)
+
+
+# Matching
+
+
+def match_pictures(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | None], list[str]]:
+    """Find the picture of each line of a table.
+
+    Returns
+    -------
+    labels : dict
+        By the name of the picture.
+    notes : list of str
+        Those of the table, and one about names that stand for a picture of another path or spelling.
+
+    Raises
+    ------
+    UserError
+        Where a line names no picture, or several, or one that another line names; all such lines are counted.
+    """
+    names = _PictureNames(tree, table.path)
+    problems = list(table.problems)
+    lines: dict[str, int] = {}
+    labels: dict[str, str | None] = {}
+    renamed = []
+    for row in table.rows:
+        matches = names.find(row.file)
+        picture = matches[0] if len(matches) == 1 else ""
+        if len(matches) > 1:
+            problems.append((row.line, f"{row.file} may be {' or '.join(matches[:3])}: write its path"))
+        elif not matches:
+            problems.append((row.line, f"{tree.path} holds no picture {row.file}"))
+        elif picture in lines:
+            same = "" if row.file == picture else f" (as {picture})"
+            problems.append((row.line, f"{row.file} stands in line {lines[picture]} already{same}: keep one"))
+        else:
+            lines[picture], labels[picture] = row.line, row.label
+            if picture != row.file.replace("\\", "/"):
+                renamed.append((row.file, picture))
+    if problems:
+        raise UserError(_problem_text(table, problems, tree))
+    notes = list(table.notes)
+    if renamed:
+        name, picture = renamed[0]
+        notes.append(
+            f"{len(renamed):,} of {len(table.rows):,} lines of {table.path} name a picture by another path or "
+            f"spelling, such as {name} for {picture}."
+        )
+    return labels, notes
+
+
+def _problem_text(table: LabelTable, problems: list[tuple[int, str]], tree: FileTree) -> str:
+    """Write one sentence about the lines of a table that cannot be used: the first ten, and how many there are."""
+    problems = sorted(problems)
+    files = {row.line: row.file for row in table.rows}
+
+    def near(line: int, text: str) -> str:
+        return did_you_mean(files[line], tree.pictures) if "holds no picture" in text else ""
+
+    if len(problems) == 1:
+        ((line, text),) = problems
+        return f"{table.path}, line {line}: {text}.{near(line, text)}"
+    shown = [
+        f"line {line}: {text}{f' ({guess.strip()})' if (guess := near(line, text)) else ''}"
+        for line, text in problems[:PROBLEMS_SHOWN]
+    ]
+    more = f"; and {len(problems) - PROBLEMS_SHOWN:,} more" if len(problems) > PROBLEMS_SHOWN else ""
+    return f"{table.path} has {len(problems):,} lines that cannot be used: {'; '.join(shown)}{more}."
+
+
+class _PictureNames:
+    """The pictures of a tree by every name that a table may give them."""
+
+    def __init__(self, tree: FileTree, table: Path) -> None:
+        self.names = set(tree.pictures)
+        self.root = tree.path.resolve()
+        folder = table.resolve().parent
+        # A table among the pictures may name them from where it lies.
+        self.prefix = f"{folder.relative_to(self.root).as_posix()}/" if folder.is_relative_to(self.root) else ""
+        # From the strictest to the loosest, all in lower case: path, path without ending, base name, the same without.
+        keys: tuple[Callable[[str], str], ...] = (
+            str,
+            _without_suffix,
+            _base,
+            lambda name: _without_suffix(_base(name)),
+        )
+        self.by_key = [_group(tree.pictures, key) for key in keys]
+
+    def find(self, name: str) -> list[str]:
+        """List the pictures that a name may stand for: one, none, or several among which it does not choose."""
+        if name in self.names:
+            return [name]
+        path = _plain_path(name)
+        for candidate in (path, self.prefix.removeprefix("./") + path, self._relative(name)):
+            if candidate in self.names:
+                return [candidate]
+        folded = path.casefold()
+        base = _base(folded)
+        for by_key, form in zip(self.by_key, (folded, folded, base, base), strict=True):
+            if matches := by_key.get(form, []):
+                return matches if len(matches) == 1 else self._longest_common(folded, matches)
+        return []
+
+    def _relative(self, name: str) -> str:
+        """Return the name of a file below the folder, where the table gives its full path on this machine."""
+        path = Path(name)
+        return path.relative_to(self.root).as_posix() if path.is_absolute() and path.is_relative_to(self.root) else ""
+
+    def _longest_common(self, folded: str, matches: list[str]) -> list[str]:
+        """Of pictures of one base name, choose the one that shares the most folders with the table's path."""
+        folders = folded.split("/")[-2::-1]
+
+        def common(picture: str) -> int:
+            above = f"{self.root.name}/{picture}".casefold().split("/")[-2::-1]
+            pairs = list(zip(folders, above, strict=False))
+            return next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(pairs))
+
+        counts = [common(picture) for picture in matches]
+        best = [picture for picture, count in zip(matches, counts, strict=True) if count == max(counts)]
+        return best if len(best) == 1 and max(counts) else matches
+
+
+def _group(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by a key of their form in lower case."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[key(name.casefold())].append(name)
+    return dict(groups)
+
+
+def _plain_path(name: str) -> str:
+    """Return a path with forward slashes, without a drive, a leading slash and the parts ``.`` and ``..``."""
+    path = re.sub(r"^(file://)?/*([A-Za-z]:)?", "", name.strip().replace("\\", "/"))
+    return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
+
+
+def _base(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def _without_suffix(path: str) -> str:
+    """Return a path without the suffix of its last part."""
+    folder, slash, base = path.rpartition("/")
+    stem = base.rpartition(".")[0] or base
+    return folder + slash + stem

@@ -1,0 +1,309 @@
+"""Find the label and the share of each picture of a folder or a zip, before any picture is opened."""
+
+import difflib
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssgan.data.dataset import UNLABELED
+from ssgan.data.file_tree import FileTree
+from ssgan.data.label_table import MISSING, NEVER_CLASSES, match_pictures, read_label_table
+from ssgan.errors import UserError, did_you_mean
+from ssgan.settings.options import Options
+
+__all__ = [
+    "SHARES",
+    "Labeling",
+    "class_folders",
+    "label_by_folders",
+    "label_by_table",
+    "label_without_classes",
+    "note_level",
+]
+
+
+# The American spelling is documented; the British one must not become a class without a word.
+WITHOUT_LABELS = ("unlabeled", "unlabelled")
+SHARES = ("train", "test", *WITHOUT_LABELS)
+# Folders that other programs call so; what each should be called here.
+OTHER_SHARES = {"training": "train", "testing": "test", "val": "test", "valid": "test", "validation": "test"}
+# Names, without anything but letters and digits, under which people often keep pictures without a label.
+VAGUE = frozenset(
+    [
+        *("unknown", "unsorted", "unclassified", "unassigned", "undefined", "unspecified", "uncategorized"),
+        *("nolabel", "nolabels", "notlabeled", "notlabelled", "nonlabeled", "other", "others", "misc"),
+        *("miscellaneous", "rest", "todo", "na", "nan", "none", "null"),
+    ]
+)
+TYPING_ERROR = 0.85  # likeness from which a folder may be a share with a typing error
+
+
+@dataclass(frozen=True)
+class Labeling:
+    """The label and share of each file, known before any is opened.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    labels : mapping of str to int
+        Class index of every picture, -1 for unlabelled.
+    test : frozenset of str or None
+        Pictures of the test share; None if the source has no test share.
+    notes : tuple of str
+        Sentences for the user.
+    """
+
+    classes: tuple[str, ...]
+    labels: Mapping[str, int]
+    test: frozenset[str] | None
+    notes: tuple[str, ...] = ()
+
+
+def class_folders(tree: FileTree) -> list[str]:
+    """List the class folders."""
+    tops = {_top(name) for name in tree.pictures if "/" in name}
+    train = next((top for top in sorted(tops) if top.lower() == "train"), None)
+    return _folders_in(tree, f"{train}/") if train else sorted(top for top in tops if top.lower() not in SHARES)
+
+
+def label_without_classes(tree: FileTree) -> Labeling:
+    """Leave every picture unlabelled; those in test/ are the test share and have one class."""
+    test = frozenset(name for name in tree.pictures if _share(name) == "test" and "/" in name)
+    labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
+    return Labeling(("picture",), labels, test or None)
+
+
+def label_by_folders(tree: FileTree) -> Labeling:
+    """Take the labels from the names of folders.
+
+    Raises
+    ------
+    UserError
+        Where the folders are none of the layouts of :mod:`ssgan.data.image_folder`.
+    """
+    tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
+    shares = _find_shares(tree, tops)
+    above = f"{shares['train']}/" if "train" in shares else ""
+    classes = _folders_in(tree, above) if above else sorted(tops - set(shares.values()))
+    _check_class_names(tree, classes, above)
+    others = sorted({_top(name) for name in tree.pictures if "/" in name} - set(shares.values())) if above else []
+    if others:
+        raise UserError(
+            f"{tree.path} holds {others[0]}/ beside {above}, which means nothing here: beside train/ there may be "
+            f"test/ and unlabeled/.{did_you_mean(others[0], SHARES)}"
+        )
+    if not classes:
+        raise UserError(
+            f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
+            f"say with --labels-csv FILE which label which file has; --labels 0 trains a GAN without classes on them."
+        )
+    loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
+    if loose:
+        in_test = f"{_top(loose[0])}/ has class folders of its own" if _share(loose[0]) == "test" else ""
+        raise UserError(
+            f"{tree.path} holds {len(loose):,} pictures outside its class folders (the first: {loose[0]}): "
+            f"{in_test or 'move them into a class folder or into unlabeled/'}."
+        )
+    if len(classes) == 1:
+        raise UserError(
+            f"{tree.path} holds one class folder, {above}{classes[0]}, but at least two classes are needed"
+            f"{_folder_to_give(tree, f'{above}{classes[0]}', bool(shares))}"
+        )
+    _check_test_classes(tree, classes, above, shares)
+    labels = _labels_of(tree, classes)
+    test = frozenset(name for name in tree.pictures if _share(name) == "test")
+    _check_classes(tree, classes, [labels[name] for name in tree.pictures if name not in test], above)
+    return Labeling(tuple(classes), labels, test or None, tuple(_note_names(classes, above, shares)))
+
+
+def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
+    """Take the labels from a table; a file that it does not list, or gives no label, is unlabelled.
+
+    Raises
+    ------
+    UserError
+        Where the table cannot be read or names pictures that are not there, or the folders give labels already.
+    """
+    flat = any("/" not in name for name in tree.pictures)
+    folders = {_top(name) for name in tree.pictures if "/" in name}
+    in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
+    if in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat):
+        raise UserError(
+            f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
+            f"it away, or put the pictures into one folder."
+        )
+    words = _label_words(options)
+    table = read_label_table(path, words)
+    labels, notes = match_pictures(table, tree)
+    classes = sorted({label for label in labels.values() if label is not None})
+    if not classes:
+        raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
+    if len(classes) == 1:
+        raise UserError(f"{path} knows one label, {classes[0]!r}, but at least two classes are needed.")
+    vague = [name for name in classes if _is_vague(name) and name not in words]
+    if vague:
+        notes.append(
+            f"{_listed(vague)} in {path}: if that means that there is no label, leave the cell empty, for an empty "
+            f"label is unlabelled."
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    every = dict.fromkeys(tree.pictures, UNLABELED)
+    every |= {name: number[label] for name, label in labels.items() if label is not None}
+    return Labeling(tuple(classes), every, None, tuple(notes))
+
+
+def note_level(path: Path) -> list[str]:
+    """Say that a folder is one share of the folder above it, whose other shares are not read."""
+    place = path.resolve()
+    if place.name.lower() not in SHARES or not path.is_dir():
+        return []
+    try:
+        folders = [entry.name for entry in os.scandir(place.parent) if entry.is_dir() and entry.name != place.name]
+    except OSError:  # what may not be listed is not named
+        return []
+    others = sorted(name for name in folders if name.lower() in SHARES)
+    if not others:
+        return []
+    above = os.path.relpath(place.parent) if not path.is_absolute() else str(path.parent)
+    names = " and ".join(f"{name}/" for name in others)
+    return [
+        f"{path} lies beside {names}, not read here: `ssgan data {shlex.quote(above)}` shows what the folder above "
+        f"gives, with all of them."
+    ]
+
+
+def _label_words(options: Options) -> list[str]:
+    """Return the words for a missing label that are classes, checked."""
+    words = [word.strip() for word in options.label_words.split(",") if word.strip()]
+    for word in words:
+        if word in NEVER_CLASSES:
+            raise UserError(f"label_words is {options.label_words!r}, but {word} always means that there is no label.")
+        if word not in MISSING and options.strict:
+            known = ", ".join(sorted(MISSING - {""}))
+            raise UserError(f"label_words={word} would do nothing: {word} is a label, none of {known}.")
+    return words
+
+
+def _find_shares(tree: FileTree, tops: set[str]) -> dict[str, str]:
+    """Return the folders of train, test and unlabeled, in whatever case, by the name of the share."""
+    shares: dict[str, str] = {}
+    has_train = any(top.lower() == "train" for top in tops)
+    for top in sorted(tops):
+        share = top.lower()
+        if share in shares:
+            raise UserError(f"{tree.path} holds {shares[share]}/ and {top}/: put their pictures into one folder.")
+        if share in SHARES:
+            shares[share] = top
+        elif not has_train and share in OTHER_SHARES and _folders_in(tree, f"{top}/"):
+            raise UserError(
+                f"{tree.path} holds {top}/ with folders in it, which would be a class: call it {OTHER_SHARES[share]}/ "
+                f"if its folders are the classes, or take it away."
+            )
+    return shares
+
+
+def _check_class_names(tree: FileTree, classes: Sequence[str], above: str) -> None:
+    """Raise a UserError for a class folder whose name says that there is no label."""
+    for name in classes:
+        if name.lower() in WITHOUT_LABELS:
+            raise UserError(f"{tree.path / above / name} would be a class: put it beside {above}, not into it.")
+        if name in NEVER_CLASSES:
+            beside = f" and put it beside {above}" if above else ""
+            raise UserError(
+                f"{tree.path / above / name} would be a class, but {name} means that there is no label: call it "
+                f"unlabeled{beside}."
+            )
+
+
+def _check_test_classes(tree: FileTree, classes: Sequence[str], above: str, shares: Mapping[str, str]) -> None:
+    """Raise a UserError for a class of the test share that the pool does not have."""
+    test = shares.get("test", "test")
+    for unknown in sorted(set(_folders_in(tree, f"{test}/")) - set(classes)):
+        raise UserError(
+            f"{tree.path} holds the class {unknown!r} in {test}/ but not in {above or 'the training pool'}: put "
+            f"pictures to learn it from there, or take it out of {test}/.{did_you_mean(unknown, classes)}"
+        )
+
+
+def _labels_of(tree: FileTree, classes: Sequence[str]) -> dict[str, int]:
+    """Return the class index of every picture, -1 for unlabelled."""
+    number = {name: label for label, name in enumerate(classes)}
+    labels = {}
+    for name in tree.pictures:
+        share, parts = _share(name), name.split("/")
+        if share in WITHOUT_LABELS:
+            labels[name] = UNLABELED
+        else:
+            labels[name] = number[parts[1] if share in ("train", "test") else parts[0]]
+    return labels
+
+
+def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int], above: str) -> None:
+    """Check that every class has a picture to learn from."""
+    present = set(labels)
+    for label, name in enumerate(classes):
+        if label not in present:
+            raise UserError(
+                f"The class folder {tree.path / above / name} holds no picture: put some in, or take it away."
+            )
+
+
+def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
+    """Return the end of the sentence about a single class folder: what to give where the classes lie deeper."""
+    first = folder
+    while len(inner := _folders_in(tree, f"{folder}/")) == 1 and not _pictures_in(tree, folder):
+        folder = f"{folder}/{inner[0]}"
+    if len(inner) < 2 or _pictures_in(tree, folder):
+        return "."
+    if has_shares:
+        return f": if {folder} holds the classes, move its folders to where {first} is."
+    if tree.path.is_dir():
+        return f": is {tree.path / folder} the folder to give?"
+    return f": unpack it, and give its folder {folder}, if that is what holds the classes."
+
+
+def _pictures_in(tree: FileTree, folder: str) -> bool:
+    """Whether pictures lie directly in a folder."""
+    return any(name.rpartition("/")[0] == folder for name in tree.pictures)
+
+
+def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -> list[str]:
+    """Say which class folders may be meant as something else."""
+    notes = []
+    vague = [name for name in classes if _is_vague(name)]
+    if vague:
+        beside = f", beside {above}" if above else ""
+        notes.append(f"{_listed(vague)} here: if its pictures have no label, call the folder unlabeled{beside}.")
+    for name in [] if above else classes:
+        near = difflib.get_close_matches(name.lower(), [s for s in SHARES if s not in shares], 1, TYPING_ERROR)
+        if near:
+            notes.append(f"{_listed([name])} here: call the folder {near[0]} if that is what it is.")
+    return notes
+
+
+def _is_vague(name: str) -> bool:
+    """Whether a name may say that there is no label."""
+    return "".join(c for c in name.casefold() if c.isalnum()) in VAGUE
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Write that names are classes."""
+    return f"{' and '.join(names)} {'is a class' if len(names) == 1 else 'are classes'}"
+
+
+def _folders_in(tree: FileTree, above: str) -> list[str]:
+    """List the names of the folders directly in ``above``, ascending."""
+    return sorted({name[len(above) :].split("/")[0] for name in tree.folders if name.startswith(above)})
+
+
+def _share(name: str) -> str:
+    """Return the share that a file lies in, or else the first part of its name."""
+    top = _top(name)
+    return top.lower() if top.lower() in SHARES else top
+
+
+def _top(name: str) -> str:
+    """Return the first part of a file name."""
+    return name.split("/")[0]
