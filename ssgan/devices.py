@@ -1,4 +1,4 @@
-"""Devices: choose one by name, its name in words, its noise and precision, and tasks in parallel on CPU threads."""
+"""Devices: choose one by name, its noise and precision, and tasks on CPU threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: regular ones alone, written whole or not at all, locked by one process at a time; tables of rows."""
+"""Files: regular ones alone, written whole or not at all, locked; tables of rows."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""Rows of results: the schema of a row, and the file that one process at a time appends them to."""
+"""Rows of results: the schema of a row, and the file of rows."""
 
 import errno
 import json

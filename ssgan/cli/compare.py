@@ -200,9 +200,9 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
 
         select(settings["device"])
     if settings.get("tensorboard"):
-        from ssgan.training import callbacks
+        from ssgan.training import tensorboard
 
-        callbacks.check_tensorboard()
+        tensorboard.check_tensorboard()
     return grid, preset
 
 

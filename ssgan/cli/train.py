@@ -283,9 +283,9 @@ def _check_data(data: "Data", config: Config) -> tuple[str, list["Split"]]:
         check_range(config.network, data.name, data.bounded)
     device = select(config.device, config.dtype, config.precision)
     if config.tensorboard:
-        from ssgan.training import callbacks
+        from ssgan.training import tensorboard
 
-        callbacks.check_tensorboard()
+        tensorboard.check_tensorboard()
     splits = make_splits(data.y_train, config.labels, config.draw_seeds)
     if config.folds:
         from ssgan.training import folds

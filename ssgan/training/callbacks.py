@@ -5,20 +5,18 @@ which a run is resumed.
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.errors import Interrupted, UserError
+from ssgan.errors import Interrupted
 from ssgan.figures import curves, image_grid
 from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.models import Models
@@ -28,8 +26,10 @@ from ssgan.training.interrupts import Interrupts
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
 
+if TYPE_CHECKING:
+    from ssgan.training.tensorboard import TensorBoard
+
 __all__ = [
-    "TENSORBOARD_FOLDER",
     "Callback",
     "Callbacks",
     "Checkpoints",
@@ -40,15 +40,10 @@ __all__ = [
     "Guarded",
     "Log",
     "Paused",
-    "TensorBoard",
-    "check_tensorboard",
     "log_line",
     "run_callbacks",
 ]
 
-TENSORBOARD_FOLDER = "tensorboard"
-EVENTS = "events for TensorBoard"
-ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
 #: Shares of training after which the densities of the one-dimensional GAN are kept: mostly early, where most happens.
 DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
 
@@ -158,89 +153,6 @@ class Log(Callback):
     def on_report(self, progress: TrainingProgress) -> None:
         """Append a line."""
         runs.append_rows(self.path, [log_line(progress)])
-
-
-def check_tensorboard() -> None:
-    """Check that TensorBoard is installed.
-
-    Raises
-    ------
-    UserError
-        Where it is not.
-    """
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "tensorboard is true, but TensorBoard is not installed: pip install 'ssgan[tensorboard]', or leave the "
-            "setting away."
-        ) from None
-
-
-class TensorBoard(Callback):
-    """Write the log as TensorBoard events, a folder for each seed. What fails is noted and does not end the training.
-
-    Parameters
-    ----------
-    folder : Path
-        The run folder.
-    seeds : sequence of int
-    up_to_date : bool
-        Whether the session before wrote events too; otherwise all of the log comes first.
-    failed_parts : FailedParts, optional
-    """
-
-    def __init__(
-        self, folder: Path, seeds: Sequence[int], up_to_date: bool, failed_parts: FailedParts | None = None
-    ) -> None:
-        check_tensorboard()
-        self.folder, self.seeds, self.up_to_date = folder, seeds, up_to_date
-        self.attempt = partial((failed_parts or FailedParts()).attempt, EVENTS)
-        self.writers: list[Any] = []
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Open the files, after the log was rewound; close them at the end."""
-        with self.attempt():
-            self._open()
-        try:
-            yield
-        finally:
-            for writer in self.writers:
-                with self.attempt():
-                    writer.close()
-
-    def _open(self) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        log = runs.read_log(self.folder)
-        up_to_date = self.up_to_date and (self.folder / TENSORBOARD_FOLDER).exists()
-        # Events after the checkpoint are written again; readers drop the first ones from the purge step on.
-        purge_step = (log[-1]["images"] if up_to_date and log else 0) + 1
-        folders = [self.folder / TENSORBOARD_FOLDER / f"seed-{seed}" for seed in self.seeds]
-        self.writers = [SummaryWriter(folder, purge_step=purge_step) for folder in folders]
-        for line in [] if up_to_date else log:
-            self.add(line)
-
-    def on_report(self, progress: TrainingProgress) -> None:
-        """Add the report."""
-        with self.attempt():
-            self.add(log_line(progress))
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line of the log: each quantity of each seed, and its images per second, at the images seen so far."""
-        for i, writer in enumerate(self.writers):
-            writer.add_scalar("images_per_second", line["images_per_second"], line["images"])
-            for name in curves.quantities(line):
-                if line[name]:
-                    value = math.nan if line[name][i] is None else line[name][i]
-                    writer.add_scalar(ERROR_TAGS.get(name, f"train/{name}"), value, line["images"])
-
-    def flush(self) -> None:
-        """Write to disk what was added."""
-        for writer in self.writers:
-            with self.attempt():
-                writer.flush()
 
 
 class Frames(Callback):
@@ -358,7 +270,7 @@ class Checkpoints(Callback):
         folder: Path,
         every_seconds: float,
         pause_after_seconds: float,
-        events: TensorBoard | None,
+        events: "TensorBoard | None",
         interrupts: Interrupts | None = None,
     ) -> None:
         self.folder, self.every_seconds, self.pause_after_seconds = folder, every_seconds, pause_after_seconds
@@ -406,7 +318,7 @@ def run_callbacks(
     steps_done: int,
     on_report: Callable[[TrainingProgress], None] | None,
     pause_after_seconds: float,
-    events: TensorBoard | None,
+    events: "TensorBoard | None",
     failed_parts: FailedParts,
 ) -> Iterator[Callbacks]:
     """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end.

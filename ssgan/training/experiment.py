@@ -31,10 +31,11 @@ from ssgan.inference.models import Models, open_run
 from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
-from ssgan.training.callbacks import Paused, TensorBoard, run_callbacks
+from ssgan.training.callbacks import Paused, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
+from ssgan.training.tensorboard import TensorBoard
 from ssgan.training.trainer import train
 
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]

@@ -11,7 +11,7 @@ from small_configs import tiny
 
 from ssgan import runs
 from ssgan.data.dataset import Data
-from ssgan.training import callbacks
+from ssgan.training import tensorboard
 from ssgan.training.experiment import Paused, run_experiment
 
 NAMES = {"errors": "error/averaged", "errors_raw": "error/last_step"}
@@ -94,8 +94,8 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
 ) -> None:
     """Whoever ends the process in the next moment takes nothing away that would not be told again."""
     pytest.importorskip("tensorboard")
-    done, flush, save = [], callbacks.TensorBoard.flush, runs.save_checkpoint
-    monkeypatch.setattr(callbacks.TensorBoard, "flush", lambda self: done.append("told") or flush(self))
+    done, flush, save = [], tensorboard.TensorBoard.flush, runs.save_checkpoint
+    monkeypatch.setattr(tensorboard.TensorBoard, "flush", lambda self: done.append("told") or flush(self))
     monkeypatch.setattr(runs, "save_checkpoint", lambda *what: done.append("saved") or save(*what))
     config = tiny(checkpoint_every_seconds=0.0, tensorboard=True)
     run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "run", "digits", config))
