@@ -57,7 +57,7 @@ def models_of(run: Path) -> Models:
 
 def test_pictures_become_standardised_features_and_keep_their_labels(seen: list[int]) -> None:
     data = coloured_data()
-    vectors = apply_backbone(data, feature_config())
+    vectors = apply_backbone(data, feature_config(feature_length="free", feature_neighbors=0))
     assert vectors.x_train.shape == (90, 6)
     assert vectors.x_train.mean(axis=0) == pytest.approx(np.zeros(6), abs=1e-4)
     assert np.array_equal(vectors.y_train, data.y_train)
@@ -135,6 +135,16 @@ def test_every_method_trains_to_the_report(method: str, seen: list[int], tmp_pat
     assert models.input_shape == (SIDE, SIDE, 3)
     assert models.image_shape == (6,)
     assert models.feature_map is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"feature_components": 3}, {"feature_length": "free"}, {"feature_neighbors": 2}, {"image_size": 32}],
+    ids=str,
+)
+def test_every_setting_of_features_changes_the_weights(change: dict[str, Any], seen: list[int]) -> None:
+    plain, other = (train(coloured_data(), feature_config(**settings)) for settings in ({}, change))
+    assert not same_bits(weights(plain), weights(other))
 
 
 def test_it_learns(seen: list[int]) -> None:

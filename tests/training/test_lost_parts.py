@@ -121,7 +121,7 @@ def test_folds_that_cannot_be_scored_do_not_hinder_the_training(
 def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.append_rows(tmp_path / "log.jsonl", [{"step": 1, "images": 1}])
     before = (tmp_path / "log.jsonl").read_bytes()
-    write = Path.open
+    write = runs.open_file
 
     class Short:
         def __init__(self, stream: Any) -> None:
@@ -133,13 +133,13 @@ def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: p
         def __exit__(self, *_: object) -> None:
             self.stream.close()
 
-        def write(self, text: str) -> None:
-            self.stream.write(text[: len(text) // 2])
+        def write(self, content: bytes) -> None:
+            self.stream.write(content[: len(content) // 2])
             self.stream.flush()
             full()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda self, mode: Short(write(self, mode)))
+        patch.setattr(runs, "open_file", lambda path, mode: Short(write(path, mode)))
         with pytest.raises(OSError, match="No space left"):
             runs.append_rows(tmp_path / "log.jsonl", [{"step": 2, "images": 2}])
     assert (tmp_path / "log.jsonl").read_bytes() == before

@@ -607,6 +607,7 @@ CONDITIONAL = {
     "learning_rate_factor_d": ({"learning_rate_factor_every_images": 40}, 0.5),
     "learning_rate_factor_g": ({"learning_rate_factor_every_images": 40}, 0.5),
     "learning_rate_factor_every_images": ({"learning_rate_factor_g": 0.5}, 40),
+    "weight_balance": ({}, 1.0),
     "weight_pseudo_label": ({"augmentation": "digits"}, 1.0),
     "weight_self_label": ({"pseudo_label_threshold": 0.3}, 1.0),
     "vat_epsilon": ({"weight_vat": 1.0}, 0.2),
@@ -620,6 +621,8 @@ NO_EFFECT_ON_WEIGHTS = {
     "frames_every_images", "grid_side", "tensorboard",
     "seed_strategy", "cuda_graph", "compile_losses", "image_size", "image_mode", "test_share", "test_seed", "folds",
     "gaussian_mean", "gaussian_std", "image_depth", "label_words",
+    # Of a backbone alone: see tests/inference/test_features.py.
+    "backbone", "feature_components", "feature_length", "feature_neighbors",
 }  # fmt: skip
 
 
