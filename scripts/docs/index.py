@@ -106,7 +106,7 @@ SOURCES = {
     "pixels-trashnet": Source(
         (
             "ssgan compare trashnet.zip --backbone none --preset images --set augmentation=natural --image-size 32 "
-            "--labels 24,60,300 --seeds 3 --methods gan,supervised",
+            "--labels 60 --seeds 3 --methods gan,supervised",
         ),
         ("pixels",),
     ),
