@@ -45,8 +45,10 @@ def apply_backbone(
     UserError
         Where the backbone cannot be loaded, or the data are no pictures.
     """
-    if config.backbone is None or data.feature_map is not None:
+    needs_views = config.augmentation == "crops" and data.views_train is None
+    if config.backbone is None or (data.feature_map is not None and not needs_views):
         return data
+    data = data.source  # of features without the views that are needed now
     check_pictures(data, config.backbone)
     backbone = open_backbone(config.backbone, config.image_size, config.device)
     compute = _Computation(backbone, data.scale, progress or _no_progress)

@@ -102,6 +102,12 @@ def test_rows_of_pixels_and_of_features_lie_in_one_file(arrays: Path, capsys: py
     assert f"backbone={DESCRIBED}" in page
 
 
+def test_views_go_with_a_comparison(arrays: Path) -> None:
+    command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--seeds", "2", "--methods", "fixmatch,gan"]
+    assert status_of(*command, *FEATURE_OPTIONS, "--set", "augmentation=crops") == 0
+    assert [row["method"] for row in rows(Path("rows.jsonl"))] == ["fixmatch", "fixmatch", "gan", "gan"]
+
+
 # The default for photographs
 
 

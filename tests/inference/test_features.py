@@ -123,6 +123,13 @@ def test_crops_are_further_features_of_a_picture(seen: list[int]) -> None:
     assert sum(seen) == 120 + 5 * 90
 
 
+def test_views_are_added_to_features_that_lack_them(seen: list[int]) -> None:
+    without = apply_backbone(coloured_data(), feature_config())
+    config = feature_config(augmentation="crops", method="fixmatch", seeds=2)
+    assert apply_backbone(without, config).views_train is not None
+    assert same_bits(weights(train(without, config)), weights(train(coloured_data(), config)))
+
+
 # Training
 
 
