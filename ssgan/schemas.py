@@ -4,7 +4,6 @@ A schema has a predicate for each field; :func:`find_fault` names the first fiel
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -134,8 +133,8 @@ def is_path(value: Any) -> bool:
     """Whether a value is a text that can name a file."""
     if not is_text(value) or "\0" in value:
         return False
-    try:
-        os.fsencode(value)
+    try:  # bytes that are no UTF-8 are lone surrogates, whatever the locale
+        value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True

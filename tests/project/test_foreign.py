@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import table_rows
 from running import script
 from small_configs import TINY
 
@@ -199,7 +200,7 @@ def test_error_against_supervised_from_training_to_table(
     assert {**again, **dict.fromkeys(timed)} == {**by_cell["gan", 1.0, 1], **dict.fromkeys(timed)}
 
     tables = script("docs/tables")
-    monkeypatch.setattr(tables, "ROWS", tmp_path)
+    monkeypatch.setattr(table_rows, "ROWS", tmp_path)
     lines = tables.foreign_table().splitlines()
     for share in (0.0, 1.0):
         ours, theirs = (
@@ -230,7 +231,7 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     (tmp_path / "foreign.jsonl").write_text("".join(json.dumps(one) + "\n" for one in reversed(rows)))
     tables = script("docs/tables")
-    monkeypatch.setattr(tables, "ROWS", tmp_path)
+    monkeypatch.setattr(table_rows, "ROWS", tmp_path)
     table = tables.foreign_table()
     assert table.splitlines()[2:6] == [
         "| 0 % | 5.00 ± 3.00 | -5.00 ± 0.58 | 3 of 3 draws | 0.90 | 0.70 | 2 % | 90 % |",

@@ -45,6 +45,7 @@ WIDTHS = {
     "mlp": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
     "paper-conv": {"discriminator_widths": (3, 4), "generator_widths": (6, 5, 4)},
     "compact-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
+    "features": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
 }
 
 
@@ -53,6 +54,12 @@ def random_images(*shape: int) -> Data:
     y = np.arange(60) % 10
     x = random.integers(0, 256, (60, *shape), np.uint8)
     return Data(x, y, x[:10], y[:10], tuple("0123456789"), name="random")
+
+
+def random_vectors() -> Data:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((60, 7)).astype(np.float32), np.arange(60) % 10
+    return Data(x, y, x[:10], y[:10], tuple("0123456789"), name="random", normal=(0.0, 1.0))
 
 
 class PlainNet:
@@ -135,7 +142,9 @@ class Plain:
                 m.copy_(config.adam_beta1 * m + (1.0 - config.adam_beta1) * g)
                 v.copy_(config.adam_beta2 * v + (1.0 - config.adam_beta2) * g * g)
                 m_hat, v_hat = m / (1.0 - config.adam_beta1**t), v / (1.0 - config.adam_beta2**t)
-                theta.data -= rate * m_hat / (v_hat + config.adam_epsilon).sqrt()
+                epsilon = config.adam_epsilon
+                root = (v_hat + epsilon).sqrt() if config.adam_epsilon_inside_root else v_hat.sqrt() + epsilon
+                theta.data -= rate * m_hat / root
         decay = 0.5 ** (config.batch_size / config.ema_half_life_images)
         for name, value in self.nets["D"].parameters.items():
             self.average[name] = decay * self.average[name] + (1.0 - decay) * value.detach()
@@ -154,7 +163,8 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
     config = resolve(preset, {**SMALL, **stack, **settings})
     config = config.replace(latent_size=5, **WIDTHS[config.network])
     shape = (32, 32, 3) if preset == "cifar10-fast" else (16, 16) if config.network == "paper-conv" else (28, 28)
-    ours = trainer_of(random_images(*shape), config)
+    data = random_vectors() if config.network == "features" else random_images(*shape)
+    ours = trainer_of(data, config)
     plains = [Plain(ours, place) for place in range(config.seeds)]
     worst = 0.0
     for batch in ours.batches.from_batch(0, steps):
