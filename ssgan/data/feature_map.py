@@ -168,8 +168,9 @@ class FeatureMap:
             self.offset.shape == (D,)
             and self.pool.shape[1] == D
             and len(self.picture_shape) in (2, 3)
-            and self.picture_scale > 0
-            and self.deviation > 0
+            and min(self.picture_shape) > 0
+            and 0 < self.picture_scale < np.inf
+            and 0 < self.deviation < np.inf
             and 0 <= self.neighbors <= max(0, len(self.pool) - 1)
             and all(np.isfinite(array).all() for array in (self.weight, self.offset, self.pool))
         )

@@ -100,6 +100,7 @@ class Models:
         """Do the work of :meth:`from_state`, without its handling of malformed states."""
         config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
         classes = tuple(state["classes"])
+        has_map = config.backbone is not None or "feature_map" in state
         with torch.random.fork_rng(devices=[]):
             stacks = build_stacks(config, image_shape, len(classes), len(state["seeds"]), device)
         for name, stack in stacks.items():
@@ -117,7 +118,7 @@ class Models:
             classes=classes,
             seeds=list(state["seeds"]),
             split_sha256=list(state["split_sha256"]),
-            feature_map=FeatureMap.from_state(state["feature_map"]) if "feature_map" in state else None,
+            feature_map=FeatureMap.from_state(state.get("feature_map")) if has_map else None,
         )
 
     @property

@@ -222,6 +222,13 @@ def test_other_weights_are_refused_at_prediction(
         models.logits(coloured(3, 0)[0])
 
 
+def test_a_checkpoint_without_its_map_is_refused(seen: list[int]) -> None:
+    state = train(coloured_data(), feature_config()).state()
+    del state["feature_map"]
+    with pytest.raises(UserError, match="The checkpoint holds no map of features"):
+        Models.from_state(state, features.select("cpu"))
+
+
 def test_evaluation_of_arrays_gives_the_error_of_the_report(seen: list[int], tmp_path: Path) -> None:
     data = coloured_data()
     arrays = {"x_train": data.x_train, "y_train": data.y_train, "x_test": data.x_test, "y_test": data.y_test}
