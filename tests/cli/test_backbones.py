@@ -102,6 +102,13 @@ def test_rows_of_pixels_and_of_features_lie_in_one_file(arrays: Path, capsys: py
     assert f"backbone={DESCRIBED}" in page
 
 
+def test_a_comparison_learns_from_crops(arrays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crops = [*FEATURE_OPTIONS, "--set", "augmentation=crops", "--set", "weight_consistency=1", "--seeds", "1"]
+    methods = ["--methods", "gan,fixmatch,svm", "--labels", "9"]
+    assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *crops, "--json") == 0
+    assert [cell["n"] for cell in last_object(capsys.readouterr().out)["cells"]] == [1, 1, 1]
+
+
 # The default for photographs
 
 
