@@ -106,7 +106,7 @@ SOURCES = {
     "pixels-trashnet": Source(
         (
             "ssgan compare trashnet.zip --backbone none --preset images --set augmentation=natural --image-size 32 "
-            "--labels 60 --seeds 3 --methods gan,supervised",
+            "--set total_images=100000 --labels 60 --seeds 3 --methods gan,supervised",
         ),
         ("pixels",),
     ),

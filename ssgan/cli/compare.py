@@ -231,11 +231,11 @@ def _check_classes(preset: str) -> None:
 
 
 def _data_config(options: CompareOptions) -> Config:
-    """Return a configuration with the settings of the data."""
-    named = {*Options.settings(), *FEATURE_SETTINGS, "device"}
+    """Return a configuration with the settings of the data, and of the features of a backbone and their views."""
+    named = {*Options.settings(), *FEATURE_SETTINGS, "augmentation", "device"}
     settings = {name: value for name, value in options.settings.items() if name in named}
     preset = options.preset or ("features" if settings.get("backbone") else None)
-    if preset is None or PRESETS[preset].get("backbone") is None:
+    if preset is None or (PRESETS[preset].get("backbone") is None and settings.get("backbone") is None):
         return Config(**{name: value for name, value in settings.items() if name in Options.settings()})
     return resolve(preset, settings)
 

@@ -216,7 +216,7 @@ class Grid:
             key in self.splits
             and identity == (cell.method, cell.count, ablation, self.data.sha256)
             and (row["draw_seed"], row.get("split_sha256")) == (self.draw_seeds[key], self.splits[key].sha256)
-            and row.get("backbone") == self.data.backbone_entries.get("backbone")
+            and all(row.get(key) == self.data.backbone_entries.get(key) for key in ("backbone", "backbone_sha256"))
             and (cell.classical or row.get("config_sha256") == (cell.config and cell.config.sha256))
         )
 

@@ -9,6 +9,7 @@ Source of the averaging: it is one step of the propagation of features over a gr
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from ssgan.errors import UserError
 from ssgan.schemas import Field, Schema, each, find_fault, is_flag, is_text, number, or_null, whole
 
-__all__ = ["FeatureMap", "fit_feature_map"]
+__all__ = ["FeatureMap", "fit_feature_map", "most_neighbors"]
 
 FITTED_ROWS = 40_000  # 200 MB of 1,280 features in float32
 MEASURED_ROWS = 5_000  # for the deviation
@@ -90,7 +91,7 @@ class FeatureMap:
         """What a result row says of the features: the backbone, how they were reduced, and its weights."""
         size = "" if self.image_size is None else f" at {self.image_size} px"
         length = " of unit length" if self.unit_length else ""
-        smoothed = f", {self.neighbors} neighbours" if self.neighbors else ""
+        smoothed = f", {self.neighbors} neighbour{'' if self.neighbors == 1 else 's'}" if self.neighbors else ""
         return {
             "backbone": f"{self.backbone}{size}, {self.weight.shape[1]} components{length}{smoothed}",
             "backbone_sha256": self.weights_sha256,
@@ -103,12 +104,11 @@ class FeatureMap:
         among others.
         """
         result = np.empty((len(features), self.weight.shape[1]), np.float32)
-        search = _NeighborSearch(self.pool, 2 * self.neighbors + 1) if self.neighbors else None
         for start in range(0, len(features), BLOCK_ROWS):
             rows = features[start : start + BLOCK_ROWS]
             z = self.components(rows)
-            if search is not None:
-                z = self._smoothed(z, search)
+            if self.neighbors:
+                z = self._smoothed(z)
             result[start : start + BLOCK_ROWS] = (z / self.deviation)[: len(rows)]
         return result
 
@@ -119,9 +119,14 @@ class FeatureMap:
         z = block @ self.weight.astype(np.float64) + self.offset
         return _unit(z) if self.unit_length else z
 
-    def _smoothed(self, z: np.ndarray, search: "_NeighborSearch") -> np.ndarray:
+    @cached_property
+    def _search(self) -> "_NeighborSearch":
+        """The index of the pool, which finds more than the neighbours: copies are passed over."""
+        return _NeighborSearch(self.pool, 2 * self.neighbors + 1)
+
+    def _smoothed(self, z: np.ndarray) -> np.ndarray:
         """Average components [256, D] with those of the nearest pictures of the pool, copies left out."""
-        nearest, distances = search.find(z)
+        nearest, distances = self._search.find(z)
         smoothed = np.empty_like(z)
         for i in range(len(z)):
             others = nearest[i][distances[i] > SAME][: self.neighbors]
@@ -205,7 +210,7 @@ def fit_feature_map(
         D; 0: no reduction. At most F and N - 1 are kept.
     unit_length : bool
     neighbors : int
-        At most N - 1 are used.
+        At most a tenth of N are used: among more, all pictures of a small pool would become alike.
     **identity
         The other attributes of :class:`FeatureMap`.
     """
@@ -226,7 +231,7 @@ def fit_feature_map(
         rows = np.arange(len(features))[_part(len(features), NEIGHBOR_ROWS)]
         blocks = [fitted.components(features[rows[i : i + BLOCK_ROWS]]) for i in range(0, len(rows), BLOCK_ROWS)]
         pool = np.concatenate(blocks)[: len(rows)].astype(np.float16)
-        fitted = replace(fitted, pool=pool, neighbors=min(neighbors, len(pool) - 1))
+        fitted = replace(fitted, pool=pool, neighbors=min(neighbors, most_neighbors(len(pool))))
     mapped = fitted.apply(features[_part(len(features), MEASURED_ROWS)])
     deviation = float(np.sqrt(mapped.var(axis=0, ddof=1, dtype=np.float64).mean()))
     # Pictures that are all the same have none.
@@ -262,6 +267,11 @@ class _NeighborSearch:
         distances = 2 - 2 * np.einsum("nd,ncd->nc", unit, self.unit[candidates])
         order = np.lexsort((candidates, distances), axis=1)
         return np.take_along_axis(candidates, order, 1), np.take_along_axis(distances, order, 1)
+
+
+def most_neighbors(pool_size: int) -> int:
+    """Return the most neighbours that a pool of this size is averaged over."""
+    return min(pool_size, NEIGHBOR_ROWS) // 10
 
 
 def _part(count: int, most: int) -> slice | np.ndarray:

@@ -79,6 +79,11 @@ def evaluate_run(
         )
     dataset = load(data or source, source_root, options, progress)
     _check_data(dataset, models, run, report)
+    if models.feature_map is not None:  # of the pool no features are needed
+        files = dataset.files_train[:1]
+        dataset = dataclasses.replace(
+            dataset, x_train=dataset.x_train[:1], y_train=dataset.y_train[:1], files_train=files
+        )
     dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, dataset, run, torch_device, ensemble)

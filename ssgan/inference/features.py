@@ -8,7 +8,7 @@ import numpy as np
 
 from ssgan.data.dataset import Data
 from ssgan.data.feature_cache import compute_features, feature_folder
-from ssgan.data.feature_map import FeatureMap, fit_feature_map
+from ssgan.data.feature_map import FeatureMap, fit_feature_map, most_neighbors
 from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
 from ssgan.errors import UserError
@@ -26,7 +26,7 @@ def apply_backbone(
     progress: FeatureProgress | None = None,
     feature_map: FeatureMap | None = None,
 ) -> Data:
-    """Replace pictures by features, where a backbone is set; other data, and features, are returned as they are.
+    """Replace pictures by features, where a backbone is set; other data, and these features, are returned as they are.
 
     Features are taken from the cache where they are there, and standardised and reduced on the pool, without labels.
 
@@ -34,7 +34,7 @@ def apply_backbone(
     ----------
     data : Data
     config : Config
-        ``backbone``, ``image_size``, ``feature_components`` and ``device``.
+        ``backbone``, ``image_size``, ``augmentation``, ``device`` and the settings of features.
     progress : callable, optional
         Called with the stage, the number of pictures done and the total.
     feature_map : FeatureMap, optional
@@ -45,10 +45,9 @@ def apply_backbone(
     UserError
         Where the backbone cannot be loaded, or the data are no pictures.
     """
-    needs_views = config.augmentation == "crops" and data.views_train is None
-    if config.backbone is None or (data.feature_map is not None and not needs_views):
+    if config.backbone is None or _has_features(data, config):
         return data
-    data = data.source  # of features without the views that are needed now
+    data = data.source  # of features with other settings, or without the views that are needed now
     check_pictures(data, config.backbone)
     backbone = open_backbone(config.backbone, config.image_size, config.device)
     compute = _Computation(backbone, data.scale, progress or _no_progress)
@@ -108,6 +107,20 @@ class _Computation:
         return compute_features(images, compute, folder, self.backbone.width, on_progress, f"scale {self.scale:g}")
 
 
+def _has_features(data: Data, config: Config) -> bool:
+    """Whether data are the features that a configuration asks for."""
+    found = data.feature_map
+    if found is None or (config.augmentation == "crops" and data.views_train is None):
+        return False
+    components = min(config.feature_components, found.width, len(data.x_train) - 1) or found.width
+    neighbors = min(config.feature_neighbors, most_neighbors(len(data.x_train)))
+    wanted = (config.backbone, config.image_size, config.feature_length == "unit", components, neighbors)
+    return wanted == (
+        *(found.backbone, found.image_size, found.unit_length),
+        *(found.weight.shape[1], found.neighbors),
+    )
+
+
 def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:
     """Compute what the networks see, float32 [N, D], of pictures [N, H, W] or [N, H, W, C], without the cache.
 
@@ -162,6 +175,11 @@ def check_weights(backbone: Backbone, feature_map: FeatureMap) -> None:
     UserError
         Where it has others.
     """
+    if backbone.width != feature_map.width:
+        raise UserError(
+            f"The map of features is for {feature_map.width} features, but {backbone.name} has {backbone.width}: the "
+            f"checkpoint is damaged."
+        )
     if backbone.sha256 != feature_map.weights_sha256:
         raise UserError(
             f"The run learned from features of {backbone.name} with weights of SHA-256 "

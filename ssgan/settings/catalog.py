@@ -228,8 +228,8 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
         traits = NETWORKS[network]
         if traits.vectors:
             raise UserError(
-                f"Network {network} takes vectors, such as those of gaussian, but these are images "
-                f"{list(image_shape)}: choose another network."
+                f"Network {network} takes vectors, such as those of gaussian or features of a backbone, but these are "
+                f"images {list(image_shape)}: choose another network, or set a backbone for network features."
             )
         sizes, n = f"{traits.smallest}x{traits.smallest}", max(traits.squares, default=0)
         sizes = f"{sizes} to {n}x{n}" if n else f"at least {sizes}"

@@ -283,7 +283,7 @@ def train(
         check_state(state, data, config, splits)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
-        x_pool = data.x_train if data.views_train is None else data.views_train
+        x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
         batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
         torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))

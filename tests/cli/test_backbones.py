@@ -14,7 +14,7 @@ from ssgan.cli import options as cli_options
 from ssgan.data import photographs
 
 SHORT = ["--set", "total_images=400", "--set", "batch_size=20", "--set", "discriminator_widths=16"]
-DESCRIBED = f"{NAME} at 16 px, 6 components of unit length, 10 neighbours"
+DESCRIBED = f"{NAME} at 16 px, 6 components of unit length, 9 neighbours"
 ANNOUNCED = f"These are colour photographs, so the classifier learns from features of {NAME}"
 
 
@@ -108,6 +108,13 @@ def test_views_go_with_a_comparison(arrays: Path) -> None:
     assert [row["method"] for row in rows(Path("rows.jsonl"))] == ["fixmatch", "fixmatch", "gan", "gan"]
 
 
+def test_a_comparison_learns_from_crops(arrays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crops = [*FEATURE_OPTIONS, "--set", "augmentation=crops", "--set", "weight_consistency=1", "--seeds", "1"]
+    methods = ["--methods", "gan,fixmatch,svm", "--labels", "9"]
+    assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *crops, "--json") == 0
+    assert [cell["n"] for cell in last_object(capsys.readouterr().out)["cells"]] == [1, 1, 1]
+
+
 # The default for photographs
 
 
@@ -166,8 +173,33 @@ def test_a_comparison_of_photographs_uses_the_backbone_too(capsys: pytest.Captur
     assert status_of(*command, "--set", "feature_neighbors=0") == 0
     first, second = (row["backbone"] for row in rows(Path("rows.jsonl")))
     assert first.startswith(f"{NAME} at 224 px")
-    assert "neighbours" in first
-    assert "neighbours" not in second
+    assert "neighbour" in first
+    assert "neighbour" not in second
+
+
+def test_fixmatch_on_photographs_gets_crops(capsys: pytest.CaptureFixture[str]) -> None:
+    photos = pictures(Path("photos"))
+    assert status_of("train", photos, "--labels", "6", "--method", "fixmatch", "--dry-run", "--json") == 0
+    config = last_object(capsys.readouterr().out)
+    assert (config["backbone"], config["augmentation"]) == (NAME, "crops")
+    chosen = ["--method", "fixmatch", "--set", "augmentation=natural"]
+    assert status_of("train", photos, "--labels", "6", *chosen, "--dry-run", "--json") == 0
+    assert last_object(capsys.readouterr().out)["backbone"] is None
+
+
+def test_few_pixels_turn_the_backbone_off_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    photos = pictures(Path("photos"))
+    assert status_of("train", photos, "--labels", "6", "--image-size", "32", "--dry-run") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "These are colour photographs, but at 32 px the classifier learns from pixels; --image-size 64" in printed
+
+
+def test_rows_of_other_weights_are_not_counted(arrays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--methods", "knn", "--seeds", "1"]
+    assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0
+    use_small_backbone(monkeypatch, "6" * 64)
+    assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0
+    assert [row["backbone_sha256"][0] for row in rows(Path("rows.jsonl"))] == ["5", "6"]
 
 
 # Mistakes

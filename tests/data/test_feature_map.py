@@ -82,12 +82,15 @@ def test_it_comes_back_from_a_checkpoint() -> None:
         {"weight": torch.zeros(12, 5, dtype=torch.float64)},
         {"picture_shape": 3},
         {"picture_shape": [3]},
+        {"picture_shape": [0, 8, 3]},
         {"picture_scale": "x"},
         {"picture_scale": 0},
+        {"picture_scale": float("inf")},
         {"image_size": "large"},
         {"neighbors": 5},
         {"neighbors": -1},
         {"deviation": 0.0},
+        {"deviation": float("inf")},
         {"pool": torch.zeros(3, 4, dtype=torch.float16)},
         {"pool": torch.zeros(3, 5)},
         {"weight": torch.full((12, 5), float("nan"))},
@@ -143,10 +146,12 @@ def test_copies_of_a_picture_are_none_of_its_neighbours() -> None:
     assert once.apply(f[:1]).tobytes() == twice.apply(f[:1]).tobytes()
 
 
-def test_there_are_no_more_neighbours_than_other_pictures() -> None:
-    fitted = fit_feature_map(numbers(4), 2, False, 10, **IDENTITY)
-    assert fitted.neighbors == 3
-    assert np.isfinite(fitted.apply(numbers(9))).all()
+@pytest.mark.parametrize(("rows", "kept"), [(4, 0), (30, 3), (200, 10)])
+def test_neighbours_are_at_most_a_tenth_of_the_pool(rows: int, kept: int) -> None:
+    fitted = fit_feature_map(numbers(rows), 2, True, 10, **IDENTITY)
+    assert fitted.neighbors == kept
+    assert fitted.deviation > 0.1  # not that of rounding
+    assert np.abs(fitted.apply(numbers(9))).max() < 20
 
 
 @pytest.mark.parametrize("change", [{"backbone": "x"}, {"weights_sha256": "x"}, {"image_size": 8}])

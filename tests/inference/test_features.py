@@ -76,6 +76,15 @@ def test_features_stay_features_and_other_data_stay_as_they_are(seen: list[int],
     assert apply_backbone(digits, dataclasses.replace(config, backbone=None, image_size=None)) is digits
 
 
+def test_features_of_other_settings_are_computed_again(seen: list[int]) -> None:
+    first = apply_backbone(coloured_data(), feature_config())
+    for change in ({"feature_neighbors": 0}, {"feature_components": 3}, {"feature_length": "free"}, {"image_size": 32}):
+        other = feature_config(**change)
+        again = apply_backbone(first, other)
+        assert again.x_train.tobytes() == apply_backbone(coloured_data(), other).x_train.tobytes()
+        assert again.x_train.tobytes() != first.x_train.tobytes()
+
+
 def test_ten_more_pictures_compute_ten(seen: list[int]) -> None:
     data, config = coloured_data(), feature_config()
     apply_backbone(data, config)
@@ -237,6 +246,13 @@ def test_other_weights_are_refused_at_prediction(
     use_small_backbone(monkeypatch, "6" * 64)
     with pytest.raises(UserError, match=f"The run learned from features of {NAME} with weights of SHA-256 5555"):
         models.logits(coloured(3, 0)[0])
+
+
+def test_a_checkpoint_without_its_map_is_refused(seen: list[int]) -> None:
+    state = train(coloured_data(), feature_config()).state()
+    del state["feature_map"]
+    with pytest.raises(UserError, match="map of features"):
+        Models.from_state(state, features.select("cpu"))
 
 
 def test_evaluation_of_arrays_gives_the_error_of_the_report(seen: list[int], tmp_path: Path) -> None:
