@@ -31,10 +31,15 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture
 def _handlers_are_as_before() -> Iterator[None]:
-    before = [signal.getsignal(number) for number in BOTH]
+    outside = [signal.getsignal(number) for number in BOTH]  # a shell ignores Ctrl-C for what runs in the background
+    before = [signal.default_int_handler, signal.SIG_DFL]
+    for number, handler in zip(BOTH, before, strict=True):
+        signal.signal(number, handler)
     yield
     assert [signal.getsignal(number) for number in BOTH] == before
     assert interrupts.current() is None
+    for number, former in zip(BOTH, outside, strict=True):
+        signal.signal(number, former)
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
@@ -180,7 +185,10 @@ def test_a_process_ends_as_its_signal_says(tmp_path: Path, number: int) -> None:
         while not (tmp_path / "run" / "log.jsonl").exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        try:
+            said = process.communicate(timeout=120)[1]
+        finally:
+            process.kill()
     assert process.returncode == 128 + number
     assert said.splitlines()[-1].startswith("ssgan: run is unfinished; go on with it by: ")
     assert "Traceback" not in said
