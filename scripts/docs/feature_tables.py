@@ -93,6 +93,6 @@ def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
     of_features, of_pixels = (next(row for row in source if row["method"] == "gan") for source in sources.values())
     return [
         "Test error in % on TrashNet, mean ± standard deviation. Features of",
-        f"{of_features['backbone']}, computed once before; pixels at 32 px, {of_pixels['images']:,} images. One thread,",
-        "beside other work.",
+        f"{of_features['backbone']}, computed once before; pixels at 32 px, {of_pixels['images']:,} images.",
+        "One thread, beside other work.",
     ]
