@@ -258,6 +258,9 @@ def _sorted_groups(section: Section) -> list[RowGroup]:
 
 def _warnings(section: Section) -> list[str]:
     warnings = []
+    backbones = {row["backbone"] for group in section.groups.values() for row in group.all_rows}
+    if len(backbones) == 1 and (backbone := next(iter(backbones))) is not None:
+        warnings.append(f"All methods learned from features of a frozen pretrained network: {backbone}.")
     if len(section.data) > 1:
         warnings.append(
             f"{len(section.data)} different data lie under this name. Rows of different data are not averaged: they "

@@ -194,6 +194,14 @@ def test_few_pixels_turn_the_backbone_off_with_a_word(capsys: pytest.CaptureFixt
     assert "These are colour photographs, but at 32 px the classifier learns from pixels; --image-size 64" in printed
 
 
+def test_a_report_names_the_backbone_of_all_rows(arrays: Path) -> None:
+    command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--methods", "knn,svm", "--seeds", "1"]
+    assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0
+    assert status_of("report", "rows.jsonl", "--out", "report") == 0
+    page = Path("report/report.html").read_text()
+    assert f"All methods learned from features of a frozen pretrained network: {NAME} at 16 px" in page
+
+
 def test_rows_of_other_weights_are_not_counted(arrays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--methods", "knn", "--seeds", "1"]
     assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0
