@@ -51,7 +51,9 @@ def logged(data: Data, config: Config) -> set[str]:
 @every_method
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if PRESETS[preset].get("labels") != 0])
 def test_methods_at_one_preset_differ_in_their_own_terms_alone(preset: str, method: str) -> None:
-    views = VIEWS if resolve(preset, {}).augmentation == "none" else {}
+    chosen = resolve(preset, {})
+    views = VIEWS if chosen.augmentation == "none" else {}
+    views = {"augmentation": "crops"} if chosen.backbone else views
     ours, baseline = (resolve(preset, {**views, "method": name}) for name in (method, "supervised"))
     assert baseline.diff(ours).keys() <= {"method", *METHOD_SETTINGS}
     if method in OWN_TERM:
@@ -150,8 +152,8 @@ def test_strong_views_need_an_augmentation(preset: str) -> None:
     with pytest.raises(UserError) as refused:
         resolve(preset, {"method": "fixmatch"})
     assert str(refused.value) == (
-        "method=fixmatch would learn nothing from unlabelled images: it needs augmentation=digits, or "
-        "augmentation=natural for photographs."
+        "method=fixmatch would learn nothing from unlabelled images: it needs augmentation=digits, "
+        "augmentation=natural for photographs, or augmentation=crops with a backbone."
     )
     for made in (lambda: Config(method="fixmatch"), lambda: Config().replace(method="fixmatch")):
         with pytest.raises(UserError) as directly:
