@@ -60,7 +60,7 @@ def _diversity(diversity: Mapping[str, Any] | None) -> None:
 def show_evaluation(result: Mapping[str, Any]) -> None:
     """Print the result of :func:`ssgan.inference.evaluate.evaluate_run`, and the files of its ``plots``."""
     terminal.say(
-        f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
+        f"{result['run']} on {_count_scored(result)} of {result['dataset']}, by {result['device_name']} "
         f"({result['device']})"
     )
     terminal.say(
@@ -68,6 +68,8 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
         if result["labels"]
         else f"{result['method']} without classes"
     )
+    for note in result["notes"]:
+        terminal.say(note, style="yellow")
     _scores(result)
     if result["diverged"]:
         seeds = ", ".join(map(str, result["diverged"]))
@@ -214,6 +216,13 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
         terminal.say(
             f"Left out, because their models diverged: fold {', '.join(map(str, result['diverged']))}", style="yellow"
         )
+
+
+def _count_scored(result: Mapping[str, Any]) -> str:
+    """Say how many images were scored, and of which kind."""
+    count, kind = result["test_images"], result["scored"]
+    every = "all " if kind != "test images" and count > 1 and not result["left_out"] else ""
+    return f"{every}{count:,} {kind.removesuffix('s') if count == 1 else kind}"
 
 
 def _predictor(result: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
         for k, name in enumerate(classes)
     ]
     return {
+        **{"scored": "test images", "left_out": 0, "notes": []},
         **{"run": "run", "test_images": 540, "dataset": "some", "device_name": "chip", "device": "cpu"},
         **{"method": "gan", "labels": 20, "diverged": [], "errors": [12.5], "predictions_of": "1 model"},
         **{"accuracy_mean": 87.5, "accuracy_std": None, "error_mean": 12.5, "error_std": None},
@@ -136,6 +137,24 @@ def test_whose_predictions_are_counted_is_said(capsys: pytest.CaptureFixture[str
     )
     assert "Each class, by the ensemble of 2 models" in lines
     assert "ensemble of 2 models: accuracy 91.00 %, error 9.00 %, ECE 0.125, NLL 0.250" in lines
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "left_out", "words"),
+    [
+        (540, "test images", 0, "540 test images"),
+        (60, "labelled pictures", 0, "all 60 labelled pictures"),
+        (48, "labelled pictures", 12, "48 labelled pictures"),
+        (1, "labelled pictures", 0, "1 labelled picture"),
+    ],
+)
+def test_what_is_scored_is_said(
+    capsys: pytest.CaptureFixture[str], count: int, kind: str, left_out: int, words: str
+) -> None:
+    found = {"test_images": count, "scored": kind, "left_out": left_out, "notes": ["A note."]}
+    lines = shown(capsys, result(["a", "b"], [[1, 0], [0, 1]], **found))
+    assert lines[0].startswith(f"run on {words} of some, by ")
+    assert "A note." in lines
 
 
 def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
