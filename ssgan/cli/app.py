@@ -77,9 +77,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the models of a run on the test share: errors, calibration, and each class."""
-    # A folder that is no finished run is answered before torch is imported.
-    runs.read_config(run)
-    runs.read_report(run)
+    # A folder that is no run is answered before torch is imported.
+    runs.check_usable(run)
     from ssgan.figures import plots
     from ssgan.inference.evaluate import evaluate_run
 
@@ -118,14 +117,15 @@ def predict(
 
     model_seed = None if seed is None else parse_integer("--seed", seed)
     check_table_path(out)
-    runs.read_config(run)
-    runs.read_report(run)
+    runs.check_usable(run)
     from ssgan.inference.predict import find_inputs, open_predictor, read_path_list, write_predictions
 
     inputs = find_inputs(images, read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
     predictor = open_predictor(run, model_seed, device)
+    if predictor.models.progress:
+        terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:

@@ -314,14 +314,30 @@ def _how_to_go_on(options: TrainOptions, folder: Path, data: "Data", config: Con
     is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
     if is_sampled and (folder / "checkpoint").exists():
         words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
+    if (folder / "checkpoint").exists():
+        words += f"; use what it has learned by: {_predict_command(folder, data)}"
+        if len(data.x_test):
+            score = ["ssgan", "evaluate", str(folder), "--data", options.location.data]
+            words += f"; score that by: {shlex.join([*score, *_location_words(options.location)])}"
     return words
+
+
+def _predict_command(folder: Path, data: "Data") -> str:
+    """Return the command that classifies other images by a run; PICTURES stands for them."""
+    images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
+    return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
+
+
+def _location_words(location: DataLocation) -> list[str]:
+    """Return the options that say where the data are."""
+    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
+    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
 
 
 def _resume_command(options: TrainOptions, folder: Path) -> str:
     """Return the command that goes on with a run."""
     location = options.location
-    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir, "--out": folder}
-    words = [word for option, path in paths.items() if path is not None for word in (option, str(path))]
+    words = [*_location_words(location), "--out", str(folder)]
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
 
 

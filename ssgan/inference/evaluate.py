@@ -15,7 +15,7 @@ from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
-from ssgan.inference.models import METRICS, Models, finite_mask, open_run, score
+from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
 from ssgan.inference.scored_images import Scored, leave_out_trained
 from ssgan.settings.options import Options
 
@@ -39,7 +39,7 @@ def evaluate_run(
     Parameters
     ----------
     run : Path
-        The folder of a finished run.
+        The folder of a run; where it has not finished, its last checkpoint is taken.
     data : str, optional
         Name or path for :func:`ssgan.data.load`, instead of the run's own data.
     root : Path, optional
@@ -67,11 +67,13 @@ def evaluate_run(
     Raises
     ------
     UserError
-        If ``run`` is no finished run, the data do not fit it or have no test share, or the models make no
+        If ``run`` has no checkpoint, the data do not fit it or have no test share, or the models make no
         ensemble.
     """
     torch_device = select(device)
-    models, report = open_run(run, torch_device)
+    models, report = open_latest(run, torch_device)
+    if models.progress and data is None and report["dataset"] not in DATASETS:
+        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
     source, source_root, options = runs.data_source(report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or data.endswith(".npz"))
     if has_arrays:
@@ -125,7 +127,7 @@ def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, 
         "test_images": len(scored.data.x_test),
         "scored": scored.kind,
         "left_out": scored.left_out,
-        "notes": scored.notes,
+        "notes": [*([models.progress] if models.progress else []), *scored.notes],
         "classes": list(models.classes),
     }
 

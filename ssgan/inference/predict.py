@@ -24,7 +24,7 @@ from ssgan.data.npz import open_npz
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import generated_probability, softmax
-from ssgan.inference.models import Models, open_run
+from ssgan.inference.models import Models, open_latest
 
 __all__ = [
     "UNLIKE_CLASSES",
@@ -274,7 +274,7 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
     Parameters
     ----------
     run : Path
-        The folder of a finished run.
+        The folder of a run; where it has not finished, its last checkpoint is taken.
     seed : int, optional
         Take only the model of this seed.
     device : str
@@ -282,9 +282,9 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
     Raises
     ------
     UserError
-        If ``run`` is no finished run or has no such seed, or if the model or all of them diverged.
+        If ``run`` has no checkpoint or no such seed, or if the model or all of them diverged.
     """
-    models, report = open_run(run, select(device))
+    models, report = open_latest(run, select(device))
     diverged = set(report.get("diverged") or [])
     diverged |= {s for s, finite in zip(models.seeds, models.finite, strict=True) if not finite}
     usable = [s for s in models.seeds if s not in diverged]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssgan import runs
 from ssgan.data.dataset import Data, image_hashes
-from ssgan.data.datasets import load
+from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.image_folder import draw_test_rows
 from ssgan.errors import UserError
@@ -95,6 +95,8 @@ def _pool_images(
     same = data if _has_test_folder(data) else _hold_out(data, config)
     if same.sha256 == report.get("dataset_sha256"):
         return same.x_train, []
+    if report.get("source") is None and report["dataset"] not in DATASETS:
+        return None, [f"{run} does not say where its data lie, {UNKNOWN}."]
     try:
         trained = load(*runs.data_source(report, config, root), progress)
     except UserError as mistake:

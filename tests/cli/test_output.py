@@ -106,7 +106,7 @@ def test_names_are_cut_by_the_columns_they_take(capsys: pytest.CaptureFixture[st
     at = next(i for i, line in enumerate(lines) if line.startswith("Each class"))
     assert lines[at + 2].startswith("猫" * 14 + "… ")
     assert lines[at + 3].startswith("ü" * 29 + "… ")
-    assert lines[at + 4].startswith("a\ufffd[31mb\ufffdc ")
+    assert lines[at + 4].startswith("a\\x1b[31mb\\nc ")
     assert len({cell_len(line) for line in lines[at + 1 : at + 5]}) == 1
 
 
