@@ -19,6 +19,7 @@ from ssgan.cli.compare import compare
 from ssgan.cli.data import data
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, parse_integer
 from ssgan.cli.sample import sample
+from ssgan.cli.sorting import SortOptions
 from ssgan.cli.train import train
 from ssgan.errors import Interrupted, UserError, memory_message
 from ssgan.files import IrregularFile
@@ -105,8 +106,22 @@ def predict(
         ),
     ],
     out: Annotated[
-        str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")
-    ] = "-",
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv, .jsonl or .json file; - is CSV on standard output. [default: -, none with --sort-into]",
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the pictures into a folder for each class; none is lost.")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Make links there; members of a .zip are copied.")] = False,
+    unsure: Annotated[
+        str | None, typer.Option(metavar="P", help="Below this probability into unsure/. [default: 0.5]")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the least sure pictures of each class.")
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also that of every class.")] = False,
     seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
     device: Device = "auto",
@@ -116,7 +131,11 @@ def predict(
     from ssgan.files import STDOUT, check_table_path
 
     model_seed = None if seed is None else parse_integer("--seed", seed)
-    check_table_path(out)
+    sorting = SortOptions(folder=sort_into, link=link, unsure=unsure, sheet=sheet)
+    sorting.check(images)
+    out = out or ("" if sorting.is_on else STDOUT)
+    if out:
+        check_table_path(out)
     runs.check_usable(run)
     from ssgan.inference.predict import find_inputs, open_predictor, read_path_list, write_predictions
 
@@ -129,7 +148,9 @@ def predict(
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
-        summary = write_predictions(predictor, inputs, out, probabilities, on_row)
+        results = sorting.start(predictor.models, inputs)
+        summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add)
+    summary |= results.finish()
     for file in summary["unreadable"][:LINES_SHOWN]:
         terminal.note(file["reason"], style="yellow")
     if len(summary["unreadable"]) > LINES_SHOWN:
@@ -138,6 +159,8 @@ def predict(
         print(json.dumps({"run": str(run), **summary}))
     elif out != STDOUT:
         output.show_predictions(summary, out)
+    if not as_json:
+        output.show_sorted(summary)
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
 

@@ -16,6 +16,7 @@ __all__ = [
     "show_predictions",
     "show_report",
     "show_samples",
+    "show_sorted",
 ]
 
 LISTED_CLASSES = 20
@@ -151,7 +152,25 @@ def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     """Print how many images were classified, and the file of their rows."""
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
     remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
-    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}: {out}")
+    place = f": {out}" if out else ""
+    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}{place}")
+
+
+def show_sorted(summary: Mapping[str, Any]) -> None:
+    """Print how many pictures were sorted into each folder, and the file of the contact sheet."""
+    print_line = terminal.note if summary["out"] == "-" else terminal.say  # not among the rows of the table
+    result = summary.get("sorted")
+    if result is not None:
+        for row in result["folders"]:
+            print_line(f"{row['count']:>7,}  {row['folder']}")
+        verb = "linked" if result["link"] else "copied"
+        print_line(f"{sum(row['count'] for row in result['folders']):,} pictures {verb} into {result['into']}")
+        if result["present"]:
+            print_line(f"{result['present']:,} of them were there already")
+        if result["not_files"]:
+            print_line(f"{result['not_files']:,} rows of arrays are no files, so they were not sorted")
+    if summary.get("sheet"):
+        print_line(f"Least sure pictures of each class: {summary['sheet']}")
 
 
 def show_samples(result: Mapping[str, Any]) -> None:

@@ -41,7 +41,10 @@ def test_commands_and_options_are_pinned() -> None:
             *["--folds", "--dry-run", "--backbone"],
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
-        "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
+        "predict": {
+            *["--out", "--probabilities", "--seed", "--device", "--json"],
+            *["--sort-into", "--link", "--unsure", "--sheet"],
+        },
         "compare": {
             *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
             *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
