@@ -202,7 +202,7 @@ def _notes(data: "Data", copies: "Copies") -> list[str]:
         return [*checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, 0)]
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
-        notes.append("There is no test image: only --folds would measure an error.")
+        notes += checks.warn_of_tests(data) or ["There is no test image: only --folds would measure an error."]
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")

@@ -268,6 +268,9 @@ def _scores(result: Mapping[str, Any]) -> None:
     if "accuracy_fake" in result:
         _real_or_generated(result)
         return
+    if len(result["diverged"]) < len(result["rows"]) and all(error is None for error in result["errors"]):
+        terminal.say("accuracy not measured: no test pictures", style="bold")
+        return
     rows = [
         [
             row["seed"],

@@ -160,7 +160,7 @@ def run_training(options: TrainOptions) -> None:
         if report is None:  # a finished run is only read, so it may lie in a read-only place
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
-        _warn_of_data(data, splits, is_own=not options.location.is_named)
+        _warn_of_data(data, splits, not options.location.is_named, has_folds=bool(config.folds))
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
             if report is not None:
@@ -341,8 +341,8 @@ def _resume_command(options: TrainOptions, folder: Path) -> str:
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
 
 
-def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool) -> None:
-    from ssgan.data.checks import data_warnings
+def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool, has_folds: bool) -> None:
+    from ssgan.data.checks import data_warnings, warn_of_tests
     from ssgan.data.splits import imbalance_warnings
 
     for line in [
@@ -350,6 +350,7 @@ def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool) -> None
         *data.notes,
         *imbalance_warnings([split.y for split in splits], data.classes),
         *(data_warnings(data, len(splits[0].y)) if is_own else []),
+        *([] if has_folds else warn_of_tests(data)),
     ]:
         terminal.warn(line)
 
