@@ -1,6 +1,7 @@
 """``ssgan data``: show what a data set or a run holds, and which of its images are labelled."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +70,12 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
+    if picture is None:
+        options_typed = {"--labels-csv": labels_csv, "--labels": labels, "--draw-seed": draw_seed}
+        options_typed |= {"--image-size": image_size, "--data-dir": data_dir}
+        words = [word for flag, value in options_typed.items() if value is not None for word in (flag, str(value))]
+        words += [word for setting in set_ or [] for word in ("--set", setting)]
+        terminal.say(f"Train on them with: {shlex.join(['ssgan', 'train', source, *words])}")
 
 
 def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:

@@ -9,6 +9,7 @@ from ssgan.cli import terminal
 from ssgan.errors import visible
 
 __all__ = [
+    "accuracy_in_words",
     "show_comparison",
     "show_contents",
     "show_evaluation",
@@ -24,19 +25,20 @@ LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 CELL_WIDTH = 44
+NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
 # Of the confusion matrix, in columns of the terminal.
 LEAST_NAME = 8  # the shortest name of a row
 NAME_ROOM = 20  # what names of rows get at most before those over the columns
 LEAST_HEAD = 5  # the shortest name over a column; where names are cut further, numbers take their place
 
 
-def show_report(report: Mapping[str, Any]) -> None:
-    """Print the report of a training: scores of each seed, speed, warnings."""
+def show_report(report: Mapping[str, Any], tested: int = 0) -> None:
+    """Print the report of a training, tested on so many images: scores of each seed, speed, warnings."""
     folds = report.get("folds")
     if folds is not None:
         _folds(folds, report["classes"])
     if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
-        _scores(report)
+        _scores(report, tested)
     speed, seconds = (_format(report[name], 0) for name in ("images_per_second", "seconds"))
     terminal.say(f"{speed} images/s per model, {seconds} s, {report['device_name']} ({report['device']})")
     _diversity(report.get("diversity"))
@@ -71,7 +73,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     )
     for note in result["notes"]:
         terminal.say(note, style="yellow")
-    _scores(result)
+    _scores(result, result["test_images"])
     if result["diverged"]:
         seeds = ", ".join(map(str, result["diverged"]))
         terminal.say(f"Left out, because they diverged: seed {seeds}", style="yellow")
@@ -222,6 +224,7 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
             f"95 % interval {low:.2f} to {high:.2f} %",
             style="bold",
         )
+        terminal.say(accuracy_in_words(1 - result["wrong"] / result["labels"], result["labels"]))
         terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
         each = ", ".join(_format(error) for error in result["errors"])
         terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
@@ -264,7 +267,16 @@ def _real_or_generated(result: Mapping[str, Any]) -> None:
         terminal.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)
 
 
-def _scores(result: Mapping[str, Any]) -> None:
+def accuracy_in_words(accuracy: float, tested: int) -> str:
+    """Say an accuracy, from 0 to 1, in words, with its 95 % interval after so many test images."""
+    from ssgan.inference.metrics import binomial_interval
+
+    base = 10 if accuracy < NEARLY_ALL else 100
+    low, high = binomial_interval(round(accuracy * tested), tested)
+    return f"Right for about {base * accuracy:.0f} of {base} images; 95 % sure of {base * low:.1f} to {base * high:.1f}"
+
+
+def _scores(result: Mapping[str, Any], tested: int) -> None:
     if "accuracy_fake" in result:
         _real_or_generated(result)
         return
@@ -284,6 +296,8 @@ def _scores(result: Mapping[str, Any]) -> None:
         for row in result["rows"]
     ]
     terminal.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
+    if tested and result["accuracy_mean"] is not None:
+        terminal.say(accuracy_in_words(result["accuracy_mean"] / 100, tested))
     count = sum(e is not None for e in result["errors"])
     over = f" over {count} models" if count > 1 else ""
     terminal.say(

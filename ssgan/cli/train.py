@@ -174,7 +174,7 @@ def run_training(options: TrainOptions) -> None:
     if options.as_json:
         print(json.dumps(report))
     else:
-        _show_result(report, folder, tested=len(data.x_test) > 0)
+        _show_result(report, folder, data)
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
@@ -399,10 +399,13 @@ def _model_count(config: Config) -> str:
     return "1 model" if config.seeds == 1 else f"{config.seeds} models"
 
 
-def _show_result(report: Mapping[str, Any], folder: Path, tested: bool) -> None:
-    output.show_report(report)
+def _show_result(report: Mapping[str, Any], folder: Path, data: "Data") -> None:
+    output.show_report(report, len(data.x_test))
     for title, name in RESULT_FILES.items():
         if (folder / name).exists():
             terminal.say(f"{title}: {folder / name}")
-    if tested and len(report["diverged"]) < len(report["seeds"]):
-        terminal.say(f"Score again with: ssgan evaluate {folder}")
+    if len(report["diverged"]) == len(report["seeds"]):
+        return
+    if len(data.x_test):
+        terminal.say(f"Score again with: {shlex.join(['ssgan', 'evaluate', str(folder)])}")
+    terminal.say(f"Classify other images with: {_predict_command(folder, data)}")

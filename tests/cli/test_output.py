@@ -168,3 +168,20 @@ def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("text", "most", "expected"), [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("a cd", 3, "a…")])
 def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> None:
     assert terminal.cut(text, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "tested", "words"),
+    [
+        (0.8, 60, "Right for about 8 of 10 images; 95 % sure of 6.8 to 8.8"),
+        (0.98, 100, "Right for about 98 of 100 images; 95 % sure of 93.0 to 99.4"),
+        (0.0, 4, "Right for about 0 of 10 images; 95 % sure of 0.0 to 4.9"),
+        (1.0, 4, "Right for about 100 of 100 images; 95 % sure of 51.0 to 100.0"),
+    ],
+)
+def test_an_accuracy_is_said_in_words(accuracy: float, tested: int, words: str) -> None:
+    assert output.accuracy_in_words(accuracy, tested) == words
+
+
+def test_an_evaluation_says_its_accuracy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output.accuracy_in_words(0.875, 540) in shown(capsys, result(["a", "b"], [[1, 0], [0, 1]]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -437,3 +438,19 @@ def test_what_is_not_measured_is_said(
     assert [line for line in said.err.splitlines() if "so no error is measured" in line] == ([hint] if hint else [])
     assert status_of("data", folder) == 0
     assert (hint in capsys.readouterr().out.splitlines()) == (hint is not None)
+
+
+def test_the_last_line_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is typed: `data` with the options that it was given, `train` with the folder of the run."""
+    write(tmp_path / "my photos", classes(each=10))
+    assert status_of("data", "my photos", "--image-size", "7", "--set", "test_share=0.3") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Train on them with: ssgan train 'my photos' --image-size 7 --set test_share=0.3"
+    assert status_of(*shlex.split(last.partition(": ssgan ")[2]), "--out", "my run", *TINIER) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Classify other images with: ssgan predict 'my run' PICTURES --out predictions.csv"
+    words = shlex.split(last.partition(": ssgan ")[2].replace("PICTURES", "'my photos'"))
+    assert status_of(*words) == 0
+    assert len(Path("predictions.csv").read_text().splitlines()) == 21
+    assert status_of("data", "my run") == 0
+    assert "Train on them" not in capsys.readouterr().out
