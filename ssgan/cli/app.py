@@ -17,7 +17,7 @@ from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
-from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, parse_integer
+from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
 from ssgan.cli.sample import sample
 from ssgan.cli.sorting import SortOptions
 from ssgan.cli.train import train
@@ -75,6 +75,7 @@ def evaluate(
     device: Device = "auto",
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Score the models of a run on the test share: errors, calibration, and each class."""
@@ -94,7 +95,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        output.show_evaluation(result)
+        output.show_evaluation(result, verbose)
 
 
 def predict(

@@ -25,6 +25,7 @@ LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 CELL_WIDTH = 44
+PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
 NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
 # Of the confusion matrix, in columns of the terminal.
 LEAST_NAME = 8  # the shortest name of a row
@@ -32,16 +33,17 @@ NAME_ROOM = 20  # what names of rows get at most before those over the columns
 LEAST_HEAD = 5  # the shortest name over a column; where names are cut further, numbers take their place
 
 
-def show_report(report: Mapping[str, Any], tested: int = 0) -> None:
+def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = False) -> None:
     """Print the report of a training, tested on so many images: scores of each seed, speed, warnings."""
     folds = report.get("folds")
     if folds is not None:
-        _folds(folds, report["classes"])
+        _folds(folds, report["classes"], verbose)
     if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
-        _scores(report, tested)
+        _scores(report, tested, verbose)
     speed, seconds = (_format(report[name], 0) for name in ("images_per_second", "seconds"))
     terminal.say(f"{speed} images/s per model, {seconds} s, {report['device_name']} ({report['device']})")
-    _diversity(report.get("diversity"))
+    if verbose:
+        _diversity(report.get("diversity"))
     for warning in report["warnings"]:
         terminal.say(warning, style="yellow")
     terminal.say(f"Run folder: {report['run']}")
@@ -60,7 +62,7 @@ def _diversity(diversity: Mapping[str, Any] | None) -> None:
     terminal.table(["images", *names], rows, left=1)
 
 
-def show_evaluation(result: Mapping[str, Any]) -> None:
+def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
     """Print the result of :func:`ssgan.inference.evaluate.evaluate_run`, and the files of its ``plots``."""
     terminal.say(
         f"{result['run']} on {_count_scored(result)} of {result['dataset']}, by {result['device_name']} "
@@ -73,7 +75,7 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
     )
     for note in result["notes"]:
         terminal.say(note, style="yellow")
-    _scores(result, result["test_images"])
+    _scores(result, result["test_images"], verbose)
     if result["diverged"]:
         seeds = ", ".join(map(str, result["diverged"]))
         terminal.say(f"Left out, because they diverged: seed {seeds}", style="yellow")
@@ -213,7 +215,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
     terminal.say(f"Picture: {result['out']}")
 
 
-def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
+def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> None:
     """Print the result of the cross-validation."""
     K, labels = result["folds"], result["labels_each"]
     terminal.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
@@ -225,7 +227,8 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
             style="bold",
         )
         terminal.say(accuracy_in_words(1 - result["wrong"] / result["labels"], result["labels"]))
-        terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
+        if verbose:
+            terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
         each = ", ".join(_format(error) for error in result["errors"])
         terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
         table = result.get("predictions")
@@ -276,7 +279,7 @@ def accuracy_in_words(accuracy: float, tested: int) -> str:
     return f"Right for about {base * accuracy:.0f} of {base} images; 95 % sure of {base * low:.1f} to {base * high:.1f}"
 
 
-def _scores(result: Mapping[str, Any], tested: int) -> None:
+def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:
     if "accuracy_fake" in result:
         _real_or_generated(result)
         return
@@ -295,7 +298,9 @@ def _scores(result: Mapping[str, Any], tested: int) -> None:
         ]
         for row in result["rows"]
     ]
-    terminal.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
+    names = ["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"]
+    shown = len(names) if verbose else PLAIN_SCORES
+    terminal.table(names[:shown], [row[:shown] for row in rows])
     if tested and result["accuracy_mean"] is not None:
         terminal.say(accuracy_in_words(result["accuracy_mean"] / 100, tested))
     count = sum(e is not None for e in result["errors"])
@@ -305,14 +310,15 @@ def _scores(result: Mapping[str, Any], tested: int) -> None:
         f"error {terminal.plus_minus(result['error_mean'], result['error_std'])} %{over}",
         style="bold",
     )
-    if count > 1 and "ece_mean" in result:
+    if verbose and count > 1 and "ece_mean" in result:
         terminal.say(f"ECE {_format(result['ece_mean'], 3)}, NLL {_format(result['nll_mean'], 3)} in the mean")
     ensemble = result.get("ensemble")
     if ensemble is not None:
         error, models = ensemble["error"], ensemble["models"]
+        calibration = f", ECE {_format(ensemble['ece'], 3)}, NLL {_format(ensemble['nll'], 3)}" if verbose else ""
         terminal.say(
             f"ensemble of {models} models: accuracy {_format(None if error is None else 100 - error)} %, "
-            f"error {_format(error)} %, ECE {_format(ensemble['ece'], 3)}, NLL {_format(ensemble['nll'], 3)}",
+            f"error {_format(error)} %{calibration}",
             style="bold",
         )
 

@@ -27,6 +27,7 @@ from ssgan.cli.options import (
     LabelsCsv,
     NamedDevice,
     Preset,
+    Verbose,
     check_epochs,
     choose_backbone,
     default_preset,
@@ -72,7 +73,7 @@ class TrainOptions:
         Whether to go on with the run in ``out``.
     config : Path or None
         An earlier run, or its ``config.json``, whose settings are taken.
-    as_json, dry_run : bool
+    verbose, as_json, dry_run : bool
     """
 
     location: DataLocation
@@ -82,6 +83,7 @@ class TrainOptions:
     out: Path | None = None
     resume: bool = False
     config: Path | None = None
+    verbose: bool = False
     as_json: bool = False
     dry_run: bool = False
 
@@ -107,6 +109,7 @@ def train(
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
+    verbose: Verbose = False,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
@@ -132,6 +135,7 @@ def train(
             out=out,
             resume=resume,
             config=config,
+            verbose=verbose,
             as_json=as_json,
             dry_run=dry_run,
         )
@@ -174,7 +178,7 @@ def run_training(options: TrainOptions) -> None:
     if options.as_json:
         print(json.dumps(report))
     else:
-        _show_result(report, folder, data)
+        _show_result(report, folder, data, options.verbose)
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
@@ -399,8 +403,8 @@ def _model_count(config: Config) -> str:
     return "1 model" if config.seeds == 1 else f"{config.seeds} models"
 
 
-def _show_result(report: Mapping[str, Any], folder: Path, data: "Data") -> None:
-    output.show_report(report, len(data.x_test))
+def _show_result(report: Mapping[str, Any], folder: Path, data: "Data", verbose: bool) -> None:
+    output.show_report(report, len(data.x_test), verbose)
     for title, name in RESULT_FILES.items():
         if (folder / name).exists():
             terminal.say(f"{title}: {folder / name}")

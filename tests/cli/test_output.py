@@ -28,7 +28,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
 
 
 def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str]:
-    output.show_evaluation(found)
+    output.show_evaluation(found, verbose=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if cell_len(line) > 80] == []
     return lines
