@@ -347,7 +347,7 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
     ----------
     out : str
         A file, whose suffix says which format; ``-`` is CSV to standard output, with control characters escaped where
-        that is a terminal.
+        that is a terminal. Rows for an empty text are dropped.
     columns : sequence of str
         Names of the values of a row: the head of a CSV, the keys of JSON. None is an empty cell, or null.
 
@@ -356,6 +356,9 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
     UserError
         Where the file cannot be made.
     """
+    if not out:
+        yield lambda row: None
+        return
     with ExitStack() as stack:
         if out == STDOUT:
             if isinstance(sys.stdout, io.TextIOWrapper):  # as a file has it; names of files are not always text

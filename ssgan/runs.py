@@ -39,6 +39,7 @@ __all__ = [
     "CHECKPOINT_VERSION",
     "LOGGED",
     "append_rows",
+    "check_usable",
     "commit",
     "create_run_folder",
     "data_source",
@@ -192,6 +193,19 @@ def read_report(run: Path) -> dict[str, Any]:
     if fault is not None:
         raise UserError(f"{run / 'report.json'} {fault}: it is damaged or something else.")
     return report
+
+
+def check_usable(run: Path) -> None:
+    """Check that a folder is a run that has finished, or that has a checkpoint at least.
+
+    Raises
+    ------
+    UserError
+        Where it is not.
+    """
+    read_config(run)
+    if (run / "report.json").exists() or not (run / "checkpoint").exists():
+        read_report(run)
 
 
 def data_source(

@@ -17,8 +17,9 @@ from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
-from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, parse_integer
+from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
 from ssgan.cli.sample import sample
+from ssgan.cli.sorting import SortOptions
 from ssgan.cli.train import train
 from ssgan.errors import Interrupted, UserError, memory_message
 from ssgan.files import IrregularFile
@@ -74,12 +75,12 @@ def evaluate(
     device: Device = "auto",
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Score the models of a run on the test share: errors, calibration, and each class."""
-    # A folder that is no finished run is answered before torch is imported.
-    runs.read_config(run)
-    runs.read_report(run)
+    # A folder that is no run is answered before torch is imported.
+    runs.check_usable(run)
     from ssgan.figures import plots
     from ssgan.inference.evaluate import evaluate_run
 
@@ -94,7 +95,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        output.show_evaluation(result)
+        output.show_evaluation(result, verbose)
 
 
 def predict(
@@ -106,8 +107,22 @@ def predict(
         ),
     ],
     out: Annotated[
-        str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")
-    ] = "-",
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv, .jsonl or .json file; - is CSV on standard output. [default: -, none with --sort-into]",
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the pictures into a folder for each class; none is lost.")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Make links there; members of a .zip are copied.")] = False,
+    unsure: Annotated[
+        str | None, typer.Option(metavar="P", help="Below this probability into unsure/. [default: 0.5]")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the least sure pictures of each class.")
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also that of every class.")] = False,
     seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
     device: Device = "auto",
@@ -117,19 +132,26 @@ def predict(
     from ssgan.files import STDOUT, check_table_path
 
     model_seed = None if seed is None else parse_integer("--seed", seed)
-    check_table_path(out)
-    runs.read_config(run)
-    runs.read_report(run)
+    sorting = SortOptions(folder=sort_into, link=link, unsure=unsure, sheet=sheet)
+    sorting.check(images)
+    out = out or ("" if sorting.is_on else STDOUT)
+    if out:
+        check_table_path(out)
+    runs.check_usable(run)
     from ssgan.inference.predict import find_inputs, open_predictor, read_path_list, write_predictions
 
     inputs = find_inputs(images, read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
     predictor = open_predictor(run, model_seed, device)
+    if predictor.models.progress:
+        terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
-        summary = write_predictions(predictor, inputs, out, probabilities, on_row)
+        results = sorting.start(predictor.models, inputs)
+        summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add)
+    summary |= results.finish()
     for file in summary["unreadable"][:LINES_SHOWN]:
         terminal.note(file["reason"], style="yellow")
     if len(summary["unreadable"]) > LINES_SHOWN:
@@ -138,6 +160,8 @@ def predict(
         print(json.dumps({"run": str(run), **summary}))
     elif out != STDOUT:
         output.show_predictions(summary, out)
+    if not as_json:
+        output.show_sorted(summary)
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
 

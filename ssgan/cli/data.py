@@ -1,6 +1,7 @@
 """``ssgan data``: show what a data set or a run holds, and which of its images are labelled."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +70,12 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
+    if picture is None:
+        options_typed = {"--labels-csv": labels_csv, "--labels": labels, "--draw-seed": draw_seed}
+        options_typed |= {"--image-size": image_size, "--data-dir": data_dir}
+        words = [word for flag, value in options_typed.items() if value is not None for word in (flag, str(value))]
+        words += [word for setting in set_ or [] for word in ("--set", setting)]
+        terminal.say(f"Train on them with: {shlex.join(['ssgan', 'train', source, *words])}")
 
 
 def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
@@ -202,7 +209,7 @@ def _notes(data: "Data", copies: "Copies") -> list[str]:
         return [*checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, 0)]
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
-        notes.append("There is no test image: only --folds would measure an error.")
+        notes += checks.warn_of_tests(data) or ["There is no test image: only --folds would measure an error."]
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")

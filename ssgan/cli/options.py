@@ -34,6 +34,7 @@ __all__ = [
     "NamedDevice",
     "Preset",
     "RunArgument",
+    "Verbose",
     "check_epochs",
     "choose_backbone",
     "default_preset",
@@ -67,6 +68,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 LabelsCsv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Also show calibration and diversity: ECE, NLL, ...")]
 Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")]
 
 

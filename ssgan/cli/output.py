@@ -9,6 +9,7 @@ from ssgan.cli import terminal
 from ssgan.errors import visible
 
 __all__ = [
+    "accuracy_in_words",
     "show_comparison",
     "show_contents",
     "show_evaluation",
@@ -16,6 +17,7 @@ __all__ = [
     "show_predictions",
     "show_report",
     "show_samples",
+    "show_sorted",
 ]
 
 LISTED_CLASSES = 20
@@ -23,22 +25,25 @@ LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 CELL_WIDTH = 44
+PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
+NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
 # Of the confusion matrix, in columns of the terminal.
 LEAST_NAME = 8  # the shortest name of a row
 NAME_ROOM = 20  # what names of rows get at most before those over the columns
 LEAST_HEAD = 5  # the shortest name over a column; where names are cut further, numbers take their place
 
 
-def show_report(report: Mapping[str, Any]) -> None:
-    """Print the report of a training: scores of each seed, speed, warnings."""
+def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = False) -> None:
+    """Print the report of a training, tested on so many images: scores of each seed, speed, warnings."""
     folds = report.get("folds")
     if folds is not None:
-        _folds(folds, report["classes"])
+        _folds(folds, report["classes"], verbose)
     if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
-        _scores(report)
+        _scores(report, tested, verbose)
     speed, seconds = (_format(report[name], 0) for name in ("images_per_second", "seconds"))
     terminal.say(f"{speed} images/s per model, {seconds} s, {report['device_name']} ({report['device']})")
-    _diversity(report.get("diversity"))
+    if verbose:
+        _diversity(report.get("diversity"))
     for warning in report["warnings"]:
         terminal.say(warning, style="yellow")
     terminal.say(f"Run folder: {report['run']}")
@@ -57,10 +62,10 @@ def _diversity(diversity: Mapping[str, Any] | None) -> None:
     terminal.table(["images", *names], rows, left=1)
 
 
-def show_evaluation(result: Mapping[str, Any]) -> None:
+def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
     """Print the result of :func:`ssgan.inference.evaluate.evaluate_run`, and the files of its ``plots``."""
     terminal.say(
-        f"{result['run']} on {result['test_images']:,} test images of {result['dataset']}, by {result['device_name']} "
+        f"{result['run']} on {_count_scored(result)} of {result['dataset']}, by {result['device_name']} "
         f"({result['device']})"
     )
     terminal.say(
@@ -68,7 +73,9 @@ def show_evaluation(result: Mapping[str, Any]) -> None:
         if result["labels"]
         else f"{result['method']} without classes"
     )
-    _scores(result)
+    for note in result["notes"]:
+        terminal.say(note, style="yellow")
+    _scores(result, result["test_images"], verbose)
     if result["diverged"]:
         seeds = ", ".join(map(str, result["diverged"]))
         terminal.say(f"Left out, because they diverged: seed {seeds}", style="yellow")
@@ -149,7 +156,25 @@ def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     """Print how many images were classified, and the file of their rows."""
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
     remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
-    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}: {out}")
+    place = f": {out}" if out else ""
+    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}{place}")
+
+
+def show_sorted(summary: Mapping[str, Any]) -> None:
+    """Print how many pictures were sorted into each folder, and the file of the contact sheet."""
+    print_line = terminal.note if summary["out"] == "-" else terminal.say  # not among the rows of the table
+    result = summary.get("sorted")
+    if result is not None:
+        for row in result["folders"]:
+            print_line(f"{row['count']:>7,}  {row['folder']}")
+        verb = "linked" if result["link"] else "copied"
+        print_line(f"{sum(row['count'] for row in result['folders']):,} pictures {verb} into {result['into']}")
+        if result["present"]:
+            print_line(f"{result['present']:,} of them were there already")
+        if result["not_files"]:
+            print_line(f"{result['not_files']:,} rows of arrays are no files, so they were not sorted")
+    if summary.get("sheet"):
+        print_line(f"Least sure pictures of each class: {summary['sheet']}")
 
 
 def show_samples(result: Mapping[str, Any]) -> None:
@@ -190,7 +215,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
     terminal.say(f"Picture: {result['out']}")
 
 
-def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
+def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> None:
     """Print the result of the cross-validation."""
     K, labels = result["folds"], result["labels_each"]
     terminal.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
@@ -201,7 +226,9 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
             f"95 % interval {low:.2f} to {high:.2f} %",
             style="bold",
         )
-        terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
+        terminal.say(accuracy_in_words(1 - result["wrong"] / result["labels"], result["labels"]))
+        if verbose:
+            terminal.say(f"ECE {_format(result['ece'], 3)}, NLL {_format(result['nll'], 3)}")
         each = ", ".join(_format(error) for error in result["errors"])
         terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
         table = result.get("predictions")
@@ -214,6 +241,13 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str]) -> None:
         terminal.say(
             f"Left out, because their models diverged: fold {', '.join(map(str, result['diverged']))}", style="yellow"
         )
+
+
+def _count_scored(result: Mapping[str, Any]) -> str:
+    """Say how many images were scored, and of which kind."""
+    count, kind = result["test_images"], result["scored"]
+    every = "all " if kind != "test images" and count > 1 and not result["left_out"] else ""
+    return f"{every}{count:,} {kind.removesuffix('s') if count == 1 else kind}"
 
 
 def _predictor(result: Mapping[str, Any]) -> str:
@@ -236,9 +270,21 @@ def _real_or_generated(result: Mapping[str, Any]) -> None:
         terminal.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)
 
 
-def _scores(result: Mapping[str, Any]) -> None:
+def accuracy_in_words(accuracy: float, tested: int) -> str:
+    """Say an accuracy, from 0 to 1, in words, with its 95 % interval after so many test images."""
+    from ssgan.inference.metrics import binomial_interval
+
+    base = 10 if accuracy < NEARLY_ALL else 100
+    low, high = binomial_interval(round(accuracy * tested), tested)
+    return f"Right for about {base * accuracy:.0f} of {base} images; 95 % sure of {base * low:.1f} to {base * high:.1f}"
+
+
+def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:
     if "accuracy_fake" in result:
         _real_or_generated(result)
+        return
+    if len(result["diverged"]) < len(result["rows"]) and all(error is None for error in result["errors"]):
+        terminal.say("accuracy not measured: no test pictures", style="bold")
         return
     rows = [
         [
@@ -252,7 +298,11 @@ def _scores(result: Mapping[str, Any]) -> None:
         ]
         for row in result["rows"]
     ]
-    terminal.table(["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"], rows)
+    names = ["seed", "draw", "accuracy %", "error %", "error % (raw)", "ECE", "NLL"]
+    shown = len(names) if verbose else PLAIN_SCORES
+    terminal.table(names[:shown], [row[:shown] for row in rows])
+    if tested and result["accuracy_mean"] is not None:
+        terminal.say(accuracy_in_words(result["accuracy_mean"] / 100, tested))
     count = sum(e is not None for e in result["errors"])
     over = f" over {count} models" if count > 1 else ""
     terminal.say(
@@ -260,14 +310,15 @@ def _scores(result: Mapping[str, Any]) -> None:
         f"error {terminal.plus_minus(result['error_mean'], result['error_std'])} %{over}",
         style="bold",
     )
-    if count > 1 and "ece_mean" in result:
+    if verbose and count > 1 and "ece_mean" in result:
         terminal.say(f"ECE {_format(result['ece_mean'], 3)}, NLL {_format(result['nll_mean'], 3)} in the mean")
     ensemble = result.get("ensemble")
     if ensemble is not None:
         error, models = ensemble["error"], ensemble["models"]
+        calibration = f", ECE {_format(ensemble['ece'], 3)}, NLL {_format(ensemble['nll'], 3)}" if verbose else ""
         terminal.say(
             f"ensemble of {models} models: accuracy {_format(None if error is None else 100 - error)} %, "
-            f"error {_format(error)} %, ECE {_format(ensemble['ece'], 3)}, NLL {_format(ensemble['nll'], 3)}",
+            f"error {_format(error)} %{calibration}",
             style="bold",
         )
 

@@ -27,6 +27,7 @@ from ssgan.cli.options import (
     LabelsCsv,
     NamedDevice,
     Preset,
+    Verbose,
     check_epochs,
     choose_backbone,
     default_preset,
@@ -72,7 +73,7 @@ class TrainOptions:
         Whether to go on with the run in ``out``.
     config : Path or None
         An earlier run, or its ``config.json``, whose settings are taken.
-    as_json, dry_run : bool
+    verbose, as_json, dry_run : bool
     """
 
     location: DataLocation
@@ -82,6 +83,7 @@ class TrainOptions:
     out: Path | None = None
     resume: bool = False
     config: Path | None = None
+    verbose: bool = False
     as_json: bool = False
     dry_run: bool = False
 
@@ -107,6 +109,7 @@ def train(
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
+    verbose: Verbose = False,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
@@ -132,6 +135,7 @@ def train(
             out=out,
             resume=resume,
             config=config,
+            verbose=verbose,
             as_json=as_json,
             dry_run=dry_run,
         )
@@ -160,7 +164,7 @@ def run_training(options: TrainOptions) -> None:
         if report is None:  # a finished run is only read, so it may lie in a read-only place
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
-        _warn_of_data(data, splits, is_own=not options.location.is_named)
+        _warn_of_data(data, splits, not options.location.is_named, has_folds=bool(config.folds))
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
             if report is not None:
@@ -174,7 +178,7 @@ def run_training(options: TrainOptions) -> None:
     if options.as_json:
         print(json.dumps(report))
     else:
-        _show_result(report, folder, tested=len(data.x_test) > 0)
+        _show_result(report, folder, data, options.verbose)
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
             f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
@@ -314,19 +318,35 @@ def _how_to_go_on(options: TrainOptions, folder: Path, data: "Data", config: Con
     is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
     if is_sampled and (folder / "checkpoint").exists():
         words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
+    if (folder / "checkpoint").exists():
+        words += f"; use what it has learned by: {_predict_command(folder, data)}"
+        if len(data.x_test):
+            score = ["ssgan", "evaluate", str(folder), "--data", options.location.data]
+            words += f"; score that by: {shlex.join([*score, *_location_words(options.location)])}"
     return words
+
+
+def _predict_command(folder: Path, data: "Data") -> str:
+    """Return the command that classifies other images by a run; PICTURES stands for them."""
+    images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
+    return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
+
+
+def _location_words(location: DataLocation) -> list[str]:
+    """Return the options that say where the data are."""
+    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
+    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
 
 
 def _resume_command(options: TrainOptions, folder: Path) -> str:
     """Return the command that goes on with a run."""
     location = options.location
-    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir, "--out": folder}
-    words = [word for option, path in paths.items() if path is not None for word in (option, str(path))]
+    words = [*_location_words(location), "--out", str(folder)]
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
 
 
-def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool) -> None:
-    from ssgan.data.checks import data_warnings
+def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool, has_folds: bool) -> None:
+    from ssgan.data.checks import data_warnings, warn_of_tests
     from ssgan.data.splits import imbalance_warnings
 
     for line in [
@@ -334,6 +354,7 @@ def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool) -> None
         *data.notes,
         *imbalance_warnings([split.y for split in splits], data.classes),
         *(data_warnings(data, len(splits[0].y)) if is_own else []),
+        *([] if has_folds else warn_of_tests(data)),
     ]:
         terminal.warn(line)
 
@@ -382,10 +403,13 @@ def _model_count(config: Config) -> str:
     return "1 model" if config.seeds == 1 else f"{config.seeds} models"
 
 
-def _show_result(report: Mapping[str, Any], folder: Path, tested: bool) -> None:
-    output.show_report(report)
+def _show_result(report: Mapping[str, Any], folder: Path, data: "Data", verbose: bool) -> None:
+    output.show_report(report, len(data.x_test), verbose)
     for title, name in RESULT_FILES.items():
         if (folder / name).exists():
             terminal.say(f"{title}: {folder / name}")
-    if tested and len(report["diverged"]) < len(report["seeds"]):
-        terminal.say(f"Score again with: ssgan evaluate {folder}")
+    if len(report["diverged"]) == len(report["seeds"]):
+        return
+    if len(data.x_test):
+        terminal.say(f"Score again with: {shlex.join(['ssgan', 'evaluate', str(folder)])}")
+    terminal.say(f"Classify other images with: {_predict_command(folder, data)}")

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ssgan.data.dataset import Data, image_hashes
 
-__all__ = ["Copies", "data_warnings", "find_copies", "warn_of_copies", "warn_of_labels"]
+__all__ = ["Copies", "data_warnings", "find_copies", "warn_of_copies", "warn_of_labels", "warn_of_tests"]
 
 
 FEW_IMAGES = 10  # a pool of fewer is named
 COPIES_SHOWN = 3
+MOST_UNTESTED = 2  # labelled pictures of a class of which a fifth, rounded, is none
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,19 @@ def warn_of_labels(count: int, labeled_count: int) -> list[str]:
             "in the table, may lower the error."
         ]
     return []
+
+
+def warn_of_tests(data: Data) -> list[str]:
+    """Write a sentence where every class has too few labelled pictures to hold a fifth of them out for testing."""
+    most = int(np.bincount(data.y_train[data.y_train >= 0]).max(initial=0))
+    if data.file_counts.get("tested") != {"held out": 0} or not 1 <= most <= MOST_UNTESTED:
+        return []
+    if most == 1:
+        return ["One labelled picture a class is too few to test with, so no error is measured: label more of them."]
+    return [
+        f"{most} labelled pictures a class are too few to hold a fifth out, so no error is measured: --folds {most} "
+        f"tests each of them by a model that learned from the others."
+    ]
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:

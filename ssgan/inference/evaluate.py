@@ -15,7 +15,8 @@ from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
-from ssgan.inference.models import METRICS, Models, finite_mask, open_run, score
+from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
+from ssgan.inference.scored_images import Scored, leave_out_trained
 from ssgan.settings.options import Options
 
 __all__ = ["evaluate_run"]
@@ -30,12 +31,15 @@ def evaluate_run(
     labels_csv: Path | None = None,
     progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
-    """Score the models of a run on the test share of its data, or of other data with the same classes.
+    """Score the models of a run on the test share of its data, or on other data with the same classes.
+
+    Of other pictures without a test share of their own every labelled one is scored; those of the run's pool are left
+    out.
 
     Parameters
     ----------
     run : Path
-        The folder of a finished run.
+        The folder of a run; where it has not finished, its last checkpoint is taken.
     data : str, optional
         Name or path for :func:`ssgan.data.load`, instead of the run's own data.
     root : Path, optional
@@ -57,42 +61,48 @@ def evaluate_run(
         ``reliability`` the bins of the ECE. These three belong to ``predictions_of``: the one model, the ensemble,
         or all models that did not diverge, with their predictions counted together. They are None if every model
         diverged, and for a GAN without classes, whose rows say how well D tells real images from generated ones:
-        see :meth:`ssgan.inference.models.Models.judgements`.
+        see :meth:`ssgan.inference.models.Models.judgements`. ``scored`` says what kind the ``test_images`` are,
+        ``left_out`` counts those that the run trained on, and ``notes`` are sentences for the user.
 
     Raises
     ------
     UserError
-        If ``run`` is no finished run, the data do not fit it or have no test share, or the models make no
+        If ``run`` has no checkpoint, the data do not fit it or have no test share, or the models make no
         ensemble.
     """
     torch_device = select(device)
-    models, report = open_run(run, torch_device)
+    models, report = open_latest(run, torch_device)
+    if models.progress and data is None and report["dataset"] not in DATASETS:
+        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
     source, source_root, options = runs.data_source(report, models.config, root)
-    if labels_csv is not None:
+    has_arrays = data is not None and (data in DATASETS or data.endswith(".npz"))
+    if has_arrays:
+        options = Options(labels_csv=labels_csv, backbone=models.config.backbone)
+    elif data is not None:
+        options = _options_for(models, labels_csv)
+    elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
-    if data is not None:
-        has_arrays = data in DATASETS or data.endswith(".npz")
-        options = (
-            Options(labels_csv=labels_csv, backbone=models.config.backbone)
-            if has_arrays
-            else _options_for(models, labels_csv)
-        )
-    dataset = load(data or source, source_root, options, progress)
-    _check_data(dataset, models, run, report)
+    scored = Scored(load(data or source, source_root, options, progress))
+    _check_fit(scored.data, models, run)
+    if data is not None and not has_arrays and not models.config.unconditional:
+        scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
+    _check_tests(scored.data, models, report)
+    dataset = scored.data
     if models.feature_map is not None:  # of the pool no features are needed
-        files = dataset.files_train[:1]
+        one = slice(0, 1)
         dataset = dataclasses.replace(
-            dataset, x_train=dataset.x_train[:1], y_train=dataset.y_train[:1], files_train=files
+            dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
         )
     dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
+    scored = scored._replace(data=dataset)
     if models.config.unconditional:
-        return _evaluate_unconditional(models, report, dataset, run, torch_device, ensemble)
+        return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
     p_SNK = models.probabilities(dataset.x_test)
     scores = score(p_SNK, dataset.y_test)
     scores["error_raw"] = models.scores(dataset.x_test, dataset.y_test, averaged=False, metrics=["error"])["error"]
     finite = finite_mask(p_SNK)
     result: dict[str, Any] = {
-        **_context(models, report, dataset, run, torch_device),
+        **_context(models, report, scored, run, torch_device),
         **summarize_scores(scores),
         **{f"{name}_mean": _mean(scores[name]) for name in ("nll", "ece")},
         "diverged": [seed for seed, ok in zip(models.seeds, finite, strict=True) if not ok],
@@ -112,29 +122,33 @@ def evaluate_run(
     return {**result, "predictions_of": predictions_of, **_class_results(p_MNK, dataset.y_test, models.classes)}
 
 
-def _context(models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device) -> dict[str, Any]:
+def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, device: torch.device) -> dict[str, Any]:
     """Describe the models, the data and the device."""
     return {
-        "dataset": data.name,
+        "dataset": scored.data.name,
         **{key: report[key] for key in ("labels", "method", "preset", "seeds")},
         "device": str(device),
         "device_name": device_name(device),
         "run": str(run),
-        "test_images": len(data.x_test),
+        "test_images": len(scored.data.x_test),
+        "scored": scored.kind,
+        "left_out": scored.left_out,
+        "notes": [*([models.progress] if models.progress else []), *scored.notes],
         "classes": list(models.classes),
     }
 
 
 def _evaluate_unconditional(
-    models: Models, report: dict[str, Any], data: Data, run: Path, device: torch.device, ensemble: bool
+    models: Models, report: dict[str, Any], scored: Scored, run: Path, device: torch.device, ensemble: bool
 ) -> dict[str, Any]:
     """Evaluate a GAN without classes: there is no error, but a measure of how well D tells real from generated."""
     if ensemble:
         raise UserError(f"The models of {run} have no classes to vote on: leave --ensemble away.")
+    data = scored.data
     judgements = models.judgements(data.x_test, models.config.seed, data.normal)
     missing: list[float | None] = [None] * len(models.seeds)
     return {
-        **_context(models, report, data, run, device),
+        **_context(models, report, scored, run, device),
         **summarize_scores({"error": missing, "error_raw": missing}),
         **judgements,
         "nll_mean": None,
@@ -155,7 +169,7 @@ def _evaluate_unconditional(
 def _options_for(models: Models, labels_csv: Path | None) -> Options:
     """Make the options that bring other pictures to the image shape of the models.
 
-    They hold out the same share as the run did, so that no picture is tested that the run learned from.
+    They hold nothing out, because every labelled picture is scored; with a GAN without classes as much as the run did.
     """
     image_shape = models.input_shape
     square = len(image_shape) > 1 and image_shape[0] == image_shape[1]
@@ -165,14 +179,14 @@ def _options_for(models: Models, labels_csv: Path | None) -> Options:
         image_mode="rgb" if len(image_shape) == 3 else "grey",
         image_depth=models.config.image_depth,
         labels_csv=labels_csv,
-        test_share=models.config.test_share,
+        test_share=models.config.test_share if models.config.unconditional else 0.0,
         test_seed=models.config.test_seed,
         strict=False,
     )
 
 
-def _check_data(data: Data, models: Models, run: Path, report: dict[str, Any]) -> None:
-    """Check that data fit the models and have a test share."""
+def _check_fit(data: Data, models: Models, run: Path) -> None:
+    """Check that data fit the models."""
     unconditional = models.config.unconditional
     classes = () if unconditional else data.classes
     image_shape = models.input_shape
@@ -192,12 +206,16 @@ def _check_data(data: Data, models: Models, run: Path, report: dict[str, Any]) -
             f"{data.name} has full intensity {data.scale:g}, but the models of {run} learned from images with "
             f"{models.input_scale:g}: rescale its pixels."
         )
-    if not len(data.x_test) and not unconditional:
+
+
+def _check_tests(data: Data, models: Models, report: dict[str, Any]) -> None:
+    """Check that there are images to score, which a GAN without classes need not have."""
+    if not len(data.x_test) and not models.config.unconditional:
         folds = report.get("folds") or {}
         known = f" (its folds measured {folds['error']:.2f} %)" if folds.get("error") is not None else ""
         raise UserError(
-            f"{data.name} has no test images to score{known}: give --data an .npz that holds some, with their labels, "
-            f"as x_test and y_test."
+            f"{data.name} has no test images to score{known}: give --data a folder or .zip of labelled pictures, or an "
+            f".npz that holds some, with their labels, as x_test and y_test."
         )
 
 

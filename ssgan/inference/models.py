@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ssgan import runs
 from ssgan.data.feature_map import FeatureMap
+from ssgan.data.splits import load as load_splits
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
 from ssgan.inference.checkpoints import check_models
@@ -30,7 +31,7 @@ from ssgan.nn.stack import Stack
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
-__all__ = ["METRICS", "Models", "finite_mask", "open_checkpoint", "open_run", "score"]
+__all__ = ["METRICS", "Models", "finite_mask", "open_checkpoint", "open_latest", "open_run", "score"]
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -65,6 +66,8 @@ class Models:
         Hash of the labelled images of each model.
     feature_map : FeatureMap or None
         Of models of a backbone's features. They take pictures, and features as well.
+    progress : str
+        How far the run has come, as a sentence, where it has not finished.
     """
 
     config: Config
@@ -77,6 +80,7 @@ class Models:
     seeds: list[int]
     split_sha256: list[str]
     feature_map: FeatureMap | None = None
+    progress: str = ""
 
     def __post_init__(self) -> None:
         if self.config.unconditional:
@@ -367,4 +371,35 @@ def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
     splits = [row["split_sha256"] for row in report["rows"]]
     if (models.seeds, models.split_sha256) != (report["seeds"], splits) or models.config.resume_conflicts(config):
         raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
+    return models, report
+
+
+def open_latest(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
+    """Open the models of a run as :func:`open_run` does; where it has not finished, those of its last checkpoint.
+
+    The models then have a sentence, ``progress``, and the report holds the few entries that are known.
+
+    Raises
+    ------
+    UserError
+        If ``run`` is no run folder, has no checkpoint yet, or its files are damaged or of different runs.
+    """
+    if (run / "report.json").exists():
+        return open_run(run, device)
+    models, state = open_checkpoint(run, device)
+    config = models.config
+    images, total = (steps * config.images_per_step for steps in (state["steps_done"], config.steps))
+    models.progress = f"{run} has not finished: these are its models after {images:,} of {total:,} images."
+    splits = load_splits(run / "split.json")
+    if [split.sha256 for split in splits] != models.split_sha256:
+        raise UserError(f"The checkpoint and split.json of {run} are not of the same run.")
+    report = {
+        "dataset": state["dataset"]["name"],
+        "dataset_sha256": state["dataset"]["sha256"],
+        "labels": len(splits[0].indices),
+        "method": config.method,
+        "preset": config.preset,
+        "seeds": models.seeds,
+        "rows": [{"draw_seed": seed} for seed in config.recorded_draw_seeds],
+    }
     return models, report

@@ -24,7 +24,7 @@ from ssgan.data.npz import open_npz
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.metrics import generated_probability, softmax
-from ssgan.inference.models import Models, open_run
+from ssgan.inference.models import Models, open_latest
 
 __all__ = [
     "UNLIKE_CLASSES",
@@ -244,7 +244,6 @@ def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, boun
 
 
 UNLIKE_CLASSES, GENERATED = "looks like none of the classes", "looks generated"
-SAME_LABELS = ", which learned from the same labels"
 # Limits of a batch, which bound its memory: images, and numbers in all of them.
 BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24
 
@@ -274,7 +273,7 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
     Parameters
     ----------
     run : Path
-        The folder of a finished run.
+        The folder of a run; where it has not finished, its last checkpoint is taken.
     seed : int, optional
         Take only the model of this seed.
     device : str
@@ -282,9 +281,9 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
     Raises
     ------
     UserError
-        If ``run`` is no finished run or has no such seed, or if the model or all of them diverged.
+        If ``run`` has no checkpoint or no such seed, or if the model or all of them diverged.
     """
-    models, report = open_run(run, select(device))
+    models, report = open_latest(run, select(device))
     diverged = set(report.get("diverged") or [])
     diverged |= {s for s, finite in zip(models.seeds, models.finite, strict=True) if not finite}
     usable = [s for s in models.seeds if s not in diverged]
@@ -297,7 +296,7 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
         return Predictor(models.select([seed]), f"the model of seed {seed}")
     note = f"left out, because diverged: seed {', '.join(map(str, sorted(diverged)))}" if diverged else ""
     if len(usable) > 1 and len(set(models.split_sha256)) == 1:
-        suffix = "" if models.config.unconditional else SAME_LABELS
+        suffix = "" if models.config.unconditional else ", which learned from the same labels"
         return Predictor(models.select(usable), f"the mean of {len(usable)} models{suffix}", note)
     if len(usable) > 1:
         others = f"{len(usable)} models learned from different labels: --seed picks another"
@@ -361,6 +360,7 @@ def write_predictions(
     out: str = files.STDOUT,
     probabilities: bool = False,
     on_row: Callable[[int], None] = lambda done: None,
+    on_prediction: Callable[[Prediction], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Classify images and write a row for each.
 
@@ -370,11 +370,11 @@ def write_predictions(
     sources : sequence of InputSource
         As :func:`find_inputs` returns them.
     out : str
-        A file ``.csv``, ``.jsonl`` or ``.json``, or ``-`` for CSV to standard output.
+        A file ``.csv``, ``.jsonl`` or ``.json``, ``-`` for CSV to standard output, or empty for none.
     probabilities : bool
         Write the probability of each class, too.
-    on_row : callable, optional
-        Called with the number of rows written.
+    on_row, on_prediction : callable, optional
+        Called with the number of rows written, and with each :class:`Prediction`.
 
     Returns
     -------
@@ -388,9 +388,8 @@ def write_predictions(
     UserError
         If the rows cannot be written there.
     """
-    models, unreadable, done = predictor.models, [], 0
+    models, unreadable, done, unlike = predictor.models, [], 0, 0
     labels: Counter[str | None] = Counter()
-    unlike = 0
     with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
         depth = models.config.image_depth or 16
         images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded, depth)
@@ -402,6 +401,7 @@ def write_predictions(
             unlike += row.note in (UNLIKE_CLASSES, GENERATED)
             if row.label is None and row.p_generated is None:
                 unreadable.append({"file": file, "reason": row.note})
+            on_prediction(row)
             on_row(done)
     device = next(iter(models.averaged.values())).device
     return {

@@ -346,6 +346,12 @@ class DerivedSettings:
         return [seed if self.draw_seed is None else self.draw_seed for seed in self.all_seeds]
 
     @property
+    def recorded_draw_seeds(self) -> list[int | None]:
+        """The draw seed of each model in results; None where the labels were not drawn by one."""
+        by_draw = isinstance(self.labels, int) and self.labels > 0
+        return [*self.draw_seeds] if by_draw else [None] * self.seeds
+
+    @property
     def uses_adam(self) -> bool:
         """Whether Adam trains one of the networks."""
         return self.optimizer_d == "adam" or (self.trains_generator and self.optimizer_g == "adam")

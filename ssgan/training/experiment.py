@@ -76,7 +76,7 @@ def run_experiment(
     """
     data = apply_backbone(data, config)
     splits = _splits_of_run(data, config, folder, splits)
-    draw_seeds = _recorded_draw_seeds(config)
+    draw_seeds = config.recorded_draw_seeds
     state = _saved_state(folder, data, config, splits)
     failed_parts = failed_parts or FailedParts()
     events = _tensorboard(folder, config, failed_parts)
@@ -147,12 +147,6 @@ def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedP
         _draw_labeled(folder / "labeled.png", data, split)
     for name in ("report.json", "samples.png"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _recorded_draw_seeds(config: Config) -> list[int | None]:
-    """Return the draw seed of each model; None where the labels were not drawn by one."""
-    by_draw = isinstance(config.labels, int) and not config.unconditional
-    return [*config.draw_seeds] if by_draw else [None] * config.seeds
 
 
 def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> TensorBoard | None:

@@ -38,10 +38,13 @@ def test_commands_and_options_are_pinned() -> None:
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
             *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
-            *["--folds", "--dry-run", "--backbone"],
+            *["--folds", "--dry-run", "--backbone", "--verbose"],
         },
-        "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json"},
-        "predict": {"--out", "--probabilities", "--seed", "--device", "--json"},
+        "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json", "--verbose"},
+        "predict": {
+            *["--out", "--probabilities", "--seed", "--device", "--json"],
+            *["--sort-into", "--link", "--unsure", "--sheet"],
+        },
         "compare": {
             *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
             *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
@@ -263,5 +266,9 @@ def test_an_interrupted_training_names_what_it_leaves(
 
 def test_a_table_is_never_cut_short(capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    assert status_of("evaluate", "run") == 0
+    assert status_of("evaluate", "run", "--verbose") == 0
     assert "seed  draw  accuracy %  error %  error % (raw)    ECE    NLL" in capsys.readouterr().out
+    assert status_of("evaluate", "run") == 0
+    said = capsys.readouterr().out
+    assert "seed  draw  accuracy %  error %" in said.splitlines()
+    assert not [word for word in ("(raw)", "ECE", "NLL") if word in said]

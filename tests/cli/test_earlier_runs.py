@@ -161,7 +161,7 @@ def test_evaluate_scores_models_together(shared: Path, digits: Data, capsys: pyt
     together = {name: values[0] for name, values in score(mean[None], digits.y_test).items()}
     assert result["ensemble"] == {"models": 3, **together}
     assert (result["rows"], result["errors"]) == (plain["rows"], plain["errors"])
-    assert status_of("evaluate", shared, "--device", "cpu", "--ensemble") == 0
+    assert status_of("evaluate", shared, "--device", "cpu", "--ensemble", "--verbose") == 0
     error = together["error"]
     assert (
         f"ensemble of 3 models: accuracy {100 - error:.2f} %, error {error:.2f} %, "

@@ -106,13 +106,19 @@ def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_pat
     assert "there is no folder" not in mistake("evaluate", "folder")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "data"])
-def test_a_run_that_did_not_finish_is_refused(mistake: Callable[..., str], run: Path, command: str) -> None:
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "x.png"], ["data"]])
+def test_a_run_without_a_checkpoint_is_refused(mistake: Callable[..., str], run: Path, command: list[str]) -> None:
     (run / "report.json").unlink()
-    assert mistake(command, "run") == (
+    (run / "checkpoint").unlink()
+    assert mistake(command[0], "run", *command[1:]) == (
         "run is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`): there is no "
         "report.json in it."
     )
+
+
+def test_the_data_of_a_run_that_did_not_finish_are_not_shown(mistake: Callable[..., str], run: Path) -> None:
+    (run / "report.json").unlink()
+    assert "go on with it by `ssgan train DATA --out RUN --resume`" in mistake("data", "run")
 
 
 @pytest.mark.parametrize("name", ["config.json", "report.json"])

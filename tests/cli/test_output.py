@@ -17,6 +17,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
         for k, name in enumerate(classes)
     ]
     return {
+        **{"scored": "test images", "left_out": 0, "notes": []},
         **{"run": "run", "test_images": 540, "dataset": "some", "device_name": "chip", "device": "cpu"},
         **{"method": "gan", "labels": 20, "diverged": [], "errors": [12.5], "predictions_of": "1 model"},
         **{"accuracy_mean": 87.5, "accuracy_std": None, "error_mean": 12.5, "error_std": None},
@@ -27,7 +28,7 @@ def result(classes: list[str], confusion: list[list[int]], **more: Any) -> dict[
 
 
 def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str]:
-    output.show_evaluation(found)
+    output.show_evaluation(found, verbose=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if cell_len(line) > 80] == []
     return lines
@@ -138,6 +139,24 @@ def test_whose_predictions_are_counted_is_said(capsys: pytest.CaptureFixture[str
     assert "ensemble of 2 models: accuracy 91.00 %, error 9.00 %, ECE 0.125, NLL 0.250" in lines
 
 
+@pytest.mark.parametrize(
+    ("count", "kind", "left_out", "words"),
+    [
+        (540, "test images", 0, "540 test images"),
+        (60, "labelled pictures", 0, "all 60 labelled pictures"),
+        (48, "labelled pictures", 12, "48 labelled pictures"),
+        (1, "labelled pictures", 0, "1 labelled picture"),
+    ],
+)
+def test_what_is_scored_is_said(
+    capsys: pytest.CaptureFixture[str], count: int, kind: str, left_out: int, words: str
+) -> None:
+    found = {"test_images": count, "scored": kind, "left_out": left_out, "notes": ["A note."]}
+    lines = shown(capsys, result(["a", "b"], [[1, 0], [0, 1]], **found))
+    assert lines[0].startswith(f"run on {words} of some, by ")
+    assert "A note." in lines
+
+
 def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, result(["a", "b"], [[1, 0], [0, 1]], diverged=[4, 7]))
     assert "Left out, because they diverged: seed 4, 7" in lines
@@ -149,3 +168,20 @@ def test_diverged_models_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("text", "most", "expected"), [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("a cd", 3, "a…")])
 def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> None:
     assert terminal.cut(text, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "tested", "words"),
+    [
+        (0.8, 60, "Right for about 8 of 10 images; 95 % sure of 6.8 to 8.8"),
+        (0.98, 100, "Right for about 98 of 100 images; 95 % sure of 93.0 to 99.4"),
+        (0.0, 4, "Right for about 0 of 10 images; 95 % sure of 0.0 to 4.9"),
+        (1.0, 4, "Right for about 100 of 100 images; 95 % sure of 51.0 to 100.0"),
+    ],
+)
+def test_an_accuracy_is_said_in_words(accuracy: float, tested: int, words: str) -> None:
+    assert output.accuracy_in_words(accuracy, tested) == words
+
+
+def test_an_evaluation_says_its_accuracy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output.accuracy_in_words(0.875, 540) in shown(capsys, result(["a", "b"], [[1, 0], [0, 1]]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -408,3 +409,48 @@ def test_a_misspelt_folder_and_one_in_the_home_folder(
     assert status_of("data", "~/photos") == 0
     assert status_of("train", "~/photos", "--out", "run", *TINIER[2:], "--set", "total_images=20", "--json") == 0
     assert last_object(capsys.readouterr().out)["source"]["data"] == str(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("each", "folds", "hint"),
+    [
+        (1, 0, "One labelled picture a class is too few to test with, so no error is measured: label more of them."),
+        (
+            2,
+            0,
+            "2 labelled pictures a class are too few to hold a fifth out, so no error is measured: --folds 2 tests "
+            "each of them by a model that learned from the others.",
+        ),
+        (2, 2, None),
+        (3, 0, None),
+    ],
+)
+def test_what_is_not_measured_is_said(
+    each: int, folds: int, hint: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {**classes(each=each), **{f"unlabeled/{i}.png": grey(1000 + i) for i in range(20)}}
+    folder = write(tmp_path / "few", few)
+    more = ["--folds", str(folds)] if folds else []
+    assert status_of("train", folder, "--out", "run", *more, *TINIER[2:], "--set", "total_images=20") == 0
+    said = capsys.readouterr()
+    assert "accuracy -" not in said.out
+    assert ("accuracy not measured: no test pictures" in said.out.splitlines()) == (each < 3 and not folds)
+    assert [line for line in said.err.splitlines() if "so no error is measured" in line] == ([hint] if hint else [])
+    assert status_of("data", folder) == 0
+    assert (hint in capsys.readouterr().out.splitlines()) == (hint is not None)
+
+
+def test_the_last_line_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is typed: `data` with the options that it was given, `train` with the folder of the run."""
+    write(tmp_path / "my photos", classes(each=10))
+    assert status_of("data", "my photos", "--image-size", "7", "--set", "test_share=0.3") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Train on them with: ssgan train 'my photos' --image-size 7 --set test_share=0.3"
+    assert status_of(*shlex.split(last.partition(": ssgan ")[2]), "--out", "my run", *TINIER) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Classify other images with: ssgan predict 'my run' PICTURES --out predictions.csv"
+    words = shlex.split(last.partition(": ssgan ")[2].replace("PICTURES", "'my photos'"))
+    assert status_of(*words) == 0
+    assert len(Path("predictions.csv").read_text().splitlines()) == 21
+    assert status_of("data", "my run") == 0
+    assert "Train on them" not in capsys.readouterr().out

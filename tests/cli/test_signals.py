@@ -26,6 +26,10 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "_handlers_are_as_bef
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 TRAIN = ["train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY]
 AGAIN = "ssgan train digits --out run --resume"
+USE = (
+    "use what it has learned by: ssgan predict run PICTURES --out predictions.csv; "
+    "score that by: ssgan evaluate run --data digits"
+)
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -65,7 +69,7 @@ def test_a_training_finishes_its_step_and_says_how_to_go_on(
         capsys.readouterr()
         assert status_of(*TRAIN) == status
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"ssgan: run is unfinished; go on with it by: {AGAIN}; see what it generates by: ssgan sample run"
+        f"ssgan: run is unfinished; go on with it by: {AGAIN}; see what it generates by: ssgan sample run; {USE}"
     )
     run = Path("run")
     assert sorted(path.name for path in run.iterdir()) == [

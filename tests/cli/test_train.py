@@ -131,8 +131,8 @@ def test_evaluate_without_a_test_share_says_how_to_get_one(
 ) -> None:
     np.savez(tmp_path / "bare.npz", x_train=digits.x_train, y_train=digits.y_train, scale=16)
     assert mistake("evaluate", "run", "--data", "bare.npz") == (
-        "bare has no test images to score: give --data an .npz that holds some, with their labels, as x_test and "
-        "y_test."
+        "bare has no test images to score: give --data a folder or .zip of labelled pictures, or an .npz "
+        "that holds some, with their labels, as x_test and y_test."
     )
 
 

@@ -149,8 +149,8 @@ def test_a_run_keeps_the_depth_of_its_pictures(
     dark = microscope(tmp_path / "dark", 200)
     assert status_of("predict", "run", dark, "--device", "cpu", "--out", "p.csv") == 0
     assert seen == [12] * 10
-    assert evaluate_run(Path("run"), str(dark), device="cpu")["test_images"] == 2
-    assert seen == [12] * 20
+    assert evaluate_run(Path("run"), str(dark), device="cpu")["test_images"] == 10
+    assert seen == [12] * 30  # the pool of the run is read too
     assert evaluate_run(Path("run"), device="cpu")["errors"] == last_object(shown.out)["errors"]
     assert status_of("train", "a", "--out", "run", "--resume", "--set", "total_images=60", "--json") == 0
     assert runs.read_config(Path("run")).image_depth == 12

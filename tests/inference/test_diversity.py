@@ -162,6 +162,8 @@ def test_a_report_holds_the_diversity_of_every_model(
     assert found["spread"] == pytest.approx(np.mean([row["spread"] for row in report["rows"]]))
     assert found["real"]["coverage"] == diversity(others, real).coverage
     output.show_report(report)
+    assert "density" not in capsys.readouterr().out
+    output.show_report(report, verbose=True)
     said = capsys.readouterr().out.splitlines()
     place = said.index("Diversity of 150 images; collapse is 1 where all are the same or like no real one")
     names = ["collapse", "spread", "coverage", "recall", "density"]

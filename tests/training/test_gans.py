@@ -146,8 +146,11 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
     assert words in mistake("train", *arguments, "--out", "run")
 
 
+SHOWN = ["--device", "cpu", "--out", "run", "--verbose"]
+
+
 def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), "--device", "cpu", "--out", "run") == 0
+    assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), *SHOWN) == 0
     said: list[Any] = capsys.readouterr().out.splitlines()
     place = said.index("Diversity of 30 images; collapse is 1 where all are the same or like no real one")
     assert said[place + 1].split()[:2] == ["images", "collapse"]

@@ -1,0 +1,134 @@
+"""The options of ``ssgan predict`` that sort and draw pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssgan.errors import UserError
+
+if TYPE_CHECKING:
+    from ssgan.inference.models import Models
+    from ssgan.inference.predict import InputSource, Prediction
+    from ssgan.inference.sorting import ContactSheet, Pictures, Sorter
+
+__all__ = ["SortOptions", "Sorting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortOptions:
+    """The options, as they were typed; ``check`` them before anything is read.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where the folders of the classes are made.
+    link : bool
+    unsure : str or None
+        The least probability of a picture that is sorted into its class.
+    sheet : Path or None
+        The picture of the least sure ones.
+    """
+
+    folder: Path | None
+    link: bool
+    unsure: str | None
+    sheet: Path | None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is sorted or drawn."""
+        return self.folder is not None or self.sheet is not None
+
+    def check(self, images: Sequence[str]) -> None:
+        """Check the options against each other, and the folder against those that are read.
+
+        Raises
+        ------
+        UserError
+        """
+        self._least_probability()
+        if self.folder is None and (self.link or self.unsure is not None):
+            raise UserError(f"{'--link' if self.link else '--unsure'} would do nothing: it goes with --sort-into.")
+        folder = None if self.folder is None else self.folder.resolve()
+        for name in images:
+            if folder is not None and Path(name).is_dir() and folder.is_relative_to(Path(name).resolve()):
+                raise UserError(
+                    f"--sort-into {self.folder} lies in {name}, among the pictures: choose a folder elsewhere."
+                )
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"--sort-into is {self.folder}, which is no folder: choose another.")
+        if self.sheet is not None:
+            if self.sheet.suffix.lower() != ".png":
+                raise UserError(f"--sheet is {self.sheet}, but must end in .png.")
+            if self.sheet.is_dir() or not self.sheet.parent.is_dir():
+                problem = "is a folder" if self.sheet.is_dir() else f"lies in {self.sheet.parent}, which is no folder"
+                raise UserError(f"--sheet is {self.sheet}, which {problem}: choose another file.")
+
+    def _least_probability(self) -> float:
+        try:
+            number = 0.5 if self.unsure is None else float(self.unsure)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            raise UserError(f"--unsure is {self.unsure}, but must be a number from 0 to 1.")
+        return number
+
+    def start(self, models: "Models", sources: Sequence["InputSource"]) -> "Sorting":
+        """Make what takes the predictions.
+
+        Raises
+        ------
+        UserError
+            Where the models have no classes, or the folder cannot be made.
+        """
+        if not self.is_on:
+            return Sorting(self, None, None, None)
+        from ssgan.inference.sorting import ContactSheet, Pictures, Sorter
+
+        if not models.classes:
+            raise UserError("These models have no classes to sort by: leave --sort-into and --sheet away.")
+        pictures, sorter = Pictures(sources), None
+        if self.folder is not None:
+            sorter = Sorter(self.folder, models.classes, pictures, self.link, self._least_probability())
+        depth = models.config.image_depth or 16
+        return Sorting(
+            self, sorter, None if self.sheet is None else ContactSheet(models.classes, pictures, depth), pictures
+        )
+
+
+@dataclass
+class Sorting:
+    """What takes the predictions: a sorter, a contact sheet, both or neither."""
+
+    options: SortOptions
+    sorter: "Sorter | None"
+    sheet: "ContactSheet | None"
+    pictures: "Pictures | None"
+
+    def add(self, row: "Prediction") -> None:
+        """Take one prediction."""
+        if self.sorter is not None:
+            self.sorter.add(row)
+        if self.sheet is not None:
+            self.sheet.add(row)
+
+    def finish(self) -> dict[str, Any]:
+        """Draw the sheet, and return entries for the summary, in plain types."""
+        entries: dict[str, Any] = {}
+        if self.sorter is not None:
+            counts = self.sorter.counts
+            entries["sorted"] = {
+                "into": str(self.sorter.folder),
+                "link": self.sorter.link,
+                "folders": [
+                    {"folder": name, "count": counts[name]} for name in (*self.sorter.names.values(), "unsure")
+                ],
+                "present": self.sorter.present,
+                "not_files": self.sorter.unsorted,
+            }
+        if self.sheet is not None and self.options.sheet is not None:
+            entries["sheet"] = str(self.options.sheet) if self.sheet.save(self.options.sheet) else None
+        if self.pictures is not None:
+            self.pictures.close()
+        return entries

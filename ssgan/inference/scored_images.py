@@ -1,0 +1,138 @@
+"""Choose the images that an evaluation scores: those with a label that the run has not trained on."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssgan import runs
+from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.datasets import DATASETS, load
+from ssgan.data.image_array import ReadProgress
+from ssgan.data.image_folder import draw_test_rows
+from ssgan.errors import UserError
+from ssgan.settings.config import Config
+
+__all__ = ["LABELED", "TEST", "Scored", "leave_out_trained"]
+
+TEST, LABELED = "test images", "labelled pictures"
+UNKNOWN = "so pictures that it trained on may be among those scored"
+
+
+class Scored(NamedTuple):
+    """The data of an evaluation, whose test share is scored, and what the user should know about them.
+
+    Attributes
+    ----------
+    data : Data
+    kind : str
+        :data:`TEST`, or :data:`LABELED` where every labelled picture is scored.
+    left_out : int
+        How many images were left out because the run trained on them.
+    notes : list of str
+        Sentences for the user.
+    """
+
+    data: Data
+    kind: str = TEST
+    left_out: int = 0
+    notes: list[str] = []  # noqa: RUF012 - never changed
+
+
+def leave_out_trained(
+    data: Data, run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
+) -> Scored:
+    """Leave the images of the run's pool, labelled or not, out of the test share, by hashes of their pixels.
+
+    Parameters
+    ----------
+    data : Data
+        As they were read, without holding any out.
+    run, config, report
+        The run folder, and what it holds.
+    root : Path, optional
+        Folder of downloaded sets.
+    progress : callable, optional
+        As in :func:`ssgan.data.load`.
+
+    Raises
+    ------
+    UserError
+        Where no image is left.
+    """
+    kind = TEST if _has_test_folder(data) else LABELED
+    tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
+    pool, notes = _pool_images(data, run, config, report, root, progress)
+    if pool is None:
+        return Scored(tested, kind, 0, notes)
+    trained = set(image_hashes(pool))
+    fresh = np.array([image not in trained for image in image_hashes(tested.x_test)], bool)
+    if len(fresh) and not fresh.any():
+        raise UserError(
+            f"The run {run} trained on every labelled picture of {data.name}: give --data pictures that it has not "
+            f"seen, or train with --folds."
+        )
+    left_out = int((~fresh).sum())
+    if left_out:
+        notes.insert(0, f"Left out, because the run trained on them, with their label or without: {left_out:,}")
+        tested = _select_tests(tested, fresh)
+    return Scored(tested, kind, left_out, notes)
+
+
+def _has_test_folder(data: Data) -> bool:
+    """Whether data are arrays, or files with a test share of their own: there is nothing to hold out."""
+    return "held out" not in data.file_counts.get("tested", {})
+
+
+def _pool_images(
+    data: Data, run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
+) -> tuple[np.ndarray | None, list[str]]:
+    """Return the pool of the run, None where it cannot be read, and sentences about it.
+
+    The data may be those of the run, which have moved.
+    """
+    same = data if _has_test_folder(data) else _hold_out(data, config)
+    if same.sha256 == report.get("dataset_sha256"):
+        return same.x_train, []
+    if report.get("source") is None and report["dataset"] not in DATASETS:
+        return None, [f"{run} does not say where its data lie, {UNKNOWN}."]
+    try:
+        trained = load(*runs.data_source(report, config, root), progress)
+    except UserError as mistake:
+        return None, [f"The data of {run} cannot be read, {UNKNOWN}: {mistake}"]
+    if trained.sha256 != report["dataset_sha256"]:
+        return trained.x_train, [
+            f"{trained.name} is not what it was when {run} was trained: the pictures that it trains on now are left "
+            f"out."
+        ]
+    return trained.x_train, []
+
+
+def _hold_out(data: Data, config: Config) -> Data:
+    """Hold out the test share that the settings of the run would hold out."""
+    mask = np.zeros(len(data.y_train), bool)
+    mask[draw_test_rows(data.y_train, config.test_share, config.test_seed)] = True
+    return _test_on(data, mask)
+
+
+def _test_on(data: Data, mask_N: np.ndarray) -> Data:
+    """Move rows of the pool into the test share, which is empty."""
+    rows, others = np.flatnonzero(mask_N), np.flatnonzero(~mask_N)
+    others = others if len(others) else rows[:1]  # data must have a pool, although nothing is trained here
+    return dataclasses.replace(
+        data,
+        x_train=data.x_train[others],
+        y_train=data.y_train[others],
+        x_test=data.x_train[rows],
+        y_test=data.y_train[rows],
+        files_train=tuple(data.files_train[row] for row in others),
+        files_test=tuple(data.files_train[row] for row in rows),
+    )
+
+
+def _select_tests(data: Data, mask_N: np.ndarray) -> Data:
+    """Keep some images of the test share."""
+    rows = np.flatnonzero(mask_N)
+    files = tuple(data.files_test[row] for row in rows) if data.files_test else ()
+    return dataclasses.replace(data, x_test=data.x_test[rows], y_test=data.y_test[rows], files_test=files)

@@ -1,0 +1,260 @@
+"""Sort classified pictures into a folder for each class, and draw the least sure ones of each class."""
+
+import heapq
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from ssgan.data import image_io
+from ssgan.data.file_tree import FileTree, open_tree
+from ssgan.errors import UserError
+from ssgan.figures.image_grid import Tile, draw_table
+from ssgan.files import open_atomic, open_file
+from ssgan.inference.predict import InputSource, Prediction
+
+__all__ = ["UNSURE", "ContactSheet", "Pictures", "Sorter", "folder_names"]
+
+UNSURE = "unsure"
+NAME_BYTES = 120  # longest name of a class folder
+CHUNK = 2**20
+# Device names of Windows, which no folder there can have.
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+SHEET_COLUMNS, SHEET_ROWS, SHEET_CLASSES, SHEET_PIXELS = 8, 3, 60, 96
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """Return the name of a folder for each class: one safe part of a path, different for each, and not ``unsure``."""
+    taken, names = {UNSURE}, []
+    for label in classes:
+        name = first = _safe_name(label)
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{first}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _safe_name(text: str) -> str:
+    """Return a text as one part of a path on any system, without control characters."""
+    name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text).strip()
+    name = name.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore").rstrip(". ")
+    if not name or name.startswith(".") or RESERVED.match(name):
+        name = f"_{name}"
+    return name
+
+
+class Pictures:
+    """The files that predictions are about; zips stay open until :meth:`close`.
+
+    Parameters
+    ----------
+    sources : sequence of InputSource
+    """
+
+    def __init__(self, sources: Sequence[InputSource]) -> None:
+        self.files = {source.name for source in sources}
+        self._archives = [name for name in dict.fromkeys(source.name for source in sources) if _is_zip(name)]
+        self._trees: dict[str, FileTree] = {}
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        """Close the zips."""
+        self._stack.close()
+
+    @contextmanager
+    def open(self, file: str) -> Iterator[BinaryIO | None]:
+        """Open the picture of a prediction: a file, or a member of a zip; None for a row of an array."""
+        if file in self.files:
+            with open_file(file) as stream:
+                yield stream
+            return
+        archive = next((name for name in self._archives if file.startswith(f"{name}/")), None)
+        if archive is None:
+            yield None
+            return
+        if archive not in self._trees:
+            tree = self._stack.enter_context(open_tree(Path(archive), tuple(image_io.SUFFIXES)))
+            self._trees[archive] = tree
+        with self._trees[archive].open(file[len(archive) + 1 :]) as stream:
+            yield stream
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
+
+
+class Sorter:
+    """Copy, or link, pictures into a folder for each class.
+
+    A file is never overwritten: a copy of the same bytes that is there already is counted, and another file of the
+    same name gets a number.
+
+    Parameters
+    ----------
+    folder : Path
+    classes : sequence of str
+    pictures : Pictures
+        Where the pictures come from.
+    link : bool
+        Make symbolic links to files; members of a zip are copied.
+    unsure : float
+        Pictures of a lower probability go into ``unsure/``.
+
+    Raises
+    ------
+    UserError
+        Where the folder cannot be made, or lies among the pictures.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        pictures: Pictures,
+        link: bool = False,
+        unsure: float = 0.5,
+    ) -> None:
+        self.folder, self.pictures, self.link, self.unsure = folder, pictures, link, unsure
+        self.names = dict(zip(classes, folder_names(classes), strict=True))
+        self.counts: Counter[str] = Counter()
+        self.present = 0
+        self.unsorted = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as cause:
+            raise UserError(f"The folder {folder} cannot be made ({cause.strerror}): choose another.") from None
+
+    def add(self, row: Prediction) -> None:
+        """Sort one picture; a file without a prediction is left where it is."""
+        if row.label is None or row.probability is None:
+            return
+        name = UNSURE if row.probability < self.unsure else self.names[row.label]
+        with self.pictures.open(row.file) as stream:
+            if stream is None:
+                self.unsorted += 1
+                return
+            self._place(stream, row.file, self._class_folder(name))
+        self.counts[name] += 1
+
+    def _class_folder(self, name: str) -> Path:
+        """Make the folder of a class. A link in its place could lead out of the folder."""
+        folder = self.folder / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UserError(f"{folder} is no folder but a link or a file, so no pictures are put there: take it away.")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _place(self, stream: BinaryIO, file: str, folder: Path) -> None:
+        """Put a picture into a folder under its own name, or with a number after it."""
+        is_file = file in self.pictures.files
+        base = os.path.basename(file) if is_file else _safe_name(file.rpartition("/")[2])
+        stem, suffix = os.path.splitext(base)
+        number = 1
+        while True:
+            path = folder / (base if number == 1 else f"{stem}-{number}{suffix}")
+            try:
+                if self.link and is_file:
+                    path.symlink_to(os.path.abspath(file))
+                else:
+                    _copy(stream, path)
+                return
+            except FileExistsError:
+                if self._holds(path, stream):
+                    self.present += 1
+                    return
+            number += 1
+
+    @staticmethod
+    def _holds(path: Path, stream: BinaryIO) -> bool:
+        """Whether a file, or what a link leads to, holds the bytes of a stream."""
+        with suppress(OSError), open_file(path) as other:
+            stream.seek(0)
+            while block := stream.read(CHUNK):
+                if other.read(len(block)) != block:
+                    return False
+            return not other.read(1)
+        return False
+
+
+def _copy(stream: BinaryIO, path: Path) -> None:
+    """Copy a stream to a new file; none is left where that fails."""
+    with open_file(path, "xb") as target:
+        try:
+            stream.seek(0)
+            shutil.copyfileobj(stream, target, CHUNK)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+class ContactSheet:
+    """Collect the least sure pictures of each class, and draw them.
+
+    Parameters
+    ----------
+    classes : sequence of str
+    pictures : Pictures
+        Where the pictures come from.
+    depth : int
+        Bits of full intensity in grey pictures of 16 bits.
+    """
+
+    def __init__(self, classes: Sequence[str], pictures: Pictures, depth: int = 16) -> None:
+        self.classes, self.pictures, self.depth = classes, pictures, depth
+        self.counts: Counter[str] = Counter()
+        # Heaps whose first entry is the surest, (-probability, -place, file).
+        self._rows: defaultdict[str, list[tuple[float, int, str]]] = defaultdict(list)
+        self._place = 0
+
+    def add(self, row: Prediction) -> None:
+        """Keep a picture where it is among the least sure of its class."""
+        if row.label is None or row.probability is None:
+            return
+        self._place += 1
+        self.counts[row.label] += 1
+        heap = self._rows[row.label]
+        heapq.heappush(heap, (-row.probability, -self._place, row.file))
+        if len(heap) > SHEET_COLUMNS * SHEET_ROWS:
+            heapq.heappop(heap)
+
+    def save(self, path: Path) -> bool:
+        """Draw the sheet, least sure first: a row of names, then pictures with probability and file name.
+
+        Returns whether there was a picture to draw.
+        """
+        rows: list[list[Tile]] = []
+        captions: list[list[str]] = []
+        for label in [name for name in self.classes if self.counts[name]][:SHEET_CLASSES]:
+            tiles = [(self._tile(file), f"{-p:.2f} {os.path.basename(file)}") for p, _, file in self._least_sure(label)]
+            drawn = [(tile, words) for tile, words in tiles if tile is not None]
+            for start in range(0, len(drawn), SHEET_COLUMNS):
+                part = drawn[start : start + SHEET_COLUMNS]
+                empty = [""] * (SHEET_COLUMNS - len(part))
+                rows.append([f"{label} ({self.counts[label]:,})" if not start else "", *(t for t, _ in part), *empty])
+                captions.append(["", *(words for _, words in part), *empty])
+        if not rows:
+            return False
+        sheet: Image.Image = draw_table(rows, captions, SHEET_PIXELS)
+        with open_atomic(path) as stream:
+            sheet.save(stream, "png")
+        return True
+
+    def _least_sure(self, label: str) -> list[tuple[float, int, str]]:
+        return sorted(self._rows[label], reverse=True)
+
+    def _tile(self, file: str) -> Tile:
+        """Read a picture in colour as a square; None for a row of an array, and where it has gone."""
+        try:
+            with self.pictures.open(file) as stream:
+                return None if stream is None else image_io.decode(stream, SHEET_PIXELS, grey=False, depth=self.depth)
+        except (OSError, image_io.UnreadableImage):
+            return None

@@ -1,0 +1,199 @@
+"""`predict --sort-into` and `--sheet`: pictures in a folder for each class, and the least sure ones to look at."""
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_on_disk import grey, packed, write
+from PIL import Image
+from running import contents, last_object, status_of
+
+from ssgan.inference.predict import InputSource, Prediction
+from ssgan.inference.sorting import Pictures, Sorter, folder_names
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in contents(folder).items() if content is not None}
+
+
+def predicted(run: Path, capsys: pytest.CaptureFixture[str], *images: str) -> list[dict[str, str]]:
+    assert status_of("predict", run, *images, "--device", "cpu") == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def row(file: str, label: str | None, probability: float | None = 0.9) -> Prediction:
+    return Prediction(file, label, None if label is None else probability, None, "", None)
+
+
+@pytest.mark.parametrize("unsure", ["0", "0.5", "1"])
+def test_pictures_are_copied_by_class(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], unsure: str, tmp_path: Path
+) -> None:
+    """A folder, a single file and a member of a zip; the broken one is put nowhere, and the others stay."""
+    packed(tmp_path / "more.zip", {"deep/z.png": grey(5)})
+    Path("pictures/broken.png").write_bytes(b"\x89PNG")
+    rows = predicted(run, capsys, "pictures/deep", "pictures/a.png", "pictures/broken.png", "more.zip")
+    expected = {}
+    for one in rows:
+        if one["class"]:
+            place = one["class"] if float(one["probability"]) >= float(unsure) else "unsure"
+            content = grey_bytes(5) if "zip" in one["file"] else Path(one["file"]).read_bytes()
+            expected[f"{place}/{Path(one['file']).name}"] = content
+    before = contents(tmp_path / "pictures")
+    arguments = ["pictures/deep", "pictures/a.png", "pictures/broken.png", "more.zip", "--sort-into", "sorted"]
+    assert status_of("predict", run, *arguments, "--unsure", unsure, "--device", "cpu", "--json") == 0
+    result = last_object(capsys.readouterr().out)
+    assert files_in(Path("sorted")) == expected
+    assert len(expected) == 3
+    assert contents(tmp_path / "pictures") == before
+    counts = {one["folder"]: one["count"] for one in result["sorted"]["folders"]}
+    assert sum(counts.values()) == 3
+    assert counts["unsure"] == sum(name.startswith("unsure/") for name in expected)
+
+
+def grey_bytes(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(grey(seed)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_counts_are_said_and_a_second_run_overwrites_nothing(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", run, "pictures", "--sort-into", "sorted", "--unsure", "0", "--device", "cpu"]
+    assert status_of(*command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 of 3 images classified"
+    assert lines[-1] == "3 pictures copied into sorted"
+    assert lines[-2].split() == ["0", "unsure"]
+    first = files_in(Path("sorted"))
+    assert status_of(*command) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 of them were there already"
+    assert files_in(Path("sorted")) == first
+    (name,) = [name for name in first if name.endswith("/a.png")]
+    Path("sorted", name).write_bytes(b"mine")
+    assert status_of(*command) == 0
+    assert files_in(Path("sorted")) == {**first, name: b"mine", name.replace("a.png", "a-2.png"): first[name]}
+
+
+def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        command = ["predict", run, "pictures", "--sort-into", "s", "--link", "--unsure", "0", "--device", "cpu"]
+        assert status_of(*command) == 0
+    links = list(Path("s").rglob("*.png"))
+    assert sorted(os.readlink(path) for path in links) == sorted(os.path.abspath(name) for name in pictures)
+    assert "3 of them were there already" in capsys.readouterr().out.splitlines()
+
+
+def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("x.npz", x_test=np.zeros((2, 8, 8), np.uint8))
+    assert status_of("predict", run, "x.npz", "--sort-into", "s", "--out", "p.csv", "--device", "cpu") == 0
+    assert "2 rows of arrays are no files, so they were not sorted" in capsys.readouterr().out.splitlines()
+    assert files_in(Path("s")) == {}
+    assert len(Path("p.csv").read_text().splitlines()) == 3
+
+
+ODD = [
+    "../up",
+    "/etc",
+    "a/b",
+    "..",
+    ".",
+    "",
+    "con",
+    "NUL.txt",
+    "x\n\x1b[31m",
+    "Unsure",
+    "UNSURE",
+    "a\\b",
+    "猫" * 99,
+    "end. ",
+]
+
+
+def test_folders_of_odd_classes_are_safe_and_different() -> None:
+    names = folder_names([*ODD, "cat", "Cat"])
+    assert names[-2:] == ["cat", "Cat-2"]
+    assert len({name.casefold() for name in [*names, "unsure"]}) == len(ODD) + 3
+    for name in names:
+        assert name == Path(name).name
+        assert name not in ("", ".", "..")
+        assert not set(name) & set('/\\:*?"<>|')
+        assert name.isprintable()
+        assert len(name.encode()) < 200
+        assert not name.endswith((".", " "))
+    assert names[6:8] == ["_con", "_NUL.txt"]
+
+
+def test_pictures_of_odd_classes_stay_in_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "in", {"1.png": grey(1)})
+    file = str(tmp_path / "in" / "1.png")
+    pictures = Pictures([InputSource(file)])
+    sorter = Sorter(tmp_path / "out" / "sorted", ODD, pictures)
+    for label in ODD:
+        sorter.add(row(file, label))
+    sorter.add(row(file, None))
+    assert {path.name for path in tmp_path.iterdir()} >= {"in", "out"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sorted"]
+    found = files_in(tmp_path / "out" / "sorted")
+    assert {str(Path(name).parent) for name in found} == set(folder_names(ODD))
+    assert len(found) == len(ODD)
+
+
+def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "in", {"1.png": grey(1)})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / "cat").symlink_to(tmp_path / "elsewhere")
+    file = str(tmp_path / "in" / "1.png")
+    sorter = Sorter(tmp_path / "sorted", ["cat"], Pictures([InputSource(file)]))
+    with pytest.raises(Exception, match="is no folder but a link or a file"):
+        sorter.add(row(file, "cat"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_sheet_shows_the_least_sure_first(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [one for one in predicted(run, capsys, "pictures") if one["class"]]
+    shown = {}
+    draw = "ssgan.inference.sorting.draw_table"
+    from ssgan.figures.image_grid import draw_table
+
+    def watch(table: list[list[object]], captions: list[list[str]], pixels: int) -> Image.Image:
+        shown.update(names=[line[0] for line in table], captions=captions)
+        return draw_table(table, captions, pixels)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(draw, watch)
+    assert status_of("predict", run, "pictures", "--sheet", "s.png", "--device", "cpu") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Least sure pictures of each class: s.png"
+    with Image.open("s.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.height > 96
+    expected = []
+    for name in dict.fromkeys(sorted(one["class"] for one in rows)):
+        own = sorted((one for one in rows if one["class"] == name), key=lambda one: float(one["probability"]))
+        expected.append([f"{float(one['probability']):.2f} {Path(one['file']).name}" for one in own])
+    assert [[words for words in line if words] for line in shown["captions"]] == expected
+    assert shown["names"] == [
+        f"{name} ({len(line)})" for name, line in zip(sorted({o["class"] for o in rows}), expected, strict=True)
+    ]
+
+
+def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Callable[..., str]) -> None:
+    assert mistake("predict", run, "pictures", "--link") == "--link would do nothing: it goes with --sort-into."
+    assert mistake("predict", run, "pictures", "--unsure", "0.3").startswith("--unsure would do nothing")
+    for text in ("2", "x", "nan"):
+        expected = f"--unsure is {text}, but must be a number from 0 to 1."
+        assert mistake("predict", run, "pictures", "--sort-into", "s", "--unsure", text) == expected
+    expected = "--sort-into pictures/s lies in pictures, among the pictures: choose a folder elsewhere."
+    assert mistake("predict", run, "pictures", "--sort-into", "pictures/s") == expected
+    assert "which is no folder" in mistake("predict", run, pictures[1], "--sort-into", pictures[0])
+    assert mistake("predict", run, "pictures", "--sheet", "s.jpg") == "--sheet is s.jpg, but must end in .png."
+    assert "lies in gone, which is no folder" in mistake("predict", run, "pictures", "--sheet", "gone/s.png")
