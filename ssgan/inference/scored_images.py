@@ -69,9 +69,12 @@ def leave_out_trained(
     trained = set(image_hashes(pool))
     fresh = np.array([image not in trained for image in image_hashes(tested.x_test)], bool)
     if len(fresh) and not fresh.any():
+        error = (report.get("folds") or {}).get("error")
+        known = "" if error is None else f" (its folds measured {error:.2f} %)"
+        folds = ", or train with --folds" if error is None else ""
         raise UserError(
-            f"The run {run} trained on every labelled picture of {data.name}: give --data pictures that it has not "
-            f"seen, or train with --folds."
+            f"{data.name} has no test images to score{known}: {run} trained on every labelled picture of it; give "
+            f"--data pictures that it has not seen{folds}."
         )
     left_out = int((~fresh).sum())
     if left_out:

@@ -153,6 +153,6 @@ def test_pictures_that_are_all_trained_on_are_refused(tmp_path: Path, run: Path,
     seen = {f"{name}/{i}.png": grey(1000 + 3 * k + i) for k, name in enumerate(("cat", "dog")) for i in range(3)}
     folder = write(tmp_path / "others", seen)
     assert mistake("evaluate", run, "--data", folder, "--device", "cpu") == (
-        f"The run {run} trained on every labelled picture of others: give --data pictures that it has not seen, or "
-        f"train with --folds."
+        f"others has no test images to score: {run} trained on every labelled picture of it; give --data pictures that "
+        f"it has not seen, or train with --folds."
     )

@@ -33,6 +33,8 @@ def stopped(
             signal.raise_signal(signal.SIGINT)
         take(self, batches)
 
+    # A shell that starts the tests in the background leaves SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", take_and_send)
         assert (
@@ -41,6 +43,7 @@ def stopped(
             )
             == 130
         )
+    signal.signal(signal.SIGINT, before)
     assert not Path("run", "report.json").exists()
     line = capsys.readouterr().err.splitlines()[-1]
     commands = [shlex.split(part.partition("by: ")[2]) for part in line.split("; ") if "by: " in part]
