@@ -1,6 +1,7 @@
 """Tables of the K+1 GAN and other methods on features of a backbone, made from rows in `results/rows/`."""
 
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,7 @@ METHODS = {
 }
 SMOOTH = "neighbours"
 CONFIDENCE = 0.95
+WIDTH = 115  # of a line of a caption
 
 
 def feature_table(name: str) -> str:
@@ -91,8 +93,8 @@ def pixel_table() -> str:
 def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
     """Say what the numbers are."""
     of_features, of_pixels = (next(row for row in source if row["method"] == "gan") for source in sources.values())
-    return [
-        "Test error in % on TrashNet, mean ± standard deviation. Features of",
-        f"{of_features['backbone']}, computed once before; pixels at 32 px, {of_pixels['images']:,} images.",
-        "One thread, beside other work.",
-    ]
+    text = (
+        f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone']}, computed once "
+        f"before; pixels at 32 px, {of_pixels['images']:,} images. One thread, beside other work."
+    )
+    return textwrap.wrap(text, WIDTH)

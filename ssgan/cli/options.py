@@ -169,15 +169,14 @@ def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: 
     Only where nothing names a preset: a backbone that is set, ``none`` too, is left as it is, and so are settings that
     do not go with features. Where the extra is not installed, a line says what it would give.
     """
-    if settings.get("method") == "fixmatch" and "augmentation" not in settings:
-        with_views = choose_backbone(location, {**settings, "augmentation": "crops"}, quiet)
-        return with_views if with_views.get("backbone") else dict(settings)
-    if not _may_have_backbone(location, settings):
+    chosen = {**settings, "backbone": DEFAULT_BACKBONE}
+    if settings.get("method") == "fixmatch":
+        chosen.setdefault("augmentation", "crops")
+    if not _may_have_backbone(location, settings, chosen):
         return dict(settings)
     from ssgan.data.photographs import look_at_pictures
 
     kind = look_at_pictures(Path(location.data))
-    size = settings.get("image_size") or default_image_size(DEFAULT_BACKBONE)
     if kind is None or not kind.photographs or kind.shortest_side < SMALLEST_PHOTOGRAPH:
         return dict(settings)
     if not is_installed(DEFAULT_BACKBONE):
@@ -187,6 +186,7 @@ def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: 
                 "features of a pretrained network, with far fewer errors."
             )
         return dict(settings)
+    size = settings.get("image_size") or default_image_size(DEFAULT_BACKBONE)
     if size < SMALLEST_PHOTOGRAPH:
         if not quiet:
             terminal.say(
@@ -194,7 +194,6 @@ def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: 
                 f"more learns from features of {DEFAULT_BACKBONE}, with far fewer errors."
             )
         return dict(settings)
-    chosen = {**settings, "backbone": DEFAULT_BACKBONE}
     if not quiet:
         terminal.say(
             f"These are colour photographs, so the classifier learns from features of {DEFAULT_BACKBONE} at {size} px; "
@@ -203,14 +202,14 @@ def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: 
     return chosen
 
 
-def _may_have_backbone(location: DataLocation, settings: Mapping[str, Any]) -> bool:
-    """Whether a backbone may be chosen for the data before they are read."""
+def _may_have_backbone(location: DataLocation, settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    """Whether a backbone may be chosen for the data before they are read, and the settings chosen with it are valid."""
     path = Path(location.data)
     is_pictures = not location.is_named and (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
     if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
         return False
     try:
-        resolve("features", {**settings, "backbone": DEFAULT_BACKBONE})
+        resolve("features", chosen)
     except UserError:
         return False
     return True

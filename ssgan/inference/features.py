@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from ssgan.errors import UserError
 from ssgan.nn.backbones import Backbone, load_backbone
 from ssgan.settings.config import Config
 
-__all__ = ["apply_backbone", "open_backbone", "picture_features"]
+__all__ = ["apply_backbone", "check_pictures", "open_backbone", "picture_features"]
 
 FeatureProgress = Callable[[str, int, int], None]
 
@@ -65,23 +66,16 @@ def apply_backbone(
             picture_scale=data.scale,
         )
     else:
-        check_weights(backbone, feature_map)
+        _check_weights(backbone, feature_map)
     views = None
     if config.augmentation == "crops":
         others = (compute(ViewedImages(data.x_train, view)) for view in VIEWS[1:])
         views = np.stack([feature_map.apply(features) for features in (train, *others)], axis=1)
-    return Data(
-        feature_map.apply(train),
-        data.y_train,
-        feature_map.apply(test),
-        data.y_test,
-        data.classes,
-        name=data.name,
+    return replace(
+        data,
+        x_train=feature_map.apply(train),
+        x_test=feature_map.apply(test),
         scale=1.0,
-        files_train=data.files_train,
-        files_test=data.files_test,
-        skipped=data.skipped,
-        file_counts=data.file_counts,
         feature_map=feature_map,
         pictures=data,
         views_train=views,
@@ -135,7 +129,7 @@ def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str 
             f"[N, {', '.join(map(str, feature_map.picture_shape))}], 0 to {feature_map.picture_scale:g}."
         )
     backbone = open_backbone(feature_map.backbone, feature_map.image_size, device)
-    check_weights(backbone, feature_map)
+    _check_weights(backbone, feature_map)
     return feature_map.apply(backbone.features(pictures, feature_map.picture_scale))
 
 
@@ -167,7 +161,7 @@ def check_pictures(data: Data, backbone: str) -> None:
         )
 
 
-def check_weights(backbone: Backbone, feature_map: FeatureMap) -> None:
+def _check_weights(backbone: Backbone, feature_map: FeatureMap) -> None:
     """Check that a backbone has the weights that a map was fitted to.
 
     Raises

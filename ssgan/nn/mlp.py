@@ -30,17 +30,53 @@ from ssgan.nn.weight_norm import WeightNormLinear
 
 __all__ = [
     "FeatureDiscriminator",
-    "FeatureGenerator",
     "MLPDiscriminator",
     "MLPGenerator",
     "PlainDiscriminator",
     "PlainGenerator",
-    "ToyGenerator",
+    "VectorGenerator",
     "draw_glorot_weights",
 ]
 
 
-class MLPDiscriminator(Discriminator):
+class _DenseDiscriminator(Discriminator):
+    """A D of vectors: flattened images, a trunk of dense layers and a dense output layer.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs and hidden layers.
+    trunk : list of Module
+    output : callable
+        Makes the output layer from the number of its inputs.
+    noise_std, minibatch_kernels, minibatch_kernel_dim, reference_rows
+        As in :class:`MLPDiscriminator`; the noise is that before the output layer.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        trunk: list[nn.Module],
+        output: Callable[[int], nn.Module],
+        noise_std: float,
+        minibatch_kernels: int,
+        minibatch_kernel_dim: int,
+        reference_rows: int,
+    ) -> None:
+        minibatch = None
+        if minibatch_kernels:
+            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
+        super().__init__(
+            layout=nn.Flatten(),
+            trunk=nn.Sequential(*trunk),
+            output=output(sizes[-1] + minibatch_kernels),
+            noise_std=noise_std,
+            minibatch=minibatch,
+            reference=torch.zeros(reference_rows, sizes[0]),
+        )
+
+
+class MLPDiscriminator(_DenseDiscriminator):
     """Dense layers with weight norm, ReLU, and Gaussian noise before every layer.
 
     Features are the last hidden layer before its own noise.
@@ -73,16 +109,14 @@ class MLPDiscriminator(Discriminator):
         for i, (size, width) in enumerate(itertools.pairwise(sizes)):
             trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
             trunk += [WeightNormLinear(size, width), nn.ReLU()]
-        minibatch = None
-        if minibatch_kernels:
-            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
         super().__init__(
-            layout=nn.Flatten(),
-            trunk=nn.Sequential(*trunk),
-            output=WeightNormLinear(sizes[-1] + minibatch_kernels, classes, train_scale=True),
+            sizes,
+            trunk,
+            output=partial(WeightNormLinear, out_features=classes, train_scale=True),
             noise_std=noise_hidden_std,
-            minibatch=minibatch,
-            reference=torch.zeros(reference_rows, in_features),
+            minibatch_kernels=minibatch_kernels,
+            minibatch_kernel_dim=minibatch_kernel_dim,
+            reference_rows=reference_rows,
         )
 
 
@@ -135,7 +169,7 @@ EPSILON = 1e-3
 LEAKY = partial(nn.LeakyReLU, SLOPE)
 
 
-class PlainDiscriminator(Discriminator):
+class PlainDiscriminator(_DenseDiscriminator):
     """Dense layers, each with an activation.
 
     Features are the last hidden layer.
@@ -172,16 +206,14 @@ class PlainDiscriminator(Discriminator):
         for i, (size, width) in enumerate(itertools.pairwise(sizes)):
             trunk.append(GaussianNoise(noise_hidden_std if i else noise_input_std))
             trunk += [nn.Linear(size, width), activation()]
-        minibatch = None
-        if minibatch_kernels:
-            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
         super().__init__(
-            layout=nn.Flatten(),
-            trunk=nn.Sequential(*trunk),
-            output=nn.Linear(sizes[-1] + minibatch_kernels, classes),
+            sizes,
+            trunk,
+            output=partial(nn.Linear, out_features=classes),
             noise_std=noise_hidden_std,
-            minibatch=minibatch,
-            reference=torch.zeros(reference_rows, in_features),
+            minibatch_kernels=minibatch_kernels,
+            minibatch_kernel_dim=minibatch_kernel_dim,
+            reference_rows=reference_rows,
         )
         draw_glorot_weights(self)
 
@@ -237,8 +269,8 @@ def draw_glorot_weights(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-class ToyGenerator(Generator):
-    """Dense layers with ReLU and a linear output.
+class VectorGenerator(Generator):
+    """Dense layers with ReLU and a linear output, for vectors whose numbers may be of any size.
 
     Parameters
     ----------
@@ -275,7 +307,7 @@ class ToyGenerator(Generator):
         draw_glorot_weights(self)
 
 
-class FeatureDiscriminator(Discriminator):
+class FeatureDiscriminator(_DenseDiscriminator):
     """Dense layers with weight norm and LeakyReLU, with noise and dropout.
 
     Gaussian noise and dropout of the input come before the first layer, hidden noise before every other layer, and
@@ -308,32 +340,13 @@ class FeatureDiscriminator(Discriminator):
         for i, (size, width) in enumerate(itertools.pairwise(sizes)):
             trunk += noise.hidden_layers() if i else noise.input_layers()
             trunk += [WeightNormLinear(size, width), nn.LeakyReLU(SLOPE)]
-        minibatch = None
-        if minibatch_kernels:
-            minibatch = MinibatchDiscrimination(sizes[-1], minibatch_kernels, minibatch_kernel_dim)
         super().__init__(
-            layout=nn.Flatten(),
-            trunk=nn.Sequential(*trunk),
-            output=WeightNormLinear(sizes[-1] + minibatch_kernels, classes, train_scale=True),
+            sizes,
+            trunk,
+            output=partial(WeightNormLinear, out_features=classes, train_scale=True),
             noise_std=noise.hidden,
-            minibatch=minibatch,
-            reference=torch.zeros(reference_rows, in_features),
+            minibatch_kernels=minibatch_kernels,
+            minibatch_kernel_dim=minibatch_kernel_dim,
+            reference_rows=reference_rows,
         )
         self.noise = nn.Sequential(self.noise, *noise.dropout_layers())
-
-
-class FeatureGenerator(ToyGenerator):
-    """Dense layers with ReLU and a linear output; batch norm has a trained gain.
-
-    Parameters are those of :class:`ToyGenerator`.
-    """
-
-    def __init__(
-        self,
-        latent_size: int,
-        image_shape: tuple[int, ...],
-        widths: Sequence[int],
-        norm: str = "batch",
-        reference: Tensor | None = None,
-    ) -> None:
-        super().__init__(latent_size, image_shape, widths, norm, reference, gain=True)

@@ -18,12 +18,11 @@ from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, c
 from ssgan.nn.layers import MinibatchDiscrimination
 from ssgan.nn.mlp import (
     FeatureDiscriminator,
-    FeatureGenerator,
     MLPDiscriminator,
     MLPGenerator,
     PlainDiscriminator,
     PlainGenerator,
-    ToyGenerator,
+    VectorGenerator,
 )
 from ssgan.nn.stack import Stack
 from ssgan.nn.weight_norm import WeightNormLinear
@@ -271,7 +270,7 @@ def _toy_discriminator(config: Config, image_shape: tuple[int, ...], classes: in
 def _toy_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     """Build the G of one-dimensional data."""
     check_image_shape(config.network, image_shape)
-    return _mlp_generator(config, image_shape, ToyGenerator)
+    return _mlp_generator(config, image_shape, VectorGenerator)
 
 
 def _feature_discriminator(config: Config, image_shape: tuple[int, ...], classes: int) -> Discriminator:
@@ -291,7 +290,7 @@ def _feature_discriminator(config: Config, image_shape: tuple[int, ...], classes
 def _feature_generator(config: Config, image_shape: tuple[int, ...]) -> Generator:
     """Build the G of feature vectors."""
     check_image_shape(config.network, image_shape)
-    return _mlp_generator(config, image_shape, FeatureGenerator)
+    return _mlp_generator(config, image_shape, partial(VectorGenerator, gain=True))
 
 
 NETWORK_PAIRS: dict[str, NetworkPair] = {

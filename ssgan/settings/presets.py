@@ -70,7 +70,7 @@ _DIGITS = {
     "report_every_images": 2_000,
 }
 
-# The K+1 GAN on features of a frozen pretrained network.
+# The K+1 GAN on features of a frozen pretrained network. The trials are in docs/notes/features.md.
 _FEATURES = {
     "network": "features",
     "backbone": DEFAULT_BACKBONE,
@@ -152,7 +152,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay_last_fraction_g": 0.5,
         "report_every_images": 100_000,
     },
-    # Features of a pretrained network. The trials are in docs/notes/features.md.
     "features": _FEATURES,
     # A user's own numbers, and pictures too small for convolutions.
     "vectors": {"total_images": 2_000_000},

@@ -109,10 +109,7 @@ NEEDS: dict[str, Need] = {
     "minibatch_kernel_dim": ("minibatch_kernels above 0", lambda c: c.minibatch_kernels > 0),
     "reference_rows": ("generator_norm=virtual", lambda c: c.trains_generator and c.generator_norm == "virtual"),
     "draw_seed": ("a number of labels to draw (labels)", lambda c: bool(c.labels) and isinstance(c.labels, int)),
-    **dict.fromkeys(
-        FEATURE_SETTINGS,
-        ("a backbone", lambda c: c.backbone is not None),
-    ),
+    **dict.fromkeys(FEATURE_SETTINGS, ("a backbone", lambda c: c.backbone is not None)),
     "test_seed": ("test_share above 0", lambda c: c.test_share > 0),
 }
 
@@ -187,8 +184,8 @@ def _check_backbone_settings(config: Any) -> None:
     what = f"backbone is {config.backbone!r}"
     if not NETWORKS[config.network].vectors:
         raise UserError(
-            f"{what}, whose features are vectors of any size, but network {config.network} takes pictures: set "
-            f"network=features, or leave --preset away."
+            f"{what}, but network {config.network} does not take features: set network=features, or leave --preset "
+            f"away."
         )
     if config.augmentation in ("digits", "natural"):
         raise UserError(

@@ -69,6 +69,13 @@ def test_pictures_become_standardised_features_and_keep_their_labels(seen: list[
     assert vectors.feature_map.width == FEATURES
 
 
+def test_features_keep_what_is_known_of_the_files(seen: list[int]) -> None:
+    data = dataclasses.replace(coloured_data(), notes=("a note",), image_depth=12, skipped=(("a.png", "is broken"),))
+    vectors = apply_backbone(data, feature_config())
+    for name in ("notes", "image_depth", "skipped", "name", "classes", "files_train"):
+        assert getattr(vectors, name) == getattr(data, name)
+
+
 def test_features_stay_features_and_other_data_stay_as_they_are(seen: list[int], digits: Data) -> None:
     config = feature_config()
     vectors = apply_backbone(coloured_data(), config)

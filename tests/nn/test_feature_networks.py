@@ -7,7 +7,7 @@ from torch import nn
 
 from ssgan.nn.base import LayerNoise
 from ssgan.nn.layers import Dropout, GaussianNoise
-from ssgan.nn.mlp import FeatureDiscriminator, FeatureGenerator
+from ssgan.nn.mlp import FeatureDiscriminator, VectorGenerator
 from ssgan.nn.registry import build_stacks
 from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.presets import resolve
@@ -57,19 +57,20 @@ def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
 
 def test_g_has_no_bounds() -> None:
     torch.manual_seed(0)
-    G = FeatureGenerator(10, (6,), (8,))
+    G = VectorGenerator(10, (6,), (8,))
     with torch.no_grad():
         G.output.weight.mul_(50)
         x = G(torch.randn(200, 10))
     assert x.shape == (200, 6)
     assert x.min() < -5
     assert x.max() > 5
-    assert all(norm.gamma is not None for norm in G.norms)
 
 
 def test_the_preset_builds_both_for_vectors() -> None:
     config = resolve("features", {"labels": 40})
     stacks = build_stacks(config, (128,), 10, 2, torch.device("cpu"))
     assert {*stacks} == {"D", "G"}
+    gains = [name for name in stacks["G"].parameters if name.endswith("gamma")]
+    assert len(gains) == len(config.generator_widths)
     count = sum(np.prod(v.shape[1:]) for v in stacks["D"].parameters.values())
     assert count == 128 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10 + 10  # weights, biases and the output's scales
