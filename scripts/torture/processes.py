@@ -1,0 +1,163 @@
+"""Run a command of `ssgan` in a process of its own, within limits, and see how it ends.
+
+The process is a fork of this one, which has loaded the libraries already, so a command costs a fraction of a second.
+"""
+
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+# Loaded here once, for every process.
+import matplotlib.pyplot  # noqa: F401
+import sklearn.semi_supervised  # noqa: F401
+import torch
+
+from ssgan import cli
+from ssgan.compare import runner  # noqa: F401
+from ssgan.inference import evaluate, predict, sample, sorting  # noqa: F401
+from ssgan.report import build  # noqa: F401
+from ssgan.training import experiment  # noqa: F401
+
+CPU_SECONDS = 15
+WALL_SECONDS = 120  # other processes may share the cores
+MEMORY = 8 * 2**30  # bytes of addresses beyond those that this process has
+POLL_SECONDS = 0.002
+STATUSES = (0, 2, 130)  # done, the user's mistake, interrupted
+
+torch.set_num_threads(1)
+
+
+class Outcome(NamedTuple):
+    """How a command ended.
+
+    Attributes
+    ----------
+    status : int
+        Its exit status; minus the number of the signal that killed it.
+    out, err : str
+        What it printed.
+    seconds : float
+        Between start and end.
+    cpu_seconds : float
+        Of the process, user and system.
+    hung : bool
+        Whether it was killed because it did not end.
+    """
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+    cpu_seconds: float
+    hung: bool
+
+    def faults(self) -> list[str]:
+        """List what a command must never do, whatever its input."""
+        found = []
+        if self.hung or self.status == -signal.SIGXCPU:
+            found.append(f"no end after {self.seconds:.0f} s, {self.cpu_seconds:.0f} s of CPU")
+        elif self.status not in STATUSES:
+            found.append(f"exit status {self.status}")
+        if "Traceback (most recent call last)" in self.out + self.err:
+            found.append(f"a traceback: {self.err.strip().splitlines()[-1:]}")
+        if any(not c.isprintable() and c not in "\n\r\t" for c in self.err):
+            found.append("a control character on standard error")
+        if self.status == 2 and not self.err.strip():
+            found.append("exit status 2 without a word")
+        return found
+
+
+def run(
+    arguments: Sequence[str | Path],
+    folder: Path,
+    *,
+    before: Callable[[], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+    kill_after: float | None = None,
+    cpu_seconds: int = CPU_SECONDS,
+) -> Outcome:
+    """Run a command in a folder.
+
+    Parameters
+    ----------
+    arguments : sequence of str or Path
+        Of `ssgan`.
+    folder : Path
+    before : callable, optional
+        Called in the new process before the command.
+    environment : mapping, optional
+        Variables of the new process, beside those of this one.
+    kill_after : float, optional
+        Seconds after which the process gets SIGKILL.
+    cpu_seconds : int
+        Seconds of CPU after which it has hung.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started = time.monotonic()
+        process = os.fork()
+        if not process:
+            streams = (os.open(os.devnull, os.O_RDWR), out.fileno(), err.fileno())
+            _become(list(map(str, arguments)), folder, before, environment or {}, streams, cpu_seconds)
+        limit = WALL_SECONDS if kill_after is None else kill_after
+        ended, hung = 0, False
+        while not ended:
+            ended, wait_status, usage = os.wait4(process, os.WNOHANG)
+            if not ended and time.monotonic() - started > limit:
+                hung, limit = kill_after is None, float("inf")
+                os.kill(process, signal.SIGKILL)
+            elif not ended:
+                time.sleep(POLL_SECONDS)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "backslashreplace"))
+        seconds, cpu = time.monotonic() - started, usage.ru_utime + usage.ru_stime
+        return Outcome(os.waitstatus_to_exitcode(wait_status), texts[0], texts[1], seconds, cpu, hung)
+
+
+def _become(
+    arguments: list[str],
+    folder: Path,
+    before: Callable[[], None] | None,
+    environment: Mapping[str, str],
+    streams: tuple[int, int, int],
+    cpu_seconds: int,
+) -> None:
+    """Be the process of a command until it ends."""
+    status = 1
+    try:
+        for target, source in enumerate(streams):
+            os.dup2(source, target)
+        sys.stdin, sys.stdout = os.fdopen(0, encoding="utf-8"), os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+        with open("/proc/self/statm", encoding="ascii") as numbers:
+            addresses = int(numbers.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (addresses + MEMORY,) * 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.chdir(folder)
+        os.environ.update(environment)
+        tempfile.tempdir = None  # chosen anew from this environment
+        if before is not None:
+            before()
+        cli.main(arguments)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                status = status or 1
+        os._exit(status)
