@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from ssgan.cli.train import train
 from ssgan.errors import Interrupted, UserError, memory_message
 from ssgan.files import IrregularFile
 from ssgan.training import interrupts
+
+if TYPE_CHECKING:
+    from ssgan.inference.models import Models
 
 __all__ = ["app", "error_message", "main"]
 
@@ -148,6 +151,7 @@ def predict(
         terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
+    _note_confidence(predictor.models)
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
         results = sorting.start(predictor.models, inputs)
         summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add)
@@ -164,6 +168,14 @@ def predict(
         output.show_sorted(summary)
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
+
+
+def _note_confidence(models: "Models") -> None:
+    """Print, beside the rows, whether probabilities are calibrated, and why nothing is said of foreign images."""
+    if models.classes and not models.progress and (sentence := models.confidence.about_probabilities):
+        terminal.note(sentence)
+    if models.G is not None and not models.judges_foreign:
+        terminal.note(f"Nothing is said of images of none of the classes: {models.confidence.silence}.")
 
 
 def report(
