@@ -70,6 +70,7 @@ _CALIBRATION: dict[str, Field] = {
 _FOREIGN: dict[str, Field] = {
     "pool": Field(each(or_null(number(0, 1))), "a list of numbers from 0 to 1 or nulls"),
     "held_out": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "held_out_images": Field(whole(0), "a whole number"),
 }
 _SOURCE: dict[str, Field] = {
     "data": Field(is_path, "a name or a path"),

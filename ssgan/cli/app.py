@@ -151,7 +151,6 @@ def predict(
         terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
-    _note_confidence(predictor.models)
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
         results = sorting.start(predictor.models, inputs)
         summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add)
@@ -160,6 +159,8 @@ def predict(
         terminal.note(file["reason"], style="yellow")
     if len(summary["unreadable"]) > LINES_SHOWN:
         terminal.note(f"and {len(summary['unreadable']) - LINES_SHOWN:,} more")
+    if summary["classified"]:
+        _note_confidence(predictor.models)
     if as_json:
         print(json.dumps({"run": str(run), **summary}))
     elif out != STDOUT:

@@ -12,6 +12,7 @@ import numpy as np
 from ssgan.inference.metrics import (
     LOG_TEMPERATURES,
     best_temperature,
+    binomial_interval,
     expected_calibration_error,
     generated_probability,
     negative_log_likelihood,
@@ -155,7 +156,8 @@ class Confidence:
         if foreign is None:
             silences = (f"{OWN} was not measured",) * len(report["seeds"])
         else:
-            silences = tuple(_silence(share, foreign["held_out"]) for share in foreign["pool"])
+            held_out = (foreign["held_out"] or 0.0, foreign["held_out_images"])
+            silences = tuple(_silence(share, *held_out) for share in foreign["pool"])
         return cls(
             temperature=calibration.get("temperature"),
             uncalibrated=calibration.get("reason") or "",
@@ -165,11 +167,17 @@ class Confidence:
         )
 
 
-def _silence(pool: float | None, held_out: float | None) -> str:
-    """Return why a model that flags these shares of its own images says nothing; empty where it does."""
+def _silence(pool: float | None, held_out: float, held_out_images: int) -> str:
+    """Return why a model that flags these shares of its own images says nothing; empty where it does.
+
+    The labelled images that folds left out are few, so their share must exceed the limit beyond doubt.
+    """
     if pool is None:
         return f"{OWN} could not be measured"
-    for share, whose in ((pool, "its own pictures"), (held_out or 0.0, "the labelled pictures that a fold left out")):
-        if share > FLAGGED_LIMIT:
-            return f"{100 * share:.0f} % of {whose} look so to it, more than {100 * FLAGGED_LIMIT:.0f} %"
+    sure = binomial_interval(round(held_out * held_out_images), held_out_images)[0] if held_out_images else 0.0
+    limit = f"more than {100 * FLAGGED_LIMIT:.0f} %"
+    if pool > FLAGGED_LIMIT:
+        return f"{100 * pool:.0f} % of its own pictures look so to it, {limit}"
+    if sure > FLAGGED_LIMIT:
+        return f"{100 * held_out:.0f} % of the labelled pictures that a fold left out look so to it, {limit}"
     return ""

@@ -198,8 +198,8 @@ def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return further entries of the report with what predictions may say.
 
     ``calibration`` is that of the folds, where there are any; ``foreign`` has the share of the run's own images that
-    look generated to each model, ``pool``, and to those of the folds that never saw them, ``held_out``. Both are None
-    where there are no classes, the second without a generator.
+    look generated to each model, ``pool``, and that of labelled images that look so to the models of the folds that
+    never saw them, ``held_out``. Both are None where there are no classes, the second without a generator.
     """
     entries: dict[str, Any] = {**extra, "calibration": None, "foreign": None}
     if run.config.unconditional:
@@ -212,7 +212,9 @@ def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
         pool: list[float | None] = [None] * len(run.seeds)
         with run.failed_parts.attempt("images of the pool that look generated"):
             pool = [_flagged_pool(run, seed, split) for seed, split in zip(run.seeds, run.splits, strict=True)]
-        entries["foreign"] = {"pool": pool, "held_out": folds.get("flagged")}
+        flagged = folds.get("flagged")
+        images = 0 if flagged is None else folds["labels"]
+        entries["foreign"] = {"pool": pool, "held_out": flagged, "held_out_images": images}
     return entries
 
 
