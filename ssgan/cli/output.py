@@ -249,16 +249,16 @@ def _calibration(result: Mapping[str, Any] | None, verbose: bool) -> None:
     """Print what the folds gave for the probabilities of predictions, where there were any."""
     if result is None or result["fitted_on"] is None:
         return
-    temperature, labels = result["temperature"], f"{result['labels']:,} labels"
+    temperature = result["temperature"]
     text, style = f"Probabilities of predict are not calibrated: {result['reason']}", "yellow"
     if temperature is not None:
-        text, style = f"Probabilities of predict are calibrated on {labels} (temperature {temperature:.3g})", ""
+        text, style = f"Probabilities of predict are calibrated by the folds (temperature {temperature:.3g})", ""
     for line in textwrap.wrap(text, terminal.WIDTH):
         terminal.say(line, style)
     if verbose and result["nll_scaled"] is not None:
         before, after = (f"ECE {result[f'ece{at}']:.3f}, NLL {result[f'nll{at}']:.3f}" for at in ("", "_scaled"))
-        terminal.say(f"of those labels {before}; at the temperature of the other folds")
-        terminal.say(after)
+        terminal.say(f"Labels that were left out: {before}")
+        terminal.say(f"At the temperature of the other folds: {after}")
 
 
 def _count_scored(result: Mapping[str, Any]) -> str:
