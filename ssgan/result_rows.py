@@ -114,7 +114,7 @@ OPTIONAL: dict[str, Field] = {key: field._replace(required=False) for key, field
 KNOWN = {**REQUIRED, **OPTIONAL}
 # The keys that a training measures; the others say what it was given and where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
-MEASURED |= {"temperature", "nll_scaled", "ece_scaled", "spread", "coverage", "recall", "density", "collapse"}
+MEASURED |= {"spread", "coverage", "recall", "density", "collapse"}
 
 
 def parse_row(line: bytes) -> dict[str, Any]:

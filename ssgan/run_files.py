@@ -58,6 +58,19 @@ _FOLDS: dict[str, Field] = {
     "diverged": _INDICES,
     "confusion": Field(or_null(is_matrix), "a square of counts or null"),
     "predictions": Field(or_null(is_path), "a path or null", required=False),
+    "flagged": Field(or_null(number(0, 1)), "a number from 0 to 1 or null", required=False),
+}
+_CALIBRATION: dict[str, Field] = {
+    "temperature": Field(or_null(number(0, above=True)), "a number above 0 or null"),
+    "fitted_on": Field(or_null(is_text), "a name or null"),
+    "labels": Field(whole(0), "a whole number"),
+    **{key: KNOWN[key]._replace(required=True) for key in ("ece", "nll", "ece_scaled", "nll_scaled")},
+    "reason": Field(or_null(is_text), "a sentence or null"),
+}
+_FOREIGN: dict[str, Field] = {
+    "pool": Field(each(or_null(number(0, 1))), "a list of numbers from 0 to 1 or nulls"),
+    "held_out": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
+    "held_out_images": Field(whole(0), "a whole number"),
 }
 _SOURCE: dict[str, Field] = {
     "data": Field(is_path, "a name or a path"),
@@ -101,6 +114,8 @@ REPORT: Schema = {
     "run": Field(is_path, "a path"),
     "source": Field(or_null(is_object), "an object or null", required=False, inside=_SOURCE),
     "folds": Field(or_null(is_object), "an object or null", required=False, inside=_FOLDS),
+    "calibration": Field(or_null(is_object), "an object or null", required=False, inside=_CALIBRATION),
+    "foreign": Field(or_null(is_object), "an object or null", required=False, inside=_FOREIGN),
     "rows": Field(each(is_object, 1), "a list of rows", inside=_ROW),
 }
 
@@ -118,6 +133,8 @@ def find_report_fault(report: Any) -> str | None:
         return f"has {len(seeds)} seeds, but not as many errors"
     if not {*report["diverged"], *report["collapsed"]} <= set(seeds):
         return "names seeds that diverged or collapsed, which are not among its seeds"
+    if report.get("foreign") is not None and len(report["foreign"]["pool"]) != len(seeds):
+        return f"has {len(seeds)} seeds, but not as many shares of the pool that look generated"
     if folds.get("error") is not None and None in (folds["wrong"], folds["interval"]):
         return "has folds with an error, but not how it was measured"
     confusion = folds.get("confusion")

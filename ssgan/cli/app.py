@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from ssgan.cli.train import train
 from ssgan.errors import Interrupted, UserError, memory_message
 from ssgan.files import IrregularFile
 from ssgan.training import interrupts
+
+if TYPE_CHECKING:
+    from ssgan.inference.models import Models
 
 __all__ = ["app", "error_message", "main"]
 
@@ -156,6 +159,8 @@ def predict(
         terminal.note(file["reason"], style="yellow")
     if len(summary["unreadable"]) > LINES_SHOWN:
         terminal.note(f"and {len(summary['unreadable']) - LINES_SHOWN:,} more")
+    if summary["classified"]:
+        _note_confidence(predictor.models)
     if as_json:
         print(json.dumps({"run": str(run), **summary}))
     elif out != STDOUT:
@@ -164,6 +169,14 @@ def predict(
         output.show_sorted(summary)
     if not summary["classified"]:
         raise UserError("None of the images could be read.")
+
+
+def _note_confidence(models: "Models") -> None:
+    """Print, beside the rows, whether probabilities are calibrated, and why nothing is said of foreign images."""
+    if models.classes and not models.progress and (sentence := models.confidence.about_probabilities):
+        terminal.note(sentence)
+    if models.G is not None and not models.judges_foreign:
+        terminal.note(f"Nothing is said of images of none of the classes: {models.confidence.silence}.")
 
 
 def report(

@@ -1,6 +1,7 @@
 """Results of the commands as text in 80 columns."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = Fals
         _folds(folds, report["classes"], verbose)
     if folds is None or any(error is not None for error in report["errors"]) or report["diverged"]:
         _scores(report, tested, verbose)
+    _calibration(report.get("calibration"), verbose)
     speed, seconds = (_format(report[name], 0) for name in ("images_per_second", "seconds"))
     terminal.say(f"{speed} images/s per model, {seconds} s, {report['device_name']} ({report['device']})")
     if verbose:
@@ -243,6 +245,22 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> 
         )
 
 
+def _calibration(result: Mapping[str, Any] | None, verbose: bool) -> None:
+    """Print what the folds gave for the probabilities of predictions, where there were any."""
+    if result is None or result["fitted_on"] is None:
+        return
+    temperature = result["temperature"]
+    text, style = f"Probabilities of predict are not calibrated: {result['reason']}", "yellow"
+    if temperature is not None:
+        text, style = f"Probabilities of predict are calibrated by the folds (temperature {temperature:.3g})", ""
+    for line in textwrap.wrap(text, terminal.WIDTH):
+        terminal.say(line, style)
+    if verbose and result["nll_scaled"] is not None:
+        before, after = (f"ECE {result[f'ece{at}']:.3f}, NLL {result[f'nll{at}']:.3f}" for at in ("", "_scaled"))
+        terminal.say(f"Labels that were left out: {before}")
+        terminal.say(f"At the temperature of the other folds: {after}")
+
+
 def _count_scored(result: Mapping[str, Any]) -> str:
     """Say how many images were scored, and of which kind."""
     count, kind = result["test_images"], result["scored"]
@@ -312,6 +330,9 @@ def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:
     )
     if verbose and count > 1 and "ece_mean" in result:
         terminal.say(f"ECE {_format(result['ece_mean'], 3)}, NLL {_format(result['nll_mean'], 3)} in the mean")
+    if verbose and result.get("temperature") is not None:
+        ece, nll = (_format(result[f"{name}_scaled_mean"], 3) for name in ("ece", "nll"))
+        terminal.say(f"at the temperature {result['temperature']:.3g} of the folds: ECE {ece}, NLL {nll}")
     ensemble = result.get("ensemble")
     if ensemble is not None:
         error, models = ensemble["error"], ensemble["models"]

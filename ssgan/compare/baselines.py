@@ -42,8 +42,9 @@ with 24 to 60 labels and draws from 1000 up (docs/notes/features.md): ``C=1`` fo
 and for the graph methods 10 neighbours, with ``alpha=0.95`` for label spreading.
 
 The two graph methods spread the labels over the graph of nearest neighbours; a test image gets the mean of its
-neighbours' shares. If no label reaches an image, all labelled classes have the same share. Shares add up to 1 and are
-often exactly 0; ``ece`` shows whether they are calibrated.
+neighbours' shares. Where no label reaches an image, scikit-learn divides 0 by 0 (its issue 34351); here all labelled
+classes have the same share, and ``unreached_tests`` and a warning of the row say of how many test images. Shares add up
+to 1 and are often exactly 0; ``ece`` shows whether they are calibrated.
 """
 
 import hashlib
@@ -72,7 +73,7 @@ FOLDS = 5
 NEIGHBORS = 7
 FEATURE_NEIGHBORS = 10  # of features of a backbone
 # Settings that depend on the images and their labels.
-DATA_SETTINGS = ("components", "pca_rows", "unlabeled_used", "temperature_folds")
+DATA_SETTINGS = ("components", "pca_rows", "unlabeled_used", "temperature_folds", "unreached_tests")
 LOGISTIC = {"C": 10.0, "max_iter": 1000}
 
 
@@ -85,12 +86,13 @@ class BaselineResult(NamedTuple):
     predicted : ndarray of int64, shape [T]
         Class indices.
     probabilities : ndarray of float64, shape [T, K], or None
-        They sum to 1, are 0 for a class without labels, and are largest at ``predicted``. None if the method has
-        none.
+        They are finite, sum to 1, are 0 for a class without labels, and are largest at ``predicted``. None if the
+        method has none.
     settings : dict
         Plain types: the settings of the estimator and of the features, the number of unlabelled images that it
         learned from (``unlabeled_used``; 0 for supervised methods), and that of images, labelled ones included, for
-        the principal components (``pca_rows``).
+        the principal components (``pca_rows``); of a graph method the number of test images that no label reaches
+        (``unreached_tests``).
     seconds : float
         Time from the images to the predictions.
     """
@@ -100,6 +102,16 @@ class BaselineResult(NamedTuple):
     probabilities: np.ndarray | None
     settings: dict[str, Any]
     seconds: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about predictions that say nothing."""
+        if not (unreached := self.settings.get("unreached_tests")):
+            return []
+        return [
+            f"{self.method}: no label reaches {unreached:,} of {len(self.predicted):,} test images, which have the "
+            f"same probability of every labelled class."
+        ]
 
 
 class FitTask(NamedTuple):
@@ -220,7 +232,8 @@ def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, dr
     holds them, with those that depend on the images.
 
     ``error_raw`` and the keys of a training are None; so are ``ece`` and ``nll`` of a method without probabilities.
-    ``nll`` is also None if the class of a test image has probability 0, because it is infinite.
+    ``nll`` is also None if the class of a test image has probability 0, because it is infinite. ``warnings`` is there
+    only where there are some.
 
     Parameters
     ----------
@@ -265,6 +278,7 @@ def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, dr
         "nll": None if p is None or not p[np.arange(len(y)), y].all() else negative_log_likelihood(p, y),
         "diverged": None,
         "collapsed": None,
+        **({"warnings": result.warnings} if result.warnings else {}),
     }
 
 
@@ -369,8 +383,10 @@ def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: Fi
         model.fit(x, y)
     with np.errstate(invalid="ignore"):  # 0 / 0 if no label reaches an image
         shares = model.predict_proba(task.test)
-    shares[~np.isfinite(shares).all(axis=1)] = 1 / shares.shape[1]
-    return BaselineScores(shares, True, {**settings, "tol_per_image": 1e-6})
+    # scikit-learn may come to answer such a row with zeros.
+    unreached = ~(np.isfinite(shares).all(axis=1) & (shares.sum(axis=1) > 0))
+    shares[unreached] = 1 / shares.shape[1]
+    return BaselineScores(shares, True, {**settings, "tol_per_image": 1e-6, "unreached_tests": int(unreached.sum())})
 
 
 def _self_training(task: FitTask) -> BaselineScores:

@@ -20,8 +20,8 @@ from ssgan.data.splits import Split
 from ssgan.devices import select
 from ssgan.errors import UserError, memory_message
 from ssgan.files import read_file, write_atomic
-from ssgan.inference.metrics import Diversity, best_temperature, confusion, reliability, softmax, summarize_scores
-from ssgan.inference.models import METRICS, Models, finite_mask, score
+from ssgan.inference.metrics import Diversity, confusion, reliability, softmax, summarize_scores
+from ssgan.inference.models import Models, finite_mask, score
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
@@ -35,26 +35,18 @@ NOT_FINITE = "The model's logits are not finite, though its weights are."
 
 
 def stack_rows(
-    data: Data,
-    cell: GridCell,
-    splits: Sequence[Split],
-    models: Models,
-    report: Mapping[str, Any],
-    row_path: Path,
+    data: Data, cell: GridCell, models: Models, report: Mapping[str, Any], row_path: Path
 ) -> list[dict[str, Any]]:
     """Make the rows of a stack: one for each seed, after that of the ensemble if the models share their labels.
 
-    Each row has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``. The row of a
-    model also has ``temperature``, which :func:`best_temperature` fits to its labelled training images, and
-    ``ece_scaled`` and ``nll_scaled`` at that temperature. The row of the first seed has the path of its ``samples``.
-    Calibration and samples that fail are left out, with the reason under ``warnings``.
+    Each row has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``. The row of the
+    first seed has the path of its ``samples``; where they fail, it has the reason under ``warnings``. No row has a
+    temperature: every label of a draw is trained on, and one fitted to those makes models overconfident.
 
     Parameters
     ----------
     data : Data
     cell : GridCell
-    splits : sequence of Split
-        One for each model.
     models : Models
     report : mapping
         Report of the run.
@@ -66,13 +58,10 @@ def stack_rows(
     p_SNK = softmax(logits_SNK)
     rows, run, failed_parts = [], Path(report["run"]), FailedParts()
     scores = score(p_SNK, data.y_test)
-    for i, (seed, split, finite) in enumerate(zip(models.seeds, splits, finite_mask(p_SNK), strict=True)):
+    for i, finite in enumerate(finite_mask(p_SNK)):
         row = {**report["rows"][i], **{name: values[i] for name, values in scores.items()}, **_ablation_key(cell)}
         if finite:
             row |= _test_results(p_SNK[i], data)
-            with failed_parts.attempt(f"calibration of seed {seed}"):
-                labeled_NK = models.select([seed]).logits(data.x_train[split.indices], averaged)[0]
-                row |= _calibrated_scores(logits_SNK[i], data.y_test, labeled_NK, split.y)
         elif row["diverged"] is None:
             row["failed"] = NOT_FINITE
         rows.append({**row, "run": _relative(run, row_path)})
@@ -133,20 +122,10 @@ def _test_results(p_NK: np.ndarray, data: Data) -> dict[str, Any]:
     return {"classes": list(data.classes), "confusion": matrix, "reliability": reliability(p_NK, data.y_test)}
 
 
-def _calibrated_scores(
-    test_NK: np.ndarray, y_N: np.ndarray, labeled_NK: np.ndarray, y_labeled: np.ndarray
-) -> dict[str, float]:
-    """Fit the temperature to labelled logits, and score test logits with it."""
-    temperature = best_temperature(labeled_NK, y_labeled)
-    p_NK = softmax(test_NK / temperature)
-    return {"temperature": temperature, **{f"{name}_scaled": METRICS[name](p_NK, y_N) for name in ("ece", "nll")}}
-
-
 def _ensemble_row(p_NK: np.ndarray, rows: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
     """Make the row of an ensemble under the seed of its first model; diverged models are no members."""
     first = rows[0]
-    dropped = {"temperature", "ece_scaled", "nll_scaled", *Diversity._fields}
-    shared = {key: value for key, value in first.items() if key not in dropped}
+    shared = {key: value for key, value in first.items() if key not in Diversity._fields}
     empty = dict.fromkeys(("error_raw", "images_per_second", "seconds", "diverged", "collapsed", "samples", "failed"))
     scores = {name: values[0] for name, values in score(p_NK[None], data.y_test).items()}
     members = [row["seed"] for row in rows if row["diverged"] is None and row.get("failed") is None]
@@ -265,7 +244,7 @@ def _run_task(
     config = task.config
     folder = run_folder(grid, config, row_path)
     models, report = train_or_resume(data, config, folder, on_report, source, splits)
-    return stack_rows(data, cell, splits, models, {**report, "run": str(folder)}, row_path)
+    return stack_rows(data, cell, models, {**report, "run": str(folder)}, row_path)
 
 
 def _failure_reason(cause: UserError | MemoryError | RuntimeError) -> str:
@@ -285,4 +264,6 @@ def _result_text(rows: Sequence[Mapping[str, Any]]) -> str:
     errors = _error_summary(models)
     mean, std, diverged = errors["error_mean"], errors["error_std"], len(models) - errors["n"]
     text = "diverged" if mean is None else f"error {mean:.2f}" + ("" if std is None else f" +- {std:.2f}") + " %"
-    return text + (f", {diverged} diverged" if diverged and mean is not None else "")
+    text += f", {diverged} diverged" if diverged and mean is not None else ""
+    unreached = max((row.get("estimator", {}).get("unreached_tests", 0) for row in models), default=0)
+    return text + (f", no label reaches {unreached:,} test images" if unreached else "")

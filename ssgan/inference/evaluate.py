@@ -14,7 +14,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
 from ssgan.inference.features import apply_backbone
-from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
+from ssgan.inference.metrics import confusion, per_class, reliability, softmax, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
 from ssgan.inference.scored_images import Scored, leave_out_trained
 from ssgan.settings.options import Options
@@ -55,7 +55,9 @@ def evaluate_run(
     Returns
     -------
     dict
-        Plain types. ``rows`` has the metrics of each seed, the rest what is common to them. ``confusion``
+        Plain types. ``rows`` has the metrics of each seed, the rest what is common to them. ``ece`` and ``nll`` are
+        without a temperature. Where the run has a ``temperature``, ``ece_scaled`` and ``nll_scaled`` are at it, and so
+        are ensemble and reliability, as :func:`ssgan.inference.predict.predict` uses it. ``confusion``
         [K][K] counts test images, rows by true class and columns by predicted; ``per_class`` has the
         ``precision``, ``recall`` and ``f1`` (0 to 1) of each class and the ``count`` of its test images;
         ``reliability`` the bins of the ECE. These three belong to ``predictions_of``: the one model, the ensemble,
@@ -97,14 +99,19 @@ def evaluate_run(
     scored = scored._replace(data=dataset)
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
-    p_SNK = models.probabilities(dataset.x_test)
+    logits_SNK, temperature = models.logits(dataset.x_test), models.confidence.temperature
+    p_SNK = softmax(logits_SNK)
     scores = score(p_SNK, dataset.y_test)
+    if temperature is not None:
+        p_SNK = models.confidence.probabilities(logits_SNK)
+        scores |= {f"{name}_scaled": values for name, values in score(p_SNK, dataset.y_test, ["nll", "ece"]).items()}
     scores["error_raw"] = models.scores(dataset.x_test, dataset.y_test, averaged=False, metrics=["error"])["error"]
     finite = finite_mask(p_SNK)
     result: dict[str, Any] = {
         **_context(models, report, scored, run, torch_device),
         **summarize_scores(scores),
-        **{f"{name}_mean": _mean(scores[name]) for name in ("nll", "ece")},
+        **{f"{name}_mean": _mean(values) for name, values in scores.items() if name.startswith(("nll", "ece"))},
+        "temperature": temperature,
         "diverged": [seed for seed, ok in zip(models.seeds, finite, strict=True) if not ok],
         "rows": [
             {"seed": seed, "draw_seed": row["draw_seed"], **{name: values[i] for name, values in scores.items()}}
@@ -153,6 +160,7 @@ def _evaluate_unconditional(
         **judgements,
         "nll_mean": None,
         "ece_mean": None,
+        "temperature": None,
         "diverged": [seed for seed, ok in zip(models.seeds, models.finite, strict=True) if not ok],
         "rows": [
             {

@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "DIVERSITY_IMAGES",
+    "LOG_TEMPERATURES",
     "Diversity",
     "best_temperature",
     "binomial_interval",
@@ -107,16 +108,18 @@ def reliability(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> list[dic
 def best_temperature(logits_NK: np.ndarray, y_N: np.ndarray) -> float:
     """Fit the temperature T, 0.05 to 20, that minimises the negative log-likelihood of the softmax of logits / T.
 
-    It changes no prediction. The rows should be new to the model: on its training rows T comes out too low, and far
-    below 1 if all are predicted correctly, which makes the model overconfident. If there are too few labels to hold
-    some out, compare NLL and ECE with and without T.
+    It changes no prediction. The rows must be new to the model: on its training rows T comes out too low, and far
+    below 1 if all are predicted correctly, which makes the model overconfident.
 
     Source: Guo et al., *On Calibration of Modern Neural Networks*, 2017, section 4.2.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
-    def nll(log_temperature: float) -> float:
-        return negative_log_likelihood(softmax(logits_NK / np.exp(log_temperature)), y_N)
+    rows = np.arange(len(y_N))
+
+    def nll(log_temperature: float) -> float:  # has one minimum, as it is convex in 1 / T
+        return float(-log_softmax(logits_NK / np.exp(log_temperature), axis=1)[rows, y_N].mean())
 
     return float(np.exp(minimize_scalar(nll, bounds=LOG_TEMPERATURES, method="bounded").x))
 

@@ -1,7 +1,7 @@
 """Open trained models and compute class probabilities, scores and samples for every seed: :class:`Models`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ssgan.data.splits import load as load_splits
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
 from ssgan.inference.checkpoints import check_models
+from ssgan.inference.confidence import Confidence
 from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import (
     distance_to_normal,
@@ -68,6 +69,8 @@ class Models:
         Of models of a backbone's features. They take pictures, and features as well.
     progress : str
         How far the run has come, as a sentence, where it has not finished.
+    confidence : Confidence
+        What predictions may say. Of models that were just trained it is empty: the report of a run decides.
     """
 
     config: Config
@@ -81,6 +84,7 @@ class Models:
     split_sha256: list[str]
     feature_map: FeatureMap | None = None
     progress: str = ""
+    confidence: Confidence = field(default_factory=Confidence)
 
     def __post_init__(self) -> None:
         if self.config.unconditional:
@@ -132,6 +136,7 @@ class Models:
             averaged={name: value[indices] for name, value in self.averaged.items()},
             seeds=[self.seeds[index] for index in indices],
             split_sha256=[self.split_sha256[index] for index in indices],
+            confidence=self.confidence.select(indices),
         )
 
     @property
@@ -148,6 +153,11 @@ class Models:
     def bounded(self) -> bool:
         """Whether such images have values from 0 to full intensity."""
         return self.feature_map is not None or not NETWORKS[self.config.network].vectors
+
+    @property
+    def judges_foreign(self) -> bool:
+        """Whether predictions say how much an image looks generated, and so like none of the classes."""
+        return self.G is not None and (self.config.unconditional or not self.confidence.silence)
 
     def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
@@ -371,6 +381,7 @@ def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
     splits = [row["split_sha256"] for row in report["rows"]]
     if (models.seeds, models.split_sha256) != (report["seeds"], splits) or models.config.resume_conflicts(config):
         raise UserError(f"The checkpoint, config.json and report.json of {run} are not of the same run.")
+    models.confidence = Confidence.of_report(report)
     return models, report
 
 
@@ -402,4 +413,5 @@ def open_latest(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]
         "seeds": models.seeds,
         "rows": [{"draw_seed": seed} for seed in config.recorded_draw_seeds],
     }
+    models.confidence = Confidence.of_report(report)
     return models, report

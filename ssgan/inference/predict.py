@@ -23,7 +23,7 @@ from ssgan.data.image_io import SUFFIXES, UnreadableImage, decode
 from ssgan.data.npz import open_npz
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
-from ssgan.inference.metrics import generated_probability, softmax
+from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
 
 __all__ = [
@@ -244,8 +244,7 @@ def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, boun
 
 
 UNLIKE_CLASSES, GENERATED = "looks like none of the classes", "looks generated"
-# Limits of a batch, which bound its memory: images, and numbers in all of them.
-BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24
+BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24  # limits of a batch: images, and numbers in all of them
 
 
 class Predictor(NamedTuple):
@@ -307,16 +306,16 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
 def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction]:
     """Predict each image, in order, from one pass through the models, in batches of bounded memory.
 
-    ``probability`` is that of the class, given that the image is real; ``p_generated`` is the probability that it is
-    generated, ``1 / (Z + 1)``, and None if the models saw no generated images. Both are means over the models. A GAN
-    without classes gives the second alone.
+    ``probability`` is that of the class, given that the image is real, at the temperature of ``models.confidence``;
+    ``p_generated`` is the probability that it is generated, None unless ``models.judges_foreign``. Both are means over
+    the models. A GAN without classes gives the second alone.
     """
     rows = max(1, min(BATCH_IMAGES, BATCH_NUMBERS // math.prod(models.input_shape)))
     images = iter(images)
     while batch := list(itertools.islice(images, rows)):
         x = [image.pixels for image in batch if image.pixels is not None]
         logits_SBK = models.logits(np.stack(x)) if x else np.zeros((1, 0, 1))
-        p_BK = softmax(logits_SBK).mean(axis=0)
+        p_BK = models.confidence.probabilities(logits_SBK).mean(axis=0)
         generated_B = generated_probability(logits_SBK).mean(axis=0)
         outputs = iter(zip(p_BK, generated_B, strict=True))
         for image in batch:
@@ -332,13 +331,13 @@ def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) ->
         return Prediction(name, None, None, None, f"{name} drives the model beyond finite numbers.", None)
     if models.config.unconditional:
         return Prediction(name, None, None, _round(generated), GENERATED if generated > 0.5 else "", [])
-    best, has_generator = int(p_K.argmax()), models.G is not None
+    best, says_unlike = int(p_K.argmax()), models.judges_foreign
     return Prediction(
         file=name,
         label=models.classes[best],
         probability=_round(p_K[best]),
-        p_generated=_round(generated) if has_generator else None,
-        note=UNLIKE_CLASSES if has_generator and generated > 0.5 else "",
+        p_generated=_round(generated) if says_unlike else None,
+        note=UNLIKE_CLASSES if says_unlike and generated > 0.5 else "",
         probabilities=[_round(p) for p in p_K],
     )
 
@@ -379,9 +378,8 @@ def write_predictions(
     Returns
     -------
     dict
-        Plain types: the numbers of ``images``, of those ``classified``, of those ``per_class``, and of those
-        ``unlike`` all classes, or generated if there are none (None if the models cannot tell); and the
-        ``unreadable`` ones with their reasons.
+        Plain types: the numbers of ``images``, ``classified``, ``per_class`` and ``unlike`` all classes (None for the
+        reason ``silence``); the ``temperature`` or why ``uncalibrated``; the ``unreadable`` ones with their reasons.
 
     Raises
     ------
@@ -409,7 +407,10 @@ def write_predictions(
         "images": done,
         "classified": done - len(unreadable),
         "per_class": [{"class": name, "count": labels[name]} for name in models.classes],
-        "unlike": unlike if models.G is not None else None,
+        "unlike": unlike if models.judges_foreign else None,
+        "silence": None if models.judges_foreign or models.G is None else models.confidence.silence,
+        "temperature": models.confidence.temperature,
+        "uncalibrated": models.confidence.uncalibrated or None,
         "unreadable": unreadable,
         "predictions_of": predictor.description,
         "seeds": models.seeds,

@@ -1,5 +1,6 @@
 """Assemble the part of a report about one data set: charts, tables, comparisons and pictures."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = [
     "published_part",
 ]
 
+MOST_WARNINGS = 10  # of the rows, in a section
 INTERVAL = (
     "A pair learned from the same labelled images. The interval is Student's t over the pairs; it holds for one "
     "comparison at a time."
@@ -277,7 +279,19 @@ def _warnings(section: Section) -> list[str]:
             f"Keys that this version does not know are taken for measurements, since their numbers differ from row to "
             f"row, and do not tell settings apart: {keys}."
         )
-    return warnings
+    return warnings + _warnings_of_rows(section)
+
+
+def _warnings_of_rows(section: Section) -> list[str]:
+    """Return the sentences that rows bring under ``warnings``, each with the number of its rows; at most ten."""
+    counts: Counter[str] = Counter()
+    for group in section.groups.values():
+        for row in group.all_rows:
+            lines = row["warnings"] if isinstance(row["warnings"], list) else []
+            counts.update({line for line in lines if isinstance(line, str)})
+    shown = [f"{line} ({count:,} rows)" if count > 1 else line for line, count in sorted(counts.items())]
+    left = len(shown) - MOST_WARNINGS
+    return [*shown[:MOST_WARNINGS], *([f"Rows bring {left:,} more warnings."] if left > 0 else [])]
 
 
 def _best(section: Section, best: Sequence[Variant], file_names: FileNames) -> list[Block]:

@@ -146,9 +146,11 @@ def _reason(row: Row) -> str:
 
 
 def calibration_table(section: Section, groups: Sequence[RowGroup]) -> Table | None:
-    """Tabulate mean calibration measures; None where no row has one."""
-    columns = {"ece": "ECE", "nll": "NLL", "temperature": "temperature", "ece_scaled": "ECE, scaled"}
-    columns["nll_scaled"] = "NLL, scaled"
+    """Tabulate mean calibration measures; None where no row has one.
+
+    Rows of earlier versions have a temperature that was fitted to the labels of the training: it is left out.
+    """
+    columns = {"ece": "ECE", "nll": "NLL"}
     keys = [key for key in columns if any(group.values(key) for group in groups)]
     rows = []
     for group in groups:
@@ -159,7 +161,10 @@ def calibration_table(section: Section, groups: Sequence[RowGroup]) -> Table | N
             rows.append([section.names[group.variant], f"{group.labels:,}", *means, "/".join(map(str, seeds))])
     if not rows:
         return None
-    caption = "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better."
+    caption = (
+        "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better. No "
+        "temperature, because every label of a draw was trained on and none is left to fit one to."
+    )
     return table(caption, ["method", "labels", *(columns[key] for key in keys), "n"], rows)
 
 

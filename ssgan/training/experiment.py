@@ -25,9 +25,10 @@ from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
 from ssgan.files import open_atomic, write_json
+from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
-from ssgan.inference.models import Models, open_run
+from ssgan.inference.models import Models, open_run, score
 from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
@@ -67,7 +68,7 @@ def run_experiment(
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
     extra, failed_parts : mapping, FailedParts, optional
-        Further entries of the report, and what failed before.
+        Further entries of the report, such as ``folds``, and what failed before.
 
     Raises
     ------
@@ -90,7 +91,8 @@ def run_experiment(
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
     with failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
-    report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
+    entries = _with_confidence(run, extra or {})
+    report = {**summarize(run, folder, draw_seeds, entries), "source": None if source is None else dict(source)}
     write_json(folder / "report.json", report)
     return report
 
@@ -192,8 +194,49 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
     return saved
 
 
-def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[str, Any]:
-    """Return what ``report.json`` holds: the run in numbers, and one result row for each seed.
+def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return further entries of the report with what predictions may say.
+
+    ``calibration`` is that of the folds, where there are any; ``foreign`` has the share of the run's own images that
+    look generated to each model, ``pool``, and that of labelled images that look so to the models of the folds that
+    never saw them, ``held_out``. Both are None where there are no classes, the second without a generator.
+    """
+    entries: dict[str, Any] = {**extra, "calibration": None, "foreign": None}
+    if run.config.unconditional:
+        return entries
+    folds = dict(extra.get("folds") or {})
+    entries["calibration"] = folds.pop("calibration", None) or no_calibration(failed=bool(run.config.folds))
+    if "folds" in extra:
+        entries["folds"] = folds or None
+    if run.models.G is not None:
+        pool: list[float | None] = [None] * len(run.seeds)
+        with run.failed_parts.attempt("images of the pool that look generated"):
+            pool = [_flagged_pool(run, seed, split) for seed, split in zip(run.seeds, run.splits, strict=True)]
+        flagged = folds.get("flagged")
+        images = 0 if flagged is None else folds["labels"]
+        entries["foreign"] = {"pool": pool, "held_out": flagged, "held_out_images": images}
+    return entries
+
+
+def _flagged_pool(run: Run, seed: int, split: Split) -> float | None:
+    """Return the share of images of the pool, always the same ones, that look generated to one model."""
+    seen = np.setdiff1d(np.arange(len(run.data.x_train)), split.held_out)
+    rows = np.sort(np.random.RandomState(0).permutation(seen)[:POOL_IMAGES])
+    return flagged_share(run.models.select([seed]).logits(run.data.x_train[rows])[0])
+
+
+def _scaled_scores(run: Run, temperature: float | None) -> dict[str, list[float | None]]:
+    """Return NLL and ECE of the test images at the temperature, for each seed; nothing without one."""
+    if temperature is None or not len(run.data.x_test):
+        return {}
+    p_SNK = Confidence(temperature).probabilities(run.models.logits(run.data.x_test))
+    return {f"{name}_scaled": values for name, values in score(p_SNK, run.data.y_test, ["nll", "ece"]).items()}
+
+
+def summarize(
+    run: Run, folder: Path, draw_seeds: Sequence[int | None], entries: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what ``report.json`` holds: the run in numbers, further entries, and one result row for each seed.
 
     What cannot be measured is None, with the reason in ``failed_parts`` and among the ``warnings``.
     """
@@ -217,6 +260,11 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
     diversity = None
     with failed_parts.attempt("diversity of generated images"):
         diversity = _diversity(run)
+    entries = dict(entries or {})
+    temperature = (entries.get("calibration") or {}).get("temperature")
+    scaled: dict[str, list[float | None]] = {}
+    with failed_parts.attempt("test scores at the temperature"):
+        scaled = _scaled_scores(run, temperature)
     rows = [
         {
             **shared,
@@ -229,6 +277,8 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
             "ece": run.ece[i],
             "nll": run.nll[i],
             **{name: values[i] for name, values in run.judgements.items()},
+            **({"temperature": temperature} if scaled else {}),
+            **{name: values[i] for name, values in scaled.items()},
             "diverged": run.diverged.get(seed),
             "collapsed": run.collapsed.get(seed),
             **({} if diversity is None else diversity["models"][i]),
@@ -247,6 +297,7 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
         "warnings": [],
         "run": str(folder),
         "rows": rows,
+        **entries,
     }
     report = failed_parts.without_odd_numbers(report)
     warnings = [*run.warnings, *_warn_of_collapse(diversity, run.seeds), *failed_parts.warnings]

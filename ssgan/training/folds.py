@@ -10,7 +10,8 @@ from ssgan.data.dataset import Data, image_hashes
 from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.errors import UserError
 from ssgan.files import open_table
-from ssgan.inference.metrics import binomial_interval, confusion
+from ssgan.inference.confidence import calibrate, flagged_share
+from ssgan.inference.metrics import binomial_interval, confusion, softmax
 from ssgan.inference.models import METRICS, Models, finite_mask
 from ssgan.settings.config import Config
 from ssgan.training.experiment import train_or_resume
@@ -103,7 +104,9 @@ def cross_validate(
         Plain types: ``error`` in percent over all ``labels`` images, each predicted by the model that never saw it, of
         which ``wrong`` were wrong; ``interval``, in which the error lies with 95 % confidence as far as the
         number of images goes (Wilson score); ``errors`` of each fold; ``nll`` and ``ece`` over all; ``confusion``
-        [K][K]. A fold whose model diverged is named in ``diverged`` and counts nowhere else. None where all did.
+        [K][K]; the temperature for the run's own models, ``calibration`` as :func:`calibrate` returns it; and the
+        share ``flagged`` of images that look generated, None without a generator. A fold whose model diverged is named
+        in ``diverged`` and counts nowhere else. None where all did.
         ``predictions`` names the table where it could be written. None as a whole where it could not be measured.
 
     Raises
@@ -127,10 +130,10 @@ def _score_folds(
 ) -> dict[str, Any]:
     """Test the model of each fold on the images that it never saw, and write the table of predictions."""
     test_rows = _test_rows(parts)
-    p_of = [
-        models.select([seed]).probabilities(data.x_train[rows])[0]
-        for seed, rows in zip(models.seeds, test_rows, strict=True)
+    logits_of = [
+        models.select([seed]).logits(data.x_train[rows])[0] for seed, rows in zip(models.seeds, test_rows, strict=True)
     ]
+    p_of = [softmax(logits_NK) for logits_NK in logits_of]
     is_finite = finite_mask(p_of)  # type: ignore[arg-type]
     finite_folds = [k for k, ok in enumerate(is_finite) if ok]
     result: dict[str, Any] = {
@@ -138,7 +141,7 @@ def _score_folds(
         "labels": sum(map(len, test_rows)),
         "labels_each": round(float(np.mean([len(part.indices) for part in parts]))),
         "diverged": [k for k, ok in enumerate(is_finite) if not ok],
-        **dict.fromkeys(("wrong", "interval", "confusion", *METRICS)),
+        **dict.fromkeys(("wrong", "interval", "confusion", "calibration", "flagged", *METRICS)),
         "errors": [
             METRICS["error"](p, data.y_train[test_rows[k]]) if is_finite[k] else None for k, p in enumerate(p_of)
         ],
@@ -152,6 +155,9 @@ def _score_folds(
     wrong = int((predicted_N != y_N).sum())
     low, high = binomial_interval(wrong, len(y_N), CONFIDENCE)
     folds = np.concatenate([np.full(len(test_rows[k]), k) for k in finite_folds])
+    logits_NK = np.concatenate([logits_of[k] for k in finite_folds])
+    with failed_parts.attempt("calibration"):
+        result["calibration"] = calibrate(logits_NK, y_N, folds)
     written = {}
     with failed_parts.attempt(f"{FOLDS_FOLDER}/{FOLDS_TABLE}"):
         _write(folder / FOLDS_TABLE, data, rows, folds, p_NK)
@@ -162,6 +168,7 @@ def _score_folds(
         "wrong": wrong,
         "interval": [100 * low, 100 * high],
         "confusion": confusion(y_N, predicted_N, len(data.classes)).tolist(),
+        "flagged": None if models.G is None else flagged_share(logits_NK),
         **{name: metric(p_NK, y_N) for name, metric in METRICS.items()},
         **written,
     }

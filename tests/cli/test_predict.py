@@ -15,6 +15,7 @@ from running import last_object, status_of
 from ssgan.data.dataset import Data
 from ssgan.inference.models import open_run
 
+UNCALIBRATED = "Probabilities are not calibrated, so they may be too high: train with --folds 5 to calibrate them."
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
@@ -32,11 +33,14 @@ def test_predict_gives_the_classes_of_the_first_model(
     assert [row["file"] for row in rows] == pictures
     assert [row["class"] for row in rows] == [digits.classes[k] for k in p.argmax(axis=1)]
     assert [float(row["probability"]) for row in rows] == pytest.approx(p.max(axis=1), rel=1e-5)
-    assert said.err == "by the model of seed 3 (2 models learned from different labels: --seed picks another)\n"
+    assert said.err.splitlines() == [
+        "by the model of seed 3 (2 models learned from different labels: --seed picks another)",
+        UNCALIBRATED,
+    ]
     assert status_of("predict", run, "pictures", "--device", "cpu", "--seed", "4") == 0
     said = capsys.readouterr()
     assert [row["file"] for row in rows_of(said.out)] == [pictures[1], pictures[0], pictures[2]]
-    assert said.err == "by the model of seed 4\n"
+    assert said.err.splitlines() == ["by the model of seed 4", UNCALIBRATED]
 
 
 def test_predict_reads_patterns_lists_and_arrays(
@@ -89,7 +93,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     assert rows[0]["note"] == "notes.txt is no picture that can be read."
     assert rows[3]["note"] == "There is no file gone.png."
     assert rows[4]["note"] == "*.tif matches no file."
-    assert said.err.splitlines()[1:] == [row["note"] for row in rows if not row["class"]]
+    assert said.err.splitlines()[1:] == [*(row["note"] for row in rows if not row["class"]), UNCALIBRATED]
     assert json.loads(summary)["classified"] == 1
 
 

@@ -265,6 +265,61 @@ def test_images_that_no_label_reaches_have_the_same_share_of_every_class(name: s
     np.testing.assert_array_equal(found.predicted[:40], np.repeat([0, 2], 20))
 
 
+@pytest.mark.parametrize("of_backbone", [False, True], ids=["pixels", "features"])
+@every_method
+def test_images_far_from_all_others_have_probabilities_too(name: str, of_backbone: bool) -> None:
+    """Far away in the pool and in the test share, in all directions, and a row of zeros, which has no direction."""
+    random = np.random.RandomState(0)
+    near = np.concatenate([clouds(20, [(0.2, 0.2), (0.8, 0.8)]), random.uniform(0, 1, (40, 6)).astype(np.float32)], 1)
+    far = (1e6 * random.normal(size=(30, 8))).astype(np.float32)
+    x = np.concatenate([near, far, np.zeros((1, 8), np.float32)])
+    found = fit_baseline(
+        name, x, 1.0, Split(np.array([0, 1, 20, 21]), np.array([0, 0, 2, 2])), x, 3, of_backbone=of_backbone
+    )
+    assert found.predicted.shape == (71,)
+    assert set(found.predicted) <= {0, 2}
+    if name == "knn":
+        assert found.probabilities is None
+        return
+    p = found.probabilities
+    assert p is not None
+    assert np.isfinite(p).all()
+    assert (p >= 0).all()
+    assert (p[:, 1] == 0).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_array_equal(p.argmax(axis=1), found.predicted)
+
+
+@pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
+def test_images_that_no_label_reaches_are_counted_and_named(name: str) -> None:
+    x = clouds(20, [(0.1, 0.1), (0.9, 0.1), (0.5, 0.9)])
+    split = Split(np.array([0, 20]), np.array([0, 2]))
+    found = fit_baseline(name, x, 1.0, split, x[10:50], 3)
+    assert found.settings["unreached_tests"] == 10
+    row = baselines.baseline_row(
+        replace(DIGITS, x_test=DIGITS.x_test[:40], y_test=DIGITS.y_test[:40]), split, found, 0, 0
+    )
+    assert row["warnings"] == [
+        f"{name}: no label reaches 10 of 40 test images, which have the same probability of every labelled class."
+    ]
+    reached = fit_baseline(name, x, 1.0, split, x[:40], 3)
+    assert (reached.settings["unreached_tests"], reached.warnings) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
+def test_rows_of_zeros_are_mended_as_those_that_are_no_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later scikit-learn may divide a row without weight by 1, as its issue 34350 proposes."""
+    from sklearn import semi_supervised
+
+    estimator = {
+        "label-spreading": semi_supervised.LabelSpreading,
+        "label-propagation": semi_supervised.LabelPropagation,
+    }
+    plain = estimator[name].predict_proba
+    monkeypatch.setattr(estimator[name], "predict_proba", lambda self, x: np.nan_to_num(plain(self, x)))
+    test_images_that_no_label_reaches_have_the_same_share_of_every_class(name)
+
+
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
 def test_labels_travel_along_a_chain_of_neighbours(name: str) -> None:
     x = np.stack([np.linspace(0, 1, 80) ** 1.05, np.zeros(80)], axis=1).astype(np.float32)

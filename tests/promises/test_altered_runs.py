@@ -130,6 +130,7 @@ def sample(cases: Iterator[tuple[str, Any]], count: int) -> list[tuple[str, Any]
 # Fields of a report that are not read, or that older versions did not write; entries of lists of any length.
 FREE = {
     *("failed_parts", "diversity", "source", "folds", "source/labels_csv", "folds/predictions", "folds/run"),
+    *("calibration", "foreign", "folds/flagged", "calibration/reason", "calibration/fitted_on"),
     *("settings", "config_sha256", "versions", "commit", "classes/0", "folds/errors/0", "diverged/0", "rows/0/stack/0"),
 }
 NEEDED = {"seed", "draw_seed", "split_sha256", "error", "error_raw", "ece", "nll", "diverged", "collapsed"}

@@ -119,8 +119,25 @@ def test_another_baseline() -> None:
 
 
 def test_calibration_is_averaged_over_the_rows_that_have_it() -> None:
-    found = build(row(ece=0.1, ece_scaled=0.02, temperature=2.0), row(seed=1, ece=0.3, ece_scaled=0.04))
-    assert ["gan", "50", "0.200", "0.500", "2.000", "0.030", "1/2"] in cells_of(found.markdown)
+    found = build(row(ece=0.1, nll=0.4), row(seed=1, ece=0.3, nll=None))
+    assert ["gan", "50", "0.200", "0.400", "1/2"] in cells_of(found.markdown)
+
+
+def test_a_temperature_of_an_earlier_version_is_not_shown() -> None:
+    """It was fitted to the labels that the model had learned from."""
+    found = build(row(ece=0.1, ece_scaled=0.77, nll_scaled=35.1, temperature=0.05))
+    assert not any(number in found.markdown for number in ("0.770", "35.100", "0.050"))
+    assert "none is left to fit one to" in found.markdown
+
+
+def test_warnings_of_rows_stand_in_the_report() -> None:
+    text = "svm: no label reaches 2 of 9 test images."
+    found = build(row(warnings=[text]), row(seed=1, warnings=[text, 7]), row(seed=2, warnings="no list"))
+    assert f"{text} (2 rows)" in found.markdown
+    many = build(*(row(seed=seed, warnings=[f"warning {seed:02d}"]) for seed in range(13)))
+    assert "warning 09" in many.markdown
+    assert "warning 10" not in many.markdown
+    assert "Rows bring 3 more warnings." in many.markdown
 
 
 def test_published_figures_stand_beside_ours_and_are_marked() -> None:

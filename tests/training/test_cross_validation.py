@@ -254,19 +254,21 @@ def test_a_fold_that_diverged_counts_nowhere(
     validated: tuple[dict[str, Any], Path], few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, folder = validated
-    ours = Models.probabilities
+    ours = Models.logits
 
     def broken(self: Models, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        p = ours(self, x, averaged)
-        return p * np.nan if self.seeds == [1] else p
+        logits = ours(self, x, averaged)
+        return logits * np.nan if self.seeds == [1] else logits
 
-    monkeypatch.setattr(Models, "probabilities", broken)
+    monkeypatch.setattr(Models, "logits", broken)
     found = cross_validate(few_digits, tiny(labels=30, folds=3, total_images=2000), folder)
     assert (found["diverged"], found["labels"]) == ([1], 20)
     assert found["errors"] == [whole["errors"][0], None, whole["errors"][2]]
-    monkeypatch.setattr(Models, "probabilities", lambda self, x: ours(self, x) * np.nan)
+    assert found["calibration"]["labels"] == 20
+    monkeypatch.setattr(Models, "logits", lambda self, x: ours(self, x) * np.nan)
     found = cross_validate(few_digits, tiny(labels=30, folds=3, total_images=2000), folder)
     assert (found["diverged"], found["error"], found["interval"], found["wrong"]) == ([0, 1, 2], None, None, None)
+    assert found["calibration"] is None
 
 
 # It goes on

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+r"""Measure what a temperature is worth by what it is fitted to, and how often images look like none of the classes.
+
+    scripts/experiments/try_calibration.py photographs --labels 60 --draws 1000,1001,1002
+    scripts/experiments/try_calibration.py pixels --labels 60 --draws 1000 --set total_images=20000
+    scripts/experiments/try_calibration.py digits --labels 50 --draws 1000
+
+``photographs`` are TrashNet by features of efficientnet-lite0 at 160 pixels, ``pixels`` the same at 32 pixels without
+features. Each draw trains the models of five folds, and one of every label. Its test images are scored without a
+temperature, with one fitted to the labels that it was trained on (*memorised*), with that of the folds, and with the
+best one for the test images (*oracle*), which nobody has. Nothing is chosen by them. Foreign images are those of
+CIFAR-10, or inverted digits, and noise.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from ssgan import Options, load, train
+from ssgan.data.dataset import Data
+from ssgan.data.splits import make_splits
+from ssgan.inference.confidence import calibrate
+from ssgan.inference.features import apply_backbone
+from ssgan.inference.metrics import (
+    best_temperature,
+    expected_calibration_error,
+    generated_probability,
+    negative_log_likelihood,
+    softmax,
+)
+from ssgan.settings.config import Config
+from ssgan.settings.presets import parse, resolve
+from ssgan.training.folds import cut_folds
+
+FOLDS = 5
+POOL_IMAGES = 1000
+FOREIGN_IMAGES = 300
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "photographs": ("features", {"backbone": "efficientnet-lite0", "image_size": 160, "test_share": 0.2}),
+    "pixels": ("images", {"image_size": 32, "test_share": 0.2}),
+    "digits": ("digits-fast", {}),
+}
+
+
+def foreign_images(data: Data, what: str) -> dict[str, np.ndarray]:
+    """Return images of none of the classes, of the shape of the data."""
+    random, shape = np.random.RandomState(0), data.image_shape
+    noise = random.randint(0, int(data.scale) + 1, (FOREIGN_IMAGES, *shape)).astype(np.uint8)
+    if what == "digits":
+        return {"noise": noise, "inverted": (data.scale - data.x_test[:FOREIGN_IMAGES]).astype(np.uint8)}
+    others = [Image.fromarray(image).resize(shape[:2]) for image in load("cifar10").x_test[:FOREIGN_IMAGES]]
+    return {"noise": noise, "cifar10": np.stack([np.asarray(image) for image in others])}
+
+
+def measure(data: Data, config: Config, foreign: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Train the models of the folds and one of every label; return the logits of all kinds of images."""
+    parts = cut_folds(data, config)
+    inner = config.replace(folds=0, labels=None, draw_seed=None, seeds=FOLDS, test_share=config.test_share)
+    models = train(data, inner, parts).models
+    whole = np.unique(np.concatenate([part.indices for part in parts]))
+    rows = [np.setdiff1d(whole, part.indices) for part in parts]
+    split = make_splits(data.y_train, config.labels, config.draw_seeds)
+    own = train(data, config.replace(folds=0), split).models
+    images = {
+        "test": data.x_test,
+        "pool": data.x_train[:POOL_IMAGES],
+        "memorised": data.x_train[split[0].indices],
+        **foreign,
+    }
+    held_out = [models.select([seed]).logits(data.x_train[r])[0] for seed, r in zip(models.seeds, rows, strict=True)]
+    return {
+        "held_out": np.concatenate(held_out),
+        "y_held_out": data.y_train[np.concatenate(rows)],
+        "folds": np.repeat(range(FOLDS), [len(one) for one in rows]),
+        "y_memorised": split[0].y,
+        **{kind: own.logits(x)[0] for kind, x in images.items()},
+    }
+
+
+def show(found: dict[str, np.ndarray], y: np.ndarray, kinds: list[str]) -> None:
+    """Print the scores at each temperature, and the shares that look like none of the classes."""
+    fit = calibrate(found["held_out"], found["y_held_out"], found["folds"])
+    temperatures = {
+        "none": 1.0,
+        "memorised": best_temperature(found["memorised"], found["y_memorised"]),
+        "folds": fit["temperature"],
+        "oracle": best_temperature(found["test"], y),
+    }
+    print(f"  held out: NLL {fit['nll']:.3f}, cross-fitted {fit['nll_scaled'] or np.nan:.3f}; {fit['reason'] or ''}")
+    for name, temperature in temperatures.items():
+        if temperature is not None:
+            p = softmax(found["test"] / temperature)
+            sure, right = p.max(axis=1) > 0.95, p.argmax(axis=1) == y
+            print(
+                f"  {name:10s} T {temperature:6.3f}  NLL {negative_log_likelihood(p, y):6.3f}  "
+                f"ECE {expected_calibration_error(p, y):.3f}  above 0.95: {sure.mean():.2f}, "
+                f"of which right {right[sure].mean() if sure.any() else np.nan:.2f}  "
+                f"below 0.5: {(p.max(axis=1) < 0.5).mean():.2f}"
+            )
+    p = {kind: generated_probability(found[kind]) for kind in ("pool", "held_out", "test", *kinds)}
+    limit = np.quantile(p["pool"], 0.95)
+    for kind, values in p.items():
+        auroc = roc_auc_score(np.repeat([0, 1], [len(p["test"]), len(values)]), np.concatenate([p["test"], values]))
+        print(
+            f"  {kind:10s} look like none {(values > 0.5).mean():.3f}, above the 95 % quantile of the pool "
+            f"{(values > limit).mean():.3f}, AUROC against test images {auroc:.2f}"
+        )
+
+
+def main() -> None:
+    """Measure every draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=PRESETS)
+    parser.add_argument("--labels", type=int, default=60)
+    parser.add_argument("--draws", default="1000,1001,1002")
+    parser.add_argument("--data", default="trashnet.zip", help="where TrashNet lies")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    args = parser.parse_args()
+    preset, settings = PRESETS[args.what]
+    settings = {"labels": args.labels, "folds": FOLDS, "draw_seed": 0, **settings, **dict(map(parse, args.settings))}
+    config = resolve(preset, settings)
+    pictures = load("digits") if args.what == "digits" else load(args.data, options=Options.of(config, None))
+    foreign = foreign_images(pictures, args.what)
+    data = apply_backbone(pictures, config)
+    for draw in map(int, args.draws.split(",")):
+        began = time.process_time()
+        found = measure(data, config.replace(draw_seed=draw, seed=draw), foreign)
+        error = 100 * np.mean(found["test"].argmax(axis=1) != data.y_test)
+        print(f"{args.what}, {args.labels} labels, draw {draw}: error {error:.2f} %", end=", ")
+        print(f"{time.process_time() - began:.0f} CPU seconds", flush=True)
+        show(found, data.y_test, list(foreign))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Calibrate probabilities on labels that no model trained on, and decide what is said of images of none of the classes.
+
+Shapes: N rows, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ssgan.inference.metrics import (
+    LOG_TEMPERATURES,
+    best_temperature,
+    binomial_interval,
+    expected_calibration_error,
+    generated_probability,
+    negative_log_likelihood,
+    softmax,
+)
+
+__all__ = ["FLAGGED_LIMIT", "LEAST_LABELS", "POOL_IMAGES", "Confidence", "calibrate", "flagged_share", "no_calibration"]
+
+LEAST_LABELS = 20  # to fit a temperature
+NEAR_LIMIT = 0.01  # a logarithm of a temperature so near to that of a limit is at the limit
+POOL_IMAGES = 1000  # of the run's own, of which is measured how many look like none of the classes
+OWN = "how many of the run's own pictures look so"
+FLAGGED_LIMIT = 0.05  # where more of them do, nothing is said of other images
+
+
+def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> dict[str, Any]:
+    """Fit a temperature to logits of labelled images, each by the model of a fold that never saw the image.
+
+    Whether it helps is measured by cross-fitting: the images of each fold are scored at the temperature that was fitted
+    to those of the others. A temperature that does not lower their NLL is not used.
+
+    Parameters
+    ----------
+    logits_NK : ndarray of float, shape [N, K]
+        Finite.
+    y_N : ndarray of int, shape [N]
+    folds_N : ndarray of int, shape [N]
+        The fold of each image.
+
+    Returns
+    -------
+    dict
+        Plain types: ``temperature``, None where none is used, for the ``reason``; ``fitted_on``, which is ``"folds"``;
+        the number of ``labels``; ``nll`` and ``ece`` without a temperature, and ``nll_scaled`` and ``ece_scaled`` by
+        cross-fitting, None where nothing was fitted.
+    """
+    p_NK = softmax(logits_NK)
+    result: dict[str, Any] = {
+        "temperature": None,
+        "fitted_on": "folds",
+        "labels": len(y_N),
+        "nll": negative_log_likelihood(p_NK, y_N),
+        "ece": expected_calibration_error(p_NK, y_N),
+        "nll_scaled": None,
+        "ece_scaled": None,
+        "reason": None,
+    }
+    folds = np.unique(folds_N)
+    if len(y_N) < LEAST_LABELS:
+        return {**result, "reason": f"{len(y_N)} labels are too few to fit a temperature, which takes {LEAST_LABELS}"}
+    if len(folds) < 2:
+        return {**result, "reason": "the models of all folds but one diverged"}
+    if (p_NK.argmax(axis=1) == y_N).all():
+        return {
+            **result,
+            "reason": f"the folds predicted all {len(y_N):,} labels rightly, so no temperature is the best",
+        }
+    scaled_NK = np.empty_like(p_NK)
+    for fold in folds:
+        is_tested = folds_N == fold
+        temperature = best_temperature(logits_NK[~is_tested], y_N[~is_tested])
+        scaled_NK[is_tested] = softmax(logits_NK[is_tested] / temperature)
+    result["nll_scaled"] = negative_log_likelihood(scaled_NK, y_N)
+    result["ece_scaled"] = expected_calibration_error(scaled_NK, y_N)
+    if result["nll_scaled"] >= result["nll"]:
+        words = f"from {result['nll']:.3f} to {result['nll_scaled']:.3f}"
+        return {**result, "reason": f"a temperature would not lower the NLL of images it was not fitted to ({words})"}
+    temperature = best_temperature(logits_NK, y_N)
+    if np.abs(np.log(temperature) - np.array(LOG_TEMPERATURES)).min() < NEAR_LIMIT:
+        return {**result, "reason": f"the best temperature lies at a limit of what is tried, {temperature:.3g}"}
+    return {**result, "temperature": temperature}
+
+
+def no_calibration(failed: bool) -> dict[str, Any]:
+    """Return what a report says of the calibration of a run without folds, or whose folds failed or diverged."""
+    without = "there are no labels to fit a temperature to but those that were trained on"
+    return {
+        **dict.fromkeys(("temperature", "fitted_on", "nll", "ece", "nll_scaled", "ece_scaled")),
+        "labels": 0,
+        "reason": "the folds gave nothing to fit a temperature to" if failed else without,
+    }
+
+
+def flagged_share(logits_NK: np.ndarray) -> float | None:
+    """Return the share of images that a model takes for generated ones; None without images or finite logits."""
+    if not len(logits_NK) or not np.isfinite(logits_NK).all():
+        return None
+    return float((generated_probability(logits_NK) > 0.5).mean())
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What predictions of S models may say.
+
+    Attributes
+    ----------
+    temperature : float or None
+        Divides the logits before the softmax; None where there is none.
+    uncalibrated : str
+        Why there is none.
+    has_folds, is_worth_folds : bool
+        Whether folds were left out to fit one; whether there are labels enough for it.
+    silences : tuple of str
+        Of each model, why it says nothing of images of none of the classes; empty where it does.
+    """
+
+    temperature: float | None = None
+    uncalibrated: str = ""
+    has_folds: bool = False
+    is_worth_folds: bool = False
+    silences: tuple[str, ...] = ()
+
+    @property
+    def silence(self) -> str:
+        """Why the models together say nothing of images of none of the classes; empty where they do."""
+        return next(filter(None, self.silences), "")
+
+    @property
+    def about_probabilities(self) -> str:
+        """A sentence for the user on what the probabilities are worth; empty where there is nothing to do about it."""
+        if self.temperature is not None:
+            return f"Probabilities are calibrated on labels that folds left out (temperature {self.temperature:.3g})."
+        if self.has_folds:
+            return f"Probabilities are not calibrated: {self.uncalibrated}."
+        if self.is_worth_folds:
+            return "Probabilities are not calibrated, so they may be too high: train with --folds 5 to calibrate them."
+        return ""
+
+    def select(self, places: Sequence[int]) -> "Confidence":
+        """Return that of some of the models, by their places."""
+        return replace(self, silences=tuple(self.silences[place] for place in places)) if self.silences else self
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Compute class probabilities [..., K] of logits [..., K], given that the images are real."""
+        return softmax(logits if self.temperature is None else logits / self.temperature)
+
+    @classmethod
+    def of_report(cls, report: Mapping[str, Any]) -> "Confidence":
+        """Return that of the models of a run, from its checked report, in which entries may be missing."""
+        calibration, foreign = report.get("calibration") or {}, report.get("foreign")
+        if foreign is None:
+            silences = (f"{OWN} was not measured",) * len(report["seeds"])
+        else:
+            held_out = (foreign["held_out"] or 0.0, foreign["held_out_images"])
+            silences = tuple(_silence(share, *held_out) for share in foreign["pool"])
+        return cls(
+            temperature=calibration.get("temperature"),
+            uncalibrated=calibration.get("reason") or "",
+            has_folds=calibration.get("fitted_on") is not None,
+            is_worth_folds=report["labels"] >= LEAST_LABELS,
+            silences=silences,
+        )
+
+
+def _silence(pool: float | None, held_out: float, held_out_images: int) -> str:
+    """Return why a model that flags these shares of its own images says nothing; empty where it does.
+
+    The labelled images that folds left out are few, so their share must exceed the limit beyond doubt.
+    """
+    if pool is None:
+        return f"{OWN} could not be measured"
+    sure = binomial_interval(round(held_out * held_out_images), held_out_images)[0] if held_out_images else 0.0
+    limit = f"more than {100 * FLAGGED_LIMIT:.0f} %"
+    if pool > FLAGGED_LIMIT:
+        return f"{100 * pool:.0f} % of its own pictures look so to it, {limit}"
+    if sure > FLAGGED_LIMIT:
+        return f"{100 * held_out:.0f} % of the labelled pictures that a fold left out look so to it, {limit}"
+    return ""
