@@ -404,6 +404,7 @@ def _draws(
     @hypothesis.given(st.data())
     def example(data: st.DataObject) -> None:
         case = folder / str(len(seen))
+        shutil.rmtree(case, ignore_errors=True)  # of an example that drew too much and was given up
         shutil.copytree(base, case, symlinks=True)
         seen.append((fuzzer(data.draw, case / "inside"), case))
 
