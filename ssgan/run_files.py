@@ -1,7 +1,7 @@
 """Schemas of the files of a run.
 
-They are those of report.json, split.json, the lines of log.jsonl and the plain values of a checkpoint. That of
-config.json is the fields of :class:`ssgan.settings.config.Config`.
+They are those of report.json, split.json, parent.json, the lines of log.jsonl and the plain values of a checkpoint.
+That of config.json is the fields of :class:`ssgan.settings.config.Config`.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "LARGEST_SEED_COUNT",
     "LOG_LINE",
     "MODELS",
+    "PARENT",
     "REPORT",
     "SPLITS",
     "TRAINING",
@@ -72,6 +73,21 @@ _ROW: dict[str, Field] = {
     **dict.fromkeys(("dataset", "preset"), _NAME._replace(required=False)),
     **dict.fromkeys(("generated_mean", "generated_std"), _NUMBER._replace(required=False)),
 }
+# Of the run whose weights a run starts from.
+_ORIGIN: dict[str, Field] = {
+    "run": Field(is_path, "a path"),
+    "weights_sha256": _HASH,
+    "dataset": _NAME,
+    "images": Field(whole(0), "a whole number"),
+    "labels": Field(whole(0), "a whole number"),
+    "seeds": _SEEDS,
+}
+PARENT: Schema = {
+    **_ORIGIN,
+    "labeled": Field(
+        or_null(each(each(is_text), 1, LARGEST_SEED_COUNT)), "a list of the hashes of each model's images, or null"
+    ),
+}
 REPORT: Schema = {
     **dict.fromkeys(("dataset", "preset"), _NAME),
     "dataset_sha256": _HASH,
@@ -101,6 +117,7 @@ REPORT: Schema = {
     "run": Field(is_path, "a path"),
     "source": Field(or_null(is_object), "an object or null", required=False, inside=_SOURCE),
     "folds": Field(or_null(is_object), "an object or null", required=False, inside=_FOLDS),
+    "parent": Field(is_object, "an object", required=False, inside=_ORIGIN),
     "rows": Field(each(is_object, 1), "a list of rows", inside=_ROW),
 }
 
@@ -142,6 +159,7 @@ SPLITS: Schema = {
             "indices": Field(each(whole(0)), "a list of row numbers"),
             "y": Field(each(whole(0)), "a list of classes"),
             "held_out": Field(each(whole(0)), "a list of row numbers", required=False),
+            "ids": Field(each(is_text), "a list of hashes of images", required=False),
         },
     ),
 }
@@ -154,6 +172,8 @@ def find_split_fault(content: Any) -> str | None:
     for i, split in enumerate(content["splits"]):
         if len(split["indices"]) != len(split["y"]):
             return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['y'])} labels"
+        if len(split.get("ids") or split["indices"]) != len(split["indices"]):
+            return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['ids'])} hashes of images"
     return None
 
 
@@ -195,6 +215,12 @@ MODELS: Schema = {
         inside={"sums": _TENSORS, "mass": Field(number(0, 1, above=True), "a number above 0 and at most 1")},
     ),
     "feature_map": Field(is_object, "an object", required=False),
+    "parent": Field(
+        is_object,
+        "an object",
+        required=False,
+        inside={"weights_sha256": _HASH, "average_mass": Field(number(0, 1), "a number from 0 to 1")},
+    ),
 }
 # Of a checkpoint, what only a training needs that goes on.
 TRAINING: Schema = {
