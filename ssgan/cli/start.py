@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssgan import runs
 from ssgan.cli import terminal
-from ssgan.cli.next_commands import start_command
+from ssgan.cli.hints import start_command
 from ssgan.cli.options import DataLocation, epochs_to_images
 from ssgan.errors import CannotResume, UserError
 from ssgan.files import path_from_text
@@ -127,7 +127,12 @@ def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
 
 
 def name_start(
-    mistake: UserError, location: DataLocation, run: Path, settings: Mapping[str, Any], epochs: str | None
+    mistake: UserError,
+    location: DataLocation,
+    run: Path,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    epochs: str | None,
 ) -> UserError:
     """Return an error of ``--resume`` that also names the command which starts from the weights of the run.
 
@@ -138,7 +143,7 @@ def name_start(
 
     try:
         parent = open_parent(run)
-        config = settings_of_child(run, None, settings)
+        config = settings_of_child(run, preset, settings)
         check_parent(parent, config)
         data = location.load(Options.of(config, location.labels_csv, parent.learned_images), quiet=True)
         if epochs is not None:
@@ -146,4 +151,5 @@ def name_start(
         check_parent(parent, config, data, make_splits(data.y_train, config.labels, config.draw_seeds))
     except UserError:
         return mistake
-    return UserError(f"{mistake} To start from its weights: {start_command(location, run, settings, epochs)}")
+    command = start_command(location, run, settings, epochs)
+    return UserError(f"{mistake} To start another run from its weights, type `{command}`.")

@@ -15,7 +15,7 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import output, start, terminal
-from ssgan.cli.next_commands import how_to_go_on, predict_command
+from ssgan.cli.hints import how_to_go_on, predict_command
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -164,7 +164,8 @@ def run_training(options: TrainOptions) -> None:
     except CannotResume as mistake:
         if not options.resume or options.out is None:
             raise
-        raise start.name_start(mistake, options.location, options.out, options.settings, options.epochs) from None
+        asked = (options.preset, options.settings, options.epochs)
+        raise start.name_start(mistake, options.location, options.out, *asked) from None
 
 
 def _run_training(options: TrainOptions) -> None:

@@ -286,7 +286,7 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
             raise UserError(
                 f"{run} learned from {len(learned):,} labels, of which this run would hide {len(hidden):,} (seed "
                 f"{seed}), so that it would know more labels than it says: take at least as many, of the same draw "
-                f"(--draw-seed)."
+                f"(--draw-seed), or all."
             )
     tested = {one for one in image_ids(source.x_test) if one in parent.learned_images} - set(pool)
     if tested:
