@@ -139,12 +139,14 @@ def name_start(
     It is named where it would work: the data are loaded for that.
     """
     from ssgan.data.splits import make_splits
+    from ssgan.devices import select
     from ssgan.training.parent import check_parent, open_parent
 
     try:
         parent = open_parent(run)
         config = settings_of_child(run, preset, settings)
         check_parent(parent, config)
+        select(config.device, config.dtype, config.precision)
         data = location.load(Options.of(config, location.labels_csv, parent.learned_images), quiet=True)
         if epochs is not None:
             config = config.replace(total_images=epochs_to_images(epochs, len(data.x_train)))

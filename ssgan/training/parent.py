@@ -158,7 +158,7 @@ class Parent:
 def _copy_rows(value: Tensor, saved: Tensor, rows: Sequence[tuple[int, int]]) -> None:
     """Copy rows of an output layer, [S, K, ...]."""
     ours, theirs = (list(side) for side in zip(*rows, strict=True))
-    value[:, ours] = saved[:, theirs].to(value.dtype)
+    value[:, ours] = saved[:, theirs].to(value)
 
 
 def open_parent(run: Path) -> Parent:

@@ -75,7 +75,7 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
         raise damaged(f"has images of shape {state['image_shape']}, but the data have {list(data.image_shape)}")
     device = select(config.device).type
     if state["device_type"] != device:
-        raise UserError(
+        raise CannotResume(
             f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
             f"go on with --device {state['device_type']}."
         )
