@@ -215,12 +215,7 @@ MODELS: Schema = {
         inside={"sums": _TENSORS, "mass": Field(number(0, 1, above=True), "a number above 0 and at most 1")},
     ),
     "feature_map": Field(is_object, "an object", required=False),
-    "parent": Field(
-        is_object,
-        "an object",
-        required=False,
-        inside={"weights_sha256": _HASH, "average_mass": Field(number(0, 1), "a number from 0 to 1")},
-    ),
+    "parent": Field(is_object, "an object", required=False, inside={"weights_sha256": _HASH}),
 }
 # Of a checkpoint, what only a training needs that goes on.
 TRAINING: Schema = {

@@ -1,8 +1,8 @@
 """Start a training from the weights of another run: its parent.
 
-A model starts from its parent's last weights, of G and D, and from its average of D. The moments of the optimisers, the
-learning rate and the order of the images begin anew. Rows of D's output layer belong to classes by their names: those
-of classes that the parent does not know start from random weights.
+A model starts from its parent's last weights, of G and D. The average of D, the moments of the optimisers, the learning
+rate and the order of the images begin anew; until the first step, the average is that of the parent. Rows of D's output
+layer belong to classes by their names: those of classes that the parent does not know start from random weights.
 
 The weights hold what the parent learned from labels. So images that they learned from with their labels are not tested
 on, and are labelled in the new run too, as far as it holds them.

@@ -82,17 +82,20 @@ class Trainer:
             self.runners = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
         self.parent: dict[str, Any] | None = None
+        self.parent_mass = 0.0  # of its average, which stands for this one's until the first step
 
     def start_from(self, parent: Parent, data: Data) -> None:
         """Start from the weights of a parent that :func:`ssgan.training.parent.check_parent` has accepted."""
         parent.fill(self.stacks, self.ema, self.config, data)
-        self.parent = {"weights_sha256": parent.weights_sha256, "average_mass": parent.mass}
+        self.parent, self.parent_mass = {"weights_sha256": parent.weights_sha256}, parent.mass
         for name, history in self.history.items():
             for key, value in history.items():
                 value.copy_(self.stacks[name].parameters[key])
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one step with every model: the phases in turn, each on its first ``repeat`` batches."""
+        if self.parent_mass:
+            self._begin_average()
         numbers = {
             **{f"rate_{name}": self.learning_rate(name) for name in self.stacks},
             "history_share": 1.0 / (self.steps_done + 2),  # the initial weights count too
@@ -144,10 +147,16 @@ class Trainer:
 
     @property
     def ema_mass(self) -> float:
-        """The weight of the steps so far, its parent's too, in the average; the rest is the zero it started from."""
+        """The weight of the steps so far in the average; the rest is the zero that it started from."""
+        if self.parent_mass:
+            return self.parent_mass
         decay = self.config.ema_decay
-        mass = -math.expm1(self.steps_done * math.log(decay)) if decay else float(self.steps_done > 0)
-        return mass if self.parent is None else mass + (1.0 - mass) * float(self.parent["average_mass"])
+        return -math.expm1(self.steps_done * math.log(decay)) if decay else float(self.steps_done > 0)
+
+    def _begin_average(self) -> None:
+        """Forget the average of a parent, so that this one is of the steps of this run alone."""
+        torch._foreach_zero_(list(self.ema.values()))
+        self.parent_mass = 0.0
 
     def models(self, data: Data) -> Models:
         """Return the networks as they are now, for use."""
@@ -219,6 +228,7 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state` of the same configuration; the next step is the one that would have followed it."""
         self.steps_done, self.parent = state["steps_done"], state.get("parent")
+        self.parent_mass = 0.0 if self.steps_done else state["average"]["mass"]
         for name, stack in self.stacks.items():
             stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
             for part in self.parts:
