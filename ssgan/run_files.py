@@ -4,6 +4,7 @@ They are those of report.json, split.json, parent.json, the lines of log.jsonl a
 That of config.json is the fields of :class:`ssgan.settings.config.Config`.
 """
 
+import re
 from typing import Any
 
 from ssgan.result_rows import KNOWN
@@ -73,6 +74,13 @@ _ROW: dict[str, Field] = {
     **dict.fromkeys(("dataset", "preset"), _NAME._replace(required=False)),
     **dict.fromkeys(("generated_mean", "generated_std"), _NUMBER._replace(required=False)),
 }
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value is a result of :func:`ssgan.data.dataset.image_ids`."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
+
+
 # Of the run whose weights a run starts from.
 _ORIGIN: dict[str, Field] = {
     "run": Field(is_path, "a path"),
@@ -85,7 +93,7 @@ _ORIGIN: dict[str, Field] = {
 PARENT: Schema = {
     **_ORIGIN,
     "labeled": Field(
-        or_null(each(each(is_text), 1, LARGEST_SEED_COUNT)), "a list of the hashes of each model's images, or null"
+        or_null(each(each(_is_id), 1, LARGEST_SEED_COUNT)), "a list of the hashes of each model's images, or null"
     ),
 }
 REPORT: Schema = {
@@ -159,7 +167,7 @@ SPLITS: Schema = {
             "indices": Field(each(whole(0)), "a list of row numbers"),
             "y": Field(each(whole(0)), "a list of classes"),
             "held_out": Field(each(whole(0)), "a list of row numbers", required=False),
-            "ids": Field(each(is_text), "a list of hashes of images", required=False),
+            "ids": Field(each(_is_id), "a list of hashes of images, 16 digits each", required=False),
         },
     ),
 }
@@ -172,7 +180,7 @@ def find_split_fault(content: Any) -> str | None:
     for i, split in enumerate(content["splits"]):
         if len(split["indices"]) != len(split["y"]):
             return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['y'])} labels"
-        if len(split.get("ids") or split["indices"]) != len(split["indices"]):
+        if len(split.get("ids", split["indices"])) != len(split["indices"]):
             return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['ids'])} hashes of images"
     return None
 

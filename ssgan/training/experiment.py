@@ -74,26 +74,22 @@ def run_experiment(
         Stop at the first report after so long.
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
-    extra, failed_parts : mapping, FailedParts, optional
-        Further entries of the report, and what failed before.
-    parent : Parent, optional
-        The run that ``parent.json`` names, where it is open already.
+    extra, failed_parts, parent : mapping, FailedParts, Parent, optional
+        Further entries of the report, what failed before, and the run of ``parent.json``, where it is open already.
 
     Raises
     ------
     UserError, Paused, Interrupted
         Where data, configuration and folder do not fit; where the time was up, or a signal came, before the end.
     """
-    start = find_parent(folder, parent)
-    data = apply_backbone(data, config, feature_map=inherited_map(folder, config, start))
+    data, start = _prepare_start(data, config, folder, parent)
     splits = _splits_of_run(data, config, folder, splits)
-    draw_seeds = config.recorded_draw_seeds
     state = _saved_state(folder, data, config, splits)
     failed_parts = failed_parts or FailedParts()
     events = _tensorboard(folder, config, failed_parts)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.update_config(folder, config)
-    save_splits(folder / "split.json", splits, draw_seeds)
+    save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
     _begin_session(folder, data, splits[0], failed_parts)
     steps_done = 0 if state is None else state["steps_done"]
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
@@ -102,9 +98,15 @@ def run_experiment(
         run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts, start, save_start)
     with failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
-    report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
+    report = {**summarize(run, folder), "source": None if source is None else dict(source), **(extra or {})}
     write_json(folder / "report.json", report)
     return report
+
+
+def _prepare_start(data: Data, config: Config, folder: Path, parent: Parent | None) -> tuple[Data, Parent | None]:
+    """Return the data, features of a backbone where one is set, and the parent from which a run has yet to start."""
+    start = find_parent(folder, parent)
+    return apply_backbone(data, config, feature_map=inherited_map(folder, config, start)), start
 
 
 def train_or_resume(
@@ -208,7 +210,7 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
     return saved
 
 
-def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[str, Any]:
+def summarize(run: Run, folder: Path) -> dict[str, Any]:
     """Return what ``report.json`` holds: the run in numbers, and one result row for each seed.
 
     What cannot be measured is None, with the reason in ``failed_parts`` and among the ``warnings``.
@@ -251,7 +253,7 @@ def summarize(run: Run, folder: Path, draw_seeds: Sequence[int | None]) -> dict[
             "collapsed": run.collapsed.get(seed),
             **({} if diversity is None else diversity["models"][i]),
         }
-        for i, (seed, draw, split) in enumerate(zip(run.seeds, draw_seeds, run.splits, strict=True))
+        for i, (seed, draw, split) in enumerate(zip(run.seeds, config.recorded_draw_seeds, run.splits, strict=True))
     ]
     report = {
         **shared,
