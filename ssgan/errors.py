@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 
-__all__ = ["Busy", "Interrupted", "UserError", "did_you_mean", "memory_message", "visible"]
+__all__ = ["Busy", "CannotResume", "Interrupted", "UserError", "did_you_mean", "memory_message", "visible"]
 
 
 class UserError(ValueError):
@@ -13,6 +13,10 @@ class UserError(ValueError):
 
     The command line prints the text and exits with status 2, without a traceback.
     """
+
+
+class CannotResume(UserError):  # noqa: N818 - a run of its own may start from the weights
+    """A training cannot go on with other settings, data or labels than those it was begun with."""
 
 
 class Busy(UserError):  # noqa: N818 - waiting mends it

@@ -1,9 +1,10 @@
 """Schemas of the files of a run.
 
-They are those of report.json, split.json, the lines of log.jsonl and the plain values of a checkpoint. That of
-config.json is the fields of :class:`ssgan.settings.config.Config`.
+They are those of report.json, split.json, parent.json, the lines of log.jsonl and the plain values of a checkpoint.
+That of config.json is the fields of :class:`ssgan.settings.config.Config`.
 """
 
+import re
 from typing import Any
 
 from ssgan.result_rows import KNOWN
@@ -27,6 +28,7 @@ __all__ = [
     "LARGEST_SEED_COUNT",
     "LOG_LINE",
     "MODELS",
+    "PARENT",
     "REPORT",
     "SPLITS",
     "TRAINING",
@@ -85,6 +87,28 @@ _ROW: dict[str, Field] = {
     **dict.fromkeys(("dataset", "preset"), _NAME._replace(required=False)),
     **dict.fromkeys(("generated_mean", "generated_std"), _NUMBER._replace(required=False)),
 }
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value is a result of :func:`ssgan.data.dataset.image_ids`."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
+
+
+# Of the run whose weights a run starts from.
+_ORIGIN: dict[str, Field] = {
+    "run": Field(is_path, "a path"),
+    "weights_sha256": _HASH,
+    "dataset": _NAME,
+    "images": Field(whole(0), "a whole number"),
+    "labels": Field(whole(0), "a whole number"),
+    "seeds": _SEEDS,
+}
+PARENT: Schema = {
+    **_ORIGIN,
+    "labeled": Field(
+        or_null(each(each(_is_id), 1, LARGEST_SEED_COUNT)), "a list of the hashes of each model's images, or null"
+    ),
+}
 REPORT: Schema = {
     **dict.fromkeys(("dataset", "preset"), _NAME),
     "dataset_sha256": _HASH,
@@ -116,6 +140,7 @@ REPORT: Schema = {
     "folds": Field(or_null(is_object), "an object or null", required=False, inside=_FOLDS),
     "calibration": Field(or_null(is_object), "an object or null", required=False, inside=_CALIBRATION),
     "foreign": Field(or_null(is_object), "an object or null", required=False, inside=_FOREIGN),
+    "parent": Field(is_object, "an object", required=False, inside=_ORIGIN),
     "rows": Field(each(is_object, 1), "a list of rows", inside=_ROW),
 }
 
@@ -159,6 +184,7 @@ SPLITS: Schema = {
             "indices": Field(each(whole(0)), "a list of row numbers"),
             "y": Field(each(whole(0)), "a list of classes"),
             "held_out": Field(each(whole(0)), "a list of row numbers", required=False),
+            "ids": Field(each(_is_id), "a list of hashes of images, 16 digits each", required=False),
         },
     ),
 }
@@ -171,6 +197,8 @@ def find_split_fault(content: Any) -> str | None:
     for i, split in enumerate(content["splits"]):
         if len(split["indices"]) != len(split["y"]):
             return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['y'])} labels"
+        if len(split.get("ids", split["indices"])) != len(split["indices"]):
+            return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['ids'])} hashes of images"
     return None
 
 
@@ -212,6 +240,7 @@ MODELS: Schema = {
         inside={"sums": _TENSORS, "mass": Field(number(0, 1, above=True), "a number above 0 and at most 1")},
     ),
     "feature_map": Field(is_object, "an object", required=False),
+    "parent": Field(is_object, "an object", required=False, inside={"weights_sha256": _HASH}),
 }
 # Of a checkpoint, what only a training needs that goes on.
 TRAINING: Schema = {

@@ -4,6 +4,7 @@ A checkpoint holds tensors and plain types only. It is written whole or not at a
 """
 
 import io
+import itertools
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan import __version__
-from ssgan.errors import UserError
+from ssgan.errors import CannotResume, UserError
 from ssgan.files import (
     check_growth,
     lock,
@@ -29,7 +30,7 @@ from ssgan.files import (
     write_atomic,
     write_json,
 )
-from ssgan.run_files import LOG_LINE, find_report_fault
+from ssgan.run_files import LOG_LINE, PARENT, find_report_fault
 from ssgan.schemas import find_fault, shorten, whole
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -44,12 +45,15 @@ __all__ = [
     "create_run_folder",
     "data_source",
     "is_run",
+    "learned_images",
     "load_checkpoint",
     "lock_run",
+    "parent_entry",
     "provenance",
     "read_config",
     "read_finished_report",
     "read_log",
+    "read_parent",
     "read_report",
     "read_settings",
     "save_checkpoint",
@@ -61,10 +65,13 @@ __all__ = [
 #: Labels of the logged quantities, by their names in the log.
 LOGGED = {**{term.log: term.label for term in TERMS}, "sure": "sure"}
 LOCK_NAME = ".lock"
+PARENT_NAME = "parent.json"
 
 
-def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
+def create_run_folder(out: Path | None, dataset: str, config: Config, parent: dict[str, Any] | None = None) -> Path:
     """Create the folder of a new run, ``out`` or the next number under ``runs/``, with its ``config.json``.
+
+    ``parent`` describes the run whose weights it starts from, and becomes its ``parent.json``.
 
     An empty folder is taken, and so is one in which a process was killed before it had written ``config.json``.
 
@@ -95,13 +102,17 @@ def create_run_folder(out: Path | None, dataset: str, config: Config) -> Path:
     with lock_run(folder):  # another process may have found the folder free
         if not _is_free(folder):
             raise UserError(_taken(folder))
-        write_json(folder / "config.json", config.to_dict())
+        (folder / PARENT_NAME).unlink(missing_ok=True)
+        if parent is not None:
+            write_json(folder / PARENT_NAME, parent)
+        write_json(folder / "config.json", config.to_dict())  # last: with it the folder is a run
     return folder
 
 
 def _is_free(folder: Path) -> bool:
     """Whether a folder holds nothing, but for what a process leaves that is killed before it has made it a run."""
-    return folder.is_dir() and all(path.name in (LOCK_NAME, ".config.json.part") for path in folder.iterdir())
+    left = (LOCK_NAME, ".config.json.part", PARENT_NAME, f".{PARENT_NAME}.part")
+    return folder.is_dir() and all(path.name in left for path in folder.iterdir())
 
 
 def _taken(folder: Path) -> str:
@@ -135,14 +146,14 @@ def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256
 
     Raises
     ------
-    UserError
+    CannotResume
         Where it is a report on other data.
     """
     if not (run / "report.json").exists():
         return None
     report = read_report(run)
     if report["dataset_sha256"] != dataset_sha256:
-        raise UserError(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
+        raise CannotResume(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
     return report if report["images"] == config.steps * config.images_per_step else None
 
 
@@ -195,6 +206,39 @@ def read_report(run: Path) -> dict[str, Any]:
     return report
 
 
+def read_parent(run: Path) -> dict[str, Any] | None:
+    """Read ``parent.json``, which says of what run's weights a run started; None where it started from none.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read, or holds something else.
+    """
+    if not (run / PARENT_NAME).exists():
+        return None
+    parent = _read_json(run, PARENT_NAME)
+    if (fault := find_fault(parent, PARENT)) is not None:
+        raise UserError(f"{run / PARENT_NAME} {fault}: it is damaged or something else.")
+    return parent
+
+
+def parent_entry(parent: dict[str, Any]) -> dict[str, Any]:
+    """Return what a report says of a parent: all but the long list of its images."""
+    return {key: value for key, value in parent.items() if key != "labeled"}
+
+
+def learned_images(run: Path) -> frozenset[str]:
+    """Return the images from whose labels the weights learned that a run started from, to be tested on no more.
+
+    Raises
+    ------
+    UserError
+        Where ``parent.json`` cannot be read.
+    """
+    labeled = (read_parent(run) or {}).get("labeled") or []
+    return frozenset(itertools.chain.from_iterable(labeled))
+
+
 def check_usable(run: Path) -> None:
     """Check that a folder is a run that has finished, or that has a checkpoint at least.
 
@@ -209,16 +253,24 @@ def check_usable(run: Path) -> None:
 
 
 def data_source(
-    report: dict[str, Any], config: Config, root: Path | None = None
+    run: Path, report: dict[str, Any], config: Config, root: Path | None = None
 ) -> tuple[str, str | Path | None, Options]:
     """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options.
 
     ``report`` is one that :func:`read_report` has checked.
+
+    Raises
+    ------
+    UserError
+        Where the run started from another one, and its ``parent.json`` is lost or damaged.
     """
+    if report.get("parent") and not (run / PARENT_NAME).exists():
+        raise UserError(f"{run} started from another run, but there is no {PARENT_NAME} in it: it is damaged.")
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
     keys = ("data", "data_dir", "labels_csv")
     data, folder, table = (None if source.get(key) is None else path_from_text(str(source[key])) for key in keys)
-    return str(data), root or folder, Options.of(config, None if table is None else Path(table))
+    options = Options.of(config, None if table is None else Path(table), learned_images(run))
+    return str(data), root or folder, options
 
 
 def is_run(path: Path) -> bool:

@@ -418,18 +418,22 @@ def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
     assert runs.read_settings(tmp_path / "mine.json") == {"learning_rate_d": 1}
 
 
-def test_the_source_of_a_run_is_what_load_needs() -> None:
+def test_the_source_of_a_run_is_what_load_needs(tmp_path: Path) -> None:
     recorded = report(source={"data": "/far/few.npz", "data_dir": "/cache"})
     config, plain = Config(image_size=6), Options(image_size=6)
-    assert runs.data_source(recorded, config) == ("/far/few.npz", "/cache", plain)
-    assert runs.data_source(recorded, config, Path("here")) == ("/far/few.npz", Path("here"), plain)
-    assert runs.data_source(report(source={"data": "digits", "data_dir": None}), config) == ("digits", None, plain)
+    assert runs.data_source(tmp_path, recorded, config) == ("/far/few.npz", "/cache", plain)
+    assert runs.data_source(tmp_path, recorded, config, Path("here")) == ("/far/few.npz", Path("here"), plain)
+    assert runs.data_source(tmp_path, report(source={"data": "digits", "data_dir": None}), config) == (
+        "digits",
+        None,
+        plain,
+    )
     table = report(source={"data": "flat", "data_dir": None, "labels_csv": "labels.csv"})
-    assert runs.data_source(table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
+    assert runs.data_source(tmp_path, table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
     # A report of a run that was not begun at the command line, or by an older version.
     for old in (report(source=None), report()):
-        assert runs.data_source(old, config) == ("digits", None, plain)
-        assert runs.data_source(old, config, Path("here")) == ("digits", Path("here"), plain)
+        assert runs.data_source(tmp_path, old, config) == ("digits", None, plain)
+        assert runs.data_source(tmp_path, old, config, Path("here")) == ("digits", Path("here"), plain)
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])

@@ -138,7 +138,7 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     Returns
     -------
     dict
-        As :func:`describe_data`.
+        As :func:`describe_data`, and ``parent``, where the run started from the weights of another one.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     from ssgan.data.datasets import DATASETS, load
 
     config, report = runs.read_config(run), runs.read_report(run)
-    source = runs.data_source(report, config, root)
+    source = runs.data_source(run, report, config, root)
     data = load(*source, progress)
     run_splits = splits.load(run / "split.json")
     if [split.sha256 for split in run_splits] != [row["split_sha256"] for row in report["rows"]]:
@@ -157,7 +157,8 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     if data.sha256 != report["dataset_sha256"]:
         raise UserError(f"{data.name} is not what it was when {run} was trained: its hash has changed.")
     named = {f"seed {row['seed']}": split for row, split in zip(report["rows"], run_splits, strict=True)}
-    return _describe(data, named, is_own=source[0] not in DATASETS)
+    origin = {"parent": report["parent"]} if "parent" in report else {}
+    return {**_describe(data, named, is_own=source[0] not in DATASETS), **origin}
 
 
 def _describe(data: "Data", named_splits: dict[str, "Split"], is_own: bool) -> dict[str, Any]:

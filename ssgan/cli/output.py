@@ -48,7 +48,15 @@ def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = Fals
         _diversity(report.get("diversity"))
     for warning in report["warnings"]:
         terminal.say(warning, style="yellow")
+    _origin(report.get("parent"))
     terminal.say(f"Run folder: {report['run']}")
+
+
+def _origin(parent: Mapping[str, Any] | None) -> None:
+    """Print from what weights a run started, if it started from any."""
+    if parent:
+        labels = f" and {parent['labels']:,} labels" if parent["labels"] else ""
+        terminal.say(f"Started from {parent['run']}, its weights after {parent['images']:,} images{labels}")
 
 
 def _diversity(diversity: Mapping[str, Any] | None) -> None:
@@ -75,6 +83,7 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
         if result["labels"]
         else f"{result['method']} without classes"
     )
+    _origin(result["parent"])
     for note in result["notes"]:
         terminal.say(note, style="yellow")
     _scores(result, result["test_images"], verbose)
@@ -149,6 +158,7 @@ def show_contents(contents: dict[str, Any]) -> None:
     lost = terminal.lost_files(contents["skipped"], contents["files"]) if "files" in contents else []
     for line in [*contents.get("notes", []), *lost]:
         terminal.say(line, style="yellow")
+    _origin(contents.get("parent"))
     for split in contents["splits"][:SHOWN_SPLITS]:
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")

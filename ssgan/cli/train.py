@@ -1,4 +1,4 @@
-"""``ssgan train``: train a classifier into a run folder, or go on with a training."""
+"""``ssgan train``: train a classifier into a run folder, go on with a training, or start from another one."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssgan import runs
-from ssgan.cli import output, terminal
+from ssgan.cli import output, start, terminal
+from ssgan.cli.hints import how_to_go_on, predict_command
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -34,7 +35,7 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
-from ssgan.errors import Interrupted, UserError
+from ssgan.errors import CannotResume, Interrupted, UserError
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -43,6 +44,7 @@ from ssgan.settings.presets import PRESETS, describe, resolve
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
     from ssgan.data.splits import Split
+    from ssgan.training.parent import Parent
 
 __all__ = ["TrainOptions", "run_training", "train"]
 
@@ -73,6 +75,8 @@ class TrainOptions:
         Whether to go on with the run in ``out``.
     config : Path or None
         An earlier run, or its ``config.json``, whose settings are taken.
+    parent : Path or None
+        A run whose weights and settings are the start.
     verbose, as_json, dry_run : bool
     """
 
@@ -83,6 +87,7 @@ class TrainOptions:
     out: Path | None = None
     resume: bool = False
     config: Path | None = None
+    parent: Path | None = None
     verbose: bool = False
     as_json: bool = False
     dry_run: bool = False
@@ -103,6 +108,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights and settings of a run.")
     ] = None,
     set_: AnySetting = None,
     folds: Annotated[str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labels.")] = None,
@@ -135,6 +143,7 @@ def train(
             out=out,
             resume=resume,
             config=config,
+            parent=from_,
             verbose=verbose,
             as_json=as_json,
             dry_run=dry_run,
@@ -150,15 +159,30 @@ def run_training(options: TrainOptions) -> None:
     UserError
         For the user's mistakes, before anything is written; and where every model diverged.
     """
-    data, config = _load_data(options)
-    device, splits = _check_data(data, config)
+    try:
+        _run_training(options)
+    except CannotResume as mistake:
+        if not options.resume or options.out is None:
+            raise
+        asked = (options.preset, options.settings, options.epochs)
+        raise start.name_start(mistake, options.location, options.out, *asked) from None
+
+
+def _run_training(options: TrainOptions) -> None:
+    """Train, or go on with a training, and print the result; or print the settings."""
+    parent = _open_parent(options)
+    data, config = _load_data(options, parent)
+    device, splits = _check_data(data, config, parent)
     if options.dry_run:
         if options.as_json:
-            print(json.dumps(config.to_dict()))
+            origin = {} if parent is None else {"parent": str(parent.run)}
+            print(json.dumps({**config.to_dict(), **origin}))
         else:
             terminal.show_settings(describe(config))
+            if parent is not None:
+                start.announce_parent(parent, config, data)
         return
-    folder = _run_folder(options, data, config)
+    folder = _run_folder(options, data, config, parent)
     with ExitStack() as stack:
         report = runs.read_finished_report(folder, config, data.name, data.sha256)
         if report is None:  # a finished run is only read, so it may lie in a read-only place
@@ -167,14 +191,16 @@ def run_training(options: TrainOptions) -> None:
         _warn_of_data(data, splits, not options.location.is_named, has_folds=bool(config.folds))
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
+            if parent is not None:
+                start.announce_parent(parent, config, data)
             if report is not None:
                 terminal.say("This run is finished: nothing was left to train.")
         if report is None:
             try:
-                report = _train(data, config, folder, options.location.source(), options.as_json)
+                report = _train(data, config, folder, options.location.source(), options.as_json, parent)
             except KeyboardInterrupt as stop:
                 number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-                raise Interrupted(_how_to_go_on(options, folder, data, config), number) from None
+                raise Interrupted(how_to_go_on(options.location, folder, data, config), number) from None
     if options.as_json:
         print(json.dumps(report))
     else:
@@ -185,13 +211,27 @@ def run_training(options: TrainOptions) -> None:
         )
 
 
-def _load_data(options: TrainOptions) -> tuple["Data", Config]:
-    """Load the data and resolve the configuration; mistakes that need no data are found before they are read."""
+def _open_parent(options: TrainOptions) -> "Parent | None":
+    """Open the run that a new one starts from; a run that goes on has started already."""
     if options.resume:
-        _check_resume(options)
+        start.check_resume(options.out, options.config)
+    if options.parent is None:
+        return None
+    start.check_start(options.parent, options.out, options.resume, options.config)
+    if options.resume:
+        return None
+    from ssgan.training.parent import check_parent, open_parent
+
+    parent = open_parent(options.parent)
+    check_parent(parent, start.settings_of_child(options.parent, options.preset, options.settings))
+    return parent
+
+
+def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", Config]:
+    """Load the data and resolve the configuration; mistakes that need no data are found before they are read."""
     check_epochs(options.epochs, options.settings)
     location = options.location
-    if not options.resume and options.preset is None and options.config is None:
+    if not options.resume and options.preset is None and options.config is None and parent is None:
         settings = choose_backbone(location, options.settings, quiet=options.as_json)
         options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
@@ -203,7 +243,10 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
             f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
             f"{location.data} holds arrays: choose another preset."
         )
-    data = location.load(Options.of(early, location.labels_csv), quiet=options.as_json)
+    learned = frozenset() if parent is None else parent.learned_images
+    if options.resume and options.out is not None:
+        learned = runs.learned_images(options.out)
+    data = location.load(Options.of(early, location.labels_csv, learned), quiet=options.as_json)
     # Only now are the shape of the images and the length of a pass known.
     settings = dict(options.settings)
     if options.epochs is not None:
@@ -216,7 +259,9 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
 def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Sequence[int] = ()) -> Config:
     """Resolve the configuration; where nothing names a preset, the data and the shape of their images do."""
     if options.resume and options.out is not None:
-        return _resumed_config(options.out, options.preset, settings)
+        return start.resumed_config(options.out, options.preset, settings)
+    if options.parent is not None:
+        return start.settings_of_child(options.parent, options.preset, settings)
     earlier = {} if options.config is None else runs.read_settings(options.config)
     earlier_preset = earlier.get("preset")
     if options.preset is not None and earlier_preset not in (None, options.preset):
@@ -244,34 +289,7 @@ def _resolve_without_data(options: TrainOptions) -> Config:
             raise mistake from None
 
 
-def _check_resume(options: TrainOptions) -> None:
-    """Check that ``--out`` names the run to go on with, and that nothing else names settings."""
-    if options.out is None:
-        raise UserError("--resume needs --out, the folder of the run to go on with.")
-    if options.config is not None:
-        raise UserError(
-            f"--config {options.config} does not go with --resume, which has the settings of {options.out}: choose one."
-        )
-
-
-def _resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
-    """Read the configuration of a run; settings may repeat it, and change what has no part in a step."""
-    if "preset" in settings:
-        raise UserError(f"preset={settings['preset']} cannot be set: choose it with --preset.")
-    earlier = runs.read_config(run)
-    config = earlier.replace(**settings)
-    conflicts = earlier.resume_conflicts(config)
-    if preset not in (None, earlier.preset):
-        conflicts = [f"preset {earlier.preset}, now {preset}", *conflicts]
-    if conflicts:
-        raise UserError(
-            f"{run} was begun with other settings, so it cannot go on: {', '.join(conflicts)}; leave them as they "
-            f"were, or begin another run with --config {run}."
-        )
-    return config
-
-
-def _check_data(data: "Data", config: Config) -> tuple[str, list["Split"]]:
+def _check_data(data: "Data", config: Config, parent: "Parent | None") -> tuple[str, list["Split"]]:
     """Check that the data suit the configuration; return the device in words, and the labelled images of each model."""
     from ssgan.data.splits import make_splits
     from ssgan.devices import device_name, select
@@ -295,10 +313,14 @@ def _check_data(data: "Data", config: Config) -> tuple[str, list["Split"]]:
         from ssgan.training import folds
 
         folds.cut_folds(data, config)
+    if parent is not None:
+        from ssgan.training.parent import check_parent
+
+        check_parent(parent, config, data, splits)
     return f"{device_name(device)} ({device})", splits
 
 
-def _run_folder(options: TrainOptions, data: "Data", config: Config) -> Path:
+def _run_folder(options: TrainOptions, data: "Data", config: Config, parent: "Parent | None") -> Path:
     """Make a new run folder, or return that of the run to go on with."""
     location = options.location
     if Path(location.data).is_dir() and location.holds(options.out or Path("runs")):
@@ -307,42 +329,8 @@ def _run_folder(options: TrainOptions, data: "Data", config: Config) -> Path:
         )
     if options.resume and options.out is not None:
         return options.out
-    return runs.create_run_folder(options.out, data.name, config)
-
-
-def _how_to_go_on(options: TrainOptions, folder: Path, data: "Data", config: Config) -> str:
-    """Return a sentence about a run that was interrupted: how to go on with it, and how to see what it has made."""
-    from ssgan.figures.image_grid import is_drawable
-
-    words = f"{folder} is unfinished; go on with it by: {_resume_command(options, folder)}"
-    is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
-    if is_sampled and (folder / "checkpoint").exists():
-        words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
-    if (folder / "checkpoint").exists():
-        words += f"; use what it has learned by: {_predict_command(folder, data)}"
-        if len(data.x_test):
-            score = ["ssgan", "evaluate", str(folder), "--data", options.location.data]
-            words += f"; score that by: {shlex.join([*score, *_location_words(options.location)])}"
-    return words
-
-
-def _predict_command(folder: Path, data: "Data") -> str:
-    """Return the command that classifies other images by a run; PICTURES stands for them."""
-    images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
-    return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
-
-
-def _location_words(location: DataLocation) -> list[str]:
-    """Return the options that say where the data are."""
-    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
-    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
-
-
-def _resume_command(options: TrainOptions, folder: Path) -> str:
-    """Return the command that goes on with a run."""
-    location = options.location
-    words = [*_location_words(location), "--out", str(folder)]
-    return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
+    record = None if parent is None else parent.record(config)
+    return runs.create_run_folder(options.out, data.name, config, record)
 
 
 def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool, has_folds: bool) -> None:
@@ -376,14 +364,23 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
         terminal.say(line, style="dim")
 
 
-def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | None], quiet: bool) -> dict[str, Any]:
+def _train(
+    data: "Data",
+    config: Config,
+    folder: Path,
+    source: dict[str, str | None],
+    quiet: bool,
+    parent: "Parent | None",
+) -> dict[str, Any]:
     """Train the models of the folds, where there are any, and then the run's own; return the report."""
     from ssgan.inference import features
     from ssgan.training import experiment, folds
+    from ssgan.training.parent import find_parent, inherited_map
     from ssgan.training.parts import FailedParts
 
+    parent = find_parent(folder, parent)
     with terminal.reading_progress(quiet=quiet) as progress:
-        data = features.apply_backbone(data, config, progress)
+        data = features.apply_backbone(data, config, progress, inherited_map(folder, config, parent))
     extra, failed_parts = None, FailedParts()
     if config.folds:
         if not quiet:
@@ -395,7 +392,7 @@ def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | N
             terminal.say(f"Now {_model_count(config)}, from every labelled image")
     with terminal.training_progress(quiet=quiet) as on_report:
         return experiment.run_experiment(
-            data, config, folder, on_report, source, extra=extra, failed_parts=failed_parts
+            data, config, folder, on_report, source, extra=extra, failed_parts=failed_parts, parent=parent
         )
 
 
@@ -412,4 +409,4 @@ def _show_result(report: Mapping[str, Any], folder: Path, data: "Data", verbose:
         return
     if len(data.x_test):
         terminal.say(f"Score again with: {shlex.join(['ssgan', 'evaluate', str(folder)])}")
-    terminal.say(f"Classify other images with: {_predict_command(folder, data)}")
+    terminal.say(f"Classify other images with: {predict_command(folder, data)}")

@@ -11,10 +11,11 @@ import numpy as np
 from ssgan.data.feature_map import FeatureMap
 from ssgan.errors import UserError
 
-__all__ = ["UNLABELED", "Data", "image_hashes"]
+__all__ = ["UNLABELED", "Data", "image_hashes", "image_ids"]
 
 
 UNLABELED = -1
+ID_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,3 +170,8 @@ class Data:
 def image_hashes(x: np.ndarray) -> list[bytes]:
     """Hash the pixels of each image; two hashes are equal where the images are."""
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in x]
+
+
+def image_ids(x: np.ndarray) -> list[str]:
+    """Return the first 64 bits of each image's hash as hexadecimal digits, as run folders keep them."""
+    return [digest.hex()[:ID_DIGITS] for digest in image_hashes(x)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.data import file_tree, image_folder
-from ssgan.data.dataset import UNLABELED, Data
+from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, did_you_mean
@@ -307,9 +307,36 @@ def load(
         For an unknown name, files that are missing, damaged or of another kind, and options that are out of
         range or have no effect on the source.
     """
+    return _without_learned_tests(_load(name_or_path, root, options, progress), options.learned)
+
+
+def _without_learned_tests(data: Data, learned: frozenset[str]) -> Data:
+    """Leave out test images from which a run's weights learned before, but for copies of images of the pool."""
+    if not learned or not len(data.x_test):
+        return data
+    ids = image_ids(data.x_test)
+    suspects = {one for one in ids if one in learned}
+    gone = suspects - set(image_ids(data.x_train)) if suspects else suspects
+    if not gone:
+        return data
+    rows = np.array([row for row, one in enumerate(ids) if one not in gone], np.int64)
+    note = (
+        f"Test images left out, because the weights to start from learned from their labels: {len(ids) - len(rows):,}"
+    )
+    return dataclasses.replace(
+        data,
+        x_test=data.x_test[rows],
+        y_test=data.y_test[rows],
+        files_test=tuple(data.files_test[row] for row in rows) if data.files_test else (),
+        notes=(*data.notes, note),
+    )
+
+
+def _load(name_or_path: str | Path, root: str | Path | None, options: Options, progress: ReadProgress | None) -> Data:
+    """Load a data set: see :func:`load`."""
     # Config checks the ranges.
     config = Config(**{name: getattr(options, name) for name in Options.settings() if name != "backbone"})
-    checked = Options.of(config, options.labels_csv)
+    checked = Options.of(config, options.labels_csv, options.learned)
     options = dataclasses.replace(checked, backbone=options.backbone, strict=options.strict, classes=options.classes)
     if str(name_or_path) == GAUSSIAN_NAME:
         options.refuse_all(GAUSSIAN_NAME)

@@ -13,12 +13,13 @@ in any other layout: all of them are its pool, except those in test/.
 import itertools
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from ssgan.data import file_tree, image_io
-from ssgan.data.dataset import UNLABELED, Data
+from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.file_tree import FileTree
 from ssgan.data.image_array import ImageArray, ReadProgress, read_images, reorder_in_place
 from ssgan.data.layouts import (
@@ -34,7 +35,7 @@ from ssgan.errors import UserError
 from ssgan.files import name_to_unicode
 from ssgan.settings.options import Options
 
-__all__ = ["draw_test_rows", "has_pictures", "read_folder"]
+__all__ = ["draw_test_rows", "find_learned", "has_pictures", "read_folder"]
 
 
 FILES_LOOKED_AT = 10_000
@@ -84,11 +85,11 @@ def has_pictures(folder: Path) -> bool:
     return any(Path(name).suffix.lower() in image_io.SUFFIXES for name in itertools.islice(files, FILES_LOOKED_AT))
 
 
-def draw_test_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
+def draw_test_rows(y: np.ndarray, share: float, seed: int, kept: np.ndarray | None = None) -> np.ndarray:
     """Draw the rows that are held out for testing.
 
     Of n labelled rows of a class, ``share * n`` are drawn, rounded half up, and at most n - 1; unlabelled rows
-    are not drawn. The draw depends on ``y``, ``share`` and ``seed`` alone, separately for each class.
+    are not drawn. The draw depends on ``y``, ``share``, ``seed`` and ``kept`` alone, separately for each class.
 
     Parameters
     ----------
@@ -96,6 +97,8 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
         -1 for unlabelled.
     share : float
     seed : int
+    kept : ndarray of bool, shape [N], optional
+        Rows that are not drawn; where fewer others are left, fewer are held out.
 
     Returns
     -------
@@ -105,16 +108,26 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     for label in range(y.max(initial=UNLABELED) + 1):
         # The stream of RandomState never changes, so the test share is the same under every numpy.
         of_class = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
-        rows.append(of_class[: max(0, min(len(of_class) - 1, int(share * len(of_class) + 0.5)))])
+        count = max(0, min(len(of_class) - 1, int(share * len(of_class) + 0.5)))
+        rows.append((of_class if kept is None else of_class[~kept[of_class]])[:count])
     return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+
+def find_learned(x: np.ndarray, learned: Collection[str]) -> np.ndarray | None:
+    """Return a mask of the images that are among those learned from; None where none was learned from."""
+    return np.array([image in learned for image in image_ids(x)], bool) if learned else None
 
 
 def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArray, options: Options) -> Data:
     """Make the data of images and labels, with the pool before the test share, in the memory of ``images``."""
     y = np.array([labeling.labels[name] for name in images.names], np.int64)
+    learned_notes = []
     if labeling.test is None:
         in_test = np.zeros(len(y), bool)
-        in_test[draw_test_rows(y, options.test_share, options.test_seed)] = True
+        kept = find_learned(images.x[: len(y)], options.learned)
+        in_test[draw_test_rows(y, options.test_share, options.test_seed, kept)] = True
+        if kept is not None and options.test_share and kept.any():
+            learned_notes.append(f"Not held out, because the weights to start from learned from them: {kept.sum():,}")
     else:
         in_test = np.array([name in labeling.test for name in images.names], bool)
     present = set(y[~in_test].tolist())
@@ -153,7 +166,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
         skipped=tuple(sorted((*images.skipped, *tree.unreadable))),
         file_counts=file_counts,
         image_depth=images.depth,
-        notes=(*note_level(path), *labeling.notes, *_note_heic(images), *images.notes),
+        notes=(*note_level(path), *labeling.notes, *_note_heic(images), *images.notes, *learned_notes),
     )
 
 

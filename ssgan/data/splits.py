@@ -36,11 +36,15 @@ class Split:
         Their labels, the only ones that training sees.
     held_out : ndarray of int64, shape [m]
         Rows of the pool that the model never sees, not even without labels.
+    ids : list of str, length n
+        Of the labelled images by their pixels (:func:`ssgan.data.dataset.image_ids`), or empty where they are not
+        known.
     """
 
     indices: np.ndarray
     y: np.ndarray
     held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ids: list[str] = field(default_factory=list)
 
     @property
     def sha256(self) -> str:
@@ -265,6 +269,7 @@ def save(path: Path, splits: Sequence[Split], draw_seeds: Sequence[int | None]) 
         {
             **{"draw_seed": seed, "sha256": split.sha256, "indices": split.indices.tolist(), "y": split.y.tolist()},
             **({"held_out": split.held_out.tolist()} if len(split.held_out) else {}),
+            **({"ids": split.ids} if split.ids else {}),
         }
         for split, seed in zip(splits, draw_seeds, strict=True)
     ]
@@ -288,7 +293,9 @@ def load(path: Path) -> list[Split]:
     if (version := content["format_version"]) != SPLIT_VERSION:
         raise UserError(f"{path} is no split file that can be read: it is of version {version}, not {SPLIT_VERSION}.")
     entries = content["splits"]
-    splits = [Split(*(np.array(e.get(k, []), np.int64) for k in ("indices", "y", "held_out"))) for e in entries]
+    keys = ("indices", "y", "held_out")
+    arrays = [{key: np.array(entry.get(key, []), np.int64) for key in keys} for entry in entries]
+    splits = [Split(**each, ids=entry.get("ids", [])) for each, entry in zip(arrays, entries, strict=True)]
     if len({len(split.y) > 0 for split in splits}) > 1:
         raise UserError(f"{path} holds a split without labelled images beside others with some.")
     if any(split.sha256 != entry["sha256"] for split, entry in zip(splits, entries, strict=True)):

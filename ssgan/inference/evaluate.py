@@ -64,7 +64,8 @@ def evaluate_run(
         or all models that did not diverge, with their predictions counted together. They are None if every model
         diverged, and for a GAN without classes, whose rows say how well D tells real images from generated ones:
         see :meth:`ssgan.inference.models.Models.judgements`. ``scored`` says what kind the ``test_images`` are,
-        ``left_out`` counts those that the run trained on, and ``notes`` are sentences for the user.
+        ``left_out`` counts those that the run trained on, and ``notes`` are sentences for the user. ``parent``
+        describes the run whose weights it started from, or is None.
 
     Raises
     ------
@@ -76,10 +77,10 @@ def evaluate_run(
     models, report = open_latest(run, torch_device)
     if models.progress and data is None and report["dataset"] not in DATASETS:
         raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
-    source, source_root, options = runs.data_source(report, models.config, root)
+    source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or data.endswith(".npz"))
     if has_arrays:
-        options = Options(labels_csv=labels_csv, backbone=models.config.backbone)
+        options = Options(labels_csv=labels_csv, backbone=models.config.backbone, learned=runs.learned_images(run))
     elif data is not None:
         options = _options_for(models, labels_csv)
     elif labels_csv is not None:
@@ -137,6 +138,7 @@ def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, 
         "device": str(device),
         "device_name": device_name(device),
         "run": str(run),
+        "parent": report.get("parent"),
         "test_images": len(scored.data.x_test),
         "scored": scored.kind,
         "left_out": scored.left_out,

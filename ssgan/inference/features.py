@@ -39,14 +39,14 @@ def apply_backbone(
     progress : callable, optional
         Called with the stage, the number of pictures done and the total.
     feature_map : FeatureMap, optional
-        That of a run, in place of one fitted to this pool.
+        That of a run, in place of one fitted to this pool; features by another map are computed anew.
 
     Raises
     ------
     UserError
         Where the backbone cannot be loaded, or the data are no pictures.
     """
-    if config.backbone is None or _has_features(data, config):
+    if config.backbone is None or _has_features(data, config, feature_map):
         return data
     data = data.source  # of features with other settings, or without the views that are needed now
     check_pictures(data, config.backbone)
@@ -101,11 +101,13 @@ class _Computation:
         return compute_features(images, compute, folder, self.backbone.width, on_progress, f"scale {self.scale:g}")
 
 
-def _has_features(data: Data, config: Config) -> bool:
-    """Whether data are the features that a configuration asks for."""
+def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) -> bool:
+    """Whether data are the features that a configuration asks for, by a certain map where there is one."""
     found = data.feature_map
     if found is None or (config.augmentation == "crops" and data.views_train is None):
         return False
+    if feature_map is not None:
+        return found.is_close(feature_map)
     components = min(config.feature_components, found.width, len(data.x_train) - 1) or found.width
     neighbors = min(config.feature_neighbors, most_neighbors(len(data.x_train)))
     wanted = (config.backbone, config.image_size, config.feature_length == "unit", components, neighbors)

@@ -413,5 +413,7 @@ def open_latest(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]
         "seeds": models.seeds,
         "rows": [{"draw_seed": seed} for seed in config.recorded_draw_seeds],
     }
+    if (parent := runs.read_parent(run)) is not None:
+        report["parent"] = runs.parent_entry(parent)
     models.confidence = Confidence.of_report(report)
     return models, report

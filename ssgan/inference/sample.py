@@ -382,7 +382,7 @@ def _training_data(
         report = {"dataset": saved["name"]}
     else:
         raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
-    name, root, options = runs.data_source(report, config, request.data_dir)
+    name, root, options = runs.data_source(run, report, config, request.data_dir)
     data = load(request.data or name, root, options, progress)
     if data.sha256 != saved["sha256"]:
         raise UserError(f"{data.name} does not hold what {saved['name']} held when {run} was trained.")

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.dataset import Data, image_ids
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
-from ssgan.data.image_folder import draw_test_rows
+from ssgan.data.image_folder import draw_test_rows, find_learned
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 
@@ -45,6 +45,8 @@ def leave_out_trained(
 ) -> Scored:
     """Leave the images of the run's pool, labelled or not, out of the test share, by hashes of their pixels.
 
+    So are those from whose labels the weights learned that it started from.
+
     Parameters
     ----------
     data : Data
@@ -64,10 +66,8 @@ def leave_out_trained(
     kind = TEST if _has_test_folder(data) else LABELED
     tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
     pool, notes = _pool_images(data, run, config, report, root, progress)
-    if pool is None:
-        return Scored(tested, kind, 0, notes)
-    trained = set(image_hashes(pool))
-    fresh = np.array([image not in trained for image in image_hashes(tested.x_test)], bool)
+    trained = {*([] if pool is None else image_ids(pool)), *runs.learned_images(run)}
+    fresh = np.array([image not in trained for image in image_ids(tested.x_test)], bool)
     if len(fresh) and not fresh.any():
         error = (report.get("folds") or {}).get("error")
         known = "" if error is None else f" (its folds measured {error:.2f} %)"
@@ -95,13 +95,13 @@ def _pool_images(
 
     The data may be those of the run, which have moved.
     """
-    same = data if _has_test_folder(data) else _hold_out(data, config)
+    same = data if _has_test_folder(data) else _hold_out(data, config, runs.learned_images(run))
     if same.sha256 == report.get("dataset_sha256"):
         return same.x_train, []
     if report.get("source") is None and report["dataset"] not in DATASETS:
         return None, [f"{run} does not say where its data lie, {UNKNOWN}."]
     try:
-        trained = load(*runs.data_source(report, config, root), progress)
+        trained = load(*runs.data_source(run, report, config, root), progress)
     except UserError as mistake:
         return None, [f"The data of {run} cannot be read, {UNKNOWN}: {mistake}"]
     if trained.sha256 != report["dataset_sha256"]:
@@ -112,10 +112,11 @@ def _pool_images(
     return trained.x_train, []
 
 
-def _hold_out(data: Data, config: Config) -> Data:
+def _hold_out(data: Data, config: Config, learned: frozenset[str]) -> Data:
     """Hold out the test share that the settings of the run would hold out."""
     mask = np.zeros(len(data.y_train), bool)
-    mask[draw_test_rows(data.y_train, config.test_share, config.test_seed)] = True
+    kept = find_learned(data.x_train, learned)
+    mask[draw_test_rows(data.y_train, config.test_share, config.test_seed, kept)] = True
     return _test_on(data, mask)
 
 

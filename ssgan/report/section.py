@@ -263,6 +263,11 @@ def _warnings(section: Section) -> list[str]:
     backbones = {row["backbone"] for group in section.groups.values() for row in group.all_rows}
     if len(backbones) == 1 and (backbone := next(iter(backbones))) is not None:
         warnings.append(f"All methods learned from features of a frozen pretrained network: {backbone}.")
+    if any(name == "parent" for variant in section.names for name, _ in variant.settings):
+        warnings.append(
+            "Methods with a parent started from the weights of another run, named by the beginning of their hash: they "
+            "have seen more images than the budget says."
+        )
     if len(section.data) > 1:
         warnings.append(
             f"{len(section.data)} different data lie under this name. Rows of different data are not averaged: they "

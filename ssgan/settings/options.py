@@ -74,17 +74,21 @@ class Options(DataSettings):
         Whether labels are needed: if not, a folder may do without class folders.
     strict : bool
         Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
+    learned : frozenset of str
+        Images by :func:`ssgan.data.dataset.image_ids`, from whose labels the weights learned that a run starts from.
+        They are not tested on.
     """
 
     labels_csv: Path | None = None
     classes: bool = True
     strict: bool = True
+    learned: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: Any, labels_csv: Path | None = None) -> "Options":
-        """Those that a :class:`ssgan.settings.config.Config` holds, and the table that it does not."""
+    def of(cls, config: Any, labels_csv: Path | None = None, learned: frozenset[str] = frozenset()) -> "Options":
+        """Those that a :class:`ssgan.settings.config.Config` holds, and what it does not hold."""
         settings = {name: getattr(config, name) for name in cls.settings()}
-        return cls(**settings, labels_csv=labels_csv, classes=not config.unconditional)
+        return cls(**settings, labels_csv=labels_csv, classes=not config.unconditional, learned=learned)
 
     @classmethod
     def settings(cls) -> list[str]:

@@ -1,14 +1,16 @@
 """Train a whole run: from data and a configuration to a run folder, in one session or several.
 
-``config.json`` is there first. Training adds ``split.json`` and ``labeled.png`` (where images are labelled), then
-``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and ``tensorboard/``, then ``samples.png`` (where a generator
-was trained; of numbers in one dimension ``density.png``) and, last, ``report.json``. A folder with a checkpoint is
-resumed from there, on the labelled images of its ``split.json``: nothing is drawn twice.
+``config.json`` is there first, with ``parent.json`` where the run starts from the weights of another one: its first
+checkpoint is written before its first step. Training adds ``split.json`` and ``labeled.png`` (where images are
+labelled), then ``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and ``tensorboard/``, then ``samples.png``
+(where a generator was trained; of numbers in one dimension ``density.png``) and, last, ``report.json``. A folder with a
+checkpoint is resumed from there, on the labelled images of its ``split.json``: nothing is drawn twice.
 """
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from ssgan import runs
-from ssgan.data.dataset import Data
+from ssgan.data.dataset import Data, image_ids
 from ssgan.data.splits import Split, check_splits, make_splits
 from ssgan.data.splits import load as load_splits
 from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
-from ssgan.errors import Busy, UserError
+from ssgan.errors import Busy, CannotResume, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
 from ssgan.files import open_atomic, write_json
@@ -34,6 +36,7 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress
+from ssgan.training.parent import Parent, find_parent, inherited_map
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.tensorboard import TensorBoard
@@ -42,6 +45,10 @@ from ssgan.training.trainer import train
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
 
 LABELED_IMAGES_SHOWN = 200
+UNKNOWN_LABELS = (
+    "The run whose weights this one started from did not keep from which images it learned: test images may be among "
+    "them, and the accuracy too high."
+)
 SAME_SPREAD = 0.1  # below this share of the spread of real images, generated images count as the same
 
 
@@ -55,6 +62,7 @@ def run_experiment(
     splits: Sequence[Split] | None = None,
     extra: Mapping[str, Any] | None = None,
     failed_parts: FailedParts | None = None,
+    parent: Parent | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, write the files of the run folder, and return the report.
 
@@ -67,34 +75,41 @@ def run_experiment(
         Stop at the first report after so long.
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
-    extra, failed_parts : mapping, FailedParts, optional
-        Further entries of the report, such as ``folds``, and what failed before.
+    extra, failed_parts, parent : mapping, FailedParts, Parent, optional
+        Further entries of the report, such as ``folds``, what failed before, and the run of ``parent.json``, where it
+        is open already.
 
     Raises
     ------
     UserError, Paused, Interrupted
         Where data, configuration and folder do not fit; where the time was up, or a signal came, before the end.
     """
-    data = apply_backbone(data, config)
+    data, start = _prepare_start(data, config, folder, parent)
     splits = _splits_of_run(data, config, folder, splits)
-    draw_seeds = config.recorded_draw_seeds
     state = _saved_state(folder, data, config, splits)
     failed_parts = failed_parts or FailedParts()
     events = _tensorboard(folder, config, failed_parts)
     # Nothing is written before here: a folder that cannot be resumed stays as it was.
     runs.update_config(folder, config)
-    save_splits(folder / "split.json", splits, draw_seeds)
+    save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
     _begin_session(folder, data, splits[0], failed_parts)
     steps_done = 0 if state is None else state["steps_done"]
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
+        save_start = partial(runs.save_checkpoint, folder / "checkpoint")
+        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts, start, save_start)
     with failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
     entries = _with_confidence(run, extra or {})
-    report = {**summarize(run, folder, draw_seeds, entries), "source": None if source is None else dict(source)}
+    report = {**summarize(run, folder, entries), "source": None if source is None else dict(source)}
     write_json(folder / "report.json", report)
     return report
+
+
+def _prepare_start(data: Data, config: Config, folder: Path, parent: Parent | None) -> tuple[Data, Parent | None]:
+    """Return the data, features of a backbone where one is set, and the parent from which a run has yet to start."""
+    start = find_parent(folder, parent)
+    return apply_backbone(data, config, feature_map=inherited_map(folder, config, start)), start
 
 
 def train_or_resume(
@@ -140,6 +155,9 @@ def _saved_state(folder: Path, data: Data, config: Config, splits: Sequence[Spli
         return None
     state = runs.load_checkpoint(folder / "checkpoint")
     check_state(state, data, config, splits)
+    record = runs.read_parent(folder)
+    if state.get("parent", {}).get("weights_sha256") != (record and record["weights_sha256"]):
+        raise UserError(f"The checkpoint and parent.json of {folder} are not of the same run.")
     return state
 
 
@@ -181,16 +199,17 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
     """Return the splits of a new run, given or drawn; those of a run that is resumed, as they were saved."""
     path = folder / "split.json"
     if not path.exists():
-        return list(splits or make_splits(data.y_train, config.labels, config.draw_seeds))
+        splits = splits or make_splits(data.y_train, config.labels, config.draw_seeds)
+        return [replace(split, ids=image_ids(data.source.x_train[split.indices])) for split in splits]
     saved = load_splits(path)
     other = f"{path} holds other labels than {data.name}: was the run begun on other data?"
     try:
         check_splits(saved, data.y_train, config.labels, config.seeds)
     except UserError:
-        raise UserError(other) from None
+        raise CannotResume(other) from None
     for split, expected in zip(saved, splits or saved, strict=True):
         if split.sha256 != expected.sha256 or not np.array_equal(split.held_out, expected.held_out):
-            raise UserError(other)
+            raise CannotResume(other)
     return saved
 
 
@@ -233,21 +252,21 @@ def _scaled_scores(run: Run, temperature: float | None) -> dict[str, list[float 
     return {f"{name}_scaled": values for name, values in score(p_SNK, run.data.y_test, ["nll", "ece"]).items()}
 
 
-def summarize(
-    run: Run, folder: Path, draw_seeds: Sequence[int | None], entries: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what ``report.json`` holds: the run in numbers, further entries, and one result row for each seed.
 
     What cannot be measured is None, with the reason in ``failed_parts`` and among the ``warnings``.
     """
     config, data, failed_parts = run.config, run.data, run.failed_parts
+    parent = runs.read_parent(folder)
+    origin = {} if parent is None else {"parent": parent["weights_sha256"][:12]}
     shared = {
         "dataset": data.name,
         "dataset_sha256": data.sha256,
         "labels": len(run.splits[0].indices),
         "method": config.method,
         "preset": config.preset,
-        "settings": settings_beyond_preset(config),
+        "settings": {**settings_beyond_preset(config), **origin},
         "config_sha256": config.sha256,
         **data.backbone_entries,
         "device": str(run.device),
@@ -283,7 +302,7 @@ def summarize(
             "collapsed": run.collapsed.get(seed),
             **({} if diversity is None else diversity["models"][i]),
         }
-        for i, (seed, draw, split) in enumerate(zip(run.seeds, draw_seeds, run.splits, strict=True))
+        for i, (seed, draw, split) in enumerate(zip(run.seeds, config.recorded_draw_seeds, run.splits, strict=True))
     ]
     report = {
         **shared,
@@ -296,11 +315,18 @@ def summarize(
         "diversity": None if diversity is None else {k: v for k, v in diversity.items() if k != "models"},
         "warnings": [],
         "run": str(folder),
+        **({} if parent is None else {"parent": runs.parent_entry(parent)}),
         "rows": rows,
         **entries,
     }
     report = failed_parts.without_odd_numbers(report)
-    warnings = [*run.warnings, *_warn_of_collapse(diversity, run.seeds), *failed_parts.warnings]
+    unknown = parent is not None and parent["labeled"] is None
+    warnings = [
+        *([UNKNOWN_LABELS] if unknown else []),
+        *run.warnings,
+        *_warn_of_collapse(diversity, run.seeds),
+        *failed_parts.warnings,
+    ]
     failed = {"failed_parts": failed_parts.reasons} if failed_parts.reasons else {}
     return {**report, "warnings": warnings, **failed}
 

@@ -9,7 +9,7 @@ import torch
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import noise_state, select
-from ssgan.errors import UserError
+from ssgan.errors import CannotResume, UserError
 from ssgan.inference.checkpoints import check_fields, check_models, check_tensors, damaged
 from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.run_files import MODELS, TRAINING
@@ -35,9 +35,9 @@ def check_state(state: Any, data: Data, config: Config, splits: Sequence[Split])
     """
     check_fields(state, MODELS)
     if not whole(STATE_VERSION, STATE_VERSION)(state.get("version")):
-        raise UserError(
+        raise CannotResume(
             "The run was begun by another version of this program: its models can be used, but its training cannot "
-            "go on. Train anew."
+            "go on."
         )
     check_fields(state, TRAINING)
     _check_run(state, data, config, splits)
@@ -45,7 +45,9 @@ def check_state(state: Any, data: Data, config: Config, splits: Sequence[Split])
     if models.feature_map is not None and not (
         data.feature_map is not None and models.feature_map.is_close(data.feature_map)
     ):
-        raise UserError(f"The features of {data.name} are not those with which the run began: was it another backbone?")
+        raise CannotResume(
+            f"The features of {data.name} are not those with which the run began: was it another backbone?"
+        )
     _check_watch(state["watch"], config.all_seeds)
     _check_optimizers(state["optimizers"], models.config, models.stacks)
     history = models.stacks if models.config.weight_historical_averaging else {}
@@ -60,20 +62,20 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
     """Check that the plain values of a checkpoint are those of this run."""
     changed = Config.from_dict(state["config"]).resume_conflicts(config)
     if changed:
-        raise UserError(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+        raise CannotResume(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
     # The hash covers the arrays alone.
     dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
     if dataset != (data.sha256, data.scale, list(data.classes)):
-        raise UserError(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
+        raise CannotResume(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
     if state["split_sha256"] != [split.sha256 for split in splits]:
-        raise UserError("The run was begun with other labelled images, so it cannot go on with these.")
+        raise CannotResume("The run was begun with other labelled images, so it cannot go on with these.")
     if state["seeds"] != config.all_seeds:
         raise damaged(f"has the seeds {shorten(state['seeds'])}, but its settings {shorten(config.all_seeds)}")
     if state["image_shape"] != list(data.image_shape):
         raise damaged(f"has images of shape {state['image_shape']}, but the data have {list(data.image_shape)}")
     device = select(config.device).type
     if state["device_type"] != device:
-        raise UserError(
+        raise CannotResume(
             f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
             f"go on with --device {state['device_type']}."
         )

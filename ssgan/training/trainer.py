@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssgan import devices
 from ssgan.data.dataset import Data
+from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, check_splits, make_splits
 from ssgan.devices import float32_precision, noise_state, restore_noise, select
 from ssgan.inference.features import apply_backbone
@@ -23,6 +24,7 @@ from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
 from ssgan.training.methods import Batch, phases
 from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress
+from ssgan.training.parent import Parent, check_parent
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.step import CapturedPart, Part
@@ -79,9 +81,21 @@ class Trainer:
         if batches.device.type == "cuda" and config.cuda_graph:
             self.runners = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
+        self.parent: dict[str, Any] | None = None
+        self.parent_mass = 0.0  # of its average, which stands for this one's until the first step
+
+    def start_from(self, parent: Parent, data: Data) -> None:
+        """Start from the weights of a parent that :func:`ssgan.training.parent.check_parent` has accepted."""
+        parent.fill(self.stacks, self.ema, self.config, data)
+        self.parent, self.parent_mass = {"weights_sha256": parent.weights_sha256}, parent.mass
+        for name, history in self.history.items():
+            for key, value in history.items():
+                value.copy_(self.stacks[name].parameters[key])
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one step with every model: the phases in turn, each on its first ``repeat`` batches."""
+        if self.parent_mass:
+            self._begin_average()
         numbers = {
             **{f"rate_{name}": self.learning_rate(name) for name in self.stacks},
             "history_share": 1.0 / (self.steps_done + 2),  # the initial weights count too
@@ -134,8 +148,15 @@ class Trainer:
     @property
     def ema_mass(self) -> float:
         """The weight of the steps so far in the average; the rest is the zero that it started from."""
+        if self.parent_mass:
+            return self.parent_mass
         decay = self.config.ema_decay
         return -math.expm1(self.steps_done * math.log(decay)) if decay else float(self.steps_done > 0)
+
+    def _begin_average(self) -> None:
+        """Forget the average of a parent, so that this one is of the steps of this run alone."""
+        torch._foreach_zero_(list(self.ema.values()))
+        self.parent_mass = 0.0
 
     def models(self, data: Data) -> Models:
         """Return the networks as they are now, for use."""
@@ -174,6 +195,7 @@ class Trainer:
             "average": {"sums": self.ema, "mass": self.ema_mass},
             "history": self.history,
             "noise": self._noise_state(),
+            **({} if self.parent is None else {"parent": self.parent}),
         }
 
     def _optimizer_state(self, name: str) -> dict[str, Any]:
@@ -205,7 +227,8 @@ class Trainer:
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state` of the same configuration; the next step is the one that would have followed it."""
-        self.steps_done = state["steps_done"]
+        self.steps_done, self.parent = state["steps_done"], state.get("parent")
+        self.parent_mass = 0.0 if self.steps_done else state["average"]["mass"]
         for name, stack in self.stacks.items():
             stack.fill(state["networks"][name]["parameters"], state["networks"][name]["buffers"])
             for part in self.parts:
@@ -244,6 +267,8 @@ def train(
     state: dict[str, Any] | None = None,
     due: Callable[[int], bool] | None = None,
     failed_parts: FailedParts | None = None,
+    start: Parent | None = None,
+    on_start: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -262,6 +287,10 @@ def train(
         Whether a report is needed after a step, besides those at the interval.
     failed_parts : FailedParts, optional
         Gets what cannot be measured, so that it does not end the training.
+    start : Parent, optional
+        Of :func:`ssgan.training.parent.open_parent`: the weights to start from, where there is no ``state``.
+    on_start : callable, optional
+        Called with the state after zero steps of a training that has a ``start``.
 
     Returns
     -------
@@ -270,9 +299,10 @@ def train(
     Raises
     ------
     UserError
-        Where data and configuration do not fit, or the state is one of other data or another configuration.
+        Where data and configuration do not fit, or the state or the start is one of other data or another
+        configuration.
     """
-    data = apply_backbone(data, config)
+    data = apply_backbone(data, config, feature_map=_inherited_map(state, start))
     check_range(config.network, data.name, data.bounded)
     device = select(config.device, config.dtype, config.precision)
     clock = Clock(device)
@@ -281,6 +311,8 @@ def train(
     check_splits(splits, data.y_train, config.labels, config.seeds)
     if state is not None:
         check_state(state, data, config, splits)
+    elif start is not None:
+        check_parent(start, config, data, splits)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
@@ -290,6 +322,10 @@ def train(
         monitor = Monitor(trainer, data, splits, clock, failed_parts)
         if state is not None:
             monitor.restore(state)
+        elif start is not None:
+            trainer.start_from(start, data)
+            if on_start is not None:
+                on_start(monitor.state())
         for step_batches in trainer.remaining_batches():
             trainer.step(step_batches)
             clock.tick()
@@ -301,3 +337,10 @@ def train(
                     if on_report is not None:
                         on_report(progress)
         return monitor.finish()
+
+
+def _inherited_map(state: dict[str, Any] | None, start: Parent | None) -> FeatureMap | None:
+    """Return the map of features of a training that starts, or that started, from another run; None for others."""
+    if isinstance(state, dict) and "parent" in state and "feature_map" in state:
+        return FeatureMap.from_state(state["feature_map"])
+    return None if state is not None or start is None else start.models.feature_map

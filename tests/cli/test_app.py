@@ -37,7 +37,17 @@ def test_commands_and_options_are_pinned() -> None:
     assert found == {
         "train": {
             *["--labels", "--method", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--device"],
-            *["--out", "--resume", "--config", "--set", "--image-size", "--labels-csv", "--data-dir", "--json"],
+            *[
+                "--out",
+                "--resume",
+                "--config",
+                "--from",
+                "--set",
+                "--image-size",
+                "--labels-csv",
+                "--data-dir",
+                "--json",
+            ],
             *["--folds", "--dry-run", "--backbone", "--verbose"],
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json", "--verbose"},

@@ -54,8 +54,16 @@ def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refusal(here: Path, mistake: Callable[..., str]) -> Callable[..., str]:
-    """What `train few.npz --out RUN --resume` answers; nothing in the folder may change."""
-    return lambda *more, run="run", data="few.npz": mistake("train", data, "--out", run, "--resume", "--json", *more)
+    """What `train few.npz --out RUN --resume` answers, up to the command that starts from the weights.
+
+    Nothing in the folder may change.
+    """
+
+    def answer(*more: str, run: str = "run", data: str = "few.npz") -> str:
+        said = mistake("train", data, "--out", run, "--resume", "--json", *more)
+        return said.partition(" To start another run from its weights")[0]
+
+    return answer
 
 
 def test_resume_needs_a_run(here: Path, refusal: Callable[..., str], mistake: Callable[..., str]) -> None:

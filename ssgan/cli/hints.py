@@ -1,0 +1,65 @@
+"""Commands that messages of ``ssgan train`` name: how to go on, what to do next, and how to start from a run."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssgan.cli.options import DataLocation
+from ssgan.settings import fields
+from ssgan.settings.config import Config
+
+if TYPE_CHECKING:
+    from ssgan.data.dataset import Data
+
+__all__ = ["how_to_go_on", "predict_command", "start_command"]
+
+# Settings with options of their own; the others are set by --set.
+FLAGS = ("labels", "method", "seed", "seeds", "draw_seed", "device", "folds", "backbone", "image_size")
+
+
+def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Config) -> str:
+    """Return a sentence about a run that was interrupted: how to go on with it, and how to see what it has made."""
+    from ssgan.figures.image_grid import is_drawable
+
+    words = f"{folder} is unfinished; go on with it by: {_resume_command(location, folder)}"
+    is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
+    if is_sampled and (folder / "checkpoint").exists():
+        words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
+    if (folder / "checkpoint").exists():
+        words += f"; use what it has learned by: {predict_command(folder, data)}"
+        if len(data.x_test):
+            score = ["ssgan", "evaluate", str(folder), "--data", location.data]
+            words += f"; score that by: {shlex.join([*score, *_location_words(location)])}"
+    return words
+
+
+def predict_command(folder: Path, data: "Data") -> str:
+    """Return the command that classifies other images by a run; PICTURES stands for them."""
+    images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
+    return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
+
+
+def start_command(location: DataLocation, run: Path, settings: Mapping[str, Any], epochs: str | None) -> str:
+    """Return the command that starts a run of its own, in a folder that is free, from the weights of a run."""
+    count = 2
+    while (free := run.with_name(f"{run.resolve().name}-{count}")).exists():
+        count += 1
+    words = [*_location_words(location), "--from", str(run), "--out", str(free)]
+    for name, value in settings.items():
+        text = repr(value) if isinstance(value, float) else fields.show(value)
+        words += [f"--{name.replace('_', '-')}", text] if name in FLAGS else ["--set", f"{name}={text}"]
+    words += [] if epochs is None else ["--epochs", epochs]
+    return shlex.join(["ssgan", "train", location.data, *words])
+
+
+def _location_words(location: DataLocation) -> list[str]:
+    """Return the options that say where the data are."""
+    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
+    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
+
+
+def _resume_command(location: DataLocation, folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    words = [*_location_words(location), "--out", str(folder)]
+    return shlex.join(["ssgan", "train", location.data, *words, "--resume"])

@@ -1,0 +1,157 @@
+"""``ssgan train --resume`` and ``--from``: the settings of a run that goes on, or that starts from another one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssgan import runs
+from ssgan.cli import terminal
+from ssgan.cli.hints import start_command
+from ssgan.cli.options import DataLocation, epochs_to_images
+from ssgan.errors import CannotResume, UserError
+from ssgan.files import path_from_text
+from ssgan.settings.config import Config
+from ssgan.settings.options import Options
+from ssgan.settings.presets import PRESETS, resolve
+
+if TYPE_CHECKING:
+    from ssgan.data.dataset import Data
+    from ssgan.training.parent import Parent
+
+__all__ = [
+    "announce_parent",
+    "check_resume",
+    "check_start",
+    "name_start",
+    "resumed_config",
+    "settings_of_child",
+]
+
+
+def check_resume(out: Path | None, config: Path | None) -> None:
+    """Check that ``--out`` names the run to go on with, and that nothing else names settings.
+
+    Raises
+    ------
+    UserError
+        Where it is not so.
+    """
+    if out is None:
+        raise UserError("--resume needs --out, the folder of the run to go on with.")
+    if config is not None:
+        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
+
+
+def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
+    """Return the settings of a run that goes on; settings may repeat them, and change what has no part in a step.
+
+    Raises
+    ------
+    CannotResume
+        Where other settings are named.
+    UserError
+        Where there is no such run.
+    """
+    if "preset" in settings:
+        raise UserError(f"preset={settings['preset']} cannot be set: choose it with --preset.")
+    earlier = runs.read_config(run)
+    config = earlier.replace(**settings)
+    conflicts = earlier.resume_conflicts(config)
+    if preset not in (None, earlier.preset):
+        conflicts = [f"preset {earlier.preset}, now {preset}", *conflicts]
+    if conflicts:
+        raise CannotResume(
+            f"{run} was begun with other settings, so it cannot go on: {', '.join(conflicts)}; leave them as they "
+            f"were, or begin another run with --config {run}."
+        )
+    return config
+
+
+def check_start(run: Path, out: Path | None, resume: bool, config: Path | None) -> None:
+    """Check that ``--from`` goes with the other options that name runs.
+
+    Raises
+    ------
+    UserError
+        Where it does not.
+    """
+    if config is not None:
+        raise UserError(f"--config {config} does not go with --from, which has the settings of {run}: choose one.")
+    if resume and out is not None:
+        record = runs.read_parent(out) if runs.is_run(out) else None
+        begun = None if record is None else Path(path_from_text(record["run"]))
+        if begun is None or begun.resolve() != run.resolve():
+            origin = "anew" if begun is None else f"from {begun}"
+            raise UserError(f"{out} was begun {origin}, not from {run}: leave --from away, or --resume.")
+    elif out is not None and out.resolve() == run.resolve():
+        raise UserError(
+            f"--from and --out are both {out}, but a run that starts from another one is a run of its own: choose "
+            f"another --out, or go on with it by --resume."
+        )
+
+
+def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
+    """Return the settings of a run that starts from ``run``: those of it, updated by the ones that are named.
+
+    Its folds are left out, because they would not be new to the weights.
+
+    Raises
+    ------
+    UserError
+        Where it is another preset, or a setting is out of range or would do nothing.
+    """
+    earlier = runs.read_config(run)
+    if preset not in (None, earlier.preset):
+        raise UserError(
+            f"--preset {preset} does not go with --from {run}, a run of preset {earlier.preset!r}: choose one."
+        )
+    settings = {"folds": 0, **settings} if earlier.folds else settings
+    if earlier.preset not in PRESETS:  # it was begun in Python
+        return earlier.replace(**settings)
+    return resolve(earlier.preset, settings, earlier.to_dict())
+
+
+def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
+    """Print what a run starts from, and which classes and networks are new."""
+    labels = f" and {parent.labels:,} labels" if parent.labels else ""
+    terminal.say(f"from {parent.run}: its weights after {parent.images:,} images{labels}")
+    if config.unconditional:
+        return
+    new, lost = parent.new_classes(data.classes), parent.lost_classes(data.classes)
+    if new:
+        terminal.warn(f"Classes that {parent.run} does not know start from random weights: {', '.join(new)}")
+    if lost:
+        terminal.warn(f"Classes of {parent.run} that {data.name} does not have are dropped: {', '.join(lost)}")
+    if config.trains_generator and parent.models.G is None:
+        terminal.warn(f"{parent.run} has no generator, so that of this run starts from random weights.")
+
+
+def name_start(
+    mistake: UserError,
+    location: DataLocation,
+    run: Path,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    epochs: str | None,
+) -> UserError:
+    """Return an error of ``--resume`` that also names the command which starts from the weights of the run.
+
+    It is named where it would work: the data are loaded for that.
+    """
+    from ssgan.data.splits import make_splits
+    from ssgan.devices import select
+    from ssgan.training.parent import check_parent, open_parent
+
+    try:
+        parent = open_parent(run)
+        config = settings_of_child(run, preset, settings)
+        check_parent(parent, config)
+        select(config.device, config.dtype, config.precision)
+        data = location.load(Options.of(config, location.labels_csv, parent.learned_images), quiet=True)
+        if epochs is not None:
+            config = config.replace(total_images=epochs_to_images(epochs, len(data.x_train)))
+        check_parent(parent, config, data, make_splits(data.y_train, config.labels, config.draw_seeds))
+    except UserError:
+        return mistake
+    command = start_command(location, run, settings, epochs)
+    return UserError(f"{mistake} To start another run from its weights, type `{command}`.")

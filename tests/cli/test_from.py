@@ -1,0 +1,231 @@
+"""`ssgan train DATA --from RUN`: what it prints and keeps, what it refuses, and that `--resume` names it."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_on_disk import grey, write
+from running import contents, last_object, status_of
+
+from ssgan import runs
+from ssgan.cli.output import show_contents
+from ssgan.data.dataset import Data, image_ids
+from ssgan.data.datasets import load
+from ssgan.settings.config import Config
+
+SHORT = ["--set", "discriminator_widths=16,8", "--set", "generator_widths=16", "--set", "init_images=20"]
+SHORT += ["--set", "batch_size=10", "--set", "total_images=200", "--device", "cpu"]
+CLASSES = {"cat": 0, "dog": 100}
+
+
+def photos(folder: Path, each: int, classes: dict[str, int] = CLASSES, first: int = 0) -> Path:
+    """Different pictures of each class."""
+    return write(
+        folder, {f"{c}/{i}.png": grey(at + i, size=6) for c, at in classes.items() for i in range(first, each)}
+    )
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, few_digits: Data) -> Path:
+    """Pictures and a run of them; digits and a run of 20 labels."""
+    place = tmp_path_factory.mktemp("begun")
+    names = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
+    np.savez(place / "few.npz", **{name: np.asarray(getattr(few_digits, name)) for name in names})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("SSGAN_CACHE", "off")
+        photos(Path("photos"), 10)
+        assert status_of("train", "photos", "--out", "run", *SHORT) == 0
+        assert status_of("train", "few.npz", "--labels", "20", "--out", "few", *SHORT) == 0
+    return place
+
+
+@pytest.fixture
+def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SSGAN_CACHE", "off")
+    monkeypatch.chdir(shutil.copytree(begun, tmp_path / "here"))
+    return tmp_path / "here"
+
+
+def test_a_child_trains_on_more_labels_and_names_its_parent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the settings of its parent but for those that are named; every command says where it started."""
+    assert status_of("train", "few.npz", "--from", "few", "--labels", "30", "--out", "child") == 0
+    said = capsys.readouterr().out
+    assert "from few: its weights after 200 images and 20 labels" in said
+    origin = f"Started from {here / 'few'}, its weights after 200 images and 20 labels"
+    assert origin in said.replace("\n", " ")
+    assert runs.read_config(here / "child") == runs.read_config(here / "few").replace(labels=30)
+    assert status_of("evaluate", "child") == 0
+    assert origin in capsys.readouterr().out.replace("\n", " ")
+    assert status_of("data", "child", "--json") == 0
+    contained = last_object(capsys.readouterr().out)
+    assert contained["parent"] == runs.read_report(here / "child")["parent"]
+    show_contents(contained)
+    assert origin in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_dry_run_shows_settings_and_parent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(here)
+    assert status_of("train", "few.npz", "--from", "few", "--epochs", "1", "--dry-run") == 0
+    assert "from few: its weights after 200 images and 20 labels" in capsys.readouterr().out
+    assert status_of("train", "few.npz", "--from", "few", "--epochs", "1", "--dry-run", "--json") == 0
+    shown = last_object(capsys.readouterr().out)
+    assert shown.pop("parent") == "few"
+    assert Config(**shown) == runs.read_config(here / "few").replace(total_images=300)
+    assert contents(here) == before
+
+
+def test_a_new_class_and_a_lost_one_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(here / "photos" / "cat")
+    photos(here / "photos", 6, {"bird": 200})
+    assert status_of("train", "photos", "--from", "run", "--out", "child") == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Classes that run does not know start from random weights: bird" in told
+    assert "Classes of run that photos does not have are dropped: cat" in told
+    assert runs.read_report(here / "child")["classes"] == ["bird", "dog"]
+
+
+def test_pictures_that_the_parent_learned_from_are_never_tested_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With more pictures another share would be held out; `evaluate`, `data` and `--resume` see the same one."""
+    learned = runs.learned_images(here / "run") | {
+        one for split in json.loads((here / "run" / "split.json").read_text())["splits"] for one in split["ids"]
+    }
+    photos(here / "photos", 30, first=10)
+    plain = load("photos")
+    assert learned & {*image_ids(plain.x_test)}  # without this care
+    assert status_of("train", "photos", "--from", "run", "--out", "child") == 0
+    assert "Not held out, because the weights to start from learned from them: 16" in capsys.readouterr().err
+    data = load(*runs.data_source(here / "child", runs.read_report(here / "child"), runs.read_config(here / "child")))
+    assert data.sha256 == runs.read_report(here / "child")["dataset_sha256"]
+    assert not learned & {*image_ids(data.x_test)}
+    assert len(data.x_test) == len(plain.x_test) == 12
+    assert learned <= {*image_ids(data.x_train)}
+    shutil.rmtree(here / "run")
+    for command in (["data", "child"], ["train", "photos", "--out", "child", "--resume"]):
+        assert status_of(*command) == 0
+    capsys.readouterr()
+    # Of other pictures `evaluate` leaves out what the child trained on; what its parent learned from, in any case.
+    photos(here / "other", 40)
+    for left_out in (48, 16):
+        assert status_of("evaluate", "child", "--data", "other", "--json") == 0
+        result = last_object(capsys.readouterr().out)
+        assert (result["test_images"], result["left_out"]) == (80 - left_out, left_out)
+        shutil.rmtree(here / "photos", ignore_errors=True)
+
+
+def test_arrays_are_not_tested_on_what_the_parent_learned_from(
+    here: Path, few_digits: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user cuts the arrays in another way."""
+    rows = np.array(json.loads((here / "few" / "split.json").read_text())["splits"][0]["indices"])
+    others = np.setdiff1d(np.arange(300), rows)
+    arrays = {"x_train": few_digits.x_train[others], "y_train": few_digits.y_train[others]}
+    arrays |= {"x_test": few_digits.x_train[rows], "y_test": few_digits.y_train[rows]}
+    arrays["x_test"] = np.concatenate([arrays["x_test"], few_digits.x_test[:9]])
+    arrays["y_test"] = np.concatenate([arrays["y_test"], few_digits.y_test[:9]])
+    np.savez("cut.npz", **arrays, classes=np.array(few_digits.classes), scale=few_digits.scale)
+    assert status_of("train", "cut.npz", "--from", "few", "--out", "child") == 0
+    assert "the weights to start from learned from their labels: 20" in " ".join(capsys.readouterr().err.split())
+    for command in (["evaluate", "child"], ["evaluate", "child", "--data", "cut.npz"]):
+        assert status_of(*command, "--json") == 0
+        assert last_object(capsys.readouterr().out)["test_images"] == 9
+
+
+def test_resume_names_the_command_that_starts_from_the_weights(here: Path, mistake: Callable[..., str]) -> None:
+    """Where a run cannot go on; as it is typed, the command works."""
+
+    def refusal(*more: str, run: str = "few", data: str = "few.npz") -> tuple[str, list[str]]:
+        said, _, command = mistake("train", data, "--out", run, "--resume", *more).partition(
+            " To start another run from its weights, type `ssgan "
+        )
+        return said, shlex.split(command.removesuffix("`."))
+
+    shutil.copytree("few", "few-2")
+    said, command = refusal("--labels", "40", "--set", "learning_rate_d=0.001", "--epochs", "2")
+    assert "labels 20, now 40" in said
+    assert shlex.join(command) == (
+        "train few.npz --from few --out few-3 --labels 40 --set learning_rate_d=0.001 --epochs 2"
+    )
+    assert status_of(*command, "--dry-run") == 0
+    longer = refusal("--set", "total_images=400", "--set", "batch_size=20")
+    assert shlex.join(longer[1]).endswith("--out few-3 --set total_images=400 --set batch_size=20")
+    photos(here / "photos", 12, first=10)
+    said, command = refusal(run="run", data="photos")
+    assert said == "photos does not hold what photos held when run was trained."
+    assert command == ["train", "photos", "--from", "run", "--out", "run-2"]
+    assert status_of(*command) == 0
+
+
+def test_resume_does_not_name_a_command_that_would_be_refused(here: Path, mistake: Callable[..., str]) -> None:
+    shutil.copytree("few", "empty")
+    for name in ("checkpoint", "report.json"):
+        (here / "empty" / name).unlink()
+    for run, more in (
+        ("few", ["--set", "discriminator_widths=8"]),
+        ("few", ["--labels", "10"]),
+        ("few", ["--draw-seed", "5"]),
+        ("few", ["--preset", "mnist-fast"]),
+        ("empty", ["--labels", "30"]),
+    ):
+        assert "To start another" not in mistake("train", "few.npz", "--out", run, "--resume", *more)
+
+
+def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., str]) -> None:
+    """Before anything is written."""
+
+    def said(*more: str, data: str = "few.npz") -> str:
+        return mistake("train", data, "--from", *more)
+
+    assert said("nowhere") == "There is no run folder nowhere: give the folder that `ssgan train` printed."
+    assert said("photos") == "photos is no run folder: there is no config.json in it."
+    assert said("few.npz") == (
+        "few.npz is a file: --from takes a run folder of `ssgan train`, which keeps the weights."
+    )
+    assert said("few", "--out", "few") == (
+        "--from and --out are both few, but a run that starts from another one is a run of its own: choose another "
+        "--out, or go on with it by --resume."
+    )
+    assert said("few", "--config", "run") == (
+        "--config run does not go with --from, which has the settings of few: choose one."
+    )
+    assert said("few", "--preset", "mnist-fast") == (
+        "--preset mnist-fast does not go with --from few, a run of preset 'vectors': choose one."
+    )
+    assert said("few", "--folds", "3").startswith("folds is 3, but no fold would be new to weights that few has ")
+    assert said("run").startswith("run learned from images of shape [6, 6], and few holds [8, 8]: --image-size")
+    assert said("few", "--out", "run", "--resume") == (
+        "run was begun anew, not from few: leave --from away, or --resume."
+    )
+    shutil.copytree("few", "bare")
+    (here / "bare" / "checkpoint").write_bytes(b"damaged")
+    assert said("bare") == "bare/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    (here / "bare" / "checkpoint").unlink()
+    assert said("bare") == "bare has no checkpoint yet, so there are no weights to start from."
+
+
+def test_the_command_that_began_a_child_may_be_typed_again_with_resume(here: Path, mistake: Callable[..., str]) -> None:
+    begun = ["train", "few.npz", "--from", "few", "--labels", "30", "--out", "child"]
+    assert status_of(*begun) == 0
+    shutil.rmtree("few")
+    assert status_of(*begun, "--resume") == 0
+    (here / "child" / "parent.json").write_text('{"run": "few"}')
+    assert mistake("evaluate", "child") == "child/parent.json lacks weights_sha256: it is damaged or something else."
+    (here / "child" / "parent.json").unlink()
+    assert mistake("evaluate", "child") == (
+        "child started from another run, but there is no parent.json in it: it is damaged."
+    )
+
+
+def test_a_run_with_folds_has_children_without(here: Path, mistake: Callable[..., str]) -> None:
+    assert status_of("train", "photos", "--folds", "2", "--out", "folded", *SHORT) == 0
+    assert status_of("train", "photos", "--from", "folded", "--out", "child") == 0
+    config = runs.read_config(here / "child")
+    assert (config.folds, config.test_share) == (0, 0.2)
+    # Every labelled picture was learned from, so none is left to test on.
+    assert runs.read_report(here / "child")["errors"] == [None]
