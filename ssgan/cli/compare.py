@@ -31,6 +31,7 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
+from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
 from ssgan.errors import Interrupted, UserError
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
@@ -147,8 +148,8 @@ def run_comparison(options: CompareOptions) -> None:
         if not options.as_json:
             terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
         try:
-            with terminal.comparison_progress(quiet=options.as_json) as on_progress:
-                runner.compare(grid, row_file, on_progress, options.location.source())
+            with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
+                runner.compare(grid, row_file, shown.on_progress, options.location.source())
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             words = f"{options.out} holds what is finished; the same command goes on from there."
@@ -238,6 +239,12 @@ def _data_config(options: CompareOptions) -> Config:
     if preset is None or (PRESETS[preset].get("backbone") is None and settings.get("backbone") is None):
         return Config(**{name: value for name, value in settings.items() if name in Options.settings()})
     return resolve(preset, settings)
+
+
+def _shorter_trainings(grid: "Grid", epochs: str | None) -> Shorten | None:
+    """Return a function that names a shorter length of the networks; None where there are none, or of two lengths."""
+    lengths = {cell.config.total_images for cell in grid.cells if cell.config is not None}
+    return shorter_training(lengths.pop(), epochs) if len(lengths) == 1 else None
 
 
 def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:

@@ -34,6 +34,7 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
+from ssgan.cli.progress import Shorten, shorter_training, training_progress
 from ssgan.errors import Interrupted, UserError
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
@@ -171,7 +172,7 @@ def run_training(options: TrainOptions) -> None:
                 terminal.say("This run is finished: nothing was left to train.")
         if report is None:
             try:
-                report = _train(data, config, folder, options.location.source(), options.as_json)
+                report = _train(options, data, config, folder)
             except KeyboardInterrupt as stop:
                 number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
                 raise Interrupted(_how_to_go_on(options, folder, data, config), number) from None
@@ -376,26 +377,29 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
         terminal.say(line, style="dim")
 
 
-def _train(data: "Data", config: Config, folder: Path, source: dict[str, str | None], quiet: bool) -> dict[str, Any]:
+def _train(options: TrainOptions, data: "Data", config: Config, folder: Path) -> dict[str, Any]:
     """Train the models of the folds, where there are any, and then the run's own; return the report."""
     from ssgan.inference import features
     from ssgan.training import experiment, folds
     from ssgan.training.parts import FailedParts
 
+    source, quiet = options.location.source(), options.as_json
     with terminal.reading_progress(quiet=quiet) as progress:
         data = features.apply_backbone(data, config, progress)
+    shorten: Shorten | None = None if options.resume else shorter_training(config.total_images, options.epochs)
     extra, failed_parts = None, FailedParts()
     if config.folds:
         if not quiet:
             terminal.say(f"First {config.folds} models, each without a fold of the labelled images")
-        with terminal.training_progress(quiet=quiet) as on_report:
-            inner = folder / folds.FOLDS_FOLDER
-            extra = {"folds": folds.cross_validate(data, config, inner, on_report, source, failed_parts)}
+        inner, rest = folder / folds.FOLDS_FOLDER, config.seeds / config.folds
+        with training_progress(quiet, shorten, following=rest) as shown:
+            result = folds.cross_validate(data, config, inner, shown.on_report, source, failed_parts, shown.on_step)
+            extra = {"folds": result}
         if not quiet:
             terminal.say(f"Now {_model_count(config)}, from every labelled image")
-    with terminal.training_progress(quiet=quiet) as on_report:
+    with training_progress(quiet, shorten) as shown:
         return experiment.run_experiment(
-            data, config, folder, on_report, source, extra=extra, failed_parts=failed_parts
+            data, config, folder, shown.on_report, source, extra=extra, failed_parts=failed_parts, on_step=shown.on_step
         )
 
 

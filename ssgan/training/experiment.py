@@ -36,6 +36,7 @@ from ssgan.training.monitor import Run, TrainingProgress
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.tensorboard import TensorBoard
+from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import train
 
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
@@ -54,12 +55,13 @@ def run_experiment(
     splits: Sequence[Split] | None = None,
     extra: Mapping[str, Any] | None = None,
     failed_parts: FailedParts | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, write the files of the run folder, and return the report.
 
     Parameters
     ----------
-    data, config, folder, on_report
+    data, config, folder, on_report, on_step
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded.
     pause_after_seconds : float
@@ -87,7 +89,7 @@ def run_experiment(
     steps_done = 0 if state is None else state["steps_done"]
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts)
+        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts, on_step)
     with failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
@@ -102,6 +104,7 @@ def train_or_resume(
     on_report: Callable[[TrainingProgress], None] | None,
     source: Mapping[str, str | None] | None,
     splits: Sequence[Split],
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> tuple[Models, dict[str, Any]]:
     """Return the models and the report of a run folder, which is made, resumed or read as it is needed.
 
@@ -120,7 +123,7 @@ def train_or_resume(
         with runs.lock_run(folder):
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
             if report is None:
-                report = run_experiment(data, config, folder, on_report, source, splits=splits)
+                report = run_experiment(data, config, folder, on_report, source, splits=splits, on_step=on_step)
         models, _ = open_run(folder, select(config.device))
         expected = (config.all_seeds, [split.sha256 for split in splits])
         if (models.seeds, models.split_sha256) != expected or models.config.resume_conflicts(config):

@@ -214,12 +214,12 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
 def test_a_training_of_days_is_said_on_the_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssgan.training.monitor.Clock.steps_per_second", lambda _: 1e-5)
+    monkeypatch.setattr("ssgan.training.timing.Clock.steps_per_second", lambda _: 1e-5)
     assert (
         status_of("train", "digits", "--device", "cpu", *TINY_OPTIONS[2:], "--set", "total_images=3000", "--json") == 0
     )
     said = capsys.readouterr()
-    assert said.err.count("At this speed the training takes 11.6 days more: Ctrl-C stops it") == 1
+    assert said.err.count("At this speed it takes about 11.6 days: --set total_images=11 takes about an hour.") == 1
     assert last_object(said.out)["warnings"] == []
 
 
