@@ -167,7 +167,9 @@ def predict(
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES.jsonl...", help="Rows of results, one in each line.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES.jsonl...", help="Files of rows, one in each line, or run folders.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for report.html, report.md and the pictures.")],
     baseline: Annotated[
         str | None, typer.Option(metavar="METHOD", help="Compare with this one. [default: supervised, or the first]")

@@ -32,7 +32,7 @@ from ssgan.cli.options import (
     parse_settings,
 )
 from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
-from ssgan.errors import Interrupted, UserError
+from ssgan.errors import Interrupted, UserError, counted
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
@@ -257,13 +257,12 @@ def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path
 
 
 def _describe_grid(grid: "Grid") -> str:
-    cells = "1 cell" if len(grid.cells) == 1 else f"{len(grid.cells)} cells"
-    return f"{grid.data.name}: {cells} of {len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
+    return f"{grid.data.name}: {counted(len(grid.cells), 'cell')} of {counted(len(grid.seeds), 'seed')}"
 
 
 def _describe_tasks(tasks: Sequence[Any]) -> str:
     models = sum(len(task.seeds) for task in tasks)
-    return f"{models:,} model{'' if models == 1 else 's'} to train" if models else "nothing left to train"
+    return f"{counted(models, 'model')} to train" if models else "nothing left to train"
 
 
 def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], options: CompareOptions) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.cli import terminal
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 
 __all__ = [
     "accuracy_in_words",
+    "example_noun",
     "show_comparison",
     "show_contents",
     "show_evaluation",
@@ -69,7 +70,7 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
         f"({result['device']})"
     )
     terminal.say(
-        f"{result['method']} with {result['labels']:,} labels"
+        f"{result['method']} with {counted(result['labels'], 'label')}"
         if result["labels"]
         else f"{result['method']} without classes"
     )
@@ -104,7 +105,7 @@ def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
             rows.append(
                 [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
             )
-            name = f"{cell['method']}, {labels:,} labels"
+            name = f"{cell['method']}, {counted(labels, 'label')}"
             if cell["diverged"]:
                 remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
             for reason in dict.fromkeys(cell["failed"].values()):
@@ -123,16 +124,22 @@ def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
     terminal.table(["labels", "method", "models", "finished"], rows, left=2)
     for cell in cells:
         if cell["refused"]:
-            terminal.say(f"{cell['method']}, {cell['labels']:,} labels: {cell['refused']}", style="yellow")
+            terminal.say(f"{cell['method']}, {counted(cell['labels'], 'label')}: {cell['refused']}", style="yellow")
+
+
+def example_noun(image_shape: Sequence[int]) -> str:
+    """Return what one example of this shape is: an image, a vector or a number."""
+    return "image" if len(image_shape) > 1 else "number" if list(image_shape) == [1] else "vector"
 
 
 def show_contents(contents: dict[str, Any]) -> None:
     """Print what :mod:`ssgan.cli.data` says of a data set or a run."""
     shape, per_class = "x".join(map(str, contents["image_shape"])), contents["per_class"]
     unlabeled = f" ({contents['unlabeled']:,} of them without a label)" if contents["unlabeled"] else ""
+    noun = example_noun(contents["image_shape"])
     terminal.say(
-        f"{contents['dataset']}: {contents['images']:,} images in the training pool{unlabeled}, "
-        f"{contents['test_images']:,} test images"
+        f"{contents['dataset']}: {counted(contents['images'], noun)} in the training pool{unlabeled}, "
+        f"{counted(contents['test_images'], f'test {noun}')}"
         + (" (held out)" if contents.get("files", {}).get("tested", {}).get("held out") else "")
     )
     terminal.say(f"each {shape} of {contents['dtype']}, full intensity {contents['scale']:g}")
@@ -141,14 +148,17 @@ def show_contents(contents: dict[str, Any]) -> None:
     if "files" in contents:
         terminal.say(f"sizes of the files {terminal.format_counts(contents['files']['sizes'])}")
         terminal.say(f"modes of the files {terminal.format_counts(contents['files']['modes'])}")
-    terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
-    if len(per_class) > len(shown):
-        terminal.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
+    if any(sum(counts) for name, counts in per_class.items() if name != "test") or len(contents["classes"]) > 1:
+        terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
+        if len(per_class) > len(shown):
+            terminal.say(f"({counted(len(per_class) - len(shown), 'more seed')}: --json shows all)")
+    else:
+        terminal.say(f"No {noun} has a label, so there are no classes.")
     lost = terminal.lost_files(contents["skipped"], contents["files"]) if "files" in contents else []
     for line in [*contents.get("notes", []), *lost]:
         terminal.say(line, style="yellow")
-    for split in contents["splits"][:SHOWN_SPLITS]:
-        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
+    for split in [split for split in contents["splits"] if split["indices"]][:SHOWN_SPLITS]:
+        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
@@ -157,7 +167,7 @@ def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
     remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
     place = f": {out}" if out else ""
-    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}{place}")
+    terminal.say(f"{summary['classified']:,} of {counted(summary['images'], 'image')} {verb}{remark}{place}")
 
 
 def show_sorted(summary: Mapping[str, Any]) -> None:
@@ -168,11 +178,12 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
         for row in result["folders"]:
             print_line(f"{row['count']:>7,}  {row['folder']}")
         verb = "linked" if result["link"] else "copied"
-        print_line(f"{sum(row['count'] for row in result['folders']):,} pictures {verb} into {result['into']}")
+        count = sum(row["count"] for row in result["folders"])
+        print_line(f"{counted(count, 'picture')} {verb} into {result['into']}")
         if result["present"]:
             print_line(f"{result['present']:,} of them were there already")
         if result["not_files"]:
-            print_line(f"{result['not_files']:,} rows of arrays are no files, so they were not sorted")
+            print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, for there is no file to sort")
     if summary.get("sheet"):
         print_line(f"Least sure pictures of each class: {summary['sheet']}")
 
@@ -181,7 +192,8 @@ def show_samples(result: Mapping[str, Any]) -> None:
     """Print the result of :func:`ssgan.inference.sample.sample_run`: its numbers and the file of the picture."""
     kind = result["kind"]
     if kind == "interpolate":
-        terminal.say(f"{len(result['pairs'])} pairs of latents ({result['latent_distribution']}), {result['path']} way")
+        pairs = counted(len(result["pairs"]), "pair")
+        terminal.say(f"{pairs} of latents ({result['latent_distribution']}), {result['path']} way")
         terminal.say(
             f"from image to image {result['step_distance']:.2f} (L2 of pixels in 0 to 1), between the ends "
             f"{result['end_distance']:.2f}"
@@ -192,7 +204,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
         )
     elif kind == "nearest":
         what = "L2 of features" if result["features"] else "L2 of pixels in 0 to 1"
-        terminal.say(f"{what} to the nearest of {result['pool_images']:,} training images:")
+        terminal.say(f"{what} to the nearest of {counted(result['pool_images'], 'training image')}:")
         distances = {"generated": result["sample_distances"], "test": result["test_distances"]}
         rows = [[name, d["images"], _format(d["median"]), _format(d["least"])] for name, d in distances.items() if d]
         terminal.table(["images", "number", "median", "least"], rows, left=1)
@@ -207,7 +219,9 @@ def show_samples(result: Mapping[str, Any]) -> None:
             f"{math.exp(result['entropy']):.1f} even classes"
         )
     elif kind == "animate":
-        terminal.say(f"{result['frames']:,} frames, from {result['images'][0]:,} to {result['images'][-1]:,} images")
+        terminal.say(
+            f"{counted(result['frames'], 'frame')}, from {result['images'][0]:,} to {result['images'][-1]:,} images"
+        )
     if "model" in result:
         terminal.say(
             f"model of seed {result['model']} after {result['images']:,} images, noise of seed {result['seed']}"
@@ -218,7 +232,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
 def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> None:
     """Print the result of the cross-validation."""
     K, labels = result["folds"], result["labels_each"]
-    terminal.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
+    terminal.say(f"{K}-fold cross-validation: models of {counted(labels, 'label')}, each tested on those left out")
     if result["error"] is not None:
         low, high = result["interval"]
         terminal.say(
@@ -247,7 +261,7 @@ def _count_scored(result: Mapping[str, Any]) -> str:
     """Say how many images were scored, and of which kind."""
     count, kind = result["test_images"], result["scored"]
     every = "all " if kind != "test images" and count > 1 and not result["left_out"] else ""
-    return f"{every}{count:,} {kind.removesuffix('s') if count == 1 else kind}"
+    return every + counted(count, kind.removesuffix("s"))
 
 
 def _predictor(result: Mapping[str, Any]) -> str:
@@ -342,7 +356,7 @@ def _per_class(result: Mapping[str, Any]) -> None:
     ]
     terminal.table(["class", "images", "precision %", "recall %", "F1 %"], rows, left=1)
     if total > len(rows):
-        terminal.say(f"({total - len(rows):,} more classes: --json shows all)")
+        terminal.say(f"({counted(total - len(rows), 'more class')}: --json shows all)")
 
 
 def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
@@ -379,7 +393,7 @@ def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor
     ]
     terminal.table(["true class", "predicted", "images", "% of true"], rows, left=2)
     if len(wrong) > len(rows):
-        terminal.say(f"({len(wrong) - len(rows):,} more pairs: --json shows all)")
+        terminal.say(f"({counted(len(wrong) - len(rows), 'more pair')}: --json shows all)")
 
 
 def _format(value: float | None, digits: int = 2) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssgan.cli import terminal
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 from ssgan.runs import LOGGED
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def about(seconds: float) -> str:
     if seconds < 55:
         return f"about {max(1, round(seconds / 5)) * 5} seconds"
     minutes = max(1, round(seconds / 60))
-    return f"about {minutes} minute{'' if minutes == 1 else 's'}"
+    return f"about {counted(minutes, 'minute')}"
 
 
 def shorter_training(total_images: int, epochs: str | None) -> Shorten:
@@ -297,8 +297,9 @@ class ComparisonDisplay(_Display):
             self.alert([f"{_warn_of_hours(seconds, self.shorten)} Fewer --seeds or --methods are faster too."])
         elif seconds >= SHORT and not self.quiet:
             timed = trainings - untimed
-            count = "1 training" if timed == 1 else f"{timed} trainings"
-            self.note(f"{about(seconds)} for {count}{_untimed(untimed)}; Ctrl-C keeps what is finished")
+            self.note(
+                f"{about(seconds)} for {counted(timed, 'training')}{_untimed(untimed)}; Ctrl-C keeps what is finished"
+            )
 
 
 @contextmanager

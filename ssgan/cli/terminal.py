@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 
 __all__ = [
     "count_progress",
@@ -135,7 +135,7 @@ def reading_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], 
         status = err.status("")
 
         def show(what: str, done: int, count: int) -> None:
-            status.update(f"{what} {done:,} of {count:,} pictures")
+            status.update(f"{what} {done:,} of {counted(count, 'picture')}")
             status.start()
 
         try:
@@ -153,7 +153,7 @@ def _read_lines() -> Callable[[str, int, int], None]:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            note(f"{what} {done:,} of {count:,} pictures")
+            note(f"{what} {done:,} of {counted(count, 'picture')}")
 
     return show
 

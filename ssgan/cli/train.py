@@ -35,7 +35,7 @@ from ssgan.cli.options import (
     parse_settings,
 )
 from ssgan.cli.progress import Shorten, shorter_training, training_progress
-from ssgan.errors import Interrupted, UserError
+from ssgan.errors import Interrupted, UserError, counted
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -366,7 +366,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
     held_out = f" and {test_count:,} held out for testing" if test_count else ""
     labels = "no classes, " if config.unconditional else f"{labeled_count:,} labelled of "
     terminal.say(
-        f"{data.name}: {labels}{len(data.x_train):,} images{held_out}, "
+        f"{data.name}: {labels}{counted(len(data.x_train), output.example_noun(data.image_shape))}{held_out}, "
         f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images"
     )
     terminal.say(place)
@@ -404,7 +404,7 @@ def _train(options: TrainOptions, data: "Data", config: Config, folder: Path) ->
 
 
 def _model_count(config: Config) -> str:
-    return "1 model" if config.seeds == 1 else f"{config.seeds} models"
+    return counted(config.seeds, "model")
 
 
 def _show_result(report: Mapping[str, Any], folder: Path, data: "Data", verbose: bool) -> None:

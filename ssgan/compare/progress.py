@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ssgan.compare.grid import GridCell
+from ssgan.errors import counted
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class StackTask(NamedTuple):
     def description(self) -> str:
         """Method, labels and seeds, for a line of progress."""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-        return f"{self.cell.name}, {self.cell.count:,} labels, {seeds}"
+        return f"{self.cell.name}, {counted(self.cell.count, 'label')}, {seeds}"
 
     @property
     def config(self) -> Config:

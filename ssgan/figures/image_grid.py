@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.files import open_file
 
 __all__ = [
@@ -181,7 +181,7 @@ def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
     for images, path in frames.items():
         try:
             with open_file(path) as stream, Image.open(stream, formats=["PNG"]) as frame:
-                pictures.append(add_caption(frame.copy(), f"{images:,} images"))
+                pictures.append(add_caption(frame.copy(), counted(images, "image")))
         except (OSError, ValueError, SyntaxError):
             raise UserError(f"{path} cannot be read as a picture: remove it.") from None
         if pictures[-1].size != pictures[0].size:

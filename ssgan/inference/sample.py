@@ -1,5 +1,6 @@
 """Draw pictures of generated images from a run, with numbers about them."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -44,7 +45,8 @@ class Request:
         ``grid``, ``interpolate``, ``arithmetic``, ``nearest``, ``per-class`` or ``animate``.
     out : Path
     rows, columns : int
-        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours.
+        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours. Of a
+        grid, 0 is ``grid_side`` of the run.
     samples : int
         Generated images that are measured.
     seed : int or None
@@ -133,6 +135,9 @@ def sample_run(
         raise UserError(
             f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: leave it away."
         )
+    if request.kind == "grid":
+        rows, columns = request.rows or config.grid_side, request.columns or config.grid_side
+        request = dataclasses.replace(request, rows=rows, columns=columns)
     summary: dict[str, Any] = {"run": str(run), "kind": request.kind, "out": str(request.out)}
     if request.kind == "animate":
         result = _animation(run, request)
