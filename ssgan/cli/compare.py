@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssgan import result_rows
-from ssgan.cli import output, terminal
+from ssgan.cli import terminal
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -42,9 +42,10 @@ from ssgan.settings.presets import PRESETS, resolve
 if TYPE_CHECKING:
     from ssgan.compare.grid import Grid
 
-__all__ = ["CompareOptions", "compare", "run_comparison"]
+__all__ = ["CompareOptions", "compare", "run_comparison", "show_comparison", "show_plan"]
 
 DEFAULT_SEED_COUNT = "5"
+CELL_WIDTH = 44
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ def run_comparison(options: CompareOptions) -> None:
         answer = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(options.out)}
         print(json.dumps({**answer, "trained": len(tasks), "cells": cells, "report": report_command}))
     else:
-        output.show_comparison(cells, grid.data.name)
+        show_comparison(cells, grid.data.name)
         terminal.say(f"Report: {report_command}")
     if not any(cell["n"] for cell in cells):
         raise UserError(f"No training gave a result: {options.out} says why.")
@@ -284,4 +285,41 @@ def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], opt
         print(json.dumps({"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "cells": cells}))
     else:
         terminal.say(f"{_describe_grid(grid)}, preset {preset}, into {options.out}")
-        output.show_plan(cells)
+        show_plan(cells)
+
+
+def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
+    """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
+
+    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
+    """
+    rows, remarks = [], []
+    for labels in dict.fromkeys(cell["labels"] for cell in cells):
+        same_labels = [cell for cell in cells if cell["labels"] == labels]
+        means = [cell["error_mean"] for cell in same_labels if cell["n"] and not cell["members"]]
+        for cell in same_labels:
+            best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
+            error = terminal.plus_minus(cell["error_mean"], cell["error_std"])
+            rows.append(
+                [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
+            )
+            name = f"{cell['method']}, {counted(labels, 'label')}"
+            if cell["diverged"]:
+                remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
+            for reason in dict.fromkeys(cell["failed"].values()):
+                seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
+                remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
+    terminal.say(f"Test error on {dataset} in %")
+    terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
+    terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
+    for line in remarks:
+        terminal.say(line, style="yellow")
+
+
+def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
+    """Print the cells of a grid, their models, and how many of them are finished."""
+    rows = [[f"{c['labels']:,}", terminal.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
+    terminal.table(["labels", "method", "models", "finished"], rows, left=2)
+    for cell in cells:
+        if cell["refused"]:
+            terminal.say(f"{cell['method']}, {counted(cell['labels'], 'label')}: {cell['refused']}", style="yellow")

@@ -70,6 +70,7 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
+        output.note_names(contents["classes"])
     if picture is None:
         options_typed = {"--labels-csv": labels_csv, "--labels": labels, "--draw-seed": draw_seed}
         options_typed |= {"--image-size": image_size, "--data-dir": data_dir}

@@ -11,10 +11,9 @@ from ssgan.errors import counted, visible
 __all__ = [
     "accuracy_in_words",
     "example_noun",
-    "show_comparison",
+    "note_names",
     "show_contents",
     "show_evaluation",
-    "show_plan",
     "show_predictions",
     "show_report",
     "show_samples",
@@ -25,7 +24,6 @@ LISTED_CLASSES = 20
 LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
-CELL_WIDTH = 44
 PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
 NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
 # Of the confusion matrix, in columns of the terminal.
@@ -88,43 +86,8 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
     _confusion(result["confusion"], result["classes"], _predictor(result))
     for name, path in (result["plots"] or {}).items():
         terminal.say(f"{name.capitalize()}: {path}")
-
-
-def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
-    """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
-
-    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
-    """
-    rows, remarks = [], []
-    for labels in dict.fromkeys(cell["labels"] for cell in cells):
-        same_labels = [cell for cell in cells if cell["labels"] == labels]
-        means = [cell["error_mean"] for cell in same_labels if cell["n"] and not cell["members"]]
-        for cell in same_labels:
-            best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
-            error = terminal.plus_minus(cell["error_mean"], cell["error_std"])
-            rows.append(
-                [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
-            )
-            name = f"{cell['method']}, {counted(labels, 'label')}"
-            if cell["diverged"]:
-                remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
-            for reason in dict.fromkeys(cell["failed"].values()):
-                seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
-                remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
-    terminal.say(f"Test error on {dataset} in %")
-    terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
-    terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
-    for line in remarks:
-        terminal.say(line, style="yellow")
-
-
-def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
-    """Print the cells of a grid, their models, and how many of them are finished."""
-    rows = [[f"{c['labels']:,}", terminal.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
-    terminal.table(["labels", "method", "models", "finished"], rows, left=2)
-    for cell in cells:
-        if cell["refused"]:
-            terminal.say(f"{cell['method']}, {counted(cell['labels'], 'label')}: {cell['refused']}", style="yellow")
+    if result["plots"]:
+        note_names(result["classes"])
 
 
 def example_noun(image_shape: Sequence[int]) -> str:
@@ -186,6 +149,20 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
             print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, for there is no file to sort")
     if summary.get("sheet"):
         print_line(f"Least sure pictures of each class: {summary['sheet']}")
+        note_names([row["class"] for row in summary["per_class"] or ()])
+
+
+def note_names(names: Sequence[str]) -> None:
+    """Print the names of classes that pictures show as numbers, because no installed font has their characters."""
+    from ssgan.figures.fonts import unreadable
+
+    if numbered := unreadable(names):
+        listed = ", ".join(f"#{k} {name}" for k, name in [*numbered.items()][:LISTED_CLASSES])
+        more = ", ..." if len(numbered) > LISTED_CLASSES else ""
+        terminal.note(
+            f"No installed font can draw some names, so the picture shows their numbers: {listed}{more}. With such a "
+            f"font installed, such as Debian's fonts-noto-cjk, new pictures show the names."
+        )
 
 
 def show_samples(result: Mapping[str, Any]) -> None:
@@ -227,6 +204,8 @@ def show_samples(result: Mapping[str, Any]) -> None:
             f"model of seed {result['model']} after {result['images']:,} images, noise of seed {result['seed']}"
         )
     terminal.say(f"Picture: {result['out']}")
+    if kind == "per-class":
+        note_names(result["classes"])
 
 
 def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> None:

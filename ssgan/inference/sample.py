@@ -18,6 +18,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
+from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_grid, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic
 from ssgan.inference import latents
@@ -314,7 +315,7 @@ def _per_class(source: ImageSource, request: Request) -> Drawing:
     models, images = source.models, source.images(source.noise(request.samples))
     p_NK = _probabilities(models, images)
     predicted, tiles, cells = p_NK.argmax(axis=1), to_uint8(images), []
-    for k, name in enumerate(models.classes):
+    for k, name in enumerate(legible(models.classes)):
         rows = np.flatnonzero(predicted == k)
         best = rows[np.argsort(-p_NK[rows, k], kind="stable")][: request.columns]
         share = f"{100 * (predicted == k).mean():.1f} %"

@@ -23,7 +23,7 @@ from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
-from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
+from ssgan.figures.image_grid import draw_classes, draw_grid, is_drawable, to_uint8
 from ssgan.files import open_atomic, write_json
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
@@ -160,11 +160,13 @@ def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> Ten
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:
-    """Draw the labelled images of a split, class by class."""
-    if len(split.y):
+    """Draw the labelled images of a split after the names of their classes."""
+    if len(split.y) and is_drawable(data.source.image_shape):
         count = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
-        rows = [split.indices[split.y == label][:count] for label in range(len(data.classes))]
-        _draw(path, data.source.x_train[np.concatenate(rows)] / data.source.scale)
+        x, scale = data.source.x_train, data.source.scale
+        images = [x[split.indices[split.y == label][:count]] for label in range(len(data.classes))]
+        with open_atomic(path) as stream:
+            draw_classes([to_uint8(tiles / scale) for tiles in images], data.classes).save(stream, format="png")
 
 
 def _draw_samples(folder: Path, run: Run) -> None:

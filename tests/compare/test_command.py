@@ -71,10 +71,10 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_summary_fits_into_80_columns(
     shared: tuple[grids.Grid, Path, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ssgan.cli import output
+    from ssgan.cli import compare
 
     grid, _, found = shared
-    output.show_comparison(runner.summary(grid, found), "digits")
+    compare.show_comparison(runner.summary(grid, found), "digits")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 + 9
     assert max(map(len, lines)) <= 80
