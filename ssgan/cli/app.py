@@ -35,6 +35,19 @@ REFUSED = (
     *(errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
 )
 LINES_SHOWN = 20
+# \b keeps the lines of a paragraph.
+TRAIN_EXAMPLES = """\b
+A folder of pictures, or a .zip of it:
+  photos/train/cat/...   photos/train/dog/...   labelled, one folder a class
+  photos/unlabeled/...                          without labels
+  photos/test/cat/...    photos/test/dog/...    for testing; without them a
+                                                fifth of the labelled ones
+
+\b
+Examples:
+  ssgan train photos --image-size 32 --out runs/photos
+  ssgan train digits --labels 50 --seeds 2 --epochs 10
+"""
 PATH_WIDTH = 200
 
 app = typer.Typer(
@@ -195,7 +208,7 @@ def report(
 
 
 # In the order of `ssgan --help`, each with a line that fits into 80 columns there.
-app.command(short_help="Train a classifier from few labels and many images.")(train)
+app.command(short_help="Train a classifier from few labels and many images.", epilog=TRAIN_EXAMPLES)(train)
 app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
 app.command(short_help="Classify images: one row each, with the class.")(predict)
 app.command(short_help="Show what a data set, a draw of labels or a run holds.")(data)

@@ -257,7 +257,7 @@ def _real_or_generated(result: Mapping[str, Any]) -> None:
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
     terminal.table(["seed", "real", "generated", "real (raw)", "generated (raw)"], rows)
     if "ks" in result:
-        terminal.say("How far generated numbers are from the target: Kolmogorov-Smirnov and Wasserstein distance")
+        terminal.say("Distance of generated numbers from the target: Kolmogorov-Smirnov, Wasserstein")
         columns = ("ks", "wasserstein", "generated_mean", "generated_std")
         rows = [[row["seed"], *(_format(row[name], 3) for name in columns)] for row in result["rows"]]
         terminal.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)

@@ -1,6 +1,7 @@
 """Terminal output in 80 columns: progress on standard error, results on standard output."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ __all__ = [
     "table",
     "warn",
     "width",
+    "wrap",
 ]
 
 
@@ -46,21 +48,41 @@ WIDTH = 80  # columns of a terminal
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
+COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # in a sentence; it can be copied only if no line breaks it
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Print one line of a result; control characters, which names of classes and files can hold, are escaped."""
-    out.print(_text(text, style))
+    """Print one line of a result; control characters, which names of classes and files can hold, are escaped.
+
+    In a terminal, or where ``COLUMNS`` says how wide the output is, a longer line is broken between words.
+    """
+    _print(out, text, style)
 
 
 def note(text: str, style: str | None = None) -> None:
     """Print one line on standard error, as :func:`say`."""
-    err.print(_text(text, style), soft_wrap=True)
+    _print(err, text, style)
 
 
-def _text(words: str, style: str | None = None, **options: Any) -> Text:
-    """Return one line of text for a console, with its control characters escaped."""
-    return Text(visible(words), style=style or "", **options)
+def _print(console: Console, text: str, style: str | None) -> None:
+    """Print a text on a console, in lines that are as wide as it is, if that is known."""
+    columns = os.environ.get("COLUMNS", "")
+    known = console.width if console.is_terminal else int(columns) if columns.isdecimal() else 0
+    for line in wrap(visible(text), known) if known else [visible(text)]:
+        console.print(Text(line, style=style or ""), soft_wrap=True)
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Break text between words into lines of at most so many columns; commands stay whole, and may be longer."""
+    if width(text) <= columns:
+        return [text]
+    lines: list[str] = []
+    for word in COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text).split(" "):
+        if lines and width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [line.replace("\0", " ") for line in lines]
 
 
 def warn(text: str) -> None:
@@ -77,7 +99,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, 
         for k, (cell, column_width) in enumerate(zip(row, widths, strict=True)):
             pad = " " * (column_width - width(cell))
             padded.append(cell + pad if k < left else pad + cell)
-        say((" " * gap).join(padded).rstrip(), style=None if i else "bold")
+        out.print(Text((" " * gap).join(padded).rstrip(), style="" if i else "bold"))
 
 
 def cut(text: str, most: int) -> str:
@@ -91,7 +113,7 @@ def show_settings(lines: Sequence[tuple[str, str, str]]) -> None:
     lines = [(name, visible(value), unit) for name, value, unit in lines]
     name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     for name, value, unit in lines:
-        say(f"{name:{name_width}}  {value:{value_width}}  {unit}")
+        out.print(Text(f"{name:{name_width}}  {value:{value_width}}  {unit}"))
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:

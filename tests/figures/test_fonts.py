@@ -19,7 +19,7 @@ NAMES = ["cat", "猫", "дом", "狗"]
 @pytest.fixture
 def two_fonts(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """Fonts of which only the characters are real: Latin and Cyrillic, and one Chinese letter."""
-    characters = {fonts.DEFAULT_FONT: set("catдом#0123456789"), "A Song": set("猫")}
+    characters = {fonts.DEFAULT_FONT: {*"cat#0123456789", *"дом"}, "A Song": set("猫")}
     monkeypatch.setattr(fonts, "_font_files", lambda is_fresh=False: {name: name for name in characters})
     monkeypatch.setattr(fonts, "_code_points", lambda file: frozenset(map(ord, characters[file])))
     return characters
