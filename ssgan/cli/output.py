@@ -111,7 +111,10 @@ def show_contents(contents: dict[str, Any]) -> None:
     if "files" in contents:
         terminal.say(f"sizes of the files {terminal.format_counts(contents['files']['sizes'])}")
         terminal.say(f"modes of the files {terminal.format_counts(contents['files']['modes'])}")
-    if any(sum(counts) for name, counts in per_class.items() if name != "test") or len(contents["classes"]) > 1:
+    has_classes = len(contents["classes"]) > 1 or any(
+        sum(counts) for name, counts in per_class.items() if name != "test"
+    )
+    if has_classes:
         terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
         if len(per_class) > len(shown):
             terminal.say(f"({counted(len(per_class) - len(shown), 'more seed')}: --json shows all)")
@@ -120,7 +123,10 @@ def show_contents(contents: dict[str, Any]) -> None:
     lost = terminal.lost_files(contents["skipped"], contents["files"]) if "files" in contents else []
     for line in [*contents.get("notes", []), *lost]:
         terminal.say(line, style="yellow")
-    for split in [split for split in contents["splits"] if split["indices"]][:SHOWN_SPLITS]:
+    for split in contents["splits"][: SHOWN_SPLITS if has_classes else 0]:
+        if not split["indices"]:
+            terminal.say(f"{split['name']}: no labelled {noun}s")
+            continue
         few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
