@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +111,7 @@ def restore_noise(device: torch.device, state: torch.Tensor) -> None:
 
 
 def processor_name(threads: int) -> str:
-    """Return the model of the processor and the number of threads, such as ``AMD EPYC, 1 threads``.
+    """Return the model of the processor and the number of threads, such as ``AMD EPYC, 2 threads``.
 
     Where the system does not say the model, it is the name of the architecture, without the threads.
     """
@@ -119,7 +119,7 @@ def processor_name(threads: int) -> str:
     if cpuinfo.exists():
         models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         if models:
-            return f"{models[0]}, {threads} threads"
+            return f"{models[0]}, {counted(threads, 'thread')}"
     return platform.processor() or platform.machine()
 
 

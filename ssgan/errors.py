@@ -5,7 +5,16 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 
-__all__ = ["Busy", "CannotResume", "Interrupted", "UserError", "did_you_mean", "memory_message", "visible"]
+__all__ = [
+    "Busy",
+    "CannotResume",
+    "Interrupted",
+    "UserError",
+    "counted",
+    "did_you_mean",
+    "memory_message",
+    "visible",
+]
 
 
 class UserError(ValueError):
@@ -47,6 +56,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question with the nearest known name, or an empty text where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun, in the plural but for 1: ``1 image``, ``2,000 images``, ``0 classes``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith(("s", "sh", "ch")) else "s")
 
 
 def memory_message(error: BaseException) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.files import lock, name_to_unicode, open_file, path_to_text, read_file, read_json_lines
 from ssgan.schemas import Field, each, is_matrix, is_names, is_object, is_text, number, or_null, shorten, whole
 
@@ -163,7 +163,7 @@ def _check(row: Mapping[str, Any]) -> None:
             raise RowError(f"has {key} = {shorten(row[key])}, which should be {field.words}")
     classes, confusion = row.get("classes"), row.get("confusion")
     if classes is not None and confusion is not None and len(classes) != len(confusion):
-        raise RowError(f"names {len(classes)} classes, but its confusion matrix has {len(confusion)}")
+        raise RowError(f"names {counted(len(classes), 'class')}, but its confusion matrix has {len(confusion)}")
     if row["labels"] == 0:
         raise RowError("is of a GAN without classes (labels 0), which has no error")
     if row.get("error") is None and not failed and row["diverged"] is None:

@@ -7,6 +7,7 @@ That of config.json is the fields of :class:`ssgan.settings.config.Config`.
 import re
 from typing import Any
 
+from ssgan.errors import counted
 from ssgan.result_rows import KNOWN
 from ssgan.schemas import (
     Field,
@@ -155,16 +156,17 @@ def find_report_fault(report: Any) -> str | None:
     if [row["seed"] for row in report["rows"]] != seeds:
         return "has rows of other seeds than its seeds"
     if not len(report["errors"]) == len(report["errors_raw"]) == len(seeds):
-        return f"has {len(seeds)} seeds, but not as many errors"
+        return f"has {counted(len(seeds), 'seed')}, but not as many errors"
     if not {*report["diverged"], *report["collapsed"]} <= set(seeds):
         return "names seeds that diverged or collapsed, which are not among its seeds"
     if report.get("foreign") is not None and len(report["foreign"]["pool"]) != len(seeds):
-        return f"has {len(seeds)} seeds, but not as many shares of the pool that look generated"
+        return f"has {counted(len(seeds), 'seed')}, but not as many shares of the pool that look generated"
     if folds.get("error") is not None and None in (folds["wrong"], folds["interval"]):
         return "has folds with an error, but not how it was measured"
     confusion = folds.get("confusion")
     if confusion is not None and len(confusion) != len(report["classes"]):
-        return f"names {len(report['classes'])} classes, but the confusion matrix of its folds has {len(confusion)}"
+        classes = counted(len(report["classes"]), "class")
+        return f"names {classes}, but the confusion matrix of its folds has {len(confusion)}"
     return None
 
 
@@ -196,9 +198,11 @@ def find_split_fault(content: Any) -> str | None:
         return fault
     for i, split in enumerate(content["splits"]):
         if len(split["indices"]) != len(split["y"]):
-            return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['y'])} labels"
+            rows, labels = counted(len(split["indices"]), "row number"), counted(len(split["y"]), "label")
+            return f"has {rows} in splits[{i}], but {labels}"
         if len(split.get("ids", split["indices"])) != len(split["indices"]):
-            return f"has {len(split['indices'])} row numbers in splits[{i}], but {len(split['ids'])} hashes of images"
+            rows, ids = counted(len(split["indices"]), "row number"), counted(len(split["ids"]), "hash")
+            return f"has {rows} in splits[{i}], but {ids} of images"
     return None
 
 

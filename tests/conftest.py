@@ -24,6 +24,7 @@ def one_thread() -> None:
     For torch, numpy and scikit-learn, here and in the processes that tests start.
     """
     torch.set_num_threads(1)
+    os.environ.pop("COLUMNS", None)  # lines are as long as sentences, whatever the terminal
     threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 

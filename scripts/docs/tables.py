@@ -51,7 +51,7 @@ def first_table() -> str:
 def _machine(row: dict[str, Any]) -> str:
     """Describe the device of a row in words."""
     name, _, threads = row["device_name"].partition(", ")
-    return f"one thread of an {name}" if threads == "1 threads" else row["device_name"]
+    return f"one thread of an {name}" if threads in ("1 thread", "1 threads") else row["device_name"]
 
 
 def digits_table() -> str:

@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from ssgan import Data, load, runs
 from ssgan.cli import terminal
+from ssgan.cli.progress import training_progress
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.splits import draw, hide
 from ssgan.devices import select
@@ -235,8 +236,10 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
     folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
     if not folder.exists():
         runs.create_run_folder(folder, data.name, config)
-    with terminal.training_progress() as on_report:
-        return run_experiment(data, config, folder, on_report, pause_after_seconds=pause_after_seconds)
+    with training_progress() as shown:
+        return run_experiment(
+            data, config, folder, shown.on_report, pause_after_seconds=pause_after_seconds, on_step=shown.on_step
+        )
 
 
 def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -38,6 +38,19 @@ REFUSED = (
     *(errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
 )
 LINES_SHOWN = 20
+# \b keeps the lines of a paragraph.
+TRAIN_EXAMPLES = """\b
+A folder of pictures, or a .zip of it:
+  photos/train/cat/...   photos/train/dog/...   labelled, one folder a class
+  photos/unlabeled/...                          without labels
+  photos/test/cat/...    photos/test/dog/...    for testing; without them a
+                                                fifth of the labelled ones
+
+\b
+Examples:
+  ssgan train photos --image-size 32 --out runs/photos
+  ssgan train digits --labels 50 --seeds 2 --epochs 10
+"""
 PATH_WIDTH = 200
 
 app = typer.Typer(
@@ -180,7 +193,9 @@ def _note_confidence(models: "Models") -> None:
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES.jsonl...", help="Rows of results, one in each line.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES.jsonl...", help="Files of rows, one in each line, or run folders.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for report.html, report.md and the pictures.")],
     baseline: Annotated[
         str | None, typer.Option(metavar="METHOD", help="Compare with this one. [default: supervised, or the first]")
@@ -206,7 +221,7 @@ def report(
 
 
 # In the order of `ssgan --help`, each with a line that fits into 80 columns there.
-app.command(short_help="Train a classifier from few labels and many images.")(train)
+app.command(short_help="Train a classifier from few labels and many images.", epilog=TRAIN_EXAMPLES)(train)
 app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
 app.command(short_help="Classify images: one row each, with the class.")(predict)
 app.command(short_help="Show what a data set, a draw of labels or a run holds.")(data)

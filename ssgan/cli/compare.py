@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssgan import result_rows
-from ssgan.cli import output, terminal
+from ssgan.cli import terminal
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -31,7 +31,8 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
-from ssgan.errors import Interrupted, UserError
+from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
+from ssgan.errors import Interrupted, UserError, counted
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
@@ -41,9 +42,10 @@ from ssgan.settings.presets import PRESETS, resolve
 if TYPE_CHECKING:
     from ssgan.compare.grid import Grid
 
-__all__ = ["CompareOptions", "compare", "run_comparison"]
+__all__ = ["CompareOptions", "compare", "run_comparison", "show_comparison", "show_plan"]
 
 DEFAULT_SEED_COUNT = "5"
+CELL_WIDTH = 44
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +149,8 @@ def run_comparison(options: CompareOptions) -> None:
         if not options.as_json:
             terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
         try:
-            with terminal.comparison_progress(quiet=options.as_json) as on_progress:
-                runner.compare(grid, row_file, on_progress, options.location.source())
+            with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
+                runner.compare(grid, row_file, shown.on_progress, options.location.source())
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             words = f"{options.out} holds what is finished; the same command goes on from there."
@@ -160,7 +162,7 @@ def run_comparison(options: CompareOptions) -> None:
         answer = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(options.out)}
         print(json.dumps({**answer, "trained": len(tasks), "cells": cells, "report": report_command}))
     else:
-        output.show_comparison(cells, grid.data.name)
+        show_comparison(cells, grid.data.name)
         terminal.say(f"Report: {report_command}")
     if not any(cell["n"] for cell in cells):
         raise UserError(f"No training gave a result: {options.out} says why.")
@@ -240,6 +242,12 @@ def _data_config(options: CompareOptions) -> Config:
     return resolve(preset, settings)
 
 
+def _shorter_trainings(grid: "Grid", epochs: str | None) -> Shorten | None:
+    """Return a function that names a shorter length of the networks; None where there are none, or of two lengths."""
+    lengths = {cell.config.total_images for cell in grid.cells if cell.config is not None}
+    return shorter_training(lengths.pop(), epochs) if len(lengths) == 1 else None
+
+
 def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """Say how many rows of the file are none of this comparison."""
     foreign, changed = grid.count_other_rows(rows)
@@ -250,13 +258,12 @@ def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path
 
 
 def _describe_grid(grid: "Grid") -> str:
-    cells = "1 cell" if len(grid.cells) == 1 else f"{len(grid.cells)} cells"
-    return f"{grid.data.name}: {cells} of {len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
+    return f"{grid.data.name}: {counted(len(grid.cells), 'cell')} of {counted(len(grid.seeds), 'seed')}"
 
 
 def _describe_tasks(tasks: Sequence[Any]) -> str:
     models = sum(len(task.seeds) for task in tasks)
-    return f"{models:,} model{'' if models == 1 else 's'} to train" if models else "nothing left to train"
+    return f"{counted(models, 'model')} to train" if models else "nothing left to train"
 
 
 def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], options: CompareOptions) -> None:
@@ -278,4 +285,41 @@ def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], opt
         print(json.dumps({"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "cells": cells}))
     else:
         terminal.say(f"{_describe_grid(grid)}, preset {preset}, into {options.out}")
-        output.show_plan(cells)
+        show_plan(cells)
+
+
+def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
+    """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
+
+    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
+    """
+    rows, remarks = [], []
+    for labels in dict.fromkeys(cell["labels"] for cell in cells):
+        same_labels = [cell for cell in cells if cell["labels"] == labels]
+        means = [cell["error_mean"] for cell in same_labels if cell["n"] and not cell["members"]]
+        for cell in same_labels:
+            best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
+            error = terminal.plus_minus(cell["error_mean"], cell["error_std"])
+            rows.append(
+                [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
+            )
+            name = f"{cell['method']}, {counted(labels, 'label')}"
+            if cell["diverged"]:
+                remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
+            for reason in dict.fromkeys(cell["failed"].values()):
+                seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
+                remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
+    terminal.say(f"Test error on {dataset} in %")
+    terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
+    terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
+    for line in remarks:
+        terminal.say(line, style="yellow")
+
+
+def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
+    """Print the cells of a grid, their models, and how many of them are finished."""
+    rows = [[f"{c['labels']:,}", terminal.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
+    terminal.table(["labels", "method", "models", "finished"], rows, left=2)
+    for cell in cells:
+        if cell["refused"]:
+            terminal.say(f"{cell['method']}, {counted(cell['labels'], 'label')}: {cell['refused']}", style="yellow")

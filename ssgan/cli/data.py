@@ -10,7 +10,7 @@ import typer
 from ssgan import runs
 from ssgan.cli import output, terminal
 from ssgan.cli.options import DATA_HELP, DataDir, DataLocation, ImageSize, Json, LabelsCsv, parse_settings
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import parse
@@ -70,6 +70,7 @@ def data(
     output.show_contents(contents)
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
+        output.note_names(contents["classes"])
     if picture is None:
         options_typed = {"--labels-csv": labels_csv, "--labels": labels, "--draw-seed": draw_seed}
         options_typed |= {"--image-size": image_size, "--data-dir": data_dir}
@@ -213,6 +214,6 @@ def _notes(data: "Data", copies: "Copies") -> list[str]:
         notes += checks.warn_of_tests(data) or ["There is no test image: only --folds would measure an error."]
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
-        notes.append(f"No test image of {len(without)} classes: {', '.join(without[:DUPLICATES_SHOWN])}.")
+        notes.append(f"No test image of {counted(len(without), 'class')}: {', '.join(without[:DUPLICATES_SHOWN])}.")
     labeled_count = int((data.y_train >= 0).sum())
     return [*notes, *checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, labeled_count)]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.cli import terminal
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 
 __all__ = [
     "accuracy_in_words",
-    "show_comparison",
+    "example_noun",
+    "note_names",
     "show_contents",
     "show_evaluation",
-    "show_plan",
     "show_predictions",
     "show_report",
     "show_samples",
@@ -25,7 +25,6 @@ LISTED_CLASSES = 20
 LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
-CELL_WIDTH = 44
 PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
 NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
 # Of the confusion matrix, in columns of the terminal.
@@ -55,8 +54,8 @@ def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = Fals
 def _origin(parent: Mapping[str, Any] | None) -> None:
     """Print from what weights a run started, if it started from any."""
     if parent:
-        labels = f" and {parent['labels']:,} labels" if parent["labels"] else ""
-        terminal.say(f"Started from {parent['run']}, its weights after {parent['images']:,} images{labels}")
+        labels = f" and {counted(parent['labels'], 'label')}" if parent["labels"] else ""
+        terminal.say(f"Started from {parent['run']}, its weights after {counted(parent['images'], 'image')}{labels}")
 
 
 def _diversity(diversity: Mapping[str, Any] | None) -> None:
@@ -79,7 +78,7 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
         f"({result['device']})"
     )
     terminal.say(
-        f"{result['method']} with {result['labels']:,} labels"
+        f"{result['method']} with {counted(result['labels'], 'label')}"
         if result["labels"]
         else f"{result['method']} without classes"
     )
@@ -98,52 +97,23 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
     _confusion(result["confusion"], result["classes"], _predictor(result))
     for name, path in (result["plots"] or {}).items():
         terminal.say(f"{name.capitalize()}: {path}")
+    if result["plots"]:
+        note_names(result["classes"])
 
 
-def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
-    """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
-
-    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
-    """
-    rows, remarks = [], []
-    for labels in dict.fromkeys(cell["labels"] for cell in cells):
-        same_labels = [cell for cell in cells if cell["labels"] == labels]
-        means = [cell["error_mean"] for cell in same_labels if cell["n"] and not cell["members"]]
-        for cell in same_labels:
-            best = means and cell["error_mean"] == min(means) and not cell["members"] and len(means) > 1
-            error = terminal.plus_minus(cell["error_mean"], cell["error_std"])
-            rows.append(
-                [f"{labels:,}", terminal.cut(cell["method"], CELL_WIDTH), error, "*" if best else "", cell["n"]]
-            )
-            name = f"{cell['method']}, {labels:,} labels"
-            if cell["diverged"]:
-                remarks.append(f"{name}: diverged with seed {', '.join(map(str, cell['diverged']))}")
-            for reason in dict.fromkeys(cell["failed"].values()):
-                seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
-                remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
-    terminal.say(f"Test error on {dataset} in %")
-    terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
-    terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
-    for line in remarks:
-        terminal.say(line, style="yellow")
-
-
-def show_plan(cells: Sequence[Mapping[str, Any]]) -> None:
-    """Print the cells of a grid, their models, and how many of them are finished."""
-    rows = [[f"{c['labels']:,}", terminal.cut(c["method"], CELL_WIDTH), c["models"], c["finished"]] for c in cells]
-    terminal.table(["labels", "method", "models", "finished"], rows, left=2)
-    for cell in cells:
-        if cell["refused"]:
-            terminal.say(f"{cell['method']}, {cell['labels']:,} labels: {cell['refused']}", style="yellow")
+def example_noun(image_shape: Sequence[int]) -> str:
+    """Return what one example of this shape is: an image, a vector or a number."""
+    return "image" if len(image_shape) > 1 else "number" if list(image_shape) == [1] else "vector"
 
 
 def show_contents(contents: dict[str, Any]) -> None:
     """Print what :mod:`ssgan.cli.data` says of a data set or a run."""
     shape, per_class = "x".join(map(str, contents["image_shape"])), contents["per_class"]
     unlabeled = f" ({contents['unlabeled']:,} of them without a label)" if contents["unlabeled"] else ""
+    noun = example_noun(contents["image_shape"])
     terminal.say(
-        f"{contents['dataset']}: {contents['images']:,} images in the training pool{unlabeled}, "
-        f"{contents['test_images']:,} test images"
+        f"{contents['dataset']}: {counted(contents['images'], noun)} in the training pool{unlabeled}, "
+        f"{counted(contents['test_images'], f'test {noun}')}"
         + (" (held out)" if contents.get("files", {}).get("tested", {}).get("held out") else "")
     )
     terminal.say(f"each {shape} of {contents['dtype']}, full intensity {contents['scale']:g}")
@@ -152,15 +122,24 @@ def show_contents(contents: dict[str, Any]) -> None:
     if "files" in contents:
         terminal.say(f"sizes of the files {terminal.format_counts(contents['files']['sizes'])}")
         terminal.say(f"modes of the files {terminal.format_counts(contents['files']['modes'])}")
-    terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
-    if len(per_class) > len(shown):
-        terminal.say(f"({len(per_class) - len(shown)} more seeds: --json shows all)")
+    has_classes = len(contents["classes"]) > 1 or any(
+        sum(counts) for name, counts in per_class.items() if name != "test"
+    )
+    if has_classes:
+        terminal.table(["class", *shown], [*rows, ["total", *(sum(per_class[c]) for c in shown)]], left=1)
+        if len(per_class) > len(shown):
+            terminal.say(f"({counted(len(per_class) - len(shown), 'more seed')}: --json shows all)")
+    else:
+        terminal.say(f"No {noun} has a label, so there are no classes.")
     lost = terminal.lost_files(contents["skipped"], contents["files"]) if "files" in contents else []
     for line in [*contents.get("notes", []), *lost]:
         terminal.say(line, style="yellow")
     _origin(contents.get("parent"))
-    for split in contents["splits"][:SHOWN_SPLITS]:
-        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "") or "none"
+    for split in contents["splits"][: SHOWN_SPLITS if has_classes else 0]:
+        if not split["indices"]:
+            terminal.say(f"{split['name']}: no labelled {noun}s")
+            continue
+        few = ", ".join(map(str, split["indices"][:8])) + (", ..." if len(split["indices"]) > 8 else "")
         terminal.say(f"{split['name']}: split {split['sha256'][:12]}, rows {few}")
 
 
@@ -169,7 +148,7 @@ def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
     remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
     place = f": {out}" if out else ""
-    terminal.say(f"{summary['classified']:,} of {summary['images']:,} images {verb}{remark}{place}")
+    terminal.say(f"{summary['classified']:,} of {counted(summary['images'], 'image')} {verb}{remark}{place}")
 
 
 def show_sorted(summary: Mapping[str, Any]) -> None:
@@ -180,20 +159,36 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
         for row in result["folders"]:
             print_line(f"{row['count']:>7,}  {row['folder']}")
         verb = "linked" if result["link"] else "copied"
-        print_line(f"{sum(row['count'] for row in result['folders']):,} pictures {verb} into {result['into']}")
+        count = sum(row["count"] for row in result["folders"])
+        print_line(f"{counted(count, 'picture')} {verb} into {result['into']}")
         if result["present"]:
             print_line(f"{result['present']:,} of them were there already")
         if result["not_files"]:
-            print_line(f"{result['not_files']:,} rows of arrays are no files, so they were not sorted")
+            print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, for there is no file to sort")
     if summary.get("sheet"):
         print_line(f"Least sure pictures of each class: {summary['sheet']}")
+        note_names([row["class"] for row in summary["per_class"] or ()])
+
+
+def note_names(names: Sequence[str]) -> None:
+    """Print the names of classes that pictures show as numbers, because no installed font has their characters."""
+    from ssgan.figures.fonts import unreadable
+
+    if numbered := unreadable(names):
+        listed = ", ".join(f"#{k} {name}" for k, name in [*numbered.items()][:LISTED_CLASSES])
+        more = ", ..." if len(numbered) > LISTED_CLASSES else ""
+        terminal.note(
+            f"No installed font can draw some names, so the picture shows their numbers: {listed}{more}. With such a "
+            f"font installed, such as Debian's fonts-noto-cjk, new pictures show the names."
+        )
 
 
 def show_samples(result: Mapping[str, Any]) -> None:
     """Print the result of :func:`ssgan.inference.sample.sample_run`: its numbers and the file of the picture."""
     kind = result["kind"]
     if kind == "interpolate":
-        terminal.say(f"{len(result['pairs'])} pairs of latents ({result['latent_distribution']}), {result['path']} way")
+        pairs = counted(len(result["pairs"]), "pair")
+        terminal.say(f"{pairs} of latents ({result['latent_distribution']}), {result['path']} way")
         terminal.say(
             f"from image to image {result['step_distance']:.2f} (L2 of pixels in 0 to 1), between the ends "
             f"{result['end_distance']:.2f}"
@@ -204,7 +199,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
         )
     elif kind == "nearest":
         what = "L2 of features" if result["features"] else "L2 of pixels in 0 to 1"
-        terminal.say(f"{what} to the nearest of {result['pool_images']:,} training images:")
+        terminal.say(f"{what} to the nearest of {counted(result['pool_images'], 'training image')}:")
         distances = {"generated": result["sample_distances"], "test": result["test_distances"]}
         rows = [[name, d["images"], _format(d["median"]), _format(d["least"])] for name, d in distances.items() if d]
         terminal.table(["images", "number", "median", "least"], rows, left=1)
@@ -219,18 +214,22 @@ def show_samples(result: Mapping[str, Any]) -> None:
             f"{math.exp(result['entropy']):.1f} even classes"
         )
     elif kind == "animate":
-        terminal.say(f"{result['frames']:,} frames, from {result['images'][0]:,} to {result['images'][-1]:,} images")
+        terminal.say(
+            f"{counted(result['frames'], 'frame')}, from {result['images'][0]:,} to {result['images'][-1]:,} images"
+        )
     if "model" in result:
         terminal.say(
             f"model of seed {result['model']} after {result['images']:,} images, noise of seed {result['seed']}"
         )
     terminal.say(f"Picture: {result['out']}")
+    if kind == "per-class":
+        note_names(result["classes"])
 
 
 def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> None:
     """Print the result of the cross-validation."""
     K, labels = result["folds"], result["labels_each"]
-    terminal.say(f"{K}-fold cross-validation: models of {labels:,} labels, each tested on those left out")
+    terminal.say(f"{K}-fold cross-validation: models of {counted(labels, 'label')}, each tested on those left out")
     if result["error"] is not None:
         low, high = result["interval"]
         terminal.say(
@@ -275,7 +274,7 @@ def _count_scored(result: Mapping[str, Any]) -> str:
     """Say how many images were scored, and of which kind."""
     count, kind = result["test_images"], result["scored"]
     every = "all " if kind != "test images" and count > 1 and not result["left_out"] else ""
-    return f"{every}{count:,} {kind.removesuffix('s') if count == 1 else kind}"
+    return every + counted(count, kind.removesuffix("s"))
 
 
 def _predictor(result: Mapping[str, Any]) -> str:
@@ -292,7 +291,7 @@ def _real_or_generated(result: Mapping[str, Any]) -> None:
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
     terminal.table(["seed", "real", "generated", "real (raw)", "generated (raw)"], rows)
     if "ks" in result:
-        terminal.say("How far generated numbers are from the target: Kolmogorov-Smirnov and Wasserstein distance")
+        terminal.say("Distance of generated numbers from the target: Kolmogorov-Smirnov, Wasserstein")
         columns = ("ks", "wasserstein", "generated_mean", "generated_std")
         rows = [[row["seed"], *(_format(row[name], 3) for name in columns)] for row in result["rows"]]
         terminal.table(["seed", "KS", "Wasserstein", "mean", "deviation"], rows)
@@ -373,7 +372,7 @@ def _per_class(result: Mapping[str, Any]) -> None:
     ]
     terminal.table(["class", "images", "precision %", "recall %", "F1 %"], rows, left=1)
     if total > len(rows):
-        terminal.say(f"({total - len(rows):,} more classes: --json shows all)")
+        terminal.say(f"({counted(total - len(rows), 'more class')}: --json shows all)")
 
 
 def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
@@ -410,7 +409,7 @@ def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor
     ]
     terminal.table(["true class", "predicted", "images", "% of true"], rows, left=2)
     if len(wrong) > len(rows):
-        terminal.say(f"({len(wrong) - len(rows):,} more pairs: --json shows all)")
+        terminal.say(f"({counted(len(wrong) - len(rows), 'more pair')}: --json shows all)")
 
 
 def _format(value: float | None, digits: int = 2) -> str:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "build_request", "parse_expression", "sample"]
 
-# The options that each kind of picture takes, with their defaults.
+# The options that each kind of picture takes, with their defaults; a grid of 0 is as large as `grid_side` of the run.
 KINDS: dict[str, dict[str, int | str | bool | None]] = {
-    "grid": {"rows": 10, "columns": 10, "seed": None, "model": None, "numbered": False},
+    "grid": {"rows": 0, "columns": 0, "seed": None, "model": None, "numbered": False},
     "interpolate": {"rows": 8, "columns": 9, "path": None, "seed": None, "model": None},
     "arithmetic": {"seed": None, "model": None},
     "nearest": {"rows": 8, "columns": 6, "samples": 100, "seed": None, "model": None, "data": None, "data_dir": None},
@@ -48,8 +48,12 @@ def sample(
     ] = False,
     animate: Annotated[bool, typer.Option("--animate", help="The grid through training, as GIF or WebP.")] = False,
     numbered: Annotated[bool, typer.Option("--numbered", help="Numbers below the images of --grid.")] = False,
-    rows: Annotated[str | None, typer.Option(metavar="N", help="Rows of images.")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="N", help="Columns of images.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(metavar="N", help="Rows of images. [default of --grid: grid_side]")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="N", help="Columns of images. [default of --grid: grid_side]")
+    ] = None,
     samples: Annotated[
         str | None, typer.Option(metavar="N", help="Images measured by --per-class (1000) and --nearest (100).")
     ] = None,

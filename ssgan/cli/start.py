@@ -8,7 +8,7 @@ from ssgan import runs
 from ssgan.cli import terminal
 from ssgan.cli.hints import start_command
 from ssgan.cli.options import DataLocation, epochs_to_images
-from ssgan.errors import CannotResume, UserError
+from ssgan.errors import CannotResume, UserError, counted
 from ssgan.files import path_from_text
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -113,8 +113,8 @@ def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]
 
 def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
     """Print what a run starts from, and which classes and networks are new."""
-    labels = f" and {parent.labels:,} labels" if parent.labels else ""
-    terminal.say(f"from {parent.run}: its weights after {parent.images:,} images{labels}")
+    labels = f" and {counted(parent.labels, 'label')}" if parent.labels else ""
+    terminal.say(f"from {parent.run}: its weights after {counted(parent.images, 'image')}{labels}")
     if config.unconditional:
         return
     new, lost = parent.new_classes(data.classes), parent.lost_classes(data.classes)

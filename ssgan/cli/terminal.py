@@ -1,27 +1,21 @@
 """Terminal output in 80 columns: progress on standard error, results on standard output."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len as width
 from rich.cells import set_cell_size
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ssgan.errors import visible
-from ssgan.runs import LOGGED
-
-if TYPE_CHECKING:
-    from ssgan.compare.progress import ComparisonProgress
-    from ssgan.training.monitor import TrainingProgress
+from ssgan.errors import counted, visible
 
 __all__ = [
-    "comparison_progress",
     "count_progress",
     "cut",
     "format_counts",
@@ -32,9 +26,9 @@ __all__ = [
     "say",
     "show_settings",
     "table",
-    "training_progress",
     "warn",
     "width",
+    "wrap",
 ]
 
 
@@ -51,28 +45,44 @@ out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
 WIDTH = 80  # columns of a terminal
-INDENT = 6  # columns before the numbers of a milestone
-MILESTONES = 10
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
-SECONDS_BETWEEN_SUMMARIES = 60.0
-DAY = 24 * 3600.0  # seconds
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
+COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # in a sentence; it can be copied only if no line breaks it
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """Print one line of a result; control characters, which names of classes and files can hold, are escaped."""
-    out.print(_text(text, style))
+    """Print one line of a result; control characters, which names of classes and files can hold, are escaped.
+
+    In a terminal, or where ``COLUMNS`` says how wide the output is, a longer line is broken between words.
+    """
+    _print(out, text, style)
 
 
 def note(text: str, style: str | None = None) -> None:
     """Print one line on standard error, as :func:`say`."""
-    err.print(_text(text, style), soft_wrap=True)
+    _print(err, text, style)
 
 
-def _text(words: str, style: str | None = None, **options: Any) -> Text:
-    """Return one line of text for a console, with its control characters escaped."""
-    return Text(visible(words), style=style or "", **options)
+def _print(console: Console, text: str, style: str | None) -> None:
+    """Print a text on a console, in lines that are as wide as it is, if that is known."""
+    columns = os.environ.get("COLUMNS", "")
+    known = console.width if console.is_terminal else int(columns) if columns.isdecimal() else 0
+    for line in wrap(visible(text), known) if known else [visible(text)]:
+        console.print(Text(line, style=style or ""), soft_wrap=True)
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Break text between words into lines of at most so many columns; commands stay whole, and may be longer."""
+    if width(text) <= columns:
+        return [text]
+    lines: list[str] = []
+    for word in COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text).split(" "):
+        if lines and width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [line.replace("\0", " ") for line in lines]
 
 
 def warn(text: str) -> None:
@@ -89,7 +99,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, 
         for k, (cell, column_width) in enumerate(zip(row, widths, strict=True)):
             pad = " " * (column_width - width(cell))
             padded.append(cell + pad if k < left else pad + cell)
-        say((" " * gap).join(padded).rstrip(), style=None if i else "bold")
+        out.print(Text((" " * gap).join(padded).rstrip(), style="" if i else "bold"))
 
 
 def cut(text: str, most: int) -> str:
@@ -103,7 +113,7 @@ def show_settings(lines: Sequence[tuple[str, str, str]]) -> None:
     lines = [(name, visible(value), unit) for name, value, unit in lines]
     name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     for name, value, unit in lines:
-        say(f"{name:{name_width}}  {value:{value_width}}  {unit}")
+        out.print(Text(f"{name:{name_width}}  {value:{value_width}}  {unit}"))
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:
@@ -147,7 +157,7 @@ def reading_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], 
         status = err.status("")
 
         def show(what: str, done: int, count: int) -> None:
-            status.update(f"{what} {done:,} of {count:,} pictures")
+            status.update(f"{what} {done:,} of {counted(count, 'picture')}")
             status.start()
 
         try:
@@ -165,81 +175,7 @@ def _read_lines() -> Callable[[str, int, int], None]:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            note(f"{what} {done:,} of {count:,} pictures")
-
-    return show
-
-
-@contextmanager
-def training_progress(quiet: bool = False) -> Iterator[Callable[["TrainingProgress"], None]]:
-    """Show the progress of a training: a live bar in a terminal, a line now and then elsewhere.
-
-    Gives a function of each progress progress. Where ``quiet``, it shows only warnings.
-    """
-    alerts = _alerts()
-    if quiet:
-        yield lambda progress: _alert(alerts(progress), err)
-    elif err.is_terminal:
-        with _live_bar(alerts) as show:
-            yield show
-    else:
-        yield _training_lines(alerts)
-
-
-def _alerts() -> Callable[["TrainingProgress"], list[str]]:
-    """Give a function of each progress report that returns its warnings; the first one warns of days of training."""
-    first = True
-
-    def new(progress: "TrainingProgress") -> list[str]:
-        nonlocal first
-        days, was_first, first = progress.seconds_left / DAY, first, False
-        if not was_first or days < 1:
-            return progress.warnings
-        left = (
-            f"At this speed the training takes {days:,.1f} days more: Ctrl-C stops it, --epochs makes it shorter, "
-            f"--preset chooses another recipe, and --device a faster device."
-        )
-        return [left, *progress.warnings]
-
-    return new
-
-
-def _alert(sentences: Sequence[str], console: Console) -> None:
-    for sentence in sentences:
-        console.print(_text(sentence, "yellow"))
-
-
-@contextmanager
-def _live_bar(alerts: Callable[["TrainingProgress"], list[str]]) -> Iterator[Callable[["TrainingProgress"], None]]:
-    bar = Progress(
-        TaskProgressColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[counts]}"),
-        console=err,
-    )
-    task = bar.add_task("", total=None, counts="initialising")
-    with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
-
-        def show(progress: "TrainingProgress") -> None:
-            bar.update(task, total=progress.steps, completed=progress.step, counts=_counts(progress))
-            live.update(Group(bar, _text(_losses(progress), "dim", no_wrap=True, overflow="ellipsis")))
-            _alert(alerts(progress), live.console)
-
-        yield show
-
-
-def _training_lines(alerts: Callable[["TrainingProgress"], list[str]]) -> Callable[["TrainingProgress"], None]:
-    shown = 0
-
-    def show(progress: "TrainingProgress") -> None:
-        nonlocal shown
-        _alert(alerts(progress), err)
-        if progress.step * MILESTONES // progress.steps > shown:
-            shown = progress.step * MILESTONES // progress.steps
-            first, *others = _wrap(f"{_counts(progress)}  {_losses(progress)}", WIDTH - INDENT)
-            note(f"{100 * progress.step // progress.steps:3d}%  {first}")
-            for line in others:
-                note(" " * INDENT + line)
+            note(f"{what} {done:,} of {counted(count, 'picture')}")
 
     return show
 
@@ -267,99 +203,3 @@ def count_progress(total: int | None, unit: str, quiet: bool = False) -> Iterato
             note(f"{done:,}{of} {unit}, {done / (now - began):,.0f}/s")
 
     yield show
-
-
-@contextmanager
-def comparison_progress(quiet: bool = False) -> Iterator[Callable[["ComparisonProgress"], None]]:
-    """Show the progress of a comparison: a line for each training that ends, and a live bar.
-
-    Gives a function of each progress report. Where there is no terminal, a line a minute takes the place of the bar.
-    """
-    if quiet:
-        yield lambda progress: _alert(progress.warnings, err)
-    elif err.is_terminal:
-        bar = Progress(TaskProgressColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[left]}"), console=err)
-        task = bar.add_task("", total=None, left="")
-        with Live(bar, console=err, refresh_per_second=8, transient=True) as live:
-
-            def show(progress: "ComparisonProgress") -> None:
-                done = progress.number - 1 + progress.share
-                bar.update(
-                    task,
-                    total=progress.tasks,
-                    completed=done,
-                    left=f"{progress.number} of {progress.tasks}, {_time_left(progress)}",
-                )
-                words = _text(progress.description, "dim", no_wrap=True, overflow="ellipsis")
-                live.update(Group(bar, words))
-                _alert(progress.warnings, live.console)
-                if progress.result:
-                    live.console.print(_text(_ended(progress)), soft_wrap=True)
-
-            yield show
-    else:
-        yield _comparison_lines()
-
-
-def _comparison_lines() -> Callable[["ComparisonProgress"], None]:
-    last = time.monotonic()
-
-    def show(progress: "ComparisonProgress") -> None:
-        nonlocal last
-        _alert(progress.warnings, err)
-        now = time.monotonic()
-        if progress.result:
-            note(f"{_ended(progress)}, {_time_left(progress)}")
-        elif progress.share and now - last >= SECONDS_BETWEEN_SUMMARIES:
-            done = f"{progress.number}/{progress.tasks}  {progress.description}: {progress.share:.0%}"
-            note(f"{done}, {_time_left(progress)}")
-        else:
-            return
-        last = now
-
-    return show
-
-
-def _wrap(text: str, most: int) -> list[str]:
-    """Break text at double spaces into lines of at most ``most`` columns; a longer part has a line of its own."""
-    lines: list[str] = []
-    for word in text.split("  "):
-        if lines and width(lines[-1]) + 2 + width(word) <= most:
-            lines[-1] += "  " + word
-        else:
-            lines.append(word)
-    return lines
-
-
-def _ended(progress: "ComparisonProgress") -> str:
-    return f"{progress.number}/{progress.tasks}  {progress.description}: {progress.result}"
-
-
-def _time_left(progress: "ComparisonProgress") -> str:
-    return "time left unknown" if progress.seconds_left is None else f"{_duration(progress.seconds_left)} left"
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= DAY:
-        return f"{seconds / DAY:,.1f} days"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def _counts(progress: "TrainingProgress") -> str:
-    return f"{progress.images:,} images, {progress.images_per_second:,.0f}/s, {_duration(progress.seconds_left)} left"
-
-
-def _losses(progress: "TrainingProgress") -> str:
-    """Format the means of the losses over the seeds."""
-    means = {name: float(values.mean()) for name, values in progress.means.items()}
-    words = [f"{LOGGED[name]} {value:.2g}" for name, value in means.items() if name in LOGGED]
-    if "accuracy_real" in means:
-        words.append(
-            f"D right: {100 * means['accuracy_real']:.0f} % real, {100 * means['accuracy_fake']:.0f} % generated"
-        )
-    elif "p_real_unlabeled" in means and "p_real_fake" in means:
-        words.append(f"p(real) {means['p_real_unlabeled']:.2f} real, {means['p_real_fake']:.2f} generated")
-    if progress.errors and None not in progress.errors:
-        words.append(f"test error {sum(e for e in progress.errors if e is not None) / len(progress.errors):.2f} %")
-    return "  ".join(words)

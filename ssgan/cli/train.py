@@ -35,7 +35,8 @@ from ssgan.cli.options import (
     epochs_to_images,
     parse_settings,
 )
-from ssgan.errors import CannotResume, Interrupted, UserError
+from ssgan.cli.progress import Shorten, shorter_training, training_progress
+from ssgan.errors import CannotResume, Interrupted, UserError, counted
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -197,7 +198,7 @@ def _run_training(options: TrainOptions) -> None:
                 terminal.say("This run is finished: nothing was left to train.")
         if report is None:
             try:
-                report = _train(data, config, folder, options.location.source(), options.as_json, parent)
+                report = _train(options, data, config, folder, parent)
             except KeyboardInterrupt as stop:
                 number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
                 raise Interrupted(how_to_go_on(options.location, folder, data, config), number) from None
@@ -353,7 +354,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
     held_out = f" and {test_count:,} held out for testing" if test_count else ""
     labels = "no classes, " if config.unconditional else f"{labeled_count:,} labelled of "
     terminal.say(
-        f"{data.name}: {labels}{len(data.x_train):,} images{held_out}, "
+        f"{data.name}: {labels}{counted(len(data.x_train), output.example_noun(data.image_shape))}{held_out}, "
         f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images"
     )
     terminal.say(place)
@@ -365,12 +366,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
 
 
 def _train(
-    data: "Data",
-    config: Config,
-    folder: Path,
-    source: dict[str, str | None],
-    quiet: bool,
-    parent: "Parent | None",
+    options: TrainOptions, data: "Data", config: Config, folder: Path, parent: "Parent | None"
 ) -> dict[str, Any]:
     """Train the models of the folds, where there are any, and then the run's own; return the report."""
     from ssgan.inference import features
@@ -378,26 +374,33 @@ def _train(
     from ssgan.training.parent import find_parent, inherited_map
     from ssgan.training.parts import FailedParts
 
+    source, quiet = options.location.source(), options.as_json
     parent = find_parent(folder, parent)
     with terminal.reading_progress(quiet=quiet) as progress:
         data = features.apply_backbone(data, config, progress, inherited_map(folder, config, parent))
+    shorten: Shorten | None = None if options.resume else shorter_training(config.total_images, options.epochs)
     extra, failed_parts = None, FailedParts()
     if config.folds:
         if not quiet:
             terminal.say(f"First {config.folds} models, each without a fold of the labelled images")
-        with terminal.training_progress(quiet=quiet) as on_report:
-            inner = folder / folds.FOLDS_FOLDER
-            extra = {"folds": folds.cross_validate(data, config, inner, on_report, source, failed_parts)}
+        inner, rest = folder / folds.FOLDS_FOLDER, config.seeds / config.folds
+        with training_progress(quiet, shorten, following=rest) as shown:
+            result = folds.cross_validate(data, config, inner, shown.on_report, source, failed_parts, shown.on_step)
+            extra = {"folds": result}
         if not quiet:
             terminal.say(f"Now {_model_count(config)}, from every labelled image")
-    with terminal.training_progress(quiet=quiet) as on_report:
+    with training_progress(quiet, shorten) as shown:
         return experiment.run_experiment(
-            data, config, folder, on_report, source, extra=extra, failed_parts=failed_parts, parent=parent
+            *(data, config, folder, shown.on_report, source),
+            extra=extra,
+            failed_parts=failed_parts,
+            parent=parent,
+            on_step=shown.on_step,
         )
 
 
 def _model_count(config: Config) -> str:
-    return "1 model" if config.seeds == 1 else f"{config.seeds} models"
+    return counted(config.seeds, "model")
 
 
 def _show_result(report: Mapping[str, Any], folder: Path, data: "Data", verbose: bool) -> None:

@@ -62,7 +62,7 @@ from ssgan.compare.neighbor_kernel import NeighborKernel
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.inference.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 
 __all__ = ["BASELINES", "UNLABELED_CAP", "Baseline", "BaselineResult", "baseline_row", "fit_baseline"]
@@ -109,8 +109,8 @@ class BaselineResult(NamedTuple):
         if not (unreached := self.settings.get("unreached_tests")):
             return []
         return [
-            f"{self.method}: no label reaches {unreached:,} of {len(self.predicted):,} test images, which have the "
-            f"same probability of every labelled class."
+            f"{self.method}: no label reaches {unreached:,} of {counted(len(self.predicted), 'test image')}; the "
+            f"probability of every labelled class is the same there."
         ]
 
 

@@ -1,13 +1,15 @@
-"""Report the progress of a list of trainings and estimate the time left."""
+"""Report the progress of a list of trainings and estimate the time that is left."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ssgan.compare.grid import GridCell
+from ssgan.errors import counted
 from ssgan.settings.config import Config
 
 if TYPE_CHECKING:
     from ssgan.training.monitor import TrainingProgress
+    from ssgan.training.timing import StepProgress
 
 __all__ = ["ComparisonProgress", "ProgressTracker", "StackTask"]
 
@@ -22,7 +24,7 @@ class StackTask(NamedTuple):
     def description(self) -> str:
         """Method, labels and seeds, for a line of progress."""
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-        return f"{self.cell.name}, {self.cell.count:,} labels, {seeds}"
+        return f"{self.cell.name}, {counted(self.cell.count, 'label')}, {seeds}"
 
     @property
     def config(self) -> Config:
@@ -51,11 +53,13 @@ class ComparisonProgress(NamedTuple):
     share : float
         Finished share of it, 0 to 1.
     seconds_left : float or None
-        Of all trainings; None if unknown.
+        Of all trainings but those that are ``untimed``; None if no time is known.
     result : str
         Its result, at its end; empty before.
     warnings : sequence of str
         New warnings.
+    untimed : int
+        Trainings that are left and whose time is not known, such as classical fits before the first one.
     """
 
     number: int
@@ -65,12 +69,14 @@ class ComparisonProgress(NamedTuple):
     seconds_left: float | None
     result: str = ""
     warnings: Sequence[str] = ()
+    untimed: int = 0
 
 
 class ProgressTracker:
-    """Reports the progress of a list of trainings, and estimates the time left from those that are finished.
+    """Reports the progress of a list of trainings, and estimates the time that is left.
 
-    The estimate uses trainings of the same method; if there are none, those of any network, or any classical method.
+    The estimate uses finished trainings of the same method, then its first steps, then the current training of the same
+    method, then those of any network. The time of a classical method is known from its own fits alone.
 
     Parameters
     ----------
@@ -81,59 +87,84 @@ class ProgressTracker:
 
     def __init__(self, tasks: Sequence[StackTask], on_progress: Callable[[ComparisonProgress], None]) -> None:
         self.tasks, self.on_progress, self.index = tasks, on_progress, 0
-        self.spent: dict[str, tuple[float, int]] = {}  # seconds and work, by method
+        self.spent: dict[str, tuple[float, int]] = {}  # seconds and work, by method and ablation
+        self.expected: dict[str, float] = {}  # seconds for one unit of work, by method and ablation
+
+    def measure(self, time_task: Callable[[StackTask], float | None]) -> None:
+        """Time one training of each method by its first steps, where there is more than one training of networks."""
+        tasks = [task for task in self.tasks if task.work and not task.cell.classical and not task.cell.refusal]
+        for task in tasks if len(tasks) > 1 else []:
+            if task.cell.name not in self.expected and (seconds := time_task(task)) is not None:
+                self.expected[task.cell.name] = seconds / task.work
 
     def begin(self) -> None:
         """Report that the next training begins."""
-        self._report(0.0, self._seconds_left(self.index, None))
+        self._report(0.0, self._left(self.index))
 
     def follow(self, progress: "TrainingProgress") -> None:
         """Report the progress of the current training."""
-        left, steps, work = progress.seconds_left, progress.steps, max(1, self.tasks[self.index].work)
-        seconds_per_work = left * steps / (steps - progress.step) / work if progress.step < steps else None
-        others = self._seconds_left(self.index + 1, seconds_per_work)
-        total = None if others is None else left + others
         speed = f", {progress.images_per_second:,.0f} images/s"
-        self._report(progress.step / steps, total, speed, warnings=progress.warnings)
+        left = self._follow(progress.step, progress.steps, progress.seconds_left)
+        self._report(progress.step / progress.steps, left, speed, warnings=progress.warnings)
+
+    def follow_step(self, progress: "StepProgress") -> None:
+        """Report where the current training stands between two reports."""
+        speed = f", {progress.images_per_second:,.0f} images/s" if progress.images_per_second else ""
+        left = self._follow(progress.step, progress.steps, progress.seconds_left)
+        self._report(progress.step / progress.steps, left, speed)
 
     def end(self, result: str, seconds: float | None) -> None:
         """Report the result of the current training and its time; None if the time is no guide for others."""
         task = self.tasks[self.index]
         if seconds is not None and task.work:
-            before = self.spent.get(task.cell.method, (0.0, 0))
-            self.spent[task.cell.method] = (before[0] + seconds, before[1] + task.work)
-        self._report(1.0, self._seconds_left(self.index + 1, None), result=result)
+            before = self.spent.get(task.cell.name, (0.0, 0))
+            self.spent[task.cell.name] = (before[0] + seconds, before[1] + task.work)
+        self._report(1.0, self._left(self.index + 1), result=result)
         self.index += 1
 
+    def _follow(self, step: int, steps: int, seconds_left: float | None) -> tuple[float | None, int]:
+        """Return the seconds that are left, and the number of trainings not in them, from those of the current one."""
+        if seconds_left is None:
+            return self._left(self.index)
+        task = self.tasks[self.index]
+        if task.work and step < steps:
+            self.expected[task.cell.name] = seconds_left * steps / (steps - step) / task.work
+        others, untimed = self._left(self.index + 1)
+        return seconds_left + (others or 0.0), untimed
+
     def _report(
-        self, share: float, seconds_left: float | None, speed: str = "", result: str = "", warnings: Sequence[str] = ()
+        self,
+        share: float,
+        left: tuple[float | None, int],
+        speed: str = "",
+        result: str = "",
+        warnings: Sequence[str] = (),
     ) -> None:
         """Call the callback for the current training."""
         number, description = self.index + 1, self.tasks[self.index].description + speed
         self.on_progress(
-            ComparisonProgress(number, len(self.tasks), description, share, seconds_left, result, warnings)
+            ComparisonProgress(number, len(self.tasks), description, share, left[0], result, warnings, left[1])
         )
 
-    def _seconds_left(self, first: int, default: float | None) -> float | None:
-        """Estimate the seconds of the tasks from ``first`` on; None if unknown.
+    def _left(self, first: int) -> tuple[float | None, int]:
+        """Estimate the seconds of the tasks from ``first`` on; return also how many of them are not known.
 
-        ``default`` is the time for one image, which is used as long as no network is finished.
+        The seconds are None where none is known.
         """
-        total = 0.0
-        for task in self.tasks[first:]:
-            seconds = self._seconds_per_work(task, default)
-            if seconds is None and task.work:
-                return None
-            total += (seconds or 0.0) * task.work
-        return total
+        works = [(self._seconds_per_work(task), task.work) for task in self.tasks[first:] if task.work]
+        known = [seconds * work for seconds, work in works if seconds is not None]
+        return (None if works and not known else sum(known)), len(works) - len(known)
 
-    def _seconds_per_work(self, task: StackTask, default: float | None) -> float | None:
+    def _seconds_per_work(self, task: StackTask) -> float | None:
         """Estimate the seconds for one unit of work of a task."""
-        if task.cell.method in self.spent:
-            seconds, work = self.spent[task.cell.method]
+        name = task.cell.name
+        if name in self.spent:
+            seconds, work = self.spent[name]
             return seconds / work
-        similar = {other.cell.method for other in self.tasks if other.cell.classical == task.cell.classical}
-        spent = [self.spent[method] for method in similar if method in self.spent]
+        if name in self.expected or task.cell.classical:
+            return self.expected.get(name)
+        networks = {other.cell.name for other in self.tasks if not other.cell.classical}
+        spent = [self.spent[name] for name in networks if name in self.spent]
         if spent:
             return sum(seconds for seconds, _ in spent) / sum(work for _, work in spent)
-        return 0.0 if task.cell.classical else default
+        return next(iter(self.expected.values()), None)

@@ -18,15 +18,15 @@ from ssgan.compare.progress import ComparisonProgress, ProgressTracker, StackTas
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import select
-from ssgan.errors import UserError, memory_message
+from ssgan.errors import UserError, counted, memory_message
 from ssgan.files import read_file, write_atomic
 from ssgan.inference.metrics import Diversity, confusion, reliability, softmax, summarize_scores
 from ssgan.inference.models import Models, finite_mask, score
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
-from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
+from ssgan.training.trainer import time_training
 
 __all__ = ["classical_row", "compare", "failed_rows", "plan", "run_folder", "stack_rows", "summary"]
 
@@ -163,7 +163,7 @@ def plan(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[StackTask]:
 def compare(
     grid: Grid,
     row_file: RowFile,
-    on_progress: Callable[[ComparisonProgress], None] = lambda progress: None,
+    on_progress: Callable[[ComparisonProgress], None] | None = None,
     source: Source | None = None,
 ) -> None:
     """Train what the file of rows lacks of the grid, and add its rows.
@@ -176,20 +176,40 @@ def compare(
     grid : Grid
     row_file : RowFile
     on_progress : callable, optional
+        Called with the progress. Each method of which nothing is known is timed first, by steps that are thrown away.
     source : mapping, optional
         As in :func:`ssgan.training.experiment.run_experiment`.
     """
     tasks = plan(grid, row_file.rows)
-    tracker = ProgressTracker(tasks, on_progress)
+    tracker = ProgressTracker(tasks, on_progress or _ignore)
+    if on_progress is not None:
+        tracker.measure(lambda task: _time_task(grid, task))
     for task in tasks:
         tracker.begin()
         try:
-            rows = _run_task(grid, task, row_file.path, tracker.follow, source)
+            rows = _run_task(grid, task, row_file.path, tracker, source)
         except (UserError, MemoryError, RuntimeError) as cause:
             rows = failed_rows(grid, task.cell, task.seeds, _failure_reason(cause))
         before = grid.failures(task.cell, row_file.rows)
         row_file.append([row for row in rows if row.get("failed") is None or before.get(row["seed"]) != row["failed"]])
         tracker.end(_result_text(rows), rows[-1].get("seconds"))
+
+
+def _ignore(progress: ComparisonProgress) -> None:
+    """Take no notice of the progress."""
+
+
+def _time_task(grid: Grid, task: StackTask) -> float | None:
+    """Estimate the seconds of a training of networks; None where that is not known."""
+    try:
+        return time_training(grid.data, task.config, _splits(grid, task))
+    except (UserError, MemoryError, RuntimeError):  # it will be named when the training fails
+        return None
+
+
+def _splits(grid: Grid, task: StackTask) -> list[Split]:
+    """Return the labelled images of each model of a training."""
+    return [grid.splits[task.cell.labels, seed] for seed in task.seeds]
 
 
 def run_folder(grid: Grid, config: Config, row_path: Path) -> Path:
@@ -228,13 +248,13 @@ def _error_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _run_task(
-    grid: Grid, task: StackTask, row_path: Path, on_report: Callable[[TrainingProgress], None], source: Source | None
+    grid: Grid, task: StackTask, row_path: Path, tracker: ProgressTracker, source: Source | None
 ) -> list[dict[str, Any]]:
     """Fit or train one stack, or resume it, and return its rows."""
     cell, data = task.cell, grid.data
     if cell.refusal:
         raise UserError(cell.refusal)
-    splits = [grid.splits[cell.labels, seed] for seed in task.seeds]
+    splits = _splits(grid, task)
     if cell.classical:
         (seed,), (split,) = task.seeds, splits
         of_backbone = data.feature_map is not None
@@ -243,7 +263,7 @@ def _run_task(
         return [classical_row(grid, cell, split, result, seed)]
     config = task.config
     folder = run_folder(grid, config, row_path)
-    models, report = train_or_resume(data, config, folder, on_report, source, splits)
+    models, report = train_or_resume(data, config, folder, tracker.follow, source, splits, tracker.follow_step)
     return stack_rows(data, cell, models, {**report, "run": str(folder)}, row_path)
 
 
@@ -266,4 +286,4 @@ def _result_text(rows: Sequence[Mapping[str, Any]]) -> str:
     text = "diverged" if mean is None else f"error {mean:.2f}" + ("" if std is None else f" +- {std:.2f}") + " %"
     text += f", {diverged} diverged" if diverged and mean is not None else ""
     unreached = max((row.get("estimator", {}).get("unreached_tests", 0) for row in models), default=0)
-    return text + (f", no label reaches {unreached:,} test images" if unreached else "")
+    return text + (f", no label reaches {counted(unreached, 'test image')}" if unreached else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssgan.data.dataset import Data, image_hashes
+from ssgan.errors import counted
 
 __all__ = ["Copies", "data_warnings", "find_copies", "warn_of_copies", "warn_of_labels", "warn_of_tests"]
 
@@ -85,8 +86,7 @@ def warn_of_copies(copies: Copies) -> list[str]:
 def warn_of_labels(count: int, labeled_count: int) -> list[str]:
     """Write sentences about a pool of ``count`` pictures that is too small, or has no unlabelled picture."""
     if count < FEW_IMAGES:
-        pictures = "1 picture" if count == 1 else f"{count} pictures"
-        return [f"There {'is' if count == 1 else 'are'} only {pictures} to learn from: expect little."]
+        return [f"There {'is' if count == 1 else 'are'} only {counted(count, 'picture')} to learn from: expect little."]
     if labeled_count == count:
         return [
             "Every picture of the pool is used with its label: more pictures without one, in unlabeled/ or not listed "

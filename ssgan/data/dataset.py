@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ssgan.data.feature_map import FeatureMap
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted, visible
 
 __all__ = ["UNLABELED", "Data", "image_hashes", "image_ids"]
 
 
 UNLABELED = -1
 ID_DIGITS = 16
+CLASSES_SHOWN = 10  # in a representation
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +102,13 @@ class Data:
             if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
                 raise UserError(
                     f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
-                    f"{len(x)} rows of x_{share}."
+                    f"{counted(len(x), 'row')} of x_{share}."
                 )
             files = getattr(self, f"files_{share}")
             if files and len(files) != len(x):
                 raise UserError(
-                    f"files_{share} names {len(files)} files, but must name one for each of the {len(x)} rows of "
-                    f"x_{share}, or none."
+                    f"files_{share} names {counted(len(files), 'file')}, but must name one for each of the "
+                    f"{counted(len(x), 'row')} of x_{share}, or none."
                 )
             object.__setattr__(self, f"x_{share}", np.require(x, requirements=["C", "W"]))
             object.__setattr__(self, f"y_{share}", y.astype(np.int64))
@@ -134,6 +135,16 @@ class Data:
                 f"x_train holds {self.x_train.dtype} {list(self.x_train.shape[1:])} and x_test {self.x_test.dtype} "
                 f"{list(self.x_test.shape[1:])}, but both must have the same type and shape."
             )
+
+    def __repr__(self) -> str:
+        """Say what the data hold, in one short line: numbers, shape and classes."""
+        shape = "x".join(map(str, self.image_shape))
+        classes = ", ".join(self.classes[:CLASSES_SHOWN]) + (", ..." if len(self.classes) > CLASSES_SHOWN else "")
+        return (
+            f"Data({self.name!r}: x_train {len(self.x_train):,} of {shape} {self.x_train.dtype}, "
+            f"{int((self.y_train >= 0).sum()):,} labelled; x_test {len(self.x_test):,}; "
+            f"{counted(len(self.classes), 'class')}: {visible(classes)})"
+        )
 
     @property
     def image_shape(self) -> tuple[int, ...]:

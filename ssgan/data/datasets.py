@@ -14,7 +14,7 @@ from ssgan.data import file_tree, image_folder
 from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import default_root, name_to_unicode, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -161,8 +161,9 @@ def _load_cifar10(root: Path | None) -> Data:
         data = read_npz(root / "cifar10.npz")
         if data.image_shape != (32, 32, 3) or len(data.classes) != len(CIFAR10_CLASSES):
             raise UserError(
-                f"{root / 'cifar10.npz'} holds {len(data.classes)} classes of images {list(data.image_shape)}, but "
-                f"CIFAR-10 has 10 of [32, 32, 3]: take the file away, and cifar10 is read from {CIFAR10_FOLDER}."
+                f"{root / 'cifar10.npz'} holds {counted(len(data.classes), 'class')} of images "
+                f"{list(data.image_shape)}, but CIFAR-10 has 10 of [32, 32, 3]: take the file away, and cifar10 is "
+                f"read from {CIFAR10_FOLDER}."
             )
         return dataclasses.replace(data, name="cifar10", classes=CIFAR10_CLASSES)
 
@@ -254,8 +255,8 @@ def read_npz(path: Path) -> Data:
         highest, count = max((int(y.max()) for y in labels), default=-1), sum(y.size for y in labels)
         if highest >= count:
             raise UserError(
-                f"{path} holds the label {highest}, which is too high for {count} images: number the classes 0, 1, "
-                f"2, ..., or give their names as classes."
+                f"{path} holds the label {highest}, which is too high for {counted(count, 'image')}: number the "
+                f"classes 0, 1, 2, ..., or give their names as classes."
             )
         classes = tuple(map(str, range(highest + 1)))
     scale = arrays.get("scale", np.zeros(()))

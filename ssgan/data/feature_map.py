@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.schemas import Field, Schema, each, find_fault, is_flag, is_text, number, or_null, whole
 
 __all__ = ["FeatureMap", "fit_feature_map", "most_neighbors"]
@@ -91,7 +91,7 @@ class FeatureMap:
         """What a result row says of the features: the backbone, how they were reduced, and its weights."""
         size = "" if self.image_size is None else f" at {self.image_size} px"
         length = " of unit length" if self.unit_length else ""
-        smoothed = f", {self.neighbors} neighbour{'' if self.neighbors == 1 else 's'}" if self.neighbors else ""
+        smoothed = f", {counted(self.neighbors, 'neighbour')}" if self.neighbors else ""
         return {
             "backbone": f"{self.backbone}{size}, {self.weight.shape[1]} components{length}{smoothed}",
             "backbone_sha256": self.weights_sha256,

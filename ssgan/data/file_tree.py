@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from ssgan.data.image_io import UnreadableImage
 from ssgan.errors import UserError
 from ssgan.files import open_file, path_to_text
 
@@ -52,7 +53,8 @@ class FileTree:
     stamp : str
         SHA-256 of names, sizes and times (in a zip, checksums): equal as long as the pictures are unchanged.
     open : callable
-        Opens a picture by name for reading bytes. Safe to call from several threads.
+        Opens a picture by name for reading bytes. Safe to call from several threads. Raises an OSError, or
+        :class:`UnreadableImage` for a damaged member of a zip.
     """
 
     path: Path
@@ -201,7 +203,17 @@ def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], k
     top = _single_top(listing.pictures, folders, known)
     listing.pictures = {name[len(top) :]: value for name, value in listing.pictures.items()}
     listing.folders = {name[len(top) :] for name in folders if name.startswith(top) and len(name) > len(top)}
-    return listing.to_tree(path, "", lambda name: io.BytesIO(archive.read(members[top + name])))
+    return listing.to_tree(path, "", lambda name: _unpack(archive, members[top + name]))
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    """Unpack a member of a zip into memory; raise :class:`UnreadableImage` where it is damaged."""
+    try:
+        return io.BytesIO(archive.read(member))
+    except (OSError, MemoryError):
+        raise
+    except Exception as cause:  # a reader of arbitrary bytes can fail in any way
+        raise UnreadableImage(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
 def _single_top(pictures: Collection[str], folders: Collection[str], known: Collection[str]) -> str:

@@ -320,9 +320,9 @@ def _reason(cause: Exception) -> str:
         return str(cause)
     if isinstance(cause, MemoryError):
         raise cause
-    if isinstance(cause, OSError) and cause.errno is not None:
-        return f"{image_io.UNOPENED} ({cause.strerror})"
-    return f"cannot be unpacked ({str(cause) or type(cause).__name__})"
+    if isinstance(cause, OSError):
+        return f"{image_io.UNOPENED} ({cause.strerror or cause})"
+    raise cause
 
 
 def _check_any(tree: FileTree, readable: Sequence[str] | dict[str, Header], skipped: Sequence[tuple[str, str]]) -> None:

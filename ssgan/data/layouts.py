@@ -10,7 +10,7 @@ from pathlib import Path
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.file_tree import FileTree
 from ssgan.data.label_table import MISSING, NEVER_CLASSES, match_pictures, read_label_table
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.settings.options import Options
 
 __all__ = [
@@ -103,7 +103,7 @@ def label_by_folders(tree: FileTree) -> Labeling:
     if loose:
         in_test = f"{_top(loose[0])}/ has class folders of its own" if _share(loose[0]) == "test" else ""
         raise UserError(
-            f"{tree.path} holds {len(loose):,} pictures outside its class folders (the first: {loose[0]}): "
+            f"{tree.path} holds {counted(len(loose), 'picture')} outside its class folders (the first: {loose[0]}): "
             f"{in_test or 'move them into a class folder or into unlabeled/'}."
         )
     if len(classes) == 1:

@@ -48,7 +48,7 @@ def look_at_pictures(path: Path) -> PictureKind | None:
                 with tree.open(tree.pictures[row]) as stream:
                     header = image_io.read_header(stream)
                     pixels = image_io.decode(stream, SIDE, grey=False)
-            except (UnreadableImage, OSError, ValueError, RuntimeError, NotImplementedError):
+            except (UnreadableImage, OSError):
                 continue
             kinds.append(not header.grey and _is_photograph(pixels))
             sides.append(min(header.width, header.height))

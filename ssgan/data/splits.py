@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.files import parse_json, read_file, write_json
 from ssgan.run_files import find_split_fault
 
@@ -189,7 +189,8 @@ def make_splits(
         one_for_each = isinstance(indices, list | tuple | np.ndarray) and len(indices) > 0 and np.ndim(indices[0]) == 1
         labeled = [_rows(rows, len(y)) for rows in (indices if one_for_each else [indices] * count)]
         if len(labeled) != count:
-            raise UserError(f"indices holds {len(labeled)} draws, but there are {count} seeds.")
+            draws, seeds = counted(len(labeled), "draw"), counted(count, "seed")
+            raise UserError(f"indices holds {draws}, but should hold one for each of {seeds}.")
         if any(len(rows) and not 0 <= rows[0] <= rows[-1] < len(y) for rows in labeled):
             raise UserError(f"indices names rows outside the pool, which has rows 0 to {len(y) - 1}.")
     unseen = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
@@ -207,7 +208,9 @@ def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | Non
         Where one does not.
     """
     if len(splits) != count:
-        raise UserError(f"There are {len(splits)} splits, but {count} models to train: give one split for each.")
+        raise UserError(
+            f"{counted(len(splits), 'split')} cannot be those of {counted(count, 'model')}: give one split for each."
+        )
     for name in ("indices", "held_out"):
         for rows in (getattr(split, name) for split in splits):
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(y):

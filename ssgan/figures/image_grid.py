@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
+from ssgan.figures.fonts import font_file, legible
 from ssgan.files import open_file
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Tile",
     "add_caption",
     "animate",
+    "draw_classes",
     "draw_grid",
     "draw_table",
     "is_drawable",
@@ -28,6 +30,7 @@ __all__ = [
 TILE_PIXELS, GAP, BACKGROUND, INK = 48, 2, 255, 64
 FONT_PIXELS, LINE_PIXELS, MARGIN_PIXELS = 12, 16, 3
 MAX_LETTERS = 24  # of a caption
+NAMED_ROWS = 40  # classes that have rows of their own
 
 # A picture, text in its place, or nothing.
 Tile = np.ndarray | str | None
@@ -105,6 +108,35 @@ def draw_table(
     return canvas
 
 
+def draw_classes(images: Sequence[np.ndarray], names: Sequence[str], columns: int = 10) -> Image.Image:
+    """Draw the images of each class after its name, in rows of their own; with many classes, the name below each.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape [N, H, W] or [N, H, W, C]
+        Of each class; not all may be empty.
+    names : sequence of str
+        Of the classes. A name with characters that no installed font has is drawn as its number, ``#3``.
+    columns : int
+        Images in a row, at most.
+    """
+    rows: list[list[Tile]] = []
+    captions: list[list[str]] = []
+    shown = [(name, tile) for name, tiles in zip(legible(names), images, strict=True) for tile in tiles]
+    columns = min(columns, len(shown) if len(names) > NAMED_ROWS else max(map(len, images)))
+    if len(names) > NAMED_ROWS:
+        for start in range(0, len(shown), columns):
+            row = [*shown[start : start + columns], *[("", None)] * columns][:columns]
+            rows.append([tile for _, tile in row])
+            captions.append([name for name, _ in row])
+        return draw_table(rows, captions)
+    for name, tiles in zip(legible(names), images, strict=True):
+        for start in range(0, len(tiles), columns):
+            part = [*tiles[start : start + columns]]
+            rows.append(["" if start else f" {name} ", *part, *[None] * (columns - len(part))])
+    return draw_table(rows)
+
+
 def add_caption(image: Image.Image, words: str) -> Image.Image:
     """Return the image with a line of text below it."""
     canvas = Image.new(image.mode, (image.width, image.height + LINE_PIXELS), (BACKGROUND,) * len(image.getbands()))
@@ -125,13 +157,14 @@ def _width(cell: Tile) -> int:
     """Return the width of a cell in pixels."""
     if isinstance(cell, np.ndarray):
         return cell.shape[1]
-    return int(_font().getlength(_clean(cell))) + 2 * MARGIN_PIXELS if cell else 0
+    return int(_font(font_file(_clean(cell))).getlength(_clean(cell))) + 2 * MARGIN_PIXELS if cell else 0
 
 
 def _write(draw: ImageDraw.ImageDraw, middle: tuple[float, float], words: str) -> None:
     """Write a line of text around a point."""
     ink = (INK,) * len(draw.mode)
-    draw.text(middle, _clean(words), fill=ink if len(ink) > 1 else INK, font=_font(), anchor="mm")
+    line = _clean(words)
+    draw.text(middle, line, fill=ink if len(ink) > 1 else INK, font=_font(font_file(line)), anchor="mm")
 
 
 def _clean(words: str) -> str:
@@ -141,11 +174,9 @@ def _clean(words: str) -> str:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    """Load the font of captions."""
-    import matplotlib  # for its font, which covers many languages
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_PIXELS)
+def _font(file: str) -> ImageFont.FreeTypeFont:
+    """Load a font in the size of captions."""
+    return ImageFont.truetype(file, FONT_PIXELS)
 
 
 FRAMES_FOLDER = "frames"
@@ -181,7 +212,7 @@ def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
     for images, path in frames.items():
         try:
             with open_file(path) as stream, Image.open(stream, formats=["PNG"]) as frame:
-                pictures.append(add_caption(frame.copy(), f"{images:,} images"))
+                pictures.append(add_caption(frame.copy(), counted(images, "image")))
         except (OSError, ValueError, SyntaxError):
             raise UserError(f"{path} cannot be read as a picture: remove it.") from None
         if pictures[-1].size != pictures[0].size:

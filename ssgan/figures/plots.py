@@ -1,12 +1,12 @@
 """Draw the confusion matrix and the reliability diagram of an evaluation as PNG."""
 
-import functools
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssgan.figures.fonts import fonts_for, legible
 from ssgan.files import write_atomic
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ __all__ = [
     "SERIES",
     "as_png",
     "confusion_png",
-    "fonts_for",
     "new_figure",
     "reliability_png",
     "save",
@@ -33,7 +32,6 @@ NAMED_CLASSES = 120
 NAME_WIDTH = 32  # letters in a line of a name
 #: Colours of lines that readers of every colour vision can tell apart.
 SERIES = ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661")
-DEFAULT_FONT, PLACEHOLDER_FONT = "DejaVu Sans", "Last Resort High-Efficiency"
 
 
 def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str, str]:
@@ -103,11 +101,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], he
     set_title(axes, head)
     if K <= NAMED_CLASSES:
         size = 9 if K <= COUNTED_CLASSES else 6
-        fonts, missing = fonts_for(classes)
-        names = [
-            f"#{k}" if _characters([name]) & missing else textwrap.fill(name, NAME_WIDTH)
-            for k, name in enumerate(classes)
-        ]
+        fonts, names = fonts_for(classes)[0], [textwrap.fill(name, NAME_WIDTH) for name in legible(classes)]
         vertical = max(map(len, names)) > 3 or K > COUNTED_CLASSES
         style: dict[str, Any] = {"fontsize": size, "fontfamily": fonts, "parse_math": False}
         axes.set_xticks(range(K), names, rotation=90 if vertical else 0, **style)
@@ -175,36 +169,3 @@ def set_title(axes: "Axes", text: str, **style: Any) -> None:
     fonts, missing = fonts_for([text])
     legible = "".join("?" if ord(c) in missing else c for c in text)
     axes.set_title(textwrap.fill(legible, 60), parse_math=False, fontfamily=fonts, **style)
-
-
-def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:
-    """Return font families that together have the characters of the texts, and the characters that no font has."""
-    from matplotlib import font_manager
-
-    upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
-    files = {entry.name: entry.fname for entry in upright if entry.name != PLACEHOLDER_FONT}
-    missing, families = _characters(texts), []
-    for name in [DEFAULT_FONT, *sorted(files.keys() - {DEFAULT_FONT})]:
-        available = missing & _code_points(files[name])
-        if available or name == DEFAULT_FONT:
-            families.append(name)
-            missing -= available
-        if not missing:
-            break
-    return families, missing
-
-
-def _characters(texts: Sequence[str]) -> set[int]:
-    """Return the code points of the visible characters of the texts."""
-    return {ord(c) for text in texts for c in text if not c.isspace()}
-
-
-@functools.cache
-def _code_points(file: str) -> frozenset[int]:
-    """Return the code points that a font file has."""
-    from matplotlib import font_manager
-
-    try:
-        return frozenset(font_manager.get_font(file).get_charmap())
-    except (OSError, RuntimeError):  # a font that cannot be read counts as missing
-        return frozenset()

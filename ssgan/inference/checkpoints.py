@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, strided
 
 from ssgan.data.feature_map import FeatureMap
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.nn.registry import build_empty_stacks
 from ssgan.nn.stack import Stack
 from ssgan.run_files import MODELS
@@ -64,9 +64,9 @@ def check_models(state: Any) -> SavedModels:
     check_fields(state, MODELS)
     config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
     if not config.seeds == len(state["seeds"]) == len(set(state["seeds"])) == len(state["split_sha256"]):
-        raise damaged(f"is of {config.seeds} models, but not of as many different seeds and splits")
+        raise damaged(f"is of {counted(config.seeds, 'model')}, but not of as many different seeds and splits")
     if state["steps_done"] > config.steps:
-        raise damaged(f"has steps_done = {state['steps_done']}, but its training has {config.steps} steps")
+        raise damaged(f"has steps_done = {state['steps_done']}, but its training has {counted(config.steps, 'step')}")
     if not (state["classes"] or config.unconditional):
         raise damaged("has no classes")
     if math.prod(image_shape) > LARGEST_IMAGE:

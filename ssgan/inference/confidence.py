@@ -62,7 +62,7 @@ def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> di
     }
     folds = np.unique(folds_N)
     if len(y_N) < LEAST_LABELS:
-        return {**result, "reason": f"{len(y_N)} labels are too few to fit a temperature, which takes {LEAST_LABELS}"}
+        return {**result, "reason": f"fitting a temperature takes {LEAST_LABELS} labels, and these are {len(y_N)}"}
     if len(folds) < 2:
         return {**result, "reason": "the models of all folds but one diverged"}
     if (p_NK.argmax(axis=1) == y_N).all():

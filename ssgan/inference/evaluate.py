@@ -12,7 +12,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, softmax, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
@@ -205,8 +205,8 @@ def _check_fit(data: Data, models: Models, run: Path) -> None:
         raise UserError(f"{data.name} holds images of shape {shapes}.")
     if data.image_shape != image_shape or len(classes) != len(models.classes):
         raise UserError(
-            f"{data.name} holds {len(data.classes)} classes of images {list(data.image_shape)}, but the models "
-            f"of {run} know {len(models.classes)} classes of images {list(image_shape)}."
+            f"{data.name} holds {counted(len(data.classes), 'class')} of images {list(data.image_shape)}, but the "
+            f"models of {run} know {counted(len(models.classes), 'class')} of images {list(image_shape)}."
         )
     for i, (name, expected) in enumerate(zip(classes, models.classes, strict=True)):
         if name != expected:
@@ -254,4 +254,4 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _count_words(models: int) -> str:
     """Return a number of models in words."""
-    return "1 model" if models == 1 else f"{models} models"
+    return counted(models, "model")

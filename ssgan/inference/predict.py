@@ -197,20 +197,12 @@ def _read_zip(path: Path, image_shape: Sequence[int], scale: float, depth: int) 
         for member in tree.pictures:
             name = f"{path}/{member}"
             try:
-                open_stream = partial(_open_member, tree, member)
+                open_stream = partial(tree.open, member)
                 yield InputImage(name, _decode_to_shape(name, open_stream, image_shape, scale, depth))
             except UserError as mistake:
                 yield InputImage(name, None, str(mistake))
         if not tree.pictures:
             raise UserError(f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}).")
-
-
-def _open_member(tree: file_tree.FileTree, member: str) -> BinaryIO:
-    """Open a picture of a zip; raise UnreadableImage if it is damaged."""
-    try:
-        return tree.open(member)
-    except Exception as cause:  # a reader of arbitrary bytes can fail in any way
-        raise UnreadableImage(f"cannot be unpacked ({type(cause).__name__})") from cause
 
 
 def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:

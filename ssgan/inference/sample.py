@@ -1,5 +1,6 @@
 """Draw pictures of generated images from a run, with numbers about them."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -17,6 +18,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
+from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_grid, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic
 from ssgan.inference import latents
@@ -44,7 +46,8 @@ class Request:
         ``grid``, ``interpolate``, ``arithmetic``, ``nearest``, ``per-class`` or ``animate``.
     out : Path
     rows, columns : int
-        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours.
+        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours. Of a
+        grid, 0 is ``grid_side`` of the run.
     samples : int
         Generated images that are measured.
     seed : int or None
@@ -133,6 +136,9 @@ def sample_run(
         raise UserError(
             f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: leave it away."
         )
+    if request.kind == "grid":
+        rows, columns = request.rows or config.grid_side, request.columns or config.grid_side
+        request = dataclasses.replace(request, rows=rows, columns=columns)
     summary: dict[str, Any] = {"run": str(run), "kind": request.kind, "out": str(request.out)}
     if request.kind == "animate":
         result = _animation(run, request)
@@ -309,7 +315,7 @@ def _per_class(source: ImageSource, request: Request) -> Drawing:
     models, images = source.models, source.images(source.noise(request.samples))
     p_NK = _probabilities(models, images)
     predicted, tiles, cells = p_NK.argmax(axis=1), to_uint8(images), []
-    for k, name in enumerate(models.classes):
+    for k, name in enumerate(legible(models.classes)):
         rows = np.flatnonzero(predicted == k)
         best = rows[np.argsort(-p_NK[rows, k], kind="stable")][: request.columns]
         share = f"{100 * (predicted == k).mean():.1f} %"

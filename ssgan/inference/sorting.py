@@ -15,6 +15,7 @@ from PIL import Image
 from ssgan.data import image_io
 from ssgan.data.file_tree import FileTree, open_tree
 from ssgan.errors import UserError
+from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_table
 from ssgan.files import open_atomic, open_file
 from ssgan.inference.predict import InputSource, Prediction
@@ -233,13 +234,16 @@ class ContactSheet:
         """
         rows: list[list[Tile]] = []
         captions: list[list[str]] = []
+        drawn_as = dict(zip(self.classes, legible(self.classes), strict=True))
         for label in [name for name in self.classes if self.counts[name]][:SHEET_CLASSES]:
             tiles = [(self._tile(file), f"{-p:.2f} {os.path.basename(file)}") for p, _, file in self._least_sure(label)]
             drawn = [(tile, words) for tile, words in tiles if tile is not None]
             for start in range(0, len(drawn), SHEET_COLUMNS):
                 part = drawn[start : start + SHEET_COLUMNS]
                 empty = [""] * (SHEET_COLUMNS - len(part))
-                rows.append([f"{label} ({self.counts[label]:,})" if not start else "", *(t for t, _ in part), *empty])
+                rows.append(
+                    [f"{drawn_as[label]} ({self.counts[label]:,})" if not start else "", *(t for t, _ in part), *empty]
+                )
                 captions.append(["", *(words for _, words in part), *empty])
         if not rows:
             return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import write_atomic
 from ssgan.report.grouping import Section, group_rows
 from ssgan.report.loader import LoadedRows, Skipped, load_rows
@@ -25,7 +25,7 @@ from ssgan.report.render import (
 )
 from ssgan.report.section import build_section, interval_text
 from ssgan.report.statistics import baseline_method, differences
-from ssgan.report.tables import count_text, signed_text
+from ssgan.report.tables import signed_text
 
 __all__ = ["Report", "build_report", "check_report_folder", "describe_skipped", "report_numbers", "write_report"]
 
@@ -158,8 +158,8 @@ def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) ->
     failed = sum(row["failed"] is not None for row in loaded.rows)
     diverged = sum(row.lost for row in loaded.rows) - failed
     lead = (
-        f"{count_text(len(loaded.rows), 'training')} on {count_text(dataset_count, 'data set')}, from "
-        f"{count_text(len(loaded.files), 'file')} of rows."
+        f"{counted(len(loaded.rows), 'training')} on {counted(dataset_count, 'data set')}, from "
+        f"{counted(len(loaded.files), 'file')} of rows."
     )
     lost = [f"{n:,} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
     if lost:
@@ -179,23 +179,23 @@ def _sentence(section: Section, baseline: str | None) -> str:
         one = max(pairs, key=lambda one: len(one.values))  # of several, the first
         within = "which includes 0" if one.includes_zero else "which does not include 0"
         return (
-            f"{section.dataset}, {one.group.labels:,} labels: {section.names[one.group.variant]} has "
+            f"{section.dataset}, {counted(one.group.labels, 'label')}: {section.names[one.group.variant]} has "
             f"{one.group.mean:.2f} % test error and {section.names[one.baseline.variant]} "
             f"{one.baseline.mean:.2f} %; on the same labels they differ by {signed_text(one.mean)} points "
-            f"(95 % interval {interval_text(one)}, {count_text(len(one.values), 'pair')}), {within}."
+            f"(95 % interval {interval_text(one)}, {counted(len(one.values), 'pair')}), {within}."
         )
     if not groups:
         return f"{section.dataset}: no training gave a result."
     if len(groups) == 1:
         (group,) = groups
-        seeds = count_text(len(group.rows), "seed")
+        seeds = counted(len(group.rows), "seed")
         return (
-            f"{section.dataset}, {group.labels:,} labels: {section.names[group.variant]} has {group.mean:.2f} % test "
-            f"error ({seeds})."
+            f"{section.dataset}, {counted(group.labels, 'label')}: {section.names[group.variant]} has "
+            f"{group.mean:.2f} % test error ({seeds})."
         )
     means = sorted(group.mean for group in groups)
     return (
-        f"{section.dataset}: {count_text(len(section.names), 'method')} and settings with mean test errors from "
+        f"{section.dataset}: {counted(len(section.names), 'method')} and settings with mean test errors from "
         f"{means[0]:.2f} to {means[-1]:.2f} %; none shares enough labelled images with another for an interval."
     )
 
@@ -216,7 +216,7 @@ def _provenance(loaded: LoadedRows) -> Part:
         [
             table("Files and how many of their rows are used.", ["file", "rows"], files),
             where,
-            Details(f"{count_text(len(hashes), 'configuration')} by hash", [Bullets(hashes)]),
+            Details(f"{counted(len(hashes), 'configuration')} by hash", [Bullets(hashes)]),
         ],
     )
 

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssgan.figures.plots import SERIES, as_png, fonts_for, new_figure
+from ssgan.figures.fonts import fonts_for
+from ssgan.figures.plots import SERIES, as_png, new_figure
 from ssgan.report.grouping import RowGroup
 from ssgan.report.render import Drawing
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 from ssgan.report.loader import LoadedRows, Row, canonical
 
 __all__ = [
@@ -263,7 +263,7 @@ def _features(variant: Variant) -> dict[str, str]:
     if variant.preset:
         features["preset"] = variant.preset
     if variant.images >= 0:
-        features["images"] = f"{variant.images:,} images"
+        features["images"] = counted(variant.images, "image")
     if variant.members:
         features["members"] = f"{variant.members} members"
     features |= {f"setting {name}": f"{name}={_plain(value)}" for name, value in variant.settings}

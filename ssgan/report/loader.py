@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssgan.errors import UserError
+from ssgan import runs
+from ssgan.errors import UserError, counted
 from ssgan.files import read_json_lines
-from ssgan.result_rows import KNOWN, MEASURED, NAMED, is_lost, parse_row
+from ssgan.result_rows import KNOWN, MEASURED, NAMED, RowError, is_lost, parse_row
 
 __all__ = ["LoadedRows", "Row", "Skipped", "canonical", "load_rows"]
 
@@ -82,7 +83,7 @@ def canonical(value: Any) -> str:
 
 
 def load_rows(paths: Sequence[Path]) -> LoadedRows:
-    """Read and check files of rows.
+    """Read and check files of rows, and the rows of runs.
 
     Lines that are no rows and rows that repeat others are skipped and listed. A row that failed is replaced by the
     result of the same training.
@@ -120,8 +121,11 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
 
 
 def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
+    run = path.parent if path.name == "report.json" else path
+    if runs.is_run(run):
+        return _read_run(run, _printable(path))
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give the files of rows in it, such as {path / '*.jsonl'}.")
+        raise UserError(f"{path} is a folder, but no run: {_rows_in(path)}.")
     try:
         lines = read_json_lines(path, parse_row)
     except FileNotFoundError:
@@ -136,6 +140,24 @@ def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
         else:
             skipped.append(Skipped(name, line.number, str(line.error)))
     return rows, skipped
+
+
+def _read_run(run: Path, name: str) -> tuple[list[Row], list[Skipped]]:
+    """Read the rows of the report of a run; a line is the number of a model."""
+    rows, skipped = [], []
+    for number, values in enumerate(runs.read_report(run)["rows"], start=1):
+        try:
+            rows.append(Row(name, number, parse_row(json.dumps(values).encode())))
+        except RowError as reason:
+            skipped.append(Skipped(name, number, str(reason)))
+    return rows, skipped
+
+
+def _rows_in(folder: Path) -> str:
+    """Say what to give in the place of a folder."""
+    if any(folder.glob("*.jsonl")):
+        return f"give the files of rows in it, such as {folder / '*.jsonl'}"
+    return "give files of rows, which `ssgan compare` writes, or folders of runs, which `ssgan train` writes"
 
 
 def _unknown_keys(rows: Iterable[Row]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -234,7 +256,7 @@ def _check_same(first: Row, second: Row) -> None:
     unknown = (first.values.keys() | second.values.keys()) - KNOWN.keys()
     keys = sorted(MEASURED | unknown)
     if different := [key for key in keys if canonical(first[key]) != canonical(second[key])]:
-        what = f"{first['dataset']}, {first['labels']} labels, {first['method']}, seed {first['seed']}"
+        what = f"{first['dataset']}, {counted(first['labels'], 'label')}, {first['method']}, seed {first['seed']}"
         raise UserError(
             f"{first.place} and {second.place} are rows of the same training ({what}), but differ in "
             f"{', '.join(different)}: keep one of them."

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from ssgan.errors import visible
+from ssgan.errors import counted, visible
 from ssgan.figures.plots import COUNTED_CLASSES, confusion_png, reliability_png
 from ssgan.files import read_file
 from ssgan.report.grouping import RowGroup, Section
@@ -207,11 +207,11 @@ def _merge_bins(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _title(section: Section, group: RowGroup) -> str:
-    return visible(f"{section.dataset}, {group.labels:,} labels, {section.names[group.variant]}")
+    return visible(f"{section.dataset}, {counted(group.labels, 'label')}, {section.names[group.variant]}")
 
 
 def _seed_count(rows: Sequence[Row], group: RowGroup) -> str:
-    seeds = "1 seed" if len(group.rows) == 1 else f"{len(group.rows)} seeds"
+    seeds = counted(len(group.rows), "seed")
     return seeds if len(rows) == len(group.rows) else f"{len(rows)} of {seeds}"
 
 

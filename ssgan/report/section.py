@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from ssgan.errors import counted
 from ssgan.report import tables
 from ssgan.report.charts import MOST_CURVES, Curve, Strip, draw_curves, draw_strips
 from ssgan.report.grouping import RowGroup, Section, Variant, best_variants, name_variants
@@ -12,7 +13,7 @@ from ssgan.report.pictures import FileNames, confusion_picture, reliability_pict
 from ssgan.report.published import PUBLISHED, SOURCES
 from ssgan.report.render import Block, Bullets, Details, Part, Picture, Table, Text, table
 from ssgan.report.statistics import Difference, ablation_differences, differences
-from ssgan.report.tables import count_text, error_text, signed_text
+from ssgan.report.tables import error_text, signed_text
 
 __all__ = [
     "ablation_part",
@@ -91,7 +92,7 @@ def _verdict(difference: Difference) -> str:
         return "One pair gives no interval."
     verdict = "Includes 0." if includes_zero else "Does not include 0."
     if difference.draws < len(difference.values):
-        verdict += f" The pairs are of {count_text(difference.draws, 'draw')} of labels, whose luck it leaves out."
+        verdict += f" The pairs are of {counted(difference.draws, 'draw')} of labels, whose luck it leaves out."
     return verdict
 
 
@@ -147,10 +148,10 @@ def _ablation_names(section: Section, pairs: Sequence[Difference]) -> list[str]:
     """Name each comparison by its ablation, and by method, settings and labels where these differ."""
     names = [str(one.group.variant.ablation) for one in pairs]
     if len({one.group.labels for one in pairs}) > 1:
-        names = [f"{name}, {one.group.labels:,} labels" for name, one in zip(names, pairs, strict=True)]
+        names = [f"{name}, {counted(one.group.labels, 'label')}" for name, one in zip(names, pairs, strict=True)]
     if len(set(names)) == len(names):
         return names
-    return [f"{section.names[one.group.variant]}, {one.group.labels:,} labels" for one in pairs]
+    return [f"{section.names[one.group.variant]}, {counted(one.group.labels, 'label')}" for one in pairs]
 
 
 def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
@@ -164,7 +165,7 @@ def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
         groups = {group.labels: group for group in section.groups_of(variant) if group.rows}
         if groups.keys() & set(labels):
             errors = [_error_with_count(groups[n]) if n in groups else None for n in labels]
-            budget = f"{variant.images:,} images" if variant.images >= 0 else ""
+            budget = f"{counted(variant.images, 'image')}" if variant.images >= 0 else ""
             settings = ", ".join(filter(None, [variant.preset, budget]))
             rows.append([section.names[variant], *errors, ": ".join(filter(None, ["measured here", settings]))])
     if not rows:
@@ -176,7 +177,7 @@ def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
         "Published figures are those of the papers named, with networks, augmentation, budgets and draws of labels of "
         "their own. They are in no mean and in no difference of this report."
     )
-    columns = ["method", *(f"{n:,} labels" for n in labels), "source"]
+    columns = ["method", *(counted(n, "label") for n in labels), "source"]
     errors_table = table(caption, columns, rows, {0, len(labels) + 1})
     sources = [f"{source}: {SOURCES[source]}." for source in sorted({one.source for one in published})]
     details = Details("Sources", [Bullets(sources)])
@@ -328,7 +329,9 @@ def _error_picture(section: Section, names: Mapping[Variant, str], file_names: F
         )
         caption += " The large mark is the mean, the bar one standard deviation to each side, the dots are seeds."
     errors = "; ".join(
-        f"{curve.name}, {group.labels:,} labels: {group.mean:.2f} %" for curve in curves[:8] for group in curve.groups
+        f"{curve.name}, {counted(group.labels, 'label')}: {group.mean:.2f} %"
+        for curve in curves[:8]
+        for group in curve.groups
     )
     more = "; and more" if len(curves) > 8 else ""
     alt = f"Test error on {section.dataset} by number of labels. {errors}{more}."

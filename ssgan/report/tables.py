@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from ssgan.errors import counted
 from ssgan.report.grouping import QUIET, RowGroup, Section, Variant, describe_settings, rank
 from ssgan.report.loader import Row
 from ssgan.report.render import Table, table
@@ -11,7 +12,6 @@ __all__ = [
     "best_table",
     "calibration_table",
     "cost_table",
-    "count_text",
     "error_text",
     "further_table",
     "group_table",
@@ -23,11 +23,6 @@ __all__ = [
 
 
 HASH = 12
-
-
-def count_text(number: int, noun: str) -> str:
-    """Format a number of things, such as ``1 seed`` or ``1,000 seeds``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def signed_text(value: float) -> str:
@@ -68,7 +63,7 @@ def further_table(section: Section, variants: Sequence[Variant]) -> Table:
 
 
 def _error_headers(section: Section) -> list[str]:
-    return [*(f"{count_text(labels, 'label')}" for labels in section.labels), "mean", "n", "without a result"]
+    return [*(f"{counted(labels, 'label')}" for labels in section.labels), "mean", "n", "without a result"]
 
 
 def _error_columns(section: Section, variant: Variant) -> list[str | None]:
@@ -212,7 +207,7 @@ def settings_table(section: Section) -> Table:
         hashes = []
         for group in groups:
             short = sorted({row["config_sha256"][:HASH] for row in group.all_rows} - {""})
-            hashes.append(f"{group.labels:,} labels: {', '.join(short) or 'not said'}")
+            hashes.append(f"{counted(group.labels, 'label')}: {', '.join(short) or 'not said'}")
         count = str(sum(len(group.all_rows) for group in groups))
         data = variant.dataset_sha256[:HASH] or None
         rows.append([name, variant.preset or None, _settings(variant), data, "; ".join(hashes), count])

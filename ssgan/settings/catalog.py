@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.settings.terms import TERMS
 
 __all__ = [
@@ -200,7 +200,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
     """
     count = NETWORKS[network].widths.get(name, len(widths))
     if len(widths) != count:
-        shown, numbers = ",".join(map(str, widths)), "1 number" if count == 1 else f"{count} numbers"
+        shown, numbers = ",".join(map(str, widths)), counted(count, "number")
         raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.errors import Interrupted
+from ssgan.errors import Interrupted, counted
 from ssgan.figures import curves, image_grid
 from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.models import Models
@@ -325,7 +325,7 @@ def run_callbacks(
 
     Only a checkpoint that cannot be written, and a function of the caller, end the training.
     """
-    labels = "no classes" if config.unconditional else f"{len(split.y):,} labels"
+    labels = "no classes" if config.unconditional else counted(len(split.y), "label")
     drawing = Curves(folder, caption=f"{data.name}, {labels}, {config.method}")
     log = Log(folder)
     log.rewind(steps_done)

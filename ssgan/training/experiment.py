@@ -25,7 +25,7 @@ from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import Busy, CannotResume, UserError
 from ssgan.figures import curves
-from ssgan.figures.image_grid import draw_grid, is_drawable, to_uint8
+from ssgan.figures.image_grid import draw_classes, draw_grid, is_drawable, to_uint8
 from ssgan.files import open_atomic, write_json
 from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
 from ssgan.inference.features import apply_backbone
@@ -40,6 +40,7 @@ from ssgan.training.parent import Parent, find_parent, inherited_map
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.tensorboard import TensorBoard
+from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import train
 
 __all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
@@ -63,26 +64,26 @@ def run_experiment(
     extra: Mapping[str, Any] | None = None,
     failed_parts: FailedParts | None = None,
     parent: Parent | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, write the files of the run folder, and return the report.
 
     Parameters
     ----------
-    data, config, folder, on_report
+    data, config, folder, on_report, on_step
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded.
     pause_after_seconds : float
         Stop at the first report after so long.
     splits : sequence of Split, optional
         The labelled images of each model, in place of a draw.
-    extra, failed_parts, parent : mapping, FailedParts, Parent, optional
-        Further entries of the report, such as ``folds``, what failed before, and the run of ``parent.json``, where it
-        is open already.
+    extra, failed_parts, parent : optional
+        Further entries of the report, what failed before, and the run of ``parent.json`` where it is open already.
 
     Raises
     ------
     UserError, Paused, Interrupted
-        Where data, configuration and folder do not fit; where the time was up, or a signal came, before the end.
+        Where data, settings and folder do not fit; where the time was up, or a signal came, before the end.
     """
     data, start = _prepare_start(data, config, folder, parent)
     splits = _splits_of_run(data, config, folder, splits)
@@ -93,14 +94,21 @@ def run_experiment(
     runs.update_config(folder, config)
     save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
     _begin_session(folder, data, splits[0], failed_parts)
-    steps_done = 0 if state is None else state["steps_done"]
+    steps_done, save = 0 if state is None else state["steps_done"], partial(runs.save_checkpoint, folder / "checkpoint")
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        save_start = partial(runs.save_checkpoint, folder / "checkpoint")
-        run = train(data, config, splits, callbacks.on_report, state, callbacks.due, failed_parts, start, save_start)
-    with failed_parts.attempt("samples.png"):
+        reported = (callbacks.on_report, state, callbacks.due, failed_parts)
+        run = train(data, config, splits, *reported, start=start, on_start=save, on_step=on_step)
+    return _write_report(run, folder, source, extra or {})
+
+
+def _write_report(
+    run: Run, folder: Path, source: Mapping[str, str | None] | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Draw the samples of a run, write its report and return that."""
+    with run.failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
-    entries = _with_confidence(run, extra or {})
+    entries = _with_confidence(run, extra)
     report = {**summarize(run, folder, entries), "source": None if source is None else dict(source)}
     write_json(folder / "report.json", report)
     return report
@@ -119,6 +127,7 @@ def train_or_resume(
     on_report: Callable[[TrainingProgress], None] | None,
     source: Mapping[str, str | None] | None,
     splits: Sequence[Split],
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> tuple[Models, dict[str, Any]]:
     """Return the models and the report of a run folder, which is made, resumed or read as it is needed.
 
@@ -137,7 +146,7 @@ def train_or_resume(
         with runs.lock_run(folder):
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
             if report is None:
-                report = run_experiment(data, config, folder, on_report, source, splits=splits)
+                report = run_experiment(data, config, folder, on_report, source, splits=splits, on_step=on_step)
         models, _ = open_run(folder, select(config.device))
         expected = (config.all_seeds, [split.sha256 for split in splits])
         if (models.seeds, models.split_sha256) != expected or models.config.resume_conflicts(config):
@@ -177,11 +186,13 @@ def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> Ten
 
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:
-    """Draw the labelled images of a split, class by class."""
-    if len(split.y):
+    """Draw the labelled images of a split after the names of their classes."""
+    if len(split.y) and is_drawable(data.source.image_shape):
         count = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
-        rows = [split.indices[split.y == label][:count] for label in range(len(data.classes))]
-        _draw(path, data.source.x_train[np.concatenate(rows)] / data.source.scale)
+        x, scale = data.source.x_train, data.source.scale
+        images = [x[split.indices[split.y == label][:count]] for label in range(len(data.classes))]
+        with open_atomic(path) as stream:
+            draw_classes([to_uint8(tiles / scale) for tiles in images], data.classes).save(stream, format="png")
 
 
 def _draw_samples(folder: Path, run: Run) -> None:

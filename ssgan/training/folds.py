@@ -17,6 +17,7 @@ from ssgan.settings.config import Config
 from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
+from ssgan.training.timing import StepProgress
 
 __all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds"]
 
@@ -81,6 +82,7 @@ def cross_validate(
     on_report: Callable[[TrainingProgress], None] | None = None,
     source: Mapping[str, str | None] | None = None,
     failed_parts: FailedParts | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> dict[str, Any] | None:
     """Train one model for each fold, or resume them, and test each on the images that it never saw.
 
@@ -93,7 +95,7 @@ def cross_validate(
     config : Config
         Of the run itself, with ``folds`` above 0.
     folder : Path
-    on_report, source
+    on_report, source, on_step
         As :func:`ssgan.training.experiment.run_experiment` takes them.
     failed_parts : FailedParts, optional
         Gets what could not be measured or written.
@@ -118,7 +120,7 @@ def cross_validate(
     inner = config.replace(
         folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
     )
-    models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
+    models, _ = train_or_resume(data, inner, folder, on_report, source, parts, on_step)
     failed_parts = failed_parts or FailedParts()
     with failed_parts.attempt("scores of the folds"):
         return _score_folds(data, config, folder, parts, models, failed_parts)

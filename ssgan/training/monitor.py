@@ -1,8 +1,7 @@
 """Follow a training: progress, speed, warnings, and the state from which it is resumed."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,13 +16,9 @@ from ssgan.settings.config import Config
 from ssgan.training.divergence import FailureDetector
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import STATE_VERSION, invalid_state_as_user_error
+from ssgan.training.timing import Clock, StepProgress, StepTimer
 
-__all__ = [
-    "Clock",
-    "Monitor",
-    "Run",
-    "TrainingProgress",
-]
+__all__ = ["Monitor", "Run", "TrainingProgress"]
 
 
 @dataclass
@@ -41,6 +36,7 @@ class TrainingProgress:
     images_per_second : float
         Unlabelled images of D's phase per model, without warm-up and evaluation.
     seconds_left : float
+        Of the steps, evaluations and pictures that are left.
     warnings : list of str
         New since the last report.
     models : callable
@@ -115,6 +111,7 @@ class Run:
 
 
 FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
+TIMED_IMAGES = 64  # of the test share, on which an evaluation is timed before the first one
 
 
 class Monitor:
@@ -136,7 +133,7 @@ class Monitor:
         trainer: Any,
         data: Data,
         splits: Sequence[Split],
-        clock: "Clock",
+        clock: Clock,
         failed_parts: FailedParts | None = None,
     ) -> None:
         self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
@@ -148,6 +145,7 @@ class Monitor:
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
         self.last_report = 0
+        self.timer = StepTimer(clock, self.config.steps, self._evaluation_interval)
 
     def state(self) -> dict[str, Any]:
         """Return all that a checkpoint holds."""
@@ -181,8 +179,14 @@ class Monitor:
 
     def evaluation_due(self) -> bool:
         """Whether the test error belongs into the log after this step."""
+        interval = self._evaluation_interval
+        return bool(interval) and self.trainer.steps_done % interval == 0
+
+    @property
+    def _evaluation_interval(self) -> int:
+        """Steps between two test errors in the log; 0 without them."""
         interval = -(-self.config.evaluate_every_images // self.config.images_per_step)
-        return bool(interval) and self.trainer.steps_done % interval == 0 and len(self.data.x_test) > 0
+        return interval if len(self.data.x_test) else 0
 
     def report_due(self) -> bool:
         """Whether a report comes after this step: at the interval, at the end, and early, to tell the time left."""
@@ -204,7 +208,10 @@ class Monitor:
         warnings = self.watch.check_losses(steps_done, means)
         warnings += [warning for warning in self.trainer.cuda_graph_warnings if warning not in self.warnings]
         self.warnings += warnings
-        errors, errors_raw = self._test_errors() if evaluate else (None, None)
+        errors, errors_raw = None, None
+        if evaluate:
+            with self.timer.evaluating():
+                errors, errors_raw = self._test_errors()
         # Failures of an earlier report too: the report at the end has them from ``failed_parts``.
         warnings = [*warnings, *self.failed_parts.new_warnings()]
         return TrainingProgress(
@@ -215,11 +222,38 @@ class Monitor:
             errors=errors,
             errors_raw=errors_raw,
             images_per_second=self.images_per_second,
-            seconds_left=(self.config.steps - steps_done) / rate,
+            seconds_left=self.timer.estimate(steps_done, self.clock.seconds_per_step() or 1.0 / rate),
             warnings=warnings,
             models=partial(self.trainer.models, self.data),
             state=self.state,
         )
+
+    def step_progress(self) -> StepProgress:
+        """Return where training stands between two reports."""
+        steps_done, config = self.trainer.steps_done, self.config
+        progress = StepProgress(steps_done, config.steps, steps_done * config.images_per_step)
+        if (per_step := self.seconds_per_step()) is None:
+            return progress
+        return progress._replace(
+            images_per_second=config.images_per_step / per_step, seconds_left=self.timer.estimate(steps_done, per_step)
+        )
+
+    def seconds_per_step(self) -> float | None:
+        """Return the time of a step, None as long as too few are measured; the first time an evaluation is timed too.
+
+        The evaluation is one of a few images of the test share; their logits are thrown away.
+        """
+        per_step = self.clock.seconds_per_step()
+        if per_step is not None and self.timer.evaluation_seconds is None:
+            self.timer.evaluation_seconds = 0.0
+            x_test, began = self.data.x_test[:TIMED_IMAGES], time.perf_counter()
+            if len(x_test):
+                with self.clock.paused(), FailedParts().attempt("timing"):
+                    self.trainer.models(self.data).logits(x_test)
+                seconds = time.perf_counter() - began
+                self.timer.evaluation_seconds = 2 * seconds * len(self.data.x_test) / len(x_test)
+                self.timer.seconds_of_evaluations += seconds
+        return per_step
 
     def _test_errors(self) -> tuple[list[float | None] | None, list[float | None] | None]:
         """Return the test errors of the averaged and of the last models; None where they cannot be measured."""
@@ -270,47 +304,3 @@ class Monitor:
             failed_parts=self.failed_parts,
             state=lambda: state,
         )
-
-
-WARM_UP_STEPS = 10
-
-
-class Clock:
-    """Time the steps on the device, without warm-up and pauses.
-
-    Steps are counted from its creation: those before a resume do not count.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.created_at = self.started = time.perf_counter()
-        self.steps = self.warm_steps = 0
-        self.excluded = 0.0
-
-    def tick(self) -> None:
-        """Count one step; the measurement starts after the warm-up."""
-        self.steps += 1
-        if self.steps == WARM_UP_STEPS:
-            self.started, self.warm_steps, self.excluded = self._now(), self.steps, 0.0
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Exclude the time spent inside."""
-        paused_at = self._now()
-        yield
-        self.excluded += self._now() - paused_at
-
-    def steps_per_second(self) -> float:
-        """Return the speed since the warm-up; before its end, since the beginning."""
-        if self.steps == self.warm_steps:
-            return self.steps / (self._now() - self.created_at)
-        return (self.steps - self.warm_steps) / (self._now() - self.started - self.excluded)
-
-    def seconds(self) -> float:
-        """Return the time since the beginning, everything included."""
-        return self._now() - self.created_at
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()

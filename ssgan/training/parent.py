@@ -23,7 +23,7 @@ from ssgan.data.datasets import load
 from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split
 from ssgan.data.splits import load as load_splits
-from ssgan.errors import UserError
+from ssgan.errors import UserError, counted
 from ssgan.files import path_from_text, path_to_text
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.stack import Stack
@@ -284,15 +284,15 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
         hidden = {pool[row] for row in (data.y_train >= 0).nonzero()[0] if pool[row] in learned} - labelled
         if hidden:
             raise UserError(
-                f"{run} learned from {len(learned):,} labels, of which this run would hide {len(hidden):,} (seed "
-                f"{seed}), so that it would know more labels than it says: take at least as many, of the same draw "
-                f"(--draw-seed), or all."
+                f"{run} learned from {counted(len(learned), 'label')}, of which this run would hide {len(hidden):,} "
+                f"(seed {seed}), so that it would know more labels than it says: take at least as many, of the same "
+                f"draw (--draw-seed), or all."
             )
     tested = {one for one in image_ids(source.x_test) if one in parent.learned_images} - set(pool)
     if tested:
         raise UserError(
-            f"{len(tested):,} test images of {data.name} are among those whose labels {run} learned from: leave them "
-            f"out of the test share."
+            f"{run} learned from the labels of {counted(len(tested), 'test image')} of {data.name}: leave them out of "
+            f"the test share."
         )
 
 

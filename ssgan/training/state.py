@@ -9,7 +9,7 @@ import torch
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.devices import noise_state, select
-from ssgan.errors import CannotResume, UserError
+from ssgan.errors import CannotResume, UserError, counted
 from ssgan.inference.checkpoints import check_fields, check_models, check_tensors, damaged
 from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.run_files import MODELS, TRAINING
@@ -86,7 +86,7 @@ def _check_watch(watch: Mapping[str, Any], seeds: Sequence[int]) -> None:
     if not {*watch["diverged"], *watch["collapsed"]} <= set(seeds):
         raise damaged("names seeds that diverged or collapsed, which are not its own")
     if any(len(losses) != len(seeds) for losses in watch["matching"]):
-        raise damaged(f"has {len(seeds)} seeds, but not as many losses in each report")
+        raise damaged(f"has {counted(len(seeds), 'seed')}, but not as many losses in each report")
 
 
 def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[str, Stack]) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,13 +24,14 @@ from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches, stream_key
 from ssgan.training.methods import Batch, phases
-from ssgan.training.monitor import Clock, Monitor, Run, TrainingProgress
+from ssgan.training.monitor import Monitor, Run, TrainingProgress
 from ssgan.training.parent import Parent, check_parent
 from ssgan.training.parts import FailedParts
 from ssgan.training.state import check_state
 from ssgan.training.step import CapturedPart, Part
+from ssgan.training.timing import Clock, StepProgress
 
-__all__ = ["Trainer", "train"]
+__all__ = ["Trainer", "time_training", "train"]
 
 
 class Trainer:
@@ -269,6 +271,7 @@ def train(
     failed_parts: FailedParts | None = None,
     start: Parent | None = None,
     on_start: Callable[[dict[str, Any]], None] | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -291,6 +294,8 @@ def train(
         Of :func:`ssgan.training.parent.open_parent`: the weights to start from, where there is no ``state``.
     on_start : callable, optional
         Called with the state after zero steps of a training that has a ``start``.
+    on_step : callable, optional
+        Called before the first step and a few times in a second, with the time that is left as soon as it is known.
 
     Returns
     -------
@@ -313,12 +318,8 @@ def train(
         check_state(state, data, config, splits)
     elif start is not None:
         check_parent(start, config, data, splits)
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
-        x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
-        batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
-        trainer = Trainer(batches, data.image_shape, len(data.classes), config)
-        torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))
+    with _own_noise(config, device):
+        trainer = _build(data, config, splits, device)
         monitor = Monitor(trainer, data, splits, clock, failed_parts)
         if state is not None:
             monitor.restore(state)
@@ -326,9 +327,14 @@ def train(
             trainer.start_from(start, data)
             if on_start is not None:
                 on_start(monitor.state())
+        if on_step is not None:
+            on_step(monitor.step_progress())
+        clock.start()
         for step_batches in trainer.remaining_batches():
             trainer.step(step_batches)
             clock.tick()
+            if on_step is not None and (monitor.timer.is_due() or trainer.steps_done == config.steps):
+                on_step(monitor.step_progress())
             evaluate = monitor.evaluation_due()
             if evaluate or monitor.report_due() or (due is not None and due(trainer.steps_done)):
                 means = monitor.read_logs()
@@ -344,3 +350,47 @@ def _inherited_map(state: dict[str, Any] | None, start: Parent | None) -> Featur
     if isinstance(state, dict) and "parent" in state and "feature_map" in state:
         return FeatureMap.from_state(state["feature_map"])
     return None if state is not None or start is None else start.models.feature_map
+
+
+def time_training(data: Data, config: Config, splits: Sequence[Split], share: float = 0.1) -> float | None:
+    """Estimate the seconds of a training from its first steps, which are thrown away.
+
+    Parameters
+    ----------
+    data, config, splits
+        As :func:`train` takes them, with the features of a backbone computed.
+    share : float
+        Of the steps, that are taken at most.
+
+    Returns
+    -------
+    float or None
+        None where so few steps take too little time to measure.
+    """
+    device = select(config.device, config.dtype, config.precision)
+    with _own_noise(config, device):
+        monitor = Monitor(_build(data, config, splits, device), data, splits, Clock(device))
+        monitor.clock.start()
+        for step_batches in itertools.islice(monitor.trainer.remaining_batches(), int(share * config.steps)):
+            monitor.trainer.step(step_batches)
+            monitor.clock.tick()
+            if (per_step := monitor.seconds_per_step()) is not None:
+                return monitor.timer.estimate(0, per_step)
+    return None
+
+
+@contextmanager
+def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
+    """Leave torch's generators and its precision as they were before."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
+        yield
+
+
+def _build(data: Data, config: Config, splits: Sequence[Split], device: torch.device) -> Trainer:
+    """Build the models and their batches, and seed torch's generator for their noise."""
+    x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
+    batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
+    trainer = Trainer(batches, data.image_shape, len(data.classes), config)
+    torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))
+    return trainer

@@ -234,7 +234,7 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
     assert uneven.startswith(
         "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer by "
     )
-    assert untested == "No test image of 1 classes: dog."
+    assert untested == "No test image of 1 class: dog."
     assert copies == (
         "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 2 "
         "(test/cat/a.png is cat/3.png, test/cat/b.png is unlabeled/2.png)."

@@ -55,7 +55,7 @@ def test_numbers_of_an_expression_are_bounded() -> None:
 
 def test_defaults() -> None:
     request = build_request(Path("run"), [])
-    assert request == Request("grid", Path("run/sample-grid.png"), rows=10, columns=10)
+    assert request == Request("grid", Path("run/sample-grid.png"), rows=0, columns=0)
     assert (request_of("interpolate").rows, request_of("interpolate").columns) == (8, 9)
     assert (request_of("per-class").samples, request_of("nearest").samples) == (1000, 100)
     assert request_of("animate").out == Path("run/sample-animate.gif")

@@ -1,5 +1,6 @@
 """`ssgan data`: what it prints about a data set, a label draw and a run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,48 @@ def test_data_of_a_run(trained: tuple[Path, str], digits: Data, capsys: pytest.C
         f"Labelled images of the first seed (some, if many): {out / 'labeled.png'}"
         in capsys.readouterr().out.splitlines()
     )
+
+
+def test_data_of_numbers_counts_numbers_and_has_no_empty_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--set", "total_images=1000", "--device", "cpu", "--out", "run"]
+    assert status_of("train", "gaussian", *short) == 0
+    assert capsys.readouterr().out.startswith("gaussian: no classes, 10,000 numbers, method gan, 1 model, ")
+    for source in ("gaussian", "run"):
+        assert status_of("data", source) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:3] == [
+            "gaussian: 10,000 numbers in the training pool (10,000 of them without a label), 10,000 test numbers",
+            "each 1 of float32, full intensity 1",
+            "No number has a label, so there are no classes.",
+        ]
+        assert len(lines) == 3 + (source == "gaussian")  # how to train on them
+    assert status_of("report", "run", "--out", "page") == 2
+    reason = "run:1 is of a GAN without classes (labels 0), which has no error"
+    assert capsys.readouterr().err == f"ssgan: There is no row of a result in run: {reason}.\n"
+
+
+def test_vectors_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).random((12, 5), dtype=np.float32)
+    np.savez(tmp_path / "v.npz", x_train=x, y_train=np.arange(12) % 2, x_test=x[:1], y_test=[0])
+    assert status_of("data", tmp_path / "v.npz") == 0
+    assert "12 vectors in the training pool, 1 test vector" in capsys.readouterr().out
+
+
+def test_a_report_is_made_of_a_run(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of its folder or its report.json: the rows of its models."""
+    out, _ = trained
+    pages = []
+    for k, given in enumerate((out, out / "report.json")):
+        assert status_of("report", given, "--out", tmp_path / str(k), "--json") == 0
+        pages.append(last_object(capsys.readouterr().out))
+        assert (tmp_path / str(k) / "report.html").exists()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in runs.read_report(out)["rows"]))
+    assert status_of("report", tmp_path / "rows.jsonl", "--out", tmp_path / "2", "--json") == 0
+    pages.append(last_object(capsys.readouterr().out))
+    numbers = [{k: v for k, v in page.items() if k not in ("html", "markdown", "files", "pictures")} for page in pages]
+    assert numbers[0] == numbers[1] == numbers[2]

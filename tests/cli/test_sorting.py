@@ -94,7 +94,7 @@ def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pyte
 def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("x.npz", x_test=np.zeros((2, 8, 8), np.uint8))
     assert status_of("predict", run, "x.npz", "--sort-into", "s", "--out", "p.csv", "--device", "cpu") == 0
-    assert "2 rows of arrays are no files, so they were not sorted" in capsys.readouterr().out.splitlines()
+    assert "2 rows of arrays not sorted, for there is no file to sort" in capsys.readouterr().out.splitlines()
     assert files_in(Path("s")) == {}
     assert len(Path("p.csv").read_text().splitlines()) == 3
 

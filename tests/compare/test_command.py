@@ -12,12 +12,14 @@ import pytest
 from comparisons import grid_of, rows, run
 from running import contents, last_object
 
-from ssgan.cli import terminal
+from ssgan import result_rows
+from ssgan.cli import progress, terminal
 from ssgan.compare import grid as grids
 from ssgan.compare import runner
 from ssgan.compare.progress import ProgressTracker, StackTask
 from ssgan.data.dataset import Data
-from ssgan.training import experiment
+from ssgan.training import experiment, timing
+from ssgan.training.timing import StepProgress
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -69,27 +71,31 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_summary_fits_into_80_columns(
     shared: tuple[grids.Grid, Path, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ssgan.cli import output
+    from ssgan.cli import compare
 
     grid, _, found = shared
-    output.show_comparison(runner.summary(grid, found), "digits")
+    compare.show_comparison(runner.summary(grid, found), "digits")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 + 9
     assert max(map(len, lines)) <= 80
 
 
 def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
-    """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit."""
+    """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit; what was not is counted."""
     grid = grid_of(few_digits, "gan,supervised,knn", labels=[20, 30])
     tasks = runner.plan(grid, [])
     told: list[Any] = []
     pace = ProgressTracker(tasks, told.append)
     assert [task.work for task in tasks] == [800, 800, 1, 1] * 2
     pace.begin()
-    assert told[-1].seconds_left is None
+    assert (told[-1].seconds_left, told[-1].untimed) == (None, 8)
     report = type("Report", (), {"step": 5, "steps": 20, "seconds_left": 6.0, "images_per_second": 1, "warnings": []})
     pace.follow(report)  # type: ignore[arg-type]
     assert told[-1].seconds_left == pytest.approx(6 + 3 * 8)
+    assert told[-1].untimed == 4  # the fits
+    report.step, report.seconds_left = 20, 0.0  # type: ignore[attr-defined]
+    pace.follow(report)  # type: ignore[arg-type]
+    assert told[-1].seconds_left == pytest.approx(3 * 8)
     pace.end("done", 10.0)
     assert told[-1].seconds_left == pytest.approx(30)
     pace.begin()
@@ -98,6 +104,51 @@ def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
     pace.begin()
     pace.end("done", 3.0)
     assert told[-1].seconds_left == pytest.approx(3 + 30 + 6)
+    assert told[-1].untimed == 0
+
+
+def test_each_method_is_timed_before_the_grid(few_digits: Data) -> None:
+    """Once for all numbers of labels; 2 models take 8 s with the GAN, 4 s alone, and no fit is known."""
+    tasks = runner.plan(grid_of(few_digits, "gan,supervised,knn", labels=[20, 30]), [])
+    told: list[Any] = []
+    pace = ProgressTracker(tasks, told.append)
+    timed: list[str] = []
+
+    def time_task(task: StackTask) -> float:
+        timed.append(task.cell.name)
+        return {"gan": 8.0, "supervised": 4.0}[task.cell.name]
+
+    pace.measure(time_task)
+    assert timed == ["gan", "supervised"]
+    pace.begin()
+    assert told[-1].seconds_left == pytest.approx(2 * 8 + 2 * 4)
+    assert told[-1].untimed == 4
+    step = StepProgress(5, 20, 100, 10.0, 9.0)
+    pace.follow_step(step)  # the current training tells better: 12 s for the whole of it
+    assert told[-1].seconds_left == pytest.approx(9 + 12 + 2 * 4)
+    pace.follow_step(step._replace(images_per_second=None, seconds_left=None))
+    assert told[-1].share == 0.25
+
+
+def test_one_training_is_not_timed_before(few_digits: Data) -> None:
+    tasks = runner.plan(grid_of(few_digits, "gan,knn", labels=[20]), [])
+    pace = ProgressTracker(tasks, lambda _: None)
+    pace.measure(lambda _: pytest.fail("its own first steps tell"))
+
+
+def test_timing_changes_no_row(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = grid_of(few_digits, "gan,supervised", labels=[20])
+    measured = ("seconds", "images_per_second")
+    found = []
+    for name, on_progress in (("alone", None), ("timed", lambda _: None)):
+        monkeypatch.setattr(timing, "SECONDS_TO_MEASURE", 0.0)
+        with result_rows.open_row_file(tmp_path / f"{name}.jsonl") as row_file:
+            runner.compare(grid, row_file, on_progress)
+            found.append([{k: v for k, v in row.items() if k not in measured} for row in row_file.rows])
+    for row in [row for each in found for row in each]:
+        row.pop("run", None)
+        row.pop("samples", None)
+    assert found[0] == found[1]
 
 
 def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +162,9 @@ def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.Monkey
         text = StringIO()
         console = Console(file=text, force_terminal=is_terminal, width=80)
         monkeypatch.setattr(terminal, "err", console)
-        with terminal.comparison_progress() as show:
-            show(ComparisonProgress(1, 3, "gan, 20 labels", 0.5, 3725.0))
-            show(ComparisonProgress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
+        with progress.comparison_progress() as shown:
+            shown.on_progress(ComparisonProgress(1, 3, "gan, 20 labels", 0.5, 3725.0))
+            shown.on_progress(ComparisonProgress(1, 3, "gan, 20 labels", 1.0, 60.0, "error 5.00 %"))
         assert "1/3  gan, 20 labels: error 5.00 %" in text.getvalue()
         assert ("1 of 3, 1:00 left" in text.getvalue()) == is_terminal
         assert ("error 5.00 %, 1:00 left" in text.getvalue()) != is_terminal

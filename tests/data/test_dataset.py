@@ -243,3 +243,11 @@ def test_training_from_torchvisions_files_and_from_an_npz_is_the_same(
     assert [0 <= error <= 100 for error in left.errors] == [True, True]
     # The control: it is the pixels that the weights depend on.
     assert not same_bits(weights(left), weights(train(few(data, scale=300.0), tiny(seeds=2))))
+
+
+def test_the_representation_is_one_short_line() -> None:
+    assert repr(small()) == "Data('arrays': x_train 6 of 2x3 uint8, 4 labelled; x_test 2; 2 classes: cat, dog)"
+    many = small(classes=tuple(f"class {k}" for k in range(2000)), name="a\nb")
+    assert repr(many).startswith("Data('a\\nb': x_train 6 of 2x3 uint8, 4 labelled; x_test 2; 2,000 classes: class 0, ")
+    assert len(repr(many)) < 200
+    assert "\n" not in repr(many)

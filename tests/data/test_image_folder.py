@@ -221,8 +221,8 @@ LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
     "other files": ({"cat/a.txt": b"x", "cat/b.mov": b"x"}, ["is without pictures", "but 2 other files."]),
     "flat": ({"a.png": grey(1), "b.png": grey(2)}, ["no class folders", "--labels-csv FILE"]),
     "unlabeled alone": ({"unlabeled/a.png": grey(1)}, ["no class folders"]),
-    "beside class folders": ({**classes(), "x.png": grey(1)}, ["1 pictures outside", "x.png", "into unlabeled/"]),
-    "beside classes in train": ({**classes("train/"), "train/x.png": grey(1)}, ["1 pictures outside", "train/x.png"]),
+    "beside class folders": ({**classes(), "x.png": grey(1)}, ["1 picture outside", "x.png", "into unlabeled/"]),
+    "beside classes in train": ({**classes("train/"), "train/x.png": grey(1)}, ["1 picture outside", "train/x.png"]),
     "beside classes in test": (
         {**classes(), "Test/x.png": grey(1)},
         ["outside its class folders (the first: Test/x.png): Test/ has class folders of its own."],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_on_disk import grey, packed, write
+from pictures_on_disk import classes, encoded, grey, packed, write
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
@@ -63,3 +63,15 @@ def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     assert kind.photographs
     assert look_at_pictures(write(tmp_path / "bad", {"a/x.png": b"no picture"})) is None
     assert look_at_pictures(write(tmp_path / "none", {"a/x.txt": b"words"})) is None
+
+
+def test_a_damaged_member_of_a_zip_is_passed_over(tmp_path: Path) -> None:
+    """Pictures are looked at before any is read for training, so a damaged one must not end a command there."""
+    path = packed(tmp_path / "a.zip", classes())
+    content = path.read_bytes()
+    at = content.index(encoded(grey(1)))
+    whole = look_at_pictures(path)
+    path.write_bytes(content[: at + 60] + b"????" + content[at + 64 :])  # its checksum is wrong
+    assert look_at_pictures(path) == whole
+    path.write_bytes(content.replace(b"PK\x03\x04", b"PK\x03\x05"))  # no member begins as its entry says
+    assert look_at_pictures(path) is None

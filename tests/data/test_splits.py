@@ -214,7 +214,7 @@ def test_indices_are_used_as_given_for_all_models_or_for_each() -> None:
 @pytest.mark.parametrize(
     ("y", "indices", "sentence"),
     [
-        ([0, 1], [[0], [1], [0]], "indices holds 3 draws, but there are 2 seeds."),
+        ([0, 1], [[0], [1], [0]], "indices holds 3 draws, but should hold one for each of 2 seeds."),
         ([0, 1], [0, 2], "indices names rows outside the pool, which has rows 0 to 1."),
         ([0, 1], [-1], "indices names rows outside the pool, which has rows 0 to 1."),
         ([0, -1], [0, 1], "indices names an image that has no label."),

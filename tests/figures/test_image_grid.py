@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.figures.image_grid import add_caption, draw_grid, draw_table, is_drawable, to_uint8
+from ssgan.figures.image_grid import add_caption, draw_classes, draw_grid, draw_table, is_drawable, to_uint8
 
 
 def test_size_in_pixels() -> None:
@@ -115,3 +115,22 @@ def test_what_can_be_drawn() -> None:
 
 def test_pixels_are_rounded_and_bounded() -> None:
     assert to_uint8(np.array([-0.1, 0.0, 0.5, 0.9999, 1.2])).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_each_class_has_rows_of_its_own_after_its_name() -> None:
+    """Of 3, 12 and no images of 48x48: a row, two rows of at most 10, none."""
+    images = [np.full((n, 48, 48), 10 * (k + 1), np.uint8) for k, n in enumerate((3, 12, 0))]
+    sheet = np.asarray(draw_classes(images, ["cat", "a dog", "cow"]))
+    left = sheet.shape[1] - (10 * 50 - 2)  # names
+    assert sheet.shape[0] == 3 * 50 - 2
+    tiles = [[int(sheet[y + 24, left + x + 24]) for x in range(0, 500, 50)] for y in (0, 50, 100)]
+    assert tiles == [[10] * 3 + [255] * 7, [20] * 10, [20] * 2 + [255] * 8]
+    named = [bool((sheet[y : y + 48, : left - 2] < 200).any()) for y in (0, 50, 100)]
+    assert named == [True, True, False]  # the second row of a class does not repeat its name
+
+
+def test_of_many_classes_the_name_is_below_each_image() -> None:
+    images = [np.full((1, 48, 48), 100, np.uint8)] * 41
+    sheet = np.asarray(draw_classes(images, [f"c{k}" for k in range(41)]))
+    assert sheet.shape == (5 * (48 + 16 + 2) - 2, 10 * 50 - 2)
+    assert (sheet[48:64, :48] < 200).any()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ssgan import files
-from ssgan.figures import plots
+from ssgan.figures import fonts, plots
 from ssgan.inference.metrics import confusion, reliability, softmax
 
 LONG = "a name that goes on and on, further than anybody would like a name to go"
@@ -79,8 +79,8 @@ def test_every_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_font_has_becomes_its_number() -> None:
-    fonts, missing = plots.fonts_for(["cat", "x\U0010fffd"])
-    assert fonts[0] == "DejaVu Sans"
+    families, missing = fonts.fonts_for(["cat", "x\U0010fffd"])
+    assert families[0] == "DejaVu Sans"
     assert missing == {0x10FFFD}
     ours = plots.confusion_png([[1, 0], [0, 1]], ["cat", "x\U0010fffd"], "t")
     assert np.array_equal(pixels(ours), pixels(plots.confusion_png([[1, 0], [0, 1]], ["cat", "#1"], "t")))

@@ -83,7 +83,7 @@ def test_a_temperature_that_does_not_lower_the_nll_of_new_images_is_not_used() -
 @pytest.mark.parametrize(
     ("count", "folds", "wrong", "reason"),
     [
-        (LEAST_LABELS - 1, 4, True, "19 labels are too few to fit a temperature, which takes 20"),
+        (LEAST_LABELS - 1, 4, True, "fitting a temperature takes 20 labels, and these are 19"),
         (40, 1, True, "the models of all folds but one diverged"),
         (40, 4, False, "the folds predicted all 40 labels rightly, so no temperature is the best"),
     ],

@@ -228,7 +228,7 @@ def test_odd_folders_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture
         "Ignored files that are no pictures: 1 (link: 1)",
     ]
     assert status_of("data", "ünï 日本") == 0
-    assert "No test image of 1 classes: ☃." in capfd.readouterr().out.splitlines()
+    assert "No test image of 1 class: ☃." in capfd.readouterr().out.splitlines()
 
 
 def test_a_user_trains_on_photographs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -407,10 +407,17 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], tmp_path: Path) 
     twice = write(tmp_path / "twice.jsonl", [row(1.0), row(2.0)])
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "rows").mkdir()
+    write(tmp_path / "rows" / "some.jsonl", pair())
     reason = "is no JSON: it is cut off or damaged at character 1"
     for arguments, sentence in [
         (["none.jsonl", "--out", "out"], "There is no file none.jsonl."),
-        (["folder", "--out", "out"], "folder is a folder: give the files of rows in it, such as folder/*.jsonl."),
+        (
+            ["folder", "--out", "out"],
+            "folder is a folder, but no run: give files of rows, which `ssgan compare` writes, or folders of runs, "
+            "which `ssgan train` writes.",
+        ),
+        (["rows", "--out", "out"], "rows is a folder, but no run: give the files of rows in it, such as rows/*.jsonl."),
         ([good, "--out", "file"], "--out is file, but file is a file: choose another folder."),
         ([good, "--out", "file/deep"], "--out is file/deep, but file is a file: choose another folder."),
         (["bad.jsonl", "--out", "out"], f"There is no row of a result in bad.jsonl: bad.jsonl:1 {reason}."),

@@ -104,6 +104,14 @@ def test_the_large_preset_runs_on_a_folder_of_pictures(
     assert status_of("train", "photos", "--set", "image_size=64", "--dry-run") == 2
     assert report["settings"].get("image_size") is None  # the preset's own
     assert Image.open(tmp_path / "run" / "samples.png").size == (2 * 64 + 2,) * 2
+    # A grid is as large as that of the training, and of another size where one is named.
+    for given, size in (
+        ([], (130, 130)),
+        (["--rows", "3"], (130, 196)),
+        (["--rows", "1", "--columns", "4"], (262, 64)),
+    ):
+        assert status_of("sample", "run", *given) == 0
+        assert Image.open(tmp_path / "run" / "sample-grid.png").size == size
 
 
 def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_test_share(tmp_path: Path) -> None:

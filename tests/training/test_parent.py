@@ -266,7 +266,7 @@ def test_images_that_the_parent_learned_from_are_not_tested_on(few_digits: Data,
         x_test=few_digits.x_train[rows],
         y_test=few_digits.y_train[rows],
     )
-    assert "20 test images of digits are among those whose labels" in refused(open_parent(run), moved, LONGER)
+    assert "learned from the labels of 20 test images of digits" in refused(open_parent(run), moved, LONGER)
 
 
 def test_folds_are_refused(few_digits: Data, run: Path) -> None:

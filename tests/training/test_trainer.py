@@ -118,7 +118,7 @@ def test_labels_as_given_are_used_where_no_number_is_asked_for(few_digits: Data)
         labeled_splits(given, Config(), indices=[3, 4])
     with pytest.raises(UserError, match="rows outside the pool, which has rows 0 to 299"):
         labeled_splits(given, Config(), indices=[3, 300])
-    with pytest.raises(UserError, match="3 draws, but there are 2 seeds"):
+    with pytest.raises(UserError, match="3 draws, but should hold one for each of 2 seeds"):
         labeled_splits(given, Config(seeds=2), indices=[[3], [5], [8]])
 
 

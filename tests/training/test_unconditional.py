@@ -310,7 +310,7 @@ def test_a_finished_run_is_looked_at_by_the_other_commands(
 ) -> None:
     folder, _ = a_run
     assert status_of("data", folder) == 0
-    assert "rows none" in capsys.readouterr().out
+    assert "seed 0: no labelled images" in capsys.readouterr().out
     assert status_of("sample", folder, "--out", tmp_path / "grid.png") == 0
     assert status_of("train", "digits", "--resume", "--out", folder) == 0
     assert "nothing was left to train" in capsys.readouterr().out

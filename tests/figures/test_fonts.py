@@ -1,0 +1,90 @@
+"""Names in any script: a font that has their characters where one is installed, their numbers elsewhere."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import font_manager
+
+from ssgan.cli import output
+from ssgan.figures import fonts, image_grid
+
+REAL = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+NAMES = ["cat", "猫", "дом", "狗"]
+
+
+@pytest.fixture
+def two_fonts(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """Fonts of which only the characters are real: Latin and Cyrillic, and one Chinese letter."""
+    characters = {fonts.DEFAULT_FONT: {*"cat#0123456789", *"дом"}, "A Song": set("猫")}
+    monkeypatch.setattr(fonts, "_font_files", lambda is_fresh=False: {name: name for name in characters})
+    monkeypatch.setattr(fonts, "_code_points", lambda file: frozenset(map(ord, characters[file])))
+    return characters
+
+
+def test_a_name_has_a_font_where_one_is_installed(two_fonts: dict[str, set[str]]) -> None:
+    assert fonts.fonts_for(["cat", "猫"]) == ([fonts.DEFAULT_FONT, "A Song"], set())
+    assert [fonts.font_file(name) for name in NAMES] == [
+        fonts.DEFAULT_FONT,
+        "A Song",
+        fonts.DEFAULT_FONT,
+        "DejaVu Sans",
+    ]
+    assert fonts.legible(NAMES) == ["cat", "猫", "дом", "#3"]
+    two_fonts["A Song"].add("狗")
+    assert fonts.legible(NAMES) == NAMES
+
+
+def test_what_no_font_has_is_said_with_its_numbers(
+    two_fonts: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fonts.unreadable(NAMES) == {3: "狗"}
+    output.note_names(NAMES)
+    assert capsys.readouterr().err == (
+        "No installed font can draw some names, so the picture shows their numbers: #3 狗. With such a font installed, "
+        "such as Debian's fonts-noto-cjk, new pictures show the names.\n"
+    )
+    output.note_names(["cat", "猫"])
+    assert capsys.readouterr().err == ""
+
+
+def test_english_names_load_no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "fonts_for", lambda _: pytest.fail("slow for nothing"))
+    assert fonts.legible(["cat", "dog 2"]) == ["cat", "dog 2"]
+
+
+@pytest.fixture
+def fresh_cache() -> Iterator[None]:
+    known = list(font_manager.fontManager.ttflist)
+    fonts._font_files.cache_clear()
+    yield
+    fonts._font_files.cache_clear()
+    font_manager.fontManager.ttflist = known
+
+
+@pytest.mark.usefixtures("fresh_cache")
+def test_a_font_that_was_installed_after_the_list_was_made_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of matplotlib is kept on disk and names no new font."""
+    file = shutil.copy(REAL, tmp_path / "new.ttf")
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    entry = type("Entry", (), {"name": "Old", "fname": "old.ttf", "style": "normal", "weight": 400})
+    default = type("Entry", (), {"name": fonts.DEFAULT_FONT, "fname": "dejavu", "style": "normal", "weight": 400})
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [default, entry])
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "broken.ttf"), str(file)])
+    real, code_points = frozenset(map(ord, "猫")), {"old.ttf": frozenset(), "dejavu": frozenset(map(ord, "cat"))}
+    monkeypatch.setattr(fonts, "_code_points", lambda file: code_points.get(file, real))
+    assert fonts._font_files(False) == {"Old": "old.ttf", fonts.DEFAULT_FONT: "dejavu"}
+    assert str(file) in fonts._font_files(True).values()
+    assert fonts.font_file("cat") == "dejavu"
+
+
+def test_a_caption_is_drawn_by_the_font_of_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(image_grid, "font_file", lambda text: used.append(text) or str(REAL))
+    image_grid.draw_table([["дом", np.zeros((4, 4), np.uint8)]])
+    assert "дом" in used
