@@ -160,6 +160,14 @@ class Models:
         UserError
             If the images are not of the type and shape that the models were trained on.
         """
+        return self._outputs(x, averaged, 0).double().numpy()
+
+    def features(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Compute the features [S, N, F] of D's last layer, float32, of images as :meth:`logits` takes them."""
+        return self._outputs(x, averaged, 1).float().numpy()
+
+    def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
+        """Compute the output of D at a place, [S, N, ...], on the CPU."""
         x = np.asarray(x)
         if self.feature_map is not None and x.shape[1:] != self.image_shape:
             x = picture_features(x, self.feature_map, str(next(iter(self.averaged.values())).device))
@@ -174,11 +182,11 @@ class Models:
         parameters, count = self.averaged if averaged else None, len(images)
         with float32_precision(self.config.precision, images.device):
             if self.feature_map is None:
-                logits_SNK = self.D.evaluate(images, parameters, pick=itemgetter(0))
+                outputs = self.D.evaluate(images, parameters, pick=itemgetter(place))
             else:  # passes of one size, the last one padded: a picture has the same bits alone and among others
                 images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))
-                logits_SNK = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(0))[:, :count]
-        return logits_SNK.cpu().double().numpy()
+                outputs = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(place))[:, :count]
+        return outputs.cpu()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""

@@ -17,7 +17,7 @@ from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
 
-__all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds"]
+__all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds", "held_out_probabilities", "train_folds"]
 
 FOLDS_FOLDER = "folds"
 FOLDS_TABLE = "predictions.csv"
@@ -111,26 +111,46 @@ def cross_validate(
     UserError
         Where data, configuration and folder do not fit.
     """
-    parts = cut_folds(data, config)
-    inner = config.replace(
-        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
-    )
-    models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
+    parts, models = train_folds(data, config, folder, on_report, source)
     failed_parts = failed_parts or FailedParts()
     with failed_parts.attempt("scores of the folds"):
         return _score_folds(data, config, folder, parts, models, failed_parts)
     return None
 
 
+def train_folds(
+    data: Data,
+    config: Config,
+    folder: Path,
+    on_report: Callable[[TrainingProgress], None] | None = None,
+    source: Mapping[str, str | None] | None = None,
+) -> tuple[list[Split], Models]:
+    """Train one model for each fold, resume them, or open them; return the splits of the folds with the models.
+
+    Parameters and errors are those of :func:`cross_validate`.
+    """
+    parts = cut_folds(data, config)
+    inner = config.replace(
+        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
+    )
+    models, _ = train_or_resume(data, inner, folder, on_report, source, parts)
+    return parts, models
+
+
+def held_out_probabilities(data: Data, parts: Sequence[Split], models: Models) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows [n] that each fold's model is tested on, and its class probabilities [n, K] of them."""
+    return [
+        (rows, models.select([seed]).probabilities(data.x_train[rows])[0])
+        for seed, rows in zip(models.seeds, _test_rows(parts), strict=True)
+    ]
+
+
 def _score_folds(
     data: Data, config: Config, folder: Path, parts: Sequence[Split], models: Models, failed_parts: FailedParts
 ) -> dict[str, Any]:
     """Test the model of each fold on the images that it never saw, and write the table of predictions."""
-    test_rows = _test_rows(parts)
-    p_of = [
-        models.select([seed]).probabilities(data.x_train[rows])[0]
-        for seed, rows in zip(models.seeds, test_rows, strict=True)
-    ]
+    held_out = held_out_probabilities(data, parts, models)
+    test_rows, p_of = [rows for rows, _ in held_out], [p_NK for _, p_NK in held_out]
     is_finite = finite_mask(p_of)  # type: ignore[arg-type]
     finite_folds = [k for k, ok in enumerate(is_finite) if ok]
     result: dict[str, Any] = {
