@@ -91,9 +91,10 @@ def suggest(
         settings = parse_settings(set_, image_size=image_size, backbone=backbone)
         options = _pool_options(location, settings, quiet=as_json or out == STDOUT)
     from ssgan.devices import select
-    from ssgan.labeling.suggest import load_pool, load_run_pool, write_suggestions
+    from ssgan.labeling.suggest import check_strategy, load_pool, load_run_pool, write_suggestions
     from ssgan.labeling.suggest import suggest as suggest_images
 
+    check_strategy(strategy, is_run)
     select(device)
     models = None
     with terminal.reading_progress(quiet=as_json) as progress:
@@ -288,7 +289,7 @@ def audit(
         return
     say = terminal.note if out == STDOUT else terminal.say
     say(
-        f"{result.labels:,} labels, judged by {result.models:,} models that never saw the image they judge: "
+        f"{result.labels:,} labels, {result.models:,} models that never saw the image they judge: "
         f"{len(result.mistakes) - twins:,} contradicted"
     )
     say(f"likely to be wrong by the threshold of each class: {result.likely:,}")

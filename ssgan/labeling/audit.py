@@ -16,7 +16,7 @@ from ssgan.data.splits import hide
 from ssgan.errors import UserError
 from ssgan.inference.features import apply_backbone
 from ssgan.settings.config import Config
-from ssgan.training.folds import FOLDS_FOLDER, held_out_probabilities, train_folds
+from ssgan.training.folds import FOLDS_FOLDER, cut_folds, held_out_probabilities, train_folds
 from ssgan.training.monitor import TrainingProgress
 
 __all__ = [
@@ -179,6 +179,8 @@ def audit_run(
     data, source, labels_csv = _load_data(run, config, report, root, progress)
     configs = [_round_config(config, folds, k, device) for k in range(rounds)]
     seen = apply_backbone(data, config, progress)
+    for one in configs:
+        cut_folds(seen, one)  # a mistake is found before anything is trained
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, int] = {}
     models = diverged = 0

@@ -32,6 +32,7 @@ __all__ = [
     "STRATEGIES",
     "RunPool",
     "Suggestion",
+    "check_strategy",
     "load_pool",
     "load_run_pool",
     "suggest",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 STRATEGIES = ("auto", "typical", "uncertain", "random")
-FEW_LABELS = 10  # labels per class below which auto takes typical images: docs/notes/labeling.md
+FEW_LABELS = 3  # labels per class below which auto takes typical images: docs/notes/labeling.md
 IMAGE_SIZE = 32  # pixels to which pictures are brought where neither a backbone nor the user says
 COMPONENTS = 50  # of the principal component analysis of pixels
 PIXEL_NUMBERS = 2**28  # most numbers of the pixels that are analysed
@@ -99,7 +100,7 @@ def suggest(
     labeled : sequence of int, optional
         Rows of the pool that have a label; by default those that ``data`` labels.
     strategy : {"auto", "typical", "uncertain", "random"}
-        ``auto`` is ``typical`` without models and below ten labels per class, and ``uncertain`` from there on.
+        ``auto`` is ``typical`` without models and below three labels per class, and ``uncertain`` from there on.
     seed : int
         Of k-means, and of what is drawn.
     models : Models, optional
@@ -110,6 +111,7 @@ def suggest(
     UserError
         Where so many cannot be suggested, or not by this strategy.
     """
+    check_strategy(strategy, models is not None)
     known = np.unique(np.flatnonzero(data.y_train >= 0) if labeled is None else np.asarray(labeled, np.int64))
     rows = selection.unique_rows(image_hashes(data.source.x_train), known)
     open_count = len(np.setdiff1d(rows, known))
@@ -168,17 +170,31 @@ def _check_count(data: Data, n: int, open_count: int) -> None:
         )
 
 
-def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -> str:
-    """Check the strategy, and resolve ``auto`` by the number of labels per class."""
+def check_strategy(strategy: str, is_run: bool) -> None:
+    """Check that there is a strategy of this name, for images without a run or with one.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
     if strategy not in STRATEGIES:
         near = did_you_mean(strategy, STRATEGIES)
         raise UserError(f"Unknown strategy {strategy!r}: choose from {', '.join(STRATEGIES)}.{near}")
+    if strategy == "uncertain" and not is_run:
+        raise UserError(
+            "The strategy uncertain needs the class probabilities of a run: give a run that was trained with labels, "
+            "or take --strategy typical."
+        )
+
+
+def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -> str:
+    """Resolve ``auto`` by the number of labels per class."""
     has_classes = models is not None and bool(models.classes)
     if strategy == "uncertain" and not has_classes:
-        why = "there is no run" if models is None else "this run is a GAN without classes"
         raise UserError(
-            f"The strategy uncertain needs the class probabilities of a run, and {why}: give a run that was trained "
-            f"with labels, or take --strategy typical."
+            "The strategy uncertain needs class probabilities, and this run is a GAN without classes: give a run that "
+            "was trained with labels, or take --strategy typical."
         )
     if strategy != "auto":
         return strategy
