@@ -338,7 +338,7 @@ def _how_to_mend(result: "Audit") -> str:
     if not result.data.files_train:
         how = f"change y_train of {result.source}"
     elif result.labels_csv is not None:
-        how, train = f"change their lines in {result.labels_csv}", [*train, "--labels-csv", str(result.labels_csv)]
+        how, train = f"change its line in {result.labels_csv}", [*train, "--labels-csv", str(result.labels_csv)]
     else:
-        how = "move them into the folders of their classes, or into unlabeled/"
+        how = "move the picture into the folder of its class, or into unlabeled/"
     return f"Look at each one. Where a label is wrong, {how}; then: {shlex.join(train)}"

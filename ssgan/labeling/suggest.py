@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 STRATEGIES = ("auto", "typical", "uncertain", "random")
-FEW_LABELS = 3  # labels per class below which auto takes typical images: docs/notes/labeling.md
+FEW_LABELS = 4  # labels per class below which auto takes typical images: docs/notes/labeling.md
 IMAGE_SIZE = 32  # pixels to which pictures are brought where neither a backbone nor the user says
 COMPONENTS = 50  # of the principal component analysis of pixels
 PIXEL_NUMBERS = 2**28  # most numbers of the pixels that are analysed
@@ -100,7 +100,7 @@ def suggest(
     labeled : sequence of int, optional
         Rows of the pool that have a label; by default those that ``data`` labels.
     strategy : {"auto", "typical", "uncertain", "random"}
-        ``auto`` is ``typical`` without models and below three labels per class, and ``uncertain`` from there on.
+        ``auto`` is ``typical`` without models and below four labels per class, and ``uncertain`` from there on.
     seed : int
         Of k-means, and of what is drawn.
     models : Models, optional

@@ -177,7 +177,7 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     assert float(rows[2]["margin"]) > 0
     assert max(map(len, said[:-1])) <= 80
     assert said[-1].endswith(
-        f"move them into the folders of their classes, or into unlabeled/; then: ssgan train {mislabeled.resolve()}"
+        f"move the picture into the folder of its class, or into unlabeled/; then: ssgan train {mislabeled.resolve()}"
     )
     with Image.open("a.png") as sheet:
         assert sheet.mode == "RGB"
