@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import eigsh
-from sklearn.cluster import KMeans
-from sklearn.neighbors import NearestNeighbors
 
 __all__ = [
     "EMBEDDED_IMAGES",
@@ -81,6 +79,8 @@ def embed(vectors_ND: np.ndarray) -> np.ndarray:
     They are the leading eigenvectors of the normalised graph of the ten nearest neighbours (Ng, Jordan and Weiss, On
     spectral clustering, 2001). Fewer than 100 vectors are returned as they are.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     x = np.asarray(vectors_ND, np.float32).reshape(len(vectors_ND), -1)
     count = len(x)
     if count < FEWEST_EMBEDDED:
@@ -104,6 +104,8 @@ def typicality(x_ND: np.ndarray) -> np.ndarray:
 
     Hacohen et al., Active learning on a budget, 2022 (arXiv 2202.02794), section 3.2. A single vector has 0.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     count = min(TYPICAL_NEIGHBORS, len(x_ND) - 1)
     if count < 1:
         return np.zeros(len(x_ND))
@@ -239,6 +241,8 @@ def draw_random(count: int, n: int, labeled: Rows = (), seed: int = 0) -> Select
 
 def _cluster(x: np.ndarray, clusters: int, seed: int, starts: int, weights: np.ndarray | None = None) -> np.ndarray:
     """Cluster vectors by k-means; there are fewer clusters than asked for where fewer vectors differ."""
+    from sklearn.cluster import KMeans
+
     different = len(np.unique(x, axis=0)) if len(x) <= PREFILTER * clusters else clusters
     kmeans = KMeans(min(clusters, different), n_init=starts, max_iter=100, random_state=seed)
     labels: np.ndarray = kmeans.fit_predict(x, sample_weight=weights)

@@ -3,12 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from ssgan import files, runs
 from ssgan.data import splits
@@ -131,28 +129,23 @@ def suggest(
         assert models is not None
         logits = _logits(models, data.x_train[rows])
         generated = None if models.G is None else generated_probability(logits).mean(axis=0)
-        features = partial(_features_of_rows, models, data.x_train, rows)
-        chosen = selection.select_uncertain(softmax(logits), features, n, is_known, generated, seed)
+        used, x = models, data.x_train
+        chosen = selection.select_uncertain(
+            softmax(logits), lambda places: _features(used, x[rows[places]]), n, is_known, generated, seed
+        )
     picks = rows[chosen.indices]
     p_SNK = None if predictions is None else softmax(_logits(predictions, data.x_train[picks]))
     names: Sequence[Any] = data.files_train or range(len(data.x_train))
     suggestions = []
     for place, row in enumerate(picks.tolist()):
-        p_SK = None if p_SNK is None else p_SNK[:, place]
+        p_SK, predicted, probability = None, None, None
+        if p_SNK is not None and models is not None:
+            p_SK = p_SNK[:, place]
+            mean_K = p_SK.mean(axis=0)
+            predicted, probability = models.classes[mean_K.argmax()], _rounded(mean_K.max())
         reason = _reason(strategy, chosen.details[place], p_SK, () if models is None else models.classes)
-        best = None if p_SK is None else int(p_SK.mean(axis=0).argmax())
-        suggestions.append(
-            Suggestion(
-                row=row,
-                path=str(names[row]),
-                place=place + 1,
-                strategy=strategy,
-                score=_rounded(chosen.scores[place]),
-                reason=reason,
-                predicted=None if best is None or models is None else models.classes[best],
-                probability=None if best is None or p_SK is None else _rounded(p_SK.mean(axis=0)[best]),
-            )
-        )
+        score = _rounded(chosen.scores[place])
+        suggestions.append(Suggestion(row, str(names[row]), place + 1, strategy, score, reason, predicted, probability))
     return suggestions
 
 
@@ -218,6 +211,8 @@ def _vectors(data: Data, rows: np.ndarray, models: Models | None) -> np.ndarray:
         return _features(models, data.x_train[rows])
     if data.feature_map is not None:
         return data.x_train[rows]
+    from sklearn.decomposition import PCA
+
     numbers = math.prod(data.image_shape)
     x = data.x_train[rows].reshape(len(rows), -1)
     fitted = x[:: max(1, len(x) * numbers // PIXEL_NUMBERS)].astype(np.float32) / data.scale
@@ -240,11 +235,6 @@ def _features(models: Models, x: np.ndarray) -> np.ndarray:
     first = models.select(models.seeds[:1])
     step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
     return np.concatenate([first.features(x[start : start + step])[0] for start in range(0, len(x), step)])
-
-
-def _features_of_rows(models: Models, x: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Compute the features of images at some places among the rows."""
-    return _features(models, x[rows[places]])
 
 
 def _rounded(value: float) -> float:
