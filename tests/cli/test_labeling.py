@@ -11,6 +11,7 @@ import pytest
 from pictures_on_disk import grey, packed, table, write
 from PIL import Image
 from running import contents, last_object, status_of
+from small_backbones import FEATURE_OPTIONS, NAME, coloured, use_small_backbone
 from small_configs import TINY_OPTIONS
 
 from ssgan import Options, load
@@ -140,6 +141,27 @@ def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Ca
     write(Path("all"), {f"{name}/{i}.png": grey(i) for name in ("cat", "dog") for i in range(3)})
     assert "Every image of all has a label already" in mistake("suggest", "all")
     assert "flat holds images of shape" in mistake("suggest", run, "--data", "flat")
+
+
+def test_features_of_a_backbone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of pictures before a training, and of a run; without its weights, one sentence."""
+    use_small_backbone(monkeypatch)
+    x, y = coloured(36, 0)
+    places = [("red", "green", "blue")[label] if i < 12 else "unlabeled" for i, label in enumerate(y)]
+    write(Path("p"), {f"{place}/{i}.png": x[i] for i, place in enumerate(places)})
+    assert status_of("suggest", "p", "--backbone", NAME, "--image-size", "16", "--n", "24", "--out", "s.csv") == 0
+    unlabeled = {f"unlabeled/{i}.png" for i in range(12, 36)}
+    assert {row["path"] for row in read("s.csv")} == unlabeled
+    assert status_of("train", "p", "--out", "r", "--device", "cpu", "--set", "test_share=0", *FEATURE_OPTIONS) == 0
+    for strategy in ("typical", "uncertain"):
+        command = ["suggest", "r", "--n", "24", "--strategy", strategy, "--out", "r.csv", "--sheet", "r.png"]
+        assert status_of(*command, "--device", "cpu") == 0
+        assert {row["path"] for row in read("r.csv")} == unlabeled
+        assert {row["predicted"] for row in read("r.csv")} <= {"red", "green", "blue"}
+    use_small_backbone(monkeypatch, "6" * 64)
+    capsys.readouterr()
+    assert status_of("suggest", "r", "--device", "cpu") == 2
+    assert "install those of the run" in capsys.readouterr().err
 
 
 # Audits
