@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ssgan.data.image_array import ReadProgress
     from ssgan.data.splits import Split
 
-__all__ = ["data", "describe_data", "describe_run"]
+__all__ = ["data", "data_options", "describe_data", "describe_run"]
 
 DUPLICATES_SHOWN = 10
 
@@ -43,14 +43,14 @@ def data(
     location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
     source, picture = location.data, None
     if not location.is_named and runs.is_run(Path(source)):
-        data_options = {
+        flags = {
             "--labels": labels,
             "--draw-seed": draw_seed,
             "--image-size": image_size,
             "--labels-csv": labels_csv,
             "--set": set_,
         }
-        for flag, value in data_options.items():
+        for flag, value in flags.items():
             if value not in (None, []):
                 raise UserError(
                     f"{flag} is for a data set, but a run has its data and draws already: leave {flag} away."
@@ -61,7 +61,7 @@ def data(
     else:
         if draw_seed is not None and labels is None:
             raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
-        options = _data_options(location, parse_settings(set_, image_size=image_size))
+        options = data_options(location, parse_settings(set_, image_size=image_size))
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
     if as_json:
@@ -79,7 +79,8 @@ def data(
         terminal.say(f"Train on them with: {shlex.join(['ssgan', 'train', source, *words])}")
 
 
-def _data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
+def data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
+    """Return the options of data that settings make; raise a UserError for settings of other things."""
     names = Options.settings()
     for name in settings:
         if name not in names:

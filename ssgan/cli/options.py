@@ -163,11 +163,18 @@ def default_preset(data: str, image_shape: Sequence[int], backbone: str | None =
     return DATASET_PRESETS.get(data, own_preset)
 
 
-def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
+def choose_backbone(
+    location: DataLocation,
+    settings: Mapping[str, Any],
+    quiet: bool,
+    subject: str = "the classifier",
+    verb: str = "learns from",
+) -> dict[str, Any]:
     """Return settings with a backbone for a user's colour photographs, and say so; other settings as they are.
 
     Only where nothing names a preset: a backbone that is set, ``none`` too, is left as it is, and so are settings that
-    do not go with features. Where the extra is not installed, a line says what it would give.
+    do not go with features. Where the extra is not installed, a line says what it would give. ``subject`` and ``verb``
+    say what is done with features.
     """
     chosen = {**settings, "backbone": DEFAULT_BACKBONE}
     if settings.get("method") == "fixmatch":
@@ -196,8 +203,8 @@ def choose_backbone(location: DataLocation, settings: Mapping[str, Any], quiet: 
         return dict(settings)
     if not quiet:
         terminal.say(
-            f"These are colour photographs, so the classifier learns from features of {DEFAULT_BACKBONE} at {size} px; "
-            f"--backbone none learns from pixels."
+            f"These are colour photographs, so {subject} {verb} features of {DEFAULT_BACKBONE} at {size} px; "
+            f"--backbone none {verb} pixels."
         )
     return chosen
 

@@ -12,7 +12,23 @@ if TYPE_CHECKING:
     from ssgan.inference.predict import InputSource, Prediction
     from ssgan.inference.sorting import ContactSheet, Pictures, Sorter
 
-__all__ = ["SortOptions", "Sorting"]
+__all__ = ["SortOptions", "Sorting", "check_sheet"]
+
+
+def check_sheet(sheet: Path | None) -> None:
+    """Check that a picture can be written to the place of ``--sheet``, where it is given.
+
+    Raises
+    ------
+    UserError
+    """
+    if sheet is None:
+        return
+    if sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet is {sheet}, but must end in .png.")
+    if sheet.is_dir() or not sheet.parent.is_dir():
+        problem = "is a folder" if sheet.is_dir() else f"lies in {sheet.parent}, which is no folder"
+        raise UserError(f"--sheet is {sheet}, which {problem}: choose another file.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +74,7 @@ class SortOptions:
                 )
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--sort-into is {self.folder}, which is no folder: choose another.")
-        if self.sheet is not None:
-            if self.sheet.suffix.lower() != ".png":
-                raise UserError(f"--sheet is {self.sheet}, but must end in .png.")
-            if self.sheet.is_dir() or not self.sheet.parent.is_dir():
-                problem = "is a folder" if self.sheet.is_dir() else f"lies in {self.sheet.parent}, which is no folder"
-                raise UserError(f"--sheet is {self.sheet}, which {problem}: choose another file.")
+        check_sheet(self.sheet)
 
     def _least_probability(self) -> float:
         try:

@@ -21,7 +21,8 @@ from ssgan.devices import select
 from ssgan.errors import UserError, counted, memory_message
 from ssgan.files import read_file, write_atomic
 from ssgan.inference.metrics import Diversity, confusion, reliability, softmax, summarize_scores
-from ssgan.inference.models import Models, finite_mask, score
+from ssgan.inference.models import Models
+from ssgan.inference.scores import finite_mask, score
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume

@@ -15,6 +15,7 @@ from ssgan.settings.options import Options
 
 __all__ = [
     "SHARES",
+    "WITHOUT_LABELS",
     "Labeling",
     "class_folders",
     "label_by_folders",

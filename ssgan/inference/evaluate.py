@@ -15,11 +15,12 @@ from ssgan.devices import device_name, select
 from ssgan.errors import UserError, counted
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, softmax, summarize_scores
-from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
+from ssgan.inference.models import Models, open_latest
 from ssgan.inference.scored_images import Scored, leave_out_trained
+from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.settings.options import Options
 
-__all__ = ["evaluate_run"]
+__all__ = ["evaluate_run", "options_for"]
 
 
 def evaluate_run(
@@ -82,7 +83,7 @@ def evaluate_run(
     if has_arrays:
         options = Options(labels_csv=labels_csv, backbone=models.config.backbone, learned=runs.learned_images(run))
     elif data is not None:
-        options = _options_for(models, labels_csv)
+        options = options_for(models, labels_csv)
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     scored = Scored(load(data or source, source_root, options, progress))
@@ -176,7 +177,7 @@ def _evaluate_unconditional(
     }
 
 
-def _options_for(models: Models, labels_csv: Path | None) -> Options:
+def options_for(models: Models, labels_csv: Path | None) -> Options:
     """Make the options that bring other pictures to the image shape of the models.
 
     They hold nothing out, because every labelled picture is scored; with a GAN without classes as much as the run did.

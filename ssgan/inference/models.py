@@ -19,27 +19,15 @@ from ssgan.errors import UserError
 from ssgan.inference.checkpoints import check_models
 from ssgan.inference.confidence import Confidence
 from ssgan.inference.features import picture_features
-from ssgan.inference.metrics import (
-    distance_to_normal,
-    error_percent,
-    expected_calibration_error,
-    generated_probability,
-    negative_log_likelihood,
-    softmax,
-)
+from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
+from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.nn.stack import Stack
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
-__all__ = ["METRICS", "Models", "finite_mask", "open_checkpoint", "open_latest", "open_run", "score"]
+__all__ = ["Models", "open_checkpoint", "open_latest", "open_run"]
 
-
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "error": error_percent,
-    "nll": negative_log_likelihood,
-    "ece": expected_calibration_error,
-}
 
 FEATURE_ROWS = 64  # vectors of features in one pass
 BLOCK_LATENTS = 100  # latents that are drawn, and images that are generated, in one batch
@@ -170,6 +158,14 @@ class Models:
         UserError
             If the images are not of the type and shape that the models were trained on.
         """
+        return self._outputs(x, averaged, 0).double().numpy()
+
+    def features(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """Compute the features [S, N, F] of D's last layer, float32, of images as :meth:`logits` takes them."""
+        return self._outputs(x, averaged, 1).float().numpy()
+
+    def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
+        """Compute the output of D at a place, [S, N, ...], on the CPU."""
         x = np.asarray(x)
         if self.feature_map is not None and x.shape[1:] != self.image_shape:
             x = picture_features(x, self.feature_map, str(next(iter(self.averaged.values())).device))
@@ -184,11 +180,11 @@ class Models:
         parameters, count = self.averaged if averaged else None, len(images)
         with float32_precision(self.config.precision, images.device):
             if self.feature_map is None:
-                logits_SNK = self.D.evaluate(images, parameters, pick=itemgetter(0))
+                outputs = self.D.evaluate(images, parameters, pick=itemgetter(place))
             else:  # passes of one size, the last one padded: a picture has the same bits alone and among others
                 images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))
-                logits_SNK = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(0))[:, :count]
-        return logits_SNK.cpu().double().numpy()
+                outputs = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(place))[:, :count]
+        return outputs.cpu()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""
@@ -332,23 +328,6 @@ def _share(correct: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float
     if not len(logits_NK) or not np.isfinite(logits_NK).all():
         return None
     return float(correct(np.logaddexp.reduce(logits_NK, axis=1), 0.0).mean())
-
-
-def finite_mask(p_SNK: np.ndarray) -> list[bool]:
-    """Whether each seed has finite probabilities; False for a diverged model, and without images."""
-    return [len(p_NK) > 0 and bool(np.isfinite(p_NK).all()) for p_NK in p_SNK]
-
-
-def score(p_SNK: np.ndarray, y_N: np.ndarray, metrics: Sequence[str] = tuple(METRICS)) -> dict[str, list[float | None]]:
-    """Compute each metric of each seed's probabilities; None if they are not finite or there are none.
-
-    ``error`` in percent, ``nll`` in nats, ``ece`` from 0 to 1.
-    """
-    finite = finite_mask(p_SNK)
-    return {
-        name: [METRICS[name](p_NK, y_N) if ok else None for p_NK, ok in zip(p_SNK, finite, strict=True)]
-        for name in metrics
-    }
 
 
 def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:

@@ -13,14 +13,15 @@ from typing import BinaryIO
 from PIL import Image
 
 from ssgan.data import image_io
+from ssgan.data.dataset import Data
 from ssgan.data.file_tree import FileTree, open_tree
 from ssgan.errors import UserError
 from ssgan.figures.fonts import legible
-from ssgan.figures.image_grid import Tile, draw_table
+from ssgan.figures.image_grid import Tile, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic, open_file
 from ssgan.inference.predict import InputSource, Prediction
 
-__all__ = ["UNSURE", "ContactSheet", "Pictures", "Sorter", "folder_names"]
+__all__ = ["UNSURE", "ContactSheet", "Pictures", "Sorter", "folder_names", "read_tiles", "save_sheet"]
 
 UNSURE = "unsure"
 NAME_BYTES = 120  # longest name of a class folder
@@ -232,33 +233,70 @@ class ContactSheet:
 
         Returns whether there was a picture to draw.
         """
-        rows: list[list[Tile]] = []
-        captions: list[list[str]] = []
+        groups = []
         drawn_as = dict(zip(self.classes, legible(self.classes), strict=True))
         for label in [name for name in self.classes if self.counts[name]][:SHEET_CLASSES]:
             tiles = [(self._tile(file), f"{-p:.2f} {os.path.basename(file)}") for p, _, file in self._least_sure(label)]
-            drawn = [(tile, words) for tile, words in tiles if tile is not None]
-            for start in range(0, len(drawn), SHEET_COLUMNS):
-                part = drawn[start : start + SHEET_COLUMNS]
-                empty = [""] * (SHEET_COLUMNS - len(part))
-                rows.append(
-                    [f"{drawn_as[label]} ({self.counts[label]:,})" if not start else "", *(t for t, _ in part), *empty]
-                )
-                captions.append(["", *(words for _, words in part), *empty])
-        if not rows:
-            return False
-        sheet: Image.Image = draw_table(rows, captions, SHEET_PIXELS)
-        with open_atomic(path) as stream:
-            sheet.save(stream, "png")
-        return True
+            groups.append((f"{drawn_as[label]} ({self.counts[label]:,})", tiles))
+        return save_sheet(path, groups)
 
     def _least_sure(self, label: str) -> list[tuple[float, int, str]]:
         return sorted(self._rows[label], reverse=True)
 
     def _tile(self, file: str) -> Tile:
-        """Read a picture in colour as a square; None for a row of an array, and where it has gone."""
-        try:
-            with self.pictures.open(file) as stream:
-                return None if stream is None else image_io.decode(stream, SHEET_PIXELS, grey=False, depth=self.depth)
-        except (OSError, image_io.UnreadableImage):
-            return None
+        return _read_tile(self.pictures, file, self.depth)
+
+
+def _read_tile(pictures: Pictures, file: str, depth: int) -> Tile:
+    """Read a picture in colour as a square; None for a row of an array, and where it has gone."""
+    try:
+        with pictures.open(file) as stream:
+            return None if stream is None else image_io.decode(stream, SHEET_PIXELS, grey=False, depth=depth)
+    except (OSError, image_io.UnreadableImage):
+        return None
+
+
+def read_tiles(data: Data, rows: Sequence[int], source: str) -> list[Tile]:
+    """Read images of a pool for a sheet: from their files, which are larger, or else from the arrays.
+
+    Parameters
+    ----------
+    data : Data
+    rows : sequence of int
+    source : str
+        The folder or the zip of the files.
+    """
+    data = data.source
+    if not is_drawable(data.image_shape):
+        return [None] * len(rows)
+    if not data.files_train:
+        return [to_uint8(data.x_train[row] / data.scale) for row in rows]
+    archive = _is_zip(source)
+    names = [os.path.join(source, data.files_train[row]) for row in rows]
+    pictures = Pictures([InputSource(source)] if archive else [InputSource(name) for name in names])
+    try:
+        return [_read_tile(pictures, name, data.image_depth or 16) for name in names]
+    finally:
+        pictures.close()
+
+
+def save_sheet(path: Path, groups: Sequence[tuple[str, Sequence[tuple[Tile, str]]]]) -> bool:
+    """Draw groups of pictures, each with a name, in rows of eight with a caption below each picture.
+
+    Returns whether there was a picture to draw.
+    """
+    rows: list[list[Tile]] = []
+    captions: list[list[str]] = []
+    for title, tiles in groups:
+        drawn = [(tile, words) for tile, words in tiles if tile is not None]
+        for start in range(0, len(drawn), SHEET_COLUMNS):
+            part = drawn[start : start + SHEET_COLUMNS]
+            empty = [""] * (SHEET_COLUMNS - len(part))
+            rows.append([title if not start else "", *(t for t, _ in part), *empty])
+            captions.append(["", *(words for _, words in part), *empty])
+    if not rows:
+        return False
+    sheet: Image.Image = draw_table(rows, captions, SHEET_PIXELS)
+    with open_atomic(path) as stream:
+        sheet.save(stream, "png")
+    return True

@@ -30,7 +30,8 @@ from ssgan.files import open_atomic, write_json
 from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
-from ssgan.inference.models import Models, open_run, score
+from ssgan.inference.models import Models, open_run
+from ssgan.inference.scores import score
 from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS

@@ -12,14 +12,15 @@ from ssgan.errors import UserError
 from ssgan.files import open_table
 from ssgan.inference.confidence import calibrate, flagged_share
 from ssgan.inference.metrics import binomial_interval, confusion, softmax
-from ssgan.inference.models import METRICS, Models, finite_mask
+from ssgan.inference.models import Models
+from ssgan.inference.scores import METRICS, finite_mask
 from ssgan.settings.config import Config
 from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
 from ssgan.training.timing import StepProgress
 
-__all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds"]
+__all__ = ["FOLDS_FOLDER", "FOLDS_TABLE", "cross_validate", "cut_folds", "held_out_logits", "train_folds"]
 
 FOLDS_FOLDER = "folds"
 FOLDS_TABLE = "predictions.csv"
@@ -116,25 +117,47 @@ def cross_validate(
     UserError
         Where data, configuration and folder do not fit.
     """
-    parts = cut_folds(data, config)
-    inner = config.replace(
-        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
-    )
-    models, _ = train_or_resume(data, inner, folder, on_report, source, parts, on_step)
+    parts, models = train_folds(data, config, folder, on_report, source, on_step)
     failed_parts = failed_parts or FailedParts()
     with failed_parts.attempt("scores of the folds"):
         return _score_folds(data, config, folder, parts, models, failed_parts)
     return None
 
 
+def train_folds(
+    data: Data,
+    config: Config,
+    folder: Path,
+    on_report: Callable[[TrainingProgress], None] | None = None,
+    source: Mapping[str, str | None] | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
+) -> tuple[list[Split], Models]:
+    """Train one model for each fold, resume them, or open them; return the splits of the folds with the models.
+
+    Parameters and errors are those of :func:`cross_validate`.
+    """
+    parts = cut_folds(data, config)
+    inner = config.replace(
+        folds=0, frames_every_images=0, labels=None, draw_seed=None, seeds=config.folds, test_share=config.test_share
+    )
+    models, _ = train_or_resume(data, inner, folder, on_report, source, parts, on_step)
+    return parts, models
+
+
+def held_out_logits(data: Data, parts: Sequence[Split], models: Models) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows [n] that each fold's model is tested on, and its logits [n, K] of them."""
+    return [
+        (rows, models.select([seed]).logits(data.x_train[rows])[0])
+        for seed, rows in zip(models.seeds, _test_rows(parts), strict=True)
+    ]
+
+
 def _score_folds(
     data: Data, config: Config, folder: Path, parts: Sequence[Split], models: Models, failed_parts: FailedParts
 ) -> dict[str, Any]:
     """Test the model of each fold on the images that it never saw, and write the table of predictions."""
-    test_rows = _test_rows(parts)
-    logits_of = [
-        models.select([seed]).logits(data.x_train[rows])[0] for seed, rows in zip(models.seeds, test_rows, strict=True)
-    ]
+    held_out = held_out_logits(data, parts, models)
+    test_rows, logits_of = [rows for rows, _ in held_out], [logits_NK for _, logits_NK in held_out]
     p_of = [softmax(logits_NK) for logits_NK in logits_of]
     is_finite = finite_mask(p_of)  # type: ignore[arg-type]
     finite_folds = [k for k, ok in enumerate(is_finite) if ok]

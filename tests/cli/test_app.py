@@ -61,6 +61,11 @@ def test_commands_and_options_are_pinned() -> None:
             "--backbone",
         },
         "report": {"--out", "--baseline", "--json"},
+        "suggest": {
+            *["--n", "--out", "--sheet", "--strategy", "--seed", "--data", "--backbone", "--image-size"],
+            *["--labels-csv", "--set", "--data-dir", "--device", "--json"],
+        },
+        "audit": {"--out", "--sheet", "--folds", "--rounds", "--device", "--data-dir", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
         "sample": {
             *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
@@ -79,12 +84,16 @@ def test_commands_and_options_are_pinned() -> None:
         "compare": ["DATA"],
         "report": ["FILES.jsonl..."],
         "data": ["DATA|RUN"],
+        "suggest": ["DATA|RUN"],
+        "audit": ["RUN"],
         "sample": ["RUN"],
     }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data", "sample"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "compare", "report", "data", "sample", "suggest", "audit"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out

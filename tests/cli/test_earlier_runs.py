@@ -16,7 +16,8 @@ from small_configs import TINY_OPTIONS
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS
-from ssgan.inference.models import open_run, score
+from ssgan.inference.models import open_run
+from ssgan.inference.scores import score
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 

@@ -23,7 +23,8 @@ from ssgan.compare.baselines import BASELINES
 from ssgan.compare.progress import ProgressTracker
 from ssgan.data.dataset import Data
 from ssgan.inference.metrics import negative_log_likelihood, softmax
-from ssgan.inference.models import open_run, score
+from ssgan.inference.models import open_run
+from ssgan.inference.scores import score
 from ssgan.report import loader
 from ssgan.settings.config import Config
 from ssgan.training import experiment

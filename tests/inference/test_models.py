@@ -14,7 +14,8 @@ from small_trainings import labeled_splits
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference.models import METRICS, Models, finite_mask, open_run
+from ssgan.inference.models import Models, open_run
+from ssgan.inference.scores import METRICS, finite_mask
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.stack import EVALUATION_ROWS
 from ssgan.training.experiment import run_experiment

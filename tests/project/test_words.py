@@ -58,6 +58,7 @@ NEVER_ONE = (
     "the noise is of \x00 seeds",
     "map of features is for",
     # The value is no number of them
+    "so \x00 \x00 features of",
     "labels no file",
     "they differ by \x00 points",
     "a mask of \x00 rows",

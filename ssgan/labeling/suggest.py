@@ -1,0 +1,413 @@
+"""Suggest the images of a pool to label next, before any training or by the models of a run."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssgan import files, runs
+from ssgan.data import splits
+from ssgan.data.dataset import Data, image_hashes
+from ssgan.data.datasets import DATASETS, load
+from ssgan.data.image_array import ReadProgress
+from ssgan.data.layouts import WITHOUT_LABELS
+from ssgan.devices import select
+from ssgan.errors import UserError, counted, did_you_mean
+from ssgan.inference.evaluate import options_for
+from ssgan.inference.features import apply_backbone
+from ssgan.inference.metrics import generated_probability, softmax
+from ssgan.inference.models import Models, open_latest
+from ssgan.labeling import selection
+from ssgan.settings.options import Options
+from ssgan.settings.presets import resolve
+
+__all__ = [
+    "COLUMNS",
+    "FEW_LABELS",
+    "STRATEGIES",
+    "RunPool",
+    "Suggestion",
+    "check_strategy",
+    "load_pool",
+    "load_run_pool",
+    "suggest",
+    "write_suggestions",
+]
+
+STRATEGIES = ("auto", "typical", "uncertain", "random")
+FEW_LABELS = 4  # labels per class below which auto takes typical images: docs/notes/labeling.md
+IMAGE_SIZE = 32  # pixels to which pictures are brought where neither a backbone nor the user says
+COMPONENTS = 50  # of the principal component analysis of pixels
+PIXEL_NUMBERS = 2**28  # most numbers of the pixels that are analysed
+BATCH_NUMBERS = 2**24  # of the images that models see at a time
+COLUMNS = ("path", "label", "place", "strategy", "score", "reason", "predicted", "probability")
+
+
+class Suggestion(NamedTuple):
+    """An image to label.
+
+    Attributes
+    ----------
+    row : int
+        Of the pool.
+    path : str
+        The file below the folder of pictures; the row where there are no files.
+    place : int
+        From 1, the best.
+    strategy : str
+        typical, uncertain or random.
+    score : float
+        Typicality, ``1 - margin + disagreement``, or 0.
+    reason : str
+    predicted : str or None
+        The most probable class by the models of the run, where it has classes.
+    probability : float or None
+        Of this class.
+    """
+
+    row: int
+    path: str
+    place: int
+    strategy: str
+    score: float
+    reason: str
+    predicted: str | None
+    probability: float | None
+
+
+def suggest(
+    data: Data,
+    n: int,
+    labeled: Sequence[int] | np.ndarray | None = None,
+    strategy: str = "auto",
+    seed: int = 0,
+    models: Models | None = None,
+) -> list[Suggestion]:
+    """Suggest n images of a pool to label, best first.
+
+    Of labels it sees only which images have one. Copies of an image are suggested once, copies of a labelled one never.
+
+    Parameters
+    ----------
+    data : Data
+        Images, or features of pictures.
+    n : int
+    labeled : sequence of int, optional
+        Rows of the pool that have a label; by default those that ``data`` labels.
+    strategy : {"auto", "typical", "uncertain", "random"}
+        ``auto`` is ``typical`` without models and below four labels per class, and ``uncertain`` from there on.
+    seed : int
+        Of k-means, and of what is drawn.
+    models : Models, optional
+        Their probabilities are needed for ``uncertain``; ``typical`` then takes the features of the first D.
+
+    Raises
+    ------
+    UserError
+        Where so many cannot be suggested, or not by this strategy.
+    """
+    check_strategy(strategy, models is not None)
+    known = np.unique(np.flatnonzero(data.y_train >= 0) if labeled is None else np.asarray(labeled, np.int64))
+    rows = selection.unique_rows(image_hashes(data.source.x_train), known)
+    open_count = len(np.setdiff1d(rows, known))
+    _check_count(data, n, open_count)
+    strategy = _choose_strategy(strategy, models, len(known))
+    is_known = np.flatnonzero(np.isin(rows, known))
+    predictions = None if models is None or models.config.unconditional else models
+    if strategy == "random":
+        chosen = selection.draw_random(len(rows), n, is_known, seed)
+    elif strategy == "typical":
+        drawn = _draw_rows(is_known, len(rows), n, seed)
+        vectors = _vectors(data, rows[drawn], models)
+        found = np.flatnonzero(np.isin(drawn, is_known))
+        chosen = selection.select_typical(selection.embed(vectors), n, found, seed)
+        chosen = chosen._replace(indices=drawn[chosen.indices])
+    else:
+        assert models is not None
+        logits = _logits(models, data.x_train[rows])
+        generated = None if models.G is None else generated_probability(logits).mean(axis=0)
+        used, x = models, data.x_train
+        chosen = selection.select_uncertain(
+            softmax(logits), lambda places: _features(used, x[rows[places]]), n, is_known, generated, seed
+        )
+    picks = rows[chosen.indices]
+    p_SNK = None if predictions is None else softmax(_logits(predictions, data.x_train[picks]))
+    names: Sequence[Any] = data.files_train or range(len(data.x_train))
+    suggestions = []
+    for place, row in enumerate(picks.tolist()):
+        p_SK, predicted, probability = None, None, None
+        if p_SNK is not None and models is not None:
+            p_SK = p_SNK[:, place]
+            mean_K = p_SK.mean(axis=0)
+            predicted, probability = models.classes[mean_K.argmax()], _rounded(mean_K.max())
+        reason = _reason(strategy, chosen.details[place], p_SK, () if models is None else models.classes)
+        score = _rounded(chosen.scores[place])
+        suggestions.append(Suggestion(row, str(names[row]), place + 1, strategy, score, reason, predicted, probability))
+    return suggestions
+
+
+def _check_count(data: Data, n: int, open_count: int) -> None:
+    if n < 1:
+        raise UserError(f"n is {n}, but must be at least 1.")
+    if not open_count:
+        raise UserError(
+            f"Every image of {data.name} has a label already, or is a copy of one that has, so there is none to "
+            f"suggest: add images without a label."
+        )
+    if n > open_count:
+        raise UserError(
+            f"n is {n:,}, but {data.name} holds {open_count:,} different images without a label: ask for fewer."
+        )
+
+
+def check_strategy(strategy: str, is_run: bool) -> None:
+    """Check that there is a strategy of this name, for images without a run or with one.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
+    if strategy not in STRATEGIES:
+        near = did_you_mean(strategy, STRATEGIES)
+        raise UserError(f"Unknown strategy {strategy!r}: choose from {', '.join(STRATEGIES)}.{near}")
+    if strategy == "uncertain" and not is_run:
+        raise UserError(
+            "The strategy uncertain needs the class probabilities of a run: give a run that was trained with labels, "
+            "or take --strategy typical."
+        )
+
+
+def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -> str:
+    """Resolve ``auto`` by the number of labels per class."""
+    has_classes = models is not None and bool(models.classes)
+    if strategy == "uncertain" and not has_classes:
+        raise UserError(
+            "The strategy uncertain needs class probabilities, and this run is a GAN without classes: give a run that "
+            "was trained with labels, or take --strategy typical."
+        )
+    if strategy != "auto":
+        return strategy
+    if models is None or not has_classes or labeled_count < FEW_LABELS * len(models.classes):
+        return "typical"
+    return "uncertain"
+
+
+def _draw_rows(is_known: np.ndarray, count: int, n: int, seed: int) -> np.ndarray:
+    """Return the labelled rows and as many others as may be embedded, at least n, ascending."""
+    others = np.setdiff1d(np.arange(count), is_known)
+    most = max(n, selection.EMBEDDED_IMAGES - len(is_known))
+    if len(others) > most:
+        others = np.random.RandomState(seed).permutation(others)[:most]
+    return np.sort(np.concatenate([is_known, others]))
+
+
+def _vectors(data: Data, rows: np.ndarray, models: Models | None) -> np.ndarray:
+    """Return the vectors [n, D] in which images are compared: features of D or of the backbone, or PCA of pixels."""
+    if models is not None:
+        return _features(models, data.x_train[rows])
+    if data.feature_map is not None:
+        return data.x_train[rows]
+    from sklearn.decomposition import PCA
+
+    numbers = math.prod(data.image_shape)
+    x = data.x_train[rows].reshape(len(rows), -1)
+    fitted = x[:: max(1, len(x) * numbers // PIXEL_NUMBERS)].astype(np.float32) / data.scale
+    components = min(COMPONENTS, numbers, len(fitted))
+    pca = PCA(components, svd_solver="randomized" if components < min(fitted.shape) else "full", random_state=0)
+    pca.fit(fitted)
+    step = max(1, BATCH_NUMBERS // numbers)
+    parts = (x[start : start + step].astype(np.float32) / data.scale for start in range(0, len(x), step))
+    return np.concatenate([pca.transform(part) for part in parts])
+
+
+def _logits(models: Models, x: np.ndarray) -> np.ndarray:
+    """Compute logits [S, N, K] in batches of bounded memory."""
+    step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
+    return np.concatenate([models.logits(x[start : start + step]) for start in range(0, len(x), step)], axis=1)
+
+
+def _features(models: Models, x: np.ndarray) -> np.ndarray:
+    """Compute the features [N, F] of the first D, in batches of bounded memory."""
+    first = models.select(models.seeds[:1])
+    step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
+    return np.concatenate([first.features(x[start : start + step])[0] for start in range(0, len(x), step)])
+
+
+def _rounded(value: float) -> float:
+    """Round to six significant digits."""
+    return float(f"{value:.6g}")
+
+
+def _reason(strategy: str, detail: dict[str, Any], p_SK: np.ndarray | None, classes: Sequence[str]) -> str:
+    """Say in words why an image is suggested."""
+    if strategy == "random":
+        return "drawn at random"
+    if strategy == "typical":
+        return f"typical of a cluster of {counted(detail['size'], 'image')}, {detail['labeled'] or 'none'} labelled"
+    assert p_SK is not None
+    mean_K = p_SK.mean(axis=0)
+    first, second = np.argsort(-mean_K, kind="stable")[:2].tolist()
+    words = f"{classes[first]} ({mean_K[first]:.2f}) or {classes[second]} ({mean_K[second]:.2f})"
+    others = int((p_SK.argmax(axis=1) != first).sum())
+    return words + (f"; another class by {others} of {counted(len(p_SK), 'model')}" if others else "")
+
+
+def load_pool(
+    source: str, root: Path | None, options: Options, device: str = "cpu", progress: ReadProgress | None = None
+) -> tuple[Data, np.ndarray]:
+    """Load a pool whose images are to be labelled, and the rows that have a label.
+
+    Of a named data set none has: its labels are those that a draw would choose from.
+
+    Parameters
+    ----------
+    source : str
+        What :func:`ssgan.data.load` takes.
+    root : Path or None
+    options : Options
+        With a ``backbone`` the data are its features.
+    device : str
+    progress : callable, optional
+
+    Raises
+    ------
+    UserError
+        Where it cannot be loaded.
+    """
+    data = load(source, root, dataclasses.replace(options, classes=False, test_share=0.0), progress)
+    labeled = _labeled_rows(data, source)
+    _check_count(data, 1, len(data.x_train) - len(labeled))  # before features are computed
+    if options.backbone is not None:
+        settings = {"backbone": options.backbone, "image_size": options.image_size, "device": device}
+        data = apply_backbone(data, resolve("features", settings), progress)
+    return data, labeled
+
+
+def _labeled_rows(data: Data, source: str) -> np.ndarray:
+    """Return the rows of a pool that a user has labelled."""
+    if source in DATASETS:
+        return np.zeros(0, np.int64)
+    is_labeled = data.y_train >= 0
+    # With one class folder or none beside unlabeled/ there are no classes yet.
+    top = [name.partition("/")[0].lower() for name in data.files_train]
+    if not is_labeled.any() and set(top) & set(WITHOUT_LABELS):
+        is_labeled = np.array([folder not in WITHOUT_LABELS for folder in top])
+    return np.flatnonzero(is_labeled)
+
+
+class RunPool(NamedTuple):
+    """The pool of a run, and its models.
+
+    Attributes
+    ----------
+    data : Data
+        As the networks see it: features where the run has a backbone.
+    labeled : ndarray of int64
+        Rows of the pool that have a label: of a user's own data all that do, else those of the run.
+    models : Models
+        Those that did not diverge.
+    source : str
+        Where the data lie.
+    labels_csv : Path or None
+        Their table of labels.
+    """
+
+    data: Data
+    labeled: np.ndarray
+    models: Models
+    source: str
+    labels_csv: Path | None
+
+
+def load_run_pool(
+    run: Path,
+    source: str | None = None,
+    root: Path | None = None,
+    labels_csv: Path | None = None,
+    device: str = "auto",
+    progress: ReadProgress | None = None,
+) -> RunPool:
+    """Open the models of a run and load its pool, as its networks see it.
+
+    Parameters
+    ----------
+    run : Path
+        Where it has not finished, its last checkpoint is taken.
+    source, root, labels_csv : optional
+        Where the data lie now.
+    device : str
+    progress : callable, optional
+
+    Raises
+    ------
+    UserError
+        Where the run has no model to use, or its data cannot be loaded or do not fit.
+    """
+    models, report = open_latest(run, select(device))
+    if models.progress and source is None and report["dataset"] not in DATASETS:
+        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
+    named, run_root, options = runs.data_source(run, report, models.config, root)
+    if source is not None:
+        options = options_for(models, labels_csv)
+    elif labels_csv is not None:
+        options = dataclasses.replace(options, labels_csv=labels_csv)
+    source = source or named
+    data = load(source, run_root, dataclasses.replace(options, classes=False, strict=False), progress)
+    if (data.image_shape, data.scale) != (models.input_shape, models.input_scale):
+        raise UserError(
+            f"{data.name} holds images of shape {list(data.image_shape)}, full intensity {data.scale:g}, but the "
+            f"models of {run} know {list(models.input_shape)}, {models.input_scale:g}."
+        )
+    labeled = _labeled_rows(data, source)
+    if data.sha256 == report["dataset_sha256"]:
+        learned = [split.indices for split in splits.load(run / "split.json")]
+        labeled = np.unique(np.concatenate([labeled, *learned]))
+    finite = [seed for seed, ok in zip(models.seeds, models.finite, strict=True) if ok]
+    if not finite:
+        raise UserError(f"Every model of {run} diverged, so there is none to use.")
+    return RunPool(_as_seen(data, models, progress), labeled, models.select(finite), source, options.labels_csv)
+
+
+def _as_seen(data: Data, models: Models, progress: ReadProgress | None) -> Data:
+    """Return the data as the networks see them: features of the pool, without those of other views."""
+    if models.feature_map is None:
+        return data
+    one, none = slice(0, 1), slice(0, 0)
+    pool = dataclasses.replace(
+        data,
+        x_train=data.x_train[one],
+        y_train=data.y_train[one],
+        files_train=data.files_train[one],
+        x_test=data.x_train,
+        y_test=np.zeros(len(data.x_train), np.int64),
+        files_test=(),
+    )
+    features = apply_backbone(pool, models.config, progress, models.feature_map)
+    return dataclasses.replace(
+        data,
+        x_train=features.x_test,
+        x_test=features.x_test[none],
+        y_test=data.y_test[none],
+        files_test=(),
+        scale=features.scale,
+        feature_map=features.feature_map,
+        pictures=data,
+    )
+
+
+def write_suggestions(suggestions: Sequence[Suggestion], out: str) -> None:
+    """Write a row for each suggestion, with an empty ``label`` to fill in.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be made.
+    """
+    with files.open_table(out, COLUMNS) as write:
+        for one in suggestions:
+            path = files.path_to_text(one.path)
+            write([path, None, *one[2:]])

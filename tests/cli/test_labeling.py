@@ -1,0 +1,249 @@
+"""`suggest` and `audit`: tables, sheets, the way on, and mistakes."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_on_disk import grey, packed, table, write
+from PIL import Image
+from running import contents, last_object, status_of
+from small_backbones import FEATURE_OPTIONS, NAME, coloured, use_small_backbone
+from small_configs import TINY_OPTIONS
+
+from ssgan import Options, load
+from ssgan.data.splits import load as load_splits
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
+
+HEADER = ["path", "label", "place", "strategy", "score", "reason", "predicted", "probability"]
+
+
+def read(path: str) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    return write(tmp_path / "flat", {f"deep/{i}.png": grey(i) for i in range(12)} | {"a, b.png": grey(99)})
+
+
+def test_a_table_of_suggestions_becomes_a_table_of_labels(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Filled in by half: the others stay unlabelled. A table with labels is not overwritten."""
+    assert status_of("suggest", "flat", "--n", "4", "--sheet", "s.png") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "flat: 4 of 13 images without a label, strategy typical"
+    assert said[-1] == ("Fill in the column label of suggest.csv, then: ssgan train flat --labels-csv suggest.csv")
+    assert max(map(len, said[:-1])) <= 80
+    rows = read("suggest.csv")
+    assert list(rows[0]) == HEADER
+    assert [row["place"] for row in rows] == ["1", "2", "3", "4"]
+    names = [row["path"] for row in rows]
+    assert set(names) <= {f"deep/{i}.png" for i in range(12)} | {"a, b.png"}
+    assert rows[0]["reason"].startswith("typical of a cluster of ")
+    with Image.open("s.png") as sheet:
+        assert sheet.mode == "RGB"
+    # An empty column of labels may be written again.
+    assert status_of("suggest", "flat", "--n", "4") == 0
+    for row, label in zip(rows, ("cat", "dog", "", ""), strict=True):
+        row["label"] = label
+    with open("suggest.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, HEADER)
+        writer.writeheader()
+        writer.writerows(rows)
+    data = load("flat", options=Options(labels_csv=Path("suggest.csv"), test_share=0))
+    labels = dict(zip(data.files_train, data.y_train, strict=True))
+    assert [labels[name] for name in names] == [0, 1, -1, -1]
+    assert data.classes == ("cat", "dog")
+    before = Path("suggest.csv").read_bytes()
+    assert status_of("suggest", "flat", "--n", "4") == 2
+    assert "suggest.csv holds 2 labels that would be lost: choose another" in capsys.readouterr().err
+    assert Path("suggest.csv").read_bytes() == before
+    # The labelled ones are not suggested again.
+    assert status_of("suggest", "flat", "--labels-csv", "suggest.csv", "--n", "11", "--out", "next.csv") == 0
+    assert not {row["path"] for row in read("next.csv")} & set(names[:2])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Write their labels into suggest.csv, then: ssgan train")
+
+
+def test_a_folder_of_classes_and_a_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"unlabeled/{i}.png": grey(i) for i in range(8)}
+    classes = {f"{name}/{i}.png": grey(50 + 10 * k + i) for k, name in enumerate(("cat", "dog")) for i in range(2)}
+    write(tmp_path / "p", files | classes)
+    packed(tmp_path / "p.zip", files | classes)
+    for data in ("p", "p.zip"):
+        assert status_of("suggest", data, "--n", "8", "--out", "s.csv", "--sheet", "s.png", "--json") == 0
+        result = last_object(capsys.readouterr().out)
+        assert {one["path"] for one in result["suggestions"]} == set(files)
+        assert (result["images"], result["labeled"], result["sheet"]) == (12, 4, "s.png")
+    assert status_of("suggest", "p", "--n", "2") == 0
+    expected = "Move them into the folders of their classes, then: ssgan train p"
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    # One class alone makes no classes yet, but its pictures have a label.
+    shutil.rmtree("p/dog")
+    assert status_of("suggest", "p", "--n", "8", "--out", "t.csv") == 0
+    assert {row["path"] for row in read("t.csv")} == set(files)
+
+
+def test_arrays_have_their_rows_as_names(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.RandomState(0).randint(0, 256, (30, 6, 6), np.uint8)
+    np.savez("a.npz", x_train=x, y_train=np.repeat([0, 1, -1], [5, 5, 20]))
+    assert status_of("suggest", "a.npz", "--n", "20", "--out", "-", "--strategy", "random") == 0
+    said = capsys.readouterr()
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert sorted(int(row["path"]) for row in rows) == list(range(10, 30))
+    assert said.err.splitlines()[-1] == "Write their labels into y_train of a.npz, then: ssgan train a.npz"
+
+
+@pytest.mark.parametrize("strategy", ["typical", "uncertain"])
+def test_a_run_suggests_what_it_has_not_learned(run: Path, capsys: pytest.CaptureFixture[str], strategy: str) -> None:
+    """Not the labelled images of any of its models; with classes and probabilities, the same each time."""
+    learned = {row for split in load_splits(run / "split.json") for row in split.indices.tolist()}
+    command = ["suggest", run, "--n", "15", "--strategy", strategy, "--device", "cpu", "--json", "--sheet", "s.png"]
+    assert status_of(*command) == 0
+    result = last_object(capsys.readouterr().out)
+    assert {one["row"] for one in result["suggestions"]} & learned == set()
+    assert result["labeled"] == len(learned) > 20
+    assert {one["strategy"] for one in result["suggestions"]} == {strategy}
+    assert all(one["predicted"] in "0123456789" for one in result["suggestions"])
+    first = Path("suggest.csv").read_bytes()
+    assert status_of(*command) == 0
+    assert Path("suggest.csv").read_bytes() == first
+
+
+def test_an_unfinished_run_suggests_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "report.json").unlink()
+    assert status_of("suggest", run, "--n", "3", "--device", "cpu") == 0
+    assert f"{run} has not finished" in capsys.readouterr().err
+    (run / "checkpoint").unlink()
+    assert status_of("suggest", run) == 2
+    assert "is a run that did not finish" in capsys.readouterr().err
+
+
+def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Callable[..., str]) -> None:
+    assert mistake("suggest", "flat", "--n", "0") == "--n is 0, but must be at least 1."
+    assert mistake("suggest", "flat", "--n", "x") == "--n is x, but must be a whole number."
+    assert mistake("suggest", "flat", "--seed", "-1").startswith("--seed is -1, but must be")
+    expected = "n is 14, but flat holds 13 different images without a label: ask for fewer."
+    assert mistake("suggest", "flat", "--n", "14") == expected
+    assert "Did you mean 'typical'?" in mistake("suggest", "flat", "--strategy", "typicl")
+    assert "needs the class probabilities of a run" in mistake("suggest", "flat", "--strategy", "uncertain")
+    assert mistake("suggest", "flat", "--sheet", "s.jpg") == "--sheet is s.jpg, but must end in .png."
+    assert mistake("suggest", "flat", "--out", "s.txt").startswith("--out is s.txt, but must end in")
+    assert mistake("suggest", "flat", "--data", "flat").startswith("--data is for a run, and this is a data set")
+    assert mistake("suggest", run, "--image-size", "8").startswith("--image-size is for a data set, and this is a run")
+    assert mistake("suggest", "flet") == "There is no folder flet. Did you mean flat?"
+    Path("empty").mkdir()
+    assert "is without pictures" in mistake("suggest", "empty")
+    write(Path("all"), {f"{name}/{i}.png": grey(i) for name in ("cat", "dog") for i in range(3)})
+    assert "Every image of all has a label already" in mistake("suggest", "all")
+    assert "flat holds images of shape" in mistake("suggest", run, "--data", "flat")
+
+
+def test_features_of_a_backbone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of pictures before a training, and of a run; without its weights, one sentence."""
+    use_small_backbone(monkeypatch)
+    x, y = coloured(36, 0)
+    places = [("red", "green", "blue")[label] if i < 12 else "unlabeled" for i, label in enumerate(y)]
+    write(Path("p"), {f"{place}/{i}.png": x[i] for i, place in enumerate(places)})
+    assert status_of("suggest", "p", "--backbone", NAME, "--image-size", "16", "--n", "24", "--out", "s.csv") == 0
+    unlabeled = {f"unlabeled/{i}.png" for i in range(12, 36)}
+    assert {row["path"] for row in read("s.csv")} == unlabeled
+    assert status_of("train", "p", "--out", "r", "--device", "cpu", "--set", "test_share=0", *FEATURE_OPTIONS) == 0
+    for strategy in ("typical", "uncertain"):
+        command = ["suggest", "r", "--n", "24", "--strategy", strategy, "--out", "r.csv", "--sheet", "r.png"]
+        assert status_of(*command, "--device", "cpu") == 0
+        assert {row["path"] for row in read("r.csv")} == unlabeled
+        assert {row["predicted"] for row in read("r.csv")} <= {"red", "green", "blue"}
+    use_small_backbone(monkeypatch, "6" * 64)
+    capsys.readouterr()
+    assert status_of("suggest", "r", "--device", "cpu") == 2
+    assert "install those of the run" in capsys.readouterr().err
+
+
+# Audits
+
+
+@pytest.fixture
+def mislabeled(tmp_path: Path) -> Path:
+    """Dark cats and bright dogs; one dog among the cats, and one picture in both folders."""
+    files = {}
+    for name, lowest in (("cat", 0), ("dog", 180)):
+        for i in range(8):
+            pixels = np.random.RandomState(lowest + i).randint(lowest, lowest + 70, (8, 8)).astype(np.uint8)
+            files[f"{name}/{i}.png"] = pixels
+    files["cat/wrong.png"] = np.random.RandomState(500).randint(180, 250, (8, 8)).astype(np.uint8)
+    files["cat/twin.png"] = files["dog/0.png"]
+    return write(tmp_path / "p", files)
+
+
+AUDITED = ["--device", "cpu", "--preset", "vectors", *TINY_OPTIONS]
+
+
+def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("train", "p", "--out", "r", "--folds", "3", *AUDITED) == 0
+    before = contents(Path("r"))
+    capsys.readouterr()
+    assert status_of("audit", "r", "--sheet", "a.png") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("18 labels, 3 models that never saw the image to judge: ")
+    assert contents(Path("r")) == before
+    rows = read("audit.csv")
+    assert list(rows[0]) == ["path", "given", "suggested", "margin", "reason"]
+    assert [row["path"] for row in rows[:2]] == ["cat/twin.png", "dog/0.png"]
+    assert rows[0]["reason"] == "the same image as dog/0.png, whose label is dog"
+    assert (rows[2]["path"], rows[2]["given"], rows[2]["suggested"]) == ("cat/wrong.png", "cat", "dog")
+    assert float(rows[2]["margin"]) > 0
+    assert max(map(len, said[:-1])) <= 80
+    assert said[-1].endswith(
+        f"move the picture into the folder of its class, or into unlabeled/; then: ssgan train {mislabeled.resolve()}"
+    )
+    with Image.open("a.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_a_run_without_folds_trains_them_once(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On every label, those held out for testing too; what is there is opened the second time."""
+    assert status_of("train", "p", "--out", "r", *AUDITED) == 0
+    capsys.readouterr()
+    assert status_of("audit", "r", "--folds", "2", "--rounds", "2") == 0
+    said = capsys.readouterr().out
+    assert "Training 2 models into r/audit/2-0" in said
+    assert "18 labels, 4 models" in said
+    before, first = contents(Path("r")), Path("audit.csv").read_bytes()
+    assert status_of("audit", "r", "--folds", "2", "--rounds", "2", "--json") == 0
+    result = last_object(capsys.readouterr().out)
+    assert (result["labels"], result["models"], result["copies_with_two_labels"]) == (18, 4, 2)
+    assert set(result["thresholds"]) == {"cat", "dog"}
+    assert json.dumps(result["mistakes"][0]["path"]) == '"cat/twin.png"'
+    assert contents(Path("r")) == before
+    assert Path("audit.csv").read_bytes() == first
+    # Another number of rounds, or the data changed.
+    write(mislabeled, {"cat/more.png": grey(7)})
+    assert status_of("audit", "r") == 2
+    assert "p is not what it was when r was trained" in capsys.readouterr().err
+
+
+def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("audit", run, "--folds", "2", "--json") == 0
+    result = last_object(capsys.readouterr().out)
+    drawn = {str(row) for row in load_splits(run / "split.json")[0].indices}
+    assert result["labels"] == 20
+    assert {one["path"] for one in result["mistakes"]} <= drawn
+
+
+def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
+    assert mistake("audit", run, "--folds", "1") == "--folds is 1, but must be at least 2."
+    assert mistake("audit", run, "--rounds", "0") == "--rounds is 0, but must be at least 1."
+    assert mistake("audit", run, "--sheet", "a.gif") == "--sheet is a.gif, but must end in .png."
+    assert "must lie between 2 and 20" in mistake("audit", run, "--folds", "21")
+    assert "There is no run folder gone" in mistake("audit", "gone")
+    table(tmp_path / "mine.csv", "a.png,cat")
+    assert "mine.csv holds 1 label that would be lost" in mistake("audit", run, "--out", "mine.csv")
+    assert status_of("train", "digits", "--labels", "0", "--out", "gan", *TINY_OPTIONS, "--device", "cpu") == 0
+    assert "has no labels to audit" in mistake("audit", "gan")
+    (run / "report.json").unlink()
+    assert "is a run that did not finish" in mistake("audit", run)
