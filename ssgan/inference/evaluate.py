@@ -19,7 +19,7 @@ from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, sc
 from ssgan.inference.scored_images import Scored, leave_out_trained
 from ssgan.settings.options import Options
 
-__all__ = ["evaluate_run"]
+__all__ = ["check_fit", "evaluate_models", "evaluate_run", "score_data"]
 
 
 def evaluate_run(
@@ -70,8 +70,21 @@ def evaluate_run(
         If ``run`` has no checkpoint, the data do not fit it or have no test share, or the models make no
         ensemble.
     """
-    torch_device = select(device)
-    models, report = open_latest(run, torch_device)
+    models, report = open_latest(run, select(device))
+    return evaluate_models(models, report, run, data, root, ensemble, labels_csv, progress)
+
+
+def evaluate_models(
+    models: Models,
+    report: dict[str, Any],
+    run: Path,
+    data: str | None = None,
+    root: Path | None = None,
+    ensemble: bool = False,
+    labels_csv: Path | None = None,
+    progress: ReadProgress | None = None,
+) -> dict[str, Any]:
+    """Score opened models as :func:`evaluate_run` does; ``run`` is what messages call them."""
     if models.progress and data is None and report["dataset"] not in DATASETS:
         raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
     source, source_root, options = runs.data_source(report, models.config, root)
@@ -83,7 +96,7 @@ def evaluate_run(
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     scored = Scored(load(data or source, source_root, options, progress))
-    _check_fit(scored.data, models, run)
+    check_fit(scored.data, models, run)
     if data is not None and not has_arrays and not models.config.unconditional:
         scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
     _check_tests(scored.data, models, report)
@@ -94,7 +107,14 @@ def evaluate_run(
             dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
         )
     dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
-    scored = scored._replace(data=dataset)
+    return score_data(models, report, scored._replace(data=dataset), run, ensemble)
+
+
+def score_data(
+    models: Models, report: dict[str, Any], scored: Scored, run: Path, ensemble: bool = False
+) -> dict[str, Any]:
+    """Score models on the test share of data that fit them, of features where they are models of features."""
+    dataset, torch_device = scored.data, next(iter(models.averaged.values())).device
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
     p_SNK = models.probabilities(dataset.x_test)
@@ -185,7 +205,7 @@ def _options_for(models: Models, labels_csv: Path | None) -> Options:
     )
 
 
-def _check_fit(data: Data, models: Models, run: Path) -> None:
+def check_fit(data: Data, models: Models, run: Path) -> None:
     """Check that data fit the models."""
     unconditional = models.config.unconditional
     classes = () if unconditional else data.classes

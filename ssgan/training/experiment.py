@@ -38,7 +38,7 @@ from ssgan.training.state import check_state
 from ssgan.training.tensorboard import TensorBoard
 from ssgan.training.trainer import train
 
-__all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
+__all__ = ["Paused", "run_experiment", "save_run", "settings_beyond_preset", "summarize", "train_or_resume"]
 
 LABELED_IMAGES_SHOWN = 200
 SAME_SPREAD = 0.1  # below this share of the spread of real images, generated images count as the same
@@ -93,6 +93,32 @@ def run_experiment(
     report = {**summarize(run, folder, draw_seeds), "source": None if source is None else dict(source), **(extra or {})}
     write_json(folder / "report.json", report)
     return report
+
+
+def save_run(run: Run, folder: Path, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> None:
+    """Write the files of a run folder for a training that was not made in one.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path
+        New or empty.
+    source
+        As for :func:`run_experiment`.
+    log : sequence of dict
+        The lines of ``log.jsonl``, as :func:`ssgan.training.callbacks.log_line` makes them.
+    """
+    runs.create_run_folder(folder, run.data.name, run.config)
+    draw_seeds = run.config.recorded_draw_seeds
+    save_splits(folder / "split.json", run.splits, draw_seeds)
+    runs.append_rows(folder / "log.jsonl", log)
+    runs.save_checkpoint(folder / "checkpoint", run.state())
+    with run.failed_parts.attempt("labeled.png"):
+        _draw_labeled(folder / "labeled.png", run.data, run.splits[0])
+    with run.failed_parts.attempt("samples.png"):
+        _draw_samples(folder, run)
+    source = None if source is None else dict(source)
+    write_json(folder / "report.json", {**summarize(run, folder, draw_seeds), "source": source})
 
 
 def train_or_resume(

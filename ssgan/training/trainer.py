@@ -222,6 +222,19 @@ class Trainer:
                 value.copy_(saved[name])
         self._restore_noise(state["noise"])
 
+    @torch.no_grad()
+    def begin_with(self, models: Models) -> None:
+        """Begin with the weights of other models: D with its averaged parameters, and G where they have one.
+
+        Raises
+        ------
+        UserError
+            Where the networks differ.
+        """
+        self.stacks["D"].fill(models.averaged, models.D.buffers)
+        if "G" in self.stacks and models.G is not None:
+            self.stacks["G"].fill(models.G.parameters, models.G.buffers)
+
     def _make_parts(self) -> list[Part]:
         """Make a part for each model, or one for all of them lifted by ``vmap``."""
         updates, device = phases(self.config), self.batches.device
@@ -244,6 +257,7 @@ def train(
     state: dict[str, Any] | None = None,
     due: Callable[[int], bool] | None = None,
     failed_parts: FailedParts | None = None,
+    start: Models | None = None,
 ) -> Run:
     """Train ``config.seeds`` models side by side and evaluate them.
 
@@ -262,6 +276,8 @@ def train(
         Whether a report is needed after a step, besides those at the interval.
     failed_parts : FailedParts, optional
         Gets what cannot be measured, so that it does not end the training.
+    start : Models, optional
+        Models of the same networks, with whose weights training begins, in place of drawn ones.
 
     Returns
     -------
@@ -286,6 +302,8 @@ def train(
         x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
         batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
         trainer = Trainer(batches, data.image_shape, len(data.classes), config)
+        if start is not None:
+            trainer.begin_with(start)
         torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))
         monitor = Monitor(trainer, data, splits, clock, failed_parts)
         if state is not None:
