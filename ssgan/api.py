@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 
 from ssgan.data import datasets
-from ssgan.data.arrays import images_to_uint8
-from ssgan.data.dataset import Data, as_data
+from ssgan.data.dataset import as_data
 from ssgan.data.file_tree import expand_user
 from ssgan.data.photographs import backbone_of_photographs
 from ssgan.data.splits import Split
 from ssgan.devices import select
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import path_to_text
-from ssgan.inference.evaluate import check_fit, evaluate_models, evaluate_run, score_data
-from ssgan.inference.features import apply_backbone
+from ssgan.inference.evaluate import evaluate_models, evaluate_run, score_arrays
 from ssgan.inference.metrics import generated_probability, softmax
 from ssgan.inference.models import Models, open_latest
-from ssgan.inference.predict import choose_models, find_inputs, read_inputs
-from ssgan.inference.scored_images import Scored
+from ssgan.inference.predict import choose_models
+from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
@@ -47,8 +45,8 @@ class _UsableRun:
     config: Config
 
     @property
-    def report(self) -> dict[str, Any]:
-        """The report of the run in plain types, as ``report.json`` holds it."""
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
         raise NotImplementedError
 
     @property
@@ -102,15 +100,16 @@ class _UsableRun:
         return p_N
 
     def _logits(self, images: Any, seed: int | None) -> np.ndarray:
-        models = choose_models(self.models, self.report["diverged"], self.name, seed).models
-        return models.logits(_read_images(images, self.models))
+        models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
+        return models.logits(read_images(images, self.models))
 
     def __repr__(self) -> str:
-        report = self.report
-        count, error = len(report["seeds"]), report.get("error_mean")
-        words = [report["method"], f"{report['labels']:,} labels", "1 model" if count == 1 else f"{count} models"]
-        words += [] if error is None else [f"test error {error:.2f} %"]
-        return f"<{type(self).__name__} of {report['dataset']}: {', '.join(words)}>"
+        facts = self._facts
+        errors = [error for error in facts["errors"] if error is not None]
+        count = len(facts["seeds"])
+        words = [facts["method"], f"{facts['labels']:,} labels", "1 model" if count == 1 else f"{count} models"]
+        words += [f"test error {np.mean(errors):.2f} %"] if errors else []
+        return f"<{type(self).__name__} of {facts['dataset']}: {', '.join(words)}>"
 
 
 class TrainedRun(_UsableRun, Run):
@@ -139,6 +138,22 @@ class TrainedRun(_UsableRun, Run):
         """What messages call the run."""
         return Path("this run")
 
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
+        return {
+            "dataset": self.data.name,
+            "dataset_sha256": self.data.sha256,
+            "labels": len(self.splits[0].indices),
+            "method": self.config.method,
+            "preset": self.config.preset,
+            "seeds": self.seeds,
+            "errors": self.errors,
+            "diverged": sorted(self.diverged),
+            "rows": [{"draw_seed": seed} for seed in self.config.recorded_draw_seeds],
+            "source": self.source,
+        }
+
     @cached_property
     def report(self) -> dict[str, Any]:
         """The report of the run in plain types, as ``report.json`` holds it."""
@@ -166,8 +181,9 @@ class TrainedRun(_UsableRun, Run):
             Where there is nothing to score, or it does not fit.
         """
         if isinstance(data, str | os.PathLike):
-            return evaluate_models(self.models, self.report, self.name, os.fspath(data), None, ensemble)
-        return _score(self, self.data if data is None else data, ensemble)
+            return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble)
+        data = self.data if data is None else data
+        return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write a run folder, which :func:`open_run` and every command of ``ssgan`` take; return its path.
@@ -194,10 +210,12 @@ class OpenedRun(_UsableRun):
     seeds : list of int
     errors : list of float or None
         Test error of each model in percent.
+    report : dict
+        What ``report.json`` holds; of a run that has not finished the few entries that are known.
     """
 
     def __init__(self, folder: Path, models: Models, report: dict[str, Any]) -> None:
-        self.folder, self.models, self.config, self._report = folder, models, models.config, report
+        self.folder, self.models, self.config, self.report = folder, models, models.config, report
         self.seeds: list[int] = report["seeds"]
         self.errors: list[float | None] = report.get("errors") or [None] * len(self.seeds)
 
@@ -207,16 +225,16 @@ class OpenedRun(_UsableRun):
         return self.folder
 
     @property
-    def report(self) -> dict[str, Any]:
-        """What ``report.json`` holds; of a run that has not finished the few entries that are known."""
-        return {"diverged": [], **self._report}
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
+        return {"diverged": [], **self.report, "errors": self.errors}
 
     def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
         """Score the models on the test share of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
         if data is None or isinstance(data, str | os.PathLike):
             device = str(next(iter(self.models.averaged.values())).device)
             return evaluate_run(self.folder, None if data is None else os.fspath(data), None, ensemble, device)
-        return _score(self, data, ensemble)
+        return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Copy the run folder; return the path of the copy.
@@ -366,45 +384,6 @@ def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
     paths = {"data_dir": data_dir, "labels_csv": labels_csv}
     rest = {key: None if path is None else path_to_text(Path(path).resolve()) for key, path in paths.items()}
     return {"data": data, **rest}
-
-
-def _read_images(images: Any, models: Models) -> np.ndarray:
-    """Return arrays, or the pictures of files, as the models take them."""
-    if isinstance(images, str | os.PathLike):
-        images = [images]
-    if isinstance(images, list | tuple) and images and all(isinstance(path, str | os.PathLike) for path in images):
-        depth = models.config.image_depth or 16
-        shape, scale = models.input_shape, models.input_scale
-        rows = []
-        for image in read_inputs(
-            find_inputs([os.fspath(path) for path in images]), shape, scale, models.bounded, depth
-        ):
-            if image.pixels is None:
-                raise UserError(image.reason)
-            rows.append(image.pixels)
-        return np.stack(rows)
-    x = np.asarray(images)
-    if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
-        unit = images_to_uint8(x, 1.0, "images")
-        return unit if models.input_scale == 255 else np.rint(x * models.input_scale).astype(np.uint8)
-    return x.astype(np.float32) if x.dtype.kind == "f" else x
-
-
-def _score(run: Any, data: Any, ensemble: bool) -> dict[str, Any]:
-    """Score the models of a run on the test share of arrays, or on images with labels."""
-    models: Models = run.models
-    if not isinstance(data, Data):
-        if not (isinstance(data, tuple | list) and len(data) == 2):
-            raise UserError("data must be a pair (images, labels), Data, or a name or path.")
-        x = _read_images(data[0], models)
-        one, none = x[:1], np.full(min(1, len(x)), -1)
-        data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
-    if data.feature_map is None:
-        check_fit(data, models, run.name)
-    if not len(data.x_test) and not models.config.unconditional:
-        raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
-    data = apply_backbone(data, models.config, None, models.feature_map)
-    return score_data(models, run.report, Scored(data), run.name, ensemble)
 
 
 def _new_folder(folder: str | os.PathLike[str]) -> Path:

@@ -297,10 +297,9 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         floats = X.dtype.kind == "f"
         if not reset:
             if self.scale is None and getattr(self, "_float_images", floats) != floats:
-                kinds = ["whole numbers", "floats"]
                 raise UserError(
-                    f"X holds images of {kinds[floats]} ({X.dtype}), but fit saw {kinds[not floats]}: their full "
-                    f"intensity would differ; give one type, or set scale."
+                    f"X holds images of {X.dtype}, but fit saw {self._image_dtype}: their full intensity would differ; "
+                    f"give one type, or set scale."
                 )
             return X
         if len(X) < 2:
@@ -367,8 +366,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     def _fit_scaling(self, X: np.ndarray) -> None:
         """Fit the scaling of the columns of a table, without labels."""
         self._scaler: TableScaler | None = None
-        if self.scaling not in ("quantile", "standard", None):
-            raise UserError(f"scaling is {self.scaling!r}, but must be 'quantile', 'standard' or None.")
+        if self.scaling not in ("standard", "quantile", None):
+            raise UserError(f"scaling is {self.scaling!r}, but must be 'standard', 'quantile' or None.")
         if X.ndim == 2 and self.scaling is not None:
             self._scaler = TableScaler(self.scaling).fit(X)
 

@@ -16,10 +16,10 @@ from ssgan.errors import UserError
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, summarize_scores
 from ssgan.inference.models import METRICS, Models, finite_mask, open_latest, score
-from ssgan.inference.scored_images import Scored, leave_out_trained
+from ssgan.inference.scored_images import Scored, leave_out_trained, read_images
 from ssgan.settings.options import Options
 
-__all__ = ["check_fit", "evaluate_models", "evaluate_run", "score_data"]
+__all__ = ["evaluate_models", "evaluate_run", "score_arrays"]
 
 
 def evaluate_run(
@@ -96,7 +96,7 @@ def evaluate_models(
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     scored = Scored(load(data or source, source_root, options, progress))
-    check_fit(scored.data, models, run)
+    _check_fit(scored.data, models, run)
     if data is not None and not has_arrays and not models.config.unconditional:
         scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
     _check_tests(scored.data, models, report)
@@ -107,10 +107,10 @@ def evaluate_models(
             dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
         )
     dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
-    return score_data(models, report, scored._replace(data=dataset), run, ensemble)
+    return _score_data(models, report, scored._replace(data=dataset), run, ensemble)
 
 
-def score_data(
+def _score_data(
     models: Models, report: dict[str, Any], scored: Scored, run: Path, ensemble: bool = False
 ) -> dict[str, Any]:
     """Score models on the test share of data that fit them, of features where they are models of features."""
@@ -140,6 +140,30 @@ def score_data(
         result["ensemble"] = {"models": sum(finite), **dict.fromkeys(METRICS), **mean_scores}
         predictions_of = f"the ensemble of {predictions_of}"
     return {**result, "predictions_of": predictions_of, **_class_results(p_MNK, dataset.y_test, models.classes)}
+
+
+def score_arrays(
+    models: Models, report: dict[str, Any], run: Path, data: Any, ensemble: bool = False
+) -> dict[str, Any]:
+    """Score opened models on the test share of :class:`Data`, or on a pair (images, labels).
+
+    Raises
+    ------
+    UserError
+        Where they do not fit the models, or there is nothing to score.
+    """
+    if not isinstance(data, Data):
+        if not (isinstance(data, tuple | list) and len(data) == 2):
+            raise UserError("data must be a pair (images, labels), Data, or a name or path.")
+        x = read_images(data[0], models)
+        one, none = x[:1], np.full(min(1, len(x)), -1)
+        data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
+    if data.feature_map is None:
+        _check_fit(data, models, run)
+    if not len(data.x_test) and not models.config.unconditional:
+        raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
+    data = apply_backbone(data, models.config, None, models.feature_map)
+    return _score_data(models, report, Scored(data), run, ensemble)
 
 
 def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, device: torch.device) -> dict[str, Any]:
@@ -205,7 +229,7 @@ def _options_for(models: Models, labels_csv: Path | None) -> Options:
     )
 
 
-def check_fit(data: Data, models: Models, run: Path) -> None:
+def _check_fit(data: Data, models: Models, run: Path) -> None:
     """Check that data fit the models."""
     unconditional = models.config.unconditional
     classes = () if unconditional else data.classes
