@@ -215,8 +215,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
                 f"The generator makes features of {self.backbone}, which are no images: train without a backbone."
             )
         seed = self.config_.seed if random_state is None else _seed(random_state)
-        each = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
-        rows = each.swapaxes(0, 1).reshape(-1, *each.shape[2:])[:n_samples]
+        images = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
+        rows = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])[:n_samples]
         if self._scaler is not None:
             return self._scaler.inverse_transform(rows.astype(np.float64))
         if rows.ndim == 2:
@@ -271,10 +271,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, reset: bool) -> np.ndarray:
         """Return a table as float64 [n, F] or images [n, H, W(, C)], and note or compare its form."""
         if issparse(X):
-            raise UserError(
-                f"X is a sparse {type(X).__name__}, but sparse data is not supported: give X.toarray(), or reduce it "
-                f"by TruncatedSVD before."
-            )
+            kind = type(X).__name__
+            raise UserError(f"X is a sparse {kind}, but sparse data is not supported: give X.toarray().")
         shape = getattr(X, "shape", None)
         if (np.asarray(X).ndim if shape is None else len(shape)) not in (3, 4):
             X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
@@ -293,7 +291,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         if X.dtype.kind not in "uif":
             raise UserError(f"X holds images of type {X.dtype}, but they must be uint8 or floats.")
         if not X.size:
-            raise UserError(f"X is of shape {list(X.shape)}: it holds no pixel.")
+            raise UserError(f"X, of shape {list(X.shape)}, holds no pixel.")
         floats = X.dtype.kind == "f"
         if not reset:
             if self.scale is None and getattr(self, "_float_images", floats) != floats:
@@ -302,7 +300,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
                     f"give one type, or set scale."
                 )
             return X
-        if len(X) < 2:
+        if len(X) == 1:
             raise UserError("X holds one image, but at least 2 are needed.")
         self.n_features_in_ = int(np.prod(X.shape[1:]))
         self.__dict__.pop("feature_names_in_", None)
@@ -355,10 +353,10 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("method 'fixmatch' compares views of images, which a table has not: choose another method.")
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "seed": _seed(self.random_state)}
         overrides |= {"seeds": int(self.n_seeds), "device": self.device}
-        overrides |= {} if self.total_images is None else {"total_images": self.total_images}
+        if self.total_images is not None:
+            overrides["total_images"] = self.total_images
         if self.backbone is not None:
-            overrides |= {"backbone": self.backbone}
-            overrides |= {"augmentation": "crops"} if self.method == "fixmatch" else {}
+            overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         preset = TABLE_PRESET if table else default_preset("", X.shape[1:], self.backbone)
         preset = SMALL_IMAGE_PRESET if preset == "vectors" else preset
         return resolve(self.preset or preset, {**overrides, **(self.settings or {})})

@@ -97,7 +97,7 @@ _TABLES = {
     "total_images": 20_000,
     "batch_size": 64,
     "noise_input_std": 0.5,
-    "weight_entropy": 0.3,
+    "weight_entropy": 1.0,
     "weight_balance": 0.3,
     "latent_distribution": "normal",
     "learning_rate_d": 1e-3,
