@@ -1,4 +1,4 @@
-"""Train, open and use models from Python: :func:`train`, :func:`open_run`, and the runs that they return."""
+"""Train and use models from Python."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Train models as a scikit-learn estimator: :class:`SSGANClassifier`."""
+"""Train models as a scikit-learn estimator."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -346,16 +346,16 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"n_seeds is {self.n_seeds!r}, but must be a whole number, at least 1.")
         table = X.ndim == 2
         if table and self.backbone is not None:
-            raise UserError(
-                f"backbone is {self.backbone!r}, which takes images [n, H, W] or [n, H, W, C], not a table."
-            )
+            raise UserError(f"backbone is {self.backbone!r}, which takes images, but X is a table [n, features].")
         if table and self.method == "fixmatch":
             raise UserError("method 'fixmatch' compares views of images, which a table has not: choose another method.")
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "seed": _seed(self.random_state)}
         overrides |= {"seeds": int(self.n_seeds), "device": self.device}
         if self.total_images is not None:
             overrides["total_images"] = self.total_images
-        if self.backbone is not None:
+        if table:
+            overrides["backbone"] = None
+        elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         preset = TABLE_PRESET if table else default_preset("", X.shape[1:], self.backbone)
         preset = SMALL_IMAGE_PRESET if preset == "vectors" else preset

