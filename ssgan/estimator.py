@@ -99,6 +99,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     array([0])
     """
 
+    _image_dtype: np.dtype[Any]
+
     def __init__(
         self,
         method: str = "gan",
@@ -221,8 +223,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             return self._scaler.inverse_transform(rows.astype(np.float64))
         if rows.ndim == 2:
             return rows
-        scale = self._image_scale
-        return rows * scale if self._float_images else np.rint(rows * scale).astype(self._image_dtype)
+        rows = rows * self._image_scale
+        return rows if self._float_images else np.rint(rows).astype(self._image_dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy over the rows that have a label, 0 to 1.
@@ -271,8 +273,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, reset: bool) -> np.ndarray:
         """Return a table as float64 [n, F] or images [n, H, W(, C)], and note or compare its form."""
         if issparse(X):
-            kind = type(X).__name__
-            raise UserError(f"X is a sparse {kind}, but sparse data is not supported: give X.toarray().")
+            raise UserError(f"X is a sparse {type(X).__name__}; sparse data is not supported: give X.toarray().")
         shape = getattr(X, "shape", None)
         if (np.asarray(X).ndim if shape is None else len(shape)) not in (3, 4):
             X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
@@ -349,8 +350,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"backbone is {self.backbone!r}, which takes images, but X is a table [n, features].")
         if table and self.method == "fixmatch":
             raise UserError("method 'fixmatch' compares views of images, which a table has not: choose another method.")
-        overrides: dict[str, Any] = {"labels": None, "method": self.method, "seed": _seed(self.random_state)}
-        overrides |= {"seeds": int(self.n_seeds), "device": self.device}
+        overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
+        overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
         if self.total_images is not None:
             overrides["total_images"] = self.total_images
         if table:

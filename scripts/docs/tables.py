@@ -336,8 +336,8 @@ def estimator_table() -> str:
     text = (
         f"Test error in %, mean ± standard deviation over {len({row['draw_seed'] for row in ours})} label draws, the "
         f"same for every column; bold is the lowest mean. The mean error of `SSGANClassifier()` is {against}. A fit "
-        f"took {seconds:.1f} s of a busy machine (median), {ours[0]['images']:,} rows long. All columns are standardised on "
-        f"the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on other draws and on "
+        f"took {seconds:.1f} s of a busy machine (median), {ours[0]['images']:,} rows long. Columns are standardised "
+        f"on the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on other draws and on "
         f"hidden labels of the pool ([notes](notes/tables.md)). Every draw is a row of "
         f"[results/rows/tables.jsonl](../results/rows/tables.jsonl), by `scripts/experiments/tables.py`."
     )
