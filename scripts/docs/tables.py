@@ -333,13 +333,14 @@ def estimator_table() -> str:
         f"against {TABLE_METHODS[method]} lower in {lower} of {len(cells)} lines and higher in {higher}"
         for method, (lower, higher, _) in wins.items()
     )
+    draws, images = len({row["draw_seed"] for row in ours}), ours[0]["images"]
     text = (
-        f"Test error in %, mean ± standard deviation over {len({row['draw_seed'] for row in ours})} label draws, the "
-        f"same for every column; bold is the lowest mean. The mean error of `SSGANClassifier()` is {against}. A fit "
-        f"took {seconds:.1f} s of a busy machine (median), {ours[0]['images']:,} rows long. Columns are standardised "
-        f"on the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on other draws and on "
-        f"hidden labels of the pool ([notes](notes/tables.md)). Every draw is a row of "
-        f"[results/rows/tables.jsonl](../results/rows/tables.jsonl), by `scripts/experiments/tables.py`."
+        f"Test error in %, mean ± standard deviation over {draws} label draws, the same for every column; bold is the "
+        f"lowest mean. The mean of `SSGANClassifier()` is {against}. A fit of {images:,} rows took {seconds:.1f} s "
+        f"of one thread of a busy machine (median). Columns are standardised on the pool, 70 % of the rows; "
+        f"`make_classification` is generated. Settings were chosen on other draws and on hidden labels of the pool "
+        f"([notes](notes/tables.md)). Each draw is a row of [results/rows/tables.jsonl](../results/rows/tables.jsonl), "
+        f"by `scripts/experiments/tables.py`."
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, 115, break_long_words=False, break_on_hyphens=False)])
 
