@@ -340,8 +340,8 @@ def estimator_table() -> str:
     text = (
         f"Test error in %, mean ± standard deviation over label draws, the same for every column; bold is the lowest "
         f"mean. Lines in which `SSGANClassifier()` has a lower mean than the others: {against}. Columns are "
-        f"standardised on the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on other "
-        f"draws and on hidden labels of the pool ([notes](notes/tables.md)). Each draw is a row of "
+        f"standardised on the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on "
+        f"other draws and on hidden labels of the pool ([notes](notes/tables.md)). Each draw is a row of "
         f"[results/rows/tables.jsonl](../results/rows/tables.jsonl), by `scripts/experiments/tables.py`."
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, 115, break_long_words=False, break_on_hyphens=False)])

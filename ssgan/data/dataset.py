@@ -167,7 +167,7 @@ class Data:
                     object.__setattr__(self, name, images_to_uint8(x, self.scale or 1.0, name))
                 elif x.ndim == 2:
                     with np.errstate(over="ignore"):  # found below, as what is not finite
-                        object.__setattr__(self, name, x.astype(np.float32))
+                        object.__setattr__(self, name, x.astype(np.float32, copy=False))
             if images:
                 object.__setattr__(self, "scale", 255.0)
 
