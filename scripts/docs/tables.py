@@ -342,7 +342,7 @@ def estimator_table() -> str:
         f"mean. Lines in which `SSGANClassifier()` has a lower mean than the others: {against}. Columns are "
         f"standardised on the pool, 70 % of the rows; `make_classification` is generated. Settings were chosen on "
         f"other draws and on hidden labels of the pool ([notes](notes/tables.md)). Each draw is a row of "
-        f"[results/rows/tables.jsonl](../results/rows/tables.jsonl), by `scripts/experiments/tables.py`."
+        f"[results/rows/tables.jsonl](../results/rows/tables.jsonl), by `scripts/experiments/compare_tables.py`."
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, 115, break_long_words=False, break_on_hyphens=False)])
 
