@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare SSGANClassifier with scikit-learn's semi-supervised classifiers on tables: `scripts/experiments/compare_tables.py`.
+"""Compare SSGANClassifier with scikit-learn's classifiers on tables: `scripts/experiments/compare_tables.py`.
 
 Of each table a stratified 30 % are held out for testing, always the same. The rest is the pool, in which each draw
 labels 3 or 10 rows of each class. Columns are standardised on the pool. Draws 0 to 9 become rows of
