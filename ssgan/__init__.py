@@ -17,10 +17,13 @@ _LAZY = {
     "Config": "ssgan.settings.config",
     "Data": "ssgan.data",
     "Options": "ssgan.data",
+    "SSGANClassifier": "ssgan.estimator",
+    "SemiSupervisedKFold": "ssgan.data.splits",
     "load": "ssgan.data",
-    "train": "ssgan.training.trainer",
+    "open_run": "ssgan.api",
+    "train": "ssgan.api",
 }
-__all__ = ["Config", "Data", "Options", "load", "train"]
+__all__ = ["Config", "Data", "Options", "SSGANClassifier", "SemiSupervisedKFold", "load", "open_run", "train"]
 
 # How long an idle OpenMP thread spins before it sleeps. The default of libgomp spins for
 # milliseconds, which on a busy machine makes a training step many times slower. It is read once,

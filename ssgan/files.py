@@ -1,4 +1,4 @@
-"""Files: regular ones alone, written whole or not at all, locked; tables of rows."""
+"""Regular files, written whole; tables of rows."""
 
 import codecs
 import csv

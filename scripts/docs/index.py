@@ -111,6 +111,7 @@ SOURCES = {
         ("pixels",),
     ),
     "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
+    "tables": Source(("scripts/experiments/compare_tables.py",), ("tables", "notes/tables.md")),
     "walk": Source(("scripts/experiments/walk.py",), ("gan.md",)),
 }
 

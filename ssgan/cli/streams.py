@@ -3,9 +3,10 @@
 import io
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 
-__all__ = ["discard_output", "open_closed_streams"]
+__all__ = ["discard_output", "open_closed_streams", "read_path_list"]
 
 
 def open_closed_streams() -> None:
@@ -27,3 +28,10 @@ def discard_output() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
             os.close(null)
+
+
+def read_path_list() -> Iterator[str]:
+    """Yield the lines of standard input, in which file names need not be valid text."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    yield from sys.stdin

@@ -31,7 +31,6 @@ from ssgan.cli.options import (
     Verbose,
     check_epochs,
     choose_backbone,
-    default_preset,
     epochs_to_images,
     parse_settings,
 )
@@ -40,7 +39,7 @@ from ssgan.errors import CannotResume, Interrupted, UserError, counted
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, describe, resolve
+from ssgan.settings.presets import PRESETS, default_preset, describe, resolve
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ssgan.data.arrays import class_indices, class_names, images_to_uint8, items_to_arrays
 from ssgan.data.feature_map import FeatureMap
 from ssgan.errors import UserError, counted, visible
 
-__all__ = ["UNLABELED", "Data", "image_hashes", "image_ids"]
+__all__ = ["UNLABELED", "Data", "as_data", "image_hashes", "image_ids"]
 
 
 UNLABELED = -1
@@ -19,18 +20,20 @@ ID_DIGITS = 16
 CLASSES_SHOWN = 10  # in a representation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """A training pool and a test share, checked when they are made.
 
     Attributes
     ----------
     x_train, x_test : ndarray
-        uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F].
+        uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]. Floats of other sizes become float32, and
+        images of floats, 0 to ``scale`` (default 1), uint8. Without ``x_test`` there is no test share.
     y_train, y_test : ndarray of int64, shape [N]
-        Class indices; -1 in ``y_train`` means unlabelled.
+        Class indices; -1 in ``y_train`` means unlabelled. Words become indices, with None or NaN (in arrays of objects)
+        for unlabelled.
     classes : tuple of str
-        Name of each class.
+        Name of each class; by default the words of the labels, or 0 to the highest number.
     name : str
     scale : float
         The value of full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the default, 255 for
@@ -56,6 +59,8 @@ class Data:
         The pictures of these features.
     views_train : ndarray of float32, shape [N, V, D], or None
         Features of views of the pool: the picture itself first, then the other weak ones, then the strong ones.
+    unbounded : bool
+        Whether vectors may hold numbers of any size, for networks that take them.
 
     Raises
     ------
@@ -65,9 +70,9 @@ class Data:
 
     x_train: np.ndarray
     y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    classes: tuple[str, ...]
+    x_test: np.ndarray = None  # type: ignore[assignment]
+    y_test: np.ndarray = None  # type: ignore[assignment]
+    classes: tuple[str, ...] = None  # type: ignore[assignment]
     name: str = "arrays"
     scale: float = 0.0
     files_train: tuple[str, ...] = ()
@@ -80,8 +85,10 @@ class Data:
     feature_map: FeatureMap | None = None
     pictures: "Data | None" = None
     views_train: np.ndarray | None = None
+    unbounded: bool = False
 
     def __post_init__(self) -> None:
+        self._convert()
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
         if str(UNLABELED) in self.classes:
             raise UserError(
@@ -146,6 +153,49 @@ class Data:
             f"{counted(len(self.classes), 'class')}: {visible(classes)})"
         )
 
+    def _convert(self) -> None:
+        """Fill in what was left away, and bring arrays to the types that training takes, where that is safe."""
+        for part in "xy":
+            if getattr(self, f"{part}_test") is None:
+                object.__setattr__(self, f"{part}_test", np.asarray(getattr(self, f"{part}_train"))[:0])
+        if self.classes is None:
+            object.__setattr__(self, "classes", class_names(self.y_train, self.y_test))
+        names = tuple(map(str, self.classes))
+        for share in ("train", "test"):
+            y = class_indices(getattr(self, f"y_{share}"), names, f"y_{share}")
+            object.__setattr__(self, f"y_{share}", y)
+        arrays = {f"x_{share}": np.asarray(getattr(self, f"x_{share}")) for share in ("train", "test")}
+        if all(x.dtype.kind == "f" for x in arrays.values()):
+            images = all(x.ndim in (3, 4) for x in arrays.values())
+            for name, x in arrays.items():
+                if images:
+                    object.__setattr__(self, name, images_to_uint8(x, self.scale or 1.0, name))
+                elif x.ndim == 2:
+                    with np.errstate(over="ignore"):  # found below, as what is not finite
+                        object.__setattr__(self, name, x.astype(np.float32, copy=False))
+            if images:
+                object.__setattr__(self, "scale", 255.0)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any, test: Any = None, name: str = "arrays") -> "Data":
+        """Read torch data sets whose items are (image, label); -1 or None for a label means unlabelled.
+
+        Parameters
+        ----------
+        dataset, test : Dataset
+            The pool, and the test share if there is one. Images are pictures of Pillow, arrays or tensors, all of one
+            shape; floats lie in 0 to 1.
+        name : str
+
+        Raises
+        ------
+        UserError
+            Where items are of another form, or do not fit together.
+        """
+        x, y, classes = items_to_arrays(dataset)
+        x_test, y_test, _ = (None, None, None) if test is None else items_to_arrays(test)
+        return cls(x, y, x_test, y_test, classes, name=name)  # type: ignore[arg-type]
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image, without N."""
@@ -154,7 +204,7 @@ class Data:
     @property
     def bounded(self) -> bool:
         """Whether all values lie between 0 and full intensity."""
-        return self.normal is None and self.feature_map is None
+        return self.normal is None and self.feature_map is None and not self.unbounded
 
     @property
     def backbone_entries(self) -> dict[str, Any]:
@@ -176,6 +226,31 @@ class Data:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def as_data(data: Any, test: Any = None) -> Data:
+    """Return Data, a pair (images, labels) or a torch ``Dataset`` as :class:`Data`, with a test share of their form.
+
+    Raises
+    ------
+    UserError
+        Where they are of another form.
+    """
+    if isinstance(data, Data):
+        if test is not None:
+            raise UserError("test is for arrays and data sets of torch, but Data have a test share of their own.")
+        return data
+    is_pair = isinstance(data, tuple | list) and len(data) == 2
+    if is_pair:
+        if test is not None and not (isinstance(test, tuple | list) and len(test) == 2):
+            raise UserError("test must be a pair (images, labels), as data is.")
+        return Data(np.asarray(data[0]), data[1], *((None, None) if test is None else (np.asarray(test[0]), test[1])))
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, np.ndarray):
+        return Data.from_dataset(data, test)
+    raise UserError(
+        f"data is of type {type(data).__name__}, but must be a name, a path, Data, a pair (images, labels), or a torch "
+        f"Dataset with a length whose items are (image, label)."
+    )
 
 
 def image_hashes(x: np.ndarray) -> list[bytes]:

@@ -1,20 +1,26 @@
 """Tell colour photographs from drawings, letters and grey images, by a sample of the files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from ssgan.data import file_tree, image_io
 from ssgan.data.image_io import UnreadableImage
+from ssgan.errors import UserError
+from ssgan.settings.backbones import DEFAULT_BACKBONE, default_image_size, is_installed
+from ssgan.settings.presets import resolve
 
-__all__ = ["PictureKind", "look_at_pictures"]
+__all__ = ["BackboneChoice", "PictureKind", "backbone_of_photographs", "look_at_pictures"]
 
 SAMPLE = 64  # files that are looked at, evenly from the first to the last
 SIDE = 64  # pixels to which they are brought
 COLOUR = 6.0  # mean difference of the largest and the smallest channel, of 255, from which a picture has colour
 TONES = 30  # colours of 16 levels a channel that a photograph has at least; drawings and letters have fewer
 SHARE = 0.75  # of the sample that must be colour photographs
+SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which photographs get a backbone
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,54 @@ def _is_photograph(pixels: np.ndarray) -> bool:
     levels = (pixels // 16).astype(int)
     tones = np.unique(levels[..., 0] * 256 + levels[..., 1] * 16 + levels[..., 2])
     return float(chroma.mean()) >= COLOUR and len(tones) >= TONES
+
+
+@dataclass(frozen=True)
+class BackboneChoice:
+    """The settings for a user's data, with a backbone where they are photographs.
+
+    Attributes
+    ----------
+    settings : dict
+    reason : str
+        Whether a backbone was ``"chosen"``, or why photographs have none; empty for other data.
+    image_size : int
+        Of the photographs, in pixels.
+    """
+
+    settings: dict[str, Any]
+    reason: Literal["", "chosen", "not installed", "small"] = ""
+    image_size: int = 0
+
+
+def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> BackboneChoice:
+    """Choose a backbone for a folder or a zip of colour photographs.
+
+    A backbone that is set, None too, is left as it is, and so are settings that do not go with features.
+    """
+    chosen = {**settings, "backbone": DEFAULT_BACKBONE}
+    if settings.get("method") == "fixmatch":
+        chosen.setdefault("augmentation", "crops")
+    if not _may_have_backbone(path, settings, chosen):
+        return BackboneChoice(dict(settings))
+    kind = look_at_pictures(path)
+    if kind is None or not kind.photographs or kind.shortest_side < SMALLEST_PHOTOGRAPH:
+        return BackboneChoice(dict(settings))
+    size: int = settings.get("image_size") or default_image_size(DEFAULT_BACKBONE)
+    if not is_installed(DEFAULT_BACKBONE):
+        return BackboneChoice(dict(settings), "not installed", size)
+    if size < SMALLEST_PHOTOGRAPH:
+        return BackboneChoice(dict(settings), "small", size)
+    return BackboneChoice(chosen, "chosen", size)
+
+
+def _may_have_backbone(path: Path, settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    """Whether a backbone may be chosen for the data before they are read, and the settings chosen with it are valid."""
+    is_pictures = (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
+    if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
+        return False
+    try:
+        resolve("features", chosen)
+    except UserError:
+        return False
+    return True

@@ -6,18 +6,30 @@ erases the other labels before training sees them.
 
 import hashlib
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ssgan.data.arrays import split_labels
 from ssgan.errors import UserError, counted
 from ssgan.files import parse_json, read_file, write_json
 from ssgan.run_files import find_split_fault
 
-__all__ = ["Split", "check_splits", "draw", "fold_splits", "hide", "imbalance_warnings", "load", "make_splits", "save"]
+__all__ = [
+    "SemiSupervisedKFold",
+    "Split",
+    "check_splits",
+    "draw",
+    "fold_splits",
+    "hide",
+    "imbalance_warnings",
+    "load",
+    "make_splits",
+    "save",
+]
 
 
 SPLIT_VERSION = 1
@@ -152,6 +164,70 @@ def fold_splits(split: Split, folds: int, seed: int, groups: Sequence[Hashable] 
     fold_of = dict(zip(np.concatenate(rows).tolist(), itertools.cycle(range(folds)), strict=False))
     fold = np.array([fold_of[row] for row in first_of])
     return [Split(split.indices[fold != k], split.y[fold != k], split.indices[fold == k]) for k in range(folds)]
+
+
+class SemiSupervisedKFold:
+    """Split the labelled rows into stratified folds; unlabelled rows are in every training set and in no test set.
+
+    Parameters
+    ----------
+    n_splits : int
+    shuffle : bool
+        Whether to shuffle the rows of each class before.
+    random_state : int, RandomState or None
+        With ``shuffle``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([0, 1, -1, 0, 1, -1])
+    >>> for train, test in SemiSupervisedKFold(2).split(np.zeros((6, 1)), y):
+    ...     print(train, test)
+    [2 3 4 5] [0 1]
+    [0 1 2 5] [3 4]
+    """
+
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: Any = None) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def __repr__(self) -> str:
+        return f"SemiSupervisedKFold({self.n_splits}, shuffle={self.shuffle}, random_state={self.random_state!r})"
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds."""
+        return self.n_splits
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the row numbers of the training and of the test set of each fold.
+
+        Raises
+        ------
+        UserError
+            Where there are no labels, fewer labelled rows of each class than folds, or groups.
+        """
+        from sklearn.model_selection import StratifiedKFold
+        from sklearn.utils import column_or_1d
+
+        if groups is not None:
+            raise UserError("SemiSupervisedKFold takes no groups: split by groups yourself, and pass the folds as cv.")
+        if y is None:
+            raise UserError("SemiSupervisedKFold needs y: one label for each row, -1 where there is none.")
+        labels = split_labels(column_or_1d(y))
+        known = np.flatnonzero(labels.indices >= 0)
+        if not len(known):
+            raise UserError("Every label is -1 or missing, so there is no row to test on: label some rows.")
+        most = int(np.bincount(labels.indices[known]).max())
+        if not 2 <= self.n_splits <= most:
+            raise UserError(
+                f"n_splits is {self.n_splits}, but must lie between 2 and {most}, the labelled rows of the largest "
+                f"class."
+            )
+        folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=self.random_state)
+        rows = np.arange(len(labels.indices))
+        for _, test in folds.split(known, labels.indices[known]):
+            yield np.setdiff1d(rows, known[test]), known[test]
 
 
 def make_splits(

@@ -14,7 +14,7 @@ from ssgan.run_files import MODELS
 from ssgan.schemas import Schema, find_fault
 from ssgan.settings.config import Config
 
-__all__ = ["SavedModels", "check_fields", "check_models", "check_tensors", "damaged"]
+__all__ = ["SavedModels", "check_fields", "check_models", "check_tensors", "damaged", "models_part"]
 
 NAMED_TENSORS = 4
 LARGEST_IMAGE = 2**31  # numbers
@@ -84,6 +84,17 @@ def check_models(state: Any) -> SavedModels:
         check_tensors(saved["buffers"], stack.buffers, "buffers")
     check_tensors(state["average"]["sums"], stacks["D"].parameters, "averaged parameters")
     return SavedModels(config, stacks, feature_map)
+
+
+def models_part(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what models are made of from the state of a training, with copies of its tensors on the CPU."""
+
+    def on_cpu(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: on_cpu(part) for name, part in value.items()}
+        return value.detach().cpu().clone() if isinstance(value, Tensor) else value
+
+    return {name: on_cpu(state[name]) for name in MODELS if name in state}
 
 
 def _check_feature_map(state: Mapping[str, Any], config: Config) -> FeatureMap | None:

@@ -16,11 +16,11 @@ from ssgan.errors import UserError, counted
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, per_class, reliability, softmax, summarize_scores
 from ssgan.inference.models import Models, open_latest
-from ssgan.inference.scored_images import Scored, leave_out_trained
+from ssgan.inference.scored_images import Scored, leave_out_trained, read_images
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.settings.options import Options
 
-__all__ = ["evaluate_run", "options_for"]
+__all__ = ["evaluate_models", "evaluate_run", "options_for", "score_arrays"]
 
 
 def evaluate_run(
@@ -74,8 +74,21 @@ def evaluate_run(
         If ``run`` has no checkpoint, the data do not fit it or have no test share, or the models make no
         ensemble.
     """
-    torch_device = select(device)
-    models, report = open_latest(run, torch_device)
+    models, report = open_latest(run, select(device))
+    return evaluate_models(models, report, run, data, root, ensemble, labels_csv, progress)
+
+
+def evaluate_models(
+    models: Models,
+    report: dict[str, Any],
+    run: Path,
+    data: str | None = None,
+    root: Path | None = None,
+    ensemble: bool = False,
+    labels_csv: Path | None = None,
+    progress: ReadProgress | None = None,
+) -> dict[str, Any]:
+    """Score opened models as :func:`evaluate_run` does; ``run`` is what messages call them."""
     if models.progress and data is None and report["dataset"] not in DATASETS:
         raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
     source, source_root, options = runs.data_source(run, report, models.config, root)
@@ -98,7 +111,14 @@ def evaluate_run(
             dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
         )
     dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
-    scored = scored._replace(data=dataset)
+    return _score_data(models, report, scored._replace(data=dataset), run, ensemble)
+
+
+def _score_data(
+    models: Models, report: dict[str, Any], scored: Scored, run: Path, ensemble: bool = False
+) -> dict[str, Any]:
+    """Score models on the test share of data that fit them, of features where they are models of features."""
+    dataset, torch_device = scored.data, next(iter(models.averaged.values())).device
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
     logits_SNK, temperature = models.logits(dataset.x_test), models.confidence.temperature
@@ -129,6 +149,30 @@ def evaluate_run(
         result["ensemble"] = {"models": sum(finite), **dict.fromkeys(METRICS), **mean_scores}
         predictions_of = f"the ensemble of {predictions_of}"
     return {**result, "predictions_of": predictions_of, **_class_results(p_MNK, dataset.y_test, models.classes)}
+
+
+def score_arrays(
+    models: Models, report: dict[str, Any], run: Path, data: Any, ensemble: bool = False
+) -> dict[str, Any]:
+    """Score opened models on the test share of :class:`Data`, or on a pair (images, labels).
+
+    Raises
+    ------
+    UserError
+        Where they do not fit the models, or there is nothing to score.
+    """
+    if not isinstance(data, Data):
+        if not (isinstance(data, tuple | list) and len(data) == 2):
+            raise UserError("data must be a pair (images, labels), Data, or a name or path.")
+        x = read_images(data[0], models)
+        one, none = x[:1], np.full(min(1, len(x)), -1)
+        data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
+    if data.feature_map is None:
+        _check_fit(data, models, run)
+    if not len(data.x_test) and not models.config.unconditional:
+        raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
+    data = apply_backbone(data, models.config, None, models.feature_map)
+    return _score_data(models, report, Scored(data), run, ensemble)
 
 
 def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, device: torch.device) -> dict[str, Any]:

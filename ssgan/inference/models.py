@@ -35,7 +35,7 @@ JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000  # generated images that D judges
 DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Models:
     """S trained pairs of D and G.
 
@@ -77,6 +77,10 @@ class Models:
     def __post_init__(self) -> None:
         if self.config.unconditional:
             self.classes = ()
+
+    def __repr__(self) -> str:
+        nets = "D" if self.G is None else "D and G"
+        return f"<Models of seeds {', '.join(map(str, self.seeds))}: {nets} of network {self.config.network}>"
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "Models":
@@ -179,7 +183,7 @@ class Models:
         images = NETWORK_PAIRS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
         parameters, count = self.averaged if averaged else None, len(images)
         with float32_precision(self.config.precision, images.device):
-            if self.feature_map is None:
+            if self.feature_map is None and self.config.network != "features":
                 outputs = self.D.evaluate(images, parameters, pick=itemgetter(place))
             else:  # passes of one size, the last one padded: a picture has the same bits alone and among others
                 images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))

@@ -4,11 +4,9 @@ The prediction is that of one model, or the mean of several that learned from th
 """
 
 import glob
-import io
 import itertools
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -32,12 +30,12 @@ __all__ = [
     "InputSource",
     "Prediction",
     "Predictor",
+    "choose_models",
     "find_inputs",
     "open_predictor",
     "predict",
     "read_image",
     "read_inputs",
-    "read_path_list",
     "write_predictions",
 ]
 
@@ -59,13 +57,6 @@ class InputImage(NamedTuple):
     name: str
     pixels: np.ndarray | None
     reason: str = ""
-
-
-def read_path_list() -> Iterator[str]:
-    """Yield the lines of standard input, in which file names need not be valid text."""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
-    yield from sys.stdin
 
 
 def find_inputs(arguments: Sequence[str], lines: Iterable[str] = ()) -> list[InputSource]:
@@ -275,7 +266,12 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
         If ``run`` has no checkpoint or no such seed, or if the model or all of them diverged.
     """
     models, report = open_latest(run, select(device))
-    diverged = set(report.get("diverged") or [])
+    return choose_models(models, report.get("diverged") or [], run, seed)
+
+
+def choose_models(models: Models, diverged_seeds: Iterable[int], run: Path, seed: int | None = None) -> Predictor:
+    """Choose the models that predict together, as :func:`open_predictor` does; ``run`` is what messages call them."""
+    diverged = set(diverged_seeds)
     diverged |= {s for s, finite in zip(models.seeds, models.finite, strict=True) if not finite}
     usable = [s for s in models.seeds if s not in diverged]
     if not usable:

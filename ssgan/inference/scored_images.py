@@ -1,20 +1,24 @@
-"""Choose the images that an evaluation scores: those with a label that the run has not trained on."""
+"""Choose the images that an evaluation scores, with a label that the run has not trained on; read those of a caller."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssgan import runs
+from ssgan.data.arrays import images_to_uint8
 from ssgan.data.dataset import Data, image_ids
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.image_folder import draw_test_rows, find_learned
 from ssgan.errors import UserError
+from ssgan.inference.models import Models
+from ssgan.inference.predict import find_inputs, read_inputs
 from ssgan.settings.config import Config
 
-__all__ = ["LABELED", "TEST", "Scored", "leave_out_trained"]
+__all__ = ["LABELED", "TEST", "Scored", "leave_out_trained", "read_images"]
 
 TEST, LABELED = "test images", "labelled pictures"
 UNKNOWN = "so pictures that it trained on may be among those scored"
@@ -140,3 +144,36 @@ def _select_tests(data: Data, mask_N: np.ndarray) -> Data:
     rows = np.flatnonzero(mask_N)
     files = tuple(data.files_test[row] for row in rows) if data.files_test else ()
     return dataclasses.replace(data, x_test=data.x_test[rows], y_test=data.y_test[rows], files_test=files)
+
+
+def read_images(images: Any, models: Models) -> np.ndarray:
+    """Return arrays, or the pictures of files, as the models take them, [N, ...].
+
+    Parameters
+    ----------
+    images : ndarray, path or sequence of paths
+    models : Models
+
+    Raises
+    ------
+    UserError
+        Where a file cannot be read.
+    """
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if isinstance(images, list | tuple) and images and all(isinstance(path, str | os.PathLike) for path in images):
+        depth = models.config.image_depth or 16
+        shape, scale = models.input_shape, models.input_scale
+        rows = []
+        for image in read_inputs(
+            find_inputs([os.fspath(path) for path in images]), shape, scale, models.bounded, depth
+        ):
+            if image.pixels is None:
+                raise UserError(image.reason)
+            rows.append(image.pixels)
+        return np.stack(rows)
+    x = np.asarray(images)
+    if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
+        unit = images_to_uint8(x, 1.0, "images")
+        return unit if models.input_scale == 255 else np.rint(x * models.input_scale).astype(np.uint8)
+    return x.astype(np.float32) if x.dtype.kind == "f" else x

@@ -1,18 +1,18 @@
 """List the presets, and resolve a preset, earlier settings and the user's own into a configuration."""
 
 import typing
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings import fields
 from ssgan.settings.backbones import DEFAULT_BACKBONE
-from ssgan.settings.catalog import for_labels, for_method, overlay
+from ssgan.settings.catalog import for_labels, for_method, overlay, suits
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
 from ssgan.settings.rules import NEEDS
 
-__all__ = ["DATASET_PRESETS", "PRESETS", "allowed", "describe", "parse", "resolve"]
+__all__ = ["DATASET_PRESETS", "PRESETS", "allowed", "default_preset", "describe", "parse", "resolve"]
 
 
 # The paper's recipe for CIFAR-10 and SVHN, beyond the defaults.
@@ -88,6 +88,26 @@ _FEATURES = {
     "ema_half_life_images": 13_829.0,
 }
 
+# Tables with a deviation of about 1 in each column, such as those of SSGANClassifier. The trials are in
+# docs/notes/tables.md.
+_TABLES = {
+    "network": "features",
+    "discriminator_widths": (128, 128),
+    "generator_widths": (128, 128),
+    "total_images": 20_000,
+    "batch_size": 64,
+    "noise_input_std": 0.5,
+    "weight_entropy": 1.0,
+    "weight_balance": 0.3,
+    "latent_distribution": "normal",
+    "learning_rate_d": 1e-3,
+    "learning_rate_g": 1e-3,
+    "adam_epsilon": 1e-4,
+    "adam_epsilon_inside_root": False,
+    "decay_last_fraction": 0.5,
+    "ema_half_life_images": 2_800.0,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Salimans et al., 2016, section 5.1, and its published code: the defaults are that recipe.
     "mnist-paper": {"labels": 100},
@@ -153,6 +173,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "report_every_images": 100_000,
     },
     "features": _FEATURES,
+    "tables": _TABLES,
     # A user's own numbers, and pictures too small for convolutions.
     "vectors": {"total_images": 2_000_000},
 }
@@ -166,6 +187,18 @@ DATASET_PRESETS = {
 }
 
 _TYPES = typing.get_type_hints(Config)
+
+
+def default_preset(data: str, image_shape: Sequence[int], backbone: str | None = None) -> str:
+    """Return the preset of a named data set, or for a user's own data the one that their shape suits.
+
+    With a backbone that is ``features``. Otherwise a user's own data have ``images``, or ``vectors`` for what is no
+    picture or too small for the network of ``images``.
+    """
+    if backbone is not None:
+        return "features"
+    own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
+    return DATASET_PRESETS.get(data, own_preset)
 
 
 def resolve(

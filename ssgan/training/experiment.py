@@ -44,7 +44,7 @@ from ssgan.training.tensorboard import TensorBoard
 from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import train
 
-__all__ = ["Paused", "run_experiment", "settings_beyond_preset", "summarize", "train_or_resume"]
+__all__ = ["Paused", "make_report", "run_experiment", "save_run", "settings_beyond_preset", "train_or_resume"]
 
 LABELED_IMAGES_SHOWN = 200
 UNKNOWN_LABELS = (
@@ -109,16 +109,46 @@ def _write_report(
     """Draw the samples of a run, write its report and return that."""
     with run.failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
-    entries = _with_confidence(run, extra)
-    report = {**summarize(run, folder, entries), "source": None if source is None else dict(source)}
+    report = make_report(run, folder, source, extra)
     write_json(folder / "report.json", report)
     return report
+
+
+def make_report(
+    run: Run, folder: Path, source: Mapping[str, str | None] | None, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what ``report.json`` of a run in ``folder`` holds; parameters are those of :func:`run_experiment`."""
+    entries = _with_confidence(run, extra or {})
+    return {**summarize(run, folder, entries), "source": None if source is None else dict(source)}
 
 
 def _prepare_start(data: Data, config: Config, folder: Path, parent: Parent | None) -> tuple[Data, Parent | None]:
     """Return the data, features of a backbone where one is set, and the parent from which a run has yet to start."""
     start = find_parent(folder, parent)
     return apply_backbone(data, config, feature_map=inherited_map(folder, config, start)), start
+
+
+def save_run(run: Run, folder: Path, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> None:
+    """Write the files of a run folder for a training that was not made in one.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path
+        New or empty.
+    source
+        As for :func:`run_experiment`.
+    log : sequence of dict
+        The lines of ``log.jsonl``, as :func:`ssgan.training.callbacks.log_line` makes them.
+    """
+    runs.create_run_folder(folder, run.data.name, run.config)
+    splits = [replace(split, ids=image_ids(run.data.source.x_train[split.indices])) for split in run.splits]
+    save_splits(folder / "split.json", splits, run.config.recorded_draw_seeds)
+    runs.append_rows(folder / "log.jsonl", log)
+    runs.save_checkpoint(folder / "checkpoint", run.state())
+    with run.failed_parts.attempt("labeled.png"):
+        _draw_labeled(folder / "labeled.png", run.data, run.splits[0])
+    _write_report(run, folder, source, {})
 
 
 def train_or_resume(

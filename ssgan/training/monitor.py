@@ -59,7 +59,7 @@ class TrainingProgress:
     state: Callable[[], dict[str, Any]]
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """Hold a finished training: the models and what was measured.
 

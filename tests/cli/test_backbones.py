@@ -10,7 +10,6 @@ from pictures_on_disk import grey, packed, write
 from running import last_object, rows, status_of
 from small_backbones import FEATURE_OPTIONS, NAME, coloured, coloured_data, use_small_backbone
 
-from ssgan.cli import options as cli_options
 from ssgan.data import photographs
 
 SHORT = ["--set", "total_images=400", "--set", "batch_size=20", "--set", "discriminator_widths=16"]
@@ -158,7 +157,7 @@ def test_small_and_grey_pictures_are_learned_from_as_they_are(capsys: pytest.Cap
 def test_without_the_extra_a_line_says_what_it_gives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli_options, "is_installed", lambda name: False)
+    monkeypatch.setattr(photographs, "is_installed", lambda name: False)
     photos = pictures(Path("photos"))
     assert status_of("train", photos, "--labels", "6", "--dry-run") == 0
     printed = " ".join(capsys.readouterr().out.split())

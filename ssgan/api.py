@@ -1,0 +1,399 @@
+"""Train and use models from Python."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssgan.data import datasets
+from ssgan.data.dataset import as_data
+from ssgan.data.file_tree import expand_user
+from ssgan.data.photographs import backbone_of_photographs
+from ssgan.data.splits import Split
+from ssgan.devices import select
+from ssgan.errors import UserError, counted, did_you_mean
+from ssgan.files import path_to_text
+from ssgan.inference.evaluate import evaluate_models, evaluate_run, score_arrays
+from ssgan.inference.metrics import generated_probability
+from ssgan.inference.models import Models, open_latest
+from ssgan.inference.predict import choose_models
+from ssgan.inference.scored_images import read_images
+from ssgan.settings.catalog import check_augmentation, check_image_shape
+from ssgan.settings.config import FIELDS, Config
+from ssgan.settings.options import Options
+from ssgan.settings.presets import default_preset, resolve
+from ssgan.training import trainer
+from ssgan.training.callbacks import log_line
+from ssgan.training.experiment import make_report, save_run
+from ssgan.training.monitor import Run, TrainingProgress
+
+__all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
+
+PICTURE_SHAPE = (32, 32)  # of an image that every network takes
+OTHER_WORDS = ("test", "epochs", "data_dir", "labels_csv")  # keywords of `train` that are no settings
+
+
+class _UsableRun:
+    """Predict and evaluate with trained models: the base of :class:`TrainedRun` and :class:`OpenedRun`."""
+
+    models: Models
+    config: Config
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> Path:
+        """What messages call the run."""
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return self.models.classes
+
+    def predict(self, images: Any, seed: int | None = None) -> np.ndarray:
+        """Return the name of the most probable class of each image, an array of text [N].
+
+        Parameters
+        ----------
+        images : ndarray [N, ...], path, or sequence of paths
+            Arrays as those of training; floats 0 to 1 are taken too. A path names a picture, a folder or a ``.zip`` of
+            pictures, in the order of their names, or an ``.npz``.
+        seed : int, optional
+            Take the model of this seed alone. Otherwise all that learned from the same labels vote by the mean of their
+            probabilities; where each has labels of its own, the first one predicts.
+
+        Raises
+        ------
+        UserError
+            Where images do not fit the models or a file cannot be read, and for a GAN without classes.
+        """
+        p_NK = self.predict_proba(images, seed)
+        return np.array(self.classes)[p_NK.argmax(axis=1)]
+
+    def predict_proba(self, images: Any, seed: int | None = None) -> np.ndarray:
+        """Return the probabilities of the classes [N, K]; the parameters are those of :meth:`predict`."""
+        if not self.classes:
+            raise UserError(f"The models of {self.name} have no classes: they are a GAN without labels.")
+        p_NK: np.ndarray = self.models.confidence.probabilities(self._logits(images, seed)).mean(axis=0)
+        return p_NK
+
+    def outlier_score(self, images: Any, seed: int | None = None) -> np.ndarray:
+        """Return the probability that each image is generated, [N]: high for images of none of the classes.
+
+        Raises
+        ------
+        UserError
+            Where the method trains no generator.
+        """
+        if self.models.G is None:
+            raise UserError(f"{self.name} has no generator: method {self.config.method!r} trains none.")
+        p_N: np.ndarray = generated_probability(self._logits(images, seed)).mean(axis=0)
+        return p_N
+
+    def _logits(self, images: Any, seed: int | None) -> np.ndarray:
+        models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
+        return models.logits(read_images(images, self.models))
+
+    def __repr__(self) -> str:
+        facts = self._facts
+        errors = [error for error in facts["errors"] if error is not None]
+        count = len(facts["seeds"])
+        words = [facts["method"], counted(facts["labels"], "label"), counted(count, "model")]
+        words += [f"test error {np.mean(errors):.2f} %"] if errors else []
+        return f"<{type(self).__name__} of {facts['dataset']}: {', '.join(words)}>"
+
+
+class TrainedRun(_UsableRun, Run):
+    """A training that has finished: a :class:`~ssgan.training.monitor.Run` that predicts, evaluates and saves.
+
+    Attributes
+    ----------
+    source : dict or None
+        Where the data were read from; None for arrays.
+    log : list of dict
+        The lines of ``log.jsonl``.
+    """
+
+    source: dict[str, str | None] | None
+    log: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: Run, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> "TrainedRun":
+        """Make one of a run."""
+        trained = cls(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
+        trained.source, trained.log = None if source is None else dict(source), list(log)
+        return trained
+
+    @property
+    def name(self) -> Path:
+        """What messages call the run."""
+        return Path("this run")
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
+        return {
+            "dataset": self.data.name,
+            "dataset_sha256": self.data.sha256,
+            "labels": len(self.splits[0].indices),
+            "method": self.config.method,
+            "preset": self.config.preset,
+            "seeds": self.seeds,
+            "errors": self.errors,
+            "diverged": sorted(self.diverged),
+            "rows": [{"draw_seed": seed} for seed in self.config.recorded_draw_seeds],
+            "source": self.source,
+        }
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The report of the run in plain types, as ``report.json`` holds it."""
+        return make_report(self, self.name, self.source)
+
+    def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
+        """Score the models on the test share, or on other data.
+
+        Parameters
+        ----------
+        data : Data, (images, labels), name or path, optional
+            Of :class:`Data` the test share is scored; of a path without one every labelled picture that is not in the
+            pool.
+        ensemble : bool
+            Score the mean of the models' probabilities too.
+
+        Returns
+        -------
+        dict
+            As of :func:`ssgan.inference.evaluate.evaluate_run`.
+
+        Raises
+        ------
+        UserError
+            Where there is nothing to score, or it does not fit.
+        """
+        if isinstance(data, str | os.PathLike):
+            return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble)
+        data = self.data if data is None else data
+        return score_arrays(self.models, self._facts, self.name, data, ensemble)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a run folder, which :func:`open_run` and every command of ``ssgan`` take; return its path.
+
+        Raises
+        ------
+        UserError
+            Where the folder exists already and is not empty.
+        """
+        path = _new_folder(folder)
+        save_run(self, path, self.source, self.log)
+        return path
+
+
+class OpenedRun(_UsableRun):
+    """The models of a run folder.
+
+    Attributes
+    ----------
+    folder : Path
+    models : Models
+    config : Config
+        Every setting of the training.
+    seeds : list of int
+    errors : list of float or None
+        Test error of each model in percent.
+    report : dict
+        What ``report.json`` holds; of a run that has not finished the few entries that are known.
+    """
+
+    def __init__(self, folder: Path, models: Models, report: dict[str, Any]) -> None:
+        self.folder, self.models, self.config, self.report = folder, models, models.config, report
+        self.seeds: list[int] = report["seeds"]
+        self.errors: list[float | None] = report.get("errors") or [None] * len(self.seeds)
+
+    @property
+    def name(self) -> Path:
+        """What messages call the run."""
+        return self.folder
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """The entries of the report that need no measurement."""
+        return {"diverged": [], **self.report, "errors": self.errors}
+
+    def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
+        """Score the models on the test share of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
+        if data is None or isinstance(data, str | os.PathLike):
+            device = str(next(iter(self.models.averaged.values())).device)
+            return evaluate_run(self.folder, None if data is None else os.fspath(data), None, ensemble, device)
+        return score_arrays(self.models, self._facts, self.name, data, ensemble)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Copy the run folder; return the path of the copy.
+
+        Raises
+        ------
+        UserError
+            Where the folder exists already and is not empty.
+        """
+        path = _new_folder(folder)
+        shutil.copytree(self.folder, path, dirs_exist_ok=True)
+        return path
+
+
+def train(
+    data: Any,
+    config: Config | None = None,
+    splits: Sequence[Split] | None = None,
+    on_report: Callable[[TrainingProgress], None] | None = None,
+    state: dict[str, Any] | None = None,
+    *,
+    test: Any = None,
+    preset: str | None = None,
+    epochs: float | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    labels_csv: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a classifier from few labels and many images.
+
+    Parameters
+    ----------
+    data : str, Path, Data, Dataset or (images, labels)
+        A name or path for :func:`ssgan.load`; arrays as :class:`Data` takes them, with -1, None or NaN for unlabelled;
+        or a torch ``Dataset`` whose items are (image, label).
+    config : Config, optional
+        Every setting, in place of a preset; ``settings`` change it.
+    splits, on_report, state
+        As for :func:`ssgan.training.trainer.train`.
+    test : Dataset or (images, labels), optional
+        The test share of arrays or of a ``Dataset``.
+    preset : str, optional
+        The settings to begin from; by default those of ``ssgan train``.
+    epochs : float, optional
+        Length in passes over the pool, in place of ``total_images``.
+    data_dir, labels_csv : path, optional
+        Where downloaded sets lie; a table of labels for a folder without class folders.
+    **settings
+        Settings by name, such as ``labels=50, seeds=3, method="supervised"``: see ``docs/settings.md``.
+
+    Returns
+    -------
+    TrainedRun
+
+    Raises
+    ------
+    UserError
+        For an unknown setting, with the nearest one that there is, and where data and settings do not fit.
+    """
+    for word in settings:
+        if word not in FIELDS and (near := did_you_mean(word, [*FIELDS, *OTHER_WORDS])):
+            raise UserError(f"Unknown setting {word!r}.{near}")
+    if config is not None and preset is not None:
+        raise UserError(f"preset={preset!r} does not go with config, which has every setting: leave one of them away.")
+    if epochs is not None and "total_images" in settings:
+        raise UserError("epochs and total_images set the same length twice: leave one away.")
+    source, named = None, None
+    if isinstance(data, str | os.PathLike):
+        if test is not None:
+            raise UserError(
+                f"test is for arrays, but {os.fspath(data)} is read with its own test share: leave it away."
+            )
+        named, table = str(expand_user(Path(data))), None if labels_csv is None else Path(labels_csv)
+        if config is None and preset is None and named not in datasets.DATASETS:
+            settings = backbone_of_photographs(Path(named), settings).settings
+        early = config.replace(**settings) if config is not None else _resolve_early(preset, named, settings)
+        data = datasets.load(named, data_dir if data_dir is None else Path(data_dir), Options.of(early, table))
+        source = _source(named, data_dir, labels_csv)
+    elif data_dir is not None or labels_csv is not None:
+        raise UserError(
+            "data_dir and labels_csv are for names and paths of data, but data are arrays: leave them away."
+        )
+    else:
+        data = as_data(data, test)
+    if epochs is not None:
+        settings["total_images"] = _images_of_epochs(epochs, len(data.x_train))
+    if config is None:
+        backbone = settings.get("backbone")
+        own = "tables" if data.unbounded else default_preset(named or data.name, data.image_shape, backbone)
+        config = resolve(preset or own, settings)
+    elif settings:
+        config = config.replace(**settings)
+    if data.image_depth is not None:
+        config = config.replace(image_depth=data.image_depth)
+    if config.backbone is None:
+        check_image_shape(config.network, data.image_shape)
+        check_augmentation(config.augmentation, data.image_shape)
+    log: list[dict[str, Any]] = []
+
+    def keep_log(progress: TrainingProgress) -> None:
+        log.append(log_line(progress))
+        if on_report is not None:
+            on_report(progress)
+
+    return TrainedRun.of(trainer.train(data, config, splits, keep_log, state), source, log)
+
+
+def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
+    """Open a run folder of ``ssgan train`` or :meth:`TrainedRun.save`.
+
+    ``config.json``, ``checkpoint`` and ``report.json`` are enough to predict. Of a run that has not finished, without
+    ``report.json``, the models of its last checkpoint are taken, with ``split.json``.
+
+    Raises
+    ------
+    UserError
+        Where it is no run folder, or its files are damaged or of different runs.
+    """
+    path = expand_user(Path(folder))
+    return OpenedRun(path, *open_latest(path, select(device)))
+
+
+def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -> Config:
+    """Resolve the settings as far as that goes before the data are read: the shape of the images is not known yet."""
+    if preset is not None:
+        return resolve(preset, settings)
+    backbone = settings.get("backbone")
+    try:
+        return resolve(default_preset(name, PICTURE_SHAPE, backbone), settings)
+    except UserError as mistake:
+        try:
+            return resolve(default_preset(name, (), backbone), settings)
+        except UserError:
+            raise mistake from None
+
+
+def _images_of_epochs(epochs: Any, pool_size: int) -> int:
+    """Return a number of passes over the pool as a number of images."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < float("inf"):
+        raise UserError(f"epochs is {epochs!r}, but must be a number above 0.")
+    return max(1, round(epochs * pool_size))
+
+
+def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
+    """Return where data lie, as ``report.json`` keeps it."""
+    data = name if name in datasets.DATASETS else path_to_text(Path(name).resolve())
+    paths = {"data_dir": data_dir, "labels_csv": labels_csv}
+    rest = {key: None if path is None else path_to_text(Path(path).resolve()) for key, path in paths.items()}
+    return {"data": data, **rest}
+
+
+def _new_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a new folder, or take an empty one."""
+    path = expand_user(Path(folder))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = any(path.iterdir())
+    except OSError as cause:
+        raise UserError(f"The folder {path} cannot be made ({cause.strerror}): choose another.") from None
+    if taken:
+        raise UserError(f"{path} exists already and is not empty: save the run into another folder.")
+    return path

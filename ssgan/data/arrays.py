@@ -1,0 +1,275 @@
+"""Bring a user's arrays, labels and torch data sets to the types that training takes. Imports no torch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssgan.errors import UserError, did_you_mean
+
+__all__ = [
+    "Labels",
+    "TableScaler",
+    "class_indices",
+    "class_names",
+    "images_to_uint8",
+    "items_to_arrays",
+    "split_labels",
+]
+
+UNLABELED_TEXT = "-1"
+MOST_QUANTILES = 1000
+OUTERMOST = {"quantile": 3.0, "standard": 100.0}  # deviations, to which the numbers of a table are clipped
+MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of text
+
+
+class Labels(NamedTuple):
+    """Labels as indices of their classes.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape [N]
+        Index into ``classes``; -1 for unlabelled.
+    classes : ndarray, shape [K]
+        The different labels, sorted, of the type in which they were given.
+    binary : bool
+        Whether -1 was read as a class: the labels are -1 and 1 alone.
+    """
+
+    indices: np.ndarray
+    classes: np.ndarray
+    binary: bool = False
+
+
+def split_labels(y: np.ndarray) -> Labels:
+    """Tell labels from missing ones, which are -1, in an array of objects also None and NaN, in one of floats NaN.
+
+    Where the only labels are -1 and 1, both are classes: an array with one class could not be learned from, and this
+    is how many binary classifiers write the two.
+
+    Parameters
+    ----------
+    y : ndarray, shape [N]
+
+    Raises
+    ------
+    UserError
+        For the text "-1" and the texts that numpy makes of missing labels, and for objects that cannot be compared.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise UserError(f"y is of shape {list(y.shape)}, but must hold one label for each row.")
+    if y.dtype.kind in "OUS":
+        _refuse_text(y)
+    missing = np.array([is_missing(label) for label in y], bool) if y.dtype.kind == "O" else _missing_numbers(y)
+    given = y[~missing]
+    if y.dtype.kind == "O" and len(given) and all(_is_integer(label) for label in given):
+        given = given.astype(np.int64)
+    try:
+        classes, inverse = np.unique(given, return_inverse=True)
+    except TypeError:
+        kinds = " and ".join(sorted({type(label).__name__ for label in given}))
+        raise UserError(f"y holds labels of types that have no order, {kinds}: give all of them one type.") from None
+    if len(classes) == 1 and classes.dtype.kind in "if" and classes[0] == 1 and not _has_other_missing(y):
+        minus = missing
+        if minus.any():
+            return Labels((~minus).astype(np.int64), np.array([-1, 1], dtype=classes.dtype), binary=True)
+    indices = np.full(len(y), -1, np.int64)
+    indices[~missing] = inverse.ravel()
+    return Labels(indices, classes)
+
+
+def is_missing(label: Any) -> bool:
+    """Whether one label of an array of objects says that there is none: None, NaN, pandas.NA or -1."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float | int | np.integer | np.floating) and bool(label != label or label == -1)
+
+
+def _missing_numbers(y: np.ndarray) -> np.ndarray:
+    """Return which labels of an array of numbers or text say that there is none."""
+    if y.dtype.kind == "f":
+        if np.isinf(y).any():
+            raise UserError("y holds infinity, which is no label.")
+        return np.isnan(y) | (y == -1)
+    return y == -1 if y.dtype.kind == "i" else np.zeros(len(y), bool)
+
+
+def _has_other_missing(y: np.ndarray) -> bool:
+    """Whether labels are missing in another way than by -1, so that -1 is not a class."""
+    if y.dtype.kind == "O":
+        return any(is_missing(label) and not _is_integer(label) for label in y)
+    return bool(np.isnan(y).any()) if y.dtype.kind == "f" else False
+
+
+def _is_integer(label: Any) -> bool:
+    return isinstance(label, int | np.integer) and not isinstance(label, bool)
+
+
+def _refuse_text(y: np.ndarray) -> None:
+    """Refuse the text "-1", and in an array of text the words for missing labels."""
+    texts = {str(label) for label in y if isinstance(label, str | bytes)}
+    texts |= {label.decode(errors="replace") for label in y if isinstance(label, bytes)}
+    if UNLABELED_TEXT in texts:
+        raise UserError(
+            "y holds the text '-1', which would be a class: to leave rows unlabelled give y the dtype object, with "
+            "None or the number -1 for them."
+        )
+    words = [word for word in MISSING_WORDS if word in texts]
+    if y.dtype.kind in "US" and words:
+        raise UserError(
+            f"y holds the text {words[0]!r}, which numpy makes of a missing label in an array of text: give y the "
+            f"dtype object, with None for unlabelled rows."
+        )
+
+
+def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
+    """Return text labels as indices of named classes, -1 for missing ones; numbers are returned as they are.
+
+    Raises
+    ------
+    UserError
+        For a label that names no class.
+    """
+    y = np.asarray(y)
+    if y.dtype.kind not in "OUS" or y.ndim != 1:
+        return y
+    labels = split_labels(y)
+    if labels.classes.dtype.kind == "i":
+        return np.array([-1, *labels.classes], np.int64)[labels.indices + 1]
+    position = {label: i for i, label in enumerate(classes)}
+    unknown = [str(label) for label in labels.classes if str(label) not in position]
+    if unknown:
+        near = did_you_mean(unknown[0], classes)
+        raise UserError(f"{name} holds the label {unknown[0]!r}, which is none of the classes.{near}")
+    return np.array([-1, *(position[str(label)] for label in labels.classes)], np.int64)[labels.indices + 1]
+
+
+def class_names(*labels: Any) -> tuple[str, ...]:
+    """Return the classes of labels for which none were named: sorted words, or 0 to the highest number."""
+    arrays = [array for array in map(np.asarray, labels) if array.size and array.ndim == 1]
+    words: set[str] = set()
+    highest = -1
+    for array in arrays:
+        found = split_labels(array).classes if array.dtype.kind in "OUS" else array
+        if found.dtype.kind in "iu":
+            highest = max(highest, int(found.max(initial=-1)))
+        else:
+            words |= {str(label) for label in found}
+    if highest >= sum(map(len, arrays)):
+        raise UserError(f"The label {highest} is too high for so few images: number the classes 0, 1, 2, ...")
+    return tuple(sorted(words)) if words else tuple(map(str, range(highest + 1)))
+
+
+def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.ndarray:
+    """Convert images of floats or whole numbers, 0 to ``scale``, to uint8, 0 to 255.
+
+    Raises
+    ------
+    UserError
+        For values outside 0 to ``scale``.
+    """
+    if images.size and not np.isfinite(images).all():
+        raise UserError(f"{name} holds NaN or infinity: mend or leave out such images.")
+    if images.size and not (images.min() >= 0 and images.max() <= scale):
+        raise UserError(
+            f"{name} holds values from {images.min():g} to {images.max():g}, but images must lie in 0 to {scale:g}, "
+            f"the value of full intensity: rescale them, or set scale."
+        )
+    return np.rint(images * (255.0 / scale)).astype(np.uint8)
+
+
+def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
+    """Read a torch ``Dataset`` whose items are (image, label): images, labels and, where it names them, classes.
+
+    Parameters
+    ----------
+    dataset
+        With ``__len__`` and ``__getitem__``. An image is a picture of Pillow, an array [H, W] or [H, W, C], a tensor
+        [H, W] or [C, H, W], or a vector; a label a number or a word, with -1 or None for none.
+
+    Returns
+    -------
+    ndarray [N, ...], ndarray [N], tuple of str or None
+
+    Raises
+    ------
+    UserError
+        Where items are of another form, or their images of different shapes.
+    """
+    images, labels = [], []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        if not (isinstance(item, tuple | list) and len(item) == 2):
+            raise UserError(f"Item {i} of the data set is no pair (image, label); without a label give (image, None).")
+        images.append(_image_array(item[0]))
+        labels.append(_plain(item[1]))
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        two = " and ".join(str(list(shape)) for shape in sorted(shapes, key=str)[:2])
+        raise UserError(f"The images of the data set have different shapes, such as {two}: resize them to one.")
+    if not images:
+        raise UserError("The data set holds no item.")
+    y = np.empty(len(labels), object)
+    y[:] = labels
+    names = getattr(dataset, "classes", None)
+    return np.stack(images), y, None if names is None else tuple(map(str, names))
+
+
+def _image_array(image: Any) -> np.ndarray:
+    """Return an image as an array [H, W], [H, W, C] or [F]; a tensor has its channels first."""
+    if hasattr(image, "detach"):
+        array = np.asarray(image.detach().cpu().numpy())
+        if array.ndim == 3:
+            array = array.transpose(1, 2, 0)
+            return array[..., 0] if array.shape[2] == 1 else array
+        return array
+    if hasattr(image, "convert") and image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return np.asarray(image)
+
+
+def _plain(label: Any) -> Any:
+    """Return a label as a plain value: tensors and arrays of one number hold it."""
+    return label.item() if hasattr(label, "item") else label
+
+
+class TableScaler:
+    """Scale the columns of a table to a deviation of about 1, and back; columns that do not vary become 0.
+
+    Parameters
+    ----------
+    kind : {"quantile", "standard"}
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def fit(self, X: np.ndarray) -> "TableScaler":
+        """Fit it to rows [n, F]."""
+        from sklearn.preprocessing import QuantileTransformer, StandardScaler
+
+        self.quantiles = None
+        if self.kind == "quantile":
+            self.quantiles = QuantileTransformer(
+                n_quantiles=min(len(X), MOST_QUANTILES), output_distribution="normal", random_state=0
+            ).fit(X)
+        self.standard = StandardScaler().fit(self._quantiles_of(X))
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scale rows [n, F]."""
+        return np.clip(self.standard.transform(self._quantiles_of(X)), -OUTERMOST["standard"], OUTERMOST["standard"])
+
+    def inverse_transform(self, rows: np.ndarray) -> np.ndarray:
+        """Return scaled rows [n, F] in the units of the table."""
+        rows = self.standard.inverse_transform(rows)
+        back: np.ndarray = rows if self.quantiles is None else self.quantiles.inverse_transform(rows)
+        return back
+
+    def _quantiles_of(self, X: np.ndarray) -> np.ndarray:
+        return (
+            X
+            if self.quantiles is None
+            else np.clip(self.quantiles.transform(X), -OUTERMOST["quantile"], OUTERMOST["quantile"])
+        )

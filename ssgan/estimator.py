@@ -1,0 +1,422 @@
+"""Train models as a scikit-learn estimator."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from ssgan.data.arrays import TableScaler, images_to_uint8, split_labels
+from ssgan.data.dataset import Data
+from ssgan.devices import select
+from ssgan.errors import UserError, counted
+from ssgan.inference.checkpoints import models_part
+from ssgan.inference.models import Models
+from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.config import Config
+from ssgan.settings.presets import default_preset, resolve
+from ssgan.training.monitor import TrainingProgress
+from ssgan.training.trainer import train
+
+__all__ = ["SSGANClassifier"]
+
+TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "digits-fast"
+LARGEST_NUMBER = 1e6  # in a scaled table
+SEED_LIMIT = 2**31 - 4096
+
+
+class SSGANClassifier(ClassifierMixin, BaseEstimator):
+    """Classify from few labels and many unlabelled rows, by a GAN or another semi-supervised method.
+
+    A table is scaled column by column on all rows, without labels, and learned by a small multilayer perceptron; images
+    are learned as ``ssgan train`` does.
+
+    Parameters
+    ----------
+    method : {"gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"}
+        ``"fixmatch"`` needs views of images, which a table has not.
+    n_seeds : int
+        Models that are trained from the same labels; the mean of their probabilities predicts.
+    preset : str, optional
+        The settings to begin from; by default ``"tables"``, ``"images"``, ``"digits-fast"`` for images smaller than
+        17 pixels or of other channels than 1 or 3, and ``"features"`` with a backbone.
+    total_images : int, optional
+        Length of training: unlabelled rows that each model sees. Default: that of the preset.
+    settings : mapping, optional
+        Further settings by name: see ``docs/settings.md``.
+    scaling : {"standard", "quantile", None}
+        Of the columns of a table: to mean 0 and deviation 1; to normal quantiles; not at all.
+    backbone : str, optional
+        A frozen pretrained network whose features of images are learned from.
+    scale : float, optional
+        The value of full intensity of images; by default 255 for whole numbers and 1 for floats.
+    random_state : int, RandomState or None
+        A number is the seed of the first model, from which the others count up.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    verbose : bool
+        Print a line at every report.
+    warm_start : bool
+        Begin the next ``fit`` with the weights of the last one. Classes, columns and networks must be the same.
+    callback : callable, optional
+        Called with a :class:`~ssgan.training.monitor.TrainingProgress` at every report.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape [K]
+    transduction_ : ndarray, shape [n]
+        The labels given to ``fit``, and for unlabelled rows the predicted ones.
+    labeled_iter_ : ndarray of int, shape [n]
+        0 for rows with a label, 1 for those that the trained models labelled, as in scikit-learn's
+        ``SelfTrainingClassifier``.
+    n_features_in_ : int
+        Columns, or numbers in one image.
+    feature_names_in_ : ndarray
+        Names of the columns, where X was a DataFrame.
+    models_ : ssgan.inference.models.Models
+        The trained networks that did not diverge.
+    config_ : ssgan.settings.config.Config
+        Every setting of the training.
+
+    Notes
+    -----
+    The label -1 means unlabelled, in arrays of objects also None and NaN, in arrays of floats NaN. Where the only
+    labels are -1 and 1, both are classes, with a warning.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> y[::2] = -1
+    >>> SSGANClassifier(random_state=0, total_images=6400).fit(X, y).predict(X[:1])
+    array([0])
+    """
+
+    _image_dtype: np.dtype[Any]
+
+    def __init__(
+        self,
+        method: str = "gan",
+        *,
+        n_seeds: int = 1,
+        preset: str | None = None,
+        total_images: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        scaling: str | None = "standard",
+        backbone: str | None = None,
+        scale: float | None = None,
+        random_state: Any = None,
+        device: str = "auto",
+        verbose: bool = False,
+        warm_start: bool = False,
+        callback: Callable[[TrainingProgress], None] | None = None,
+    ) -> None:
+        self.method = method
+        self.n_seeds = n_seeds
+        self.preset = preset
+        self.total_images = total_images
+        self.settings = settings
+        self.scaling = scaling
+        self.backbone = backbone
+        self.scale = scale
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.callback = callback
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> "SSGANClassifier":
+        """Train from the labelled and the unlabelled rows.
+
+        Parameters
+        ----------
+        X : array-like, shape [n, n_features], or images [n, H, W] or [n, H, W, C]
+        y : array-like, shape [n]
+            Labels, with -1 for unlabelled rows.
+
+        Raises
+        ------
+        UserError
+            A ``ValueError``: where X or y cannot be learned from, or a parameter has no such value.
+        """
+        shape = getattr(self, "_row_shape", ())  # of the last fit
+        X = self._check_rows(X, reset=True)
+        labels = self._check_y(X, y)
+        warm = self.warm_start and hasattr(self, "models_")
+        start = self._earlier_models(X, shape, labels.classes) if warm else None
+        self.classes_ = labels.classes
+        self._fit_scaling(X)
+        self.config_ = self._config(X)
+        stored = self._stored(X)
+        names = tuple(f"{k}: {label}" for k, label in enumerate(labels.classes))  # "-1" may be a class here
+        data = Data(stored, labels.indices, stored[:0], labels.indices[:0], names, unbounded=X.ndim == 2)
+        run = train(data, self.config_, on_report=self._on_report, start=start)
+        self._keep(run)
+        unlabeled = labels.indices < 0
+        self.transduction_ = self.classes_[np.maximum(labels.indices, 0)]
+        self.labeled_iter_ = unlabeled.astype(int)
+        if unlabeled.any():
+            p_NK = self.models_.probabilities(stored[unlabeled]).mean(axis=0)
+            self.transduction_[unlabeled] = self.classes_[p_NK.argmax(axis=1)]
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each row, shape [n]."""
+        p_NK = self.predict_proba(X)
+        return self.classes_[p_NK.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probabilities of the classes, shape [n, K], in the order of ``classes_``."""
+        check_is_fitted(self)
+        return self.models_.probabilities(self._stored(self._check_rows(X, reset=False))).mean(axis=0)
+
+    def outlier_score(self, X: Any) -> np.ndarray:
+        """Return the probability that each row is generated, shape [n]: high for rows unlike those of training.
+
+        Raises
+        ------
+        UserError
+            Where the method trains no generator.
+        """
+        check_is_fitted(self)
+        return self.models_.generated_probability(self._stored(self._check_rows(X, reset=False))).mean(axis=0)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Generate rows in the units of X, or images of its type, shape [n_samples, ...].
+
+        The models give one after the other, an equal share of rows each.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState or None
+            None: that of the training, so that the rows are the same at every call.
+
+        Raises
+        ------
+        UserError
+            Where the method trains no generator, or it generates features of a backbone.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, int | np.integer) or n_samples < 1:
+            raise UserError(f"n_samples is {n_samples!r}, but must be a whole number, at least 1.")
+        if self.backbone is not None and self.models_.G is not None:
+            raise UserError(
+                f"The generator makes features of {self.backbone}, which are no images: train without a backbone."
+            )
+        seed = self.config_.seed if random_state is None else _seed(random_state)
+        images = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
+        rows = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])[:n_samples]
+        if self._scaler is not None:
+            return self._scaler.inverse_transform(rows.astype(np.float64))
+        if rows.ndim == 2:
+            return rows
+        rows = rows * self._image_scale
+        return rows if self._float_images else np.rint(rows).astype(self._image_dtype)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy over the rows that have a label, 0 to 1.
+
+        Raises
+        ------
+        UserError
+            Where none has one.
+        """
+        check_is_fitted(self)
+        check_consistent_length(X, y)
+        y = column_or_1d(y)
+        binary = -1 in self.classes_.tolist()
+        known = np.ones(len(y), bool) if binary else split_labels(y).indices >= 0
+        if not known.any():
+            raise UserError("No row has a label to compare with: every label is -1.")
+        weights = None if sample_weight is None else np.asarray(sample_weight)[known]
+        predicted = self.predict(X)[known]
+        given = y[known].astype(self.classes_.dtype) if y.dtype.kind == "O" else y[known]
+        return float(accuracy_score(given, predicted, sample_weight=weights))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "models_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("models_", None)  # the networks are built again from plain tensors, on any machine
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_state" in state:
+            self.models_ = _open_models(self._state, self._finite_seeds, self.device)
+
+    def _earlier_models(self, X: np.ndarray, shape: tuple[int, ...], classes: np.ndarray) -> Models:
+        """Return the models of the last fit, where its rows [n, *shape] and classes are those of this one."""
+        seeds = len(self._state["seeds"])
+        last, now = (self.classes_.tolist(), list(shape), seeds), (classes.tolist(), list(X.shape[1:]), self.n_seeds)
+        if last != now:
+            raise UserError(
+                "warm_start begins with the models of the last fit, of classes {}, rows of shape {} and n_seeds {}, "
+                "but these are {}, {} and {}: fit with warm_start=False.".format(*last, *now)
+            )
+        return _open_models(self._state, self._state["seeds"], self.device)
+
+    def _check_rows(self, X: Any, reset: bool) -> np.ndarray:
+        """Return a table as float64 [n, F] or images [n, H, W(, C)], and note or compare its form."""
+        if issparse(X):
+            raise UserError(f"X is a sparse {type(X).__name__}; sparse data is not supported: give X.toarray().")
+        shape = getattr(X, "shape", None)
+        if (np.asarray(X).ndim if shape is None else len(shape)) not in (3, 4):
+            X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
+        else:
+            X = self._check_images(np.asarray(X), reset)
+        if reset:
+            self._row_shape = X.shape[1:]
+        elif X.shape[1:] != self._row_shape:
+            raise UserError(
+                f"X holds rows of shape {list(X.shape[1:])}, but fit saw {list(self._row_shape)}: give the same shape."
+            )
+        return X
+
+    def _check_images(self, X: np.ndarray, reset: bool) -> np.ndarray:
+        """Check images, and note or compare their type."""
+        if X.dtype.kind not in "uif":
+            raise UserError(f"X holds images of type {X.dtype}, but they must be uint8 or floats.")
+        if not X.size:
+            raise UserError(f"X, of shape {list(X.shape)}, holds no pixel.")
+        floats = X.dtype.kind == "f"
+        if not reset:
+            if self.scale is None and getattr(self, "_float_images", floats) != floats:
+                raise UserError(
+                    f"X holds images of {X.dtype}, but fit saw {self._image_dtype}: their full intensity would differ; "
+                    f"give one type, or set scale."
+                )
+            return X
+        if len(X) == 1:
+            raise UserError("X holds one image, but at least 2 are needed.")
+        self.n_features_in_ = int(np.prod(X.shape[1:]))
+        self.__dict__.pop("feature_names_in_", None)
+        self._float_images, self._image_dtype = floats, X.dtype
+        self._image_scale = float(self.scale or (1.0 if floats else 255.0))
+        return X
+
+    def _check_y(self, X: np.ndarray, y: Any) -> Any:
+        """Return labels as indices and classes, and warn of what they lack."""
+        if y is None:
+            raise UserError(
+                "fit requires y to be passed, but the target y is None: give one label for each row, -1 where there is "
+                "none."
+            )
+        y = column_or_1d(y, warn=True)
+        if len(y) != len(X):
+            raise UserError(
+                f"y holds {counted(len(y), 'label')}, but X has {counted(len(X), 'row')}: give one label for each."
+            )
+        if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
+            raise UserError("Unknown label type: continuous. y holds fractions, but labels are whole numbers or words.")
+        labels = split_labels(y)
+        if labels.binary:
+            warnings.warn(
+                "y holds -1 and 1 alone, so both are classes and no row is unlabelled; to leave rows unlabelled number "
+                "the classes from 0.",
+                stacklevel=3,
+            )
+        if not len(labels.classes):
+            raise UserError("Every label is -1 or missing, so there is no class to learn: label some rows.")
+        if len(labels.classes) == 1:
+            raise UserError(
+                f"Every labelled row is of one class, {labels.classes.tolist()[0]!r}: a classifier needs rows of at "
+                f"least 2 classes."
+            )
+        if (labels.indices >= 0).all() and not labels.binary:
+            warnings.warn("y contains no unlabeled samples", stacklevel=3)
+        return labels
+
+    def _config(self, X: np.ndarray) -> Config:
+        """Resolve the parameters into every setting of the training."""
+        if self.method not in METHOD_NAMES:
+            raise UserError(f"method is {self.method!r}, but must be one of {', '.join(METHOD_NAMES)}.")
+        if isinstance(self.n_seeds, bool) or not isinstance(self.n_seeds, int | np.integer) or self.n_seeds < 1:
+            raise UserError(f"n_seeds is {self.n_seeds!r}, but must be a whole number, at least 1.")
+        table = X.ndim == 2
+        if table and self.backbone is not None:
+            raise UserError(f"backbone is {self.backbone!r}, which takes images, but X is a table [n, features].")
+        if table and self.method == "fixmatch":
+            raise UserError("method 'fixmatch' compares views of images, which a table has not: choose another method.")
+        overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
+        overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
+        if self.total_images is not None:
+            overrides["total_images"] = self.total_images
+        if table:
+            overrides["backbone"] = None
+        elif self.backbone is not None:
+            overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
+        preset = TABLE_PRESET if table else default_preset("", X.shape[1:], self.backbone)
+        preset = SMALL_IMAGE_PRESET if preset == "vectors" else preset
+        return resolve(self.preset or preset, {**overrides, **(self.settings or {})})
+
+    def _fit_scaling(self, X: np.ndarray) -> None:
+        """Fit the scaling of the columns of a table, without labels."""
+        self._scaler: TableScaler | None = None
+        if self.scaling not in ("standard", "quantile", None):
+            raise UserError(f"scaling is {self.scaling!r}, but must be 'standard', 'quantile' or None.")
+        if X.ndim == 2 and self.scaling is not None:
+            self._scaler = TableScaler(self.scaling).fit(X)
+
+    def _stored(self, X: np.ndarray) -> np.ndarray:
+        """Return rows as the networks take them: scaled float32 [n, F], or uint8 images of full intensity 255."""
+        if X.ndim == 2:
+            rows = X if self._scaler is None else self._scaler.transform(X)
+            if np.abs(rows).max() > LARGEST_NUMBER:
+                raise UserError(f"X holds {np.abs(X).max():.3g}, which is too large: set scaling='standard'.")
+            return rows.astype(np.float32)
+        return images_to_uint8(X, self._image_scale, "X")
+
+    def _on_report(self, progress: TrainingProgress) -> None:
+        if self.verbose:
+            left = f"{progress.seconds_left:.0f} s left"
+            print(f"[SSGANClassifier] step {progress.step:,} of {progress.steps:,}, {left}", flush=True)
+        if self.callback is not None:
+            self.callback(progress)
+
+    def _keep(self, run: Any) -> None:
+        """Keep the models that did not diverge, and the plain tensors that they are made of."""
+        finite = [
+            seed for seed, ok in zip(run.seeds, run.models.finite, strict=True) if ok and seed not in run.diverged
+        ]
+        if not finite:
+            raise UserError(
+                "Every model diverged, so there is none to predict with: set lower learning rates by "
+                "settings={'learning_rate_d': ..., 'learning_rate_g': ...}."
+            )
+        if len(finite) < len(run.seeds):
+            left_out = ", ".join(str(seed) for seed in run.seeds if seed not in finite)
+            warnings.warn(f"Left out, because diverged: seed {left_out}.", ConvergenceWarning, stacklevel=3)
+        self._state = models_part(run.state())
+        self._finite_seeds = finite
+        self.models_ = run.models.select(finite)
+
+
+def _seed(random_state: Any) -> int:
+    """Return the seed of the first model: a whole number as it is, or one drawn from a generator."""
+    if isinstance(random_state, int | np.integer) and 0 <= random_state <= SEED_LIMIT:
+        return int(random_state)
+    return int(check_random_state(random_state).randint(SEED_LIMIT))
+
+
+def _open_models(state: Mapping[str, Any], seeds: list[int], device: str) -> Models:
+    """Build models from plain tensors; on the CPU where the device of the training is not there."""
+    try:
+        place = select(device)
+    except UserError:
+        place = torch.device("cpu")
+    return Models.from_state(dict(state), place).select(seeds)

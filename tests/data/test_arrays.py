@@ -1,0 +1,193 @@
+"""Labels, arrays and torch data sets of users, as training takes them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from ssgan.data.arrays import TableScaler, split_labels
+from ssgan.data.dataset import Data, as_data
+from ssgan.data.splits import SemiSupervisedKFold
+from ssgan.errors import UserError
+
+NA = type("NAType", (), {})()  # as that of pandas, which has no truth value
+
+
+@pytest.mark.parametrize(
+    ("y", "indices", "classes"),
+    [
+        (np.array([2, -1, 0, 2]), [1, -1, 0, 1], [0, 2]),
+        (np.array([2.0, np.nan, 0.0, -1.0]), [1, -1, 0, -1], [0.0, 2.0]),
+        (np.array(["b", "a", "b"]), [1, 0, 1], ["a", "b"]),
+        (np.array(["b", None, "a", np.nan, -1, NA], object), [1, -1, 0, -1, -1, -1], ["a", "b"]),
+        (np.array([3, None, 1], object), [1, -1, 0], [1, 3]),
+        (np.array([True, False]), [1, 0], [False, True]),
+        (np.array([1, None, 1, -1], object), [0, -1, 0, -1], [1]),
+        (np.array([3, 2], np.uint8), [1, 0], [2, 3]),
+    ],
+)
+def test_labels_become_indices_and_missing_ones_minus_one(
+    y: np.ndarray, indices: list[int], classes: list[object]
+) -> None:
+    labels = split_labels(y)
+    assert labels.indices.tolist() == indices
+    assert labels.classes.tolist() == classes
+    assert not labels.binary
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, object])
+def test_minus_one_and_one_alone_are_two_classes(dtype: Any) -> None:
+    labels = split_labels(np.array([-1, 1, 1, -1], dtype))
+    assert labels.indices.tolist() == [0, 1, 1, 0]
+    assert labels.classes.tolist() == [-1, 1]
+    assert labels.binary
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.array(["-1", "a"]), "y holds the text '-1', which would be a class"),
+        (np.array(["-1", None], object), "y holds the text '-1', which would be a class"),
+        (np.array([b"-1", b"a"]), "y holds the text '-1', which would be a class"),
+        (np.array(["a", np.nan]), "y holds the text 'nan', which numpy makes of a missing label"),
+        (np.array(["a", 1], object), "y holds labels of types that have no order, int and str"),
+        (np.array([0.0, np.inf]), "y holds infinity, which is no label"),
+        (np.zeros((2, 2)), "y is of shape [2, 2], but must hold one label for each row"),
+    ],
+)
+def test_labels_that_are_refused(y: np.ndarray, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        split_labels(y)
+    assert str(refused.value).startswith(words)
+
+
+# Data
+
+
+def test_data_take_floats_words_and_no_test_share() -> None:
+    data = Data(np.array([[0.0, 0.5], [1.0, 0.25]]), np.array(["dog", None], object))  # type: ignore[call-arg]
+    assert (data.x_train.dtype, data.x_test.shape) == (np.float32, (0, 2))
+    assert (data.y_train.tolist(), data.classes, data.scale) == ([0, -1], ("dog",), 1.0)
+    assert repr(data) == "<Data arrays: 2 of shape [2], 1 labelled, and 0 for testing, 1 classes>"
+
+
+def test_images_of_floats_become_uint8() -> None:
+    x = np.array([0.0, 0.5, 1.0, 0.25]).reshape(1, 2, 2)
+    data = Data(x, np.array([0]), x[:0], np.zeros(0, int), ("a",))
+    assert (data.x_train.dtype, data.x_train.ravel().tolist(), data.scale) == (np.uint8, [0, 128, 255, 64], 255.0)
+    assert Data(16 * x, np.array([0]), scale=16.0).x_train.tolist() == data.x_train.tolist()  # type: ignore[call-arg]
+    with pytest.raises(UserError, match=r"^x_train holds values from 0 to 2, but images must lie in 0 to 1"):
+        Data(2 * x, np.array([0]))  # type: ignore[call-arg]
+
+
+def test_words_are_looked_up_among_the_classes() -> None:
+    x = np.zeros((2, 3), np.float32)
+    data = Data(x, ["dog", "cat"], x, ["cat", "cat"], ("dog", "cat", "cow"))  # type: ignore[arg-type]
+    assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 1], [1, 1])
+    with pytest.raises(UserError, match=r"^y_test holds the label 'cqt', which is none of the classes. Did you mean"):
+        Data(x, ["dog", "cat"], x, ["cat", "cqt"], ("dog", "cat"))  # type: ignore[arg-type]
+
+
+def test_classes_are_numbered_where_none_are_named() -> None:
+    x = np.zeros((3, 3), np.float32)
+    assert Data(x, np.array([0, 2, -1])).classes == ("0", "1", "2")  # type: ignore[call-arg]
+    with pytest.raises(UserError, match="The label 700 is too high for so few images"):
+        Data(x, np.array([0, 700, -1]))  # type: ignore[call-arg]
+
+
+class Items:
+    """A data set as torch has them."""
+
+    def __init__(self, *items: Any, classes: list[str] | None = None) -> None:
+        self.items = items
+        if classes is not None:
+            self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.items[i]
+
+
+def test_a_torch_data_set_becomes_data() -> None:
+    images = torch.arange(24.0).reshape(2, 3, 2, 2) / 24
+    data = as_data(TensorDataset(images, torch.tensor([1, -1])))
+    assert data.x_train.shape == (2, 2, 2, 3)  # channels last
+    assert data.x_train[0, 0, 1].tolist() == [round(255 * v / 24) for v in (1, 5, 9)]
+    assert data.y_train.tolist() == [1, -1]
+    grey = as_data(TensorDataset(torch.zeros(2, 1, 4, 5, dtype=torch.uint8), torch.tensor([0, 1])))
+    assert grey.image_shape == (4, 5)
+
+
+def test_pictures_of_pillow_with_words_or_none_for_labels() -> None:
+    pool = Items((Image.new("RGB", (4, 3), (1, 2, 3)), 1), (Image.new("RGBA", (4, 3)), None), classes=["cat", "dog"])
+    data = as_data(pool, Items((Image.new("RGB", (4, 3)), 0)))
+    assert (data.image_shape, data.classes, data.y_train.tolist()) == ((3, 4, 3), ("cat", "dog"), [1, -1])
+    assert data.x_train[0, 0, 0].tolist() == [1, 2, 3]
+    assert data.y_test.tolist() == [0]
+    words = as_data(Items((Image.new("L", (2, 2)), "b"), (Image.new("L", (2, 2)), "a")))
+    assert (words.classes, words.y_train.tolist()) == (("a", "b"), [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (Items(torch.zeros(2)), "Item 0 of the data set is no pair (image, label)"),
+        (Items((torch.zeros(2, 2), 0), (torch.zeros(2, 3), 0)), "The images of the data set have different shapes"),
+        (Items(), "The data set holds no item."),
+        (Items((torch.full((2, 2), -1.0), 0)), "x_train holds values from -1 to -1, but images must lie in 0 to 1"),
+        (np.zeros((2, 2)), "data is of type ndarray, but must be a name, a path, Data, a pair"),
+        (iter([1]), "data is of type list_iterator, but must be"),
+    ],
+)
+def test_what_is_no_data(dataset: Any, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        as_data(dataset)
+    assert str(refused.value).startswith(words)
+
+
+# Tables and folds
+
+
+@pytest.mark.parametrize("kind", ["standard", "quantile"])
+def test_a_table_is_scaled_and_back(kind: str) -> None:
+    random = np.random.RandomState(0)
+    x = np.column_stack([random.standard_normal(500) * 1e3 + 7, np.exp(random.standard_normal(500)), np.full(500, 4.0)])
+    scaler = TableScaler(kind).fit(x)
+    z = scaler.transform(x)
+    assert np.allclose(z.mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(z.std(axis=0), [1, 1, 0], atol=1e-6)
+    inside = np.abs(z).max(axis=1) < 2.5  # not clipped
+    assert np.allclose(scaler.inverse_transform(z)[inside], x[inside], rtol=1e-3)
+    assert np.abs(scaler.transform(1e9 * x)).max() <= 100
+
+
+def test_unlabelled_rows_are_in_every_training_fold_and_labelled_ones_in_one_test_fold() -> None:
+    y = np.array([0, 1, -1] * 20)
+    folds = list(SemiSupervisedKFold(4, shuffle=True, random_state=0).split(np.zeros((60, 1)), y))
+    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == np.flatnonzero(y >= 0).tolist()
+    for train, test in folds:
+        assert set(np.flatnonzero(y < 0)) <= set(train.tolist())
+        assert sorted([*train, *test]) == list(range(60))
+        assert np.bincount(y[test]).tolist() == [5, 5]
+    assert SemiSupervisedKFold(4).get_n_splits() == 4
+    assert repr(SemiSupervisedKFold(4)) == "SemiSupervisedKFold(4, shuffle=False, random_state=None)"
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "words"),
+    [
+        ([0, 1, -1], [0, 0, 1], "SemiSupervisedKFold takes no groups"),
+        (None, None, "SemiSupervisedKFold needs y"),
+        ([-1, -1], None, "Every label is -1 or missing, so there is no row to test on"),
+        ([0, 0, 1, -1], None, "n_splits is 5, but must lie between 2 and 2"),
+    ],
+)
+def test_what_cannot_be_split(y: Any, groups: Any, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        next(SemiSupervisedKFold().split(np.zeros((4, 1)), y, groups))
+    assert str(refused.value).startswith(words)

@@ -1,0 +1,250 @@
+"""Python as users write it: `ssgan.train`, `ssgan.open_run`, and what a run does."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pictures_on_disk import grey, write
+from running import last_object, status_of
+from small_backbones import coloured, use_small_backbone
+from small_configs import TINY, tiny
+from small_trainings import same_bits, weights
+from torch.utils.data import TensorDataset
+
+import ssgan
+from ssgan.api import OpenedRun, TrainedRun
+from ssgan.data.dataset import Data
+from ssgan.errors import UserError
+from ssgan.training import trainer
+
+SHORT = {**TINY, "preset": "digits"}
+
+
+@pytest.fixture(scope="module")
+def run(few_digits: Data) -> TrainedRun:
+    return ssgan.train(few_digits, **SHORT, seeds=2, draw_seed=0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    files = {f"{label}/{i}.png": grey(10 * k + i, size=20) for k, label in enumerate("ab") for i in range(10)}
+    return write(tmp_path / "photos", files)
+
+
+def sentence(call: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        call()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# Training
+
+
+def test_keywords_are_settings(run: TrainedRun, few_digits: Data) -> None:
+    config = tiny(seeds=2, draw_seed=0)
+    assert dataclasses.replace(run.config, preset="") == config
+    assert same_bits(weights(run), weights(trainer.train(few_digits, config)))
+    assert run.errors == trainer.train(few_digits, config).errors
+
+
+def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
+    changed = ssgan.train(few_digits, tiny(), seed=4)
+    assert changed.config == tiny(seed=4)
+    words = "preset='digits' does not go with config, which has every setting: leave one of them away."
+    assert sentence(lambda: ssgan.train(few_digits, tiny(), preset="digits")) == words
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lables": 20}, "Unknown setting 'lables'. Did you mean 'labels'?"),
+        ({"epoch": 2}, "Unknown setting 'epoch'. Did you mean 'epochs'?"),
+        ({"labels": "many"}, "labels is 'many', but must be"),
+        ({"epochs": 0}, "epochs is 0, but must be a number above 0."),
+        ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: leave one away."),
+        ({"labels_csv": "l.csv"}, "data_dir and labels_csv are for names and paths of data, but data are arrays"),
+        ({"network": "paper-conv"}, "Network paper-conv takes images of at least 9x9 pixels"),
+    ],
+)
+def test_wrong_keywords_are_answered_in_words(few_digits: Data, settings: dict[str, Any], words: str) -> None:
+    assert sentence(lambda: ssgan.train(few_digits, **settings)).startswith(words)
+
+
+def test_pairs_of_arrays_with_words_and_floats(few_digits: Data) -> None:
+    words = np.array([f"n{k}" for k in few_digits.y_train], object)
+    words[40:] = None
+    x = few_digits.x_train / 16.0
+    trained = ssgan.train((x, words), **{**SHORT, "labels": None})
+    assert len(trained.splits[0].indices) == 40
+    assert trained.errors == [None]
+    assert set(trained.predict(x[:5])) <= set(words[:40])
+    assert repr(trained) == "<TrainedRun of arrays: gan, 40 labels, 1 model>"
+    assert "no test images to score" in sentence(trained.evaluate)
+
+
+def test_a_data_set_of_torch(few_digits: Data) -> None:
+    y = torch.from_numpy(few_digits.y_train.copy())
+    y[40:] = -1
+    images = torch.from_numpy(few_digits.x_train / np.float32(16))[:, None]
+    test = TensorDataset(images[:50], torch.from_numpy(few_digits.y_train[:50]))
+    trained = ssgan.train(TensorDataset(images, y), test=test, **{**SHORT, "labels": None})
+    assert trained.data.image_shape == (8, 8)
+    assert trained.errors[0] is not None
+
+
+def test_epochs_count_passes_over_the_pool(few_digits: Data) -> None:
+    settings = {key: value for key, value in SHORT.items() if key != "total_images"}
+    assert ssgan.train(few_digits, **settings, epochs=0.5).config.total_images == 150
+
+
+def test_a_folder_is_trained_as_by_the_command(photos: Path, tmp_path: Path) -> None:
+    settings = {"total_images": 40, "batch_size": 20, "report_every_images": 20, "device": "cpu"}
+    trained = ssgan.train(str(photos), labels=6, image_size=17, **settings)
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    out = tmp_path / "run"
+    assert status_of("train", photos, "--labels", "6", "--image-size", "17", *options, "--out", out) == 0
+    opened = ssgan.open_run(out)
+    assert trained.config == opened.config
+    assert trained.data.sha256 == opened.report["dataset_sha256"]
+    assert trained.models.split_sha256 == opened.models.split_sha256
+    assert trained.source == opened.report["source"]
+    paths = sorted(photos.rglob("*.png"))
+    assert np.array_equal(trained.predict_proba(paths), opened.predict_proba(photos))
+    assert set(trained.predict(paths)) <= {"a", "b"}
+    # All of the pool and of the held-out share are in the folder: nothing is left to score but what was held out.
+    scores, command = trained.evaluate(str(photos)), opened.evaluate(photos)
+    assert scores["errors"] == command["errors"]
+    assert (scores["scored"], scores["left_out"]) == (command["scored"], 16)
+
+
+def test_photographs_learn_from_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_backbone(monkeypatch)
+    x, y = coloured(12, 0, side=64)
+    smooth = x // 2 + np.arange(64, dtype=np.uint8)[:, None, None] + np.arange(64, dtype=np.uint8)[:, None]
+    photos = write(
+        tmp_path / "p", {f"{'abc'[k]}/{i}.png": image for i, (image, k) in enumerate(zip(smooth, y, strict=True))}
+    )
+    short = {"total_images": 40, "batch_size": 20, "init_images": 10, "image_size": 64, "device": "cpu"}
+    trained = ssgan.train(photos, **short)
+    assert trained.config.preset == "features"
+    assert trained.predict(photos).shape == (12,)
+    assert ssgan.train(photos, backbone=None, **short).config.preset == "images"
+
+
+# A run
+
+
+def test_predictions_are_those_of_the_models(run: TrainedRun, few_digits: Data) -> None:
+    p = run.models.probabilities(few_digits.x_test)
+    assert np.array_equal(run.predict_proba(few_digits.x_test), p.mean(axis=0))  # the same labels: both vote
+    assert np.array_equal(run.predict_proba(few_digits.x_test, seed=1), p[1])
+    assert run.predict(few_digits.x_test).tolist() == [str(k) for k in p.mean(axis=0).argmax(axis=1)]
+    assert np.array_equal(run.predict_proba(few_digits.x_test / 16), p.mean(axis=0))  # floats from 0 to 1
+    generated = run.models.generated_probability(few_digits.x_test).mean(axis=0)
+    assert np.allclose(run.outlier_score(few_digits.x_test), generated)
+
+
+def test_a_run_of_several_draws_predicts_by_the_first(few_digits: Data) -> None:
+    several = ssgan.train(few_digits, **SHORT, seeds=2)
+    first = several.models.probabilities(few_digits.x_test[:3])[0]
+    assert np.array_equal(several.predict_proba(few_digits.x_test[:3]), first)
+
+
+def test_what_does_not_fit_is_refused(run: TrainedRun, few_digits: Data) -> None:
+    assert sentence(lambda: run.predict(few_digits.x_test[:, :5])).startswith(
+        "The images are uint8 of shape [100, 5, 8]"
+    )
+    assert sentence(lambda: run.predict("nowhere.png")) == "There is no file nowhere.png."
+    assert sentence(lambda: run.predict(few_digits.x_test, seed=9)) == (
+        "The model of seed 9 of this run is not there: choose from 0, 1."
+    )
+    supervised = ssgan.train(few_digits, tiny(method="supervised"))
+    assert sentence(lambda: supervised.outlier_score(few_digits.x_test)) == (
+        "this run has no generator: method 'supervised' trains none."
+    )
+
+
+def test_a_run_evaluates_its_test_share_or_other_images(run: TrainedRun, few_digits: Data) -> None:
+    scores = run.evaluate(ensemble=True)
+    assert scores["errors"] == run.errors
+    assert scores["test_images"] == 100
+    assert scores["ensemble"]["models"] == 2
+    words = [str(k) for k in few_digits.y_test]
+    assert run.evaluate((few_digits.x_test, words))["errors"] == run.errors
+    assert run.evaluate(few_digits)["errors"] == run.errors
+
+
+def test_reprs_are_short(run: TrainedRun, few_digits: Data) -> None:
+    error = np.mean([error for error in run.errors if error is not None])
+    assert repr(run) == f"<TrainedRun of digits: gan, 20 labels, 2 models, test error {error:.2f} %>"
+    assert repr(few_digits) == "<Data digits: 300 of shape [8, 8], 300 labelled, and 100 for testing, 10 classes>"
+    assert repr(run.models) == "<Models of seeds 0, 1: D and G of network mlp>"
+    assert len(repr(trainer.train(few_digits, tiny()))) < 100
+
+
+# A saved run
+
+
+@pytest.fixture(scope="module")
+def saved(run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run.save(tmp_path_factory.mktemp("saved") / "run")
+
+
+def test_a_saved_run_is_a_run_folder(
+    run: TrainedRun, saved: Path, few_digits: Data, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = {path.name for path in saved.iterdir() if not path.name.startswith(".")}
+    files = {"checkpoint", "config.json", "labeled.png", "log.jsonl", "report.json", "samples.png", "split.json"}
+    assert names == files
+    opened = ssgan.open_run(saved)
+    assert isinstance(opened, OpenedRun)
+    assert repr(opened) == repr(run).replace("TrainedRun", "OpenedRun")
+    assert (opened.seeds, opened.errors, opened.classes) == (run.seeds, run.errors, run.classes)
+    x = few_digits.x_test
+    assert np.array_equal(opened.predict_proba(x), run.predict_proba(x))
+    assert opened.evaluate((x, few_digits.y_test))["errors"] == run.errors
+    np.savez(tmp_path / "x.npz", x=x[:5])
+    assert opened.predict(str(tmp_path / "x.npz")).tolist() == run.predict(x[:5]).tolist()
+    assert status_of("predict", saved, tmp_path / "x.npz", "--out", "-", "--json") == 0
+    assert last_object(capsys.readouterr().out)["classified"] == 5
+
+
+def test_three_files_of_a_run_predict(saved: Path, run: TrainedRun, few_digits: Data, tmp_path: Path) -> None:
+    for name in ("config.json", "checkpoint", "report.json"):
+        shutil.copy(saved / name, tmp_path)
+    x = few_digits.x_test
+    assert np.array_equal(ssgan.open_run(tmp_path).predict_proba(x), run.predict_proba(x))
+    (tmp_path / "config.json").unlink()
+    assert "is no run folder" in sentence(lambda: ssgan.open_run(tmp_path))
+
+
+def test_an_opened_run_is_copied(saved: Path, tmp_path: Path) -> None:
+    copy = ssgan.open_run(saved).save(tmp_path / "deep" / "copy")
+    assert (copy / "checkpoint").read_bytes() == (saved / "checkpoint").read_bytes()
+    assert sentence(lambda: ssgan.open_run(saved).save(copy)) == (
+        f"{copy} exists already and is not empty: save the run into another folder."
+    )
+
+
+def test_a_gan_without_classes_has_no_predictions(tmp_path: Path) -> None:
+    trained = ssgan.train("gaussian", total_images=2000)
+    assert sentence(lambda: trained.predict(np.zeros((1, 1)))) == (
+        "The models of this run have no classes: they are a GAN without labels."
+    )
+    assert trained.outlier_score(np.zeros((3, 1))).shape == (3,)
+    assert trained.evaluate()["errors"] == [None]
+    assert ssgan.open_run(trained.save(tmp_path / "run")).classes == ()
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, ssgan; print(sorted({'torch', 'sklearn', 'numpy'} & set(sys.modules)), sorted(dir(ssgan))[:1])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("[]")
+    assert {"SSGANClassifier", "SemiSupervisedKFold", "open_run", "train"} <= set(ssgan.__all__)

@@ -1,0 +1,296 @@
+"""`SSGANClassifier`: scikit-learn's own checks, labels and tables of many kinds, and what is refused."""
+
+import pickle
+import warnings
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from small_backbones import coloured, use_small_backbone
+
+from ssgan import SemiSupervisedKFold, SSGANClassifier
+from ssgan.errors import UserError
+
+X, Y = load_iris(return_X_y=True)
+HIDDEN = np.where(np.arange(150) % 5, -1, Y)  # 10 labels a class
+SMALL = {"discriminator_widths": (32, 32), "generator_widths": (32,)}
+FAST: dict[str, Any] = {"random_state": 0, "total_images": 960, "device": "cpu"}
+
+
+def fast(**changes: Any) -> SSGANClassifier:
+    """A classifier that trains in a fraction of a second."""
+    return SSGANClassifier(**{**FAST, **changes})
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SSGANClassifier:
+    return fast(total_images=9_600).fit(X, HIDDEN)
+
+
+# scikit-learn's checks: here with a short training, among the slow tests with the default
+
+
+@parametrize_with_checks([SSGANClassifier(total_images=1_920)])
+@pytest.mark.filterwarnings("ignore:y contains no unlabeled samples", "ignore:y holds -1 and 1 alone")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+def test_it_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_default_passes_the_checks_of_scikit_learn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_estimator(SSGANClassifier())
+
+
+# Learning
+
+
+def test_it_learns_and_labels_the_unlabelled_rows(fitted: SSGANClassifier) -> None:
+    assert fitted.score(X, Y) > 0.85
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    known = HIDDEN >= 0
+    assert fitted.transduction_[known].tolist() == HIDDEN[known].tolist()
+    assert fitted.transduction_[~known].tolist() == fitted.predict(X[~known]).tolist()
+    assert fitted.labeled_iter_.tolist() == np.where(known, 0, 1).tolist()
+    assert fitted.n_features_in_ == 4
+
+
+def test_unlabelled_rows_are_learned_from_and_their_labels_are_not_seen() -> None:
+    moved = X.copy()
+    moved[HIDDEN < 0] += np.random.RandomState(0).standard_normal((120, 4))
+    p = fast().fit(X, HIDDEN).predict_proba(X)
+    assert not np.allclose(p, fast().fit(moved, HIDDEN).predict_proba(X), atol=1e-3)
+    assert np.array_equal(p, fast().fit(X, HIDDEN.astype(float)).predict_proba(X))
+
+
+@pytest.mark.parametrize("method", ["supervised", "pseudo-label", "pi", "mean-teacher", "vat"])
+def test_every_method_of_tables_trains(method: str) -> None:
+    model = fast(method=method).fit(X, HIDDEN)
+    assert model.predict_proba(X).shape == (150, 3)
+    with pytest.raises(UserError, match=f"method '{method}' trains no"):
+        model.outlier_score(X)
+
+
+def test_probabilities_of_several_models_are_averaged() -> None:
+    both = fast(n_seeds=2).fit(X, HIDDEN).predict_proba(X)
+    each = [fast(random_state=seed).fit(X, HIDDEN).predict_proba(X) for seed in (0, 1)]
+    assert np.allclose(both, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_other_numbers_follow_from_other_random_states() -> None:
+    states = [0, 1, np.random.RandomState(0)]
+    p = [fast(random_state=state).fit(X, HIDDEN).predict_proba(X) for state in states]
+    assert not any(np.array_equal(a, b) for a, b in ((p[0], p[1]), (p[0], p[2])))
+    again = fast(random_state=np.random.RandomState(0)).fit(X, HIDDEN)
+    assert np.array_equal(again.predict_proba(X), p[2])
+
+
+def test_rows_unlike_those_of_training_look_generated(fitted: SSGANClassifier) -> None:
+    near, far = fitted.outlier_score(X), fitted.outlier_score(10 * X)
+    assert far.mean() > near.mean() + 0.3
+    assert ((near > 0) & (near < 1)).all()
+
+
+def test_samples_have_the_units_of_the_table(fitted: SSGANClassifier) -> None:
+    rows = fitted.sample(200)
+    assert rows.shape == (200, 4)
+    assert np.abs(rows.mean(axis=0) - X.mean(axis=0)).max() < 1.5 * X.std(axis=0).max()
+    assert np.array_equal(fitted.sample(5), rows[:5])
+    assert not np.array_equal(fitted.sample(5, random_state=9), rows[:5])
+    assert fast(n_seeds=2).fit(X, HIDDEN).sample(3).shape == (3, 4)
+    with pytest.raises(UserError, match="n_samples is 0, but must be a whole number, at least 1"):
+        fitted.sample(0)
+
+
+def test_a_warm_start_begins_with_the_last_weights(fitted: SSGANClassifier) -> None:
+    warm = pickle.loads(pickle.dumps(fitted)).set_params(warm_start=True, total_images=64)
+    cold = fast(total_images=64).fit(X, HIDDEN)
+    assert warm.fit(X, HIDDEN).score(X, Y) > cold.score(X, Y)
+    with pytest.raises(UserError, match=r"^warm_start begins with the models of the last fit, of classes \[0, 1, 2\]"):
+        warm.fit(X[:100], HIDDEN[:100])
+
+
+def test_reports_reach_the_callback_and_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    steps: list[int] = []
+    fast(verbose=True, callback=lambda progress: steps.append(progress.step)).fit(X, HIDDEN)
+    assert steps[-1] == 15
+    assert "[SSGANClassifier] step 15 of 15, 0 s left" in capsys.readouterr().out
+
+
+def test_settings_and_presets_by_name() -> None:
+    model = fast(settings={**SMALL, "batch_size": 20}, preset="features").fit(X, HIDDEN)
+    assert (model.config_.discriminator_widths, model.config_.batch_size) == ((32, 32), 20)
+    assert (model.config_.preset, model.config_.backbone) == ("features", None)
+
+
+# Labels
+
+
+def test_labels_of_words() -> None:
+    words = np.array(["setosa", "versicolor", "virginica"], object)[Y]
+    words[HIDDEN < 0] = None
+    words[-1] = np.nan
+    model = fast().fit(X, words)
+    assert model.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert set(model.transduction_) <= set(model.classes_)
+    assert model.score(X, words) == np.mean((model.predict(X) == words)[HIDDEN >= 0][: (HIDDEN[:-1] >= 0).sum()])
+
+
+def test_minus_one_and_one_alone_are_classes() -> None:
+    y = np.where(Y == 0, -1, 1)
+    with pytest.warns(UserWarning, match="y holds -1 and 1 alone, so both are classes"):
+        model = fast(total_images=1_920).fit(X, y)
+    assert model.classes_.tolist() == [-1, 1]
+    assert model.score(X, y) > 0.8
+
+
+def test_a_warning_where_nothing_is_unlabelled() -> None:
+    with pytest.warns(UserWarning, match="y contains no unlabeled samples"):
+        fast(total_images=64).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast(total_images=64).fit(X, HIDDEN)
+
+
+def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
+    known = HIDDEN >= 0
+    assert fitted.score(X, HIDDEN) == fitted.score(X[known], HIDDEN[known])
+    with pytest.raises(UserError, match="No row has a label to compare with"):
+        fitted.score(X[:2], [-1, -1])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fitted.score(X[:2], [0])
+
+
+# Images
+
+
+def test_images_of_uint8_and_of_floats() -> None:
+    digits = load_digits()
+    y = np.where(np.arange(1797) < 60, digits.target, -1)
+    settings = {"discriminator_widths": (16,), "generator_widths": (16,)}
+    pixels = (digits.images * 15).astype(np.uint8)
+    model = fast(settings=settings, total_images=600).fit(pixels, y)
+    assert (model.config_.preset, model.n_features_in_) == ("digits-fast", 64)
+    assert (model.sample(2).shape, model.sample(2).dtype) == ((2, 8, 8), np.uint8)
+    floats = fast(settings=settings, total_images=600).fit(pixels / 255, y)
+    assert np.array_equal(floats.predict_proba(pixels / 255), model.predict_proba(pixels))
+    assert floats.sample(2).max() <= 1.0
+    scaled = fast(settings=settings, total_images=600, scale=16).fit(digits.images, y)
+    assert scaled.predict(digits.images.astype(int)).shape == (1797,)
+    with pytest.raises(UserError, match="X holds images of float64, but fit saw uint8"):
+        model.predict(pixels / 255)
+    with pytest.raises(UserError, match=r"X holds rows of shape \[5, 8\], but fit saw \[8, 8\]"):
+        model.predict(pixels[:, :5])
+    with pytest.raises(UserError, match="X holds values from 0 to 30, but images must lie in 0 to 16"):
+        scaled.predict(2.0 * digits.images[:9] * 15 / 16)
+    with pytest.raises(UserError, match="X holds NaN or infinity"):
+        floats.predict(np.full((1, 8, 8), np.nan))
+
+
+def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_backbone(monkeypatch)
+    x, y = coloured(60, 0)
+    settings = {"image_size": 16, "feature_components": 6, "init_images": 40, "batch_size": 20}
+    model = fast(backbone="efficientnet-lite0", settings=settings, total_images=1_000)
+    model.fit(x, np.where(np.arange(60) < 15, y, -1))
+    assert model.score(x, y) > 0.6
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), model.predict_proba(x))
+    with pytest.raises(UserError, match="The generator makes features of efficientnet-lite0"):
+        model.sample()
+    with pytest.raises(UserError, match="which takes images"):
+        model.fit(X, HIDDEN)
+
+
+# Tools of scikit-learn
+
+
+def test_pipelines_grids_and_cross_validation() -> None:
+    folds = SemiSupervisedKFold(2)
+    piped = make_pipeline(MinMaxScaler(), fast())
+    scores = cross_val_score(piped, X, HIDDEN, cv=folds, error_score="raise")
+    assert scores.shape == (2,)
+    assert scores.min() > 0.4
+    grid = GridSearchCV(fast(), {"method": ["gan", "supervised"]}, cv=folds, error_score="raise").fit(X, HIDDEN)
+    assert grid.best_params_["method"] in ("gan", "supervised")
+    assert grid.predict(X).shape == (150,)
+
+
+def test_a_clone_is_unfitted_and_copies_predict_alike(fitted: SSGANClassifier, tmp_path: Any) -> None:
+    fresh = clone(fitted)
+    assert fresh.get_params() == fitted.get_params()
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "model.joblib")):
+        assert np.array_equal(copy.predict_proba(X), fitted.predict_proba(X))
+        assert np.array_equal(copy.sample(3), fitted.sample(3))
+
+
+def test_data_frames_have_names() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
+    labels = pandas.Series(HIDDEN).where(HIDDEN >= 0).astype("Int64")
+    model = fast(total_images=320).fit(frame, labels)
+    assert model.feature_names_in_.tolist() == ["a", "b", "c", "d"]
+    assert model.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame[["b", "a", "c", "d"]])
+    piped = make_pipeline(MinMaxScaler(), fast(total_images=320)).set_output(transform="pandas").fit(frame, HIDDEN)
+    assert piped[-1].feature_names_in_.tolist() == ["a", "b", "c", "d"]
+    words = pandas.Series(["a", "b", None] * 50)
+    assert fast(total_images=320).fit(frame, words).classes_.tolist() == ["a", "b"]
+
+
+# Wrong use
+
+REFUSED = {
+    "all unlabelled": ({}, X, np.full(150, -1), "Every label is -1 or missing, so there is no class to learn"),
+    "one class": ({}, X, np.where(HIDDEN < 0, -1, 0), "Every labelled row is of one class, 0: a classifier needs"),
+    "no labels": ({}, X, None, "fit requires y to be passed, but the target y is None"),
+    "too few labels": ({}, X, HIDDEN[:9], "y holds 9 labels, but X has 150 rows"),
+    "text of -1": ({}, X, np.where(HIDDEN < 0, "-1", "a"), "y holds the text '-1', which would be a class"),
+    "fractions": ({}, X, Y + 0.5, "Unknown label type: continuous."),
+    "NaN": ({}, np.where(X > 5, np.nan, X), HIDDEN, "Input X contains NaN."),
+    "sparse": ({}, sparse.csr_matrix(X), HIDDEN, "X is a sparse csr_matrix; sparse data is not supported"),
+    "one dimension": ({}, X[:, 0], HIDDEN, "Expected 2D array, got 1D array instead"),
+    "images of words": ({}, np.full((150, 2, 2), "a"), HIDDEN, "X holds images of type <U1"),
+    "large numbers": ({"scaling": None}, 1e9 * X, HIDDEN, "X holds 7.9e+09, which is too large: set scaling="),
+    "method": ({"method": "gann"}, X, HIDDEN, "method is 'gann', but must be one of gan, supervised"),
+    "views": ({"method": "fixmatch"}, X, HIDDEN, "method 'fixmatch' compares views of images"),
+    "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be a whole number, at least 1."),
+    "scaling": ({"scaling": "robust"}, X, HIDDEN, "scaling is 'robust', but must be 'standard', 'quantile' or None."),
+    "setting": ({"settings": {"batch_sise": 9}}, X, HIDDEN, "Unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
+    "device": ({"device": "tpu"}, X, HIDDEN, "There is no device 'tpu' here"),
+    "divergence": (
+        {"settings": {"learning_rate_d": 1e30, "learning_rate_g": 1e30}},
+        X,
+        HIDDEN,
+        "Every model diverged, so there is none to predict with",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parameters", "x", "y", "words"), REFUSED.values(), ids=REFUSED)
+def test_wrong_use_is_answered_in_words(parameters: dict[str, Any], x: Any, y: Any, words: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the words follow
+        fast(**parameters).fit(x, y)
+    assert str(refused.value).startswith(words)
+
+
+def test_other_columns_are_refused(fitted: SSGANClassifier) -> None:
+    with pytest.raises(ValueError, match="X has 3 features, but SSGANClassifier is expecting 4 features"):
+        fitted.predict(X[:, :3])
+    with pytest.raises(UserError, match="X is a sparse csr_matrix"):
+        fitted.predict(sparse.csr_matrix(X))
