@@ -13,6 +13,7 @@ __all__ = [
     "show_comparison",
     "show_contents",
     "show_evaluation",
+    "show_export",
     "show_plan",
     "show_predictions",
     "show_report",
@@ -175,6 +176,23 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
             print_line(f"{result['not_files']:,} rows of arrays are no files, so they were not sorted")
     if summary.get("sheet"):
         print_line(f"Least sure pictures of each class: {summary['sheet']}")
+
+
+def show_export(result: Mapping[str, Any], asked_to_check: bool) -> None:
+    """Print the result of :func:`ssgan.inference.export.export_run`: the file, its input and output, and the check."""
+    metadata, check = result["metadata"], result["check"]
+    kind = {"onnx": f"ONNX, opset {metadata.get('opset')}", "torch": "torch.export", "safetensors": "weights alone"}
+    terminal.say(f"{result['out']}: {kind[result['format']]}, {result['bytes'] / 1000:,.0f} kB")
+    note = f" ({result['note']})" if result["note"] else ""
+    terminal.say(f"by {result['predictions_of']}{note}")
+    shapes = {"images": metadata["input"]["shape"], **metadata["outputs"]}
+    texts = {name: f"{name} [{', '.join(map(str, shape))}]" for name, shape in shapes.items()}
+    terminal.say(f"{metadata['input']['dtype']} {texts.pop('images')} to {' and '.join(texts.values())}")
+    if check is not None:
+        terminal.say(f"Checked in {check['engine']} on {check['images']} {check['from']}: the same classes,")
+        terminal.say(f"probabilities differ from those of predict by at most {check['largest_difference']:.1g}")
+    elif asked_to_check and result["format"] == "onnx":
+        terminal.say("Not checked: onnxruntime is not installed (pip install 'ssgan[onnx]')", style="yellow")
 
 
 def show_samples(result: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ import hashlib
 import io
 import pickle
 import urllib.error
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,7 @@ from ssgan.cache import cache_folder, make_room
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import read_file, refuse_irregular, write_atomic
-from ssgan.nn.export import PictureFeatures, export_graph
+from ssgan.nn.export import export_graph
 from ssgan.settings.backbones import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
@@ -174,10 +174,14 @@ class Backbone:
             output = self._forward(x.contiguous(memory_format=torch.channels_last))
         return output[: len(images)].flatten(1).half().float().cpu().numpy()
 
-    def as_module(self, image_shape: Sequence[int], scale: float) -> PictureFeatures:
-        """Return the way from pictures of one shape to features as one module on the CPU, for export."""
-        network = copy.deepcopy(self._network).cpu().to(memory_format=torch.contiguous_format)
-        return PictureFeatures(network, image_shape, self.image_size, scale, self._mean.cpu(), self._std.cpu())
+    def copy_network(self) -> nn.Module:
+        """Return a copy of the network on the CPU, from images [B, 3, H, W] to features [B, ...]."""
+        return copy.deepcopy(self._network).cpu().to(memory_format=torch.contiguous_format)
+
+    @property
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """What images in [0, 1] are normalised by, each [1, 3, 1, 1], on the CPU."""
+        return self._mean.cpu(), self._std.cpu()
 
     @torch.inference_mode()
     def _find_width(self, network: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """Build a classifier as one module of plain operations, and export modules as ONNX graphs.
 
-The modules compute what :class:`ssgan.inference.models.Models` and the map of features compute, in another form: without
-seeds as an axis, without numpy, and for a batch of any size.
+The modules compute what :class:`ssgan.inference.models.Models` and the map of features compute, in another form:
+without numpy and without seeds as an axis, and for a batch of any size.
 
 Shapes: N pictures, K classes, S seeds, F features, D components, P pictures of the pool.
 """
@@ -66,7 +66,9 @@ class PictureFeatures(nn.Module):
         height, width = image_shape[:2]
         is_square = (height, width) == (image_size, image_size)
         # In the order of torch.
-        self.resizings = nn.ModuleList() if is_square else nn.ModuleList(_Resizing(n, image_size) for n in (width, height))
+        self.resizings = (
+            nn.ModuleList() if is_square else nn.ModuleList(_Resizing(n, image_size) for n in (width, height))
+        )
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
