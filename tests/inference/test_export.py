@@ -174,7 +174,10 @@ def test_the_example_serves(run: Path, exported: dict[str, Any], tmp_path: Path)
     assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(SIDE, SIDE), (40, 30)], ids=["same size", "resized"])
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param((SIDE, SIDE), id="same size"), pytest.param((40, 30), id="resized", marks=pytest.mark.slow)],
+)
 def test_a_backbone_is_inside(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     use_small_backbone(monkeypatch)
