@@ -139,8 +139,8 @@ class _WeightNorm(nn.Module):
     def plain(self) -> nn.Module:
         """Return the layer of torch with the same W and b."""
         layer = self._empty_plain()
-        layer.weight = nn.Parameter(self.weight().detach().contiguous())
-        layer.bias = None if self.b is None else nn.Parameter(self.b.detach())
+        layer.register_parameter("weight", nn.Parameter(self.weight().detach().contiguous()))
+        layer.register_parameter("bias", None if self.b is None else nn.Parameter(self.b.detach()))
         return layer
 
     def _empty_plain(self) -> nn.Module:
