@@ -127,8 +127,18 @@ def build_classifier(models: Models) -> Ensemble:
         pictures = PictureFeatures(network, shape, backbone.image_size, scale, *backbone.mean_and_std)
         steps = [pictures, MappedFeatures(feature_map), *steps]
     networks = [fold_weights(models.D.network(i, models.averaged)).float() for i in range(len(models.seeds))]
-    classifier = Ensemble(nn.Sequential(*steps), networks, temperature=1.0, judges_generated=models.G is not None)
+    classifier = Ensemble(nn.Sequential(*steps), networks, _temperature(models), _judges_generated(models))
     return classifier.eval().requires_grad_(False)
+
+
+def _temperature(models: Models) -> float:
+    """Return what :func:`ssgan.inference.predict.predict` divides logits by; the check of the file compares the two."""
+    return 1.0
+
+
+def _judges_generated(models: Models) -> bool:
+    """Whether :func:`ssgan.inference.predict.predict` gives the probability that an image is generated."""
+    return models.G is not None
 
 
 def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
     config, shape, feature_map = models.config, models.input_shape, models.feature_map
     rows = report.get("rows") or [{}]
     outputs: dict[str, Any] = {"probabilities": ["N", len(models.classes)]}
-    if models.G is not None:
+    if _judges_generated(models):
         outputs["p_generated"] = ["N"]
     backbone = None
     if feature_map is not None:
@@ -167,6 +177,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
         "outputs": outputs,
         "preprocessing": _preprocessing(models),
         "backbone": backbone,
+        "temperature": _temperature(models),
         "seeds": models.seeds,
         "predictions_of": predictor.description,
         "unfinished": models.progress or None,
@@ -262,10 +273,16 @@ def _outputs(arrays: Iterable[np.ndarray]) -> Outputs:
 
 def _write_torch(classifier: Ensemble, example: np.ndarray, metadata: dict[str, Any], models: Models) -> bytes:
     """Return a program of torch.export."""
-    with torch.no_grad():
-        program = torch.export.export(
-            classifier, (torch.from_numpy(example),), dynamic_shapes=({0: torch.export.Dim("N")},)
-        )
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                classifier, (torch.from_numpy(example),), dynamic_shapes=({0: torch.export.Dim("N")},)
+            )
+    except Exception as cause:  # a backbone of another library may do anything
+        if models.feature_map is None:
+            raise
+        name = models.feature_map.backbone
+        raise UserError(f"torch.export cannot express the backbone {name}: export it by --format onnx.") from cause
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     stream = io.BytesIO()

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from exported_files import example, run_without
 from running import last_object, status_of
 from small_configs import TINY_OPTIONS
 
@@ -33,15 +34,17 @@ def test_export_says_what_it_wrote_and_checked(run: Path, capsys: pytest.Capture
 
 
 def test_export_of_a_chosen_model_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--format", "torch", "--seed", "4", "--out", "m.pt2", "--no-check", "--json"]
+    arguments = ["--format", "torch", "--seed", "4", "--out", "digits.pt2", "--no-check", "--json"]
     assert status_of("export", "run", *arguments) == 0
     result = last_object(capsys.readouterr().out)
-    assert (result["out"], result["format"], result["check"]) == ("m.pt2", "torch", None)
+    assert (result["out"], result["format"], result["check"]) == ("digits.pt2", "torch", None)
     assert result["metadata"]["seeds"] == [4]
     assert result["metadata"]["commit"] == read_report(run)["rows"][0]["commit"]
-    with zipfile.ZipFile("m.pt2") as archive:
+    with zipfile.ZipFile("digits.pt2") as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("metadata.json"))
         assert json.loads(archive.read(name)) == result["metadata"]
+    # As the documents load it.
+    assert run_without(example(1), blocked="import sys; sys.modules['ssgan'] = None; ").strip() in set("0123456789")
 
 
 def test_without_onnxruntime_it_is_said_that_nothing_was_checked(
