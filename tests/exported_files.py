@@ -37,8 +37,8 @@ def odd_pictures(folder: Path, count: int = 50) -> list[Path]:
         coarse = Image.fromarray(random.randint(0, 256, (4, 3, 4), np.uint8), "RGBA")
         image = coarse.resize((width, height), Image.Resampling.BICUBIC)
         if mode == "I;16":
-            grey = np.asarray(image.convert("L")).astype(np.uint16)
-            image = Image.fromarray(grey * np.uint16(257) + np.uint16(i))
+            grey = np.asarray(image.convert("L")).astype(np.int64)
+            image = Image.fromarray((257 * grey + 128 + i).clip(0, 65535).astype(np.uint16))
         elif mode != "RGBA":
             image = image.convert("RGB").convert(mode) if mode != "LA" else image.convert("LA")
         exif = Image.Exif()
