@@ -349,6 +349,16 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_onnx_cannot_express_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.onnx.errors.OnnxExporterError("unknown operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"^ONNX cannot express this network: export it by --format torch\.$"):
+        export_run(run, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 # Real networks and data
 
 
