@@ -65,6 +65,18 @@ def test_the_last_checkpoint_of_an_unfinished_run_is_taken(run: Path, capsys: py
     assert "on 16 random images: the same classes," in said.out
 
 
+def test_nothing_is_downloaded_for_the_check(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("would download")
+
+    monkeypatch.setattr(export.datasets, "is_on_disk", lambda name, root: False)
+    monkeypatch.setattr(export.datasets, "load", load)
+    assert status_of("export", "run", "--format", "torch") == 0
+    assert "on 16 random images: the same classes," in capsys.readouterr().out
+
+
 def test_every_format_has_a_suffix() -> None:
     assert SUFFIXES.keys() == export.FORMATS.keys()
 
