@@ -194,6 +194,15 @@ def test_a_backbone_is_inside(shape: tuple[int, int], monkeypatch: pytest.Monkey
     assert result["metadata"]["input"]["shape"] == ["N", *shape, 3]
     if shape == (SIDE, SIDE):
         check_pictures(run, tmp_path / "model.onnx", tmp_path)
+    safetensors = pytest.importorskip("safetensors", reason="needs the extra onnx")
+    export_run(run, tmp_path / "model.safetensors", "safetensors")
+    feature_map = open_predictor(run, None, "cpu").models.feature_map
+    assert feature_map is not None
+    with safetensors.safe_open(tmp_path / "model.safetensors", "np") as file:
+        for name in ("weight", "offset", "pool"):
+            assert np.array_equal(file.get_tensor(f"feature_map.{name}"), getattr(feature_map, name))
+        numbers = json.loads(file.metadata()["feature_map"])
+    assert (numbers["neighbors"], numbers["unit_length"], numbers["picture_scale"]) == (3, True, 127.0)
 
 
 def test_a_run_on_vectors_takes_vectors(tmp_path: Path, few_digits: Data) -> None:
