@@ -318,9 +318,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             )
         y = column_or_1d(y, warn=True)
         if len(y) != len(X):
-            raise UserError(
-                f"y holds {counted(len(y), 'label')}, but X has {counted(len(X), 'row')}: give one label for each."
-            )
+            raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(len(X), 'row')} of X.")
         if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
             raise UserError("Unknown label type: continuous. y holds fractions, but labels are whole numbers or words.")
         labels = split_labels(y)

@@ -17,6 +17,7 @@ from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
+from ssgan.cli.export import export
 from ssgan.cli.labeling import audit, suggest
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
 from ssgan.cli.sample import sample
@@ -230,6 +231,7 @@ app.command(short_help="Suggest which images to label next.")(suggest)
 app.command(short_help="List labels that may be wrong, likeliest first.")(audit)
 app.command(short_help="Compare methods on the same labelled images.")(compare)
 app.command(short_help="Make a page, Markdown and pictures from rows of results.")(report)
+app.command(short_help="Write the classifier as one file: ONNX, torch, safetensors.")(export)
 app.command(short_help="Generate images: grids, interpolations, classes, a film.")(sample)
 
 

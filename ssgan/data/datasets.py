@@ -30,6 +30,7 @@ __all__ = [
     "Options",
     "default_root",
     "gaussian",
+    "is_on_disk",
     "load",
     "read_npz",
 ]
@@ -278,6 +279,18 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "svhn": _load_svhn,
     GAUSSIAN_NAME: lambda root: gaussian(),
 }
+
+
+def is_on_disk(name: str, root: Path | None = None) -> bool:
+    """Whether loading a named data set would download nothing. ``root`` is as of :func:`load`."""
+    root = default_root() if root is None else root
+    idx = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+    choices: dict[str, list[list[Path]]] = {
+        **{name: [[root / kind / "raw" / file for file in IDX_FILES]] for name, kind in idx.items()},
+        "cifar10": [[root / "cifar10.npz"], [root / CIFAR10_FOLDER / file for file in CIFAR10_FILES]],
+        "svhn": [[root / file for file in SVHN_FILES]],
+    }
+    return name not in choices or any(all(path.is_file() for path in paths) for paths in choices[name])
 
 
 def load(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
@@ -22,6 +22,7 @@ __all__ = [
     "UnreadableImage",
     "decode",
     "decoder_version",
+    "describe_decoding",
     "ignore_warnings",
     "read_header",
 ]
@@ -55,6 +56,7 @@ ROTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+REDUCING_GAP = 3.0  # how exactly Pillow resizes after it has reduced an image by a whole number
 GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
@@ -146,8 +148,42 @@ def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> n
             (width, height), side = flat.size, min(flat.size)
             left, top = (width - side) / 2, (height - side) / 2
             box = (left, top, left + side, top + side)
-            flat = flat.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+            flat = flat.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=REDUCING_GAP)
         return np.asarray(flat)
+
+
+def describe_decoding(size: int | None, grey: bool, depth: int = 16) -> dict[str, Any]:
+    """Describe what :func:`decode` does, for a program without this package: values, and ``steps`` in words.
+
+    Parameters
+    ----------
+    size, grey, depth
+        As of :func:`decode`.
+    """
+    mode, full = "L" if grey else "RGB", 2**depth - 1
+    steps = [
+        "Open the first frame.",
+        f"Grey of 16 bits (mode I or I;16): (value * 255 + {full // 2}) // {full}, at most 255.",
+        "Transparency: convert to RGBA and lay over white by Image.alpha_composite.",
+        f"Convert to mode {mode}.",
+        "Bring upright by EXIF's orientation, as ImageOps.exif_transpose does.",
+    ]
+    if size is not None:
+        steps[0] = f"Open the first frame; a JPEG after image.draft(None, ({2 * size}, {2 * size}))."
+        steps.append(
+            f"Take the square in the middle, side = min(width, height), left = (width - side) / 2, top = (height - "
+            f"side) / 2, and bring it to {size} x {size} pixels by image.resize(({size}, {size}), BICUBIC, "
+            f"(left, top, left + side, top + side), reducing_gap={REDUCING_GAP})."
+        )
+    return {
+        "library": f"Pillow {PIL.__version__}",
+        "mode": mode,
+        "size": size,
+        "resampling": None if size is None else "bicubic",
+        "reducing_gap": None if size is None else REDUCING_GAP,
+        "depth": depth,
+        "steps": steps,
+    }
 
 
 @contextmanager

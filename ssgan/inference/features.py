@@ -16,7 +16,7 @@ from ssgan.errors import UserError
 from ssgan.nn.backbones import Backbone, load_backbone
 from ssgan.settings.config import Config
 
-__all__ = ["apply_backbone", "check_pictures", "open_backbone", "picture_features"]
+__all__ = ["apply_backbone", "backbone_of", "check_pictures", "open_backbone", "picture_features"]
 
 FeatureProgress = Callable[[str, int, int], None]
 
@@ -130,9 +130,21 @@ def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str 
             f"The images are {pictures.dtype} of shape {list(pictures.shape)}, but these models take uint8 of shape "
             f"[N, {', '.join(map(str, feature_map.picture_shape))}], 0 to {feature_map.picture_scale:g}."
         )
+    backbone = backbone_of(feature_map, device)
+    return feature_map.apply(backbone.features(pictures, feature_map.picture_scale))
+
+
+def backbone_of(feature_map: FeatureMap, device: str = "cpu") -> Backbone:
+    """Open the backbone of a map.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be loaded or has other weights than the map was fitted to.
+    """
     backbone = open_backbone(feature_map.backbone, feature_map.image_size, device)
     _check_weights(backbone, feature_map)
-    return feature_map.apply(backbone.features(pictures, feature_map.picture_scale))
+    return backbone
 
 
 @lru_cache(maxsize=2)

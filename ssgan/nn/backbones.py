@@ -14,17 +14,16 @@ Networks*, 2019, without squeeze-and-excitation and with ReLU6, trained on Image
 """
 
 import contextlib
+import copy
 import hashlib
 import io
-import logging
 import pickle
 import urllib.error
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from ssgan.cache import cache_folder, make_room
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import read_file, refuse_irregular, write_atomic
+from ssgan.nn.export import export_graph
 from ssgan.settings.backbones import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
@@ -117,7 +117,7 @@ class Backbone:
         network = pretrained.network.eval().requires_grad_(False).to(self.device)
         network = network.to(memory_format=torch.channels_last)
         self.width = self._find_width(network)
-        self._forward: Forward = network
+        self._network, self._forward = network, cast(Forward, network)
         self.engine, versions = "torch", f"torch-{torch.__version__}-{self.device.type}"
         if self.device.type == "cpu" and find_spec("onnxruntime") and find_spec("onnxscript"):
             forward = _onnx_forward(network, self._file_name, self.image_size)
@@ -173,6 +173,15 @@ class Backbone:
         with float32_precision("float32", self.device):
             output = self._forward(x.contiguous(memory_format=torch.channels_last))
         return output[: len(images)].flatten(1).half().float().cpu().numpy()
+
+    def copy_network(self) -> nn.Module:
+        """Return a copy of the network on the CPU, from images [B, 3, H, W] to features [B, ...]."""
+        return copy.deepcopy(self._network).cpu().to(memory_format=torch.contiguous_format)
+
+    @property
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """What images in [0, 1] are normalised by, each [1, 3, 1, 1], on the CPU."""
+        return self._mean.cpu(), self._std.cpu()
 
     @torch.inference_mode()
     def _find_width(self, network: nn.Module) -> int:
@@ -352,9 +361,10 @@ def _onnx_forward(network: nn.Module, name: str, image_size: int) -> Forward | N
     if folder is not None and (graph := _read_graph(folder, prefix)) is not None:
         return open_session(graph)
     example = torch.rand(BATCH_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    new_graph = _export(network, example)
-    if new_graph is None:
+    exported = export_graph(network, example)
+    if exported is None:
         return None
+    new_graph: bytes = exported.SerializeToString()
     forward = open_session(new_graph)
     with torch.inference_mode():
         expected = network(example).flatten(1)
@@ -381,18 +391,3 @@ def _read_graph(folder: Path, prefix: str) -> bytes | None:
                     return content
                 path.unlink()
     return None
-
-
-def _export(network: nn.Module, example: Tensor) -> bytes | None:
-    """Export a network as an ONNX graph for batches like ``example``, without a word; None where it cannot be."""
-    level = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions of the exporter warn of what they mend themselves
-        logging.disable(logging.CRITICAL)
-        try:
-            program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
-        except torch.onnx.errors.OnnxExporterError:
-            return None
-        finally:
-            logging.disable(level)
-    return program.model_proto.SerializeToString() if program is not None else None

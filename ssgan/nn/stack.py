@@ -125,6 +125,16 @@ class Stack:
             setattr(selection, kind, values)
         return selection
 
+    def network(self, index: int, parameters: dict[str, Tensor] | None = None) -> nn.Module:
+        """Return the network at one index of the seed axis, in evaluation mode on the CPU, with copies of its values.
+
+        ``parameters`` [S, ...], such as averages, replace those of the stack.
+        """
+        values = {**(self.parameters if parameters is None else parameters), **self.buffers}
+        network = copy.deepcopy(self.evaluation).to_empty(device="cpu")
+        network.load_state_dict({name: v[index].detach().cpu().clone() for name, v in values.items()}, assign=True)
+        return network.requires_grad_(False)
+
     def with_evaluation(self, network: nn.Module) -> "Stack":
         """Return a stack of the same values that evaluates them by ``network``, a module without values."""
         other = copy.copy(self)

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["WeightNormConv2d", "WeightNormConvTranspose2d", "WeightNormLinear", "init_from", "with_weights"]
+__all__ = [
+    "WeightNormConv2d",
+    "WeightNormConvTranspose2d",
+    "WeightNormLinear",
+    "fold_weights",
+    "init_from",
+    "with_weights",
+]
 
 
 class WeightNormFunction(torch.autograd.Function):
@@ -129,6 +136,17 @@ class _WeightNorm(nn.Module):
         """Apply W and a bias."""
         raise NotImplementedError
 
+    def plain(self) -> nn.Module:
+        """Return the layer of torch with the same W and b."""
+        layer = self._empty_plain()
+        layer.register_parameter("weight", nn.Parameter(self.weight().detach().contiguous()))
+        layer.register_parameter("bias", None if self.b is None else nn.Parameter(self.b.detach()))
+        return layer
+
+    def _empty_plain(self) -> nn.Module:
+        """Return that layer with other values, which take no memory."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def init_from(self, x: Tensor) -> Tensor:
         """Set g and b so that every unit has mean 0 and deviation ``init_std`` on ``x``; return the output.
@@ -172,6 +190,10 @@ class WeightNormLinear(_WeightNorm):
     def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, self.weight(), bias)
 
+    def _empty_plain(self) -> nn.Module:
+        outputs, inputs = self.v.shape
+        return nn.Linear(inputs, outputs, device="meta")
+
 
 class WeightNormConv2d(_WeightNorm):
     """A convolution, v of shape [out_channels, in_channels, kernel_size, kernel_size].
@@ -201,6 +223,10 @@ class WeightNormConv2d(_WeightNorm):
 
     def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, self.weight(), bias, self.stride, self.padding)
+
+    def _empty_plain(self) -> nn.Module:
+        outputs, inputs, *kernel = self.v.shape
+        return nn.Conv2d(inputs, outputs, kernel, self.stride, self.padding, device="meta")  # type: ignore[arg-type]
 
 
 class WeightNormConvTranspose2d(_WeightNorm):
@@ -232,12 +258,24 @@ class WeightNormConvTranspose2d(_WeightNorm):
     def _map(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv_transpose2d(x, self.weight(), bias, *doubling(self.v.shape[-1]))
 
+    def _empty_plain(self) -> nn.Module:
+        inputs, outputs, *kernel = self.v.shape
+        return nn.ConvTranspose2d(inputs, outputs, kernel, *doubling(kernel[0]), device="meta")  # type: ignore[arg-type]
+
 
 def with_weights(network: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the values of a network with every W, so that several passes compute it only once."""
     layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, _WeightNorm))
     weights = {f"{name}.W": layer.normalized(values[f"{name}.v"], values[f"{name}.g"]) for name, layer in layers}
     return {**values, **weights}
+
+
+def fold_weights(network: nn.Module) -> nn.Module:
+    """Replace the layers of a network, in place, by plain ones of torch that compute the same; return the network."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, _WeightNorm):
+            network.set_submodule(name, layer.plain())
+    return network
 
 
 def doubling(kernel_size: int) -> tuple[int, int, int]:

@@ -67,6 +67,7 @@ def test_commands_and_options_are_pinned() -> None:
         },
         "audit": {"--out", "--sheet", "--folds", "--rounds", "--device", "--data-dir", "--json"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
+        "export": {"--format", "--out", "--seed", "--check", "--json"},
         "sample": {
             *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
             *["--rows", "--columns", "--samples", "--path", "--seed", "--model", "--out", "--data", "--data-dir"],
@@ -84,6 +85,7 @@ def test_commands_and_options_are_pinned() -> None:
         "compare": ["DATA"],
         "report": ["FILES.jsonl..."],
         "data": ["DATA|RUN"],
+        "export": ["RUN"],
         "suggest": ["DATA|RUN"],
         "audit": ["RUN"],
         "sample": ["RUN"],
@@ -91,9 +93,10 @@ def test_commands_and_options_are_pinned() -> None:
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "compare", "report", "data", "sample", "suggest", "audit"]
-)
+COMMANDS = ["train", "evaluate", "predict", "compare", "report", "data", "export", "sample", "suggest", "audit"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out
@@ -146,7 +149,7 @@ import sys, ssgan.cli
 def heavy():
     return sorted({"torch", "numpy", "sklearn", "matplotlib", "PIL"} & set(sys.modules))
 print("imported", heavy())
-for command in ("train", "evaluate", "predict", "data", "compare", "report", "sample"):
+for command in ("train", "evaluate", "predict", "data", "compare", "report", "export", "sample"):
     try:
         ssgan.cli.main([command, "--help"])
     except SystemExit as left:

@@ -127,3 +127,25 @@ def test_svhn_needs_scipy(svhn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_could_be_imported_from_data_still_can() -> None:
     for name in ("DATASETS", "Data", "IDX_FILES", "IDX_MD5", "NPZ_ARRAYS", "UNLABELED", "default_root", "load"):
         assert hasattr(datasets, name), name
+
+
+# What is there
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mnist", [f"MNIST/raw/{file}" for file in datasets.IDX_FILES]),
+        ("fashion-mnist", [f"FashionMNIST/raw/{file}" for file in datasets.IDX_FILES]),
+        ("cifar10", ["cifar10.npz"]),
+        ("cifar10", [f"{datasets.CIFAR10_FOLDER}/{file}" for file in datasets.CIFAR10_FILES]),
+        ("svhn", [*datasets.SVHN_FILES]),
+    ],
+)
+def test_a_set_is_on_disk_where_all_of_its_files_are(tmp_path: Path, name: str, files: list[str]) -> None:
+    for file in files:
+        assert not datasets.is_on_disk(name, tmp_path)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert datasets.is_on_disk(name, tmp_path)
+    assert datasets.is_on_disk("digits", tmp_path)

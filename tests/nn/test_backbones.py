@@ -210,13 +210,13 @@ def graph_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Its length is the number of graphs that were exported."""
     count: list[int] = []
-    export = backbones._export
+    export = backbones.export_graph
 
-    def counted(*arguments: Any) -> bytes | None:
+    def counted(*arguments: Any) -> Any:
         count.append(1)
         return export(*arguments)
 
-    monkeypatch.setattr(backbones, "_export", counted)
+    monkeypatch.setattr(backbones, "export_graph", counted)
     return count
 
 
@@ -279,9 +279,9 @@ def test_a_network_that_onnx_cannot_express_runs_in_torch(graph_cache: Path, mon
 
 
 def test_a_graph_that_computes_something_else_is_not_used(graph_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = backbones._export
+    export = backbones.export_graph
     other = nn.Sequential(small_network(), nn.Flatten(), nn.Linear(16, 16)).eval()
-    monkeypatch.setattr(backbones, "_export", lambda network, example: export(other, example))
+    monkeypatch.setattr(backbones, "export_graph", lambda network, example: export(other, example))
     assert small_backbone().engine == "torch"
     assert not graph_cache.exists()
 

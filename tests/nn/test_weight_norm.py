@@ -1,6 +1,7 @@
 """Weight norm: the formula, its gradients, and the initialisation by a batch; dense, convolution and deconvolution."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ssgan.nn import weight_norm
 from ssgan.nn.layers import GaussianNoise
-from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
+from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear, fold_weights
 
 
 @pytest.fixture(autouse=True)
@@ -266,3 +267,25 @@ def test_initialisation_keeps_the_scale_of_a_channel_that_does_not_vary(make, dt
     assert layer.g[0].item() == 1.0
     assert output[:, 0].abs().max().item() < 1e-6
     torch.testing.assert_close(output[:, 1:].std(dim=(0, 2, 3), correction=0), torch.ones(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("build", "shape", "plain"),
+    [
+        (lambda **options: WeightNormLinear(5, 3, **options), (4, 5), nn.Linear),
+        (lambda **options: WeightNormConv2d(2, 3, 3, 2, 1, **options), (4, 2, 7, 7), nn.Conv2d),
+        (lambda **options: WeightNormConvTranspose2d(2, 3, 5, **options), (4, 2, 3, 3), nn.ConvTranspose2d),
+        (lambda **options: WeightNormConvTranspose2d(2, 3, 4, **options), (4, 2, 3, 3), nn.ConvTranspose2d),
+    ],
+)
+def test_folded_layers_are_those_of_torch_and_compute_the_same(
+    build: Any, shape: tuple[int, ...], plain: type[nn.Module], bias: bool
+) -> None:
+    layer, x = randomized(build(bias=bias)), normal(*shape)
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(layer))
+    expected = network(x)
+    folded = fold_weights(network)
+    assert type(folded[1][0]) is plain
+    assert {name for name, _ in folded.named_parameters()} == {"1.0.weight", *(["1.0.bias"] if bias else [])}
+    torch.testing.assert_close(folded(x), expected, rtol=0, atol=1e-14)

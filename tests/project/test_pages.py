@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_the_pages_show_commands() -> None:
 def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str], page: Path) -> None:
     """As written, one after the other, but for shorter trainings and random images in place of MNIST and CIFAR-10."""
     for arguments in commands(page.read_text(encoding="utf-8")):
+        if "safetensors" in arguments and find_spec("safetensors") is None:  # of the extra onnx
+            continue
         status = status_of(*shortened(arguments))
         assert status == 0, f"{shlex.join(arguments)}\n{capsys.readouterr().err}"
     printed = capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""``ssgan export``: write the classifier of a run as one file for use without this package."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssgan import runs
+from ssgan.cli import terminal
+from ssgan.cli.options import Json, RunArgument, parse_integer
+from ssgan.errors import UserError, did_you_mean
+
+__all__ = ["SUFFIXES", "export"]
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+def export(
+    run: RunArgument,
+    format: Annotated[
+        str, typer.Option(help="onnx; torch, for torch.export.load; or safetensors, the weights alone.")
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file. [default: model.onnx and so on in RUN]")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="S", help="The model of this seed alone. [default: as predict]")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare the file with predict on a few images first.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Write the classifier as one file for use without ssgan: from pictures to class probabilities."""
+    if format not in SUFFIXES:
+        raise UserError(
+            f"--format is {format}, but must be one of {', '.join(SUFFIXES)}.{did_you_mean(format, SUFFIXES)}"
+        )
+    model_seed = None if seed is None else parse_integer("--seed", seed)
+    runs.check_usable(run)
+    path = _export_path(run, format, out)
+    from ssgan.inference.export import export_run
+
+    result = export_run(run, path, format, model_seed, check)
+    if result["progress"]:
+        terminal.warn(result["progress"])
+    if as_json:
+        print(json.dumps(result))
+    else:
+        _show(result, check)
+
+
+def _export_path(run: Path, format: str, out: Path | None) -> Path:
+    """Return the file to write, checked before any work."""
+    suffix = SUFFIXES[format]
+    path = run / f"model{suffix}" if out is None else out
+    if path.suffix.lower() != suffix:
+        raise UserError(f"--out is {path}, but with --format {format} must end in {suffix}.")
+    problem = ""
+    if not path.parent.is_dir():
+        problem = f"lies in {path.parent}, which is no folder"
+    elif path.exists() and not path.is_file():
+        problem = "is a folder" if path.is_dir() else "is no regular file"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"lies in {path.parent}, which cannot be written to"
+    if problem:
+        raise UserError(f"--out is {path}, which {problem}: choose another file.")
+    return path
+
+
+def _show(result: Mapping[str, Any], asked_to_check: bool) -> None:
+    """Print the result of :func:`ssgan.inference.export.export_run`: the file, its input and output, and the check."""
+    metadata, check = result["metadata"], result["check"]
+    kind = {"onnx": f"ONNX, opset {metadata.get('opset')}", "torch": "torch.export", "safetensors": "weights alone"}
+    terminal.say(f"{result['out']}: {kind[result['format']]}, {result['bytes'] / 1000:,.0f} kB")
+    note = f" ({result['note']})" if result["note"] else ""
+    terminal.say(f"by {result['predictions_of']}{note}")
+    shapes = {"images": metadata["input"]["shape"], **metadata["outputs"]}
+    texts = {name: f"{name} [{', '.join(map(str, shape))}]" for name, shape in shapes.items()}
+    terminal.say(f"{metadata['input']['dtype']} {texts.pop('images')} to {' and '.join(texts.values())}")
+    if check is not None:
+        terminal.say(f"Checked in {check['engine']} on {check['images']} {check['from']}: the same classes,")
+        terminal.say(f"probabilities differ from those of predict by at most {check['largest_difference']:.1g}")
+    elif asked_to_check and result["format"] == "onnx":
+        terminal.say("Not checked: onnxruntime is not installed (pip install 'ssgan[onnx]')", style="yellow")
