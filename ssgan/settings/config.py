@@ -169,7 +169,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         "none",
         "name",
         "weak views of every image that D sees. digits: small affine maps on black ground; drawings: the same on any "
-        "ground; natural: flips and shifts, with colours in strong views; crops: with a backbone, features of the mirrored picture, and of crops as strong views",
+        "ground; natural: flips and shifts, and colours in strong views; crops: with a backbone, features of the "
+        "mirrored picture, and of crops as strong views",
     )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(

@@ -158,7 +158,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         magnitude=0.5,
         cutout=0.2,
     ),
-    # The same moves of pictures whose ground is not black, such as ink on paper. The trials are in docs/notes/images.md.
+    # The same moves for any ground, such as paper under ink. The trials are in docs/notes/images.md.
     "drawings": Augmentation(
         weak=Geometry(shift=2 / 28, rotate_degrees=10.0, scale=0.1, shear=0.1),
         strong=Geometry(shift=3 / 28, rotate_degrees=20.0, scale=0.2, shear=0.2),
