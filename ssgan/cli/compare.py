@@ -27,6 +27,7 @@ from ssgan.cli.options import (
     Preset,
     check_epochs,
     choose_backbone,
+    choose_views,
     default_preset,
     epochs_to_images,
     parse_settings,
@@ -186,6 +187,8 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
         labels = [PRESETS[preset].get("labels") or "all"]
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    if {*methods} & {*METHOD_NAMES}:
+        settings = choose_views(data, preset, settings, {}, quiet=options.as_json)
     draw_seed = options.seed_settings.get("draw_seed")
     grid = grids.build_grid(data, preset, methods, labels, seeds, draw_seed, settings, options.ablate)
     if data_config.backbone is not None:

@@ -15,7 +15,7 @@ from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE, default_image_
 from ssgan.settings.catalog import suits
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
-from ssgan.settings.presets import DATASET_PRESETS, PRESETS, parse, resolve
+from ssgan.settings.presets import DATASET_PRESETS, PICTURE_PRESETS, PRESETS, parse, resolve
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -37,6 +37,7 @@ __all__ = [
     "Verbose",
     "check_epochs",
     "choose_backbone",
+    "choose_views",
     "default_preset",
     "epochs_to_images",
     "parse_integer",
@@ -116,6 +117,11 @@ class DataLocation:
     def holds(self, path: Path) -> bool:
         """Return whether a path lies in the user's folder of pictures, where it would be one of them."""
         return not self.is_named and path.resolve().is_relative_to(Path(self.data).resolve())
+
+    def words(self) -> list[str]:
+        """Return the options that say where the data are."""
+        paths = {"--labels-csv": self.labels_csv, "--data-dir": self.data_dir}
+        return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
 
     def source(self) -> dict[str, str | None]:
         """Return the location with absolute paths, as a run folder keeps it for any locale."""
@@ -213,6 +219,25 @@ def _may_have_backbone(location: DataLocation, settings: Mapping[str, Any], chos
     except UserError:
         return False
     return True
+
+
+def choose_views(
+    data: "Data", preset: str, settings: Mapping[str, Any], earlier: Mapping[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Return settings with the views that suit the images, and say so; other settings as they are.
+
+    Only with a preset for a user's pictures, and where neither these nor the settings of an earlier run name the views.
+    """
+    named = {**earlier, **settings}
+    is_chosen = "augmentation" in named or named.get("backbone") is not None or named.get("labels") == 0
+    if preset not in PICTURE_PRESETS or is_chosen or len(data.image_shape) < 2:
+        return dict(settings)
+    from ssgan.data import photographs
+
+    views = photographs.choose_views(data)
+    if not quiet:
+        terminal.say(f"Views: {views.augmentation}, for {views.kind}; --set augmentation=NAME sets others")
+    return {**settings, "augmentation": views.augmentation}
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from ssgan.cli.options import (
     Verbose,
     check_epochs,
     choose_backbone,
+    choose_views,
     default_preset,
     epochs_to_images,
     parse_settings,
@@ -208,6 +209,9 @@ def _load_data(options: TrainOptions) -> tuple["Data", Config]:
     settings = dict(options.settings)
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    if not options.resume:
+        preset, earlier = _preset(options, settings, data.image_shape)
+        settings = choose_views(data, preset, settings, earlier, quiet=options.as_json)
     config = _resolve(options, settings, data.image_shape)
     # The depth that was found is a setting of the run, so that all that use the run read files of 16 bits alike.
     return data, config if data.image_depth is None else config.replace(image_depth=data.image_depth)
@@ -217,6 +221,12 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
     """Resolve the configuration; where nothing names a preset, the data and the shape of their images do."""
     if options.resume and options.out is not None:
         return _resumed_config(options.out, options.preset, settings)
+    preset, earlier = _preset(options, settings, image_shape)
+    return resolve(preset, settings, earlier)
+
+
+def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    """Return the preset of a new run, and the settings of the earlier run that is named."""
     earlier = {} if options.config is None else runs.read_settings(options.config)
     earlier_preset = earlier.get("preset")
     if options.preset is not None and earlier_preset not in (None, options.preset):
@@ -224,10 +234,8 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
             f"--preset {options.preset} does not go with --config {options.config}, a run of preset "
             f"{earlier_preset!r}: choose one."
         )
-    preset = options.preset or str(
-        earlier_preset or default_preset(options.location.data, image_shape, settings.get("backbone"))
-    )
-    return resolve(preset, settings, earlier)
+    named = options.preset or earlier_preset
+    return str(named or default_preset(options.location.data, shape, settings.get("backbone"))), earlier
 
 
 def _resolve_without_data(options: TrainOptions) -> Config:
@@ -322,7 +330,7 @@ def _how_to_go_on(options: TrainOptions, folder: Path, data: "Data", config: Con
         words += f"; use what it has learned by: {_predict_command(folder, data)}"
         if len(data.x_test):
             score = ["ssgan", "evaluate", str(folder), "--data", options.location.data]
-            words += f"; score that by: {shlex.join([*score, *_location_words(options.location)])}"
+            words += f"; score that by: {shlex.join([*score, *options.location.words()])}"
     return words
 
 
@@ -332,17 +340,10 @@ def _predict_command(folder: Path, data: "Data") -> str:
     return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
 
 
-def _location_words(location: DataLocation) -> list[str]:
-    """Return the options that say where the data are."""
-    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
-    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
-
-
 def _resume_command(options: TrainOptions, folder: Path) -> str:
     """Return the command that goes on with a run."""
     location = options.location
-    words = [*_location_words(location), "--out", str(folder)]
-    return shlex.join(["ssgan", "train", location.data, *words, "--resume"])
+    return shlex.join(["ssgan", "train", location.data, *location.words(), "--out", str(folder), "--resume"])
 
 
 def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool, has_folds: bool) -> None:

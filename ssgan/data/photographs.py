@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from ssgan.data import file_tree, image_io
+from ssgan.data.dataset import Data
 from ssgan.data.image_io import UnreadableImage
 
-__all__ = ["PictureKind", "look_at_pictures"]
+__all__ = ["PictureKind", "Views", "choose_views", "look_at_pictures"]
 
 SAMPLE = 64  # files that are looked at, evenly from the first to the last
 SIDE = 64  # pixels to which they are brought
 COLOUR = 6.0  # mean difference of the largest and the smallest channel, of 255, from which a picture has colour
 TONES = 30  # colours of 16 levels a channel that a photograph has at least; drawings and letters have fewer
-SHARE = 0.75  # of the sample that must be colour photographs
+SHARE = 0.75  # of the sample that must be colour photographs, or have black ground
+VIEWS_SAMPLE = 256  # images that are looked at to choose views
+FLAT = 0.1  # of a picture that one colour fills in a drawing; in a photograph none fills so much
+BLACK = 0.1  # of full intensity: no more has the median of the outermost pixels on black ground
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,46 @@ class PictureKind:
 
     photographs: bool
     shortest_side: int
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that suit images, and the kind of images that they suit.
+
+    Attributes
+    ----------
+    augmentation : {"digits", "drawings", "natural"}
+        A value of the setting.
+    kind : str
+        What most of the images are, in words.
+    """
+
+    augmentation: str
+    kind: str
+
+
+def choose_views(data: Data) -> Views:
+    """Choose the views of images by a sample of the pool; labels are not used.
+
+    Colour photographs have ``natural`` ones: most images have colour, many tones, and no colour that fills a tenth of
+    them. Others have small affine maps: ``digits`` on black ground, ``drawings`` on any other.
+
+    Parameters
+    ----------
+    data : Data
+        With images [N, H, W] or [N, H, W, C], C = 1 or 3.
+    """
+    rows = np.unique(np.linspace(0, len(data.x_train) - 1, VIEWS_SAMPLE).astype(int))
+    images = np.rint(data.x_train[rows] * (255 / data.scale)).astype(np.uint8)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[3] == 3 and np.mean([_is_photograph(x) and not _is_flat(x) for x in images]) >= SHARE:
+        return Views("natural", "colour photographs")
+    intensity = images.max(axis=3)
+    border = np.concatenate([intensity[:, 0], intensity[:, -1], intensity[:, 1:-1, 0], intensity[:, 1:-1, -1]], axis=1)
+    if np.mean(np.median(border, axis=1) <= 255 * BLACK) >= SHARE:
+        return Views("digits", "pictures on black ground")
+    return Views("drawings", "grey pictures" if images.shape[3] == 1 else "pictures of few colours")
 
 
 def look_at_pictures(path: Path) -> PictureKind | None:
@@ -63,3 +107,9 @@ def _is_photograph(pixels: np.ndarray) -> bool:
     levels = (pixels // 16).astype(int)
     tones = np.unique(levels[..., 0] * 256 + levels[..., 1] * 16 + levels[..., 2])
     return float(chroma.mean()) >= COLOUR and len(tones) >= TONES
+
+
+def _is_flat(pixels: np.ndarray) -> bool:
+    """Whether one colour fills much of an image [H, W, C] of uint8."""
+    _, counts = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_counts=True)
+    return bool(counts.max() >= FLAT * counts.sum())

@@ -12,7 +12,7 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
 from ssgan.settings.rules import NEEDS
 
-__all__ = ["DATASET_PRESETS", "PRESETS", "allowed", "describe", "parse", "resolve"]
+__all__ = ["DATASET_PRESETS", "PICTURE_PRESETS", "PRESETS", "allowed", "describe", "parse", "resolve"]
 
 
 # The paper's recipe for CIFAR-10 and SVHN, beyond the defaults.
@@ -164,6 +164,9 @@ DATASET_PRESETS = {
     "svhn": "svhn-paper",
     "gaussian": "gaussian",
 }
+
+# With these, the command line chooses the views by what the pictures show.
+PICTURE_PRESETS = ("images",)
 
 _TYPES = typing.get_type_hints(Config)
 
