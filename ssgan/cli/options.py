@@ -160,12 +160,12 @@ def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> di
 def default_preset(data: str, image_shape: Sequence[int], backbone: str | None = None) -> str:
     """Return the preset of a named data set, or for a user's own data the one that their shape suits.
 
-    With a backbone that is ``features``. Otherwise a user's own data have ``images``, or ``vectors`` for what is no
-    picture or too small for the network of ``images``.
+    With a backbone that is ``features``. Otherwise a user's own data have ``images-fast``, or ``vectors`` for what is
+    no picture or too small for its network.
     """
     if backbone is not None:
         return "features"
-    own_preset = "images" if suits(str(PRESETS["images"]["network"]), image_shape) else "vectors"
+    own_preset = "images-fast" if suits(str(PRESETS["images-fast"]["network"]), image_shape) else "vectors"
     return DATASET_PRESETS.get(data, own_preset)
 
 

@@ -150,3 +150,29 @@ def test_views_do_not_depend_on_labels() -> None:
     data = data_of(coloured_photographs())
     other = Data(data.x_train, np.full(len(data.x_train), -1), data.x_test, data.y_test, data.classes)
     assert choose_views(other) == choose_views(data)
+
+
+def grey_shapes(count: int, kinds: str) -> Data:
+    """Grey pictures on uneven ground of bars that lean to the right, or to either side."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:24, :24] - 11.5
+    drawn = []
+    for k in range(count):
+        lean = random.uniform(0.3, 1.0) * (-1 if kinds == "either" and k % 2 else 1)
+        bar = np.abs(x - random.uniform(-2, 2) - lean * (y - random.uniform(-2, 2))) < random.uniform(1.5, 4)
+        drawn.append(np.clip(70 + 3 * x * random.uniform(-1, 1) + 110 * bar + 10 * random.normal(size=x.shape), 0, 255))
+    return data_of([image.astype(np.uint8) for image in drawn])
+
+
+@pytest.mark.parametrize(
+    ("count", "kinds", "augmentation"),
+    [(1200, "either", "natural"), (1200, "right", "drawings"), (600, "either", "drawings")],
+)
+def test_a_set_that_could_be_mirrored_has_natural_views(count: int, kinds: str, augmentation: str) -> None:
+    assert choose_views(grey_shapes(count, kinds)).augmentation == augmentation
+
+
+def test_digits_and_their_mirror_images_are_told_apart(digits: Data) -> None:
+    assert choose_views(digits).augmentation != "natural"
+    both = np.concatenate([digits.x_train, digits.x_train[:, :, ::-1]])
+    assert choose_views(data_of([*both], scale=16)).kind == "a mirror-symmetric set"
