@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from feature_tables import feature_table, pixel_table
+from picture_tables import generator_table, views_table
 from table_rows import cell, rows
 
 MNIST_POOL = 60_000
@@ -383,4 +384,6 @@ BLOCKS = {
     "features-cifar10": partial(feature_table, "cifar10"),
     "features-trashnet": partial(feature_table, "trashnet"),
     "pixels": pixel_table,
+    "own-generator": generator_table,
+    "own-views": views_table,
 }

@@ -47,13 +47,19 @@ WITH_GENERATOR = {"weight_unlabeled": 0.5, "weight_fake": 0.5}
 #: Images of a training with a generator, and of one without in the same CPU time: by whether pictures are grey.
 WITH = 10_000
 WITHOUT = {True: 22_800, False: 19_000}
-#: Views and generator of each set's trainings.
-TRAININGS = {
-    "letters": (("drawings", True), ("drawings", False), ("digits", False)),
-    "cells": (("drawings", True), ("drawings", False), ("natural", False)),
-    "trashnet": (("natural", True), ("natural", False), ("digits", False)),
-    "cifar10": (("natural", False), ("digits", False)),
-}
+#: Set, views and whether there is a generator, of each training; those of the last two for fewer draws.
+TRAININGS = (
+    ("trashnet", "natural", True),
+    ("trashnet", "natural", False),
+    ("cells", "drawings", True),
+    ("cells", "drawings", False),
+    ("letters", "drawings", True),
+    ("letters", "drawings", False),
+    ("trashnet", "digits", False),
+    ("cifar10", "natural", False),
+    ("cifar10", "digits", False),
+)
+MORE_TRAININGS = (("cells", "natural", False), ("letters", "digits", False))
 
 
 def draw_letter(letter: str, font: Path, random: np.random.RandomState) -> np.ndarray:
@@ -215,6 +221,13 @@ def train_cell(data: Data, settings: dict[str, Any]) -> dict[str, Any]:
     return {**row, "cpu_seconds": time.process_time() - began}
 
 
+def trainings(draws: int, more_draws: int) -> Iterator[tuple[tuple[str, str, bool], int]]:
+    """Yield the trainings with the seed of their draw, draw by draw."""
+    for draw_seed in range(FIRST_DRAW, FIRST_DRAW + max(draws, more_draws)):
+        yield from ((training, draw_seed) for training in TRAININGS if draw_seed < FIRST_DRAW + draws)
+        yield from ((training, draw_seed) for training in MORE_TRAININGS if draw_seed < FIRST_DRAW + more_draws)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train what is missing; return 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,24 +236,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=results.SCRATCH, help="where the pictures are written")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--more-draws", type=int, default=DRAWS, help="of other views of letters and cells")
     parser.add_argument("--measure", action="store_true", help="train for 2,000 images and keep no row")
     args = parser.parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     path = results.ROWS / "own-pictures.jsonl"
     try:
         sets = {name: read(name, args.folder, args.fonts, args.data_dir) for name in args.sets.split(",")}
-        for draw_seed in range(FIRST_DRAW, FIRST_DRAW + args.draws):
-            for name, data in sets.items():
-                for views, generator in TRAININGS[name]:
-                    images = 2_000 if args.measure else WITH if generator else WITHOUT[data.x_train.ndim == 3]
-                    settings = settings_of(name, views, generator, images, draw_seed)
-                    if not args.measure and results.done(path, resolve("images", settings), data):
-                        continue
-                    row = train_cell(data, settings)
-                    words = f"{name}, {views}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
-                    print(f"{words}: {row['error']:.2f} %, {row['cpu_seconds']:.1f} s CPU", flush=True)
-                    if not args.measure:
-                        runs.append_rows(path, [{**row, "pictures": name}])
+        for (name, views, generator), draw_seed in trainings(args.draws, args.more_draws):
+            if name not in sets:
+                continue
+            data = sets[name]
+            images = 2_000 if args.measure else WITH if generator else WITHOUT[data.x_train.ndim == 3]
+            settings = settings_of(name, views, generator, images, draw_seed)
+            if not args.measure and results.done(path, resolve("images", settings), data):
+                continue
+            row = train_cell(data, settings)
+            words = f"{name}, {views}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
+            print(f"{words}: {row['error']:.2f} %, {row['cpu_seconds']:.1f} s CPU", flush=True)
+            if not args.measure:
+                runs.append_rows(path, [{**row, "pictures": name}])
     except UserError as mistake:
         print(f"ssgan: {mistake}", file=sys.stderr)
         return 2
