@@ -59,13 +59,14 @@ def generator_table() -> str:
             first, second, difference, lower = _paired(without, with_one)
             one, other = next(iter(without.values())), next(iter(with_one.values()))
             lengths.add((other["images"], one["images"]))
-            columns = [f"{words}, views `{views}`", str(one["labels"]), first, second, difference, lower]
-            lines.append(f"| {' | '.join([*columns, ' and '.join(f'{each:.0f}' for each in seconds])} |")
+            times = " and ".join(f"{each:.0f}" for each in seconds)
+            columns = [f"{words}, views `{views}`", str(one["labels"]), first, second, difference, lower, times]
+            lines.append(f"| {' | '.join(columns)} |")
     images = " and ".join(f"{without:,}" for _, without in sorted(lengths))
     text = (
-        "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference with "
-        f"its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One thread, "
-        "beside other work."
+        "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference "
+        f"with its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One "
+        "thread, beside other work. None of these pictures is of the test share of a published figure."
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH)])
 
@@ -75,6 +76,8 @@ def views_table() -> str:
     found = _cells()
     lines = ["| pictures | views chosen | error | other views | error | difference | lower |", "|---" * 7 + "|"]
     for name, (chosen, other) in VIEWS.items():
+        if len(found[name, other, False]) < 2:
+            continue
         first, second, difference, lower = _paired(found[name, chosen, False], found[name, other, False])
         lines.append(f"| {SETS[name]} | `{chosen}` | {first} | `{other}` | {second} | {difference} | {lower} |")
     text = (

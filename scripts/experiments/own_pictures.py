@@ -31,6 +31,8 @@ from scipy import ndimage
 
 import results
 from ssgan import Data, Options, load, runs
+from ssgan.cli import terminal
+from ssgan.data import views
 from ssgan.errors import UserError
 from ssgan.settings.presets import resolve
 
@@ -199,11 +201,11 @@ def read(name: str, folder: Path, fonts: Path | None, data_dir: Path) -> Data:
     return load(place)
 
 
-def settings_of(name: str, views: str, generator: bool, images: int, draw_seed: int) -> dict[str, Any]:
+def settings_of(name: str, augmentation: str, generator: bool, images: int, draw_seed: int) -> dict[str, Any]:
     """Return the settings of a training beyond the preset."""
     return {
         "labels": LABELS[name],
-        "augmentation": views,
+        "augmentation": augmentation,
         **(WITH_GENERATOR if generator else WITHOUT_GENERATOR),
         "total_images": images,
         "ema_half_life_images": images / AVERAGED,
@@ -219,6 +221,22 @@ def train_cell(data: Data, settings: dict[str, Any]) -> dict[str, Any]:
     began = time.process_time()
     (row,) = results.trained(data, config, "own-pictures")["rows"]
     return {**row, "cpu_seconds": time.process_time() - began}
+
+
+def in_grey(data: Data) -> Data:
+    """Return the same images without colour."""
+    pool, test = (np.rint(x.mean(axis=3)).astype(np.uint8) for x in (data.x_train, data.x_test))
+    return dataclasses.replace(data, x_train=pool, x_test=test)
+
+
+def look(sets: dict[str, Data]) -> None:
+    """Print what decides on the views of sets."""
+    cells = []
+    for name, data in sets.items():
+        nearer = views.nearer_than_mirrored(data)
+        shares = (views.photograph_share(data), nearer, views.black_ground_share(data))
+        cells.append([name, *("-" if x is None else f"{x:.2f}" for x in shares), views.choose_views(data).augmentation])
+    terminal.table(["set", "photographs", "nearer than mirrored", "black ground", "views"], cells)
 
 
 def trainings(draws: int, more_draws: int) -> Iterator[tuple[tuple[str, str, bool], int]]:
@@ -238,21 +256,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--more-draws", type=int, default=DRAWS, help="of other views of letters and cells")
     parser.add_argument("--measure", action="store_true", help="train for 2,000 images and keep no row")
+    parser.add_argument("--look", action="store_true", help="print what decides on the views of each set, and stop")
     args = parser.parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     path = results.ROWS / "own-pictures.jsonl"
     try:
         sets = {name: read(name, args.folder, args.fonts, args.data_dir) for name in args.sets.split(",")}
-        for (name, views, generator), draw_seed in trainings(args.draws, args.more_draws):
+        if args.look:
+            named = {name: load(name, args.data_dir) for name in ("mnist", "fashion-mnist")}
+            sets["cifar10, grey"] = in_grey(sets["cifar10"])
+            look({**sets, **named})
+            return 0
+        for (name, augmentation, generator), draw_seed in trainings(args.draws, args.more_draws):
             if name not in sets:
                 continue
             data = sets[name]
             images = 2_000 if args.measure else WITH if generator else WITHOUT[data.x_train.ndim == 3]
-            settings = settings_of(name, views, generator, images, draw_seed)
+            settings = settings_of(name, augmentation, generator, images, draw_seed)
             if not args.measure and results.done(path, resolve("images", settings), data):
                 continue
             row = train_cell(data, settings)
-            words = f"{name}, {views}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
+            words = f"{name}, {augmentation}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
             print(f"{words}: {row['error']:.2f} %, {row['cpu_seconds']:.1f} s CPU", flush=True)
             if not args.measure:
                 runs.append_rows(path, [{**row, "pictures": name}])

@@ -232,12 +232,12 @@ def choose_views(
     is_chosen = "augmentation" in named or named.get("backbone") is not None or named.get("labels") == 0
     if preset not in PICTURE_PRESETS or is_chosen or len(data.image_shape) < 2:
         return dict(settings)
-    from ssgan.data import photographs
+    from ssgan.data import views
 
-    views = photographs.choose_views(data)
+    chosen = views.choose_views(data)
     if not quiet:
-        terminal.say(f"Views: {views.augmentation}, for {views.kind}; --set augmentation=NAME sets others")
-    return {**settings, "augmentation": views.augmentation}
+        terminal.say(f"Views: {chosen.augmentation}, for {chosen.kind}; --set augmentation=NAME sets others")
+    return {**settings, "augmentation": chosen.augmentation}
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

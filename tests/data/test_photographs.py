@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 from ssgan.data.dataset import Data
-from ssgan.data.photographs import choose_views, look_at_pictures
+from ssgan.data.photographs import look_at_pictures
+from ssgan.data.views import choose_views, nearer_than_mirrored
 
 
 def photographs(side: int = 64, count: int = 6) -> dict[str, np.ndarray]:
@@ -174,5 +175,8 @@ def test_a_set_that_could_be_mirrored_has_natural_views(count: int, kinds: str, 
 
 def test_digits_and_their_mirror_images_are_told_apart(digits: Data) -> None:
     assert choose_views(digits).augmentation != "natural"
+    share = nearer_than_mirrored(digits)
+    assert share is not None
+    assert share > 0.9
     both = np.concatenate([digits.x_train, digits.x_train[:, :, ::-1]])
     assert choose_views(data_of([*both], scale=16)).kind == "a mirror-symmetric set"
