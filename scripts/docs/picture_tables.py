@@ -76,7 +76,7 @@ def views_table() -> str:
     found = _cells()
     lines = ["| pictures | views chosen | error | other views | error | difference | lower |", "|---" * 7 + "|"]
     for name, (chosen, other) in VIEWS.items():
-        if len(found[name, other, False]) < 2:
+        if len(found[name, chosen, False].keys() & found[name, other, False].keys()) < 2:
             continue
         first, second, difference, lower = _paired(found[name, chosen, False], found[name, other, False])
         lines.append(f"| {SETS[name]} | `{chosen}` | {first} | `{other}` | {second} | {difference} | {lower} |")
