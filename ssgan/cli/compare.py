@@ -31,6 +31,7 @@ from ssgan.cli.options import (
     default_preset,
     epochs_to_images,
     parse_settings,
+    say_without_generator,
 )
 from ssgan.errors import Interrupted, UserError
 from ssgan.settings.backbones import FEATURE_SETTINGS
@@ -147,6 +148,7 @@ def run_comparison(options: CompareOptions) -> None:
         tasks = runner.plan(grid, row_file.rows)
         if not options.as_json:
             terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
+            say_without_generator(cell.config for cell in grid.cells)
         try:
             with terminal.comparison_progress(quiet=options.as_json) as on_progress:
                 runner.compare(grid, row_file, on_progress, options.location.source())

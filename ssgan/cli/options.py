@@ -13,6 +13,7 @@ from ssgan.errors import UserError
 from ssgan.files import path_to_text
 from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.catalog import suits
+from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
 from ssgan.settings.presets import DATASET_PRESETS, PICTURE_PRESETS, PRESETS, parse, resolve
@@ -42,6 +43,7 @@ __all__ = [
     "epochs_to_images",
     "parse_integer",
     "parse_settings",
+    "say_without_generator",
 ]
 
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
@@ -238,6 +240,15 @@ def choose_views(
     if not quiet:
         terminal.say(f"Views: {chosen.augmentation}, for {chosen.kind}; --set augmentation=NAME sets others")
     return {**settings, "augmentation": chosen.augmentation}
+
+
+def say_without_generator(configs: Iterable[Config | None]) -> None:
+    """Say once where the method ``gan`` trains no generator because of the preset for a user's pictures."""
+    for config in configs:
+        if config is not None and config.preset == "images-fast" and config.method == "gan":
+            if not config.trains_generator:
+                terminal.say("No generator, which would take twice the time; --preset images trains one")
+            return
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from ssgan.cli.options import (
     default_preset,
     epochs_to_images,
     parse_settings,
+    say_without_generator,
 )
 from ssgan.errors import Interrupted, UserError
 from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
@@ -370,8 +371,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
         f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images"
     )
     terminal.say(place)
-    if config.preset == "images-fast" and config.method == "gan" and not config.trains_generator:
-        terminal.say("No generator, which would take twice the time; --preset images trains one")
+    say_without_generator([config])
     changed = Config(preset=config.preset).diff(config)
     words = [f"{name}={value}" for name, value, _ in describe(config) if name in changed]
     text = "settings: " + " ".join(words)

@@ -107,7 +107,9 @@ def test_methods_are_compared_with_the_chosen_views(photographs: str, capsys: py
     command = ["compare", photographs, "--out", "rows.jsonl", "--labels", "4", "--seeds", "1"]
     methods = ["--methods", "gan,supervised,fixmatch"]
     assert status_of(*command, *methods, *SHORT) == 0
-    assert "Views: natural, for colour photographs" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Views: natural, for colour photographs" in printed
+    assert printed.count("No generator, which would take twice the time") == 1
     assert [row["settings"]["augmentation"] for row in rows(Path("rows.jsonl"))] == ["natural"] * 3
     assert status_of(*command, *methods, *SHORT) == 0
     assert "nothing left to train" in capsys.readouterr().out
