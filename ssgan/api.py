@@ -15,6 +15,7 @@ from ssgan.data.dataset import as_data
 from ssgan.data.file_tree import expand_user
 from ssgan.data.photographs import backbone_of_photographs
 from ssgan.data.splits import Split
+from ssgan.data.views import views_for
 from ssgan.devices import select
 from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import path_to_text
@@ -324,6 +325,8 @@ def train(
     if config is None:
         backbone = settings.get("backbone")
         own = "tables" if data.unbounded else default_preset(named or data.name, data.image_shape, backbone)
+        if (views := views_for(data, preset or own, settings)) is not None:
+            settings["augmentation"] = views.augmentation
         config = resolve(preset or own, settings)
     elif settings:
         config = config.replace(**settings)

@@ -103,6 +103,9 @@ SOURCES = {
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
+    "own-pictures": Source(
+        ("scripts/experiments/own_pictures.py --fonts FOLDER",), ("notes/images.md", "own-generator", "own-views")
+    ),
     "pixels-trashnet": Source(
         (
             "ssgan compare trashnet.zip --backbone none --preset images --set augmentation=natural --image-size 32 "

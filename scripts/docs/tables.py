@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from feature_tables import feature_table, pixel_table
+from picture_tables import generator_table, views_table
 from table_rows import cell, rows
 
 MNIST_POOL = 60_000
@@ -431,4 +432,6 @@ BLOCKS = {
     "features-trashnet": partial(feature_table, "trashnet"),
     "pixels": pixel_table,
     "tables": estimator_table,
+    "own-generator": generator_table,
+    "own-views": views_table,
 }

@@ -27,8 +27,10 @@ from ssgan.cli.options import (
     Preset,
     check_epochs,
     choose_backbone,
+    choose_views,
     epochs_to_images,
     parse_settings,
+    say_without_generator,
 )
 from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
 from ssgan.errors import Interrupted, UserError, counted
@@ -147,6 +149,7 @@ def run_comparison(options: CompareOptions) -> None:
         tasks = runner.plan(grid, row_file.rows)
         if not options.as_json:
             terminal.say(f"{_describe_grid(grid)}, into {options.out}: {_describe_tasks(tasks)}")
+            say_without_generator(cell.config for cell in grid.cells)
         try:
             with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
                 runner.compare(grid, row_file, shown.on_progress, options.location.source())
@@ -187,6 +190,8 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
         labels = [PRESETS[preset].get("labels") or "all"]
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    if {*methods} & {*METHOD_NAMES}:
+        settings = choose_views(data, preset, settings, {}, quiet=options.as_json)
     draw_seed = options.seed_settings.get("draw_seed")
     grid = grids.build_grid(data, preset, methods, labels, seeds, draw_seed, settings, options.ablate)
     if data_config.backbone is not None:

@@ -12,6 +12,7 @@ from ssgan.cli import terminal
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
 from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE
+from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, parse
@@ -36,9 +37,11 @@ __all__ = [
     "Verbose",
     "check_epochs",
     "choose_backbone",
+    "choose_views",
     "epochs_to_images",
     "parse_integer",
     "parse_settings",
+    "say_without_generator",
 ]
 
 DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
@@ -114,6 +117,11 @@ class DataLocation:
         """Return whether a path lies in the user's folder of pictures, where it would be one of them."""
         return not self.is_named and path.resolve().is_relative_to(Path(self.data).resolve())
 
+    def words(self) -> list[str]:
+        """Return the options that say where the data are."""
+        paths = {"--labels-csv": self.labels_csv, "--data-dir": self.data_dir}
+        return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
+
     def source(self) -> dict[str, str | None]:
         """Return the location with absolute paths, as a run folder keeps it for any locale."""
         named = self.data if self.is_named else Path(self.data).resolve()
@@ -178,6 +186,32 @@ def choose_backbone(
     if words and not quiet:
         terminal.say(words)
     return choice.settings
+
+
+def choose_views(
+    data: "Data", preset: str, settings: Mapping[str, Any], earlier: Mapping[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Return settings with the views that suit the images, and say so; other settings as they are.
+
+    Only with a preset for a user's pictures, and where neither these nor the settings of an earlier run name the views.
+    """
+    from ssgan.data.views import views_for
+
+    chosen = views_for(data, preset, {**earlier, **settings})
+    if chosen is None:
+        return dict(settings)
+    if not quiet:
+        terminal.say(f"Views: {chosen.augmentation}, for {chosen.kind}; --set augmentation=NAME sets others")
+    return {**settings, "augmentation": chosen.augmentation}
+
+
+def say_without_generator(configs: Iterable[Config | None]) -> None:
+    """Say once where the method ``gan`` trains no generator because of the preset for a user's pictures."""
+    for config in configs:
+        if config is not None and config.preset == "images-fast" and config.method == "gan":
+            if not config.trains_generator:
+                terminal.say("No generator, which would take twice the time; --preset images trains one")
+            return
 
 
 def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:

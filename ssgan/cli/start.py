@@ -23,6 +23,7 @@ __all__ = [
     "check_resume",
     "check_start",
     "name_start",
+    "open_named_parent",
     "resumed_config",
     "settings_of_child",
 ]
@@ -88,6 +89,35 @@ def check_start(run: Path, out: Path | None, resume: bool, config: Path | None) 
             f"--from and --out are both {out}, but a run that starts from another one is a run of its own: choose "
             f"another --out, or go on with it by --resume."
         )
+
+
+def open_named_parent(
+    run: Path | None,
+    out: Path | None,
+    resume: bool,
+    config: Path | None,
+    preset: str | None,
+    settings: Mapping[str, Any],
+) -> "Parent | None":
+    """Open the run of ``--from``; None without one, and for a run that goes on, which has started already.
+
+    Raises
+    ------
+    UserError
+        Where the options do not go together, or there is no such run.
+    """
+    if resume:
+        check_resume(out, config)
+    if run is None:
+        return None
+    check_start(run, out, resume, config)
+    if resume:
+        return None
+    from ssgan.training.parent import check_parent, open_parent
+
+    parent = open_parent(run)
+    check_parent(parent, settings_of_child(run, preset, settings))
+    return parent
 
 
 def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:

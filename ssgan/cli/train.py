@@ -31,8 +31,10 @@ from ssgan.cli.options import (
     Verbose,
     check_epochs,
     choose_backbone,
+    choose_views,
     epochs_to_images,
     parse_settings,
+    say_without_generator,
 )
 from ssgan.cli.progress import Shorten, shorter_training, training_progress
 from ssgan.errors import CannotResume, Interrupted, UserError, counted
@@ -170,7 +172,9 @@ def run_training(options: TrainOptions) -> None:
 
 def _run_training(options: TrainOptions) -> None:
     """Train, or go on with a training, and print the result; or print the settings."""
-    parent = _open_parent(options)
+    parent = start.open_named_parent(
+        options.parent, options.out, options.resume, options.config, options.preset, options.settings
+    )
     data, config = _load_data(options, parent)
     device, splits = _check_data(data, config, parent)
     if options.dry_run:
@@ -211,22 +215,6 @@ def _run_training(options: TrainOptions) -> None:
         )
 
 
-def _open_parent(options: TrainOptions) -> "Parent | None":
-    """Open the run that a new one starts from; a run that goes on has started already."""
-    if options.resume:
-        start.check_resume(options.out, options.config)
-    if options.parent is None:
-        return None
-    start.check_start(options.parent, options.out, options.resume, options.config)
-    if options.resume:
-        return None
-    from ssgan.training.parent import check_parent, open_parent
-
-    parent = open_parent(options.parent)
-    check_parent(parent, start.settings_of_child(options.parent, options.preset, options.settings))
-    return parent
-
-
 def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", Config]:
     """Load the data and resolve the configuration; mistakes that need no data are found before they are read."""
     check_epochs(options.epochs, options.settings)
@@ -251,6 +239,9 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     settings = dict(options.settings)
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
+    if not options.resume and options.parent is None:
+        preset, earlier = _preset(options, settings, data.image_shape)
+        settings = choose_views(data, preset, settings, earlier, quiet=options.as_json)
     config = _resolve(options, settings, data.image_shape)
     # The depth that was found is a setting of the run, so that all that use the run read files of 16 bits alike.
     return data, config if data.image_depth is None else config.replace(image_depth=data.image_depth)
@@ -262,6 +253,12 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
         return start.resumed_config(options.out, options.preset, settings)
     if options.parent is not None:
         return start.settings_of_child(options.parent, options.preset, settings)
+    preset, earlier = _preset(options, settings, image_shape)
+    return resolve(preset, settings, earlier)
+
+
+def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[int]) -> tuple[str, dict[str, Any]]:
+    """Return the preset of a new run, and the settings of the earlier run that is named."""
     earlier = {} if options.config is None else runs.read_settings(options.config)
     earlier_preset = earlier.get("preset")
     if options.preset is not None and earlier_preset not in (None, options.preset):
@@ -269,10 +266,8 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
             f"--preset {options.preset} does not go with --config {options.config}, a run of preset "
             f"{earlier_preset!r}: choose one."
         )
-    preset = options.preset or str(
-        earlier_preset or default_preset(options.location.data, image_shape, settings.get("backbone"))
-    )
-    return resolve(preset, settings, earlier)
+    named = options.preset or earlier_preset
+    return str(named or default_preset(options.location.data, shape, settings.get("backbone"))), earlier
 
 
 def _resolve_without_data(options: TrainOptions) -> Config:
@@ -357,6 +352,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
         f"method {config.method}, {_model_count(config)}, {config.steps * config.images_per_step:,} images"
     )
     terminal.say(place)
+    say_without_generator([config])
     changed = Config(preset=config.preset).diff(config)
     words = [f"{name}={value}" for name, value, _ in describe(config) if name in changed]
     text = "settings: " + " ".join(words)

@@ -1,4 +1,4 @@
-"""Tell colour photographs from drawings, letters and grey images, by a sample of the files."""
+"""Tell colour photographs from drawings, letters and grey images by a sample of the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ssgan.errors import UserError
 from ssgan.settings.backbones import DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.presets import resolve
 
-__all__ = ["BackboneChoice", "PictureKind", "backbone_of_photographs", "look_at_pictures"]
+__all__ = ["SHARE", "BackboneChoice", "PictureKind", "backbone_of_photographs", "is_photograph", "look_at_pictures"]
 
 SAMPLE = 64  # files that are looked at, evenly from the first to the last
 SIDE = 64  # pixels to which they are brought
@@ -56,14 +56,14 @@ def look_at_pictures(path: Path) -> PictureKind | None:
                     pixels = image_io.decode(stream, SIDE, grey=False)
             except (UnreadableImage, OSError):
                 continue
-            kinds.append(not header.grey and _is_photograph(pixels))
+            kinds.append(not header.grey and is_photograph(pixels))
             sides.append(min(header.width, header.height))
     if not kinds:
         return None
     return PictureKind(float(np.mean(kinds)) >= SHARE, int(np.median(sides)))
 
 
-def _is_photograph(pixels: np.ndarray) -> bool:
+def is_photograph(pixels: np.ndarray) -> bool:
     """Whether an image [H, W, 3] of uint8 has colour and many tones."""
     chroma = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
     levels = (pixels // 16).astype(int)

@@ -203,7 +203,7 @@ class Models:
             If the models never saw a generated image, so that the number would mean nothing.
         """
         if self.G is None:
-            raise UserError(f"These models saw no generated image: method {self.config.method!r} trains no generator.")
+            raise UserError(f"These models saw no generated image: {_why_no_generator(self.config)}.")
         return generated_probability(self.logits(x, averaged))
 
     def scores(
@@ -301,7 +301,7 @@ class Models:
             If the method trained no generator.
         """
         if self.G is None:
-            raise UserError(f"These models have no generator: method {self.config.method!r} trains none.")
+            raise UserError(f"These models have no generator: {_why_no_generator(self.config)}.")
         G, rows, like = self.G, BLOCK_LATENTS, next(iter(self.averaged.values()))
         # Padded to whole batches, because the last bits of an image depend on the shape of its batch.
         batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
@@ -325,6 +325,12 @@ class Models:
             If the method trained no generator.
         """
         return self.generate(self.noise(count, seed), seed)
+
+
+def _why_no_generator(config: Config) -> str:
+    """Return what trained no generator: the method, or a weight."""
+    is_off = config.method == "gan"
+    return "they were trained with weight_fake=0" if is_off else f"method {config.method!r} trains none"
 
 
 def _share(correct: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:

@@ -165,11 +165,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         0.0, "weight", "of the squared distance to the mean of past parameters"
     )
     # Augmentation
-    augmentation: Literal["none", "digits", "natural", "crops"] = setting(
+    augmentation: Literal["none", "digits", "drawings", "natural", "crops"] = setting(
         "none",
         "name",
-        "weak views of every image that D sees: small affine maps, and flips of natural images; crops: with a "
-        "backbone, features of the mirrored picture, and of crops as strong views",
+        "weak views of every image that D sees. digits: small affine maps on black ground; drawings: the same on any "
+        "ground; natural: flips and shifts, and colours in strong views; crops: with a backbone, features of the "
+        "mirrored picture, and of crops as strong views",
     )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(

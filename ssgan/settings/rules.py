@@ -19,7 +19,7 @@ _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0
 _UNLABELED = ("method=gan, or another that learns from unlabelled images", lambda c: c.method != "supervised")
 _DIFFERENCE = "passes that differ: noise_hidden_std, with convolutions dropout_hidden, or an augmentation"
 _factor_interval = attrgetter("learning_rate_factor_every_images")
-_VIEWS = "augmentation=digits, augmentation=natural for photographs, or augmentation=crops with a backbone"
+_VIEWS = "augmentation=digits or drawings, augmentation=natural for photographs, or augmentation=crops with a backbone"
 _ADAM = ("Adam, as optimizer_d or optimizer_g", lambda c: c.uses_adam)
 _CLASSES = ("classes to learn (labels above 0)", lambda c: not c.unconditional)
 
@@ -134,7 +134,7 @@ def check_config(config: Any) -> None:
     elif config.augmentation == "crops":
         raise UserError(
             "augmentation is 'crops', which are features of a backbone, but there is no backbone: set backbone, or "
-            "choose digits or natural."
+            "choose digits, drawings or natural."
         )
     if config.folds == 1:
         raise UserError("folds is 1, but must be 0 for none, or at least 2: each is left out in turn.")
@@ -187,7 +187,7 @@ def _check_backbone_settings(config: Any) -> None:
             f"{what}, but network {config.network} does not take features: set network=features, or leave --preset "
             f"away."
         )
-    if config.augmentation in ("digits", "natural"):
+    if config.augmentation in ("digits", "drawings", "natural"):
         raise UserError(
             f"{what}, so the networks see features and no pixels, but augmentation is {config.augmentation!r}: leave "
             f"it at 'none', or choose 'crops'."

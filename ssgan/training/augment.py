@@ -158,6 +158,16 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         magnitude=0.5,
         cutout=0.2,
     ),
+    # The same moves for any ground, such as paper under ink. The trials are in docs/notes/images.md.
+    "drawings": Augmentation(
+        weak=Geometry(shift=2 / 28, rotate_degrees=10.0, scale=0.1, shear=0.1),
+        strong=Geometry(shift=3 / 28, rotate_degrees=20.0, scale=0.2, shear=0.2),
+        padding="reflection",
+        operations=2,
+        magnitude=0.5,
+        cutout=0.2,
+        cutout_fill=0.5,
+    ),
     # FixMatch's weak view of CIFAR-10: 4 pixels of 32. Its strong one takes two operations of moves and
     # colours alike; here all moves come at once, so each goes less far.
     "natural": Augmentation(

@@ -143,7 +143,7 @@ def test_pixels_are_learned_from_where_that_is_chosen(chosen: list[str], capsys:
     photos = pictures(Path("photos"))
     assert status_of("train", photos, "--labels", "6", *chosen, "--dry-run", "--json") == 0
     config = last_object(capsys.readouterr().out)
-    assert (config["preset"], config["backbone"]) == ("images", None)
+    assert (config["preset"], config["backbone"]) == ("images" if "images" in chosen else "images-fast", None)
 
 
 def test_small_and_grey_pictures_are_learned_from_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,14 +175,14 @@ def test_epochs_are_passes_over_the_photos(photos: Path, capsys: pytest.CaptureF
 def test_a_users_own_data_name_their_preset_by_their_shape(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pictures that the network of `images` takes, and what it does not; a setting that fits one of both will do."""
+    """Pictures that `images-fast` takes, and what it does not; a setting that fits one of both will do."""
     np.savez(tmp_path / "v.npz", x_train=np.full((20, 30), 0.5, np.float32), y_train=np.arange(20) % 2)
     for arguments, preset in (
         (["train", photos], "vectors"),
         (["train", tmp_path / "v.npz"], "vectors"),
         (["train", tmp_path / "v.npz", "--set", "discriminator_widths=16,8"], "vectors"),
-        (["train", photos, "--image-size", "17"], "images"),
-        (["train", photos, "--image-size", "17", "--set", "discriminator_widths=16,8,8"], "images"),
+        (["train", photos, "--image-size", "17"], "images-fast"),
+        (["train", photos, "--image-size", "17", "--set", "discriminator_widths=16,8,8"], "images-fast"),
         (["train", photos, "--image-size", "17", "--preset", "vectors"], "vectors"),
     ):
         assert status_of(*arguments, "--dry-run", "--json") == 0

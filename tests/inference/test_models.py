@@ -188,9 +188,13 @@ def test_one_pass_gives_the_classes_and_the_generated_probability(few_digits: Da
 
 
 def test_models_that_saw_no_generated_image_give_no_probability_of_one(few_digits: Data) -> None:
-    models = train(few_digits, tiny(method="supervised")).models
-    with pytest.raises(UserError, match="saw no generated image: method 'supervised'"):
-        models.generated_probability(few_digits.x_test)
+    for settings, why in (
+        ({"method": "supervised"}, "method 'supervised' trains none"),
+        ({"weight_fake": 0.0}, "trained with weight_fake=0"),
+    ):
+        models = train(few_digits, tiny(**settings)).models
+        with pytest.raises(UserError, match=f"saw no generated image: .*{why}"):
+            models.generated_probability(few_digits.x_test)
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 0]])

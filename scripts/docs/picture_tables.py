@@ -1,0 +1,88 @@
+"""Tables of sets like a user's own pictures: with a generator and without, and by views."""
+
+import statistics
+import textwrap
+from collections import defaultdict
+
+from table_rows import cell, rows
+
+SETS = {
+    "letters": "letters of many fonts, dark on light",
+    "cells": "cells under a microscope, grey, synthetic",
+    "trashnet": "TrashNet, photographs",
+    "cifar10": "CIFAR-10, photographs",
+}
+#: Views that are compared with those that `train` chooses, which stand first.
+VIEWS = {
+    "trashnet": ("natural", "digits"),
+    "cifar10": ("natural", "digits"),
+    "cells": ("natural", "drawings"),
+    "letters": ("drawings", "digits"),
+}
+WIDTH = 115  # of a line of a caption
+Draws = dict[int, dict]
+
+
+def _cells() -> dict[tuple[str, str, bool], Draws]:
+    """Read the rows by set, views and whether there is a generator, and by draw."""
+    found: dict[tuple[str, str, bool], Draws] = defaultdict(dict)
+    for row in rows("own-pictures"):
+        views = row["settings"].get("augmentation", "digits")
+        found[row["pictures"], views, row["settings"].get("weight_fake") != 0.0][row["draw_seed"]] = row
+    return found
+
+
+def _paired(one: Draws, other: Draws) -> tuple[str, str, str, str]:
+    """Format both errors on the draws that both have, their difference, and in how many draws the first is lower."""
+    common = sorted(one.keys() & other.keys())
+    gaps = [one[draw]["error"] - other[draw]["error"] for draw in common]
+    error = statistics.stdev(gaps) / len(gaps) ** 0.5
+    difference = f"{statistics.mean(gaps):+.2f} ± {error:.2f}"
+    lower = f"{sum(gap < 0 for gap in gaps)} of {len(gaps)} draws"
+    return cell([one[draw] for draw in common]), cell([other[draw] for draw in common]), difference, lower
+
+
+def generator_table() -> str:
+    """Make the table of error without a generator and with one, at equal CPU time."""
+    found = _cells()
+    lines = [
+        "| pictures | labels | without a generator | with one | difference | lower without | CPU seconds |",
+        "|---" * 7 + "|",
+    ]
+    lengths = set()
+    for name, words in SETS.items():
+        for views in VIEWS[name]:
+            without, with_one = found.get((name, views, False), {}), found.get((name, views, True), {})
+            if not with_one:
+                continue
+            seconds = [statistics.mean(row["cpu_seconds"] for row in each.values()) for each in (without, with_one)]
+            first, second, difference, lower = _paired(without, with_one)
+            one, other = next(iter(without.values())), next(iter(with_one.values()))
+            lengths.add((other["images"], one["images"]))
+            times = " and ".join(f"{each:.0f}" for each in seconds)
+            columns = [f"{words}, views `{views}`", str(one["labels"]), first, second, difference, lower, times]
+            lines.append(f"| {' | '.join(columns)} |")
+    images = " and ".join(f"{without:,}" for _, without in sorted(lengths))
+    text = (
+        "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference "
+        f"with its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One "
+        "thread, beside other work. None of these pictures is of the test share of a published figure."
+    )
+    return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH)])
+
+
+def views_table() -> str:
+    """Make the table of error by views."""
+    found = _cells()
+    lines = ["| pictures | views chosen | error | other views | error | difference | lower |", "|---" * 7 + "|"]
+    for name, (chosen, other) in VIEWS.items():
+        if len(found[name, chosen, False].keys() & found[name, other, False].keys()) < 2:
+            continue
+        first, second, difference, lower = _paired(found[name, chosen, False], found[name, other, False])
+        lines.append(f"| {SETS[name]} | `{chosen}` | {first} | `{other}` | {second} | {difference} | {lower} |")
+    text = (
+        "Error in % on pictures held out, without a generator; mean ± standard deviation over draws of labels, and the "
+        "paired difference with its standard error. Every draw is a row of"
+    )
+    source = "[results/rows/own-pictures.jsonl](../results/rows/own-pictures.jsonl)."
+    return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH), source])
