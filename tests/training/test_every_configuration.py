@@ -20,7 +20,7 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.training.experiment import run_experiment, settings_beyond_preset
 
-AUGMENTATIONS = ("none", "digits", "natural", "crops")
+AUGMENTATIONS = ("none", "digits", "drawings", "natural", "crops")
 
 
 def valid_configurations() -> Iterator[Config]:

@@ -152,8 +152,8 @@ def test_strong_views_need_an_augmentation(preset: str) -> None:
     with pytest.raises(UserError) as refused:
         resolve(preset, {"method": "fixmatch"})
     assert str(refused.value) == (
-        "method=fixmatch would learn nothing from unlabelled images: it needs augmentation=digits, "
-        "augmentation=natural for photographs, or augmentation=crops with a backbone."
+        "method=fixmatch would learn nothing from unlabelled images: it needs augmentation=digits or "
+        "drawings, augmentation=natural for photographs, or augmentation=crops with a backbone."
     )
     for made in (lambda: Config(method="fixmatch"), lambda: Config().replace(method="fixmatch")):
         with pytest.raises(UserError) as directly:
