@@ -17,6 +17,7 @@ from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
+from ssgan.cli.label import label
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
 from ssgan.cli.sample import sample
 from ssgan.cli.sorting import SortOptions
@@ -197,6 +198,7 @@ app.command(short_help="Train a classifier from few labels and many images.")(tr
 app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
 app.command(short_help="Classify images: one row each, with the class.")(predict)
 app.command(short_help="Show what a data set, a draw of labels or a run holds.")(data)
+app.command(short_help="Label a folder of pictures in the browser.")(label)
 app.command(short_help="Compare methods on the same labelled images.")(compare)
 app.command(short_help="Make a page, Markdown and pictures from rows of results.")(report)
 app.command(short_help="Generate images: grids, interpolations, classes, a film.")(sample)

@@ -17,6 +17,7 @@ __all__ = [
     "SHARES",
     "Labeling",
     "class_folders",
+    "folder_labels",
     "label_by_folders",
     "label_by_table",
     "label_without_classes",
@@ -66,6 +67,18 @@ def class_folders(tree: FileTree) -> list[str]:
     tops = {_top(name) for name in tree.pictures if "/" in name}
     train = next((top for top in sorted(tops) if top.lower() == "train"), None)
     return _folders_in(tree, f"{train}/") if train else sorted(top for top in tops if top.lower() not in SHARES)
+
+
+def folder_labels(tree: FileTree) -> dict[str, str]:
+    """Return the class of each picture that lies in a class folder, of the pool or of the test share."""
+    classes = {name for name in class_folders(tree) if name.lower() not in WITHOUT_LABELS and name not in NEVER_CLASSES}
+    labels = {}
+    for name in tree.pictures:
+        parts = name.split("/")[:-1]
+        folders = parts[1:] if parts and _share(name) in ("train", "test") else parts
+        if folders and folders[0] in classes:
+            labels[name] = folders[0]
+    return labels
 
 
 def label_without_classes(tree: FileTree) -> Labeling:
@@ -121,21 +134,24 @@ def label_by_folders(tree: FileTree) -> Labeling:
 def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     """Take the labels from a table; a file that it does not list, or gives no label, is unlabelled.
 
+    Only a table of answers may lie beside class folders: it holds their labels too. Labelled pictures in test/ are then
+    the test share.
+
     Raises
     ------
     UserError
         Where the table cannot be read or names pictures that are not there, or the folders give labels already.
     """
+    words = _label_words(options)
+    table = read_label_table(path, words)
     flat = any("/" not in name for name in tree.pictures)
     folders = {_top(name) for name in tree.pictures if "/" in name}
     in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
-    if in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat):
+    if not table.is_log and (in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)):
         raise UserError(
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    words = _label_words(options)
-    table = read_label_table(path, words)
     labels, notes = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
@@ -151,7 +167,8 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     number = {name: label for label, name in enumerate(classes)}
     every = dict.fromkeys(tree.pictures, UNLABELED)
     every |= {name: number[label] for name, label in labels.items() if label is not None}
-    return Labeling(tuple(classes), every, None, tuple(notes))
+    is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
+    return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes))
 
 
 def note_level(path: Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""Choose images to label, and find wrong labels."""
