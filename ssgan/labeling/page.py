@@ -44,7 +44,7 @@ PICTURES_KEPT = 96  # in memory, encoded
 DECODED_AT_ONCE = 2
 BODY_LIMIT = 2**18  # bytes of a request
 TOKEN_HEADER = "x-ssgan-token"
-STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
+STATIC = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",

@@ -158,15 +158,16 @@ class Session:
             return name
 
     def set_hints(self, hints: Mapping[str, Hint], first: Sequence[str] = ()) -> None:
-        """Take what a new model says, and order the pictures by it; a review keeps its order."""
+        """Take what a new model says, and order the pictures by it; a review keeps what its table says."""
+        if self.review_since:
+            return
         with self._mutex:
-            self.hints = dict(hints)
+            self.hints = {name: hint for name, hint in hints.items() if name in self.places}
             self._exceptions.clear()
             for name in self._guessed():
                 self.add_class(name)
-            if not self.review_since:
-                self.order = rank(self.names, self.hints, first)
-                self.order_number += 1
+            self.order = rank(self.names, self.hints, first)
+            self.order_number += 1
 
     def next_pictures(self, tab: str, holding: Sequence[str] = (), skipped: bool = False) -> list[dict[str, Any]]:
         """Return the next pictures of a tab and lease them to it, those that it holds first.

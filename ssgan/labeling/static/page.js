@@ -3,8 +3,8 @@
 // A tab of the labelling page. The server decides which pictures it shows; an answer is confirmed once it is on the disk,
 // and only then does the next picture show.
 
-const KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
-const SMALL = 256; // pixels of the longer side, up to which a picture is enlarged without smoothing
+const KEYS = [..."123456789abcdefghijklmnopqrstuvwxyz"];
+const SMALL = 64; // pixels of the longer side, up to which a picture is enlarged without smoothing
 const tab = crypto.getRandomValues(new Uint32Array(4)).join("-");
 const { token, start } = document.body.dataset;
 const $ = (id) => document.getElementById(id);
@@ -21,6 +21,8 @@ const state = {
   busy: false,
   shown: false, // whether the picture can be seen, before which no answer is taken
   retry: null,
+  keys: [], // of the classes
+  none: "0", // the key for none of them
 };
 
 // What this tab has answered, for undo; it outlives a reload of the page and a new start of the server.
@@ -108,11 +110,26 @@ function take(content) {
   drawTraining();
 }
 
+// A class whose name is a key has that key; the others have the keys that are left, in order.
+function keysOf(names) {
+  const isKey = (name) => name === "0" || KEYS.includes(name.toLowerCase());
+  const taken = new Map();
+  for (const name of names) if (isKey(name) && !taken.has(name.toLowerCase())) taken.set(name.toLowerCase(), name);
+  const free = KEYS.filter((key) => !taken.has(key));
+  const keys = names.map((name) => (taken.get(name.toLowerCase()) === name ? name.toLowerCase() : free.shift() || ""));
+  return { keys, none: taken.has("0") ? "-" : "0" };
+}
+
 function drawClasses() {
   const picture = state.pictures[0];
+  const { keys, none } = keysOf(state.counts.classes.map(({ name }) => name));
+  state.keys = keys;
+  for (const id of ["none-key", "none-key-help"]) $(id).textContent = none;
+  $("none").setAttribute("aria-keyshortcuts", none);
+  state.none = none;
   const focused = document.activeElement && document.activeElement.dataset.name;
   $("classes").replaceChildren(...state.counts.classes.map(({ name, count }, i) => {
-    const key = KEYS[i];
+    const key = keys[i];
     const button = element("button", { type: "button", className: "class" });
     if (key) {
       button.append(element("kbd", { textContent: key }));
@@ -130,6 +147,7 @@ function drawClasses() {
     button.addEventListener("click", () => answer("label", name));
     return button;
   }));
+  $("classes").classList.toggle("many", state.counts.classes.length > 12);
   $("known").replaceChildren(...state.counts.classes.map(({ name }) => element("option", { value: name })));
   if (focused) [...$("classes").children].find((one) => one.dataset.name === focused)?.focus();
 }
@@ -203,7 +221,9 @@ function drawCaption(picture) {
   if (picture.given) parts.push(` · label now: ${picture.given}`);
   if (picture.guess && picture.probability !== null) parts.push(` · the model says ${picture.guess} (${percent(picture.probability)})`);
   else if (picture.guess) parts.push(` · suggested: ${picture.guess}`);
-  if (picture.guess) parts.push(" · ", element("kbd", { textContent: "Enter" }), " takes it");
+  if (picture.guess) {
+    parts.push(element("span", { className: "with-keys" }, " · ", element("kbd", { textContent: "Enter" }), " takes it"));
+  }
   if (picture.reason) parts.push(` · ${picture.reason}`);
   $("caption").replaceChildren(...parts);
   $("picture").alt = `Picture ${picture.file}`;
@@ -378,6 +398,7 @@ function moveInGrid(key) {
 function choose(view) {
   if (state.busy || state.view === view) return;
   state.view = view;
+  document.querySelector("main").dataset.view = view;
   $("one").hidden = view !== "one";
   $("group").hidden = view !== "group";
   $("view-one").setAttribute("aria-pressed", String(view === "one"));
@@ -419,11 +440,11 @@ function onKey(event) {
   if (!$("keys").checked || event.repeat) return;
   if (event.key === "Backspace") { event.preventDefault(); undo(); return; }
   if (state.view !== "one") return;
-  const place = KEYS.indexOf(event.key.toLowerCase());
+  const place = event.key === "" ? -1 : state.keys.indexOf(event.key.toLowerCase());
   if (event.key === " " && !isButton && target.type !== "checkbox") { event.preventDefault(); answer("skip"); }
-  else if (event.key === "0") answer("none");
+  else if (event.key === state.none) answer("none");
   else if (event.key === "+") { event.preventDefault(); $("new-name").focus(); }
-  else if (event.key.length === 1 && place >= 0 && state.counts?.classes[place]) {
+  else if (place >= 0) {
     event.preventDefault();
     answer("label", state.counts.classes[place].name);
   }
