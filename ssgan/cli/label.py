@@ -181,9 +181,12 @@ def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer:
 
 def _how_to_go_on(folder: Path, session: "Session") -> str:
     """Say how many labels there are, and the next command."""
+    from ssgan.data.datasets import DATASETS
+
     labels = +session.label_counts()
     table = session.store.path
+    source = f".{os.sep}{folder}" if str(folder) in DATASETS else str(folder)
     words = f"{labels.total():,} pictures have a label in {table}"
     if len(labels) > 1:
-        return f"{words}; train on them by: {shlex.join(['ssgan', 'train', str(folder), '--labels-csv', str(table)])}"
+        return f"{words}; train on them by: {shlex.join(['ssgan', 'train', source, '--labels-csv', str(table)])}"
     return f"{words}; go on by: {shlex.join(['ssgan', 'label', str(folder)])}"

@@ -20,13 +20,19 @@ from typing import Any, NamedTuple
 
 from ssgan import files, runs
 from ssgan.data.file_tree import printable
+from ssgan.data.photographs import look_at_pictures
 from ssgan.errors import UserError
 from ssgan.labeling.session import Hint
+from ssgan.settings.backbones import DEFAULT_BACKBONE, is_installed
 
 __all__ = ["FOLDS", "Commands", "Trainer", "latest_run", "read_hints", "read_order"]
 
 FOLDS = 5
 SUGGESTED = 100  # pictures that are asked of `ssgan suggest` at a time
+# Short trainings, whose models order and group the pictures: a minute or two on a laptop.
+TOTAL_IMAGES = 30_000
+QUICK = ["--preset", "vectors", "--image-size", "28"]
+SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which `ssgan train` takes a backbone
 REMEASURED_GROWTH = 1.5  # of the labels, from which the error is measured anew
 OUTPUT_KEPT = 4000  # characters
 STOP_SECONDS = 10.0  # for a training to finish its step
@@ -152,7 +158,8 @@ class Trainer:
         on_hints: Callable[[Mapping[str, Hint], Sequence[str]], None],
         commands: Commands | None = None,
     ) -> None:
-        self.folder, self.table, self.runs_folder = folder, table, runs_folder
+        # Whole paths, for a folder can have the name of a data set.
+        self.folder, self.table, self.runs_folder = folder.resolve(), table.resolve(), runs_folder
         self.run, self.every, self.on_hints = run, every, on_hints
         self.commands = commands or Commands()
         self.trained_on: Counter[str] | None = None
@@ -262,23 +269,24 @@ class Trainer:
         self.trained_on = Counter(counts)
         single = [name for name, count in counts.items() if count == 1]
         grown = self._measured is None or counts.total() >= REMEASURED_GROWTH * self._measured.labels
-        attempts: list[list[str]] = []
+        settings, attempts = self._settings(), []
         if not single and counts.total() >= FOLDS and (grown or not _can_start_from_a_run()):
-            attempts.append(["--folds", str(FOLDS)])
+            attempts.append([*settings, "--folds", str(FOLDS)])
         elif single:
             self._note = f"The error is not measured: {single[0]} has one label, and needs a second one."
         if self.run is not None and _can_start_from_a_run():
             attempts.append(["--from", str(self.run)])
-        for options in [*attempts, []]:
+        attempts.append(settings)
+        for i, options in enumerate(attempts, 1):
             run = self._new_run()
             snapshot = run.with_name(f"{run.name}.labels.csv")
             files.write_atomic(snapshot, files.read_file(self.table))
             self._current = run
-            words = ["--labels-csv", str(snapshot), "--set", "test_share=0", "--out", str(run), "--json"]
+            words = ["--labels-csv", str(snapshot), "--set", "test_share=0", "--set", f"total_images={TOTAL_IMAGES}"]
             try:
-                self.commands.run(["train", str(self.folder), *words, *options])
+                self.commands.run(["train", str(self.folder), *words, "--out", str(run), "--json", *options])
             except Failed as failure:
-                if not options or self.commands.stopped:
+                if i == len(attempts) or self.commands.stopped:
                     raise
                 self._note = str(failure)
                 continue
@@ -286,6 +294,12 @@ class Trainer:
             self._measured = _read_measured(run) or self._measured
             self._trainings += 1
             return
+
+    def _settings(self) -> list[str]:
+        """Return the options of a quick training: features of photographs where they can be had, else few pixels."""
+        kind = look_at_pictures(self.folder)
+        is_photographs = kind is not None and kind.photographs and kind.shortest_side >= SMALLEST_PHOTOGRAPH
+        return [] if is_photographs and is_installed(DEFAULT_BACKBONE) else QUICK
 
     def _ask(self, scratch: Path) -> None:
         """Ask the models of the run for classes and for pictures to label next; without a run, for typical pictures."""

@@ -168,8 +168,8 @@ function drawTraining() {
     const [low, high] = measured.interval;
     $("measured").textContent =
       `Error ${measured.error.toFixed(1)} % (95 %: ${low.toFixed(1)} to ${high.toFixed(1)} %), measured on ` +
-      `${plural(measured.labels, "label")} by models that had not seen them. Pictures that the model is unsure of come ` +
-      "first here, so over all pictures the error is likely lower.";
+      `${plural(measured.labels, "label")} by quick models that had not seen them. Pictures that ` +
+      "a model is unsure of come first here, so over all pictures the error is likely lower.";
   }
   const sentence = error || note;
   $("training-note").hidden = !sentence;
