@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,8 @@ KEY_CODES = {"Enter": 13, "Backspace": 8, "Tab": 9, " ": 32, "ArrowRight": 39, "
 class Tab:
     """A tab of the browser."""
 
-    def __init__(self, address: str) -> None:
-        from websockets.sync.client import connect
-
-        self.socket = connect(address, max_size=2**26, open_timeout=60)
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
         self.number = 0
         self.errors: list[str] = []
         for domain in ("Page", "Runtime", "Log"):
@@ -105,13 +103,16 @@ class Tab:
 class Browser:
     """A browser with a profile of its own."""
 
-    def __init__(self, port: int) -> None:
-        self.root = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, stack: ExitStack) -> None:
+        self.root, self.stack = f"http://127.0.0.1:{port}", stack
 
     def tab(self, address: str = "about:blank") -> Tab:
+        from websockets.sync.client import connect
+
         request = urllib.request.Request(f"{self.root}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=60) as answer:
-            tab = Tab(json.load(answer)["webSocketDebuggerUrl"])
+            socket = json.load(answer)["webSocketDebuggerUrl"]
+        tab = Tab(self.stack.enter_context(connect(socket, max_size=2**26, open_timeout=60)))
         tab.open(address)
         return tab
 
@@ -135,7 +136,8 @@ def headless() -> Iterator[Browser]:
                 assert process.poll() is None, "the browser has ended"
                 assert time.monotonic() < end, "the browser does not start"
                 time.sleep(0.05)
-            yield Browser(int(port_file.read_text().split()[0]))
+            with ExitStack() as stack:
+                yield Browser(int(port_file.read_text().split()[0]), stack)
         finally:
             process.terminate()
             process.wait(20)
