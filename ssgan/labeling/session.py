@@ -230,9 +230,9 @@ class Session:
     def undo(self, tab: str, items: Iterable[tuple[str, int]]) -> dict[str, Any]:
         """Take answers back, and lease the pictures to the tab again."""
         with self._mutex:
-            items = dict(items)
-            changed = self.store.undo(items.items())
-            undone = [name for name in items if name not in changed]
+            versions = dict(items)
+            changed = self.store.undo(versions.items())
+            undone = [name for name in versions if name not in changed]
             return {"pictures": self._lease(tab, undone), "changed": [self._describe(name) for name in changed]}
 
     def release(self, tab: str) -> None:

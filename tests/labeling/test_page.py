@@ -285,6 +285,17 @@ def test_skipped_pictures_come_again_where_they_are_asked_for(app: LabelingApp) 
     assert (counts["skipped"], counts["none"], counts["labeled"]) == (1, 1, 0)
 
 
+def test_a_large_folder_is_listed_without_opening_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "many", {f"{i}.png": b"" for i in range(2000)})
+    opened: list[object] = []
+    monkeypatch.setattr(file_tree, "open_file", lambda path: opened.append(path))
+    with file_tree.open_tree(folder, image_io.SUFFIXES) as tree, open_store(folder) as store:
+        pictures = Session(tree.pictures, store, ["cat", "dog"])
+        assert len(pictures.next_pictures("a")) == session.AHEAD
+        assert pictures.counts()["total"] == 2000
+    assert opened == []
+
+
 # Order and groups
 
 
