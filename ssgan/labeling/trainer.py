@@ -36,8 +36,8 @@ SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which `ssgan train`
 REMEASURED_GROWTH = 1.5  # of the labels, from which the error is measured anew
 OUTPUT_KEPT = 4000  # characters
 STOP_SECONDS = 10.0  # for a training to finish its step
-# A child ends by itself where the pipe to its standard input is closed, which a killed server does too. It does not read
-# through sys.stdin, whose lock a waiting thread would still hold when Python shuts down.
+# A child ends by itself where the pipe to its standard input is closed, which a killed server does too. It does not
+# read through sys.stdin, whose lock a waiting thread would still hold when Python shuts down.
 CHILD = """
 import os, signal, threading
 def watch():

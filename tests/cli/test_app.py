@@ -51,6 +51,7 @@ def test_commands_and_options_are_pinned() -> None:
             "--backbone",
         },
         "report": {"--out", "--baseline", "--json"},
+        "label": {"--classes", "--run", "--only", "--train-every", "--port", "--open"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
         "sample": {
             *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
@@ -69,12 +70,13 @@ def test_commands_and_options_are_pinned() -> None:
         "compare": ["DATA"],
         "report": ["FILES.jsonl..."],
         "data": ["DATA|RUN"],
+        "label": ["DIR"],
         "sample": ["RUN"],
     }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data", "sample"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "report", "data", "label", "sample"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     assert f"{command} [OPTIONS]" in capsys.readouterr().out

@@ -107,6 +107,7 @@ FORBIDDEN = {
     "inference": {"rich", "typer"},
     "training": {"rich", "typer"},
     "compare": {"rich", "typer"},
+    "labeling": {"torch", "rich", "typer"},
 }
 
 

@@ -23,6 +23,8 @@ const state = {
   retry: null,
   keys: [], // of the classes
   none: "0", // the key for none of them
+  isBackground: false, // whether what is done now was not asked for by the user
+  waiting: null, // an answer that was given meanwhile
 };
 
 // What this tab has answered, for undo; it outlives a reload of the page and a new start of the server.
@@ -57,10 +59,12 @@ async function ask(action, body, keepalive = false) {
   return content;
 }
 
-// Do one thing at a time; where it fails, say why, and offer to try again.
-async function attempt(work) {
+// Do one thing at a time; where it fails, say why, and offer to try again. An answer that is given while pictures are fetched in
+// the background is taken after them, for the picture that shows stays.
+async function attempt(work, isBackground = false) {
   if (state.busy) return;
   state.busy = true;
+  state.isBackground = isBackground;
   document.body.setAttribute("aria-busy", "true");
   try {
     await work();
@@ -77,6 +81,9 @@ async function attempt(work) {
     state.busy = false;
     document.body.removeAttribute("aria-busy");
     for (const one of document.querySelectorAll(".pending")) one.classList.remove("pending");
+    const waiting = state.waiting;
+    state.waiting = null;
+    if (waiting) waiting();
   }
 }
 
@@ -196,6 +203,14 @@ async function fill() {
   for (const picture of state.pictures.slice(1)) new Image().src = address(picture, 1600);
 }
 
+// Fetch by a new order. The picture that shows stays, with what the new model says of it.
+async function refresh() {
+  const before = state.pictures[0]?.file;
+  await fill();
+  if (state.pictures[0]?.file !== before || !before) await show();
+  else { drawCaption(state.pictures[0]); drawClasses(); }
+}
+
 async function show() {
   const picture = state.pictures[0];
   const image = $("picture");
@@ -264,7 +279,11 @@ function drawEnd() {
 
 function answer(action, label = "") {
   const picture = state.pictures[0];
-  if (state.view !== "one" || !picture || !state.shown || state.busy) return;
+  if (state.view !== "one" || !picture || !state.shown) return;
+  if (state.busy) {
+    if (state.isBackground) state.waiting = () => { if (state.pictures[0]?.file === picture.file) answer(action, label); };
+    return;
+  }
   const button = [...$("classes").children].find((one) => one.dataset.name === label);
   if (button) button.classList.add("pending");
   attempt(async () => {
@@ -456,7 +475,7 @@ async function poll() {
       const before = state.order;
       take(await ask("status", {}));
       if (state.order !== before && state.view === "group" && !state.group.pictures.length) await showGroup("");
-      else if (state.order !== before && state.view === "one") await attempt(fill);
+      else if (state.order !== before && state.view === "one") await attempt(refresh, true);
     }
   } catch { /* an answer will say it */ }
   setTimeout(poll, state.training && (state.training.phase || state.training.waiting) ? 1500 : 8000);
