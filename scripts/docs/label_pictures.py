@@ -26,7 +26,7 @@ from ssgan.files import write_atomic
 from ssgan.labeling.store import Change, open_store
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-COUNT, LABELED = 240, 48
+COUNT, LABELED = 480, 120
 DESKTOP, PHONE = (1120, 700), (390, 760)
 LOADED = "[...document.querySelectorAll('.cell img')].every((image) => image.complete && image.naturalWidth)"
 

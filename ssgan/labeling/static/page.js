@@ -174,10 +174,9 @@ function drawTraining() {
   if (measured) {
     const [low, high] = measured.interval;
     $("measured").textContent =
-      `Error ${measured.error.toFixed(1)} % (95 %: ${low.toFixed(1)} to ${high.toFixed(1)} %), measured on ` +
-      `${plural(measured.labels, "label")} by quick models that had not seen them. Pictures that ` +
-      "a model is unsure of come first here, so over all pictures the error is likely lower.";
+      `Error ${measured.error.toFixed(0)} % (${low.toFixed(0)} to ${high.toFixed(0)} %), by ${plural(measured.labels, "label")}.`;
   }
+  $("measured-help").hidden = !measured;
   const sentence = error || note;
   $("training-note").hidden = !sentence;
   $("training-note").textContent = sentence;
