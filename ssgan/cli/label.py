@@ -58,14 +58,15 @@ def label(
     number = _whole_number("--port", port, 0)
     if number not in PORTS:
         raise UserError(f"--port is {port}, but must lie between 0 and {PORTS[-1]}.")
+    from ssgan.data import file_tree, image_io
+
+    folder = file_tree.expand_user(folder)
     _check_folder(folder)
     if run is not None:
         runs.check_usable(run)
-    from ssgan.data import file_tree, image_io
     from ssgan.labeling import page, store
     from ssgan.labeling.trainer import Trainer, latest_run
 
-    folder = file_tree.expand_user(folder)
     named = _parse_classes(classes)
     runs_folder = Path("runs")
     if runs_folder.resolve().is_relative_to(folder.resolve()):  # where runs would lie among the pictures

@@ -288,6 +288,8 @@ class Trainer:
             try:
                 self.commands.run(["train", str(self.folder), *words, "--out", str(run), "--json", *options])
             except Failed as failure:
+                if not run.exists():
+                    snapshot.unlink(missing_ok=True)
                 if i == len(attempts) or self.commands.stopped:
                     raise
                 self._note = str(failure)
