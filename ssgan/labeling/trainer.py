@@ -28,7 +28,7 @@ from ssgan.settings.backbones import DEFAULT_BACKBONE, is_installed
 __all__ = ["FOLDS", "Commands", "Trainer", "latest_run", "read_hints", "read_order"]
 
 FOLDS = 5
-SUGGESTED = 100  # pictures that are asked of `ssgan suggest` at a time
+SUGGESTED = (100, 20, 5)  # pictures that are asked of `ssgan suggest`: fewer where there are not so many
 # Short trainings, whose models order and group the pictures: a minute or two on a laptop.
 TOTAL_IMAGES = 30_000
 QUICK = ["--preset", "vectors", "--image-size", "28"]
@@ -320,9 +320,11 @@ class Trainer:
         self._phase = "suggest"
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
         table = ["--labels-csv", str(self.table)] if +self._counts else []
-        with suppress(Failed):  # an order by margin, or a random one, is there already
-            self.commands.run(["suggest", *source, *table, "--n", str(SUGGESTED), "--out", str(suggestions)])
-            self.on_hints(hints, read_order(suggestions))
+        for count in SUGGESTED:
+            with suppress(Failed):  # an order by margin, or a random one, is there already
+                self.commands.run(["suggest", *source, *table, "--n", str(count), "--out", str(suggestions)])
+                self.on_hints(hints, read_order(suggestions))
+                return
 
     def _new_run(self) -> Path:
         """Return the folder of a new run."""
