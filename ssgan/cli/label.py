@@ -5,7 +5,7 @@ import shlex
 import signal
 import webbrowser
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,9 +76,10 @@ def label(
         given = _given_labels(tree, named, is_review=only is not None)
         listener = stack.enter_context(page.open_socket(number))
         labels = stack.enter_context(store.open_store(folder, given))
-        session = _make_session(tree, labels, named or sorted(set(given.values())), only)
         if run is None:
             run = latest_run(runs_folder, folder)
+        known = named or [*sorted(set(given.values())), *_classes_of_run(run)]
+        session = _make_session(tree, labels, known, only)
         trainer = Trainer(folder, labels.path, runs_folder, run, every, session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
         for note in labels.notes:
@@ -119,6 +120,14 @@ def _parse_classes(text: str | None) -> list[str]:
             raise UserError(f"--classes names {name} twice.")
         names.append(name)
     return names
+
+
+def _classes_of_run(run: Path | None) -> list[str]:
+    """Return the classes of a run, where it has finished and is no GAN without classes."""
+    with suppress(UserError):
+        report = {} if run is None else runs.read_report(run)
+        return list(report["classes"]) if report.get("labels") else []
+    return []
 
 
 def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> dict[str, str]:

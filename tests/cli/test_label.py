@@ -13,11 +13,13 @@ from labeling_server import Server
 from pictures_on_disk import classes, grey, write
 from running import status_of
 
+pytest.importorskip("uvicorn", reason="needs the extra label")
+
+from ssgan import runs
 from ssgan.cli import label
 from ssgan.labeling import page
 from ssgan.labeling.store import Change, open_store
 
-pytest.importorskip("uvicorn", reason="needs the extra label")
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
@@ -92,6 +94,16 @@ def test_folders_that_are_no_classes_are_named_by_classes(
     status_of("label", folder, "--classes", "cat,dog")
     assert served[0].session.counts()["labeled"] == 0
     assert served[0].session.classes == ["cat", "dog"]
+
+
+def test_the_classes_of_a_run_are_there_from_the_start(
+    folder: Path, tmp_path: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "check_usable", lambda run: None)
+    monkeypatch.setattr(runs, "read_report", lambda run: {"classes": ["cow", "pig"], "labels": 9})
+    status_of("label", folder, "--run", tmp_path / "run")
+    assert served[0].session.classes == ["cow", "pig"]
+    assert served[0].trainer.run == tmp_path / "run"
 
 
 def test_runs_do_not_lie_among_the_pictures(folder: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
