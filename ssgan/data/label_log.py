@@ -11,8 +11,10 @@ Its columns are ``file,label,time,action``, by which it is told from other table
 
 import csv
 import io
+from collections import defaultdict
+from collections.abc import Iterable
 
-__all__ = ["ACTIONS", "COLUMNS", "HEADER", "complete_length", "format_line", "is_log"]
+__all__ = ["ACTIONS", "COLUMNS", "HEADER", "complete_length", "format_line", "is_log", "of_no_class"]
 
 COLUMNS = ("file", "label", "time", "action")
 ACTIONS = ("label", "none", "skip", "undo", "folder")
@@ -46,3 +48,14 @@ def format_line(file: str, label: str, time: str, action: str) -> bytes:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow([file, label, time, action])
     return stream.getvalue().encode()
+
+
+def of_no_class(lines: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the pictures whose answer that counts is ``none``, from the picture and the action of each line."""
+    answers = defaultdict[str, list[str]](list)
+    for file, action in lines:
+        if action == "undo":
+            del answers[file][-1:]
+        else:
+            answers[file].append(action)
+    return {file for file, actions in answers.items() if actions[-1:] == ["none"]}

@@ -186,10 +186,7 @@ def _find_delimiter(path: Path, text: str) -> str:
 
 
 class _Columns(NamedTuple):
-    """Positions of the columns of files and labels, how many there are, and the names of those not used.
-
-    A table of answers is a log.
-    """
+    """Positions of the columns of files and labels, how many there are, and the names of those not used."""
 
     file: int
     label: int
@@ -250,15 +247,16 @@ def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str
 # Matching
 
 
-def match_pictures(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | None], list[str]]:
-    """Find the picture of each line of a table.
+class Matches(NamedTuple):
+    """Labels by picture, sentences for the user, and the pictures that a person found to be of no class."""
 
-    Returns
-    -------
-    labels : dict
-        By the name of the picture.
-    notes : list of str
-        Those of the table, and one about names that stand for a picture of another path or spelling.
+    labels: dict[str, str | None]
+    notes: list[str]
+    of_no_class: frozenset[str] = frozenset()
+
+
+def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
+    """Find the picture of each line of a table.
 
     Raises
     ------
@@ -296,28 +294,28 @@ def match_pictures(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | N
             f"{len(renamed):,} of {len(table.rows):,} lines of {table.path} name a picture by another path or "
             f"spelling, such as {name} for {picture}."
         )
-    return labels, notes
+    return Matches(labels, notes)
 
 
-def _match_answers(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | None], list[str]]:
+def _match_answers(table: LabelTable, tree: FileTree) -> Matches:
     """Take the last line of each picture of a table of answers; its names are those of the listing itself."""
     if table.problems:
         raise UserError(_problem_text(table, table.problems, tree))
     names = _PictureNames(tree, table.path)
-    labels: dict[str, str | None] = {}
-    gone = set()
-    for row in table.rows:
-        name = next((name for name in (row.file, names.prefix + row.file) if name in names.names), "")
-        if name:
-            labels[name] = row.label
-        else:
-            gone.add(row.file)
+    names_of = {row.file: [row.file, names.prefix + row.file] for row in table.rows}
+    pictures = {file: next((one for one in forms if one in names.names), "") for file, forms in names_of.items()}
+    labels = {pictures[row.file]: row.label for row in table.rows if pictures[row.file]}
+    of_no_class = {pictures[file] for file in label_log.of_no_class((row.file, row.action) for row in table.rows)}
+    of_no_class &= labels.keys()
+    gone = [file for file, picture in pictures.items() if not picture]
     notes = list(table.notes)
-    if open_count := sum(label is None for label in labels.values()):
-        notes.append(f"{table.path}: {open_count:,} pictures were skipped or are of no class: they are unlabelled.")
+    if of_no_class:
+        notes.append(f"{table.path}: {len(of_no_class):,} pictures are of none of the classes: they are left out.")
+    if skipped := sum(label is None for label in labels.values()) - len(of_no_class):
+        notes.append(f"{table.path}: {skipped:,} pictures were looked at without a label: they are unlabelled.")
     if gone:
-        notes.append(f"{table.path} labels {len(gone):,} pictures that are gone, such as {min(gone)}.")
-    return labels, notes
+        notes.append(f"{table.path} names {len(gone):,} pictures that are gone, such as {min(gone)}.")
+    return Matches(labels, notes, frozenset(of_no_class))
 
 
 def _problem_text(table: LabelTable, problems: list[tuple[int, str]], tree: FileTree) -> str:

@@ -54,12 +54,15 @@ class Labeling:
         Pictures of the test share; None if the source has no test share.
     notes : tuple of str
         Sentences for the user.
+    left_out : frozenset of str
+        Pictures of none of the classes, which belong to neither share.
     """
 
     classes: tuple[str, ...]
     labels: Mapping[str, int]
     test: frozenset[str] | None
     notes: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
 
 def class_folders(tree: FileTree) -> list[str]:
@@ -152,7 +155,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    labels, notes = match_pictures(table, tree)
+    labels, notes, left_out = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
         raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
@@ -168,7 +171,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     every = dict.fromkeys(tree.pictures, UNLABELED)
     every |= {name: number[label] for name, label in labels.items() if label is not None}
     is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
-    return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes))
+    return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes), left_out)
 
 
 def note_level(path: Path) -> list[str]:

@@ -178,11 +178,24 @@ def test_a_training_reads_the_table_beside_the_pictures(tmp_path: Path) -> None:
         store.undo([("3.png", 1)])
     data = load(folder, None, Options(labels_csv=folder / "labels.csv", test_share=0))
     assert data.classes == ("NA", "cat")
-    assert data.y_train.tolist() == [-1, 0, 1, -1, -1, -1]
+    labels = dict(zip(data.files_train, data.y_train.tolist(), strict=True))
+    assert labels == {"1.png": 0, "2.png": 1, "3.png": -1, "4.png": -1, "5.png": -1}
+    assert data.x_train.shape[0] == 5
     notes = " ".join(data.notes)
-    assert "3 pictures were skipped or are of no class: they are unlabelled" in notes
-    assert "labels 1 pictures that are gone, such as gone.png" in notes
+    assert "1 pictures are of none of the classes: they are left out" in notes
+    assert "2 pictures were looked at without a label: they are unlabelled" in notes
+    assert "names 1 pictures that are gone, such as gone.png" in notes
     assert "not used" not in notes
+
+
+def test_a_picture_of_no_class_whose_next_answer_is_undone_is_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
+    with open_store(folder) as store:
+        store.append([Change("0.png", "cat", "label"), Change("1.png", "dog", "label"), Change("2.png", "", "none")])
+        store.append([Change("2.png", "cat", "label"), Change("3.png", "", "none")])
+        store.undo([("2.png", 2), ("3.png", 1)])
+    data = load(folder, None, Options(labels_csv=folder / "labels.csv", test_share=0))
+    assert data.files_train == ("0.png", "1.png", "3.png")
 
 
 def test_a_gone_picture_labels_no_other_of_its_name(tmp_path: Path) -> None:
