@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssgan.data import label_log
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.file_tree import FileTree
 from ssgan.data.label_table import MISSING, NEVER_CLASSES, match_pictures, read_label_table
 from ssgan.errors import UserError, did_you_mean
+from ssgan.files import read_file
 from ssgan.settings.options import Options
 
 __all__ = [
@@ -146,15 +148,17 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
         Where the table cannot be read or names pictures that are not there, or the folders give labels already.
     """
     words = _label_words(options)
-    table = read_label_table(path, words)
     flat = any("/" not in name for name in tree.pictures)
     folders = {_top(name) for name in tree.pictures if "/" in name}
     in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
-    if not table.is_log and (in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)):
+    has_classes = in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)
+    is_beside = has_classes and path.is_file() and label_log.is_log(read_file(path))
+    if has_classes and not is_beside:
         raise UserError(
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
+    table = read_label_table(path, words)
     labels, notes, left_out = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:

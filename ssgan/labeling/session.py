@@ -1,6 +1,7 @@
 """Decide which picture each tab of the labelling page shows next, and take its answers."""
 
 import csv
+import os
 import random
 import threading
 import time
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssgan.data.file_tree import printable
 from ssgan.data.label_table import FILE_COLUMNS
 from ssgan.errors import UserError, did_you_mean
-from ssgan.files import read_file
+from ssgan.files import path_from_text, path_to_text, read_file
 from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
 
-__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "Session", "rank", "read_review"]
+__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "Session", "rank", "read_hints", "read_order", "read_review"]
 
 LEASE_SECONDS = 180.0  # for which a picture stays with a tab that says nothing: hidden tabs report once a minute
 AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
@@ -101,6 +103,30 @@ def read_review(table: Path, names: Sequence[str]) -> dict[str, Hint]:
             probability = float(row.get("probability") or "")
         hints[name] = Hint(guess, probability, reason=row.get("reason") or "")
     return hints
+
+
+def read_hints(table: Path, folder: Path) -> dict[str, Hint]:
+    """Read the rows of ``ssgan predict --probabilities``, by the names of pictures below their folder."""
+    hints = {}
+    for row in _read_rows(table):
+        relative = os.path.relpath(path_from_text(row["file"]), folder).replace(os.sep, "/")
+        p = sorted(float(value) for name, value in row.items() if name and name.startswith("p(") and value)
+        if row["class"] and p:
+            margin = p[-1] - p[-2] if len(p) > 1 else 1.0
+            # A note on a picture that has a class says that it looks like none.
+            hints[printable(path_to_text(relative))] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
+    return hints
+
+
+def read_order(table: Path) -> list[str]:
+    """Read the pictures of a table of ``ssgan suggest`` in its order."""
+    return [row["path"] for row in _read_rows(table)]
+
+
+def _read_rows(table: Path) -> list[dict[str, str]]:
+    """Read the rows of a table that a command of ``ssgan`` wrote."""
+    text = read_file(table).decode("utf-8", "surrogateescape")
+    return list(csv.DictReader(text.splitlines(keepends=True)))
 
 
 class Session:

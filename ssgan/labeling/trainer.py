@@ -4,8 +4,6 @@ The work is done by commands of ``ssgan`` in processes of their own, one at a ti
 page stays usable. They end with the server, however it ends.
 """
 
-import csv
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,13 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import files, runs
-from ssgan.data.file_tree import printable
 from ssgan.data.photographs import look_at_pictures
 from ssgan.errors import UserError
-from ssgan.labeling.session import Hint
+from ssgan.labeling.session import Hint, read_hints, read_order
 from ssgan.settings.backbones import DEFAULT_BACKBONE, is_installed
 
-__all__ = ["FOLDS", "Commands", "Trainer", "latest_run", "read_hints", "read_order"]
+__all__ = ["FOLDS", "Commands", "Failed", "Trainer", "latest_run"]
 
 FOLDS = 5
 SUGGESTED = (100, 20, 5)  # pictures that are asked of `ssgan suggest`: fewer where there are not so many
@@ -395,27 +392,3 @@ def _images_done(run: Path) -> int:
         lines = [line.value for line in files.read_json_lines(run / "log.jsonl") if isinstance(line.value, dict)]
         return int(lines[-1].get("images", 0)) if lines else 0
     return 0
-
-
-def read_hints(table: Path, folder: Path) -> dict[str, Hint]:
-    """Read the rows of ``ssgan predict --probabilities``, by the names of pictures below their folder."""
-    hints = {}
-    for row in _read_rows(table):
-        relative = os.path.relpath(files.path_from_text(row["file"]), folder).replace(os.sep, "/")
-        p = sorted(float(value) for name, value in row.items() if name and name.startswith("p(") and value)
-        if row["class"] and p:
-            margin = p[-1] - p[-2] if len(p) > 1 else 1.0
-            # A note on a picture that has a class says that it looks like none.
-            hints[printable(files.path_to_text(relative))] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
-    return hints
-
-
-def read_order(table: Path) -> list[str]:
-    """Read the pictures of a table of ``ssgan suggest`` in its order."""
-    return [row["path"] for row in _read_rows(table)]
-
-
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    """Read the rows of a table that a command of ``ssgan`` wrote."""
-    text = files.read_file(table).decode("utf-8", "surrogateescape")
-    return list(csv.DictReader(text.splitlines(keepends=True)))

@@ -19,9 +19,9 @@ from ssgan.data.image_io import SUFFIXES
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
 from ssgan.labeling import trainer as trainers
-from ssgan.labeling.session import Hint
+from ssgan.labeling.session import Hint, read_hints
 from ssgan.labeling.store import Change, open_store
-from ssgan.labeling.trainer import Commands, Failed, Trainer, latest_run, read_hints
+from ssgan.labeling.trainer import Commands, Failed, Trainer, latest_run
 
 FEW = Counter({"cat": 3, "dog": 3})
 ERROR = {"error": 12.5, "interval": [5.0, 25.0], "labels": 6, "folds": 5}
