@@ -18,6 +18,7 @@ from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
 from ssgan.cli.export import export
+from ssgan.cli.label import label
 from ssgan.cli.labeling import audit, suggest
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
 from ssgan.cli.sample import sample
@@ -227,6 +228,7 @@ app.command(short_help="Train a classifier from few labels and many images.", ep
 app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
 app.command(short_help="Classify images: one row each, with the class.")(predict)
 app.command(short_help="Show what a data set, a draw of labels or a run holds.")(data)
+app.command(short_help="Label a folder of pictures in the browser.")(label)
 app.command(short_help="Suggest which images to label next.")(suggest)
 app.command(short_help="List labels that may be wrong, likeliest first.")(audit)
 app.command(short_help="Compare methods on the same labelled images.")(compare)

@@ -142,8 +142,9 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
                 f"The class {name!r} of {path} has no picture left to learn from, for {len(unreadable):,} cannot be "
                 f"read (the first: {unreadable[0]}): mend them, or leave the class away."
             )
-    order = np.concatenate([np.flatnonzero(~in_test), np.flatnonzero(in_test)])
-    pool = len(y) - int(in_test.sum())
+    in_pool = ~in_test & np.array([name not in labeling.left_out for name in images.names], bool)
+    order = np.concatenate([np.flatnonzero(in_pool), np.flatnonzero(in_test)])
+    pool = int(in_pool.sum())
     x = reorder_in_place(images.x, order.tolist())
     files = [images.names[row] for row in order]
     labelled = sum(labeling.labels[file] >= 0 for file, _ in images.skipped)
@@ -152,7 +153,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
         "modes": images.modes,
         "ignored": _count_ignored(tree, options.labels_csv),
         "skipped": {"labelled": labelled, "unlabelled": len(images.skipped) - labelled},
-        "tested": {"held out" if labeling.test is None else "in test/": len(y) - pool},
+        "tested": {"held out" if labeling.test is None else "in test/": int(in_test.sum())},
     }
     return Data(
         x[:pool],

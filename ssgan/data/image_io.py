@@ -21,6 +21,7 @@ __all__ = [
     "Header",
     "UnreadableImage",
     "decode",
+    "decode_within",
     "decoder_version",
     "describe_decoding",
     "ignore_warnings",
@@ -184,6 +185,26 @@ def describe_decoding(size: int | None, grey: bool, depth: int = 16) -> dict[str
         "depth": depth,
         "steps": steps,
     }
+
+
+def decode_within(stream: BinaryIO, longest: int) -> Image.Image:
+    """Decode the first frame of a file in colour and bring it upright, reduced where a side is longer than ``longest``.
+
+    A grey picture of 16 bits becomes as bright as the fewest bits of ``DEPTHS`` that hold its largest value.
+
+    Raises
+    ------
+    UnreadableImage
+    """
+    with _open(stream) as image:
+        image.draft(None, (longest, longest))
+        image.load()
+        largest = _largest_value(image) if _has_16_bits(image) else None
+        depth = next((bits for bits in DEPTHS if (largest or 0) < 2**bits), 16) if largest is not None else 16
+        flat = _flatten(image, depth).convert("RGB")
+        flat.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        rotation = ROTATIONS.get(_orientation(image))
+        return flat if rotation is None else flat.transpose(rotation)
 
 
 @contextmanager

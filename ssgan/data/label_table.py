@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ssgan.data import label_log
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.file_tree import FileTree, nearest_entry, printable
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import read_file
 
 __all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
@@ -44,11 +45,13 @@ NAMES_SHOWN = 5
 
 
 class LabelRow(NamedTuple):
-    """One line of the table of labels; ``label`` is None where there is none."""
+    """One line of the table of labels; ``label`` is None where there is none. Answers have a time and an action."""
 
     line: int
     file: str
     label: str | None
+    time: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ class LabelTable:
         Sentences for the user about what was read and what was not.
     problems : list of (int, str)
         Lines that cannot be used, each with the reason.
+    is_log : bool
+        Whether it is a table of answers (:mod:`ssgan.data.label_log`), where the last line of a picture counts.
     """
 
     path: Path
     rows: list[LabelRow]
     notes: list[str]
     problems: list[tuple[int, str]]
+    is_log: bool = False
 
 
 def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
@@ -97,8 +103,9 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
         if isinstance(row, str):
             problems.append((line, row))
             continue
-        if row.label in NEVER_CLASSES or (row.label in MISSING and row.label not in label_words):
-            missing[row.label or "empty"] += 1
+        if _is_missing(row, label_words):
+            if not columns.is_log:
+                missing[row.label or "empty"] += 1
             row = row._replace(label=None)
         rows.append(row)
     if columns is None or not (rows or problems):
@@ -111,7 +118,14 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
             f"{missing.total():,} of {len(rows):,} lines of {path} have no label ({words}): those pictures are "
             f"unlabelled."
         )
-    return LabelTable(path, rows, notes, problems)
+    return LabelTable(path, rows, notes, problems, columns.is_log)
+
+
+def _is_missing(row: LabelRow, label_words: Sequence[str]) -> bool:
+    """Whether the label of a line says that there is none; that of an answer only where it is empty."""
+    if row.action:
+        return not row.label
+    return row.label in NEVER_CLASSES or (row.label in MISSING and row.label not in label_words)
 
 
 def _read_text(path: Path) -> tuple[str, list[str]]:
@@ -126,6 +140,8 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{path} is a workbook or an archive, no text: save its sheet as CSV.")
+    if label_log.is_log(content):
+        content = content[: label_log.complete_length(content)]
     encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     encoding = next((name for mark, name in encodings.items() if content.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without its mark, which begins with an ASCII letter
@@ -176,6 +192,7 @@ class _Columns(NamedTuple):
     label: int
     width: int
     ignored: list[str]
+    is_log: bool = False
 
 
 def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
@@ -183,6 +200,8 @@ def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
     header = [cell.strip() for cell in cells]
     while header and not header[-1]:
         header.pop()
+    if tuple(_key(name) for name in header) == label_log.COLUMNS:
+        return _Columns(0, 1, len(header), [], is_log=True)
     file = _find_column(path, line, header, FILE_COLUMNS)
     label = _find_column(path, line, header, LABEL_COLUMNS)
     ignored = [name or "one without a name" for i, name in enumerate(header) if i not in (file, label)]
@@ -220,27 +239,33 @@ def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str
     file, label = printable(cells[columns.file]).removeprefix("./"), cells[columns.label].strip()
     if not file.strip():
         return "the file is empty: name one, or take the line away"
-    return LabelRow(line, file, label)
+    if columns.is_log and len(cells) == columns.width:
+        return LabelRow(line, file, label, cells[2], cells[3].strip() or "label")
+    return LabelRow(line, file, label, action="label" if columns.is_log else "")
 
 
 # Matching
 
 
-def match_pictures(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | None], list[str]]:
-    """Find the picture of each line of a table.
+class Matches(NamedTuple):
+    """Labels by picture, sentences for the user, and the pictures that a person found to be of no class."""
 
-    Returns
-    -------
-    labels : dict
-        By the name of the picture.
-    notes : list of str
-        Those of the table, and one about names that stand for a picture of another path or spelling.
+    labels: dict[str, str | None]
+    notes: list[str]
+    of_no_class: frozenset[str] = frozenset()
+
+
+def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
+    """Find the picture of each line of a table.
 
     Raises
     ------
     UserError
-        Where a line names no picture, or several, or one that another line names; all such lines are counted.
+        Where a line names no picture, or several, or one that another line names; all such lines are counted. In a
+        table of answers the last line of a picture counts, and pictures that are gone are counted in a note.
     """
+    if table.is_log:
+        return _match_answers(table, tree)
     names = _PictureNames(tree, table.path)
     problems = list(table.problems)
     lines: dict[str, int] = {}
@@ -269,7 +294,28 @@ def match_pictures(table: LabelTable, tree: FileTree) -> tuple[dict[str, str | N
             f"{len(renamed):,} of {len(table.rows):,} lines of {table.path} name a picture by another path or "
             f"spelling, such as {name} for {picture}."
         )
-    return labels, notes
+    return Matches(labels, notes)
+
+
+def _match_answers(table: LabelTable, tree: FileTree) -> Matches:
+    """Take the last line of each picture of a table of answers; its names are those of the listing itself."""
+    if table.problems:
+        raise UserError(_problem_text(table, table.problems, tree))
+    names = _PictureNames(tree, table.path)
+    names_of = {row.file: [row.file, names.prefix + row.file] for row in table.rows}
+    pictures = {file: next((one for one in forms if one in names.names), "") for file, forms in names_of.items()}
+    labels = {pictures[row.file]: row.label for row in table.rows if pictures[row.file]}
+    of_no_class = {pictures[file] for file in label_log.of_no_class((row.file, row.action) for row in table.rows)}
+    of_no_class &= labels.keys()
+    gone = [file for file, picture in pictures.items() if not picture]
+    notes = list(table.notes)
+    if of_no_class:
+        notes.append(f"{table.path}: {counted(len(of_no_class), 'picture')} of none of the classes left out.")
+    if skipped := sum(label is None for label in labels.values()) - len(of_no_class):
+        notes.append(f"{table.path}: {counted(skipped, 'picture')} without a label, because skipped.")
+    if gone:
+        notes.append(f"{table.path} names {counted(len(gone), 'picture')} no longer there, such as {min(gone)}.")
+    return Matches(labels, notes, frozenset(of_no_class))
 
 
 def _problem_text(table: LabelTable, problems: list[tuple[int, str]], tree: FileTree) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssgan.data import label_log
 from ssgan.data.dataset import UNLABELED
 from ssgan.data.file_tree import FileTree
 from ssgan.data.label_table import MISSING, NEVER_CLASSES, match_pictures, read_label_table
 from ssgan.errors import UserError, counted, did_you_mean
+from ssgan.files import read_file
 from ssgan.settings.options import Options
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "WITHOUT_LABELS",
     "Labeling",
     "class_folders",
+    "folder_labels",
     "label_by_folders",
     "label_by_table",
     "label_without_classes",
@@ -54,12 +57,15 @@ class Labeling:
         Pictures of the test share; None if the source has no test share.
     notes : tuple of str
         Sentences for the user.
+    left_out : frozenset of str
+        Pictures of none of the classes, which belong to neither share.
     """
 
     classes: tuple[str, ...]
     labels: Mapping[str, int]
     test: frozenset[str] | None
     notes: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
 
 def class_folders(tree: FileTree) -> list[str]:
@@ -67,6 +73,18 @@ def class_folders(tree: FileTree) -> list[str]:
     tops = {_top(name) for name in tree.pictures if "/" in name}
     train = next((top for top in sorted(tops) if top.lower() == "train"), None)
     return _folders_in(tree, f"{train}/") if train else sorted(top for top in tops if top.lower() not in SHARES)
+
+
+def folder_labels(tree: FileTree) -> dict[str, str]:
+    """Return the class of each picture that lies in a class folder, of the pool or of the test share."""
+    classes = {name for name in class_folders(tree) if name.lower() not in WITHOUT_LABELS and name not in NEVER_CLASSES}
+    labels = {}
+    for name in tree.pictures:
+        parts = name.split("/")[:-1]
+        folders = parts[1:] if parts and _share(name) in ("train", "test") else parts
+        if folders and folders[0] in classes:
+            labels[name] = folders[0]
+    return labels
 
 
 def label_without_classes(tree: FileTree) -> Labeling:
@@ -122,22 +140,27 @@ def label_by_folders(tree: FileTree) -> Labeling:
 def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     """Take the labels from a table; a file that it does not list, or gives no label, is unlabelled.
 
+    Only a table of answers may lie beside class folders: it holds their labels too. Labelled pictures in test/ are then
+    the test share.
+
     Raises
     ------
     UserError
         Where the table cannot be read or names pictures that are not there, or the folders give labels already.
     """
+    words = _label_words(options)
     flat = any("/" not in name for name in tree.pictures)
     folders = {_top(name) for name in tree.pictures if "/" in name}
     in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
-    if in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat):
+    has_classes = in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)
+    is_beside = has_classes and path.is_file() and label_log.is_log(read_file(path))
+    if has_classes and not is_beside:
         raise UserError(
             f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
             f"it away, or put the pictures into one folder."
         )
-    words = _label_words(options)
     table = read_label_table(path, words)
-    labels, notes = match_pictures(table, tree)
+    labels, notes, left_out = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
         raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
@@ -152,7 +175,8 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     number = {name: label for label, name in enumerate(classes)}
     every = dict.fromkeys(tree.pictures, UNLABELED)
     every |= {name: number[label] for name, label in labels.items() if label is not None}
-    return Labeling(tuple(classes), every, None, tuple(notes))
+    is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
+    return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes), left_out)
 
 
 def note_level(path: Path) -> list[str]:

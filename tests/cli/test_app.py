@@ -66,6 +66,7 @@ def test_commands_and_options_are_pinned() -> None:
             *["--labels-csv", "--set", "--data-dir", "--device", "--json"],
         },
         "audit": {"--out", "--sheet", "--folds", "--rounds", "--device", "--data-dir", "--json"},
+        "label": {"--classes", "--run", "--only", "--train-every", "--port", "--open"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
         "export": {"--format", "--out", "--seed", "--check", "--json"},
         "sample": {
@@ -88,12 +89,15 @@ def test_commands_and_options_are_pinned() -> None:
         "export": ["RUN"],
         "suggest": ["DATA|RUN"],
         "audit": ["RUN"],
+        "label": ["DIR"],
         "sample": ["RUN"],
     }
     assert [parameter.opts for parameter in group.params] == [["--version"]]
 
 
-COMMANDS = ["train", "evaluate", "predict", "compare", "report", "data", "export", "sample", "suggest", "audit"]
+COMMANDS = [
+    *["train", "evaluate", "predict", "compare", "report", "data", "export", "label", "sample", "suggest", "audit"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,202 @@
+"""``ssgan label``: label a folder of pictures on a page of the browser."""
+
+import os
+import shlex
+import signal
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssgan import runs
+from ssgan.cli import terminal
+from ssgan.cli.options import parse_integer
+from ssgan.errors import Interrupted, UserError, counted
+
+if TYPE_CHECKING:
+    from ssgan.data.file_tree import FileTree
+    from ssgan.labeling.session import Session
+    from ssgan.labeling.store import LabelStore
+    from ssgan.labeling.trainer import Trainer
+
+__all__ = ["label"]
+
+TRAIN_EVERY = 20
+PORTS = range(65536)
+FOLDERS_SHOWN = 3
+PACKAGES = ("starlette", "uvicorn")
+
+
+def label(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of pictures; the answers go into labels.csv.")
+    ],
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The classes, in the order of their keys; more can be added.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Order and group pictures by this run. [default: the last one of this page]"),
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Only these pictures, in this order, labelled or not.")
+    ] = None,
+    train_every: Annotated[
+        str | None, typer.Option(metavar="N", help=f"Train after so many labels; 0 never. [default: {TRAIN_EVERY}]")
+    ] = None,
+    port: Annotated[str | None, typer.Option(metavar="P", help="Of this machine. [default: any free one]")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Label pictures on a page of the browser, and train on the labels meanwhile."""
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise UserError(f"ssgan label needs {' and '.join(missing)}: pip install 'ssgan[label]'")
+    every = _whole_number("--train-every", train_every, TRAIN_EVERY)
+    number = _whole_number("--port", port, 0)
+    if number not in PORTS:
+        raise UserError(f"--port is {port}, but must lie between 0 and {PORTS[-1]}.")
+    from ssgan.data import file_tree, image_io
+
+    folder = file_tree.expand_user(folder)
+    _check_folder(folder)
+    if run is not None:
+        runs.check_usable(run)
+    from ssgan.labeling import page, store
+    from ssgan.labeling.trainer import Trainer, latest_run
+
+    named = _parse_classes(classes)
+    runs_folder = Path("runs")
+    if runs_folder.resolve().is_relative_to(folder.resolve()):  # where runs would lie among the pictures
+        runs_folder = folder.resolve().parent / "runs"
+    with ExitStack() as stack:
+        tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
+        given = _given_labels(tree, named, is_review=only is not None)
+        listener = stack.enter_context(page.open_socket(number))
+        labels = stack.enter_context(store.open_store(folder, given))
+        if run is None:
+            run = latest_run(runs_folder, folder)
+        known = named or [*sorted(set(given.values())), *_classes_of_run(run)]
+        session = _make_session(tree, labels, known, only)
+        trainer = Trainer(folder, labels.path, runs_folder, run, every, session.set_hints)
+        app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
+        for note in labels.notes:
+            terminal.warn(note)
+        _announce(app.link, session, run)
+        if open_:
+            webbrowser.open(app.link)
+        _serve(lambda: page.serve(app, listener), folder, session, trainer)
+
+
+def _whole_number(option: str, text: str | None, default: int) -> int:
+    """Parse a number that is at least 0."""
+    number = default if text is None else parse_integer(option, text)
+    if number < 0:
+        raise UserError(f"{option} is {text}, but must be at least 0.")
+    return number
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that it can be a folder of pictures."""
+    if not folder.is_dir():
+        what = "is a zip: unpack it first" if folder.suffix.lower() == ".zip" and folder.exists() else "is no folder"
+        raise UserError(f"{folder} {what if folder.exists() else 'is not there: give a folder of pictures'}.")
+    if runs.is_run(folder):
+        raise UserError(f"{folder} is a run: give the folder of pictures, and the run with --run.")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written to, but the answers go into a file in it: make it writable.")
+
+
+def _parse_classes(text: str | None) -> list[str]:
+    """Parse the names of ``--classes``."""
+    from ssgan.labeling.store import check_class_name
+
+    names: list[str] = []
+    for part in (text or "").split(",") if text is not None else ():
+        name = check_class_name(part, names)
+        if name in names:
+            raise UserError(f"--classes names {name} twice.")
+        names.append(name)
+    return names
+
+
+def _classes_of_run(run: Path | None) -> list[str]:
+    """Return the classes of a run, where it has finished and is no GAN without classes."""
+    with suppress(UserError):
+        report = {} if run is None else runs.read_report(run)
+        return list(report["classes"]) if report.get("labels") else []
+    return []
+
+
+def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> dict[str, str]:
+    """Return the labels that folders give; where classes are named, folders of other names are none."""
+    from ssgan.data.image_io import FORMAT_NAMES
+    from ssgan.data.layouts import folder_labels
+
+    if not tree.pictures:
+        raise UserError(f"{tree.path} holds no picture: no {FORMAT_NAMES}, told by the suffix.")
+    given = folder_labels(tree)
+    if classes:
+        return {name: one for name, one in given.items() if one in classes}
+    if len(given) == len(tree.pictures):
+        names = sorted(set(given.values()))
+        if len(names) == 1:  # all in one folder: no class
+            return {}
+        if not is_review:
+            more = ", ..." if len(names) > FOLDERS_SHOWN else ""
+            raise UserError(
+                f"Every picture of {tree.path} lies in a class folder ({', '.join(names[:FOLDERS_SHOWN])}{more}), so "
+                f"none is left to label: put others into unlabeled/, or name the classes with --classes if these are "
+                f"none."
+            )
+    return given
+
+
+def _make_session(tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None) -> "Session":
+    """Make the session of a page; the test share is not labelled."""
+    from ssgan.labeling.session import Session, read_review
+    from ssgan.labeling.store import timestamp
+
+    names = [name for name in tree.pictures if not name.lower().startswith("test/")]
+    if only is None:
+        return Session(names, labels, classes)
+    hints = read_review(only, names)
+    return Session(list(hints), labels, classes, timestamp(only.stat().st_mtime), hints)
+
+
+def _announce(link: str, session: "Session", run: Path | None) -> None:
+    """Print the link, and what there is to do."""
+    counts = session.counts()
+    terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} labelled.")
+    if run is not None:
+        terminal.say(f"Order and groups come from {run} in a moment.")
+    terminal.say("Open this link on this machine; Ctrl-C ends the page:")
+    terminal.say(link)
+
+
+def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer: "Trainer") -> None:
+    """Serve the page until a signal ends it, and say how to go on."""
+    number = int(signal.SIGINT)
+    try:
+        trainer.start(session.label_counts())
+        serve()
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else number
+    finally:
+        trainer.stop()
+    raise Interrupted(_how_to_go_on(folder, session), number)
+
+
+def _how_to_go_on(folder: Path, session: "Session") -> str:
+    """Say how many labels there are, and the next command."""
+    from ssgan.data.datasets import DATASETS
+
+    labels = +session.label_counts()
+    table = session.store.path
+    source = f".{os.sep}{folder}" if str(folder) in DATASETS else str(folder)
+    words = f"{counted(labels.total(), 'picture')} labelled in {table}"
+    if len(labels) > 1:
+        return f"{words}; train on them by: {shlex.join(['ssgan', 'train', source, '--labels-csv', str(table)])}"
+    return f"{words}; go on by: {shlex.join(['ssgan', 'label', str(folder)])}"

@@ -1,0 +1,61 @@
+"""The table of answers that ``ssgan label`` appends to: the last line of a picture says its label.
+
+Its columns are ``file,label,time,action``, by which it is told from other tables. An empty label is none. The actions:
+
+* ``label``: a person gave the label,
+* ``none``: a person found that it is none of the classes,
+* ``skip``: a person could not tell,
+* ``undo``: the answer before is taken back; the label is again that of the answer before it, where there is one,
+* ``folder``: the label is the name of the folder that the picture lay in.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+
+__all__ = ["ACTIONS", "COLUMNS", "HEADER", "complete_length", "format_line", "is_log", "of_no_class"]
+
+COLUMNS = ("file", "label", "time", "action")
+ACTIONS = ("label", "none", "skip", "undo", "folder")
+HEADER = ",".join(COLUMNS).encode()
+
+
+def is_log(content: bytes) -> bool:
+    """Whether the content of a file is a table of answers, or the beginning of one whose writer was killed."""
+    head = content.removeprefix(b"\xef\xbb\xbf")
+    return head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head))
+
+
+def complete_length(content: bytes) -> int:
+    """Return the number of bytes up to the end of the last whole line; what follows was torn by a kill.
+
+    A last line is whole without its line break where it has all its fields, as an editor may leave it.
+    """
+    end = content.rfind(b"\n") + 1
+    tail = content[end:]
+    if tail == HEADER:
+        return len(content)
+    try:
+        cells = next(csv.reader([tail.decode()], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return end
+    return len(content) if len(cells) == len(COLUMNS) and cells[-1] in ACTIONS else end
+
+
+def format_line(file: str, label: str, time: str, action: str) -> bytes:
+    """Write a line of the table."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow([file, label, time, action])
+    return stream.getvalue().encode()
+
+
+def of_no_class(lines: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the pictures whose answer that counts is ``none``, from the picture and the action of each line."""
+    answers = defaultdict[str, list[str]](list)
+    for file, action in lines:
+        if action == "undo":
+            del answers[file][-1:]
+        else:
+            answers[file].append(action)
+    return {file for file, actions in answers.items() if actions[-1:] == ["none"]}

@@ -1,0 +1,317 @@
+"""Serve the labelling page on this machine alone.
+
+Every request needs the token of the printed link, first in the link and then in a cookie; every change needs the second
+token of the page in a header. Requests of other origins and names are refused, so that no other page can read pictures
+or write labels. Pictures are decoded and encoded anew, so that nothing else of the folder is ever sent.
+"""
+
+import functools
+import hmac
+import io
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+import jinja2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ssgan.data.file_tree import FileTree, printable
+from ssgan.data.image_io import UnreadableImage, decode_within, ignore_warnings
+from ssgan.errors import UserError
+from ssgan.files import path_to_text
+from ssgan.labeling.session import Session
+from ssgan.labeling.trainer import Trainer
+
+__all__ = ["HOST", "LabelingApp", "open_socket", "serve"]
+
+HOST = "127.0.0.1"
+SIDES = (320, 1600)  # pixels of the longer side, of a picture in a group and of one alone
+PIXEL_ART = 256  # pixels of the longer side, up to which a picture is sent without loss
+JPEG_QUALITY = 90
+PICTURES_KEPT = 96  # in memory, encoded
+DECODED_AT_ONCE = 2
+BODY_LIMIT = 2**18  # bytes of a request
+TOKEN_HEADER = "x-ssgan-token"
+STATIC = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+NO_LINK = "This page opens by the link that `ssgan label` has printed; a new start of `ssgan label` prints a new one."
+
+
+class Guard:
+    """Refuse requests that do not come from the page itself, and add the headers of security to every answer.
+
+    Parameters
+    ----------
+    app : ASGI app
+    port : int
+    link_token, page_token : str
+    """
+
+    def __init__(self, app: ASGIApp, port: int, link_token: str, page_token: str) -> None:
+        self.app, self.port = app, port
+        self.link_token, self.page_token = link_token, page_token
+        self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        self.origins = {f"http://{host}" for host in self.hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        answer = self._refuse(Request(scope)) or self.app
+        await answer(scope, receive, send_with_headers)
+
+    def _refuse(self, request: Request) -> Response | None:
+        """Return the answer to a request that goes no further."""
+        headers = request.headers
+        if headers.get("host") not in self.hosts:
+            return PlainTextResponse("This server has another name.", 421)
+        if headers.get("origin", next(iter(self.origins))) not in self.origins:
+            return PlainTextResponse("Requests of other pages are refused.", 403)
+        if request.method not in ("GET", "HEAD", "POST"):
+            return PlainTextResponse("This method is refused.", 405)
+        if request.url.path == "/" and "token" in request.query_params:
+            if not _equal(request.query_params["token"], self.link_token):
+                return PlainTextResponse(NO_LINK, 403)
+            answer = RedirectResponse("/", 303)
+            answer.set_cookie(self.cookie, self.link_token, httponly=True, samesite="strict")
+            return answer
+        if not _equal(request.cookies.get(self.cookie, ""), self.link_token):
+            return PlainTextResponse(NO_LINK, 403)
+        return self._refuse_change(headers) if request.method == "POST" else None
+
+    def _refuse_change(self, headers: Headers) -> Response | None:
+        """Return the answer to a request that must not change anything."""
+        if not _equal(headers.get(TOKEN_HEADER, ""), self.page_token):
+            return PlainTextResponse("The token of the page is missing: reload it.", 403)
+        if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return PlainTextResponse("Requests of other pages are refused.", 403)
+        if headers.get("content-type", "").partition(";")[0] != "application/json":
+            return PlainTextResponse("Only JSON is taken.", 415)
+        length = headers.get("content-length", "")
+        if not length.isascii() or not length.isdecimal() or int(length) > BODY_LIMIT:
+            return PlainTextResponse("The request is too large, or does not say its length.", 413)
+        return None
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie, for cookies are those of all ports."""
+        return f"ssgan-label-{self.port}"
+
+
+def _equal(text: str, secret: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(text.encode(), secret.encode())
+
+
+class LabelingApp:
+    """The ASGI app of a labelling page.
+
+    Parameters
+    ----------
+    tree : FileTree
+        The folder of pictures.
+    session : Session
+    trainer : Trainer
+    port : int
+        At which it is served; the names of hosts and origins are checked with it.
+
+    Attributes
+    ----------
+    link : str
+        To open the page by; it holds the token.
+    """
+
+    def __init__(self, tree: FileTree, session: Session, trainer: Trainer, port: int) -> None:
+        self.tree, self.session, self.trainer = tree, session, trainer
+        self.link_token, self.page_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        self.start = secrets.token_hex(4)  # part of the addresses of pictures, whose numbers are those of this start
+        self.link = f"http://{HOST}:{port}/?token={self.link_token}"
+        folder = resources.files("ssgan.labeling") / "static"
+        self._static = {name: (folder / name).read_bytes() for name in STATIC}
+        template = (folder / "page.html").read_text(encoding="utf-8")
+        self._page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template)
+        self._decoding = threading.Semaphore(DECODED_AT_ONCE)
+        self.picture = functools.lru_cache(PICTURES_KEPT)(self._picture)
+        actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "next": self._next,
+            "group": self._group,
+            "answer": self._answer,
+            "undo": self._undo,
+            "release": self._release,
+            "train": self._train,
+            "status": self._status,
+        }
+        routes = [
+            Route("/", self._show),
+            Route("/static/{name}", self._send_static),
+            Route("/picture/{start}/{place:int}/{side:int}", self._send_picture),
+            *(Route(f"/do/{name}", self._action(work), methods=["POST"]) for name, work in actions.items()),
+        ]
+        self.app = Guard(Starlette(routes=routes), port, self.link_token, self.page_token)
+
+    async def _show(self, request: Request) -> Response:
+        """Send the page."""
+        name = printable(path_to_text(self.tree.path.resolve().name or self.tree.path))
+        return HTMLResponse(self._page.render(folder=name, token=self.page_token, start=self.start))
+
+    async def _send_static(self, request: Request) -> Response:
+        """Send the script or the style of the page."""
+        name = request.path_params["name"]
+        if name not in self._static:
+            return PlainTextResponse("There is no such file.", 404)
+        return Response(self._static[name], media_type=STATIC[name])
+
+    async def _send_picture(self, request: Request) -> Response:
+        """Send a picture by its number, upright and at most as large as a page shows it."""
+        place, side = request.path_params["place"], request.path_params["side"]
+        if request.path_params["start"] != self.start or place >= len(self.session.names) or side not in SIDES:
+            return PlainTextResponse("There is no such picture.", 404)
+        try:
+            content, kind = await run_in_threadpool(self.picture, place, side)
+        except UnreadableImage as reason:
+            self.session.mark_unreadable(self.session.names[place], str(reason))
+            return PlainTextResponse(f"{self.session.names[place]} {reason}.", 415)
+        return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
+
+    def _picture(self, place: int, side: int) -> tuple[bytes, str]:
+        """Decode a picture and encode it for the page; return it with its type."""
+        with self._decoding:
+            try:
+                with self.tree.open(self.session.names[place]) as stream:
+                    image = decode_within(stream, side)
+            except OSError as cause:
+                raise UnreadableImage(f"cannot be opened ({cause.strerror})") from None
+        content = io.BytesIO()
+        if max(image.size) <= PIXEL_ART:
+            image.save(content, "PNG", compress_level=1)
+            return content.getvalue(), "image/png"
+        image.save(content, "JPEG", quality=JPEG_QUALITY)
+        return content.getvalue(), "image/jpeg"
+
+    def _action(self, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of an action: JSON in, JSON out, with the sentence of what was refused."""
+
+        async def handle(request: Request) -> Response:
+            try:
+                body = json.loads(await request.body())
+                if not isinstance(body, dict):
+                    raise TypeError
+                return JSONResponse(await run_in_threadpool(work, body))
+            except UserError as mistake:
+                return JSONResponse({"error": str(mistake)}, 409)
+            except OSError as cause:
+                return JSONResponse({"error": f"{cause.filename} cannot be written ({cause.strerror})."}, 507)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return JSONResponse({"error": "The request is not understood: reload the page."}, 400)
+
+        return handle
+
+    def _status(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.session.renew(_text(body, "tab"))
+        counts, training = self.session.counts(), self.trainer.status()
+        return {"counts": counts, "training": training, "order": self.session.order_number}
+
+    def _next(self, body: dict[str, Any]) -> dict[str, Any]:
+        holding = [str(name) for name in body.get("holding", [])]
+        pictures = self.session.next_pictures(_text(body, "tab"), holding, bool(body.get("skipped")))
+        return {"pictures": pictures, **self._status(body)}
+
+    def _group(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**self.session.group(_text(body, "tab"), str(body.get("label", ""))), **self._status(body)}
+
+    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        action, label = _text(body, "action"), str(body.get("label", ""))
+        if action not in ("label", "none", "skip"):
+            raise ValueError
+        result = self.session.answer(_pairs(body, "items"), action, label)
+        self.session.except_from(label, [str(name) for name in body.get("exceptions", [])])
+        self.trainer.consider(self.session.label_counts())
+        return {**result, **self._status(body)}
+
+    def _undo(self, body: dict[str, Any]) -> dict[str, Any]:
+        result = self.session.undo(_text(body, "tab"), _pairs(body, "items"))
+        self.trainer.consider(self.session.label_counts())
+        return {**result, **self._status(body)}
+
+    def _release(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.session.release(_text(body, "tab"))
+        return {}
+
+    def _train(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.trainer.train_now()
+        return self._status(body)
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    """Return a text of a request."""
+    if not isinstance(body[key], str):
+        raise TypeError
+    return body[key]
+
+
+def _pairs(body: dict[str, Any], key: str) -> list[tuple[str, int]]:
+    """Return pairs of a picture and a version of a request."""
+    return [(str(name), int(version)) for name, version in body[key]]
+
+
+def open_socket(port: int) -> socket.socket:
+    """Listen at a port of this machine; 0 is any free one.
+
+    Raises
+    ------
+    UserError
+        Where the port cannot be had.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name != "nt":  # so that a new start can have the port of one that was killed; on Windows it would share it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as cause:
+        listener.close()
+        raise UserError(f"--port is {port}, which cannot be had ({cause.strerror}): choose another, or none.") from None
+    return listener
+
+
+def serve(app: LabelingApp, listener: socket.socket) -> None:
+    """Serve the page until a signal ends it; the signal then acts as it did before."""
+    config = uvicorn.Config(
+        app.app,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+    )
+    with ignore_warnings():
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,354 @@
+"""Decide which picture each tab of the labelling page shows next, and take its answers."""
+
+import csv
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssgan.data.file_tree import printable
+from ssgan.data.label_table import FILE_COLUMNS
+from ssgan.errors import UserError, did_you_mean
+from ssgan.files import path_from_text, path_to_text, read_file
+from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
+
+__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "Session", "rank", "read_hints", "read_order", "read_review"]
+
+LEASE_SECONDS = 180.0  # for which a picture stays with a tab that says nothing: hidden tabs report once a minute
+AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
+GROUP_SIZE = 24
+GUESS_COLUMNS = ("suggested", "predicted", "class")
+
+
+class Hint(NamedTuple):
+    """What a model or a table says of a picture.
+
+    Attributes
+    ----------
+    label : str
+        The most probable class; empty where nothing is known.
+    probability : float or None
+    margin : float
+        Difference of the two largest probabilities; 1 where it is not known.
+    reason : str
+        In words.
+    unlike : bool
+        Whether it looks like none of the classes.
+    """
+
+    label: str = ""
+    probability: float | None = None
+    margin: float = 1.0
+    reason: str = ""
+    unlike: bool = False
+
+
+@dataclass
+class _Lease:
+    tab: str
+    ends: float
+
+
+def rank(names: Sequence[str], hints: Mapping[str, Hint], first: Sequence[str] = ()) -> list[str]:
+    """Order pictures: suggested ones first, then by the margin of the model, those unlike all classes last.
+
+    Without a model the order is random and always the same: neighbours by name are often alike.
+    """
+    shuffled = list(names)
+    random.Random(0).shuffle(shuffled)
+    place = {name: i for i, name in enumerate(first)}
+    nothing = Hint()
+
+    def key(name: str) -> tuple[int, bool, float]:
+        hint = hints.get(name, nothing)
+        return place.get(name, len(place)), hint.unlike, hint.margin
+
+    return sorted(shuffled, key=key)
+
+
+def read_review(table: Path, names: Sequence[str]) -> dict[str, Hint]:
+    """Read a table of pictures to look at again, such as that of ``ssgan audit``, in its order.
+
+    Its column of files is one of those of a table of labels; ``suggested``, ``predicted`` or ``class``, ``probability``
+    and ``reason`` are shown where it has them.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read, or names no picture or one that is not there.
+    """
+    try:
+        rows = list(csv.DictReader(read_file(table).decode("utf-8-sig", "surrogateescape").splitlines(keepends=True)))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {table}: --only names a CSV of pictures.") from None
+    except (OSError, csv.Error) as cause:
+        raise UserError(f"{table} cannot be read ({getattr(cause, 'strerror', None) or cause}).") from None
+    column = next((name for name in rows[0] if name and name.lower() in FILE_COLUMNS), None) if rows else None
+    if column is None:
+        raise UserError(f"{table} names no picture: --only needs a CSV with a column file or path and a line for each.")
+    known, hints = set(names), {}
+    for number, row in enumerate(rows, 2):
+        name = (row[column] or "").removeprefix("./")
+        if name not in known:
+            raise UserError(f"{table}, line {number}: there is no picture {name!r} here.{did_you_mean(name, names)}")
+        guess = next((row[key] or "" for key in GUESS_COLUMNS if key in row), "")
+        probability = None
+        with suppress(ValueError):
+            probability = float(row.get("probability") or "")
+        hints[name] = Hint(guess, probability, reason=row.get("reason") or "")
+    return hints
+
+
+def read_hints(table: Path, folder: Path) -> dict[str, Hint]:
+    """Read the rows of ``ssgan predict --probabilities``, by the names of pictures below their folder."""
+    hints = {}
+    for row in _read_rows(table):
+        relative = os.path.relpath(path_from_text(row["file"]), folder).replace(os.sep, "/")
+        p = sorted(float(value) for name, value in row.items() if name and name.startswith("p(") and value)
+        if row["class"] and p:
+            margin = p[-1] - p[-2] if len(p) > 1 else 1.0
+            # A note on a picture that has a class says that it looks like none.
+            hints[printable(path_to_text(relative))] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
+    return hints
+
+
+def read_order(table: Path) -> list[str]:
+    """Read the pictures of a table of ``ssgan suggest`` in its order."""
+    return [row["path"] for row in _read_rows(table)]
+
+
+def _read_rows(table: Path) -> list[dict[str, str]]:
+    """Read the rows of a table that a command of ``ssgan`` wrote."""
+    text = read_file(table).decode("utf-8", "surrogateescape")
+    return list(csv.DictReader(text.splitlines(keepends=True)))
+
+
+class Session:
+    """The pictures, classes, answers and tabs of one labelling page. Safe to use from several threads.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Pictures that can be labelled.
+    store : LabelStore
+    classes : sequence of str
+    review_since : str, optional
+        Pictures are to be looked at again: an answer counts only from this time on. Their order is that of ``names``.
+    hints : mapping of str to Hint, optional
+
+    Attributes
+    ----------
+    unreadable : dict
+        The reason, by picture; they are not shown.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        store: LabelStore,
+        classes: Sequence[str],
+        review_since: str = "",
+        hints: Mapping[str, Hint] | None = None,
+    ) -> None:
+        self.names, self.store, self.review_since = tuple(names), store, review_since
+        self.places = {name: i for i, name in enumerate(self.names)}
+        self.hints = dict(hints or {})
+        self.order = list(self.names) if review_since else rank(self.names, {})
+        self.order_number = 0
+        self.unreadable: dict[str, str] = {}
+        self._classes: list[str] = []
+        self._leases: dict[str, _Lease] = {}
+        self._exceptions: set[tuple[str, str]] = set()
+        self._mutex = threading.RLock()
+        answers = (store[name] for name in (*self.names, *store.files))
+        for name in (*classes, *(answer.label for answer in answers if answer and answer.label), *self._guessed()):
+            self.add_class(name)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes in the order of their keys."""
+        return list(self._classes)
+
+    def add_class(self, text: str) -> str:
+        """Add a class, and return its name as it is written."""
+        with self._mutex:
+            name = check_class_name(text, self._classes)
+            if name not in self._classes:
+                self._classes.append(name)
+            return name
+
+    def set_hints(self, hints: Mapping[str, Hint], first: Sequence[str] = ()) -> None:
+        """Take what a new model says, and order the pictures by it; a review keeps what its table says."""
+        if self.review_since:
+            return
+        with self._mutex:
+            self.hints = {name: hint for name, hint in hints.items() if name in self.places}
+            self._exceptions.clear()
+            for name in self._guessed():
+                self.add_class(name)
+            self.order = rank(self.names, self.hints, first)
+            self.order_number += 1
+
+    def next_pictures(self, tab: str, holding: Sequence[str] = (), skipped: bool = False) -> list[dict[str, Any]]:
+        """Return the next pictures of a tab and lease them to it, those that it holds first.
+
+        With ``skipped`` they are those that were skipped.
+        """
+        with self._mutex:
+            self._keep(tab, holding)
+            held = [name for name in holding if self._is_open(name, skipped) and self._is_free(name, tab)]
+            for name in self.order if len(held) < AHEAD else ():
+                if name not in held and self._is_open(name, skipped) and self._is_free(name, tab):
+                    held.append(name)
+                    if len(held) >= AHEAD:
+                        break
+            return self._lease(tab, held)
+
+    def group(self, tab: str, label: str = "") -> dict[str, Any]:
+        """Return pictures that the model gives one class, the surest first; by default the class with the most.
+
+        Pictures that were taken out of a group of this class are left out.
+        """
+        with self._mutex:
+            self._keep(tab, ())
+            groups: dict[str, list[str]] = {}
+            for name, hint in self.hints.items():
+                is_left_out = not hint.label or (name, hint.label) in self._exceptions
+                if not is_left_out and self._is_open(name) and self._is_free(name, tab):
+                    groups.setdefault(hint.label, []).append(name)
+            sizes = {name: len(groups[name]) for name in self._classes if name in groups}
+            if label not in sizes:
+                label = max(sizes, key=lambda name: sizes[name], default="")
+            surest = sorted(groups.get(label, []), key=lambda name: -(self.hints[name].probability or 0))
+            return {"label": label, "sizes": sizes, "pictures": self._lease(tab, surest[:GROUP_SIZE])}
+
+    def answer(self, items: Iterable[tuple[str, int]], action: str, label: str = "") -> dict[str, Any]:
+        """Write one answer for pictures, unless they have had another since this version was shown.
+
+        Returns
+        -------
+        dict
+            ``saved`` pairs of file and version; ``changed`` sentences about pictures that were answered elsewhere.
+        """
+        with self._mutex:
+            items = list(dict(items).items())
+            if unknown := [name for name, _ in items if name not in self.places]:
+                raise UserError(f"There is no picture {unknown[0]} here.")
+            label = self.add_class(label) if action == "label" else ""
+            kept = [name for name, version in items if self.store.version(name) == version]
+            changed = [self._describe(name) for name, _ in items if name not in kept]
+            versions = self.store.append([Change(name, label, action) for name in kept])
+            for name, _ in items:
+                self._leases.pop(name, None)
+            return {"saved": list(zip(kept, versions, strict=True)), "changed": changed, "label": label}
+
+    def except_from(self, label: str, names: Iterable[str]) -> None:
+        """Note that pictures are not of this class, so that no group of it shows them again."""
+        with self._mutex:
+            self._exceptions.update((name, label) for name in names)
+
+    def undo(self, tab: str, items: Iterable[tuple[str, int]]) -> dict[str, Any]:
+        """Take answers back, and lease the pictures to the tab again."""
+        with self._mutex:
+            versions = dict(items)
+            changed = self.store.undo(versions.items())
+            undone = [name for name in versions if name not in changed]
+            return {"pictures": self._lease(tab, undone), "changed": [self._describe(name) for name in changed]}
+
+    def release(self, tab: str) -> None:
+        """End the leases of a tab that was closed."""
+        with self._mutex:
+            self._keep(tab, ())
+
+    def renew(self, tab: str) -> None:
+        """Go on with the leases of a tab."""
+        with self._mutex:
+            for lease in self._leases.values():
+                if lease.tab == tab:
+                    lease.ends = time.monotonic() + LEASE_SECONDS
+
+    def mark_unreadable(self, name: str, reason: str) -> None:
+        """Note that a picture cannot be shown."""
+        with self._mutex:
+            self.unreadable[name] = reason
+
+    def counts(self) -> dict[str, Any]:
+        """Count pictures by their answers."""
+        with self._mutex:
+            answers = [answer for name in self.names if (answer := self._answer(name))]
+            actions = Counter(answer.action for answer in answers)
+            per_class = Counter(answer.label for answer in answers if answer.label)
+            return {
+                "total": len(self.names),
+                "labeled": per_class.total(),
+                "none": actions["none"],
+                "skipped": actions["skip"],
+                "unreadable": len([name for name in self.unreadable if not self.store[name]]),
+                "classes": [{"name": name, "count": per_class[name]} for name in self._classes],
+            }
+
+    def label_counts(self) -> Counter[str]:
+        """Count the labels of all pictures of the table that are still there."""
+        with self._mutex:
+            answers = (self.store[name] for name in self.store.files)
+            return Counter(answer.label for answer in answers if answer and answer.label)
+
+    def _guessed(self) -> list[str]:
+        """Return the classes that the hints name, in order of the alphabet."""
+        return sorted({hint.label for hint in self.hints.values() if hint.label})
+
+    def _answer(self, name: str) -> Answer | None:
+        """Return the answer to a picture; in a review only a new one."""
+        answer = self.store[name]
+        return answer if answer and answer.time >= self.review_since else None
+
+    def _is_open(self, name: str, skipped: bool = False) -> bool:
+        """Whether a picture waits for an answer; with ``skipped``, whether it was skipped."""
+        if name not in self.places or name in self.unreadable:
+            return False
+        answer = self._answer(name)
+        return (answer is not None and answer.action == "skip") if skipped else answer is None
+
+    def _is_free(self, name: str, tab: str) -> bool:
+        """Whether no other tab has a picture."""
+        lease = self._leases.get(name)
+        return lease is None or lease.tab == tab or lease.ends < time.monotonic()
+
+    def _keep(self, tab: str, names: Sequence[str]) -> None:
+        """End the leases of a tab but for these pictures."""
+        for name in [name for name, lease in self._leases.items() if lease.tab == tab and name not in names]:
+            del self._leases[name]
+
+    def _lease(self, tab: str, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Give pictures to a tab, and describe them."""
+        names = list(names)
+        for name in names:
+            self._leases[name] = _Lease(tab, time.monotonic() + LEASE_SECONDS)
+        return [self._entry(name) for name in names]
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        """Describe a picture for the page."""
+        hint, answer = self.hints.get(name, Hint()), self.store[name]
+        return {
+            "file": name,
+            "place": self.places[name],
+            "version": self.store.version(name),
+            "given": answer.label if answer else "",
+            "guess": hint.label if hint.label in self._classes else "",
+            "probability": hint.probability,
+            "reason": hint.reason,
+        }
+
+    def _describe(self, name: str) -> str:
+        """Say how a picture was answered meanwhile."""
+        answer = self.store[name]
+        if answer is None:
+            return f"The answer to {name} was taken back in another tab."
+        words = {"skip": "skipped", "none": "found to be none of these"}.get(answer.action, f"labelled {answer.label}")
+        return f"{name} was {words} in another tab; that answer stays."

@@ -1,0 +1,167 @@
+"""The labelling page in a real browser: keys, groups, undo, a killed server, two tabs, and a phone."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from headless_browser import CHROMIUM, Browser, Tab, headless
+from labeling_server import Server
+from pictures_on_disk import grey, write
+
+from ssgan.data.label_table import read_label_table
+
+pytest.importorskip("websockets", reason="needs the test extra")
+pytest.importorskip("uvicorn", reason="needs the extra label")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+COUNT = 180
+LABELS = ["cat" if i % 2 else "dog" for i in range(COUNT)]
+IDLE = "state.shown && !state.busy"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with headless() as started:
+        yield started
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures, and beside them a table in which a model gives every one its label."""
+    folder = write(tmp_path / "pictures", {f"{i:03}.png": grey(i) for i in range(COUNT)})
+    lines = [f"{i:03}.png,{label},{1 - i / 1000}\n" for i, label in enumerate(LABELS)]
+    (tmp_path / "table.csv").write_text("file,class,probability\n" + "".join(lines))
+    return folder
+
+
+def shown(tab: Tab) -> str:
+    tab.wait(IDLE)
+    return str(tab.value("state.pictures[0].file"))
+
+
+def press(tab: Tab, key: str) -> str:
+    """Give an answer by a key, wait until it is confirmed and the next picture shows, and return what was answered."""
+    file = shown(tab)
+    tab.press(key)
+    tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+    return file
+
+
+def labels(folder: Path) -> dict[str, str | None]:
+    return {row.file: row.label for row in read_label_table(folder / "labels.csv").rows}
+
+
+def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
+    options = ("--only", str(folder.parent / "table.csv"), "--classes", "dog,cat", "--train-every", "0")
+    given: dict[str, str | None] = {}
+    with Server(folder, *options) as server:
+        tab = browser.tab(server.link)
+        # 50 by keyboard: a skip, one of none, an undo, a new class, and Enter for what the model says.
+        for i in range(44):
+            file = press(tab, "1" if i % 2 else "2")
+            given[file] = "dog" if i % 2 else "cat"
+            assert file in tab.text("#saved")
+        given[press(tab, " ")] = None
+        given[press(tab, "0")] = None
+        undone = press(tab, "1")
+        tab.press("Backspace")
+        tab.wait(f"{IDLE} && state.pictures[0].file === '{undone}'")
+        assert "Undone" in tab.text("#saved")
+        given[press(tab, "Enter")] = LABELS[int(undone[:3])]
+        for name in ("cow", "pig"):
+            file = shown(tab)
+            tab.press("+")
+            tab.wait("document.activeElement.id === 'new-name'")
+            tab.type(name)
+            tab.press("Enter")
+            tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+            given[file] = name
+        file = press(tab, "3")
+        given[file] = "cow"
+        assert f"{file} saved as cow (48 of 180)" in tab.text("#saved")
+        assert tab.value("document.querySelector('#saved').getAttribute('aria-live')") == "polite"
+        assert tab.errors == []
+        # The server is killed between two answers.
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait(30)
+        assert labels(folder) == given
+        waiting = shown(tab)
+        tab.press("1")
+        tab.wait("!document.querySelector('#banner').hidden")
+        assert "nothing was saved" in tab.text("#banner")
+        assert waiting not in labels(folder)
+    with Server(folder, *options) as server:
+        tab = browser.tab(server.link)
+        assert shown(tab) == waiting
+        assert "48 of 180" in tab.text("#count")
+        # 100 by groups, with two exceptions in the first one.
+        tab.click("#view-group")
+        taken = 0
+        while taken < 100:
+            tab.wait("!state.busy && document.querySelectorAll('.cell').length > 0")
+            label, files = tab.value("[state.group.label, state.group.pictures.map((picture) => picture.file)]")
+            left = [] if taken else [files[0], files[3]]
+            if left:
+                tab.click(".cell", 0)
+                tab.value("document.querySelectorAll('.cell')[2].focus()")
+                tab.press("ArrowRight")
+                tab.press(" ")
+                assert "leave 2" in tab.text("#take")
+            tab.press("Enter")
+            tab.wait(f"!state.busy && state.group.pictures[0]?.file !== '{files[0]}'")
+            chosen = [file for file in files if file not in left]
+            given |= dict.fromkeys(chosen, label)
+            taken += len(chosen)
+        assert labels(folder) == given
+        tab.press("Backspace")
+        tab.wait("!state.busy && document.querySelector('#saved').innerText.startsWith('Undone')")
+        assert len(labels(folder)) == len(given)
+        assert sum(label is None for label in labels(folder).values()) == 2 + len(chosen)
+        assert tab.errors == []
+
+
+def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tabs = [browser.tab(server.link), browser.tab(server.link)]
+        given = {}
+        for i in range(10):
+            given[press(tabs[i % 2], "12"[i % 2])] = ("dog", "cat")[i % 2]
+        assert labels(folder) == given
+        assert len(given) == 10
+        # A picture that both have: the second answer is refused in words, and the tab moves on.
+        file, picture = shown(tabs[0]), tabs[0].value("state.pictures[0]")
+        tabs[1].value(f"state.pictures[0] = {{...state.pictures[0], file: '{file}', place: {picture['place']}}}, 0")
+        press(tabs[0], "1")
+        press(tabs[1], "2")
+        assert tabs[1].text("#saved") == f"{file} was labelled dog in another tab; that answer stays."
+        assert labels(folder)[file] == "dog"
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(folder: Path, browser: Browser) -> None:
+    options = (
+        "--only",
+        str(folder.parent / "table.csv"),
+        "--classes",
+        ",".join(f"a long name of class {i}" for i in range(30)),
+    )
+    with Server(folder, *options) as server:
+        tab = browser.tab("about:blank")
+        tab.resize(360, 640, phone=True)
+        tab.open(server.link)
+        shown(tab)
+        for view in ("#view-group", "#view-one"):
+            assert tab.value("document.documentElement.scrollWidth") == 360
+            tab.click(view)
+            tab.wait("!state.busy")
+        # Every control has a name and can be reached by Tab.
+        unnamed = tab.value(
+            "[...document.querySelectorAll('button, input, select, progress')].filter((one) => one.offsetParent &&"
+            " !(one.innerText || one.getAttribute('aria-label') || one.labels?.length)).map((one) => one.outerHTML)"
+        )
+        assert unnamed == []
+        tree = tab.call("Accessibility.getFullAXTree")["nodes"]
+        names = {node["name"]["value"] for node in tree if node.get("name", {}).get("value")}
+        assert {"Which class?", "One by one", "Labelled pictures", "New class", "Training"} <= {
+            n.lstrip("+ ") for n in names
+        }

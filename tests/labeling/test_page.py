@@ -1,0 +1,364 @@
+"""The labelling page as a server: who may ask it, what it sends, and how tabs share the pictures."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures_on_disk import grey, png, write
+from PIL import Image
+
+pytest.importorskip("starlette", reason="needs the extra label")
+pytest.importorskip("httpx2", reason="needs the test extra")
+
+from starlette.testclient import TestClient
+
+from ssgan.data import file_tree, image_io
+from ssgan.errors import UserError
+from ssgan.labeling import page, session
+from ssgan.labeling.page import LabelingApp
+from ssgan.labeling.session import Hint, Session, rank, read_review
+from ssgan.labeling.store import LabelStore, open_store, timestamp
+from ssgan.labeling.trainer import Trainer
+
+PORT = 8731
+ROOT = f"http://127.0.0.1:{PORT}"
+
+
+def tall() -> bytes:
+    """A JPEG of 60 x 30 that is shown upright as 30 x 60."""
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[image_io.ORIENTATION] = 6
+    Image.new("RGB", (60, 30), "red").save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "secret.png").write_bytes(b"outside")
+    files = {f"{i}.png": grey(i) for i in range(6)}
+    return write(tmp_path / "pictures", {**files, "sub/tall.jpg": tall()})
+
+
+@pytest.fixture
+def app(folder: Path) -> Iterator[LabelingApp]:
+    with file_tree.open_tree(folder, image_io.SUFFIXES) as tree, open_store(folder) as store:
+        pictures = Session(tree.pictures, store, ["cat", "dog"])
+        trainer = Trainer(folder, store.path, folder.parent / "runs", None, 0, pictures.set_hints)
+        yield LabelingApp(tree, pictures, trainer, PORT)
+
+
+class Visitor:
+    """A browser that has opened the link."""
+
+    def __init__(self, app: LabelingApp, tab: str = "a") -> None:
+        self.app, self.tab = app, tab
+        self.client = TestClient(app.app, base_url=ROOT)
+        assert self.client.get(app.link).status_code == 200
+
+    def ask(self, work: str, headers: dict[str, str] | None = None, /, **body: Any) -> Any:
+        answer = self.client.post(
+            f"/do/{work}",
+            json={"tab": self.tab, **body},
+            headers={page.TOKEN_HEADER: self.app.page_token} | (headers or {}),
+        )
+        return answer if headers is not None else (answer.raise_for_status() and answer.json())
+
+    def answer(self, file: str, version: int = 0, action: str = "label", label: str = "cat") -> Any:
+        return self.ask("answer", items=[[file, version]], action=action, label=label)
+
+    def files(self, **body: Any) -> list[str]:
+        return [picture["file"] for picture in self.ask("next", **body)["pictures"]]
+
+    def picture(self, name: str, side: int = 1600) -> Any:
+        return self.client.get(f"/picture/{self.app.start}/{self.app.session.places[name]}/{side}")
+
+
+# Who may ask
+
+
+def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: LabelingApp) -> None:
+    client = TestClient(app.app, base_url=ROOT, follow_redirects=False)
+    answer = client.get(app.link)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert {"HttpOnly", "SameSite=strict"} <= set(answer.headers["set-cookie"].split("; "))
+    shown = client.get("/")
+    assert shown.status_code == 200
+    assert app.link_token not in shown.text
+    policy = shown.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert shown.headers["x-content-type-options"] == "nosniff"
+    assert shown.headers["cache-control"] == "no-store"
+    assert not any(name.startswith("access-control") for name in shown.headers)
+
+
+@pytest.mark.parametrize("token", ["", "x", "%C3%A9", "0" * 32])
+def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
+    client = TestClient(app.app, base_url=ROOT)
+    for path in ("/", f"/?token={token}", "/static/page.js", f"/picture/{app.start}/0/1600"):
+        answer = client.get(path, headers={"Cookie": f"ssgan-label-{PORT}={token}"})
+        assert answer.status_code == 403
+        assert "opens by the link" in answer.text
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": f"127.0.0.1:{PORT + 1}"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({page.TOKEN_HEADER: "x"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Length": str(page.BODY_LIMIT + 1)}, 413),
+    ],
+)
+def test_a_change_by_another_page_is_refused(app: LabelingApp, headers: dict[str, str], status: int) -> None:
+    visitor = Visitor(app)
+    body = {"items": [["0.png", 0]], "action": "label", "label": "cat"}
+    assert visitor.ask("answer", headers, **body).status_code == status
+    assert app.session.store["0.png"] is None
+    assert visitor.ask("answer", {}, **body).status_code == 200
+
+
+def test_localhost_is_this_machine_too_and_other_methods_are_refused(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    assert visitor.client.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
+    assert visitor.client.put("/").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{", '{"tab": 1}', '{"tab": "a", "items": 3, "action": "label"}', "[" * 9999]
+)
+def test_what_is_no_request_is_answered_with_a_sentence(app: LabelingApp, body: str) -> None:
+    client = Visitor(app).client
+    headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
+    answer = client.post("/do/answer", content=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (400, {"error": "The request is not understood: reload the page."})
+
+
+# What it sends
+
+
+def test_a_picture_is_upright_and_sent_as_a_picture(app: LabelingApp) -> None:
+    answer = Visitor(app).picture("sub/tall.jpg")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["cache-control"].startswith("private")
+    assert Image.open(io.BytesIO(answer.content)).size == (30, 60)
+
+
+def test_a_large_picture_is_reduced_and_one_of_12_bits_is_bright(app: LabelingApp, folder: Path) -> None:
+    Image.new("RGB", (4000, 1000), "blue").save(folder / "0.png")
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(folder / "1.png")
+    visitor = Visitor(app)
+    large = visitor.picture("0.png")
+    assert large.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(large.content)).size == (1600, 400)
+    assert Image.open(io.BytesIO(visitor.picture("0.png", 320).content)).size == (320, 80)
+    assert Image.open(io.BytesIO(visitor.picture("1.png").content)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b"<html><script>alert(1)</script></html>",
+        b"",
+        png(100_000, 100_000),
+    ],
+    ids=["svg", "html", "empty", "bomb"],
+)
+def test_what_is_no_picture_is_not_sent_and_passed_over(app: LabelingApp, folder: Path, content: bytes) -> None:
+    (folder / "0.png").write_bytes(content)
+    visitor = Visitor(app)
+    answer = visitor.picture("0.png")
+    assert answer.status_code == 415
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.text.startswith("0.png ")
+    assert b"script" not in answer.content
+    seen = set()
+    while files := visitor.files():
+        seen.update(files)
+        visitor.answer(files[0])
+    assert "0.png" not in seen
+    assert visitor.ask("status")["counts"]["unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/picture/{start}/99/1600", "/picture/{start}/-1/1600", "/picture/{start}/0/9999", "/picture/0/0/1600",
+        "/picture/{start}/..%2fsecret.png/1600", "/static/../page.py", "/static/..%2f..%2fpage.py", "/static/page.html",
+        "/secret.png", "/../secret.png",
+    ],
+)  # fmt: skip
+def test_a_path_that_leads_out_is_not_there(app: LabelingApp, path: str) -> None:
+    assert Visitor(app).client.get(path.format(start=app.start)).status_code == 404
+
+
+def test_a_picture_that_became_a_link_or_a_pipe_is_not_followed(app: LabelingApp, folder: Path) -> None:
+    import os
+
+    (folder / "0.png").unlink()
+    os.mkfifo(folder / "0.png")
+    assert Visitor(app).picture("0.png").status_code == 415
+
+
+def test_an_answer_names_a_picture_of_the_listing(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    refused = visitor.ask("answer", {}, items=[["../secret.png", 0]], action="label", label="cat")
+    assert (refused.status_code, refused.json()["error"]) == (409, "There is no picture ../secret.png here.")
+    assert visitor.ask("answer", {}, items=[["0.png", 0]], action="label", label=" ").status_code == 409
+    assert visitor.ask("answer", {}, items=[["0.png", 0]], action="folder").status_code == 400
+
+
+def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:
+    folder = write(tmp_path / "<script>", {"0.png": grey(0)})
+    with file_tree.open_tree(folder, image_io.SUFFIXES) as tree:
+        pictures = Session(tree.pictures, LabelStore(folder / "labels.csv"), [])
+        trainer = Trainer(folder, folder / "labels.csv", tmp_path / "runs", None, 0, pictures.set_hints)
+        shown = Visitor(LabelingApp(tree, pictures, trainer, PORT)).client.get("/").text
+    assert "<h1>&lt;script&gt;</h1>" in shown
+
+
+# Tabs
+
+
+def test_tabs_get_different_pictures(app: LabelingApp) -> None:
+    a, b = Visitor(app, "a"), Visitor(app, "b")
+    of_a, of_b = a.files(), b.files()
+    assert len(of_a) == len(of_b) == 3
+    assert not set(of_a) & set(of_b)
+    assert a.files(holding=of_a) == of_a
+    a.ask("release")
+    assert set(b.files(holding=of_b[:1])) <= {of_b[0], *of_a, *of_b}
+
+
+def test_a_tab_that_is_silent_gives_its_pictures_back(app: LabelingApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = Visitor(app, "a"), Visitor(app, "b")
+    first = a.files()
+    monkeypatch.setattr(session.time, "monotonic", lambda clock=session.time.monotonic: clock() + 100)
+    a.ask("status")
+    monkeypatch.undo()
+    now = session.time.monotonic()
+    monkeypatch.setattr(session.time, "monotonic", lambda: now + 200)  # of its last word 100
+    assert not set(first) & set(b.files())
+    monkeypatch.setattr(session.time, "monotonic", lambda: now + 600)
+    assert set(first) & set(b.files())
+
+
+def test_the_second_answer_to_a_picture_is_refused_with_words(app: LabelingApp) -> None:
+    a, b = Visitor(app, "a"), Visitor(app, "b")
+    assert a.answer("0.png")["saved"] == [["0.png", 1]]
+    late = b.answer("0.png", label="dog")
+    assert late["saved"] == []
+    assert late["changed"] == ["0.png was labelled cat in another tab; that answer stays."]
+    assert app.session.store["0.png"].label == "cat"  # type: ignore[union-attr]
+    assert b.answer("0.png", 1, label="dog")["saved"] == [["0.png", 2]]
+    assert a.ask("undo", items=[["0.png", 1]])["changed"] == [
+        "0.png was labelled dog in another tab; that answer stays."
+    ]
+
+
+def test_undo_brings_the_picture_back(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    (file, *_) = visitor.files()
+    visitor.answer(file, label="bird")
+    undone = visitor.ask("undo", items=[[file, 1]])
+    assert [picture["file"] for picture in undone["pictures"]] == [file]
+    assert undone["counts"]["labeled"] == 0
+    assert [one["name"] for one in undone["counts"]["classes"]] == ["cat", "dog", "bird"]
+
+
+def test_skipped_pictures_come_again_where_they_are_asked_for(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    (file, *_) = visitor.files()
+    visitor.answer(file, action="skip")
+    assert file not in visitor.files()
+    assert visitor.files(skipped=True) == [file]
+    counts = visitor.answer("1.png" if file != "1.png" else "2.png", action="none")["counts"]
+    assert (counts["skipped"], counts["none"], counts["labeled"]) == (1, 1, 0)
+
+
+def test_a_large_folder_is_listed_without_opening_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "many", {f"{i}.png": b"" for i in range(2000)})
+    opened: list[object] = []
+    monkeypatch.setattr(file_tree, "open_file", lambda path: opened.append(path))
+    with file_tree.open_tree(folder, image_io.SUFFIXES) as tree, open_store(folder) as store:
+        pictures = Session(tree.pictures, store, ["cat", "dog"])
+        assert len(pictures.next_pictures("a")) == session.AHEAD
+        assert pictures.counts()["total"] == 2000
+    assert opened == []
+
+
+# Order and groups
+
+
+def test_the_order_is_that_of_the_model() -> None:
+    names = [f"{i}.png" for i in range(5)]
+    hints = {
+        "0.png": Hint("cat", 0.9, 0.8),
+        "1.png": Hint("cat", 0.5, 0.1),
+        "2.png": Hint("dog", 0.5, 0.05, unlike=True),
+        "3.png": Hint("dog", 0.6, 0.2),
+    }
+    assert rank(names, hints, ["4.png"]) == ["4.png", "1.png", "3.png", "0.png", "2.png"]
+    assert rank(names, {}) == rank(names[:], {})
+    assert rank(names, {}) != names
+
+
+def test_a_group_is_taken_but_for_its_exceptions(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    assert visitor.ask("group")["pictures"] == []
+    app.session.set_hints({f"{i}.png": Hint("cat" if i < 4 else "dog", 0.5 + i / 10, 0.1) for i in range(6)})
+    group = visitor.ask("group")
+    assert group["label"] == "cat"
+    assert group["sizes"] == {"cat": 4, "dog": 2}
+    files = [picture["file"] for picture in group["pictures"]]
+    assert files == ["3.png", "2.png", "1.png", "0.png"]  # the surest first
+    assert Visitor(app, "b").ask("group", label="cat")["label"] == "dog"  # the others are in the first tab
+    saved = visitor.ask("answer", items=[[f, 0] for f in files[1:]], action="label", label="cat", exceptions=files[:1])[
+        "saved"
+    ]
+    assert [file for file, _ in saved] == files[1:]
+    assert visitor.ask("group", label="cat")["sizes"].get("cat") is None
+    assert "3.png" in [file for _ in range(3) for file in visitor.files()]
+
+
+def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "audit.csv"
+    table.write_text("path,given,suggested,margin,reason\n4.png,cat,dog,0.9,contradicted\n2.png,dog,cat,0.5,copy\n")
+    with open_store(folder) as store:
+        names = [f"{i}.png" for i in range(6)]
+        first = Session(names, store, ["cat", "dog"])
+        first.answer([("4.png", 0)], "label", "cat")
+        hints = read_review(table, names)
+        again = Session(list(hints), store, [], timestamp(), hints)
+        (entry, other) = again.next_pictures("a")
+        assert (entry["file"], entry["given"], entry["guess"], entry["reason"]) == (
+            "4.png",
+            "cat",
+            "dog",
+            "contradicted",
+        )
+        assert again.answer([("4.png", entry["version"])], "label", "dog")["saved"] == [("4.png", 2)]
+        assert [one["file"] for one in again.next_pictures("a")] == [other["file"]] == ["2.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no picture"),
+        ("a,b\n1,2\n", "names no picture"),
+        ("file\n9.png\n", "line 2: there is no picture '9.png'"),
+    ],
+)
+def test_a_review_of_another_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_review(tmp_path / "t.csv", ["1.png", "2.png"])

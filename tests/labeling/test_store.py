@@ -1,0 +1,227 @@
+"""The table of answers: what is on the disk, what is mended, and how a training reads it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures_on_disk import classes, grey, write
+from refused_data import refusal
+
+from ssgan.data.datasets import load
+from ssgan.data.label_log import HEADER, complete_length
+from ssgan.data.label_table import read_label_table
+from ssgan.errors import Busy, UserError
+from ssgan.labeling import store as stores
+from ssgan.labeling.store import Change, LabelStore, check_class_name, open_store
+from ssgan.settings.options import Options
+
+
+def read(path: Path) -> dict[str, str | None]:
+    """The label of each picture, as a training reads the table: the last line of a picture."""
+    return {row.file: row.label for row in read_label_table(path).rows}
+
+
+def test_an_answer_is_a_line_and_undo_a_line_of_its_own(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        assert store.append([Change("a.png", "cat", "label"), Change("b, c.png", 'say "dog"', "label")]) == [1, 1]
+        assert store.append([Change("a.png", "dog", "label")]) == [2]
+        assert store.undo([("a.png", 2)]) == []
+        assert store["a.png"] is not None
+        assert store["a.png"].label == "cat"
+        assert store.append([Change("b, c.png", "", "skip")]) == [2]
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    assert [line.split(",")[-1] for line in lines] == ["action", "label", "label", "label", "undo", "skip"]
+    assert lines[4].startswith("a.png,cat,")
+    assert read(tmp_path / "labels.csv") == {"a.png": "cat", "b, c.png": None}
+    assert not (tmp_path / ".labels.csv.lock").exists()
+
+
+def test_only_the_answer_of_that_version_is_undone(tmp_path: Path) -> None:
+    with open_store(tmp_path, {"a.png": "cat"}) as store:
+        assert store.undo([("a.png", 1)]) == ["a.png"]  # the name of its folder, no answer of a person
+        store.append([Change("a.png", "dog", "label")])
+        store.append([Change("a.png", "cow", "label")])
+        assert store.undo([("a.png", 2)]) == ["a.png"]
+        assert store.undo([("a.png", 3), ("a.png", 3)]) == []
+        assert store.undo([("a.png", 3)]) == ["a.png"]
+        assert store.undo([("a.png", 2)]) == []
+        assert store.version("a.png") == 1
+
+
+CONTENT = b'file,label,time,action\na.png,cat,t,label\n"b,c.png",dog,t,label\n'
+
+
+@pytest.mark.parametrize("length", range(len(CONTENT) + 1))
+def test_a_torn_table_is_mended_and_read_alike(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(CONTENT[:length])
+    whole = sum(length >= end for end in (CONTENT.index(b"\n", len(HEADER) + 1), len(CONTENT) - 1))
+    answers: dict[str, str | None] = dict([("a.png", "cat"), ("b,c.png", "dog")][:whole])
+    if whole:  # what a training reads from the torn file
+        assert read(path) == answers
+    with open_store(tmp_path) as store:
+        store.append([Change("ä.png", "cow", "label")])
+    assert read(path) == {**answers, "ä.png": "cow"}
+
+
+def test_a_torn_letter_is_no_other_encoding() -> None:
+    line = HEADER + b"\n" + "ä.png,müll,t,label".encode()
+    assert complete_length(line) == len(line)
+    assert complete_length(line[: line.index(b"\xbc")]) == len(HEADER) + 1
+
+
+def test_one_server_at_a_time(tmp_path: Path) -> None:
+    with (
+        open_store(tmp_path),
+        pytest.raises(Busy, match="Another `ssgan label` writes "),
+        open_store(tmp_path),
+    ):
+        pass
+
+
+def test_another_table_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\na.png,cat\n")
+    with pytest.raises(UserError, match="other columns than file,label,time,action, so no answer can be added"):
+        LabelStore(tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text() == "file,label\na.png,cat\n"
+
+
+def test_a_table_that_another_program_changes_is_not_written_to(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.append([Change("a.png", "cat", "label")])
+        with (tmp_path / "labels.csv").open("a") as stream:
+            stream.write("b.png,dog,t,label\n")
+        with pytest.raises(UserError, match="Another program has changed"):
+            store.append([Change("c.png", "cat", "label")])
+        assert store["c.png"] is None
+    assert read(tmp_path / "labels.csv") == {"a.png": "cat", "b.png": "dog"}
+
+
+def test_an_answer_that_cannot_be_synced_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with open_store(tmp_path) as store:
+        store.append([Change("a.png", "cat", "label")])
+        before = (tmp_path / "labels.csv").read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(stores.os, "fsync", fail)
+            with pytest.raises(OSError, match="No space left"):
+                store.append([Change("b.png", "cat", "label")])
+        assert (tmp_path / "labels.csv").read_bytes() == before
+        assert store["b.png"] is None
+        assert store.append([Change("b.png", "dog", "label")]) == [1]
+
+
+def test_an_answer_is_synced_before_it_is_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    with open_store(tmp_path) as store:
+        fsync = os.fsync
+        monkeypatch.setattr(stores.os, "fsync", lambda handle: (fsync(handle), synced.append(os.fstat(handle).st_size)))
+        store.append([Change("a.png", "cat", "label")])
+        assert synced == [(tmp_path / "labels.csv").stat().st_size]
+
+
+NAMES = st.sampled_from(["a.png", "b,c.png", 'd"e.png'])
+STEPS = st.lists(
+    st.tuples(
+        NAMES, st.sampled_from(["label", "none", "skip", "undo", "open again"]), st.sampled_from(["cat", "NA", "d,g"])
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_the_last_line_of_a_picture_is_its_answer(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("steps")
+    store = LabelStore(folder / "labels.csv")
+    for name, action, label in steps:
+        if action == "open again":
+            store = LabelStore(folder / "labels.csv")
+        elif action == "undo":
+            store.undo([(name, store.version(name))])
+        else:
+            store.append([Change(name, label if action == "label" else "", action)])
+    again = LabelStore(folder / "labels.csv")
+    assert [again[name] for name in store.files] == [store[name] for name in store.files]
+    if store.files:
+        labels = {name: answer.label or None if (answer := store[name]) else None for name in store.files}
+        assert read(folder / "labels.csv") == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("  ", "needs a name"), ("-1", "no label"), ("a\nb", "in one line"), ("x" * 81, "80")]
+)
+def test_names_that_no_class_can_have(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check_class_name(text)
+
+
+def test_a_known_class_is_found_in_upper_and_lower_case() -> None:
+    assert check_class_name(" Cat ", ["cat"]) == "cat"
+    assert check_class_name(" Cat ") == "Cat"
+
+
+# What a training makes of it
+
+
+def test_a_training_reads_the_table_beside_the_pictures(tmp_path: Path) -> None:
+    folder = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(6)})
+    with open_store(folder) as store:
+        store.append([Change(f"{i}.png", "NA" if i % 2 else "cat", "label") for i in range(4)])
+        store.append([Change("0.png", "", "none"), Change("4.png", "", "skip"), Change("gone.png", "cat", "label")])
+        store.undo([("3.png", 1)])
+    data = load(folder, None, Options(labels_csv=folder / "labels.csv", test_share=0))
+    assert data.classes == ("NA", "cat")
+    labels = dict(zip(data.files_train, data.y_train.tolist(), strict=True))
+    assert labels == {"1.png": 0, "2.png": 1, "3.png": -1, "4.png": -1, "5.png": -1}
+    assert data.x_train.shape[0] == 5
+    notes = " ".join(data.notes)
+    assert "1 picture of none of the classes left out" in notes
+    assert "2 pictures without a label, because skipped" in notes
+    assert "names 1 picture no longer there, such as gone.png" in notes
+    assert "not used" not in notes
+
+
+def test_a_picture_of_no_class_whose_next_answer_is_undone_is_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
+    with open_store(folder) as store:
+        store.append([Change("0.png", "cat", "label"), Change("1.png", "dog", "label"), Change("2.png", "", "none")])
+        store.append([Change("2.png", "cat", "label"), Change("3.png", "", "none")])
+        store.undo([("2.png", 2), ("3.png", 1)])
+    data = load(folder, None, Options(labels_csv=folder / "labels.csv", test_share=0))
+    assert data.files_train == ("0.png", "1.png", "3.png")
+
+
+def test_a_gone_picture_labels_no_other_of_its_name(tmp_path: Path) -> None:
+    folder = write(tmp_path / "flat", {"x/1.png": grey(1), "2.png": grey(2), "3.png": grey(3)})
+    with open_store(folder) as store:
+        store.append(
+            [Change("y/1.png", "cat", "label"), Change("2.png", "cat", "label"), Change("3.png", "dog", "label")]
+        )
+    data = load(folder, None, Options(labels_csv=folder / "labels.csv", test_share=0))
+    assert dict(zip(data.files_train, data.y_train.tolist(), strict=True)) == {"2.png": 0, "3.png": 1, "x/1.png": -1}
+
+
+def test_the_table_holds_the_labels_of_class_folders_too(tmp_path: Path) -> None:
+    files = {**classes(each=2), "unlabeled/1.png": grey(7), "test/cat/2.png": grey(8)}
+    folder = write(tmp_path / "mixed", files)
+    with open_store(
+        folder, {"cat/0.png": "cat", "cat/1.png": "cat", "dog/0.png": "dog", "test/cat/2.png": "cat"}
+    ) as store:
+        store.append([Change("unlabeled/1.png", "dog", "label"), Change("cat/1.png", "dog", "label")])
+    data = load(folder, None, Options(labels_csv=folder / "labels.csv"))
+    labels = dict(zip(data.files_train, data.y_train.tolist(), strict=True))
+    assert labels == {"cat/0.png": 0, "cat/1.png": 1, "dog/0.png": 1, "dog/1.png": -1, "unlabeled/1.png": 1}
+    assert data.files_test == ("test/cat/2.png",)
+
+
+def test_another_table_beside_class_folders_is_refused_as_before(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mixed", classes(each=2))
+    (folder / "l.csv").write_text("file,label\ncat/0.png,dog\n")
+    assert "holds class folders" in refusal(folder, labels_csv=folder / "l.csv")
