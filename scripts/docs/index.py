@@ -15,7 +15,8 @@ DIGITS, FAST = "ssgan compare digits --preset digits", "ssgan compare digits --p
 
 HEAD = """# Rows of results
 
-One JSON object in a line: a trained model, or a report of a training (`*-curves.jsonl`). This page is written by
+One JSON object in a line: a trained model, a report of a training (`*-curves.jsonl`), or an attack
+(`reliability.jsonl`). This page is written by
 `scripts/docs/pages.py`. Add `--out results/rows/FILE` to a command of `ssgan compare` and `--json results/rows/FILE` to
 one of `speed.py`; the other scripts know their file. `ssgan compare` and `results.py` do not train again what has rows.
 
@@ -113,6 +114,7 @@ SOURCES = {
         ),
         ("pixels",),
     ),
+    "reliability": Source(("scripts/torture/torture.py",), ("reliability",)),
     "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
     "tables": Source(("scripts/experiments/compare_tables.py",), ("tables", "notes/tables.md")),
     "walk": Source(("scripts/experiments/walk.py",), ("gan.md",)),

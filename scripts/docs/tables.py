@@ -414,7 +414,32 @@ def speed_table() -> str:
     return "\n".join(lines).rstrip()
 
 
+ATTACKS = {
+    "moment": "kills around and within every write of {targets} trainings",
+    "random": "kills at random times",
+    "fuzz": "damaged or hostile inputs",
+    "disk": "starts on a full disk",
+    "leak": "permutations of hidden labels",
+}
+
+
+def reliability_sentence() -> str:
+    """Make the sentence on the attacks: how many of each kind, and what they found."""
+    cases: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows("reliability"):
+        cases[row["attack"]].append(row)
+    parts = []
+    for attack, words in ATTACKS.items():
+        count = sum(row["cases"] for row in cases[attack])
+        parts.append(f"{count:,} {words.format(targets=len(cases[attack]))}")
+    violations = sum(row["violations"] for found in cases.values() for row in found)
+    found = f"{violations:,} found a fault" if violations else "none found a fault"
+    words = f"* **Attacks** (`scripts/torture/torture.py`): {', '.join(parts[:-1])} and {parts[-1]}; {found}."
+    return textwrap.fill(words, 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+
+
 BLOCKS = {
+    "reliability": reliability_sentence,
     "first": first_table,
     "digits": digits_table,
     "compare": compare_table,

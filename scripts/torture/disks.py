@@ -1,5 +1,6 @@
 """Let trainings run on a disk with less and less room: each ends in a sentence, and goes on to the same bits later."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from kills import TRAININGS, Case, Victim
-from processes import Outcome
 
 #: KiB that are free when the command starts, from none to more than every command needs.
 LADDER = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 384, 512, 1024)
@@ -70,13 +70,20 @@ def ladder(name: str, scratch: Path, share: float = 1.0) -> Iterator[Case]:
             faults = outcome.faults()
             if outcome.status == 2 and "room left on the disk" not in outcome.err:
                 faults.append(f"another reason: {outcome.err.strip()}")
-            faults = faults or [fault for fault in victim.go_on() if not _is_named_picture(fault, outcome)]
+            faults = faults or victim.go_on()
+            named = outcome.err + " ".join(_failed_parts(victim.folder / "run"))
+            faults = [fault for fault in faults if not _is_named_picture(fault, named)]
             yield Case(f"{name}, {kibibytes} KiB free", faults, victim.folder)
 
 
-def _is_named_picture(fault: str, outcome: Outcome) -> bool:
-    """Whether a difference is a picture that had no room, as the command said, or the report's word of that."""
-    picture = PurePath(fault).name
-    if picture.endswith(".png"):
-        return picture in outcome.err or "rows-samples" in fault
+def _failed_parts(folder: Path) -> Iterator[str]:
+    """Yield the parts that the reports of a training, or of a comparison, say are missing."""
+    for path in folder.rglob("report.json"):
+        yield from json.loads(path.read_text(encoding="utf-8")).get("failed_parts", {})
+
+
+def _is_named_picture(fault: str, named: str) -> bool:
+    """Whether a difference is a picture that had no room and is named as missing, or the naming itself."""
+    if fault.endswith((".png", "/samples")):
+        return (PurePath(fault).name if "rows-samples" not in fault else "samples") in named
     return "report.json/failed_parts" in fault or "report.json/warnings" in fault

@@ -300,7 +300,7 @@ def test_images_that_no_label_reaches_are_counted_and_named(name: str) -> None:
         replace(DIGITS, x_test=DIGITS.x_test[:40], y_test=DIGITS.y_test[:40]), split, found, 0, 0
     )
     assert row["warnings"] == [
-        f"{name}: no label reaches 10 of 40 test images, which have the same probability of every labelled class."
+        f"{name}: no label reaches 10 of 40 test images; the probability of every labelled class is the same there."
     ]
     reached = fit_baseline(name, x, 1.0, split, x[:40], 3)
     assert (reached.settings["unreached_tests"], reached.warnings) == (0, [])
