@@ -18,6 +18,7 @@ from small_backbones import FEATURE_OPTIONS, SIDE, coloured, use_small_backbone
 from ssgan import runs
 
 SEED = 0
+UNSTABLE = CLOCK | {"commit"}  # the program may be changed while it is attacked
 TRIES = 4  # commands after a kill, until one is done
 KILLS_OF_A_TRAINING = 3
 OFTEN = [
@@ -197,7 +198,7 @@ def _content(path: Path) -> Any:
 
 def _without_clock(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _without_clock(value) for key, value in content.items() if key not in CLOCK}
+        return {key: _without_clock(value) for key, value in content.items() if key not in UNSTABLE}
     return [_without_clock(value) for value in content] if isinstance(content, list) else content
 
 
