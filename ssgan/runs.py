@@ -341,7 +341,7 @@ def _read_json(run: Path, name: str) -> dict[str, Any]:
         content = parse_json(read_file(run / name))
     except FileNotFoundError:
         unfinished = "is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`)"
-        missing = "is no run folder" if name == "config.json" else unfinished
+        missing = "is no run folder" if name == "config.json" or not is_run(run) else unfinished
         raise UserError(f"{run} {missing}: there is no {name} in it.") from None
     except OSError as cause:
         raise UserError(f"{run / name} cannot be read ({cause.strerror}).") from None

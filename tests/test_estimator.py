@@ -259,7 +259,7 @@ REFUSED = {
     "all unlabelled": ({}, X, np.full(150, -1), "Every label is -1 or missing, so there is no class to learn"),
     "one class": ({}, X, np.where(HIDDEN < 0, -1, 0), "Every labelled row is of one class, 0: a classifier needs"),
     "no labels": ({}, X, None, "fit requires y to be passed, but the target y is None"),
-    "too few labels": ({}, X, HIDDEN[:9], "y holds 9 labels, but X has 150 rows"),
+    "too few labels": ({}, X, HIDDEN[:9], "y holds 9 labels, but there are 150 rows of X"),
     "text of -1": ({}, X, np.where(HIDDEN < 0, "-1", "a"), "y holds the text '-1', which would be a class"),
     "fractions": ({}, X, Y + 0.5, "Unknown label type: continuous."),
     "NaN": ({}, np.where(X > 5, np.nan, X), HIDDEN, "Input X contains NaN."),

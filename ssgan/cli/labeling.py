@@ -49,6 +49,7 @@ SHOWN = 10
 NAME_WIDTH = 24
 REASON_WIDTH = 50
 CLASS_WIDTH = 14
+GUESSING = 1 / 3  # of the labels contradicted: above, the models are the likelier fault
 SHEET_PICTURES = 96
 
 Out = Annotated[str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")]
@@ -296,6 +297,12 @@ def audit(
     say(f"likely to be wrong by the threshold of each class: {result.likely:,}")
     if twins:
         say(f"images with a copy that has another label, first in the table: {twins:,}", style="yellow")
+    if (share := (len(result.mistakes) - twins) / max(result.labels, 1)) > GUESSING:
+        say(
+            f"The models contradict {share:.0%} of the labels, so they may be the ones that are wrong: label more "
+            f"pictures first.",
+            style="yellow",
+        )
     if result.diverged:
         say(f"Diverged, and so left out: {counted(result.diverged, 'model')}", style="yellow")
     if result.mistakes and out != STDOUT:

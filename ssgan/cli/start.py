@@ -78,7 +78,7 @@ def check_start(run: Path, out: Path | None, resume: bool, config: Path | None) 
     """
     if config is not None:
         raise UserError(f"--config {config} does not go with --from, which has the settings of {run}: choose one.")
-    if resume and out is not None:
+    if resume and out is not None and out.exists():
         record = runs.read_parent(out) if runs.is_run(out) else None
         begun = None if record is None else Path(path_from_text(record["run"]))
         if begun is None or begun.resolve() != run.resolve():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.data import file_tree, image_folder
+from ssgan.data.arrays import class_names
 from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
@@ -251,6 +252,8 @@ def read_npz(path: Path) -> Data:
             else str(name).encode("utf-8", "backslashreplace").decode()  # numpy keeps lone surrogates
             for name in arrays["classes"].ravel()
         )
+    elif y_train.dtype.kind == "U":
+        classes = class_names(y_train, y_test)
     else:
         labels = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
         highest, count = max((int(y.max()) for y in labels), default=-1), sum(y.size for y in labels)

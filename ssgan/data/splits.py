@@ -365,7 +365,9 @@ def load(path: Path) -> list[Split]:
     """
     try:
         content = parse_json(read_file(path))
-    except (OSError, ValueError, RecursionError) as cause:
+    except OSError as cause:
+        raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
+    except (ValueError, RecursionError) as cause:
         raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
     if (fault := find_split_fault(content)) is not None:
         raise UserError(f"{path} is no split file that can be read: it {fault}.")

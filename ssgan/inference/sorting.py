@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from PIL import Image
 from ssgan.data import image_io
 from ssgan.data.dataset import Data
 from ssgan.data.file_tree import FileTree, open_tree
+from ssgan.data.layouts import SHARES
 from ssgan.errors import UserError
 from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_table, is_drawable, to_uint8
@@ -244,13 +246,13 @@ class ContactSheet:
         return sorted(self._rows[label], reverse=True)
 
     def _tile(self, file: str) -> Tile:
-        return _read_tile(self.pictures, file, self.depth)
+        return _read_tile(partial(self.pictures.open, file), self.depth)
 
 
-def _read_tile(pictures: Pictures, file: str, depth: int) -> Tile:
+def _read_tile(open_picture: Callable[[], AbstractContextManager[BinaryIO | None]], depth: int) -> Tile:
     """Read a picture in colour as a square; None for a row of an array, and where it has gone."""
     try:
-        with pictures.open(file) as stream:
+        with open_picture() as stream:
             return None if stream is None else image_io.decode(stream, SHEET_PIXELS, grey=False, depth=depth)
     except (OSError, image_io.UnreadableImage):
         return None
@@ -271,13 +273,10 @@ def read_tiles(data: Data, rows: Sequence[int], source: str) -> list[Tile]:
         return [None] * len(rows)
     if not data.files_train:
         return [to_uint8(data.x_train[row] / data.scale) for row in rows]
-    archive = _is_zip(source)
-    names = [os.path.join(source, data.files_train[row]) for row in rows]
-    pictures = Pictures([InputSource(source)] if archive else [InputSource(name) for name in names])
-    try:
-        return [_read_tile(pictures, name, data.image_depth or 16) for name in names]
-    finally:
-        pictures.close()
+    depth = data.image_depth or 16
+    # Names of the data are printable; the tree knows the files that they stand for.
+    with open_tree(Path(source), tuple(image_io.SUFFIXES), SHARES) as tree:
+        return [_read_tile(partial(tree.open, data.files_train[row]), depth) for row in rows]
 
 
 def save_sheet(path: Path, groups: Sequence[tuple[str, Sequence[tuple[Tile, str]]]]) -> bool:

@@ -229,7 +229,7 @@ class LabelingApp:
                 return JSONResponse({"error": str(mistake)}, 409)
             except OSError as cause:
                 return JSONResponse({"error": f"{cause.filename} cannot be written ({cause.strerror})."}, 507)
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 return JSONResponse({"error": "The request is not understood: reload the page."}, 400)
 
         return handle

@@ -272,8 +272,8 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
         )
     if models.classes and not set(models.classes) & set(data.classes):
         raise UserError(
-            f"{run} knows the classes {', '.join(models.classes[:4])}, ..., and {data.name} has "
-            f"{', '.join(data.classes[:4])}, ...: no class is the same, so train from scratch."
+            f"{run} knows the classes {_few(models.classes)}, and {data.name} has {_few(data.classes)}: no class is "
+            f"the same, so train from scratch."
         )
     if parent.learned is None:
         return
@@ -294,6 +294,11 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
             f"{run} learned from the labels of {counted(len(tested), 'test image')} of {data.name}: leave them out of "
             f"the test share."
         )
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    """Join names, at most so many of them."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def find_parent(folder: Path, parent: Parent | None = None) -> Parent | None:

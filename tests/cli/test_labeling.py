@@ -16,6 +16,7 @@ from small_configs import TINY_OPTIONS
 
 from ssgan import Options, load
 from ssgan.data.splits import load as load_splits
+from ssgan.inference.sorting import read_tiles
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -241,9 +242,19 @@ def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: 
     assert mistake("audit", run, "--sheet", "a.gif") == "--sheet is a.gif, but must end in .png."
     assert "must lie between 2 and 20" in mistake("audit", run, "--folds", "21")
     assert "There is no run folder gone" in mistake("audit", "gone")
+    (tmp_path / "pictures").mkdir()
+    assert mistake("audit", "pictures").startswith("pictures is no run folder")
     table(tmp_path / "mine.csv", "a.png,cat")
     assert "mine.csv holds 1 label that would be lost" in mistake("audit", run, "--out", "mine.csv")
     assert status_of("train", "digits", "--labels", "0", "--out", "gan", *TINY_OPTIONS, "--device", "cpu") == 0
     assert "has no labels to audit" in mistake("audit", "gan")
     (run / "report.json").unlink()
     assert "is a run that did not finish" in mistake("audit", run)
+
+
+def test_a_sheet_shows_pictures_whatever_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["a\x1b[2J.png", "b\nc.png", "d.png"]
+    write(tmp_path / "odd", {f"unlabeled/{name}": grey(k, 40) for k, name in enumerate(names)})
+    data = load(str(tmp_path / "odd"), None, Options(classes=False))
+    tiles = read_tiles(data, range(3), str(tmp_path / "odd"))
+    assert all(tile is not None for tile in tiles)

@@ -20,9 +20,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     found: list[tuple[str, list[int]]] = []
     train, classify = experiment.train, runner.fit_baseline
 
-    def training(data: Data, config: Config, *rest: Any) -> Any:
+    def training(data: Data, config: Config, *rest: Any, **options: Any) -> Any:
         found.append((config.method, config.all_seeds))
-        return train(data, config, *rest)
+        return train(data, config, *rest, **options)
 
     def fit(name: str, *rest: Any, **options: Any) -> Any:
         found.append((name, [rest[-1]]))

@@ -273,7 +273,7 @@ def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
 def test_a_training_that_fails_on_its_way_is_a_row(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(data: Data, config: Config, *rest: Any) -> Any:
+    def fail(data: Data, config: Config, *rest: Any, **options: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with monkeypatch.context() as patch:
@@ -292,7 +292,7 @@ def test_a_training_that_fails_on_its_way_is_a_row(
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*rest: Any) -> Any:
+    def fail(*rest: Any, **options: Any) -> Any:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(experiment, "train", fail)

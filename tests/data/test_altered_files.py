@@ -264,10 +264,6 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
         {"y_train": np.zeros(6), "classes": None},
         "{}: y_train is float64 of shape [6], but must hold one integer for each of the 6 rows of x_train.",
     ),
-    "words for labels": (
-        {"y_train": ["cat"] * 6, "classes": None},
-        "{}: y_train is <U3 of shape [6], but must hold one integer for each of the 6 rows of x_train.",
-    ),
     "one-hot labels": (
         {"y_train": np.eye(6, dtype=int), "classes": None},
         "{}: y_train is int64 of shape [6, 6], but must hold one integer for each of the 6 rows of x_train.",

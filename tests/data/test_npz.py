@@ -169,3 +169,11 @@ def test_the_limit_holds_for_predict_the_cache_and_checkpoints(tmp_path: Path, m
         archive.writestr("archive/data.pkl", bytes(2**22))
     with pytest.raises(UserError, match="checkpoint unpacks to 4 MiB"):
         runs.load_checkpoint(tmp_path / "checkpoint")
+
+
+def test_words_are_the_names_of_classes(tmp_path: Path) -> None:
+    x = np.random.RandomState(0).randint(0, 256, (4, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.array(["dog", "cat", "cat", "dog"]))
+    data = load(str(tmp_path / "a.npz"))
+    assert data.classes == ("cat", "dog")
+    assert data.y_train.tolist() == [1, 0, 0, 1]

@@ -142,6 +142,15 @@ def test_what_is_no_request_is_answered_with_a_sentence(app: LabelingApp, body: 
     assert (answer.status_code, answer.json()) == (400, {"error": "The request is not understood: reload the page."})
 
 
+def test_a_version_that_is_no_number_is_not_understood(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
+    for number in ("Infinity", "1e999", "NaN"):
+        body = f'{{"tab": "{visitor.tab}", "items": [["0.png", {number}]], "action": "label", "label": "cat"}}'
+        for work in ("answer", "undo"):
+            assert visitor.client.post(f"/do/{work}", content=body, headers=headers).status_code == 400
+
+
 # What it sends
 
 

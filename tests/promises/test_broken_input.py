@@ -102,7 +102,9 @@ def test_a_broken_file_is_a_row_with_the_reason(
     (unread,) = summary["unreadable"]
     assert unread["file"] == f"a/{name}"
     assert unread["reason"].startswith(f"a/{name} {reason}")
-    assert said.err.splitlines()[1:] == [unread["reason"]]
+    first, *others = said.err.splitlines()[1:]
+    assert first == unread["reason"]
+    assert all(line.startswith("Nothing is said of images of none of the classes: ") for line in others)
     assert status_of("predict", run, f"a/{name}", "--device", "cpu") == 2
     assert capfd.readouterr().err.splitlines()[1:] == [unread["reason"], "ssgan: None of the images could be read."]
     assert contents(tmp_path) == before
@@ -161,14 +163,18 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
     "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "Did you mean 'label'?"),
     "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "labels_csv=no.csv would do nothing"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, images=X), "holds images, y_train, but no x_train"),
-    "arrays, floats": (lambda: arrays(x_train=X / 255), "x_train is float64 of shape [30, 8, 8]"),
+    "arrays, floats": (
+        lambda: arrays(x_train=X / 1),
+        "x_train holds values from 0 to 255, but images must",
+    ),
     "arrays, integers": (lambda: arrays(x_train=X.astype(int)), "x_train is int64 of shape [30, 8, 8]"),
     "arrays, one image": (lambda: arrays(x_train=X[0]), "x_train is uint8 of shape [8, 8]"),
     "arrays, no pixel": (lambda: arrays(x_train=X[:, :0]), "x_train is of shape [30, 0, 8]: its images hold no pixel"),
     "arrays, no channel": (lambda: arrays(x_train=X[..., None][..., :0]), "its images hold no pixel"),
     "arrays, objects": (lambda: arrays(x_train=np.array([{}], object)), "cannot be read as an .npz of plain arrays"),
     "arrays, too few labels": (lambda: arrays(y_train=Y[1:]), "y_train is int64 of shape [29]"),
-    "arrays, labels of words": (lambda: arrays(y_train=Y.astype(str)), "must hold one integer for each of the 30"),
+    "arrays, -1 as a word": (lambda: arrays(y_train=(Y - 1).astype(str)), "y holds the text '-1', which would be"),
+    "arrays, labels of bytes": (lambda: arrays(y_train=Y.astype("S")), "which is none of the classes"),
     "arrays, labels below -1": (lambda: arrays(y_train=Y - 2), "y_train holds -2 to 0"),
     "arrays, other test images": (lambda: arrays(x_test=X[:, :4], y_test=Y), "must have the same type and shape"),
     "no arrays": (lambda: file(b"no arrays", "a.npz"), "cannot be read as an .npz of plain arrays"),

@@ -232,9 +232,9 @@ def test_a_run_of_constant_step_size_may_get_longer(
     """To the same bits as a run begun with that length; meanwhile no report and no samples speak of the shorter one."""
     folder, began = here / run, []
 
-    def training(*arguments: Any) -> Run:
+    def training(*arguments: Any, **options: Any) -> Run:
         began.append((runs.read_config(folder).total_images, {*contents(folder)}))
-        return train(*arguments)
+        return train(*arguments, **options)
 
     monkeypatch.setattr(experiment, "train", training)
     assert status_of("train", "few.npz", "--out", run, "--resume", "--set", "total_images=600") == 0
@@ -297,7 +297,7 @@ def test_an_interruption_says_how_to_go_on(
 ) -> None:
     """With every word that the next command needs."""
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "train", interrupt)
