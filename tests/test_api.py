@@ -135,7 +135,7 @@ def test_photographs_learn_from_a_backbone(tmp_path: Path, monkeypatch: pytest.M
     trained = ssgan.train(photos, **short)
     assert trained.config.preset == "features"
     assert trained.predict(photos).shape == (12,)
-    assert ssgan.train(photos, backbone=None, **short).config.preset == "images"
+    assert ssgan.train(photos, backbone=None, **short).config.preset == "images-fast"
 
 
 # A run
@@ -184,7 +184,9 @@ def test_a_run_evaluates_its_test_share_or_other_images(run: TrainedRun, few_dig
 def test_reprs_are_short(run: TrainedRun, few_digits: Data) -> None:
     error = np.mean([error for error in run.errors if error is not None])
     assert repr(run) == f"<TrainedRun of digits: gan, 20 labels, 2 models, test error {error:.2f} %>"
-    assert repr(few_digits) == "<Data digits: 300 of shape [8, 8], 300 labelled, and 100 for testing, 10 classes>"
+    assert repr(few_digits).startswith(
+        "Data('digits': x_train 300 of 8x8 uint8, 300 labelled; x_test 100; 10 classes: "
+    )
     assert repr(run.models) == "<Models of seeds 0, 1: D and G of network mlp>"
     assert len(repr(trainer.train(few_digits, tiny()))) < 100
 

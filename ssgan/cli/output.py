@@ -82,7 +82,7 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
         if result["labels"]
         else f"{result['method']} without classes"
     )
-    _origin(result["parent"])
+    _origin(result.get("parent"))
     for note in result["notes"]:
         terminal.say(note, style="yellow")
     _scores(result, result["test_images"], verbose)

@@ -13,7 +13,9 @@ from ssgan.cli import terminal
 from ssgan.cli.app import app
 from ssgan.data.dataset import Data
 
-COMMANDS = ["train", "evaluate", "predict", "data", "compare", "report", "sample"]
+COMMANDS = [
+    *["train", "evaluate", "predict", "data", "label", "suggest", "audit", "compare", "report", "export", "sample"],
+]
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 

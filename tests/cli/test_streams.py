@@ -33,7 +33,7 @@ def test_closed_output_is_as_the_null_device(shell: Shell, tmp_path: Path) -> No
     done = shell("ssgan predict run x.png --device cpu >&-")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("by the model of seed 3")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2  # and whether probabilities are calibrated
     done = shell("ssgan predict run x.png --out t.csv --json --device cpu <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "t.csv").read_text().startswith("file,class")  # and nothing else was written into it

@@ -71,7 +71,7 @@ def test_data_take_floats_words_and_no_test_share() -> None:
     data = Data(np.array([[0.0, 0.5], [1.0, 0.25]]), np.array(["dog", None], object))  # type: ignore[call-arg]
     assert (data.x_train.dtype, data.x_test.shape) == (np.float32, (0, 2))
     assert (data.y_train.tolist(), data.classes, data.scale) == ([0, -1], ("dog",), 1.0)
-    assert repr(data) == "<Data arrays: 2 of shape [2], 1 labelled, and 0 for testing, 1 classes>"
+    assert repr(data) == "Data('arrays': x_train 2 of 2 float32, 1 labelled; x_test 0; 1 class: dog)"
 
 
 def test_images_of_floats_become_uint8() -> None:

@@ -321,5 +321,5 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing\.json is no split file that can be read \(FileNotFoundError\)\.$"):
+    with pytest.raises(UserError, match=r"nothing\.json cannot be read \(No such file or directory\)\.$"):
         splits.load(tmp_path / "nothing.json")

@@ -300,7 +300,7 @@ def test_p_generated_is_said_where_there_is_a_generator(method: str, seen: list[
         assert p.shape == (1, 5)
         assert ((p > 0) & (p < 1)).all()
     else:
-        with pytest.raises(UserError, match="trains no generator"):
+        with pytest.raises(UserError, match="method 'supervised' trains none"):
             models.generated_probability(x)
 
 

@@ -279,7 +279,7 @@ def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
     assert [[row[key] for key in keys] for row in found["rows"]] == [[r[key] for key in keys] for r in report["rows"]]
     assert status_of("evaluate", run) == 0
     said = capsys.readouterr().out
-    assert "Kolmogorov-Smirnov and Wasserstein distance" in said
+    assert "Distance of generated numbers from the target" in said
     assert max(len(line) for line in said.splitlines() if str(run) not in line) <= 100
     assert status_of("data", run) == 0
     assert "gaussian: 10,000" in capsys.readouterr().out
