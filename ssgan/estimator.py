@@ -23,6 +23,7 @@ from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.presets import default_preset, resolve
 from ssgan.training.monitor import TrainingProgress
+from ssgan.training.parent import Parent
 from ssgan.training.trainer import train
 
 __all__ = ["SSGANClassifier"]
@@ -155,18 +156,18 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         X = self._check_rows(X, reset=True)
         labels = self._check_y(X, y)
         warm = self.warm_start and hasattr(self, "models_")
-        start = self._earlier_models(X, shape, labels.classes) if warm else None
+        earlier = self._earlier_models(X, shape, labels.classes) if warm else None
         self.classes_ = labels.classes
         self._fit_scaling(X)
         self.config_ = self._config(X)
         stored = self._stored(X)
         names = tuple(f"{k}: {label}" for k, label in enumerate(labels.classes))  # "-1" may be a class here
         data = Data(stored, labels.indices, stored[:0], labels.indices[:0], names, unbounded=X.ndim == 2)
+        start = None if earlier is None else Parent.of_models(earlier, self.config_.all_seeds)
         run = train(data, self.config_, on_report=self._on_report, start=start)
         self._keep(run)
         unlabeled = labels.indices < 0
-        self.transduction_ = self.classes_[np.maximum(labels.indices, 0)]
-        self.labeled_iter_ = unlabeled.astype(int)
+        self.transduction_, self.labeled_iter_ = self.classes_[np.maximum(labels.indices, 0)], unlabeled.astype(int)
         if unlabeled.any():
             p_NK = self.models_.probabilities(stored[unlabeled]).mean(axis=0)
             self.transduction_[unlabeled] = self.classes_[p_NK.argmax(axis=1)]
@@ -174,8 +175,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row, shape [n]."""
-        p_NK = self.predict_proba(X)
-        return self.classes_[p_NK.argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities of the classes, shape [n, K], in the order of ``classes_``."""
@@ -381,24 +382,23 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
 
     def _on_report(self, progress: TrainingProgress) -> None:
         if self.verbose:
-            left = f"{progress.seconds_left:.0f} s left"
-            print(f"[SSGANClassifier] step {progress.step:,} of {progress.steps:,}, {left}", flush=True)
+            place, left = f"step {progress.step:,} of {progress.steps:,}", f"{progress.seconds_left:.0f} s left"
+            print(f"[SSGANClassifier] {place}, {left}", flush=True)
         if self.callback is not None:
             self.callback(progress)
 
     def _keep(self, run: Any) -> None:
         """Keep the models that did not diverge, and the plain tensors that they are made of."""
-        finite = [
-            seed for seed, ok in zip(run.seeds, run.models.finite, strict=True) if ok and seed not in run.diverged
-        ]
+        is_whole = dict(zip(run.seeds, run.models.finite, strict=True))
+        finite = [seed for seed in run.seeds if is_whole[seed] and seed not in run.diverged]
         if not finite:
             raise UserError(
                 "Every model diverged, so there is none to predict with: set lower learning rates by "
                 "settings={'learning_rate_d': ..., 'learning_rate_g': ...}."
             )
         if len(finite) < len(run.seeds):
-            left_out = ", ".join(str(seed) for seed in run.seeds if seed not in finite)
-            warnings.warn(f"Left out, because diverged: seed {left_out}.", ConvergenceWarning, stacklevel=3)
+            lost = ", ".join(str(seed) for seed in run.seeds if seed not in finite)
+            warnings.warn(f"Left out, because diverged: seed {lost}.", ConvergenceWarning, stacklevel=3)
         self._state = models_part(run.state())
         self._finite_seeds = finite
         self.models_ = run.models.select(finite)

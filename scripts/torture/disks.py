@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 
-from kills import TRAININGS, Case, Victim
+from kills import TRAININGS, Victim
+from processes import Case
 
 #: KiB that are free when the command starts, from none to more than every command needs.
 LADDER = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 384, 512, 1024)

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from pictures_on_disk import classes, encoded, grey, packed, write
 from PIL import Image
-from processes import run
+from processes import Case, run
 
 from ssgan import runs
 from ssgan.cli.app import app
@@ -51,14 +51,6 @@ ODD_TEXTS = [
 #: Options whose values decide how long a training is; with odd values they are only shown, not run.
 LENGTHS = {"--epochs", "--set", "--seeds", "--folds", "--preset", "--config", "--methods", "--method", "--rounds"}
 DOWNLOADED = {"mnist", "fashion-mnist", "cifar10", "svhn"}
-
-
-class Case(NamedTuple):
-    """A command on an input, and what is wrong with what it did."""
-
-    name: str
-    faults: list[str]
-    folder: Path
 
 
 def damaged(draw: Draw, content: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from moments import Moments
 from pictures_on_disk import write
-from processes import Outcome, run
+from processes import Case, Outcome, run
 from resumed_runs import CLOCK, differences
 from small_backbones import FEATURE_OPTIONS, SIDE, coloured, use_small_backbone
 
@@ -97,14 +97,6 @@ TRAININGS = {
     "features of a backbone": _photos(*FEATURE_OPTIONS, before=_small_backbone),
     "comparison": Training(COMPARE, COMPARE, lambda folder: (folder / "run").mkdir()),
 }
-
-
-class Case(NamedTuple):
-    """A training that was killed, and what is wrong with it afterwards."""
-
-    name: str
-    faults: list[str]
-    folder: Path
 
 
 class Victim:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kills import Case
+from processes import Case
 from resumed_runs import differences
 from small_backbones import coloured_data, feature_config, use_small_backbone
 from small_configs import tiny

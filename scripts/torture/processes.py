@@ -34,6 +34,14 @@ STATUSES = (0, 2, 130)  # done, the user's mistake, interrupted
 torch.set_num_threads(1)
 
 
+class Case(NamedTuple):
+    """A case of an attack, what is wrong after it, and its folder."""
+
+    name: str
+    faults: list[str]
+    folder: Path
+
+
 class Outcome(NamedTuple):
     """How a command ended.
 

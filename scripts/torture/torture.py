@@ -29,8 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # this checkout, and what its t
 import torch  # noqa: E402
 from disks import NAMES, NoDisk, ladder  # noqa: E402
 from fuzz import FUZZERS, fuzz  # noqa: E402
-from kills import TRAININGS, Case, every_moment, random_moments  # noqa: E402
+from kills import TRAININGS, every_moment, random_moments  # noqa: E402
 from leaks import METHODS, SPACES, permutations  # noqa: E402
+from processes import Case  # noqa: E402
 
 from ssgan import runs  # noqa: E402
 from ssgan.devices import device_name  # noqa: E402

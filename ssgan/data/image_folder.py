@@ -29,6 +29,7 @@ from ssgan.data.layouts import (
     label_by_folders,
     label_by_table,
     label_without_classes,
+    note_answers,
     note_level,
 )
 from ssgan.errors import UserError
@@ -147,6 +148,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
     pool = int(in_pool.sum())
     x = reorder_in_place(images.x, order.tolist())
     files = [images.names[row] for row in order]
+    answers = note_answers(path) if options.labels_csv is None else []
     labelled = sum(labeling.labels[file] >= 0 for file, _ in images.skipped)
     file_counts = {
         "sizes": images.sizes,
@@ -167,7 +169,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
         skipped=tuple(sorted((*images.skipped, *tree.unreadable))),
         file_counts=file_counts,
         image_depth=images.depth,
-        notes=(*note_level(path), *labeling.notes, *_note_heic(images), *images.notes, *learned_notes),
+        notes=(*answers, *note_level(path), *labeling.notes, *_note_heic(images), *images.notes, *learned_notes),
     )
 
 

@@ -14,8 +14,9 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
-__all__ = ["ACTIONS", "COLUMNS", "HEADER", "complete_length", "format_line", "is_log", "of_no_class"]
+__all__ = ["ACTIONS", "COLUMNS", "HEADER", "TABLE", "complete_length", "format_line", "is_log", "of_no_class"]
 
+TABLE = "labels.csv"  # beside the pictures
 COLUMNS = ("file", "label", "time", "action")
 ACTIONS = ("label", "none", "skip", "undo", "folder")
 HEADER = ",".join(COLUMNS).encode()

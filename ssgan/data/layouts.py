@@ -24,6 +24,7 @@ __all__ = [
     "label_by_folders",
     "label_by_table",
     "label_without_classes",
+    "note_answers",
     "note_level",
 ]
 
@@ -117,6 +118,7 @@ def label_by_folders(tree: FileTree) -> Labeling:
         raise UserError(
             f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
             f"say with --labels-csv FILE which label which file has; --labels 0 trains a GAN without classes on them."
+            + "".join(f" {note}" for note in note_answers(tree.path))
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
     if loose:
@@ -177,6 +179,17 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     every |= {name: number[label] for name, label in labels.items() if label is not None}
     is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
     return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes), left_out)
+
+
+def note_answers(path: Path) -> list[str]:
+    """Say that answers of ``ssgan label`` lie in a folder, which only ``--labels-csv`` reads."""
+    table = path / label_log.TABLE
+    try:
+        is_answers = table.is_file() and label_log.is_log(read_file(table))
+    except OSError:  # what may not be read is not named
+        is_answers = False
+    words = shlex.join(["--labels-csv", str(table)])
+    return [f"{table} holds labels that were given in `ssgan label`: {words} takes them."] if is_answers else []
 
 
 def note_level(path: Path) -> list[str]:

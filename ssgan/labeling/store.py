@@ -15,9 +15,8 @@ from ssgan.data.label_table import NEVER_CLASSES, read_label_table
 from ssgan.errors import UserError
 from ssgan.files import lock, open_file, read_file
 
-__all__ = ["TABLE", "Answer", "Change", "LabelStore", "check_class_name", "open_store", "timestamp"]
+__all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "timestamp"]
 
-TABLE = "labels.csv"
 BY_A_PERSON = ("label", "none", "skip")
 LONGEST_CLASS_NAME = 80
 
@@ -200,9 +199,9 @@ def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator
     UserError
         Where another process has opened it, it cannot be written, or it is another table.
     """
-    path = folder / TABLE
+    path = folder / label_log.TABLE
     busy = f"Another `ssgan label` writes {path}: go on in its page, or end it first."
-    with lock(path.with_name(f".{TABLE}.lock"), busy):
+    with lock(path.with_name(f".{label_log.TABLE}.lock"), busy):
         try:
             store = LabelStore(path)
             new = [Change(file, label, "folder") for file, label in (given or {}).items() if store[file] is None]

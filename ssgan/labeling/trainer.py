@@ -12,15 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssgan import files, runs
-from ssgan.data.photographs import look_at_pictures
+from ssgan.data.photographs import backbone_of_photographs
 from ssgan.errors import UserError
 from ssgan.labeling.session import Hint, read_hints, read_order
-from ssgan.settings.backbones import DEFAULT_BACKBONE, is_installed
 
 __all__ = ["FOLDS", "Commands", "Failed", "Trainer", "latest_run"]
 
@@ -29,7 +27,6 @@ SUGGESTED = (100, 20, 5)  # pictures that are asked of `ssgan suggest`: fewer wh
 # Short trainings, whose models order and group the pictures: a minute or two on a laptop.
 TOTAL_IMAGES = 30_000
 QUICK = ["--preset", "vectors", "--image-size", "28"]
-SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which `ssgan train` takes a backbone
 REMEASURED_GROWTH = 1.5  # of the labels, from which the error is measured anew
 OUTPUT_KEPT = 4000  # characters
 STOP_SECONDS = 10.0  # for a training to finish its step
@@ -269,11 +266,11 @@ class Trainer:
         single = [name for name, count in counts.items() if count == 1]
         grown = self._measured is None or counts.total() >= REMEASURED_GROWTH * self._measured.labels
         settings, attempts = self._settings(), []
-        if not single and counts.total() >= FOLDS and (grown or not _can_start_from_a_run()):
+        if not single and counts.total() >= FOLDS and grown:
             attempts.append([*settings, "--folds", str(FOLDS)])
         elif single:
             self._note = f"The error is not measured: {single[0]} has one label, and needs a second one."
-        if self.run is not None and _can_start_from_a_run():
+        if self.run is not None:
             attempts.append(["--from", str(self.run)])
         attempts.append(settings)
         for i, options in enumerate(attempts, 1):
@@ -298,9 +295,7 @@ class Trainer:
 
     def _settings(self) -> list[str]:
         """Return the options of a quick training: features of photographs where they can be had, else few pixels."""
-        kind = look_at_pictures(self.folder)
-        is_photographs = kind is not None and kind.photographs and kind.shortest_side >= SMALLEST_PHOTOGRAPH
-        return [] if is_photographs and is_installed(DEFAULT_BACKBONE) else QUICK
+        return [] if backbone_of_photographs(self.folder, {}).reason == "chosen" else QUICK
 
     def _ask(self, scratch: Path) -> None:
         """Ask the models of the run for classes and for pictures to label next; without a run, for typical pictures."""
@@ -312,8 +307,6 @@ class Trainer:
             self.commands.run(["predict", *words])
             hints = read_hints(predictions, self.folder)
             self.on_hints(hints, ())
-        if find_spec("ssgan.labeling.suggest") is None:
-            return
         self._phase = "suggest"
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
         table = ["--labels-csv", str(self.table)] if +self._counts else []
@@ -342,11 +335,6 @@ class Trainer:
                 return done / total
             return (FOLDS * (1.0 if done else _images_done(folds) / total) + done / total) / (FOLDS + 1)
         return None
-
-
-def _can_start_from_a_run() -> bool:
-    """Whether ``ssgan train`` has the option ``--from``."""
-    return find_spec("ssgan.training.parent") is not None
 
 
 def _prefix(folder: Path) -> str:

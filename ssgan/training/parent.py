@@ -10,7 +10,7 @@ on, and are labelled in the new run too, as far as it holds them.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,12 @@ class Parent:
     images: int
     labels: int
     learned: list[list[str]] | None
+
+    @classmethod
+    def of_models(cls, models: Models, seeds: Sequence[int]) -> "Parent":
+        """Make one of models without a run folder, which are a start for these seeds, one each."""
+        models = replace(models, seeds=list(seeds))
+        return cls(Path("the last fit"), models, models.averaged, 1.0, "", images=0, labels=0, learned=None)
 
     @property
     def config(self) -> Config:

@@ -247,19 +247,6 @@ class Trainer:
                 value.copy_(saved[name])
         self._restore_noise(state["noise"])
 
-    @torch.no_grad()
-    def begin_with(self, models: Models) -> None:
-        """Begin with the weights of other models: D with its averaged parameters, and G where they have one.
-
-        Raises
-        ------
-        UserError
-            Where the networks differ.
-        """
-        self.stacks["D"].fill(models.averaged, models.D.buffers)
-        if "G" in self.stacks and models.G is not None:
-            self.stacks["G"].fill(models.G.parameters, models.G.buffers)
-
     def _make_parts(self) -> list[Part]:
         """Make a part for each model, or one for all of them lifted by ``vmap``."""
         updates, device = phases(self.config), self.batches.device
@@ -282,7 +269,7 @@ def train(
     state: dict[str, Any] | None = None,
     due: Callable[[int], bool] | None = None,
     failed_parts: FailedParts | None = None,
-    start: Parent | Models | None = None,
+    start: Parent | None = None,
     on_start: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[StepProgress], None] | None = None,
 ) -> Run:
@@ -303,9 +290,8 @@ def train(
         Whether a report is needed after a step, besides those at the interval.
     failed_parts : FailedParts, optional
         Gets what cannot be measured, so that it does not end the training.
-    start : Parent or Models, optional
-        Of :func:`ssgan.training.parent.open_parent`, or models of the same networks: the weights to start from, where
-        there is no ``state``.
+    start : Parent, optional
+        Of :func:`ssgan.training.parent.open_parent`: the weights to start from, where there is no ``state``.
     on_start : callable, optional
         Called with the state after zero steps of a training that has a ``start``.
     on_step : callable, optional
@@ -330,15 +316,13 @@ def train(
     check_splits(splits, data.y_train, config.labels, config.seeds)
     if state is not None:
         check_state(state, data, config, splits)
-    elif isinstance(start, Parent):
+    elif start is not None:
         check_parent(start, config, data, splits)
     with _own_noise(config, device):
         trainer = _build(data, config, splits, device)
         monitor = Monitor(trainer, data, splits, clock, failed_parts)
         if state is not None:
             monitor.restore(state)
-        elif isinstance(start, Models):
-            trainer.begin_with(start)
         elif start is not None:
             trainer.start_from(start, data)
             if on_start is not None:
@@ -361,12 +345,11 @@ def train(
         return monitor.finish()
 
 
-def _inherited_map(state: dict[str, Any] | None, start: Parent | Models | None) -> FeatureMap | None:
+def _inherited_map(state: dict[str, Any] | None, start: Parent | None) -> FeatureMap | None:
     """Return the map of features of a training that starts, or that started, from another run; None for others."""
     if isinstance(state, dict) and "parent" in state and "feature_map" in state:
         return FeatureMap.from_state(state["feature_map"])
-    models = start.models if isinstance(start, Parent) else start
-    return None if state is not None or models is None else models.feature_map
+    return None if state is not None or start is None else start.models.feature_map
 
 
 def time_training(data: Data, config: Config, splits: Sequence[Split], share: float = 0.1) -> float | None:

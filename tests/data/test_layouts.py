@@ -208,3 +208,17 @@ def test_a_tilde_in_quotes_is_the_home_folder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "~" / "flat", classes())  # a folder that is called so
     assert load("~/flat").classes == ("cat", "dog")
+
+
+def test_answers_of_the_labelling_page_are_named_where_they_are_not_read(tmp_path: Path) -> None:
+    answers = "file,label,time,action\n0.png,cat,t,label\n1.png,dog,t,label\n"
+    beside = write(tmp_path / "beside", classes())
+    flat = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
+    for folder in (beside, flat):
+        (folder / "labels.csv").write_text(answers)
+    sentence = "{0}/labels.csv holds labels that were given in `ssgan label`: --labels-csv {0}/labels.csv takes them."
+    assert sentence.format(beside) in load(beside, None, ALL).notes
+    assert refusal(flat).endswith(sentence.format(flat))
+    assert load(flat, None, Options(labels_csv=flat / "labels.csv", test_share=0)).notes == ()
+    (beside / "labels.csv").write_text("name,price\nx,1\n")
+    assert load(beside, None, ALL).notes == ()
