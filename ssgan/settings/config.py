@@ -134,6 +134,11 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     total_images: int = setting(18_000_000, "images", "length of training", 1)
     batch_size: int = setting(100, "images", "rows of each labelled, unlabelled and generated batch", 2)
     discriminator_steps: int = setting(1, "steps", "D steps, each on fresh batches, for each step of G", 1)
+    adversarial_steps: int = setting(
+        0,
+        "steps",
+        "of discriminator_steps, the first, that have U, V and generated images, so that the generator costs less; 0: all",
+    )
     # Losses, beside the weights of their terms
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
     vat_epsilon: float = setting(

@@ -79,6 +79,10 @@ NEEDS: dict[str, Need] = {
             lambda c: c.trains_generator and not NETWORKS[c.network].vectors,
         ),
     ),
+    "adversarial_steps": (
+        "a method that trains a generator (method=gan, weight_fake above 0), and discriminator_steps above it",
+        lambda c: c.batches_with_fakes < c.discriminator_steps,
+    ),
     "feature_matching_norm": (
         "feature matching (method=gan, weight_feature_matching above 0)",
         lambda c: c.has("feature_matching"),
@@ -151,6 +155,11 @@ def check_config(config: Any) -> None:
     if config.seed_strategy == "direct" and config.seeds > 1:
         raise UserError(
             f"seed_strategy is 'direct', which trains one seed, but seeds is {config.seeds}: choose vmap or loop."
+        )
+    if config.adversarial_steps > config.discriminator_steps:
+        raise UserError(
+            f"adversarial_steps is {config.adversarial_steps}, but is counted among discriminator_steps, which is "
+            f"{config.discriminator_steps}: lower it, or raise discriminator_steps."
         )
     if config.latent_distribution == "spread" and config.latent_size != 1:
         raise UserError(
@@ -230,6 +239,8 @@ class DerivedSettings:
     dropout_input: Any
     dropout_hidden: Any
     minibatch_kernels: Any
+    discriminator_steps: Any
+    adversarial_steps: Any
     optimizer_d: Any
     optimizer_g: Any
 
@@ -269,6 +280,12 @@ class DerivedSettings:
     def trains_generator(self) -> bool:
         """Whether D sees generated images at all."""
         return self.has("fake")
+
+    @property
+    def batches_with_fakes(self) -> int:
+        """The number of D's batches in a step, the first ones, on which U and V are in its loss."""
+        steps: int = self.discriminator_steps
+        return self.adversarial_steps or steps if self.trains_generator else steps
 
     @property
     def sees_unlabeled(self) -> bool:

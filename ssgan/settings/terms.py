@@ -51,6 +51,8 @@ class Term:
         Without it the weight would do nothing.
     objective : bool
         Whether a generator can be trained by this term alone.
+    adversarial : bool
+        Whether the term of D is one of the two that tell real from generated images.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Term:
     ramped: bool = False
     needs: Need = "unlabeled images"
     objective: bool = False
+    adversarial: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log", self.log or self.name)
@@ -101,6 +104,7 @@ _D_TERMS = (
         parameters=("real_target",),
         text="U, -log p(real) of unlabelled images",
         log="U",
+        adversarial=True,
     ),
     Term(
         name="fake",
@@ -109,6 +113,7 @@ _D_TERMS = (
         inputs=("fake",),
         text="V, -log p(generated) of generated images; 0 trains no generator",
         log="V",
+        adversarial=True,
     ),
     Term(
         name="entropy",

@@ -158,8 +158,12 @@ class Batches:
             }
             drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.numbers_per_row}
             for i in range(count):
-                index = {name: r[:, i] for name, r in rows.items()}
-                u = {name: numbers[:, i] for name, numbers in drawn.items()}
+                # Only the first batches of a step have generated images, and only the first one trains G.
+                place = (first + i) % self.config.discriminator_steps
+                unused = [] if place < self.config.batches_with_fakes else ["z"]
+                unused += ["unlabeled2", "z2", "augment_unlabeled2"] if place else []
+                index = {name: r[:, i, :0] if name in unused else r[:, i] for name, r in rows.items()}
+                u = {name: n[:, i, :0] if name in unused else n[:, i] for name, n in drawn.items()}
                 x_lab, x_unl, x_unl2 = (self.pool[index[name]] for name in ("labeled", "unlabeled", "unlabeled2"))
                 yield Batch(
                     x_lab=self.images(x_lab, u.get("augment_labeled")),

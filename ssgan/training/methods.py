@@ -61,14 +61,16 @@ class Nets(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Describe one update: of which network, by which loss, and on how many fresh batches in a step.
+    """Describe one update: of which network, by which loss, and on which of the fresh batches of a step.
 
-    The last argument of the loss is the share of their weights that the ramped terms have.
+    The last argument of the loss is the share of their weights that the ramped terms have. The update is repeated on
+    ``repeat`` batches, from number ``first``.
     """
 
     net: str
     loss: Callable[[Nets, Batch, Config, float | Tensor], tuple[Tensor, Logs]]
     repeat: int = 1
+    first: int = 0
 
 
 def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
@@ -76,7 +78,19 @@ def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | T
 
     A term of weight 0 is not built: no pass, no random number. With L alone this is the supervised baseline.
     """
-    terms = config.terms("D")
+    return _weighted_terms(config.terms("D"), nets, batch, config, ramp)
+
+
+def classifier_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
+    """Return the terms of D's loss without U and V, weighted: those of a step without generated images."""
+    terms = tuple(term for term in config.terms("D") if not term.adversarial)
+    return _weighted_terms(terms, nets, batch, config, ramp)
+
+
+def _weighted_terms(
+    terms: Sequence[Term], nets: Nets, batch: Batch, config: Config, ramp: float | Tensor
+) -> tuple[Tensor, Logs]:
+    """Return the sum of terms of D's loss, and what the log holds of them."""
     logits = _logits_of_views(nets, batch, terms)
     total = _LossSum()
     for term in terms:
@@ -116,8 +130,11 @@ def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tenso
 
 
 def phases(config: Config) -> tuple[Phase, ...]:
-    """Return the updates of one step: D, and G where a term needs generated images."""
-    updates = [Phase("D", discriminator_loss, config.discriminator_steps)]
+    """Return the updates of one step: D, with and then without U and V, and G where a term needs generated images."""
+    adversarial = config.batches_with_fakes
+    updates = [Phase("D", discriminator_loss, adversarial)]
+    if alone := config.discriminator_steps - adversarial:
+        updates.append(Phase("D", classifier_loss, alone, first=adversarial))
     if config.trains_generator:
         updates.append(Phase("G", generator_loss))
     return tuple(updates)

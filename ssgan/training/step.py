@@ -79,7 +79,7 @@ class Part:
         self.sums: dict[str, Tensor] = {}
 
     def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
-        """Run every phase, each on its first ``repeat`` batches, and update the averages.
+        """Run every phase, each on its ``repeat`` batches, and update the averages.
 
         ``numbers`` change from step to step: ``rate_D`` and ``rate_G``, the learning rates; ``history_share``, the
         weight of this step in the history; ``average_mass``, the weight of the steps so far in the average; ``ramp``,
@@ -89,14 +89,17 @@ class Part:
             batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
         )
         teacher = self._teacher(numbers["average_mass"])
+        values: dict[str, list[Tensor]] = {}
         with noise.use_generator(self.generator):
             for phase, loss in zip(self.phases, self.losses, strict=True):
                 optimizer = self.optimizers[phase.net]
                 states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}
-                for batch in batches[: phase.repeat]:
+                for batch in batches[phase.first : phase.first + phase.repeat]:
                     value, logs = loss(states, batch, numbers["ramp"])
                     optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), numbers[f"rate_{phase.net}"])
-                    self._log(logs, phase.repeat)
+                    for name, logged in logs.items():
+                        values.setdefault(name, []).append(logged)
+        self._log(values)
         self._update_averages(numbers["history_share"])
 
     def _select(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,11 +129,13 @@ class Part:
         lifted = vmap(loss, in_dims=(0, 0, None), randomness="different") if self.seed is None else loss
         return torch.compile(lifted, dynamic=False) if self.compiled else lifted
 
-    def _log(self, logs: dict[str, Tensor], repeat: int) -> None:
-        for name, value in logs.items():
+    def _log(self, values: dict[str, list[Tensor]]) -> None:
+        """Add the mean of each logged value over the batches of this step that have it."""
+        for name, of_batches in values.items():
             if name not in self.sums:
-                self.sums[name] = torch.zeros_like(value)
-            self.sums[name].add_(value, alpha=1.0 / repeat)
+                self.sums[name] = torch.zeros_like(of_batches[0])
+            for value in of_batches:
+                self.sums[name].add_(value, alpha=1.0 / len(of_batches))
 
     @torch.no_grad()
     def _update_averages(self, history_share: float | Tensor) -> None:

@@ -355,3 +355,41 @@ def test_every_part_takes_the_numbers_of_the_step(few_digits: Data, monkeypatch:
         ours.step([batch])
     assert seen[0] == seen[1] != seen[2] == seen[3]
     assert (seen[0]["average_mass"], seen[2]["average_mass"]) == (0.0, pytest.approx(1 - ours.config.ema_decay))
+
+
+def test_generated_images_only_in_the_first_steps_of_d(few_digits: Data) -> None:
+    settings = {"discriminator_steps": 3, "adversarial_steps": 1, "weight_entropy": 0.1, "total_images": 300}
+    config = tiny(**settings)
+    ours = trainer(few_digits, config)
+    batches = list(ours.batches.from_batch(0, 3))
+    assert [len(batch.z[0]) for batch in batches] == [20, 0, 0]
+    assert [len(batch.z2[0]) for batch in batches] == [len(batch.x_unl2[0]) for batch in batches] == [20, 0, 0]
+    seen = []
+    part = ours.parts[0]
+    for number, (phase, loss) in enumerate(zip(part.phases, part.losses, strict=True)):
+
+        def spy(states: Any, batch: Any, ramp: Any, net: str = phase.net, loss: Any = loss) -> Any:
+            value, logs = loss(states, batch, ramp)
+            place = next(i for i, other in enumerate(batches) if torch.equal(other.y_lab[0], batch.y_lab))
+            seen.append((net, place, {name: float(logs[name]) for name in ("L", "U", "V", "entropy") if name in logs}))
+            return value, logs
+
+        part.losses[number] = spy
+    ours.step(batches)
+    assert [(net, place, sorted(logs)) for net, place, logs in seen] == [
+        ("D", 0, ["L", "U", "V", "entropy"]),
+        ("D", 1, ["L", "entropy"]),
+        ("D", 2, ["L", "entropy"]),
+        ("G", 0, []),
+    ]
+    means = ours.read_logs(1)  # each over the steps of D that have it
+    assert means["L"][0] == pytest.approx(np.mean([logs["L"] for _, _, logs in seen[:3]]), rel=1e-6)
+    assert means["V"][0] == pytest.approx(seen[0][2]["V"], rel=1e-6)
+
+
+def test_all_steps_of_d_are_adversarial_by_default(few_digits: Data) -> None:
+    errors = [train(few_digits, tiny(discriminator_steps=2, adversarial_steps=n)).models for n in (0, 2)]
+    for name, value in errors[0].D.parameters.items():
+        assert torch.equal(value, errors[1].D.parameters[name])
+    with pytest.raises(UserError, match="adversarial_steps is 3, but is counted among discriminator_steps, which is 2"):
+        tiny(discriminator_steps=2, adversarial_steps=3)
