@@ -130,9 +130,16 @@ class Batches:
             stored = choose_view(stored, u, strong)
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
+        if self.device.type == "cpu" and len(stored) > 1:
+            # The last bit of a view depends on the number of rows: the views of a model are those that it has alone.
+            return torch.cat([self.images(stored[i : i + 1], u[i : i + 1], strong) for i in range(len(stored))])
         unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)
         unit = unit.movedim(-1, 1) if unit.dim() == 4 else unit.unsqueeze(1)
-        view = (augment.strong if strong else augment.weak)(unit, u.flatten(0, 1), self.augmentation)
+        numbers = u.flatten(0, 1)
+        if strong:
+            view = augment.strong(unit, numbers, self.augmentation, by_rows=self.device.type == "cpu")
+        else:
+            view = augment.weak(unit, numbers, self.augmentation)
         view = view.movedim(1, -1) if stored.dim() == 5 else view.squeeze(1)
         return pair.from_unit(view).reshape(stored.shape)
 

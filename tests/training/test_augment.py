@@ -438,6 +438,16 @@ def test_operations_follow_one_another(channels, operations, turns):
     torch.testing.assert_close(y, torch.cat(expected), rtol=0, atol=1e-13)
 
 
+@every_preset
+@pytest.mark.parametrize("rows", [1, 7, 50])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_operations_of_the_rows_that_drew_them_alone_are_the_same(name, channels, rows, channels_last):
+    x, u = images(rows, channels, 9, 11, dtype=torch.float32), torch.rand(rows, STRONG_NUMBERS)
+    x = x.to(memory_format=torch.channels_last) if channels_last else x
+    some, every = (strong(x, u, AUGMENTATIONS[name], by_rows=by_rows) for by_rows in (True, False))
+    torch.testing.assert_close(some, every, rtol=0, atol=1e-6)
+
+
 def test_the_largest_number_below_1_chooses_the_last_operation_and_pixel():
     u = torch.full((1, STRONG_NUMBERS), BELOW_1)
     x = 0.2 + 0.5 * images(1, 3, 5, 28, dtype=torch.float32)
