@@ -20,6 +20,7 @@ __all__ = [
     "device_name",
     "float32_precision",
     "noise_state",
+    "precision_warnings",
     "processor_name",
     "restore_noise",
     "run_in_threads",
@@ -87,6 +88,25 @@ def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
     finally:
         for backend, value in zip(backends, previous, strict=True):
             setattr(backend, name, value)
+
+
+def precision_warnings(device: torch.device, precision: str, convolutional: bool) -> list[str]:
+    """Warn of convolutions in bfloat16 on a processor that has no instructions for them.
+
+    They then take several times as long as in float32. Source: https://github.com/pytorch/pytorch/issues/183815.
+    """
+    import torch
+
+    if device.type != "cpu" or precision != "bfloat16" or not convolutional:
+        return []
+    if platform.machine() not in ("x86_64", "AMD64"):  # of other processors nothing is known
+        return []
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return []
+    return [
+        "precision is bfloat16, but this processor has neither AVX512-BF16 nor AMX: convolutions take several times "
+        "as long as in float32."
+    ]
 
 
 def noise_state(device: torch.device) -> torch.Tensor:

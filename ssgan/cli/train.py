@@ -192,7 +192,7 @@ def _run_training(options: TrainOptions) -> None:
         if report is None:  # a finished run is only read, so it may lie in a read-only place
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
-        _warn_of_data(data, splits, not options.location.is_named, has_folds=bool(config.folds))
+        _warn(data, splits, config, not options.location.is_named)
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
             if parent is not None:
@@ -328,16 +328,18 @@ def _run_folder(options: TrainOptions, data: "Data", config: Config, parent: "Pa
     return runs.create_run_folder(options.out, data.name, config, record)
 
 
-def _warn_of_data(data: "Data", splits: Sequence["Split"], is_own: bool, has_folds: bool) -> None:
+def _warn(data: "Data", splits: Sequence["Split"], config: Config, is_own: bool) -> None:
     from ssgan.data.checks import data_warnings, warn_of_tests
     from ssgan.data.splits import imbalance_warnings
+    from ssgan.devices import precision_warnings, select
 
     for line in [
         *terminal.lost_files(data.skipped, data.file_counts),
         *data.notes,
         *imbalance_warnings([split.y for split in splits], data.classes),
+        *precision_warnings(select(config.device), config.precision, config.convolutional),
         *(data_warnings(data, len(splits[0].y)) if is_own else []),
-        *([] if has_folds else warn_of_tests(data)),
+        *([] if config.folds else warn_of_tests(data)),
     ]:
         terminal.warn(line)
 

@@ -11,6 +11,7 @@ import torch
 
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, imbalance_warnings
+from ssgan.devices import precision_warnings
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 from ssgan.training.divergence import FailureDetector
@@ -141,6 +142,7 @@ class Monitor:
         self.config: Config = trainer.config
         self.watch = FailureDetector(trainer.batches.seeds)
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
+        self.warnings += precision_warnings(clock.device, self.config.precision, self.config.convolutional)
         if not (self.config.weight("labeled") or self.config.unconditional):
             self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
         self.images_per_second, self.seconds_before = 0.0, 0.0
