@@ -41,10 +41,6 @@ LAUNCH_NAME = ".torchrun"  # in a run folder, until the training ends: by which 
 SECONDS_FOR_OTHERS = 10.0  # to say how they ended, where a process has failed
 SECONDS_AFTER_SIGNAL = 1.0
 SECONDS_BETWEEN_LOOKS = 0.02
-LOST = (
-    "ssgan: A process of this training has ended unexpectedly; `torchrun --max-restarts N` starts all of them again, "
-    "from the last checkpoint."
-)
 
 
 class Outcome(NamedTuple):
@@ -86,12 +82,13 @@ def run_alike(run: Callable[[list[str]], Outcome], arguments: list[str]) -> int:
     from ssgan import distributed
 
     store, _, _ = next(iter(dist.rendezvous("env://")))
+    store = dist.PrefixStore(f"start {_restarts()}", store)  # it keeps what was written before a restart
     with _silence(rank > 0):
         try:
             distributed.join(dist.PrefixStore("group", store), rank, count, int(os.environ["LOCAL_RANK"]))
             outcome = run(arguments)
         except distributed.ProcessLost:
-            outcome = Outcome(1, LOST, is_lost=True)
+            outcome = _lost()
         except Exception:
             outcome = Outcome(1, traceback.format_exc().rstrip())
         outcome, speaker = _agree(dist.PrefixStore("outcome", store), rank, count, outcome)
@@ -135,7 +132,7 @@ def _joint(outcomes: Mapping[int, Outcome], count: int) -> Outcome:
     errors = [outcome for outcome in ranked if outcome.status and not outcome.is_lost]
     lost = [outcome for outcome in ranked if outcome.is_lost]
     if len(ranked) < count:
-        lost.append(Outcome(1, LOST, is_lost=True))
+        lost.append(_lost())
     return [*errors, *lost, *ranked][0]
 
 
@@ -204,10 +201,25 @@ def goes_on(out: Path | None) -> bool:
     from ssgan import distributed
 
     begun = False
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and distributed.is_main():
+    if _restarts() and distributed.is_main():
         with contextlib.suppress(OSError):
             begun = read_file(out / LAUNCH_NAME).decode() == _launch()
     return bool(distributed.largest(int(begun)))
+
+
+def _lost() -> Outcome:
+    """Return the outcome where another process has ended without a word."""
+    again = "torchrun starts all of them again" if _restarts() < _most_restarts() else "go on by --resume"
+    return Outcome(1, f"ssgan: A process of this training has ended unexpectedly: {again}.", is_lost=True)
+
+
+def _most_restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+
+
+def _restarts() -> int:
+    """Return how often torchrun has started the processes again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _launch() -> str:
