@@ -1,6 +1,7 @@
-"""Train configurations in processes that torchrun has started, for :mod:`tests.promises.test_processes`.
+"""Small configurations that one process trains, or several on the joined batch.
 
-``python -m torch.distributed.run --nproc-per-node 2 tests/joined_batch.py FOLDER`` writes what each process has.
+``joined_batch.py FOLDER ARGUMENTS`` trains them in a process with the environment of torchrun, but without its start,
+and runs the command of these arguments at last.
 """
 
 import os
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ssgan import distributed
+from ssgan.cli import app
 from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS
@@ -93,9 +95,10 @@ def trained(case: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store, _, _ = next(iter(dist.rendezvous("env://")))
-    distributed.join(dist.PrefixStore("group", store), rank, count)
+    folder, rank, count = Path(sys.argv[1]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.join(dist.FileStore(str(folder / "store"), count), rank, count)
     for number, case in enumerate(CASES):
-        torch.save(trained(case), Path(sys.argv[1]) / f"{number}-{rank}.pt")
+        torch.save(trained(case), folder / f"{number}-{rank}.pt")
+    outcome = app._run(sys.argv[2:])
+    assert outcome.status == 0, outcome.text
     distributed.leave()
