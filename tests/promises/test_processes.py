@@ -13,7 +13,7 @@ import pytest
 import torch
 from joined_batch import CASES, ROWS
 from resumed_runs import differences, left_by, read_log
-from running import RUN_FILES
+from running import RUN_FILES, status_of
 from small_configs import tiny
 
 import ssgan
@@ -264,6 +264,17 @@ def test_a_refusal_is_one_sentence_and_the_status_of_every_process(tmp_path: Pat
     ]
     assert done.stderr.count("exitcode  : 2 ") == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("in_an_empty_folder")
+def test_the_command_of_the_page_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its options for torchrun are those of the tests above; its options for ssgan are accepted."""
+    page = (ROOT / "docs" / "several-processes.md").read_text(encoding="utf-8")
+    (line,) = (line for line in page.splitlines() if line.startswith("torchrun "))
+    launcher, arguments = line.split(" -m ssgan ")
+    assert launcher.split()[1:] == [*TORCHRUN[3:], "--max-restarts", "3"]
+    assert status_of(*arguments.split(), "--dry-run") == 0
+    assert "labels" in capsys.readouterr().out
 
 
 def test_other_commands_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
