@@ -28,6 +28,7 @@ from ssgan.training.session import check_processes, follow
 
 ROOT = Path(ssgan.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT.pop("COLUMNS", None)  # it would break lines
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TRAIN = [
     *["train", "digits", "--labels", "20", "--device", "cpu", "--out", "run"],
