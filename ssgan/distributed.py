@@ -1,10 +1,11 @@
 """Average over the processes of one training.
 
-With one process every function gives back what it is given. Each of W processes has b rows of every batch, contiguous and
-in the order of their ranks, and all have the same weights. A loss that is a mean over rows is the mean of the losses of the
-processes, so its gradient is the mean of their gradients (:func:`average`). What is no such mean goes through :func:`mean` or
-:func:`joined_rows`, whose gradients pass between the processes too; :func:`own_rows` takes noise from that of the joined
-batch. These three act only inside :func:`shares_of_batches`: an evaluation by one process is its own.
+With one process every function gives back what it is given. Each of W processes has b rows of every batch, contiguous
+and in the order of their ranks, and all have the same weights. A loss that is a mean over rows is the mean of the
+losses of the processes, so its gradient is the mean of their gradients (:func:`average`). What is no such mean goes
+through :func:`mean` or :func:`joined_rows`, whose gradients pass between the processes too; :func:`own_rows` takes
+noise from that of the joined batch. These three act only inside :func:`shares_of_batches`: an evaluation by one
+process is its own.
 """
 
 from collections.abc import Iterator, Sequence
