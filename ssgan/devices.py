@@ -31,6 +31,8 @@ __all__ = [
 def select(name: str, dtype: str = "float32", precision: str = "float32") -> torch.device:
     """Select a device by name; ``auto`` takes CUDA, then MPS, then the CPU.
 
+    Each process of a training has a GPU of its own, that of its index on the machine, or all have the CPU.
+
     Raises
     ------
     UserError
@@ -38,12 +40,16 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
     """
     import torch
 
+    from ssgan import distributed
+
     names = ["cpu"]
     if torch.backends.mps.is_available():
         names.insert(0, "mps")
     if torch.cuda.is_available():
         names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + names
     full_name = {"auto": names[0], "cuda": "cuda:0"}.get(name, name)
+    if distributed.count() > 1:
+        full_name = _name_of_process(name)
     if full_name not in names:
         raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(names)}.")
     device = torch.device(full_name)
@@ -54,13 +60,38 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
     return device
 
 
-def device_name(device: torch.device) -> str:
-    """Return the name of the hardware, such as ``NVIDIA H200`` or the model of the processor."""
+def _name_of_process(name: str) -> str:
+    """Return the full name of the device of this process, one of several."""
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return processor_name(torch.get_num_threads())
+    from ssgan import distributed
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
+        return "cpu"
+    if name not in ("auto", "cuda"):
+        raise UserError(
+            f"device is {name}, but torchrun gives each process a GPU of its own: choose auto, cuda or cpu."
+        )
+    if distributed.local_rank() >= gpus:
+        raise UserError(
+            f"There are more processes than GPUs ({gpus}) on this machine: start one for each GPU by torchrun "
+            f"--nproc-per-node, or choose --device cpu."
+        )
+    return f"cuda:{distributed.local_rank()}"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the hardware, such as ``NVIDIA H200`` or the model of the processor.
+
+    That of several processes begins with their number: ``2 x NVIDIA H200``.
+    """
+    import torch
+
+    from ssgan import distributed
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(torch.get_num_threads())
+    return f"{distributed.count()} x {name}" if distributed.count() > 1 else name
 
 
 @contextmanager

@@ -10,7 +10,8 @@ to every logit. With ``lse = logsumexp_k(logits)``::
 Every function is a pure function of tensors and returns a scalar, the mean over its batch. The caller
 multiplies by weights. Gradients flow into every argument that requires them; the caller detaches those
 that must not receive any. All losses stay finite at logits of +-1e4. None reads a tensor's value in
-Python, so ``torch.func.vmap`` can lift each over a seed axis.
+Python, so ``torch.func.vmap`` can lift each over a seed axis. Where several processes share a batch, a loss that is no
+mean over rows is that of the joined batch; the mean of the others over the processes is.
 
 Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless stated otherwise.
 """
@@ -21,6 +22,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ssgan.distributed import joined_rows, mean
 
 __all__ = [
     "class_balance",
@@ -86,7 +89,7 @@ def feature_matching(real_BF: Tensor, fake_BF: Tensor, norm: str = "l2") -> Tens
     ValueError
         For any other ``norm``.
     """
-    difference_F = real_BF.mean(dim=0) - fake_BF.mean(dim=0)
+    difference_F = mean(real_BF.mean(dim=0)) - mean(fake_BF.mean(dim=0))
     if norm == "l2":
         return difference_F.square().mean()
     if norm == "l1":
@@ -124,7 +127,7 @@ def class_balance(logits_BK: Tensor) -> Tensor:
 
     Source: Springenberg, *Unsupervised and Semi-supervised Learning with Categorical GANs*, 2016.
     """
-    p_K = logits_BK.softmax(dim=1).mean(dim=0)
+    p_K = mean(logits_BK.softmax(dim=1).mean(dim=0))
     return math.log(logits_BK.shape[1]) + (p_K * p_K.clamp_min(torch.finfo(p_K.dtype).tiny).log()).sum()
 
 
@@ -186,6 +189,7 @@ def pull_away(features_BF: Tensor) -> Tensor:
 
     Source: Zhao et al., *Energy-based Generative Adversarial Network*, 2017, section 2.4.
     """
+    features_BF = joined_rows(features_BF)
     rows = features_BF.shape[0]
     # The gradient of the norm of a zero row is NaN; the root of a clamped square has a finite one.
     tiny = torch.finfo(features_BF.dtype).tiny

@@ -1,3 +1,4 @@
+import inspect
 import math
 from collections.abc import Callable, Iterator
 
@@ -414,3 +415,26 @@ def test_a_threshold_above_every_probability_gives_no_gradient(threshold):
     value = losses.pseudo_label(strong, SURE, threshold)
     assert value.item() == 0.0
     assert not torch.autograd.grad(value, [strong])[0].any()
+
+
+def test_every_loss_is_a_mean_over_rows_or_joins_the_shares_of_processes() -> None:
+    """The mean of the losses of two shares is that of all rows, but where the loss joins what it averages itself."""
+    random = torch.Generator().manual_seed(0)
+    joined = set()
+    for name in losses.__all__:
+        function = getattr(losses, name)
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.annotation is Tensor]
+        if not names:  # of parameters alone
+            continue
+        whole = {
+            row: torch.randint(4, (8,), generator=random)
+            if row == "y_B"
+            else torch.randn(8, 4, generator=random, dtype=torch.float64)
+            for row in names
+        }
+        more = {"threshold": 0.4} if "threshold" in inspect.signature(function).parameters else {}
+        halves = [function(**{row: x[half] for row, x in whole.items()}, **more) for half in (slice(4), slice(4, 8))]
+        if abs(float(function(**whole, **more) - sum(halves) / 2)) > 1e-12:
+            joined.add(name)
+    # tests/promises/test_processes.py trains with each of these. A new one must call distributed.mean or joined_rows.
+    assert joined == {"feature_matching", "class_balance", "pull_away"}

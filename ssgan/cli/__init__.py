@@ -1,4 +1,7 @@
-"""The command line. Its modules import torch only inside the commands that need it."""
+"""The command line.
+
+Its modules import torch only inside the commands that need it.
+"""
 
 from ssgan.cli.app import main
 

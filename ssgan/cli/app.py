@@ -8,19 +8,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssgan import runs
-from ssgan.cli import output, streams, terminal
+from ssgan.cli import output, processes, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
 from ssgan.cli.export import export
 from ssgan.cli.label import label
 from ssgan.cli.labeling import audit, suggest
 from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
+from ssgan.cli.processes import Outcome
 from ssgan.cli.sample import sample
 from ssgan.cli.sorting import SortOptions
 from ssgan.cli.train import train
@@ -247,13 +249,23 @@ def main(arguments: list[str] | None = None) -> None:
     streams.open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal has no letters for is written out
         sys.stdout.reconfigure(errors="backslashreplace")
-    with _sigterm_as_interruption(), interrupts.stop_between_steps():
-        status = _run(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(status)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if processes.are_launched():
+        sys.exit(processes.run_alike(partial(_run_interruptible, patient=True), arguments))
+    outcome = _run_interruptible(arguments)
+    if outcome.text:
+        terminal.note(outcome.text)
+    sys.exit(outcome.status)
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command and print the sentence of its error; return the exit status."""
+def _run_interruptible(arguments: list[str], patient: bool = False) -> Outcome:
+    """Run a command that signals end in order; where ``patient``, a second signal is as the first one."""
+    with _sigterm_as_interruption(), interrupts.stop_between_steps(patient):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> Outcome:
+    """Run a command; return the exit status, and the sentence of its error."""
     command = typer.main.get_command(app)
     try:
         # Not by the app itself, which has own answers to signals and to a closed pipe.
@@ -263,22 +275,21 @@ def _run(arguments: list[str]) -> int:
         finally:
             sys.stdout.flush()
     except typer.Exit as end:
-        return end.exit_code
+        return Outcome(end.exit_code)
     except BrokenPipeError:
         streams.discard_output()
-        return READER_LEFT
+        return Outcome(READER_LEFT)
     except KeyboardInterrupt as stop:
-        terminal.note(f"ssgan: {str(stop) or 'interrupted.'}")
-        return stop.status if isinstance(stop, Interrupted) else Interrupted().status
+        status = stop.status if isinstance(stop, Interrupted) else Interrupted().status
+        return Outcome(status, f"ssgan: {str(stop) or 'interrupted.'}")
     except Exception as error:
         message = error_message(error)
         if message is None:
             raise
         if isinstance(error, OSError):
             streams.discard_output()
-        terminal.note(f"ssgan: {message}")
-        return 2
-    return READER_LEFT if terminal.out.quiet else 0
+        return Outcome(2, f"ssgan: {message}")
+    return Outcome(READER_LEFT if terminal.out.quiet else 0)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssgan import runs
-from ssgan.cli import output, start, terminal
+from ssgan.cli import output, processes, start, terminal
 from ssgan.cli.hints import how_to_go_on, predict_command
 from ssgan.cli.options import (
     AnySetting,
@@ -124,18 +124,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
 ) -> None:
     """Train a classifier from few labels and many images, and report its accuracy."""
-    settings = parse_settings(
-        set_,
-        labels=labels,
-        method=method,
-        seed=seed,
-        seeds=seeds,
-        draw_seed=draw_seed,
-        device=device,
-        folds=folds,
-        backbone=backbone,
-        image_size=image_size,
-    )
+    named = {"labels": labels, "method": method, "seed": seed, "seeds": seeds, "draw_seed": draw_seed, "device": device}
+    settings = parse_settings(set_, **named, folds=folds, backbone=backbone, image_size=image_size)
     run_training(
         TrainOptions(
             location=DataLocation(data=data, labels_csv=labels_csv, data_dir=data_dir),
@@ -172,11 +162,15 @@ def run_training(options: TrainOptions) -> None:
 
 def _run_training(options: TrainOptions) -> None:
     """Train, or go on with a training, and print the result; or print the settings."""
+    if not options.dry_run and processes.goes_on(options.out):
+        options = dataclasses.replace(options, resume=True, config=None)
     parent = start.open_named_parent(
         options.parent, options.out, options.resume, options.config, options.preset, options.settings
     )
-    data, config = _load_data(options, parent)
-    device, splits = _check_data(data, config, parent)
+    with processes.in_turn():
+        data, config = _load_data(options, parent)
+        device, splits = _check_data(data, config, parent)
+    processes.check_same(data, config)
     if options.dry_run:
         if options.as_json:
             origin = {} if parent is None else {"parent": str(parent.run)}
@@ -186,12 +180,16 @@ def _run_training(options: TrainOptions) -> None:
             if parent is not None:
                 start.announce_parent(parent, config, data)
         return
+    if options.out is not None and not processes.is_main():
+        processes.follow(data, config, options.out, parent)
+        return
     folder = _run_folder(options, data, config, parent)
     with ExitStack() as stack:
         report = runs.read_finished_report(folder, config, data.name, data.sha256)
         if report is None:  # a finished run is only read, so it may lie in a read-only place
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
+        processes.begin(folder, trains=report is None)
         _warn(data, splits, config, not options.location.is_named)
         if not options.as_json:
             _announce(data, config, f"on {device}, into {folder}", len(splits[0].indices))
@@ -205,6 +203,7 @@ def _run_training(options: TrainOptions) -> None:
             except KeyboardInterrupt as stop:
                 number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
                 raise Interrupted(how_to_go_on(options.location, folder, data, config), number) from None
+            processes.end(folder)
     if options.as_json:
         print(json.dumps(report))
     else:
@@ -223,6 +222,7 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
         settings = choose_backbone(location, options.settings, quiet=options.as_json)
         options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
+    processes.check_config(early)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
     # A run that was begun by another program need not have a preset.
     resizes = PRESETS.get(early.preset, {}).get("image_size") and early.backbone is None
@@ -289,6 +289,7 @@ def _check_data(data: "Data", config: Config, parent: "Parent | None") -> tuple[
     from ssgan.data.splits import make_splits
     from ssgan.devices import device_name, select
 
+    processes.check_config(config)
     if config.backbone is not None:
         from ssgan.inference import features
 

@@ -11,6 +11,7 @@ Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, and its 
 import torch
 from torch import Tensor, nn
 
+from ssgan.distributed import mean as joined_mean
 from ssgan.nn import noise
 
 __all__ = ["BatchStatNorm", "Dropout", "GaussianNoise", "MinibatchDiscrimination", "VirtualBatchNorm"]
@@ -63,7 +64,8 @@ class BatchStatNorm(nn.Module):
     """Batch normalisation by the statistics of the current batch.
 
     The paper's generators use it in this form, with a bias, no gain and no running statistics. A row then depends on
-    the other rows; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation.
+    the other rows; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation. The
+    batch is the joined one where several processes share it.
 
     Parameters
     ----------
@@ -107,8 +109,8 @@ class BatchStatNorm(nn.Module):
         else:
             axes = [0, *range(2, x.dim())]
             rows = x[: self.reference_rows] if self.reference_rows and not self.training else x
-            mean = rows.mean(dim=axes, keepdim=True)
-            variance = (rows - mean).square().mean(dim=axes, keepdim=True)
+            mean = joined_mean(rows.mean(dim=axes, keepdim=True))
+            variance = joined_mean((rows - mean).square().mean(dim=axes, keepdim=True))
             if self.running_decay:
                 self._update_running(mean, variance)
         y = (x - mean) * torch.rsqrt(variance + self.eps)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ssgan import distributed
+
 __all__ = ["normal_like", "record", "replay", "uniform_like", "use_generator"]
 
 
@@ -67,7 +69,7 @@ def _draw(distribution: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     replayed: Iterator[Tensor] | None = getattr(_thread, "replayed", None)
     if replayed is not None:
         return next(replayed)
-    numbers = distribution(x)
+    numbers = distributed.own_rows(distribution(distributed.joined_like(x)))
     draws: list[Tensor] | None = getattr(_thread, "recorded", None)
     if draws is not None:
         draws.append(numbers)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssgan import distributed
 from ssgan.data.feature_views import WEAK_VIEWS
 from ssgan.data.splits import Split
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
@@ -151,7 +152,8 @@ class Batches:
         return self.images(self.pool[torch.from_numpy(rows).to(self.device)])
 
     def from_batch(self, first: int, stop: int) -> Iterator[Batch]:
-        """Give the batches ``first`` to ``stop``, each tensor [S, B, ...]."""
+        """Give the batches ``first`` to ``stop``, each tensor [S, B, ...]; of several processes, each has its rows."""
+        share, none = distributed.own_slice(self.config.batch_size), slice(0, 0)
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
@@ -169,12 +171,12 @@ class Batches:
                 place = (first + i) % self.config.discriminator_steps
                 unused = [] if place < self.config.batches_with_fakes else ["z"]
                 unused += ["unlabeled2", "z2", "augment_unlabeled2"] if place else []
-                index = {name: r[:, i, :0] if name in unused else r[:, i] for name, r in rows.items()}
-                u = {name: n[:, i, :0] if name in unused else n[:, i] for name, n in drawn.items()}
+                index = {name: r[:, i, none if name in unused else share] for name, r in rows.items()}
+                u = {name: n[:, i, none if name in unused else share] for name, n in drawn.items()}
                 x_lab, x_unl, x_unl2 = (self.pool[index[name]] for name in ("labeled", "unlabeled", "unlabeled2"))
                 yield Batch(
                     x_lab=self.images(x_lab, u.get("augment_labeled")),
-                    y_lab=y[:, i],
+                    y_lab=y[:, i, share],
                     x_unl=self.images(x_unl, u.get("augment_unlabeled")),
                     x_unl2=self.images(x_unl2, u.get("augment_unlabeled2")),
                     z=u["z"],

@@ -17,18 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from ssgan import runs
+from ssgan import distributed, runs
 from ssgan.data.dataset import Data, image_ids
-from ssgan.data.splits import Split, check_splits, make_splits
-from ssgan.data.splits import load as load_splits
+from ssgan.data.splits import Split
 from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
-from ssgan.errors import Busy, CannotResume, UserError
+from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_classes, draw_grid, is_drawable, to_uint8
 from ssgan.files import open_atomic, write_json
 from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
-from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
 from ssgan.inference.scores import score
@@ -37,9 +35,9 @@ from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, run_callbacks
 from ssgan.training.monitor import Run, TrainingProgress
-from ssgan.training.parent import Parent, find_parent, inherited_map
+from ssgan.training.parent import Parent
 from ssgan.training.parts import FailedParts
-from ssgan.training.state import check_state
+from ssgan.training.session import open_session
 from ssgan.training.tensorboard import TensorBoard
 from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import train
@@ -86,15 +84,14 @@ def run_experiment(
     UserError, Paused, Interrupted
         Where data, settings and folder do not fit; where the time was up, or a signal came, before the end.
     """
-    data, start = _prepare_start(data, config, folder, parent)
-    splits = _splits_of_run(data, config, folder, splits)
-    state = _saved_state(folder, data, config, splits)
-    failed_parts = failed_parts or FailedParts()
-    events = _tensorboard(folder, config, failed_parts)
-    # Nothing is written before here: a folder that cannot be resumed stays as it was.
-    runs.update_config(folder, config)
-    save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
-    _begin_session(folder, data, splits[0], failed_parts)
+    with distributed.main_first():  # the others read what this process writes
+        data, start, splits, state = open_session(data, config, folder, parent, splits)
+        failed_parts = failed_parts or FailedParts()
+        events = _tensorboard(folder, config, failed_parts)
+        # Nothing is written before here: a folder that cannot be resumed stays as it was.
+        runs.update_config(folder, config)
+        save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
+        _begin_session(folder, data, splits[0], failed_parts)
     steps_done, save = 0 if state is None else state["steps_done"], partial(runs.save_checkpoint, folder / "checkpoint")
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
@@ -120,12 +117,6 @@ def make_report(
     """Return what ``report.json`` of a run in ``folder`` holds; parameters are those of :func:`run_experiment`."""
     entries = _with_confidence(run, extra or {})
     return {**summarize(run, folder, entries), "source": None if source is None else dict(source)}
-
-
-def _prepare_start(data: Data, config: Config, folder: Path, parent: Parent | None) -> tuple[Data, Parent | None]:
-    """Return the data, features of a backbone where one is set, and the parent from which a run has yet to start."""
-    start = find_parent(folder, parent)
-    return apply_backbone(data, config, feature_map=inherited_map(folder, config, start)), start
 
 
 def save_run(run: Run, folder: Path, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> None:
@@ -189,18 +180,6 @@ def train_or_resume(
     return models, report
 
 
-def _saved_state(folder: Path, data: Data, config: Config, splits: Sequence[Split]) -> dict[str, Any] | None:
-    """Read the checkpoint of a run, where there is one, and check that it belongs to the run."""
-    if not (folder / "checkpoint").exists():
-        return None
-    state = runs.load_checkpoint(folder / "checkpoint")
-    check_state(state, data, config, splits)
-    record = runs.read_parent(folder)
-    if state.get("parent", {}).get("weights_sha256") != (record and record["weights_sha256"]):
-        raise UserError(f"The checkpoint and parent.json of {folder} are not of the same run.")
-    return state
-
-
 def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedParts) -> None:
     """Draw the labelled images, and remove the results of a shorter training."""
     with failed_parts.attempt("labeled.png"):
@@ -235,24 +214,6 @@ def _draw_samples(folder: Path, run: Run) -> None:
             _draw(folder / "samples.png", samples, config.grid_side)
     if normal is not None:
         curves.draw_densities(folder, normal, f"Normal({normal[0]:g}, {normal[1]:g}), seed {config.seed}")
-
-
-def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Split] | None = None) -> list[Split]:
-    """Return the splits of a new run, given or drawn; those of a run that is resumed, as they were saved."""
-    path = folder / "split.json"
-    if not path.exists():
-        splits = splits or make_splits(data.y_train, config.labels, config.draw_seeds)
-        return [replace(split, ids=image_ids(data.source.x_train[split.indices])) for split in splits]
-    saved = load_splits(path)
-    other = f"{path} holds other labels than {data.name}: was the run begun on other data?"
-    try:
-        check_splits(saved, data.y_train, config.labels, config.seeds)
-    except UserError:
-        raise CannotResume(other) from None
-    for split, expected in zip(saved, splits or saved, strict=True):
-        if split.sha256 != expected.sha256 or not np.array_equal(split.held_out, expected.held_out):
-            raise CannotResume(other)
-    return saved
 
 
 def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Interrupts", "current", "stop_between_steps"]
+__all__ = ["Interrupts", "agree", "current", "stop_between_steps"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,13 +18,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Note Ctrl-C and SIGTERM. A second signal acts as it did before.
 
+    Parameters
+    ----------
+    patient : bool
+        Whether a second signal is only noted too, because a launcher sends one after the user has.
+
     Attributes
     ----------
     received : int or None
         The number of the signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.received: int | None = None
         self._former: dict[int, Any] = {}
 
@@ -44,7 +50,8 @@ class Interrupts:
 
     def _note(self, number: int, _: Any) -> None:
         self.received = number
-        self.unwatch()
+        if not self.patient:
+            self.unwatch()
 
 
 _current: Interrupts | None = None
@@ -55,11 +62,24 @@ def current() -> Interrupts | None:
     return _current
 
 
+def agree(wanted: bool) -> bool:
+    """Return whether a report is wanted by any process of a training; a signal that one has noted, all have then."""
+    from ssgan import distributed  # with torch, which the handlers do not need
+
+    if distributed.count() == 1:
+        return wanted
+    received = None if _current is None else _current.received
+    code = distributed.largest(int(wanted) if received is None else 1 + received)
+    if code > 1 and _current is not None:
+        _current.received = code - 1
+    return code > 0
+
+
 @contextmanager
-def stop_between_steps() -> Iterator[None]:
+def stop_between_steps(patient: bool = False) -> Iterator[None]:
     """While the block runs, let Ctrl-C and SIGTERM stop a training in a run folder after its step, at a checkpoint."""
     global _current
-    outer, _current = _current, Interrupts()
+    outer, _current = _current, Interrupts(patient)
     try:
         yield
     finally:

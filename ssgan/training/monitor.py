@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssgan import distributed
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, imbalance_warnings
 from ssgan.devices import precision_warnings
@@ -270,17 +271,19 @@ class Monitor:
     def finish(self) -> Run:
         """Evaluate the trained models and return the run, with None in the place of what cannot be measured."""
         data, trainer, watch = self.data, self.trainer, self.watch
+        evaluated = slice(None) if distributed.is_main() else slice(0)  # one process does
+        x_test, y_test = data.x_test[evaluated], data.y_test[evaluated]
         self.warnings += watch.check_weights(trainer.steps_done, trainer.finite())
         models = trainer.models(data)
         scores: dict[str, list[float | None]] = {name: [None] * len(models.seeds) for name in ("error", "ece", "nll")}
         raw = {"error": scores["error"]}
         judgements: dict[str, list[float | None]] = {}
         with self.failed_parts.attempt("test scores"):
-            scores = models.scores(data.x_test, data.y_test)
+            scores = models.scores(x_test, y_test)
         with self.failed_parts.attempt("test error of the last step"):
-            raw = models.scores(data.x_test, data.y_test, averaged=False, metrics=["error"])
+            raw = models.scores(x_test, y_test, averaged=False, metrics=["error"])
         with self.failed_parts.attempt("judgements of real and generated images"):
-            if self.config.unconditional:
+            if self.config.unconditional and distributed.is_main():
                 judgements = models.judgements(data.x_test, self.config.seed, data.normal)
             if data.normal is not None and judgements:
                 self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])

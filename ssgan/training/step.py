@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from ssgan import distributed
 from ssgan.nn import noise
 from ssgan.nn.stack import Net, Stack, State
 from ssgan.settings.config import Config
@@ -90,13 +91,15 @@ class Part:
         )
         teacher = self._teacher(numbers["average_mass"])
         values: dict[str, list[Tensor]] = {}
-        with noise.use_generator(self.generator):
+        rows = self.config.batch_size // distributed.count()
+        with noise.use_generator(self.generator), distributed.shares_of_batches(rows):
             for phase, loss in zip(self.phases, self.losses, strict=True):
                 optimizer = self.optimizers[phase.net]
                 states = {**self.frozen, phase.net: self.trained[phase.net], **(teacher if phase.net == "D" else {})}
                 for batch in batches[phase.first : phase.first + phase.repeat]:
                     value, logs = loss(states, batch, numbers["ramp"])
-                    optimizer.step(torch.autograd.grad(value.sum(), optimizer.parameters), numbers[f"rate_{phase.net}"])
+                    gradients = distributed.average(torch.autograd.grad(value.sum(), optimizer.parameters))
+                    optimizer.step(gradients, numbers[f"rate_{phase.net}"])
                     for name, logged in logs.items():
                         values.setdefault(name, []).append(logged)
         self._log(values)

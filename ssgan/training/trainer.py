@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssgan import devices
+from ssgan import devices, distributed
 from ssgan.data.dataset import Data
 from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, check_splits, make_splits
@@ -22,6 +22,7 @@ from ssgan.nn.registry import build_stacks
 from ssgan.nn.stack import choose_strategy
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
+from ssgan.training import interrupts
 from ssgan.training.batches import Batches, stream_key
 from ssgan.training.methods import Batch, phases
 from ssgan.training.monitor import Monitor, Run, TrainingProgress
@@ -80,7 +81,7 @@ class Trainer:
             }
         self.parts = self._make_parts()
         self.runners: list[Part | CapturedPart] = [*self.parts]
-        if batches.device.type == "cuda" and config.cuda_graph:
+        if batches.device.type == "cuda" and config.cuda_graph and distributed.count() == 1:
             self.runners = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
         self.parent: dict[str, Any] | None = None
@@ -183,7 +184,8 @@ class Trainer:
     def read_logs(self, steps: int) -> dict[str, np.ndarray]:
         """Return the mean of each logged value over the last ``steps`` steps, arrays [S]; reads from the device."""
         sums = [torch.stack([value.reshape(-1) for value in part.sums.values()]) for part in self.parts]
-        values = (torch.cat(sums, dim=1) / steps).cpu().double().numpy()
+        (means,) = distributed.average([torch.cat(sums, dim=1) / steps])
+        values = means.cpu().double().numpy()
         for part in self.parts:
             torch._foreach_zero_(list(part.sums.values()))
         return dict(zip(self.parts[0].sums, values, strict=True))
@@ -336,10 +338,10 @@ def train(
             if on_step is not None and (monitor.timer.is_due() or trainer.steps_done == config.steps):
                 on_step(monitor.step_progress())
             evaluate = monitor.evaluation_due()
-            if evaluate or monitor.report_due() or (due is not None and due(trainer.steps_done)):
+            if interrupts.agree(evaluate or monitor.report_due() or (due is not None and due(trainer.steps_done))):
                 means = monitor.read_logs()
                 with clock.paused():
-                    progress = monitor.report(means, evaluate)
+                    progress = monitor.report(means, evaluate and distributed.is_main())
                     if on_report is not None:
                         on_report(progress)
         return monitor.finish()
