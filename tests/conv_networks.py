@@ -14,10 +14,11 @@ from ssgan.settings.catalog import NETWORK_NAMES, NETWORKS
 from ssgan.settings.config import Config
 
 CONVOLUTIONAL = [name for name in NETWORK_NAMES if NETWORKS[name].convolutional]
-WEIGHT_NORMED = ["paper-conv", "compact-conv", "wide-resnet"]
+WEIGHT_NORMED = ["paper-conv", "compact-conv", "whitened-conv", "wide-resnet"]
 NARROW: dict[str, dict[str, Any]] = {
     "paper-conv": {"discriminator_widths": (5, 7), "generator_widths": (8, 6, 5)},
     "compact-conv": {"discriminator_widths": (5, 6, 7), "generator_widths": (8, 6)},
+    "whitened-conv": {"discriminator_widths": (5, 6, 7), "generator_widths": (8, 6)},
     "wide-resnet": {"discriminator_widths": (4, 5, 7), "generator_widths": (8, 6, 5)},
     "dcgan": {"discriminator_widths": (3,), "generator_widths": (3,)},
 }

@@ -3,6 +3,10 @@
 **With weight norm**: the paper's pair for 32x32 images, and a compact one for a CPU. Source: Salimans et al.,
 *Improved Techniques for Training GANs*, 2016, sections 5.2 and 5.3, and its published code.
 
+**Whitened**: a first layer of fixed filters that whiten the pixels, then pairs of convolutions with max pooling between
+them. Source: Jordan, *94% on CIFAR-10 in 3.29 Seconds on a Single GPU*, 2024 (arXiv 2404.00498), sections 3.1 and 3.2;
+with weight norm instead of batch norm, LeakyReLU instead of GELU, and the mean over the pixels instead of the maximum.
+
 **Wide residual network**: with weight norm instead of batch norm, so that a row does not depend on the other rows.
 Source: Zagoruyko & Komodakis, *Wide Residual Networks*, 2016; the initialisation of the branches: Arpit, Campos &
 Bengio, *How to Initialize your Network? Robust Initialization for WeightNorm & ResNets*, 2019.
@@ -44,10 +48,15 @@ __all__ = [
     "DCGANGenerator",
     "DeconvGenerator",
     "ResidualBlock",
+    "Whitening",
     "compact_trunk",
     "paper_trunk",
+    "whitened_trunk",
     "wide_trunk",
 ]
+
+
+WHITENED = 2  # pixels to a side of the patches that are whitened
 
 
 class ConvSpec(NamedTuple):
@@ -95,6 +104,66 @@ def compact_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn
     specs = [ConvSpec(first, 5, 2, 2, True)]
     specs += [ConvSpec(second, stride=2, dropout=True), ConvSpec(third, stride=2, dropout=True)]
     return _trunk(channels, [*specs, ConvSpec(third, padding=0)], noise)
+
+
+class Whitening(nn.Module):
+    """A convolution [B, C, H, W] to [B, 8 C, H - 1, W - 1] by fixed 2x2 filters.
+
+    They are the eigenvectors of the covariance of the 2x2 patches of the images of the initialisation, each over the
+    root of its eigenvalue, and their negatives. So the outputs of the filters have a variance of about 1 and are
+    uncorrelated. Before the initialisation the filters are random.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    epsilon : float
+        Added to the eigenvalues, so that what hardly varies is not enlarged.
+    """
+
+    weight: Tensor
+
+    def __init__(self, channels: int, epsilon: float = 5e-4) -> None:
+        super().__init__()
+        inputs, self.epsilon = channels * WHITENED**2, epsilon
+        half = nn.init.normal_(torch.empty(inputs, channels, WHITENED, WHITENED))
+        self.register_buffer("weight", torch.cat([half, -half]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter [B, C, H, W]."""
+        return F.conv2d(x, self.weight)
+
+    @torch.no_grad()
+    def init_from(self, x: Tensor) -> Tensor:
+        """Set the filters from images, and return the output of these."""
+        patches = F.unfold(x.double(), WHITENED).movedim(1, 2).flatten(0, 1)
+        variances, vectors = torch.linalg.eigh(patches.T.cov(correction=0))
+        half = (vectors / (variances.clamp_min(0.0) + self.epsilon).sqrt()).T.reshape(-1, *self.weight.shape[1:])
+        self.weight.copy_(torch.cat([half, -half]))
+        return self.forward(x)
+
+
+def whitened_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn.Sequential:
+    """Build a discriminator for small photographs on a CPU up to its features [B, widths[2]].
+
+    Parameters
+    ----------
+    channels : int
+        C of the images.
+    widths : (int, int, int)
+        Channels after each of the three poolings, which halve height and width.
+    noise : LayerNoise
+    """
+    layers = [*noise.input_layers(), Whitening(channels), nn.LeakyReLU(SLOPE)]
+    inputs = 2 * channels * WHITENED**2
+    for i, outputs in enumerate(widths):
+        layers += [*noise.hidden_layers(), WeightNormConv2d(inputs, outputs, 3, padding=1)]
+        layers += [nn.MaxPool2d(2), nn.LeakyReLU(SLOPE)]
+        if i:
+            layers += [*noise.hidden_layers(), WeightNormConv2d(outputs, outputs, 3, padding=1), nn.LeakyReLU(SLOPE)]
+        layers += noise.dropout_layers()
+        inputs = outputs
+    return nn.Sequential(*layers, GlobalMeanPool())
 
 
 def _trunk(channels: int, specs: Sequence[ConvSpec], noise: LayerNoise) -> nn.Sequential:

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssgan.nn.base import ChannelsFirst, Discriminator, Generator, LayerNoise, channels_of
-from ssgan.nn.conv import DCGANDiscriminator, DCGANGenerator, DeconvGenerator, compact_trunk, paper_trunk, wide_trunk
+from ssgan.nn.conv import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    DeconvGenerator,
+    compact_trunk,
+    paper_trunk,
+    whitened_trunk,
+    wide_trunk,
+)
 from ssgan.nn.layers import MinibatchDiscrimination
 from ssgan.nn.mlp import (
     FeatureDiscriminator,
@@ -299,6 +307,12 @@ NETWORK_PAIRS: dict[str, NetworkPair] = {
     # From 0, so that zero padding continues the black around a digit.
     "compact-conv": NetworkPair(
         partial(_pooled_discriminator, build=compact_trunk),
+        partial(_deconv_generator, kernel=4, squash=torch.sigmoid),
+        low=0.0,
+        high=1.0,
+    ),
+    "whitened-conv": NetworkPair(
+        partial(_pooled_discriminator, build=whitened_trunk),
         partial(_deconv_generator, kernel=4, squash=torch.sigmoid),
         low=0.0,
         high=1.0,

@@ -34,7 +34,9 @@ __all__ = [
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
 OptimizerName = Literal["adam", "sgd"]
-NetworkName = Literal["mlp", "paper-conv", "compact-conv", "wide-resnet", "dcgan", "gan-mlp", "toy", "features"]
+NetworkName = Literal[
+    "mlp", "paper-conv", "compact-conv", "whitened-conv", "wide-resnet", "dcgan", "gan-mlp", "toy", "features"
+]
 METHOD_NAMES = typing.get_args(MethodName)
 NETWORK_NAMES = typing.get_args(NetworkName)
 
@@ -121,6 +123,16 @@ NETWORKS = {
             **_VAT_UNIT_RANGE,
         },
         smallest=17,
+        widths={"discriminator_widths": 3},
+    ),
+    "whitened-conv": NetworkTraits(
+        {
+            **_NO_NOISE,
+            "discriminator_widths": (32, 64, 128),
+            "generator_widths": (64, 32),
+            **_VAT_UNIT_RANGE,
+        },
+        smallest=9,
         widths={"discriminator_widths": 3},
     ),
     "wide-resnet": NetworkTraits(

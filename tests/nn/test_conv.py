@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ssgan.errors import UserError
 from ssgan.nn.base import ChannelsFirst, ChannelsLast, LayerNoise
-from ssgan.nn.conv import BLOCKS, ResidualBlock, wide_trunk
+from ssgan.nn.conv import BLOCKS, ResidualBlock, Whitening, whitened_trunk, wide_trunk
 from ssgan.nn.layers import BatchStatNorm
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, WeightNormLinear
@@ -50,7 +50,10 @@ def test_every_size_comes_out_as_it_went_in(network: str, size: tuple[int, int],
 
 @every_network
 def test_the_least_size_works_and_vectors_do_not(network: str) -> None:
-    config, least = narrow(network), {"paper-conv": 9, "compact-conv": 17, "wide-resnet": 8, "dcgan": 17}[network]
+    config, least = (
+        narrow(network),
+        {"paper-conv": 9, "compact-conv": 17, "whitened-conv": 9, "wide-resnet": 8, "dcgan": 17}[network],
+    )
     D, G = pair(config, (least, least))
     D.initialize(pictures(8, least, least))
     assert D(G(noise(config, 3)))[0].isfinite().all()
@@ -202,6 +205,37 @@ def test_features_are_the_mean_over_the_pixels_of_the_last_layer(network: str) -
     last = D.trunk[:-1](D.layout(x))
     assert last.shape[2] > 1
     torch.testing.assert_close(D(x)[1], last.mean(dim=(2, 3)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_whitening_filters_make_patches_uncorrelated_with_a_variance_of_1(channels: int) -> None:
+    x = pictures(40, channels, 9, 7) + 0.3
+    layer = Whitening(channels, epsilon=1e-9).double()
+    y = layer.init_from(x)
+    assert y.shape == (40, 8 * channels, 8, 6)
+    half, negative = y.chunk(2, dim=1)
+    torch.testing.assert_close(half, -negative, rtol=0, atol=1e-12)
+    covariance = half.movedim(1, 0).flatten(1).cov(correction=0)
+    torch.testing.assert_close(covariance, torch.eye(4 * channels, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert not list(layer.parameters())
+    torch.testing.assert_close(layer(x), y, rtol=0, atol=0)
+
+
+def test_what_does_not_vary_is_not_enlarged_by_whitening() -> None:
+    layer = Whitening(1)
+    assert layer.init_from(torch.full((4, 1, 5, 5), 0.7)).abs().max() < 50.0
+    assert layer.weight.isfinite().all()
+
+
+def test_the_layers_of_the_whitened_network() -> None:
+    trunk = whitened_trunk(3, (32, 64, 128), LayerNoise())
+    assert described(trunk) == [
+        *("Whitening", "leaky 0.2"),
+        *("3x3 24-32 stride 1 padding 1", "MaxPool2d", "leaky 0.2"),
+        *("3x3 32-64 stride 1 padding 1", "MaxPool2d", "leaky 0.2", "3x3 64-64 stride 1 padding 1", "leaky 0.2"),
+        *("3x3 64-128 stride 1 padding 1", "MaxPool2d", "leaky 0.2", "3x3 128-128 stride 1 padding 1", "leaky 0.2"),
+        "GlobalMeanPool",
+    ]
 
 
 def test_the_wide_resnet_has_28_layers_and_no_batch_norm() -> None:

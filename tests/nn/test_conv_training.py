@@ -42,7 +42,8 @@ def test_scales_are_frozen_but_for_the_last_layers(network: str) -> None:
     trained = [isinstance(layer.g, nn.Parameter) for layer in layers]
     if network != "wide-resnet":
         assert trained == [False] * (len(layers) - 1) + [True]
-    assert {name.rsplit(".", 1)[1] for name, _ in D.named_buffers()} == {"g"}
+    fixed_filters = {"weight"} if network == "whitened-conv" else set()
+    assert {name.rsplit(".", 1)[1] for name, _ in D.named_buffers()} == {"g", *fixed_filters}
     assert all(isinstance(layer.v, nn.Parameter) and isinstance(layer.b, nn.Parameter) for layer in layers)
     assert [name for name, _ in G.named_parameters() if name.endswith(".g")] == ["output.0.g"]
 
@@ -68,7 +69,7 @@ def test_initialisation_gives_every_unit_its_mean_and_deviation(network: str) ->
     for init_std, mean, std in seen:
         torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-9)
         torch.testing.assert_close(std, torch.full_like(std, init_std), rtol=0, atol=1e-9)
-    assert len(seen) == {"paper-conv": 10, "compact-conv": 5, "wide-resnet": 29}[network] + 1
+    assert len(seen) == {"paper-conv": 10, "compact-conv": 5, "whitened-conv": 6, "wide-resnet": 29}[network] + 1
     torch.testing.assert_close(logits.std(dim=0, correction=0), torch.full((10,), 0.1, dtype=torch.float64))
 
 
@@ -179,6 +180,7 @@ PLACES = {
     # (convolutions with noise before them, places of dropout inside)
     "paper-conv": (8, 2),
     "compact-conv": (3, 3),
+    "whitened-conv": (5, 3),
     "wide-resnet": (24, 12),
     "dcgan": (2, 3),
 }

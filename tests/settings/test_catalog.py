@@ -73,6 +73,11 @@ WRONG_WIDTHS = {
         (1000, 500, 250, 250, 250),
         "discriminator_widths is 1000,500,250,250,250, but network compact-conv takes 3 numbers.",
     ),
+    "whitened-conv": (
+        "discriminator_widths",
+        (32, 64),
+        "discriminator_widths is 32,64, but network whitened-conv takes 3 numbers.",
+    ),
     "wide-resnet": (
         "discriminator_widths",
         (32, 64),
@@ -92,6 +97,7 @@ IMAGE_SHAPES = {
     "mlp": ([(5,), (1, 1), (8, 8), (3, 4, 7)], []),
     "paper-conv": ([(9, 9), (9, 40), (32, 32, 3), (28, 28, 1)], [(8, 9), (9, 8), (32, 32, 2), (3, 32, 32), (784,)]),
     "compact-conv": ([(17, 17), (33, 48, 3)], [(16, 17), (17, 16), (784,)]),
+    "whitened-conv": ([(9, 9), (33, 48, 3)], [(8, 9), (9, 8), (784,)]),
     "wide-resnet": ([(8, 8), (33, 48, 3)], [(7, 8), (8, 7), (64,)]),
     "dcgan": ([(32, 32), (64, 64, 3), (28, 28), (17, 64)], [(16, 17), (64, 65, 3), (128, 128), (32, 32, 2), (32,)]),
     "gan-mlp": ([(5,), (1, 1), (8, 8), (3, 4, 7)], []),

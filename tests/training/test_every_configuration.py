@@ -58,6 +58,7 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "mlp": {"discriminator_widths": (6, 5), "generator_widths": (6,)},
     "paper-conv": {"discriminator_widths": (4, 4), "generator_widths": (4, 4)},
     "compact-conv": {"discriminator_widths": (4, 4, 4), "generator_widths": (4, 4)},
+    "whitened-conv": {"discriminator_widths": (4, 4, 4), "generator_widths": (4, 4)},
     "wide-resnet": {"discriminator_widths": (4, 4, 4), "generator_widths": (4, 4)},
     "dcgan": {"discriminator_widths": (4,), "generator_widths": (4,)},
     "gan-mlp": {"discriminator_widths": (6, 5), "generator_widths": (6,)},

@@ -140,9 +140,15 @@ def test_labelled_rows_are_refused_beside_labels_0(few_digits: Data) -> None:
         train(few_digits, tiny(**GAN), labeled_splits(few_digits, tiny(**GAN), [0, 1, 2]))
 
 
-@pytest.mark.parametrize("network", ["paper-conv", "compact-conv", "wide-resnet", "dcgan"])
+@pytest.mark.parametrize("network", ["paper-conv", "compact-conv", "whitened-conv", "wide-resnet", "dcgan"])
 def test_every_network_has_one_logit(network: str) -> None:
-    small = {"paper-conv": (4, 6), "compact-conv": (4, 6, 8), "wide-resnet": (4, 6, 8), "dcgan": (4,)}
+    small = {
+        "paper-conv": (4, 6),
+        "compact-conv": (4, 6, 8),
+        "whitened-conv": (4, 6, 8),
+        "wide-resnet": (4, 6, 8),
+        "dcgan": (4,),
+    }
     base = {"labels": 0, "network": network, "discriminator_widths": small[network], "device": "cpu"}
     widths = {"dcgan": (4,)}.get(network, (8, 6, 4) if network != "compact-conv" else (6, 4))
     config = Config(
