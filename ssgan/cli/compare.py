@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssgan import result_rows
+from ssgan import clusters, result_rows
 from ssgan.cli import terminal
 from ssgan.cli.options import (
     AnySetting,
@@ -19,12 +19,14 @@ from ssgan.cli.options import (
     DataArgument,
     DataDir,
     DataLocation,
+    Engine,
     Epochs,
     ImageSize,
     Json,
     LabelsCsv,
     NamedDevice,
     Preset,
+    RayAddress,
     check_epochs,
     choose_backbone,
     choose_views,
@@ -64,6 +66,8 @@ class CompareOptions:
         Values of ``seed``, ``seeds`` and ``draw_seed``, as far as they are given.
     labels, methods, preset, epochs : str or None
         As they were typed.
+    engine, ray_address : str, str or None
+        What trains: ``local`` or ``ray``, and the address of a cluster.
     ablate, as_json, dry_run : bool
     """
 
@@ -75,6 +79,8 @@ class CompareOptions:
     methods: str | None = None
     preset: str | None = None
     epochs: str | None = None
+    engine: str = "local"
+    ray_address: str | None = None
     ablate: bool = False
     as_json: bool = False
     dry_run: bool = False
@@ -97,6 +103,8 @@ def compare(
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="Also the GAN without each of its parts.")] = False,
     device: NamedDevice = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     set_: AnySetting = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
@@ -115,6 +123,8 @@ def compare(
             methods=methods,
             preset=preset,
             epochs=epochs,
+            engine=engine,
+            ray_address=ray_address,
             ablate=ablate,
             as_json=as_json,
             dry_run=dry_run,
@@ -130,7 +140,8 @@ def run_comparison(options: CompareOptions) -> None:
     UserError
         For the user's mistakes, before anything is written; and where no training has a result.
     """
-    grid, preset = _build_grid(options)
+    on_ray = clusters.check_engine(options.engine, options.ray_address)
+    grid, preset = _build_grid(options, on_ray)
     if options.dry_run:
         _show_plan(grid, preset, result_rows.read_row_file(options.out), options)
         return
@@ -152,7 +163,13 @@ def run_comparison(options: CompareOptions) -> None:
             say_without_generator(cell.config for cell in grid.cells)
         try:
             with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
-                runner.compare(grid, row_file, shown.on_progress, options.location.source())
+                arguments = (grid, row_file, shown.on_progress, options.location.source())
+                if on_ray:
+                    from ssgan.compare.ray_engine import compare_on_ray
+
+                    compare_on_ray(*arguments, options.ray_address)
+                else:
+                    runner.compare(*arguments)
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             words = f"{options.out} holds what is finished; the same command goes on from there."
@@ -170,7 +187,7 @@ def run_comparison(options: CompareOptions) -> None:
         raise UserError(f"No training gave a result: {options.out} says why.")
 
 
-def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
+def _build_grid(options: CompareOptions, on_ray: bool) -> tuple["Grid", str]:
     """Load the data; return the grid and the preset. Mistakes that need no data are found before they are read."""
     from ssgan.compare import grid as grids
 
@@ -201,7 +218,7 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
         with terminal.reading_progress(quiet=options.as_json) as progress:
             data = features.apply_backbone(data, data_config, progress)
         grid = dataclasses.replace(grid, data=data)
-    if settings.get("device") is not None:
+    if settings.get("device") is not None and not on_ray:  # a node may have another one than this machine
         from ssgan.devices import select
 
         select(settings["device"])

@@ -27,12 +27,14 @@ __all__ = [
     "DataDir",
     "DataLocation",
     "Device",
+    "Engine",
     "Epochs",
     "ImageSize",
     "Json",
     "LabelsCsv",
     "NamedDevice",
     "Preset",
+    "RayAddress",
     "RunArgument",
     "Verbose",
     "check_epochs",
@@ -60,6 +62,11 @@ Backbone = Annotated[
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 #: Of a command that trains, where the device is a setting of the preset.
 NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP)]
+Engine = Annotated[str, typer.Option(help="local, or ray: on the processors of a Ray cluster (ssgan[ray]).")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A running Ray cluster. [default: RAY_ADDRESS, or one started here]"),
+]
 Epochs = Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")]
 ImageSize = Annotated[
     str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
