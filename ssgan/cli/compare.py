@@ -31,6 +31,7 @@ from ssgan.cli.options import (
     choose_backbone,
     choose_views,
     epochs_to_images,
+    feature_engine,
     parse_settings,
     say_without_generator,
 )
@@ -216,7 +217,8 @@ def _build_grid(options: CompareOptions, on_ray: bool) -> tuple["Grid", str]:
 
         features.check_pictures(data, data_config.backbone)
         with terminal.reading_progress(quiet=options.as_json) as progress:
-            data = features.apply_backbone(data, data_config, progress)
+            engine = feature_engine(options.engine, options.ray_address)
+            data = features.apply_backbone(data, data_config, progress, engine=engine)
         grid = dataclasses.replace(grid, data=data)
     if settings.get("device") is not None and not on_ray:  # a node may have another one than this machine
         from ssgan.devices import select

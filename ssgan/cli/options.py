@@ -19,6 +19,7 @@ from ssgan.settings.presets import PRESETS, parse
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
+    from ssgan.inference.features import FeatureEngine
 
 __all__ = [
     "AnySetting",
@@ -41,6 +42,7 @@ __all__ = [
     "choose_backbone",
     "choose_views",
     "epochs_to_images",
+    "feature_engine",
     "parse_integer",
     "parse_settings",
     "say_without_generator",
@@ -239,6 +241,15 @@ def epochs_to_images(epochs: str, pool_size: int) -> int:
     if count > LARGEST_INTEGER:
         raise UserError(f"--epochs is {epochs}, which is more images than can be counted: choose fewer.")
     return max(1, round(count))
+
+
+def feature_engine(engine: str, ray_address: str | None) -> "FeatureEngine | None":
+    """Return what computes features of a backbone elsewhere; None for the local engine."""
+    if engine == "local":
+        return None
+    from ssgan.inference import ray_data
+
+    return ray_data.feature_engine(ray_address)
 
 
 def parse_integer(option: str, text: str) -> int:
