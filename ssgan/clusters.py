@@ -25,8 +25,8 @@ ADDRESS = "RAY_ADDRESS"  # of the environment
 CONNECT_SECONDS = 10.0
 
 
-def check_engine(engine: str, address: str | None) -> bool:
-    """Check the options of an engine; return whether it is Ray.
+def check_engine(engine: str, address: str | None) -> None:
+    """Check the options of an engine.
 
     Parameters
     ----------
@@ -47,13 +47,12 @@ def check_engine(engine: str, address: str | None) -> bool:
     if engine != "ray":
         if address is not None:
             raise UserError(f"--ray-address {address} would do nothing without --engine ray: add it, or leave it away.")
-        return False
+        return
     if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
         are = "is" if len(missing) == 1 else "are"
         raise UserError(f"--engine ray needs {' and '.join(missing)}, which {are} not installed: {INSTALL}.")
     if address is not None and address != "auto":
         _split(address, "--ray-address")
-    return True
 
 
 @contextmanager

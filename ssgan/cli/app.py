@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssgan import clusters, runs
+from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.data import data
@@ -24,6 +24,7 @@ from ssgan.cli.options import (
     DataDir,
     Device,
     Engine,
+    EngineChoice,
     Json,
     LabelsCsv,
     RayAddress,
@@ -168,7 +169,7 @@ def predict(
     out = out or ("" if sorting.is_on else STDOUT)
     if out:
         check_table_path(out)
-    on_ray = clusters.check_engine(engine, ray_address)
+    choice = EngineChoice(engine, ray_address)
     runs.check_usable(run)
     from ssgan.inference.inputs import find_inputs
     from ssgan.inference.predict import open_predictor, write_predictions
@@ -176,7 +177,7 @@ def predict(
     inputs = find_inputs(images, streams.read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
-    predictor = open_predictor(run, model_seed, "cpu" if on_ray else device)
+    predictor = open_predictor(run, model_seed, "cpu" if choice.is_ray else device)
     if predictor.models.progress:
         terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
@@ -184,10 +185,10 @@ def predict(
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
         results = sorting.start(predictor.models, inputs)
         predictions = None
-        if on_ray:
+        if choice.is_ray:
             from ssgan.inference.ray_data import RayPredictions
 
-            predictions = RayPredictions(run, model_seed, device, predictor.models, inputs, ray_address)
+            predictions = RayPredictions(run, model_seed, device, predictor.models, inputs, choice.address)
         summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add, predictions)
     summary |= results.finish() | (predictions.where if predictions else {})
     for file in summary["unreadable"][:LINES_SHOWN]:

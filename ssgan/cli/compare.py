@@ -5,13 +5,13 @@ import json
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssgan import clusters, result_rows
+from ssgan import result_rows
 from ssgan.cli import terminal
 from ssgan.cli.options import (
     AnySetting,
@@ -20,6 +20,7 @@ from ssgan.cli.options import (
     DataDir,
     DataLocation,
     Engine,
+    EngineChoice,
     Epochs,
     ImageSize,
     Json,
@@ -31,7 +32,6 @@ from ssgan.cli.options import (
     choose_backbone,
     choose_views,
     epochs_to_images,
-    feature_engine,
     parse_settings,
     say_without_generator,
 )
@@ -67,8 +67,7 @@ class CompareOptions:
         Values of ``seed``, ``seeds`` and ``draw_seed``, as far as they are given.
     labels, methods, preset, epochs : str or None
         As they were typed.
-    engine, ray_address : str, str or None
-        What trains: ``local`` or ``ray``, and the address of a cluster.
+    engine : EngineChoice
     ablate, as_json, dry_run : bool
     """
 
@@ -80,8 +79,7 @@ class CompareOptions:
     methods: str | None = None
     preset: str | None = None
     epochs: str | None = None
-    engine: str = "local"
-    ray_address: str | None = None
+    engine: EngineChoice = field(default_factory=EngineChoice)
     ablate: bool = False
     as_json: bool = False
     dry_run: bool = False
@@ -124,8 +122,7 @@ def compare(
             methods=methods,
             preset=preset,
             epochs=epochs,
-            engine=engine,
-            ray_address=ray_address,
+            engine=EngineChoice(engine, ray_address),
             ablate=ablate,
             as_json=as_json,
             dry_run=dry_run,
@@ -141,8 +138,7 @@ def run_comparison(options: CompareOptions) -> None:
     UserError
         For the user's mistakes, before anything is written; and where no training has a result.
     """
-    on_ray = clusters.check_engine(options.engine, options.ray_address)
-    grid, preset = _build_grid(options, on_ray)
+    grid, preset = _build_grid(options)
     if options.dry_run:
         _show_plan(grid, preset, result_rows.read_row_file(options.out), options)
         return
@@ -165,10 +161,10 @@ def run_comparison(options: CompareOptions) -> None:
         try:
             with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
                 arguments = (grid, row_file, shown.on_progress, options.location.source())
-                if on_ray:
+                if options.engine.is_ray:
                     from ssgan.compare.ray_engine import compare_on_ray
 
-                    compare_on_ray(*arguments, options.ray_address)
+                    compare_on_ray(*arguments, options.engine.address)
                 else:
                     runner.compare(*arguments)
         except KeyboardInterrupt as stop:
@@ -188,7 +184,7 @@ def run_comparison(options: CompareOptions) -> None:
         raise UserError(f"No training gave a result: {options.out} says why.")
 
 
-def _build_grid(options: CompareOptions, on_ray: bool) -> tuple["Grid", str]:
+def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
     """Load the data; return the grid and the preset. Mistakes that need no data are found before they are read."""
     from ssgan.compare import grid as grids
 
@@ -217,10 +213,9 @@ def _build_grid(options: CompareOptions, on_ray: bool) -> tuple["Grid", str]:
 
         features.check_pictures(data, data_config.backbone)
         with terminal.reading_progress(quiet=options.as_json) as progress:
-            engine = feature_engine(options.engine, options.ray_address)
-            data = features.apply_backbone(data, data_config, progress, engine=engine)
+            data = features.apply_backbone(data, data_config, progress, engine=options.engine.for_features())
         grid = dataclasses.replace(grid, data=data)
-    if settings.get("device") is not None and not on_ray:  # a node may have another one than this machine
+    if settings.get("device") is not None and not options.engine.is_ray:  # a node may have others
         from ssgan.devices import select
 
         select(settings["device"])

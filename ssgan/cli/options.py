@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssgan import clusters
 from ssgan.cli import terminal
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
@@ -29,6 +30,7 @@ __all__ = [
     "DataLocation",
     "Device",
     "Engine",
+    "EngineChoice",
     "Epochs",
     "ImageSize",
     "Json",
@@ -42,7 +44,6 @@ __all__ = [
     "choose_backbone",
     "choose_views",
     "epochs_to_images",
-    "feature_engine",
     "parse_integer",
     "parse_settings",
     "say_without_generator",
@@ -138,6 +139,57 @@ class DataLocation:
         table = None if self.labels_csv is None else self.labels_csv.resolve()
         paths = {"data": named, "data_dir": folder, "labels_csv": table}
         return {key: None if path is None else path_to_text(path) for key, path in paths.items()}
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What computes: this process, or a Ray cluster; checked when it is made.
+
+    Attributes
+    ----------
+    name : str
+        ``local`` or ``ray``.
+    address : str or None
+        Of the cluster.
+
+    Raises
+    ------
+    UserError
+        As :func:`ssgan.clusters.check_engine` does.
+    """
+
+    name: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        clusters.check_engine(self.name, self.address)
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether it is a Ray cluster."""
+        return self.name == "ray"
+
+    def for_features(self) -> "FeatureEngine | None":
+        """Return what computes features of a backbone elsewhere; None where this process does."""
+        if not self.is_ray:
+            return None
+        from ssgan.inference import ray_data
+
+        return ray_data.feature_engine(self.address)
+
+    def check_backbone(self, backbone: str | None) -> None:
+        """Check a command that does nothing but features on a cluster.
+
+        Raises
+        ------
+        UserError
+            Where there is no backbone, so that nothing would be done there.
+        """
+        if self.is_ray and backbone is None:
+            raise UserError(
+                "--engine ray computes features of a backbone, and this training has none: leave it away, or choose "
+                "one with --backbone."
+            )
 
 
 def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> dict[str, Any]:
@@ -241,15 +293,6 @@ def epochs_to_images(epochs: str, pool_size: int) -> int:
     if count > LARGEST_INTEGER:
         raise UserError(f"--epochs is {epochs}, which is more images than can be counted: choose fewer.")
     return max(1, round(count))
-
-
-def feature_engine(engine: str, ray_address: str | None) -> "FeatureEngine | None":
-    """Return what computes features of a backbone elsewhere; None for the local engine."""
-    if engine == "local":
-        return None
-    from ssgan.inference import ray_data
-
-    return ray_data.feature_engine(ray_address)
 
 
 def parse_integer(option: str, text: str) -> int:
