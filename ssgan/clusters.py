@@ -81,11 +81,13 @@ def connect(address: str | None = None) -> Iterator[Any]:
     try:
         dashboard = False if where == "local" else None
         ray.init(where, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as cause:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as cause:
         ray.shutdown()
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__).rstrip(".")
-        what = "Ray cannot be started here" if where == "local" else f"{name} is {where}, which cannot be used"
-        raise UserError(f"{what} ({reason}).") from None
+        if where == "local":
+            raise UserError(f"Ray cannot be started here ({reason}).") from None
+        token = "" if where == "auto" else ": if the cluster asks for a token, set RAY_AUTH_MODE=token"
+        raise UserError(f"{name} is {where}, which cannot be used ({reason}){token}.") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray's own would leave without a word
