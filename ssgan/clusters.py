@@ -16,7 +16,7 @@ from typing import Any
 import ssgan
 from ssgan.errors import UserError, did_you_mean
 
-__all__ = ["ENGINES", "check_engine", "check_version", "connect", "count_processors", "gpus_for", "user_error"]
+__all__ = ["ENGINES", "check_engine", "connect", "count_processors", "gpus_for", "prepare_worker", "user_error"]
 
 ENGINES = ("local", "ray")
 INSTALL = "pip install 'ssgan[ray]'"
@@ -108,22 +108,29 @@ def gpus_for(ray: Any, device: str) -> int:
     Raises
     ------
     UserError
-        For ``cuda`` where the cluster has none.
+        For ``cuda`` where the cluster has none, and for a certain one.
     """
+    if device.startswith("cuda:"):
+        raise UserError(f"device is {device!r}, but Ray gives each task its GPU: choose cuda.")
     has_gpus = ray.cluster_resources().get("GPU", 0) >= 1
-    if device.startswith("cuda") and not has_gpus:
+    if device == "cuda" and not has_gpus:
         raise UserError(f"device is {device!r}, but the Ray cluster has no GPU: choose auto or cpu.")
-    return int(has_gpus and (device == "auto" or device.startswith("cuda")))
+    return int(has_gpus and device in ("auto", "cuda"))
 
 
-def check_version(version: str) -> None:
-    """Check, on a worker, that it has the version of ssgan of the command.
+def prepare_worker(version: str) -> None:
+    """Give a worker the one thread of its task, and check that it has the version of ssgan of the command.
 
     Raises
     ------
     UserError
         Where it has another.
     """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # until the process ends, which is Ray's
     if version != ssgan.__version__:
         raise UserError(
             f"{socket.gethostname()} has ssgan {ssgan.__version__}, but this is ssgan {version}: install the same "

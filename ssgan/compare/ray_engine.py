@@ -22,7 +22,7 @@ from ssgan.compare.progress import ComparisonProgress, ConcurrentTracker, StackT
 from ssgan.compare.runner import Source, add_rows, failed_rows, plan, result_text, run_folder, run_stack
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.errors import Busy, counted
+from ssgan.errors import Busy, counted, memory_message
 from ssgan.files import read_file, write_atomic
 from ssgan.result_rows import RowFile
 from ssgan.training.interrupts import stop_between_steps
@@ -128,7 +128,7 @@ def run_job(data: Data, job: StackJob) -> StackResult:
     UserError
         Where the node has another version of ssgan.
     """
-    clusters.check_version(job.version)
+    clusters.prepare_worker(job.version)
     seeds = [seed for task in job.tasks for seed in task.seeds]
     grid = Grid(data, [task.cell for task in job.tasks], seeds, job.splits, job.draw_seeds, [])
     told: list[str] = []
@@ -181,6 +181,7 @@ def _add_result(
         if isinstance(error, ray.exceptions.RayTaskError):
             raise
         reason = f"Its node or process was lost {counted(RETRIES + 1, 'time')} ({type(error).__name__})."
+        reason = memory_message(error) or reason
         result = StackResult([failed_rows(grid, task.cell, task.seeds, reason) for task in job.tasks], [], {})
     for name, content in result.files.items():
         path = row_file.path.parent / name

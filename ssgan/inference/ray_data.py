@@ -150,7 +150,7 @@ _opened: dict[str, Models] = {}
 
 def _open(copy: _RunCopy) -> Models:
     """Open the copy of a run, and enter the folder that names of pictures start from."""
-    clusters.check_version(copy.version)
+    clusters.prepare_worker(copy.version)
     with suppress(OSError):  # names that do not resolve from elsewhere are missing files
         os.chdir(copy.folder)
     with tempfile.TemporaryDirectory(prefix="ssgan-") as folder:
@@ -172,7 +172,7 @@ class _BackboneCopy(NamedTuple):
 
 def _features_of_part(row: dict[str, bytes], copy: _BackboneCopy) -> dict[str, bytes]:
     """Compute the features of a part of the images on a node."""
-    clusters.check_version(copy.version)
+    clusters.prepare_worker(copy.version)
     backbone = open_backbone(copy.name, copy.image_size, copy.device)
     if backbone.cache_name != copy.cache_name:
         raise UserError(

@@ -245,3 +245,15 @@ def test_wrong_options_are_answered(mistake: Callable[..., str], monkeypatch: py
         "--engine ray computes features of a backbone, and this training has none: leave it away, or choose one with "
         "--backbone."
     )
+
+
+def test_gpus_are_those_of_the_cluster() -> None:
+    """``auto`` takes one where there are any; a certain one cannot be chosen."""
+    few, many = (type("Ray", (), {"cluster_resources": staticmethod(lambda n=n: {"GPU": n})}) for n in (0, 4))
+    needed = [[clusters.gpus_for(ray, device) for device in ("cpu", "auto")] for ray in (few, many)]
+    assert needed == [[0, 0], [0, 1]]
+    assert clusters.gpus_for(many, "cuda") == 1
+    with pytest.raises(UserError, match=r"^device is 'cuda', but the Ray cluster has no GPU: choose auto or cpu\.$"):
+        clusters.gpus_for(few, "cuda")
+    with pytest.raises(UserError, match=r"^device is 'cuda:1', but Ray gives each task its GPU: choose cuda\.$"):
+        clusters.gpus_for(many, "cuda:1")
