@@ -20,7 +20,7 @@ __all__ = ["ENGINES", "check_engine", "connect", "count_processors", "gpus_for",
 
 ENGINES = ("local", "ray")
 INSTALL = "pip install 'ssgan[ray]'"
-PACKAGES = {"ray": "ray", "pyarrow": "pyarrow", "pandas": "pandas"}  # of the extra, by the name of their module
+PACKAGES = ("ray", "pyarrow", "pandas")  # of the extra; each is called as its module
 ADDRESS = "RAY_ADDRESS"  # of the environment
 CONNECT_SECONDS = 10.0
 
@@ -48,7 +48,7 @@ def check_engine(engine: str, address: str | None) -> None:
         if address is not None:
             raise UserError(f"--ray-address {address} would do nothing without --engine ray: add it, or leave it away.")
         return
-    if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
         are = "is" if len(missing) == 1 else "are"
         raise UserError(f"--engine ray needs {' and '.join(missing)}, which {are} not installed: {INSTALL}.")
     if address is not None and address != "auto":
