@@ -18,7 +18,8 @@ HEAD = """# Rows of results
 One JSON object in a line: a trained model, a report of a training (`*-curves.jsonl`), or an attack
 (`reliability.jsonl`). This page is written by
 `scripts/docs/pages.py`. Add `--out results/rows/FILE` to a command of `ssgan compare` and `--json results/rows/FILE` to
-one of `speed.py`; the other scripts know their file. `ssgan compare` and `results.py` do not train again what has rows.
+one of `speed.py` or `predict_cost.py`; the other scripts know their file. `ssgan compare` and `results.py` do not train
+again what has rows.
 
 `ssgan report results/rows/digits-compare.jsonl --out report` makes a page of a comparison. The samples that some rows
 name are not kept in the repository, and the page says so.
@@ -59,7 +60,7 @@ SOURCES = {
             f"{FAST} --labels 20,50,100 --seeds 5 --methods fixmatch,pi,mean-teacher,pseudo-label,vat",
             f"ssgan compare digits --labels 20,50,100 --seeds 10 --methods {CLASSICAL}",
         ),
-        ("ablation", "compare", "digits", "first", "pictures/few-labels.png"),
+        ("ablation", "compare", "digits", "first", "grid-cost", "pictures/few-labels.png"),
     ),
     "fashion-mnist-compare": Source(
         (f"ssgan compare fashion-mnist --preset images --labels 100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
@@ -80,7 +81,7 @@ SOURCES = {
             f"ssgan compare cifar10 {LITE0} --image-size 96 --set feature_neighbors=0 --labels 40,250,4000 --seeds 10 "
             f"--methods {CLASSICAL}",
         ),
-        ("features-cifar10",),
+        ("features-cifar10", "grid-cost"),
     ),
     "features-trashnet": Source(
         (
@@ -98,7 +99,7 @@ SOURCES = {
     "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
     "mnist-compare": Source(
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
-        ("compare-mnist",),
+        ("compare-mnist", "grid-cost"),
     ),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
@@ -114,6 +115,7 @@ SOURCES = {
         ),
         ("pixels",),
     ),
+    "predict": Source(("scripts/benchmarks/predict_cost.py",), ("picture-cost",)),
     "reliability": Source(("scripts/torture/torture.py",), ("reliability",)),
     "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
     "tables": Source(("scripts/experiments/compare_tables.py",), ("tables", "notes/tables.md")),

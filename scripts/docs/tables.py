@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from cluster_tables import grid_cost_table, picture_cost_table
 from feature_tables import feature_table, pixel_table
 from picture_tables import generator_table, views_table
 from table_rows import cell, rows
@@ -459,4 +460,6 @@ BLOCKS = {
     "tables": estimator_table,
     "own-generator": generator_table,
     "own-views": views_table,
+    "grid-cost": grid_cost_table,
+    "picture-cost": picture_cost_table,
 }

@@ -21,7 +21,18 @@ from ssgan.cli.data import data
 from ssgan.cli.export import export
 from ssgan.cli.label import label
 from ssgan.cli.labeling import audit, suggest
-from ssgan.cli.options import DataDir, Device, Json, LabelsCsv, RunArgument, Verbose, parse_integer
+from ssgan.cli.options import (
+    DataDir,
+    Device,
+    Engine,
+    EngineChoice,
+    Json,
+    LabelsCsv,
+    RayAddress,
+    RunArgument,
+    Verbose,
+    parse_integer,
+)
 from ssgan.cli.processes import Outcome
 from ssgan.cli.sample import sample
 from ssgan.cli.sorting import SortOptions
@@ -147,6 +158,8 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also that of every class.")] = False,
     seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
     device: Device = "auto",
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
@@ -158,21 +171,28 @@ def predict(
     out = out or ("" if sorting.is_on else STDOUT)
     if out:
         check_table_path(out)
+    choice = EngineChoice(engine, ray_address)
     runs.check_usable(run)
-    from ssgan.inference.predict import find_inputs, open_predictor, write_predictions
+    from ssgan.inference.inputs import find_inputs
+    from ssgan.inference.predict import open_predictor, write_predictions
 
     inputs = find_inputs(images, streams.read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path in each line, or files and folders.")
-    predictor = open_predictor(run, model_seed, device)
+    predictor = open_predictor(run, model_seed, "cpu" if choice.is_ray else device)
     if predictor.models.progress:
         terminal.warn(predictor.models.progress)
     archives = any(path.name.lower().endswith((".npz", ".zip")) for path in inputs)
     terminal.note(f"by {predictor.description}" + (f" ({predictor.note})" if predictor.note else ""))
     with terminal.count_progress(None if archives else len(inputs), "images", quiet=as_json) as on_row:
         results = sorting.start(predictor.models, inputs)
-        summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add)
-    summary |= results.finish()
+        predictions = None
+        if choice.is_ray:
+            from ssgan.inference.ray_data import RayPredictions
+
+            predictions = RayPredictions(run, model_seed, device, predictor.models, inputs, choice.address)
+        summary = write_predictions(predictor, inputs, out, probabilities, on_row, results.add, predictions)
+    summary |= results.finish() | (predictions.where if predictions else {})
     for file in summary["unreadable"][:LINES_SHOWN]:
         terminal.note(file["reason"], style="yellow")
     if len(summary["unreadable"]) > LINES_SHOWN:

@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +19,15 @@ from ssgan.cli.options import (
     DataArgument,
     DataDir,
     DataLocation,
+    Engine,
+    EngineChoice,
     Epochs,
     ImageSize,
     Json,
     LabelsCsv,
     NamedDevice,
     Preset,
+    RayAddress,
     check_epochs,
     choose_backbone,
     choose_views,
@@ -64,6 +67,7 @@ class CompareOptions:
         Values of ``seed``, ``seeds`` and ``draw_seed``, as far as they are given.
     labels, methods, preset, epochs : str or None
         As they were typed.
+    engine : EngineChoice
     ablate, as_json, dry_run : bool
     """
 
@@ -75,6 +79,7 @@ class CompareOptions:
     methods: str | None = None
     preset: str | None = None
     epochs: str | None = None
+    engine: EngineChoice = field(default_factory=EngineChoice)
     ablate: bool = False
     as_json: bool = False
     dry_run: bool = False
@@ -97,6 +102,8 @@ def compare(
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="Also the GAN without each of its parts.")] = False,
     device: NamedDevice = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     set_: AnySetting = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
@@ -115,6 +122,7 @@ def compare(
             methods=methods,
             preset=preset,
             epochs=epochs,
+            engine=EngineChoice(engine, ray_address),
             ablate=ablate,
             as_json=as_json,
             dry_run=dry_run,
@@ -152,7 +160,13 @@ def run_comparison(options: CompareOptions) -> None:
             say_without_generator(cell.config for cell in grid.cells)
         try:
             with comparison_progress(options.as_json, _shorter_trainings(grid, options.epochs)) as shown:
-                runner.compare(grid, row_file, shown.on_progress, options.location.source())
+                arguments = (grid, row_file, shown.on_progress, options.location.source())
+                if options.engine.is_ray:
+                    from ssgan.compare.ray_engine import compare_on_ray
+
+                    compare_on_ray(*arguments, options.engine.address)
+                else:
+                    runner.compare(*arguments)
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             words = f"{options.out} holds what is finished; the same command goes on from there."
@@ -199,9 +213,9 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
 
         features.check_pictures(data, data_config.backbone)
         with terminal.reading_progress(quiet=options.as_json) as progress:
-            data = features.apply_backbone(data, data_config, progress)
+            data = features.apply_backbone(data, data_config, progress, engine=options.engine.for_features())
         grid = dataclasses.replace(grid, data=data)
-    if settings.get("device") is not None:
+    if settings.get("device") is not None and not options.engine.is_ray:  # a node may have others
         from ssgan.devices import select
 
         select(settings["device"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssgan import clusters
 from ssgan.cli import terminal
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
@@ -19,6 +20,7 @@ from ssgan.settings.presets import PRESETS, parse
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
+    from ssgan.inference.features import FeatureEngine
 
 __all__ = [
     "AnySetting",
@@ -27,12 +29,15 @@ __all__ = [
     "DataDir",
     "DataLocation",
     "Device",
+    "Engine",
+    "EngineChoice",
     "Epochs",
     "ImageSize",
     "Json",
     "LabelsCsv",
     "NamedDevice",
     "Preset",
+    "RayAddress",
     "RunArgument",
     "Verbose",
     "check_epochs",
@@ -60,6 +65,11 @@ Backbone = Annotated[
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 #: Of a command that trains, where the device is a setting of the preset.
 NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP)]
+Engine = Annotated[str, typer.Option(help="local, or ray: on the processors of a Ray cluster (ssgan[ray]).")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A running Ray cluster. [default: RAY_ADDRESS, or one started here]"),
+]
 Epochs = Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")]
 ImageSize = Annotated[
     str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
@@ -129,6 +139,57 @@ class DataLocation:
         table = None if self.labels_csv is None else self.labels_csv.resolve()
         paths = {"data": named, "data_dir": folder, "labels_csv": table}
         return {key: None if path is None else path_to_text(path) for key, path in paths.items()}
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What computes: this process, or a Ray cluster; checked when it is made.
+
+    Attributes
+    ----------
+    name : str
+        ``local`` or ``ray``.
+    address : str or None
+        Of the cluster.
+
+    Raises
+    ------
+    UserError
+        As :func:`ssgan.clusters.check_engine` does.
+    """
+
+    name: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        clusters.check_engine(self.name, self.address)
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether it is a Ray cluster."""
+        return self.name == "ray"
+
+    def for_features(self) -> "FeatureEngine | None":
+        """Return what computes features of a backbone elsewhere; None where this process does."""
+        if not self.is_ray:
+            return None
+        from ssgan.inference import ray_data
+
+        return ray_data.feature_engine(self.address)
+
+    def check_backbone(self, backbone: str | None) -> None:
+        """Check a command that does nothing but features on a cluster.
+
+        Raises
+        ------
+        UserError
+            Where there is no backbone, so that nothing would be done there.
+        """
+        if self.is_ray and backbone is None:
+            raise UserError(
+                "--engine ray computes features of a backbone, and this training has none: leave it away, or choose "
+                "one with --backbone."
+            )
 
 
 def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ssgan.errors import UserError
 
 if TYPE_CHECKING:
+    from ssgan.inference.inputs import InputSource
     from ssgan.inference.models import Models
-    from ssgan.inference.predict import InputSource, Prediction
+    from ssgan.inference.predict import Prediction
     from ssgan.inference.sorting import ContactSheet, Pictures, Sorter
 
 __all__ = ["SortOptions", "Sorting", "check_sheet"]

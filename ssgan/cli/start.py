@@ -1,5 +1,6 @@
 """``ssgan train --resume`` and ``--from``: the settings of a run that goes on, or that starts from another one."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ssgan.errors import CannotResume, UserError, counted
 from ssgan.files import path_from_text
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, resolve
+from ssgan.settings.presets import PRESETS, describe, resolve
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -26,6 +27,7 @@ __all__ = [
     "open_named_parent",
     "resumed_config",
     "settings_of_child",
+    "show_settings",
 ]
 
 
@@ -154,6 +156,17 @@ def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
         terminal.warn(f"Classes of {parent.run} that {data.name} does not have are dropped: {', '.join(lost)}")
     if config.trains_generator and parent.models.G is None:
         terminal.warn(f"{parent.run} has no generator, so that of this run starts from random weights.")
+
+
+def show_settings(config: Config, data: "Data", parent: "Parent | None", as_json: bool) -> None:
+    """Print the settings of a run that is not started, and what it would start from."""
+    if as_json:
+        origin = {} if parent is None else {"parent": str(parent.run)}
+        print(json.dumps({**config.to_dict(), **origin}))
+        return
+    terminal.show_settings(describe(config))
+    if parent is not None:
+        announce_parent(parent, config, data)
 
 
 def name_start(

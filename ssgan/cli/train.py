@@ -7,7 +7,7 @@ import signal
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +22,15 @@ from ssgan.cli.options import (
     DataArgument,
     DataDir,
     DataLocation,
+    Engine,
+    EngineChoice,
     Epochs,
     ImageSize,
     Json,
     LabelsCsv,
     NamedDevice,
     Preset,
+    RayAddress,
     Verbose,
     check_epochs,
     choose_backbone,
@@ -79,6 +82,7 @@ class TrainOptions:
         An earlier run, or its ``config.json``, whose settings are taken.
     parent : Path or None
         A run whose weights and settings are the start.
+    engine : EngineChoice
     verbose, as_json, dry_run : bool
     """
 
@@ -90,6 +94,7 @@ class TrainOptions:
     resume: bool = False
     config: Path | None = None
     parent: Path | None = None
+    engine: EngineChoice = field(default_factory=EngineChoice)
     verbose: bool = False
     as_json: bool = False
     dry_run: bool = False
@@ -119,6 +124,8 @@ def train(
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     verbose: Verbose = False,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every setting and stop.")] = False,
@@ -136,6 +143,7 @@ def train(
             resume=resume,
             config=config,
             parent=from_,
+            engine=EngineChoice(engine, ray_address),
             verbose=verbose,
             as_json=as_json,
             dry_run=dry_run,
@@ -171,14 +179,9 @@ def _run_training(options: TrainOptions) -> None:
         data, config = _load_data(options, parent)
         device, splits = _check_data(data, config, parent)
     processes.check_same(data, config)
+    options.engine.check_backbone(config.backbone)
     if options.dry_run:
-        if options.as_json:
-            origin = {} if parent is None else {"parent": str(parent.run)}
-            print(json.dumps({**config.to_dict(), **origin}))
-        else:
-            terminal.show_settings(describe(config))
-            if parent is not None:
-                start.announce_parent(parent, config, data)
+        start.show_settings(config, data, parent, options.as_json)
         return
     if options.out is not None and not processes.is_main():
         processes.follow(data, config, options.out, parent)
@@ -375,7 +378,8 @@ def _train(
     source, quiet = options.location.source(), options.as_json
     parent = find_parent(folder, parent)
     with terminal.reading_progress(quiet=quiet) as progress:
-        data = features.apply_backbone(data, config, progress, inherited_map(folder, config, parent))
+        inherited, engine = inherited_map(folder, config, parent), options.engine.for_features()
+        data = features.apply_backbone(data, config, progress, inherited, engine)
     shorten: Shorten | None = None if options.resume else shorter_training(config.total_images, options.epochs)
     extra, failed_parts = None, FailedParts()
     if config.folds:

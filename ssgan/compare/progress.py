@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ssgan.training.monitor import TrainingProgress
     from ssgan.training.timing import StepProgress
 
-__all__ = ["ComparisonProgress", "ProgressTracker", "StackTask"]
+__all__ = ["ComparisonProgress", "ConcurrentTracker", "ProgressTracker", "StackTask"]
 
 
 class StackTask(NamedTuple):
@@ -99,7 +99,7 @@ class ProgressTracker:
 
     def begin(self) -> None:
         """Report that the next training begins."""
-        self._report(0.0, self._left(self.index))
+        self._report(0.0, self._left(self.tasks[self.index :]))
 
     def follow(self, progress: "TrainingProgress") -> None:
         """Report the progress of the current training."""
@@ -116,20 +116,18 @@ class ProgressTracker:
     def end(self, result: str, seconds: float | None) -> None:
         """Report the result of the current training and its time; None if the time is no guide for others."""
         task = self.tasks[self.index]
-        if seconds is not None and task.work:
-            before = self.spent.get(task.cell.name, (0.0, 0))
-            self.spent[task.cell.name] = (before[0] + seconds, before[1] + task.work)
-        self._report(1.0, self._left(self.index + 1), result=result)
+        self._note_time(task, seconds)
+        self._report(1.0, self._left(self.tasks[self.index + 1 :]), result=result)
         self.index += 1
 
     def _follow(self, step: int, steps: int, seconds_left: float | None) -> tuple[float | None, int]:
         """Return the seconds that are left, and the number of trainings not in them, from those of the current one."""
         if seconds_left is None:
-            return self._left(self.index)
+            return self._left(self.tasks[self.index :])
         task = self.tasks[self.index]
         if task.work and step < steps:
             self.expected[task.cell.name] = seconds_left * steps / (steps - step) / task.work
-        others, untimed = self._left(self.index + 1)
+        others, untimed = self._left(self.tasks[self.index + 1 :])
         return seconds_left + (others or 0.0), untimed
 
     def _report(
@@ -146,12 +144,18 @@ class ProgressTracker:
             ComparisonProgress(number, len(self.tasks), description, share, left[0], result, warnings, left[1])
         )
 
-    def _left(self, first: int) -> tuple[float | None, int]:
-        """Estimate the seconds of the tasks from ``first`` on; return also how many of them are not known.
+    def _note_time(self, task: StackTask, seconds: float | None) -> None:
+        """Note the time of a finished training."""
+        if seconds is not None and task.work:
+            before = self.spent.get(task.cell.name, (0.0, 0))
+            self.spent[task.cell.name] = (before[0] + seconds, before[1] + task.work)
+
+    def _left(self, tasks: Sequence[StackTask]) -> tuple[float | None, int]:
+        """Estimate the seconds of tasks, one after the other; return also how many of them are not known.
 
         The seconds are None where none is known.
         """
-        works = [(self._seconds_per_work(task), task.work) for task in self.tasks[first:] if task.work]
+        works = [(self._seconds_per_work(task), task.work) for task in tasks if task.work]
         known = [seconds * work for seconds, work in works if seconds is not None]
         return (None if works and not known else sum(known)), len(works) - len(known)
 
@@ -168,3 +172,46 @@ class ProgressTracker:
         if spent:
             return sum(seconds for seconds, _ in spent) / sum(work for _, work in spent)
         return next(iter(self.expected.values()), None)
+
+
+class ConcurrentTracker(ProgressTracker):
+    """Reports the progress of trainings that run side by side and end in any order.
+
+    Parameters
+    ----------
+    tasks, on_progress
+        As for :class:`ProgressTracker`.
+    places : int
+        How many trainings run at once.
+    """
+
+    def __init__(
+        self, tasks: Sequence[StackTask], on_progress: Callable[[ComparisonProgress], None], places: int
+    ) -> None:
+        super().__init__(tasks, on_progress)
+        self.places, self.unfinished = places, list(tasks)
+
+    def begin(self) -> None:
+        """Report that the trainings begin."""
+        self._report_running()
+
+    def finish(self, task: StackTask, result: str, seconds: float | None, warnings: Sequence[str] = ()) -> None:
+        """Report the result of a training, its time (None if it is no guide for others) and its warnings."""
+        self._note_time(task, seconds)
+        self.unfinished.remove(task)
+        number = len(self.tasks) - len(self.unfinished)
+        left, untimed = self._left(self.unfinished)
+        left = None if left is None else left / min(self.places, max(1, len(self.unfinished)))
+        arguments = (number, len(self.tasks), task.description, 1.0, left, result, warnings, untimed)
+        self.on_progress(ComparisonProgress(*arguments))
+        if self.unfinished:
+            self._report_running()
+
+    def _report_running(self) -> None:
+        """Report how many trainings run now."""
+        left, untimed = self._left(self.unfinished)
+        at_once = min(self.places, len(self.unfinished))
+        left = None if left is None else left / at_once
+        number = len(self.tasks) - len(self.unfinished) + 1
+        description = f"{counted(at_once, 'training')} at once"
+        self.on_progress(ComparisonProgress(number, len(self.tasks), description, 0.0, left, untimed=untimed))

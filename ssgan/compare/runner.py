@@ -3,6 +3,8 @@
 Trainings whose rows are in the file are not repeated. The seeds of a cell train together in a run folder beside the
 file, from which an interrupted training is resumed; their rows are added together at the end. Classical methods are
 fitted seed by seed.
+
+:func:`compare` is the local engine, one stack after the other; ``ray_engine`` runs :func:`run_stack` on a Ray cluster.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +28,27 @@ from ssgan.inference.scores import finite_mask, score
 from ssgan.result_rows import RowFile
 from ssgan.settings.config import Config
 from ssgan.training.experiment import settings_beyond_preset, train_or_resume
+from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
+from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import time_training
 
-__all__ = ["classical_row", "compare", "failed_rows", "plan", "run_folder", "stack_rows", "summary"]
+__all__ = [
+    "Source",
+    "add_rows",
+    "classical_row",
+    "compare",
+    "failed_rows",
+    "plan",
+    "result_text",
+    "run_folder",
+    "run_stack",
+    "stack_rows",
+    "summary",
+]
 
 
+Source = Mapping[str, str | None]
 NOT_FINITE = "The model's logits are not finite, though its weights are."
 
 
@@ -153,9 +170,6 @@ def _relative(path: Path, row_path: Path) -> str:
     return path.relative_to(row_path.parent).as_posix()
 
 
-Source = Mapping[str, str | None]
-
-
 def plan(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[StackTask]:
     """List the trainings still to do, in order; failed ones are tried again."""
     return [StackTask(cell, seeds) for cell in grid.cells for seeds in grid.outstanding(cell, rows)]
@@ -187,13 +201,44 @@ def compare(
         tracker.measure(lambda task: _time_task(grid, task))
     for task in tasks:
         tracker.begin()
-        try:
-            rows = _run_task(grid, task, row_file.path, tracker, source)
-        except (UserError, MemoryError, RuntimeError) as cause:
-            rows = failed_rows(grid, task.cell, task.seeds, _failure_reason(cause))
-        before = grid.failures(task.cell, row_file.rows)
-        row_file.append([row for row in rows if row.get("failed") is None or before.get(row["seed"]) != row["failed"]])
-        tracker.end(_result_text(rows), rows[-1].get("seconds"))
+        rows = run_stack(grid, task, row_file.path, source, tracker.follow, tracker.follow_step)
+        add_rows(grid, task, rows, row_file)
+        tracker.end(result_text(rows), rows[-1].get("seconds"))
+
+
+def run_stack(
+    grid: Grid,
+    task: StackTask,
+    row_path: Path,
+    source: Source | None = None,
+    on_report: Callable[[TrainingProgress], None] | None = None,
+    on_step: Callable[[StepProgress], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Fit or train one stack, or resume it, and return its rows; where it fails, rows with the reason.
+
+    Every engine runs this function: it can be pickled, and writes to the run folder of the stack and to the folder of
+    samples, never to the file of rows.
+
+    Parameters
+    ----------
+    grid : Grid
+        One with the splits of this stack alone will do.
+    task : StackTask
+    row_path : Path
+        The file of rows, beside which the run folder is.
+    source, on_report, on_step
+        As in :func:`ssgan.training.experiment.run_experiment`.
+    """
+    try:
+        return _train_stack(grid, task, row_path, source, on_report, on_step)
+    except (UserError, MemoryError, RuntimeError) as cause:
+        return failed_rows(grid, task.cell, task.seeds, _failure_reason(cause))
+
+
+def add_rows(grid: Grid, task: StackTask, rows: Sequence[dict[str, Any]], row_file: RowFile) -> None:
+    """Add the rows of a stack to the file, without failures that it holds already."""
+    before = grid.failures(task.cell, row_file.rows)
+    row_file.append([row for row in rows if row.get("failed") is None or before.get(row["seed"]) != row["failed"]])
 
 
 def _ignore(progress: ComparisonProgress) -> None:
@@ -248,10 +293,15 @@ def _error_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"n": len(errors), **{key: scores[key] for key in ("error_mean", "error_std")}, "errors": errors}
 
 
-def _run_task(
-    grid: Grid, task: StackTask, row_path: Path, tracker: ProgressTracker, source: Source | None
+def _train_stack(
+    grid: Grid,
+    task: StackTask,
+    row_path: Path,
+    source: Source | None,
+    on_report: Callable[[TrainingProgress], None] | None,
+    on_step: Callable[[StepProgress], None] | None,
 ) -> list[dict[str, Any]]:
-    """Fit or train one stack, or resume it, and return its rows."""
+    """Fit or train one stack, or resume it, and return its rows; raise the error of one that fails."""
     cell, data = task.cell, grid.data
     if cell.refusal:
         raise UserError(cell.refusal)
@@ -264,7 +314,7 @@ def _run_task(
         return [classical_row(grid, cell, split, result, seed)]
     config = task.config
     folder = run_folder(grid, config, row_path)
-    models, report = train_or_resume(data, config, folder, tracker.follow, source, splits, tracker.follow_step)
+    models, report = train_or_resume(data, config, folder, on_report, source, splits, on_step)
     return stack_rows(data, cell, models, {**report, "run": str(folder)}, row_path)
 
 
@@ -277,7 +327,7 @@ def _failure_reason(cause: UserError | MemoryError | RuntimeError) -> str:
     raise cause
 
 
-def _result_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def result_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Describe the result of a training in a few words."""
     models = [row for row in rows if not row.get("members")]
     if reason := next((row["failed"] for row in models if row.get("failed") is not None), None):

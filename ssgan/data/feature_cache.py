@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -29,7 +29,7 @@ from ssgan.cache import cache_folder, make_room
 from ssgan.errors import Busy, UserError
 from ssgan.files import lock, open_file
 
-__all__ = ["CACHE_BYTES", "compute_features", "feature_folder"]
+__all__ = ["CACHE_BYTES", "Spread", "compute_features", "feature_folder"]
 
 CACHE_BYTES = 10 * 2**30  # most that all caches of features together may take
 CHUNK = 64  # images between writes: what a killed process loses at most
@@ -40,6 +40,8 @@ KIND = "features"  # name of the folder in the user's cache folder
 KEY_BYTES = 16
 RECORD = np.dtype([("key", f"S{KEY_BYTES}"), ("crc", "<u4")])
 FLOAT16 = np.dtype("<f2")
+#: Maps parts [n, ...] of the images to their features [n, F], in order, on other machines or processors.
+Spread = Callable[[Iterable[np.ndarray]], Generator[np.ndarray, None, None]]
 
 
 def feature_folder(name: str) -> Path | None:
@@ -61,6 +63,7 @@ def compute_features(
     width: int,
     on_progress: Callable[[int, int], None] | None = None,
     context: str = "",
+    spread: Spread | None = None,
 ) -> np.ndarray:
     """Return the features of images, computing only those that the cache lacks.
 
@@ -80,6 +83,8 @@ def compute_features(
         none. What another process computes meanwhile counts as done.
     context : str
         What else the features depend on, such as the scale of the pixels.
+    spread : callable, optional
+        Computes them in place of ``compute``, from parts of at most 64 images.
 
     Returns
     -------
@@ -102,12 +107,20 @@ def compute_features(
         unsaved = _Unsaved(len(missing), len(keys), width)
         if on_progress is not None and len(missing):
             on_progress(0, len(missing))
-        for start in range(0, len(missing), CHUNK):
+        starts = range(0, len(missing), CHUNK)
+        ahead = None
+        if spread is not None and len(missing):
+            ahead = spread(_take(images, first[missing[start : start + CHUNK]]) for start in starts)
+            stack.callback(ahead.close)
+        for start in starts:
             part = missing[start : start + CHUNK]
+            computed = None if ahead is None else next(ahead)
             rows[part] = store.find_added(keys[part])
-            todo = part[rows[part] < 0]
+            is_todo = rows[part] < 0
+            todo = part[is_todo]
             if len(todo):
-                features = np.asarray(compute(_take(images, first[todo])))
+                features = compute(_take(images, first[todo])) if computed is None else computed[is_todo]
+                features = np.asarray(features)
                 if features.shape != (len(todo), width):
                     raise ValueError(f"compute returned the shape {features.shape}, not {(len(todo), width)}")
                 features = features.astype(FLOAT16)

@@ -21,8 +21,9 @@ from ssgan.data import datasets, image_io
 from ssgan.errors import UserError
 from ssgan.files import write_atomic
 from ssgan.inference.features import backbone_of
+from ssgan.inference.inputs import InputImage, find_inputs, read_inputs
 from ssgan.inference.models import Models
-from ssgan.inference.predict import InputImage, Predictor, find_inputs, open_predictor, predict, read_inputs
+from ssgan.inference.predict import Predictor, open_predictor, predict
 from ssgan.nn.export import Ensemble, MappedFeatures, PictureFeatures, Rescaled, export_graph
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.weight_norm import fold_weights
@@ -183,7 +184,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preprocessing(models: Models) -> dict[str, Any] | None:
-    """Describe how a file becomes an input, as :func:`ssgan.inference.predict.read_image` does; None for other data."""
+    """Describe how a file becomes an input, as :func:`ssgan.inference.inputs.read_image` does; None for other data."""
     shape, scale = models.input_shape, models.input_scale
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         return None

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_cache import compute_features, feature_folder
+from ssgan.data.feature_cache import Spread, compute_features, feature_folder
 from ssgan.data.feature_map import FeatureMap, fit_feature_map, most_neighbors
 from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
@@ -16,9 +16,11 @@ from ssgan.errors import UserError
 from ssgan.nn.backbones import Backbone, load_backbone
 from ssgan.settings.config import Config
 
-__all__ = ["apply_backbone", "backbone_of", "check_pictures", "open_backbone", "picture_features"]
+__all__ = ["FeatureEngine", "apply_backbone", "backbone_of", "check_pictures", "open_backbone", "picture_features"]
 
 FeatureProgress = Callable[[str, int, int], None]
+#: Takes a backbone and the scale of the pixels; gives what computes features elsewhere.
+FeatureEngine = Callable[[Backbone, float], Spread]
 
 
 def apply_backbone(
@@ -26,6 +28,7 @@ def apply_backbone(
     config: Config,
     progress: FeatureProgress | None = None,
     feature_map: FeatureMap | None = None,
+    engine: FeatureEngine | None = None,
 ) -> Data:
     """Replace pictures by features, where a backbone is set; other data, and these features, are returned as they are.
 
@@ -40,6 +43,8 @@ def apply_backbone(
         Called with the stage, the number of pictures done and the total.
     feature_map : FeatureMap, optional
         That of a run, in place of one fitted to this pool; features by another map are computed anew.
+    engine : callable, optional
+        Computes features that the cache lacks elsewhere, as :func:`ssgan.inference.ray_data.feature_engine` gives it.
 
     Raises
     ------
@@ -51,7 +56,8 @@ def apply_backbone(
     data = data.source  # of features with other settings, or without the views that are needed now
     check_pictures(data, config.backbone)
     backbone = open_backbone(config.backbone, config.image_size, config.device)
-    compute = _Computation(backbone, data.scale, progress or _no_progress)
+    spread = None if engine is None else engine(backbone, data.scale)
+    compute = _Computation(backbone, data.scale, progress or _no_progress, spread)
     train, test = compute(data.x_train), compute(data.x_test)
     if feature_map is None:
         feature_map = fit_feature_map(
@@ -85,8 +91,10 @@ def apply_backbone(
 class _Computation:
     """Compute features of images, or take them from the cache, and report how many a second."""
 
-    def __init__(self, backbone: Backbone, scale: float, progress: FeatureProgress) -> None:
-        self.backbone, self.scale, self.progress = backbone, scale, progress
+    def __init__(
+        self, backbone: Backbone, scale: float, progress: FeatureProgress, spread: Spread | None = None
+    ) -> None:
+        self.backbone, self.scale, self.progress, self.spread = backbone, scale, progress, spread
 
     def __call__(self, images: np.ndarray | ViewedImages) -> np.ndarray:
         started = time.perf_counter()
@@ -98,7 +106,8 @@ class _Computation:
 
         compute = partial(self.backbone.features, scale=self.scale)
         folder = feature_folder(self.backbone.cache_name)
-        return compute_features(images, compute, folder, self.backbone.width, on_progress, f"scale {self.scale:g}")
+        context = f"scale {self.scale:g}"
+        return compute_features(images, compute, folder, self.backbone.width, on_progress, context, self.spread)
 
 
 def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) -> bool:

@@ -14,8 +14,8 @@ from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.image_folder import draw_test_rows, find_learned
 from ssgan.errors import UserError
+from ssgan.inference.inputs import find_inputs, read_inputs
 from ssgan.inference.models import Models
-from ssgan.inference.predict import find_inputs, read_inputs
 from ssgan.settings.config import Config
 
 __all__ = ["LABELED", "TEST", "Scored", "leave_out_trained", "read_images"]

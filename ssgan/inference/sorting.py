@@ -21,7 +21,8 @@ from ssgan.errors import UserError
 from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_table, is_drawable, to_uint8
 from ssgan.files import open_atomic, open_file
-from ssgan.inference.predict import InputSource, Prediction
+from ssgan.inference.inputs import InputSource
+from ssgan.inference.predict import Prediction
 
 __all__ = ["UNSURE", "ContactSheet", "Pictures", "Sorter", "folder_names", "read_tiles", "save_sheet"]
 

@@ -48,17 +48,17 @@ def test_commands_and_options_are_pinned() -> None:
                 "--data-dir",
                 "--json",
             ],
-            *["--folds", "--dry-run", "--backbone", "--verbose"],
+            *["--folds", "--dry-run", "--backbone", "--verbose", "--engine", "--ray-address"],
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json", "--verbose"},
         "predict": {
             *["--out", "--probabilities", "--seed", "--device", "--json"],
-            *["--sort-into", "--link", "--unsure", "--sheet"],
+            *["--sort-into", "--link", "--unsure", "--sheet", "--engine", "--ray-address"],
         },
         "compare": {
             *["--out", "--labels", "--methods", "--preset", "--epochs", "--seed", "--seeds", "--draw-seed", "--ablate"],
             *["--device", "--set", "--image-size", "--labels-csv", "--data-dir", "--json", "--dry-run"],
-            "--backbone",
+            *["--backbone", "--engine", "--ray-address"],
         },
         "report": {"--out", "--baseline", "--json"},
         "suggest": {

@@ -12,7 +12,8 @@ from pictures_on_disk import grey, packed, write
 from PIL import Image
 from running import contents, last_object, status_of
 
-from ssgan.inference.predict import InputSource, Prediction
+from ssgan.inference.inputs import InputSource
+from ssgan.inference.predict import Prediction
 from ssgan.inference.sorting import Pictures, Sorter, folder_names
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")

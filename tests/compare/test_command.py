@@ -16,7 +16,7 @@ from ssgan import result_rows
 from ssgan.cli import progress, terminal
 from ssgan.compare import grid as grids
 from ssgan.compare import runner
-from ssgan.compare.progress import ProgressTracker, StackTask
+from ssgan.compare.progress import ConcurrentTracker, ProgressTracker, StackTask
 from ssgan.data.dataset import Data
 from ssgan.training import experiment, timing
 from ssgan.training.timing import StepProgress
@@ -105,6 +105,25 @@ def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
     pace.end("done", 3.0)
     assert told[-1].seconds_left == pytest.approx(3 + 30 + 6)
     assert told[-1].untimed == 0
+
+
+def test_time_left_of_trainings_side_by_side(few_digits: Data) -> None:
+    """They end in any order; what is left is divided by how many run at once."""
+    tasks = runner.plan(grid_of(few_digits, "gan,supervised", labels=[20, 30]), [])
+    told: list[Any] = []
+    tracker = ConcurrentTracker(tasks, told.append, places=2)
+    tracker.begin()
+    assert told[-1][:5] == (1, 4, "2 trainings at once", 0.0, None)
+    tracker.finish(tasks[1], "done", 10.0, ["a warning"])
+    assert told[-2][:2] == (1, 4)
+    assert told[-2].description == tasks[1].description
+    assert (told[-2].result, told[-2].warnings, told[-2].seconds_left) == ("done", ["a warning"], pytest.approx(15))
+    assert told[-1][:5] == (2, 4, "2 trainings at once", 0.0, pytest.approx(15))
+    for task in (tasks[3], tasks[0], tasks[2]):
+        tracker.finish(task, "done", 10.0)
+    assert [progress.number for progress in told if progress.result] == [1, 2, 3, 4]
+    assert (told[-1].seconds_left, told[-1].share) == (0, 1.0)
+    assert [p.description for p in told if "at once" in p.description][-1] == "1 training at once"
 
 
 def test_each_method_is_timed_before_the_grid(few_digits: Data) -> None:

@@ -144,7 +144,7 @@ def test_a_run_keeps_the_depth_of_its_pictures(
         seen.append(depth)
         return decode(stream, size, grey, depth)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ssgan.inference.predict.decode", watched)
+    monkeypatch.setattr("ssgan.inference.inputs.decode", watched)
     monkeypatch.setattr("ssgan.data.image_array.image_io.decode", watched)
     dark = microscope(tmp_path / "dark", 200)
     assert status_of("predict", "run", dark, "--device", "cpu", "--out", "p.csv") == 0

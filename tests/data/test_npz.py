@@ -18,7 +18,7 @@ from ssgan import files, runs
 from ssgan.data import image_array
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
-from ssgan.inference.predict import InputSource, read_inputs
+from ssgan.inference.inputs import InputSource, read_inputs
 
 Writer = Callable[..., Path]
 

@@ -16,9 +16,9 @@ from ssgan.data.dataset import Data
 from ssgan.inference import predict
 from ssgan.inference.confidence import FLAGGED_LIMIT, LEAST_LABELS, Confidence, calibrate, flagged_share
 from ssgan.inference.evaluate import evaluate_run
+from ssgan.inference.inputs import InputImage, InputSource
 from ssgan.inference.metrics import best_temperature, expected_calibration_error, negative_log_likelihood, softmax
 from ssgan.inference.models import open_run
-from ssgan.inference.predict import InputImage, InputSource
 from ssgan.settings.config import Config
 from ssgan.training.experiment import run_experiment
 from ssgan.training.folds import cross_validate, cut_folds

@@ -33,8 +33,9 @@ from ssgan.data.feature_map import fit_feature_map
 from ssgan.errors import UserError
 from ssgan.inference import export
 from ssgan.inference.export import build_classifier, export_run
+from ssgan.inference.inputs import find_inputs, read_inputs
 from ssgan.inference.models import Models
-from ssgan.inference.predict import Prediction, find_inputs, open_predictor, predict, read_inputs
+from ssgan.inference.predict import Prediction, open_predictor, predict
 from ssgan.nn import backbones
 from ssgan.nn.export import MappedFeatures, PictureFeatures
 from ssgan.runs import create_run_folder

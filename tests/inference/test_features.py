@@ -23,8 +23,9 @@ from ssgan.errors import UserError
 from ssgan.inference import features
 from ssgan.inference.evaluate import evaluate_run
 from ssgan.inference.features import apply_backbone
+from ssgan.inference.inputs import find_inputs, read_inputs
 from ssgan.inference.models import Models, open_run
-from ssgan.inference.predict import find_inputs, open_predictor, predict, read_inputs
+from ssgan.inference.predict import open_predictor, predict
 from ssgan.inference.sample import Request, sample_run
 from ssgan.runs import create_run_folder, load_checkpoint
 from ssgan.settings.catalog import METHOD_NAMES

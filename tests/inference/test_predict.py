@@ -16,8 +16,8 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.inference import predict
+from ssgan.inference.inputs import InputImage, InputSource
 from ssgan.inference.models import open_run
-from ssgan.inference.predict import InputImage, InputSource
 from ssgan.settings.config import Config
 from ssgan.training.experiment import run_experiment
 

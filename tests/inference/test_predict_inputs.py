@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ssgan.data.image_io import SUFFIXES
-from ssgan.inference.predict import InputSource, find_inputs, read_inputs
+from ssgan.inference.inputs import InputSource, find_inputs, read_inputs
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 

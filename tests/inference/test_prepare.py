@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference.predict import read_image
+from ssgan.inference.inputs import read_image
 
 
 def saved(path: Path, pixels: Any, mode: str | None = None, **options: Any) -> Path:

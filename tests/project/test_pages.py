@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pictures_on_disk import grey, write
 from running import ROOT, script, status_of
 from small_backbones import use_small_backbone
 
+from ssgan.clusters import connect
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS
 from ssgan.settings.config import FIELDS
@@ -122,6 +124,7 @@ def test_the_pages_show_commands() -> None:
         "docs/features.md": 4,
         "docs/labelling.md": 4,
         "docs/results.md": 3,
+        "docs/clusters.md": 3,
     }
     assert all(counts[page] >= count for page, count in least.items()), counts
 
@@ -129,12 +132,15 @@ def test_the_pages_show_commands() -> None:
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str], page: Path) -> None:
     """As written, one after the other, but for shorter trainings and random images in place of MNIST and CIFAR-10."""
-    for arguments in commands(page.read_text(encoding="utf-8")):
-        if "safetensors" in arguments and find_spec("safetensors") is None:  # of the extra onnx
-            continue
-        status = status_of(*shortened(arguments))
-        ended = 130 if arguments[0] == "label" else 0  # by Ctrl-C
-        assert status == ended, f"{shlex.join(arguments)}\n{capsys.readouterr().err}"
+    if page.name == "clusters.md":
+        pytest.importorskip("ray", reason="needs the extra ssgan[ray]")
+    with connect() if page.name == "clusters.md" else nullcontext():  # one cluster for all commands
+        for arguments in commands(page.read_text(encoding="utf-8")):
+            if "safetensors" in arguments and find_spec("safetensors") is None:  # of the extra onnx
+                continue
+            status = status_of(*shortened(arguments))
+            ended = 130 if arguments[0] == "label" else 0  # by Ctrl-C
+            assert status == ended, f"{shlex.join(arguments)}\n{capsys.readouterr().err}"
     printed = capsys.readouterr().out
     if page.name == "README.md":
         # The probabilities that the text speaks of, and the same labels for both methods.

@@ -233,9 +233,11 @@ def test_after_a_killed_process_all_go_on_to_the_same_bits(two: Path, tmp_path: 
     command, run = [*TORCHRUN, "--max-restarts", "1", "-m", "ssgan", *TRAIN], tmp_path / "run"
     with (tmp_path / "errors").open("w+") as errors, (tmp_path / "printed").open("w+") as printed:
         launcher = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=printed, stderr=errors)
+        while len(ranks := workers(launcher.pid)) < 2 and launcher.poll() is None:
+            time.sleep(0.05)
         while not (run / "checkpoint").exists() and launcher.poll() is None:
-            time.sleep(0.005)
-        os.kill(workers(launcher.pid)[1], signal.SIGKILL)
+            time.sleep(0.001)
+        os.kill(ranks[1], signal.SIGKILL)
         assert not (run / "report.json").exists(), "it was over too soon to be killed"
         status = launcher.wait(timeout=120)
         said, shown = (stream.seek(0) or stream.read() for stream in (errors, printed))
