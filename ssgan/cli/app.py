@@ -16,6 +16,7 @@ import typer
 from ssgan import runs
 from ssgan.cli import output, streams, terminal
 from ssgan.cli.compare import compare
+from ssgan.cli.completion import answer_shell
 from ssgan.cli.data import data
 from ssgan.cli.export import export
 from ssgan.cli.label import label
@@ -59,7 +60,6 @@ PATH_WIDTH = 200
 app = typer.Typer(
     name="ssgan",
     help=SUMMARY,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -254,6 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run a command and print the sentence of its error; return the exit status."""
+    answer_shell(app)
     command = typer.main.get_command(app)
     try:
         # Not by the app itself, which has own answers to signals and to a closed pipe.
