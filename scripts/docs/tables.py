@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from feature_tables import feature_table, pixel_table
+from method_tables import choice_table
 from picture_tables import generator_table, views_table
 from table_rows import cell, rows
 
@@ -459,4 +460,5 @@ BLOCKS = {
     "tables": estimator_table,
     "own-generator": generator_table,
     "own-views": views_table,
+    "choice": choice_table,
 }
