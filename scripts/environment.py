@@ -25,7 +25,7 @@ WHOLE = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL
 EXTRA_MODULES = {
     "": "",
     "test": ", pytest, hypothesis, pytest_timeout",
-    "dev": ", pytest, hypothesis, mypy, ruff, importlinter",
+    "dev": ", pytest, hypothesis, mypy, ruff, importlinter, mkdocs, mkdocstrings",
 }
 PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
 # torch without CUDA, which most of its bytes are for. SSGAN_TORCH is `cpu`, `default` (of the usual index) or `auto`.
