@@ -31,7 +31,7 @@ SETTINGS_COLUMNS = 6
 STYLE = """.md-grid { max-width: 72rem }
 .md-typeset table:not([class]) { font-size: .68rem }
 .md-typeset table:not([class]) th, .md-typeset table:not([class]) td { padding: .5em .8em }
-.md-typeset table:not([class]) code { white-space: nowrap }
+.md-typeset table:not([class]) td:first-child code { white-space: nowrap }
 .md-typeset td details { margin: 0; padding: 0; border: 0; background: none; box-shadow: none; font-size: inherit }
 .md-typeset td details summary { margin: 0; padding: 0 1.6rem 0 0; border: 0; background: none; font-weight: normal }
 .md-typeset td details summary::before { display: none }
@@ -135,7 +135,7 @@ def build(out: Path) -> None:
             **os.environ,
             "SITE_SOURCE": str(source),
             "SITE_PACKAGE": str(ROOT),
-            "SITE_EXTENSION": str(Path(__file__).parent / "docstring_roles.py"),
+            "SITE_EXTENSION": str(Path(__file__).parent / "docstrings.py"),
             "NO_MKDOCS_2_WARNING": "1",
         }
         command = [sys.executable, "-m", "mkdocs", "build", "--strict"]

@@ -69,10 +69,14 @@ def test_what_is_loaded_from_other_addresses_is_found(
     assert site.outside_addresses(tmp_path) == [found] * bool(found)
 
 
-def test_roles_become_names() -> None:
+def test_roles_become_names_and_types_stay_words() -> None:
     pytest.importorskip("griffe", reason="needs the dev extra")
-    without_roles = script("docs/docstring_roles").without_roles
-    assert without_roles("As :func:`ssgan.load` and :class:`~ssgan.Data`.") == "As `ssgan.load` and `ssgan.Data`."
+    as_text = script("docs/docstrings").as_text
+    assert as_text("As :func:`ssgan.load` and :class:`~ssgan.Data`.") == "As `ssgan.load` and `ssgan.Data`."
+    for words, is_marked in (("ndarray, shape [N]", True), ('{"a", "b"}', True), ("Config, optional", False)):
+        docstring = f"Parameters\n----------\nx, y : {words}\n    Text, and : more."
+        mark = "\N{WORD JOINER}" * is_marked
+        assert as_text(docstring) == docstring.replace(words, mark + words)
 
 
 @pytest.mark.slow
