@@ -91,7 +91,7 @@ def _tags(classes: Sequence[str], method: str) -> list[str]:
 def _summary(report: Mapping[str, Any], noun: str, image_shape: Sequence[int]) -> str:
     shape = "x".join(map(str, image_shape))
     version, count = report["versions"]["ssgan"], len(report["seeds"])
-    subject, ending = ("A model", "s") if count == 1 else (f"{count:,} models", "")
+    subject, ending = ("A model", "s") if count == 1 else (counted(count, "model"), "")
     if not report["classes"]:
         return f"{subject} that generate{ending} {noun}s of {shape}, trained without labels by ssgan {version}."
     classes, labels = counted(len(report["classes"]), "class"), counted(report["labels"], "label")
@@ -148,7 +148,7 @@ def _results(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
     if report["error_mean"] is not None:
         spread = "" if report["error_std"] is None else f" ± {report['error_std']:.2f}"
         count = sum(error is not None for error in report["errors"])
-        over = f", mean ± standard deviation of {count:,} models" if spread else ""
+        over = f", mean ± standard deviation of {counted(count, 'model')}" if spread else ""
         images = counted(tested, f"test {noun}")
         sentences.append(f"Test error: {report['error_mean']:.2f}{spread} % of {images}{over}.")
     else:
@@ -156,9 +156,10 @@ def _results(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
     folds = report.get("folds")
     if folds and folds["error"] is not None:
         low, high = folds["interval"]
+        fold_count, labels = counted(len(folds["errors"]), "fold"), counted(folds["labels"], "label")
         sentences.append(
-            f"Error of {len(folds['errors'])} folds: {folds['error']:.2f} % of {counted(folds['labels'], 'label')}, "
-            f"each predicted by a model that never saw it (95 % interval {low:.2f} to {high:.2f} %)."
+            f"Error of {fold_count}: {folds['error']:.2f} % of {labels}, each predicted by a model that never saw it "
+            f"(95 % interval {low:.2f} to {high:.2f} %)."
         )
     confidence = Confidence.of_report(report)
     sentences.append(confidence.about_probabilities or "Probabilities are not calibrated.")
