@@ -13,6 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
@@ -23,9 +25,14 @@ WHOLE = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL
 EXTRA_MODULES = {
     "": "",
     "test": ", pytest, hypothesis, pytest_timeout",
-    "dev": ", pytest, hypothesis, mypy, ruff, importlinter",
+    "dev": ", pytest, hypothesis, mypy, ruff, importlinter, mkdocs, mkdocstrings",
 }
 PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+# torch without CUDA, which most of its bytes are for. SSGAN_TORCH is `cpu`, `default` (of the usual index) or `auto`.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_CHOICES = ("auto", "cpu", "default")
+PROBE_SECONDS = 2
+NVIDIA_PATHS = ("/proc/driver/nvidia", "/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 # What is shown of the output of pip and uv, by how its lines begin.
 SHOWN = (
     *("Collecting ", "Downloading ", "Installing collected", "Successfully installed"),
@@ -168,9 +175,70 @@ def install_by_uv(target):
     return False
 
 
+def torch_choice():
+    """Return what the variable SSGAN_TORCH asks for: `auto`, `cpu` or `default`."""
+    choice = os.environ.get("SSGAN_TORCH", "").strip().lower() or "auto"
+    if choice not in TORCH_CHOICES:
+        sys.exit("SSGAN_TORCH is {!r}, but must be one of {}.".format(choice, ", ".join(TORCH_CHOICES)))
+    return choice
+
+
+def has_nvidia():
+    """Return whether the machine has an NVIDIA device, or a driver for one."""
+    return bool(shutil.which("nvidia-smi")) or any(os.path.exists(path) for path in NVIDIA_PATHS)
+
+
+def cpu_index_answers():
+    """Return whether the index of torch for the CPU answers soon; looking up its name may take long as well."""
+    answers = []
+
+    def ask():
+        request = urllib.request.Request(CPU_INDEX + "/torch/", method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:
+                answers.append(answer.status == 200)
+        except (OSError, ValueError):
+            answers.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answers == [True]
+
+
+def wants_cpu_torch():
+    """Return whether torch for the CPU alone is to be installed; the usual one has no CUDA but on Linux."""
+    choice = torch_choice()
+    if choice != "auto":
+        return choice == "cpu"
+    if not sys.platform.startswith("linux") or has_nvidia():
+        return False
+    own_index = {"index-url", "no-index", "find-links"} & set(pip_settings())  # another choice of the user
+    return not own_index and cpu_index_answers()
+
+
+def torch_requirements():
+    """Return the requirements of pyproject.toml that have a build for the CPU alone."""
+    import tomllib
+
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
+        dependencies = tomllib.load(stream)["project"].get("dependencies", [])
+    return [one for one in dependencies if one.startswith("torch")]
+
+
+def install_cpu_torch():
+    """Install torch for the CPU alone, where it is wanted; where that fails, the usual one follows."""
+    if not wants_cpu_torch():
+        return
+    say(f"torch for the CPU alone, from {CPU_INDEX} (SSGAN_TORCH=default takes the one with CUDA) ...")
+    if not run([PYTHON, *PIP_INSTALL, "--index-url", CPU_INDEX, *torch_requirements()]):
+        say("That did not work: going on with the usual torch.")
+
+
 def install(extra):
     """Install the package, showing what is being fetched; return whether it worked."""
     say("Installing ssgan and its libraries (the first time: minutes and gigabytes, most of it torch) ...")
+    install_cpu_torch()
     target = ROOT + ("[" + extra + "]" if extra else "")
     if not (install_by_uv(target) or run([PYTHON, *PIP_INSTALL, "-e", target])):
         return False
@@ -182,6 +250,7 @@ def install(extra):
 def ensure(extra=""):
     """Make `.venv` ready with an extra of pyproject.toml; return its Python."""
     restart_with_new_enough_python()
+    torch_choice()  # a mistake in it is said before anything is done
     if is_whole(extra):
         return PYTHON
     usable = os.path.exists(PYTHON) and subprocess.run(

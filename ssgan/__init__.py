@@ -9,7 +9,14 @@ Importing this package imports no torch; the names below are loaded on first use
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssgan.api import open_run, train
+    from ssgan.data import Data, Options, load
+    from ssgan.data.splits import SemiSupervisedKFold
+    from ssgan.estimator import SSGANClassifier
+    from ssgan.settings.config import Config
 
 __version__ = "0.1.0"
 

@@ -294,6 +294,13 @@ def train(
     ------
     UserError
         For an unknown setting, with the nearest one that there is, and where data and settings do not fit.
+
+    Examples
+    --------
+    >>> import ssgan
+    >>> run = ssgan.train("digits", labels=50, total_images=4000, device="cpu")
+    >>> run.predict(run.data.x_test[:3]).shape, len(run.classes)
+    ((3,), 10)
     """
     for word in settings:
         if word not in FIELDS and (near := did_you_mean(word, [*FIELDS, *OTHER_WORDS])):
@@ -355,6 +362,13 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
     ------
     UserError
         Where it is no run folder, or its files are damaged or of different runs.
+
+    Examples
+    --------
+    >>> import ssgan, tempfile
+    >>> folder = ssgan.train("digits", labels=20, total_images=200, device="cpu").save(tempfile.mkdtemp())
+    >>> ssgan.open_run(folder).config.labels
+    20
     """
     path = expand_user(Path(folder))
     return OpenedRun(path, *open_latest(path, select(device)))

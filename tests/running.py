@@ -12,7 +12,7 @@ from ssgan import cli
 
 RUN_FILES = {
     *("checkpoint", "config.json", "curves.png", "labeled.png"),
-    *("log.jsonl", "report.json", "samples.png", "split.json"),
+    *("log.jsonl", "report.json", "samples.png", "split.json", "README.md"),
 }
 
 

@@ -60,11 +60,11 @@ SOURCES = {
             f"{FAST} --labels 20,50,100 --seeds 5 --methods fixmatch,pi,mean-teacher,pseudo-label,vat",
             f"ssgan compare digits --labels 20,50,100 --seeds 10 --methods {CLASSICAL}",
         ),
-        ("ablation", "compare", "digits", "first", "grid-cost", "pictures/few-labels.png"),
+        ("ablation", "choice", "compare", "digits", "first", "grid-cost", "pictures/few-labels.png"),
     ),
     "fashion-mnist-compare": Source(
         (f"ssgan compare fashion-mnist --preset images --labels 100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
-        ("compare-fashion-mnist",),
+        ("choice", "compare-fashion-mnist"),
     ),
     "fashion-mnist-files": Source(("scripts/experiments/same_from_files.py",), ("files",)),
     "fast-step": Source(
@@ -81,7 +81,7 @@ SOURCES = {
             f"ssgan compare cifar10 {LITE0} --image-size 96 --set feature_neighbors=0 --labels 40,250,4000 --seeds 10 "
             f"--methods {CLASSICAL}",
         ),
-        ("features-cifar10", "grid-cost"),
+        ("choice", "features-cifar10", "grid-cost"),
     ),
     "features-trashnet": Source(
         (
@@ -92,14 +92,14 @@ SOURCES = {
             f"ssgan compare trashnet.zip {LITE0} --image-size 160 --set augmentation=crops --labels 24,60,300 "
             f"--seeds 10 --methods fixmatch",
         ),
-        ("features-trashnet", "pixels"),
+        ("choice", "features-trashnet", "pixels"),
     ),
     "foreign": Source((f"{RESULTS} foreign",), ("foreign",)),
     "gan-mlp": Source((f"{RESULTS} gan-mlp",), ("notes/gans.md",)),
     "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
     "mnist-compare": Source(
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
-        ("compare-mnist", "grid-cost"),
+        ("choice", "compare-mnist", "grid-cost"),
     ),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
 from feature_tables import feature_table, pixel_table
+from method_tables import choice_table
 from picture_tables import generator_table, views_table
 from table_rows import cell, rows
 
@@ -462,4 +463,5 @@ BLOCKS = {
     "own-views": views_table,
     "grid-cost": grid_cost_table,
     "picture-cost": picture_cost_table,
+    "choice": choice_table,
 }

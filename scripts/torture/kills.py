@@ -16,6 +16,7 @@ from resumed_runs import CLOCK, differences
 from small_backbones import FEATURE_OPTIONS, SIDE, coloured, use_small_backbone
 
 from ssgan import runs
+from ssgan.training.model_card import CARD_NAME
 
 SEED = 0
 UNSTABLE = CLOCK | {"commit"}  # the program may be changed while it is attacked
@@ -185,6 +186,9 @@ def _content(path: Path) -> Any:
         return _without_clock(json.loads(path.read_text(encoding="utf-8")))
     if path.suffix == ".jsonl":
         return [_without_clock(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    if path.name == CARD_NAME:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if not line.startswith(("| time |", "| commit |"))]
     return _without_clock(runs.load_checkpoint(path)) if path.name == "checkpoint" else path.read_bytes()
 
 

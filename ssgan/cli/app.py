@@ -17,6 +17,7 @@ import typer
 from ssgan import runs
 from ssgan.cli import output, processes, streams, terminal
 from ssgan.cli.compare import compare
+from ssgan.cli.completion import answer_shell
 from ssgan.cli.data import data
 from ssgan.cli.export import export
 from ssgan.cli.label import label
@@ -72,7 +73,6 @@ PATH_WIDTH = 200
 app = typer.Typer(
     name="ssgan",
     help=SUMMARY,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -286,6 +286,7 @@ def _run_interruptible(arguments: list[str], patient: bool = False) -> Outcome:
 
 def _run(arguments: list[str]) -> Outcome:
     """Run a command; return the exit status, and the sentence of its error."""
+    answer_shell(app)
     command = typer.main.get_command(app)
     try:
         # Not by the app itself, which has own answers to signals and to a closed pipe.

@@ -13,6 +13,7 @@ import typer
 
 from ssgan import result_rows
 from ssgan.cli import terminal
+from ssgan.cli.completion import complete_list
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -90,7 +91,10 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; what it holds is kept.")],
     labels: Annotated[str | None, typer.Option(metavar="N,N,...", help="Numbers of labelled images, or 'all'.")] = None,
     methods: Annotated[
-        str | None, typer.Option(help="With commas. [default: gan,supervised and the classical]")
+        str | None,
+        typer.Option(
+            help="With commas. [default: gan,supervised and the classical]", autocompletion=complete_list(METHOD_NAMES)
+        ),
     ] = None,
     preset: Preset = None,
     backbone: Backbone = None,

@@ -9,7 +9,7 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import output, terminal
-from ssgan.cli.options import DATA_HELP, DataDir, DataLocation, ImageSize, Json, LabelsCsv, parse_settings
+from ssgan.cli.options import DataDir, DataLocation, DataOrRun, ImageSize, Json, LabelsCsv, parse_settings
 from ssgan.errors import UserError, counted
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -27,7 +27,7 @@ DUPLICATES_SHOWN = 10
 
 
 def data(
-    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
+    source: DataOrRun,
     labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
     image_size: ImageSize = None,

@@ -10,6 +10,7 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import terminal
+from ssgan.cli.completion import among
 from ssgan.cli.options import Json, RunArgument, parse_integer
 from ssgan.errors import UserError, did_you_mean
 
@@ -21,7 +22,11 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 def export(
     run: RunArgument,
     format: Annotated[
-        str, typer.Option(help="onnx; torch, for torch.export.load; or safetensors, the weights alone.")
+        str,
+        typer.Option(
+            help="onnx; torch, for torch.export.load; or safetensors, the weights alone.",
+            autocompletion=among(SUFFIXES),
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file. [default: model.onnx and so on in RUN]")

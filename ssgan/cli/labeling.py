@@ -11,13 +11,14 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import terminal
+from ssgan.cli.completion import among
 from ssgan.cli.data import data_options
 from ssgan.cli.options import (
-    DATA_HELP,
     AnySetting,
     Backbone,
     DataDir,
     DataLocation,
+    DataOrRun,
     Device,
     ImageSize,
     Json,
@@ -57,12 +58,16 @@ Sheet = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the p
 
 
 def suggest(
-    source: Annotated[str, typer.Argument(metavar="DATA|RUN", help=f"A run folder, or a data set: {DATA_HELP}")],
+    source: DataOrRun,
     n: Annotated[str, typer.Option("--n", metavar="N", help="How many images.")] = "20",
     out: Out = "suggest.csv",
     sheet: Sheet = None,
     strategy: Annotated[
-        str, typer.Option(help="typical (of clusters), uncertain (by a run), random, or auto: by the labels there are.")
+        str,
+        typer.Option(
+            help="typical (of clusters), uncertain (by a run), random, or auto: by the labels there are.",
+            autocompletion=among(["auto", "typical", "uncertain", "random"]),
+        ),
     ] = "auto",
     seed: Annotated[str, typer.Option(metavar="S", help="Of the clustering and of what is drawn.")] = "0",
     data: Annotated[str | None, typer.Option(help="Another pool for a run, or where its data lie now.")] = None,

@@ -10,9 +10,11 @@ import typer
 
 from ssgan import clusters
 from ssgan.cli import terminal
+from ssgan.cli.completion import among, complete_run, complete_setting
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
 from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE
+from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
@@ -28,14 +30,18 @@ __all__ = [
     "DataArgument",
     "DataDir",
     "DataLocation",
+    "DataOrRun",
     "Device",
+    "EarlierRun",
     "Engine",
     "EngineChoice",
     "Epochs",
     "ImageSize",
     "Json",
     "LabelsCsv",
+    "Method",
     "NamedDevice",
+    "ParentRun",
     "Preset",
     "RayAddress",
     "RunArgument",
@@ -49,22 +55,43 @@ __all__ = [
     "say_without_generator",
 ]
 
-DATA_HELP = "digits, mnist, fashion-mnist, cifar10, svhn, gaussian, a folder or .zip of pictures, or an .npz file."
+DATA_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "svhn", "gaussian")
+DATA_HELP = f"{', '.join(DATA_NAMES)}, a folder or .zip of pictures, or an .npz file."
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps."
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.")]
-AnySetting = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.")]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help=f"The data set: {DATA_HELP}", autocompletion=among(DATA_NAMES))
+]
+DataOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA|RUN",
+        help=f"A run folder, or a data set: {DATA_HELP}",
+        autocompletion=lambda incomplete: [*among(DATA_NAMES)(incomplete), *complete_run(incomplete)],
+    ),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`.", autocompletion=complete_run)
+]
+AnySetting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.", autocompletion=complete_setting),
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
 ]
 Backbone = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help=f"Learn from features of a pretrained network: {', '.join(BACKBONES)}, ..."),
+    typer.Option(
+        metavar="NAME",
+        help=f"Learn from features of a pretrained network: {', '.join(BACKBONES)}, ...",
+        autocompletion=among([*BACKBONES, "none"]),
+    ),
 ]
-Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
 #: Of a command that trains, where the device is a setting of the preset.
-NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP)]
+NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
 Engine = Annotated[str, typer.Option(help="local, or ray: on the processors of a Ray cluster (ssgan[ray]).")]
 RayAddress = Annotated[
     str | None,
@@ -79,7 +106,28 @@ LabelsCsv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Also show calibration and diversity: ECE, NLL, ...")]
-Preset = Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.", autocompletion=among(PRESETS)),
+]
+Method = Annotated[
+    str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.", autocompletion=among(METHOD_NAMES))
+]
+EarlierRun = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Settings of an earlier run: its folder or config.json.", autocompletion=complete_run
+    ),
+]
+ParentRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Start from the weights and settings of a run.",
+        autocompletion=complete_run,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import output, terminal
+from ssgan.cli.completion import complete_run
 from ssgan.cli.options import Device, Json
 from ssgan.errors import UserError
 
@@ -35,7 +36,12 @@ PICTURE_SUFFIXES = (".png",)
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `ssgan train`, finished or not.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder of `ssgan train`, finished or not.", autocompletion=complete_run
+        ),
+    ],
     grid: Annotated[bool, typer.Option("--grid", help="Images of fixed noise. [default]")] = False,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="Images on the way between two latents.")] = False,
     arithmetic: Annotated[

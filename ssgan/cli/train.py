@@ -22,13 +22,16 @@ from ssgan.cli.options import (
     DataArgument,
     DataDir,
     DataLocation,
+    EarlierRun,
     Engine,
     EngineChoice,
     Epochs,
     ImageSize,
     Json,
     LabelsCsv,
+    Method,
     NamedDevice,
+    ParentRun,
     Preset,
     RayAddress,
     Verbose,
@@ -41,7 +44,7 @@ from ssgan.cli.options import (
 )
 from ssgan.cli.progress import Shorten, shorter_training, training_progress
 from ssgan.errors import CannotResume, Interrupted, UserError, counted
-from ssgan.settings.catalog import METHOD_NAMES, check_augmentation, check_image_shape, check_range
+from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 from ssgan.settings.presets import PRESETS, default_preset, describe, resolve
@@ -103,7 +106,7 @@ class TrainOptions:
 def train(
     data: DataArgument,
     labels: Annotated[str | None, typer.Option(metavar="N|all", help=LABELS_HELP)] = None,
-    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.")] = None,
+    method: Method = None,
     preset: Preset = None,
     backbone: Backbone = None,
     epochs: Epochs = None,
@@ -113,12 +116,8 @@ def train(
     device: NamedDevice = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. [default: runs/<n>-...]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings of an earlier run: its folder or config.json.")
-    ] = None,
-    from_: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights and settings of a run.")
-    ] = None,
+    config: EarlierRun = None,
+    from_: ParentRun = None,
     set_: AnySetting = None,
     folds: Annotated[str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labels.")] = None,
     image_size: ImageSize = None,

@@ -66,6 +66,13 @@ class Data:
     ------
     UserError
         Where the arrays do not fit together.
+
+    Examples
+    --------
+    >>> images = np.zeros((4, 8, 8), np.uint8)
+    >>> data = Data(images, np.array(["cat", None, "dog", None], dtype=object))
+    >>> data.classes, data.y_train.tolist()
+    (('cat', 'dog'), [0, -1, 1, -1])
     """
 
     x_train: np.ndarray

@@ -323,6 +323,12 @@ def load(
     UserError
         For an unknown name, files that are missing, damaged or of another kind, and options that are out of
         range or have no effect on the source.
+
+    Examples
+    --------
+    >>> digits = load("digits")
+    >>> digits.x_train.shape, digits.x_train.dtype, len(digits.classes)
+    ((1257, 8, 8), dtype('uint8'), 10)
     """
     return _without_learned_tests(_load(name_or_path, root, options, progress), options.learned)
 

@@ -24,6 +24,7 @@ __all__ = [
     "Picture",
     "Table",
     "Text",
+    "escape_markdown",
     "pictures_of",
     "render_html",
     "render_markdown",
@@ -219,30 +220,32 @@ def render_markdown(title: str, blocks: Sequence[Block]) -> str:
 
 def _markdown(text: str) -> str:
     """Escape a text so that Markdown shows it as it is."""
-    escaped = re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", visible(text))
+    escaped = re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", visible(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _block_markdown(block: Block, level: int) -> str:
     if isinstance(block, Text):
-        return _paragraph(block.text)
+        return escape_markdown(block.text)
     if isinstance(block, Bullets):
         return "\n".join(f"* {_markdown(item)}" for item in block.items)
     if isinstance(block, Table):
         return _table_markdown(block)
     if isinstance(block, Picture):
-        return f"![{_markdown(block.alt)}]({block.name})\n\n{_paragraph(block.caption)}"
+        return f"![{_markdown(block.alt)}]({block.name})\n\n{escape_markdown(block.caption)}"
     inner = [_block_markdown(one, level + 1) for one in block.blocks]
     return "\n\n".join([f"{'#' * min(level, 6)} {_markdown(block.title)}", *inner])
 
 
-def _paragraph(text: str) -> str:
-    """Escape what would begin a list at the start: a number with a point, a dash or a plus."""
-    return re.sub(r"^(\d+)([.)])|^([-+=])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", _markdown(text))
+def escape_markdown(text: str) -> str:
+    """Escape a text so that Markdown shows it as it is, also where it begins a paragraph as a list would."""
+    return re.sub(
+        r"^(\d+)([.)])(?=\s|$)|^([-+=])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", _markdown(text)
+    )
 
 
 def _table_markdown(shown: Table) -> str:
     head = " | ".join(map(_markdown, shown.columns))
     rule = "|".join("---" if k in shown.words else "---:" for k in range(len(shown.columns)))
     rows = [" | ".join(EMPTY if cell is None else _markdown(cell) for cell in row) for row in shown.rows]
-    return "\n".join([_paragraph(shown.caption), "", f"| {head} |", f"|{rule}|", *(f"| {row} |" for row in rows)])
+    return "\n".join([escape_markdown(shown.caption), "", f"| {head} |", f"|{rule}|", *(f"| {row} |" for row in rows)])

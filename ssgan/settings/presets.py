@@ -228,6 +228,11 @@ def resolve(
     ------
     UserError
         For an unknown preset or field, a value outside its range, or an override that would do nothing.
+
+    Examples
+    --------
+    >>> resolve("digits", {"labels": 20, "method": "vat"}).method
+    'vat'
     """
     earlier = {name: value for name, value in (earlier or {}).items() if name != "preset"}
     if preset not in PRESETS:

@@ -3,8 +3,9 @@
 ``config.json`` is there first, with ``parent.json`` where the run starts from the weights of another one: its first
 checkpoint is written before its first step. Training adds ``split.json`` and ``labeled.png`` (where images are
 labelled), then ``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and ``tensorboard/``, then ``samples.png``
-(where a generator was trained; of numbers in one dimension ``density.png``) and, last, ``report.json``. A folder with a
-checkpoint is resumed from there, on the labelled images of its ``split.json``: nothing is drawn twice.
+(where a generator was trained; of numbers in one dimension ``density.png``), the model card ``README.md`` and, last,
+``report.json``. A folder with a checkpoint is resumed from there, on the labelled images of its ``split.json``: nothing
+is drawn twice.
 """
 
 import json
@@ -25,7 +26,7 @@ from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
 from ssgan.figures.image_grid import draw_classes, draw_grid, is_drawable, to_uint8
-from ssgan.files import open_atomic, write_json
+from ssgan.files import open_atomic, write_atomic, write_json
 from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
@@ -34,6 +35,7 @@ from ssgan.settings.catalog import for_method
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, run_callbacks
+from ssgan.training.model_card import CARD_NAME, model_card
 from ssgan.training.monitor import Run, TrainingProgress
 from ssgan.training.parent import Parent
 from ssgan.training.parts import FailedParts
@@ -103,10 +105,14 @@ def run_experiment(
 def _write_report(
     run: Run, folder: Path, source: Mapping[str, str | None] | None, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Draw the samples of a run, write its report and return that."""
+    """Draw the samples of a run, write its model card and its report, and return the report."""
     with run.failed_parts.attempt("samples.png"):
         _draw_samples(folder, run)
     report = make_report(run, folder, source, extra)
+    with run.failed_parts.attempt(CARD_NAME):
+        card = model_card(report, len(run.data.x_train), len(run.data.x_test), run.data.source.image_shape)
+        write_atomic(folder / CARD_NAME, card.encode())
+    report = run.failed_parts.added_to(report)
     write_json(folder / "report.json", report)
     return report
 
@@ -184,7 +190,7 @@ def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedP
     """Draw the labelled images, and remove the results of a shorter training."""
     with failed_parts.attempt("labeled.png"):
         _draw_labeled(folder / "labeled.png", data, split)
-    for name in ("report.json", "samples.png"):
+    for name in ("report.json", "samples.png", CARD_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -328,10 +334,8 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
         *([UNKNOWN_LABELS] if unknown else []),
         *run.warnings,
         *_warn_of_collapse(diversity, run.seeds),
-        *failed_parts.warnings,
     ]
-    failed = {"failed_parts": failed_parts.reasons} if failed_parts.reasons else {}
-    return {**report, "warnings": warnings, **failed}
+    return failed_parts.added_to({**report, "warnings": warnings})
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Note the pictures and measurements of a run that fail, so that its training is not lost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,12 @@ class FailedParts:
         new = [line for line in self.warnings if line not in self._told]
         self._told |= {*new}
         return new
+
+    def added_to(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a report with the parts that failed, as they stand now, and their warnings."""
+        earlier = report["warnings"]
+        warnings = [*earlier, *(line for line in self.warnings if line not in earlier)]
+        return {**report, "warnings": warnings, **({"failed_parts": self.reasons} if self.reasons else {})}
 
     def without_odd_numbers(self, content: Any, place: str = "") -> Any:
         """Return nested plain types with None in the place of each number that is not finite, which is no JSON.

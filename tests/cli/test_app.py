@@ -92,7 +92,8 @@ def test_commands_and_options_are_pinned() -> None:
         "label": ["DIR"],
         "sample": ["RUN"],
     }
-    assert [parameter.opts for parameter in group.params] == [["--version"]]
+    options = [option for parameter in group.params for option in parameter.opts]
+    assert options == ["--version", "--install-completion", "--show-completion"]
 
 
 COMMANDS = [

@@ -5,6 +5,7 @@ from typing import Any
 
 import cluster_tables
 import feature_tables
+import method_tables
 import picture_tables
 import pytest
 from running import ROOT, rows, script, status_of
@@ -27,7 +28,7 @@ def test_the_index_names_the_tables_that_read_a_file(monkeypatch: pytest.MonkeyP
     index, tables = script("docs/index"), script("docs/tables")
     read: set[str] = set()
     real = tables.rows
-    for module in (tables, cluster_tables, feature_tables, picture_tables):
+    for module in (tables, cluster_tables, feature_tables, method_tables, picture_tables):
         monkeypatch.setattr(module, "rows", lambda name: (read.add(name), real(name))[1])
     found: dict[str, set[str]] = {name: set() for name in index.SOURCES}
     for block, render in tables.BLOCKS.items():

@@ -1,12 +1,15 @@
 """The environment is mended where it is broken, and used where it is whole."""
 
+import http.server
 import importlib.util
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "PYTHON", str(tmp_path / ".venv" / "bin" / "python"))
     monkeypatch.setattr(module, "WHOLE", "import json")
     monkeypatch.setattr(module, "EXTRA_MODULES", {"": "", "test": ", csv"})
+    monkeypatch.setattr(module, "cpu_index_answers", lambda: False)
+    monkeypatch.delenv("SSGAN_TORCH", raising=False)
     module.installed = []
 
     def install(extra: str) -> bool:
@@ -215,6 +220,107 @@ def test_the_installer_shows_what_is_fetched_and_why_it_failed(
     assert (captured.out.splitlines(), captured.err) == (shown, "")
     assert not environment.run([sys.executable, "-c", "print('noise'); raise SystemExit('no such package')"])
     assert sorted(capsys.readouterr().err.splitlines()) == ["no such package", "noise"]
+
+
+# torch for the CPU alone
+
+
+@pytest.fixture
+def cpu_machine(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Linux without an NVIDIA device, where the index answers and pip has no settings."""
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(environment, "has_nvidia", lambda: False)
+    monkeypatch.setattr(environment, "cpu_index_answers", lambda: True)
+    monkeypatch.setattr(environment, "pip_settings", dict)
+    return environment
+
+
+def test_a_machine_without_nvidia_gets_torch_for_the_cpu(
+    cpu_machine: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(cpu_machine, "run", lambda command, env=None: commands.append(command) is None)
+    project = '[project]\ndependencies = ["torch>=2.8", "numpy>=2.0", "torchvision>=0.23"]\n'
+    Path(cpu_machine.ROOT, "pyproject.toml").write_text(project)
+    Path(cpu_machine.VENV).mkdir()
+    assert cpu_machine.really_install("")
+    first, *others = commands
+    assert first[-4:] == ["--index-url", "https://download.pytorch.org/whl/cpu", "torch>=2.8", "torchvision>=0.23"]
+    assert all("download.pytorch.org" not in " ".join(command) for command in others)
+    assert others[-1][-2:] == ["-e", cpu_machine.ROOT]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "CPU" in line]
+    assert len(lines) == 1
+    assert "SSGAN_TORCH=default" in lines[0]
+
+
+def test_where_torch_for_the_cpu_cannot_be_had_the_usual_one_follows(
+    cpu_machine: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cpu_machine, "run", lambda command, env=None: "--index-url" not in command)
+    Path(cpu_machine.VENV).mkdir()
+    assert cpu_machine.really_install("")
+    assert "going on with the usual torch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({}, True),
+        ({"has_nvidia": lambda: True}, False),
+        ({"cpu_index_answers": lambda: False}, False),
+        ({"pip_settings": lambda: {"index-url": "https://mirror/simple"}}, False),
+        ({"pip_settings": lambda: {"timeout": "60"}}, True),
+        ({"platform": "darwin"}, False),
+        ({"platform": "win32"}, False),
+        ({"choice": "cpu", "has_nvidia": lambda: True, "cpu_index_answers": lambda: False}, True),
+        ({"choice": "default"}, False),
+        ({"choice": "AUTO"}, True),
+    ],
+)
+def test_torch_for_the_cpu_is_taken_where_it_suits(
+    cpu_machine: ModuleType, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], wanted: bool
+) -> None:
+    for name, value in change.items():
+        if name == "choice":
+            monkeypatch.setenv("SSGAN_TORCH", value)
+        else:
+            monkeypatch.setattr(cpu_machine.sys if name == "platform" else cpu_machine, name, value)
+    assert cpu_machine.wants_cpu_torch() == wanted
+
+
+def test_an_unknown_choice_of_torch_gets_a_sentence(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSGAN_TORCH", "gpu")
+    with pytest.raises(SystemExit, match="SSGAN_TORCH is 'gpu', but must be one of auto, cpu, default"):
+        environment.ensure()
+    assert environment.installed == []
+
+
+def test_the_index_is_asked_by_a_real_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a server here, of a page that it has not, and of a port where nothing listens."""
+    spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200 if self.path == "/whl/cpu/torch/" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_address[1]}"
+        for address, answers in ((f"{root}/whl/cpu", True), (f"{root}/other", False)):
+            monkeypatch.setattr(module, "CPU_INDEX", address)
+            assert module.cpu_index_answers() == answers
+        server.shutdown()
+    monkeypatch.setattr(module, "CPU_INDEX", f"{root}/whl/cpu")
+    assert not module.cpu_index_answers()
 
 
 # The quickstart

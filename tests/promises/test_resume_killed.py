@@ -113,7 +113,7 @@ def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
     uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))
-    for name in ("report.json", "samples.png", "curves.png"):
+    for name in ("report.json", "README.md", "samples.png", "curves.png"):
         (run / name).unlink()
     before = contents(run)
     monkeypatch.setattr("ssgan.training.trainer.Trainer.step", lambda *_: pytest.fail("it trained"))

@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[Any, str, str, list[str], Callable[..., Any]]] = {
     "curves": (curves, "curves_png", "curves.png", [], full),
     "labeled images": (experiment, "_draw_labeled", "labeled.png", [], full),
     "samples": (experiment, "_draw_samples", "samples.png", [], fail),
+    "model card": (experiment, "model_card", "README.md", [], fail),
     "diversity": (experiment, "measure_diversity", "diversity of generated images", ["diversity"], fail),
     "frames": (callbacks.Frames, "write", "frames", [], full),
     "old frames": (callbacks.Frames, "rewind", "frames", [], fail),
