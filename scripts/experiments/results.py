@@ -39,6 +39,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
+# In the time of 900,000 images of `mnist-fast`, by `scripts/benchmarks/speed.py`.
+NO_GENERATOR = {
+    "weight_unlabeled": 0.0,
+    "weight_fake": 0.0,
+    "discriminator_steps": 1,
+    "adversarial_steps": 0,
+    "total_images": 1_240_000,
+}
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # As wide as a CPU has time for. So narrow a G, at the step size of the preset, is left behind by D.
 NARROW_DCGAN = {
@@ -104,8 +112,16 @@ GRIDS = {
     ),
     # The recipe as published: 300 epochs, ten draws, four numbers of labels.
     "mnist": Grid("mnist", [{"labels": n, "seeds": 10} for n in (100, 20, 50, 200)], "mnist-paper"),
-    # What a CPU has time for, one model a cell.
-    "mnist-fast": Grid("mnist", [{"seed": seed, **FAST_REPORTS} for seed in range(3)]),
+    # What a CPU has time for, one model a cell; with a generator, and without one in the same time.
+    "mnist-fast": Grid(
+        "mnist",
+        [
+            {"labels": labels, "seed": seed, **FAST_REPORTS, **without}
+            for labels in (100, 20, 50, 200)
+            for without in ({}, NO_GENERATOR)
+            for seed in range(5)
+        ],
+    ),
     "cifar10-fast": Grid("cifar10", [{"seed": seed, **FAST_REPORTS} for seed in range(3)]),
     # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The pool gives
     # the supervised baseline its first scales and no more; the second share of it shows what that amounts to.
