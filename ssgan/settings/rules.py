@@ -161,6 +161,11 @@ def check_config(config: Any) -> None:
             f"adversarial_steps is {config.adversarial_steps}, but is counted among discriminator_steps, which is "
             f"{config.discriminator_steps}: lower it, or raise discriminator_steps."
         )
+    if config.batches_with_fakes < config.discriminator_steps and all(term.adversarial for term in config.terms("D")):
+        raise UserError(
+            f"adversarial_steps is {config.adversarial_steps} of {config.discriminator_steps}, but D's loss is U and V "
+            f"alone, so the other steps would learn nothing: set it to 0."
+        )
     if config.latent_distribution == "spread" and config.latent_size != 1:
         raise UserError(
             f"latent_distribution is 'spread', which is one number a row, but latent_size is {config.latent_size}: set "

@@ -165,7 +165,7 @@ def test_the_average_is_taken_away_from_the_same_run(
 
 
 def test_parts_that_a_preset_lacks_are_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    found, absent = ablations(resolve("mnist-fast", {}))
+    found, absent = ablations(resolve("images-fast", {}))
     assert [one.name for one in found] == [
         "without initialisation by images",
         "without averaging D (same run's last D)",

@@ -231,6 +231,10 @@ def test_a_diverged_model_is_judged_by_nobody(few_digits: Data) -> None:
         ({"folds": 5, "draw_seed": 0}, "but folds is 5 and cuts labelled images"),
         ({"weight_labeled": 2.0}, "weight_labeled=2 would do nothing: it needs classes to learn"),
         ({"draw_seed": 3}, "draw_seed=3 would do nothing: it needs a number of labels"),
+        (
+            {"discriminator_steps": 4, "adversarial_steps": 1},
+            "adversarial_steps is 1 of 4, but D's loss is U and V alone, so the other steps would learn nothing",
+        ),
         ({"evaluate_every_images": 100}, "evaluate_every_images=100 would do nothing: it needs classes"),
     ],
 )
@@ -246,6 +250,7 @@ def test_a_recipe_leaves_behind_what_it_has_for_classes() -> None:
     assert (config.weight_unlabeled, config.weight_fake) == (0.5, 0.5)
     assert (config.weight_entropy, config.weight_pseudo_label, config.augmentation) == (0.0, 0.0, "none")
     assert config.network == PRESETS["mnist-fast"]["network"]
+    assert (PRESETS["mnist-fast"]["adversarial_steps"], config.adversarial_steps) == (1, 0)
 
 
 def test_a_preset_without_classes_takes_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
