@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
+from fast_tables import fast_table
 from feature_tables import feature_table, pixel_table
 from method_tables import choice_table
 from picture_tables import generator_table, views_table
@@ -147,31 +148,6 @@ def mnist_table() -> str:
         "Every draw is a row of [results/rows/mnist-short.jsonl](../results/rows/mnist-short.jsonl).",
     ]
     return "\n".join(lines)
-
-
-def mnist_fast_table() -> str:
-    """Make the table of error during a training of `mnist-fast`, and its time."""
-    models = rows("mnist-fast")
-    lines = [line for line in rows("mnist-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
-    marks = sorted({line["images"] for line in lines})
-    shown = marks[::-2][::-1]  # every other one, and the last
-    table = ["| images | share of the time | test error, % | each draw |", "|---|---|---|---|"]
-    for images in shown:
-        reports = sorted((line for line in lines if line["images"] == images), key=lambda line: line["stack"])
-        errors = [line["errors"][0] for line in reports]
-        each = ", ".join(f"{error:.2f}" for error in errors)
-        table.append(f"| {images:,} | {100 * images / marks[-1]:.0f} % | {statistics.mean(errors):.2f} | {each} |")
-    minutes = [row["seconds"] / 60 for row in models]
-    return "\n".join(
-        [
-            *table,
-            "",
-            f"Preset `mnist-fast`, {models[0]['labels']} labels, {len(models)} label draws, of the averaged model; at",
-            f"the end {cell(models)} %. The whole takes {min(minutes):.0f} to {max(minutes):.0f} minutes a draw on",
-            f"{models[0]['device_name']}, with other work on the second core.",
-            "Every draw is a row of [results/rows/mnist-fast.jsonl](../results/rows/mnist-fast.jsonl).",
-        ]
-    )
 
 
 def files_sentence() -> str:
@@ -449,7 +425,8 @@ BLOCKS = {
     "compare-mnist": partial(compare_table, "mnist-compare"),
     "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
     "norms": norm_table,
-    "mnist-fast": mnist_fast_table,
+    "mnist-fast": partial(fast_table, "mnist"),
+    "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
     "cifar10": cifar10_table,
     "foreign": foreign_table,
