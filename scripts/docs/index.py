@@ -60,7 +60,7 @@ SOURCES = {
             f"{FAST} --labels 20,50,100 --seeds 5 --methods fixmatch,pi,mean-teacher,pseudo-label,vat",
             f"ssgan compare digits --labels 20,50,100 --seeds 10 --methods {CLASSICAL}",
         ),
-        ("ablation", "choice", "compare", "digits", "first", "grid-cost", "pictures/few-labels.png"),
+        ("ablation", "choice", "compare", "digits", "first", "grid-cost", "worth", "pictures/few-labels.png"),
     ),
     "fashion-mnist-compare": Source(
         (f"ssgan compare fashion-mnist --preset images --labels 100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
@@ -97,13 +97,16 @@ SOURCES = {
     "foreign": Source((f"{RESULTS} foreign",), ("foreign",)),
     "gan-mlp": Source((f"{RESULTS} gan-mlp",), ("notes/gans.md",)),
     "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
+    "labeling": Source(
+        ("scripts/experiments/simulate_labeler.py --trashnet trashnet.zip",), ("labeling", "pictures/labeling.png")
+    ),
     "mnist-compare": Source(
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
         ("choice", "compare-mnist", "grid-cost"),
     ),
     "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
     "cifar10-fast-curves": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
-    "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
+    "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from labeling_tables import SETS, labeling_cells
 from matplotlib import pyplot as plt
 from PIL import Image
 from table_rows import ROOT, rows
@@ -76,6 +77,27 @@ def mnist_picture() -> plt.Figure:
     return figure
 
 
+def labeling_picture() -> plt.Figure:
+    """Draw error against labels by who chose them, one diagram for each data set."""
+    cells = labeling_cells()
+    figure, places = plt.subplots(1, len(cells), figsize=(2.6 * len(cells) + 0.6, 3.0), squeeze=False)
+    colours = {"random": "tab:gray", "balanced": "tab:orange", "typical": "tab:green", "auto": "tab:blue"}
+    for axes, (name, by_strategy) in zip(places[0], cells.items(), strict=True):
+        for strategy, found in by_strategy.items():
+            labels = sorted(found)
+            means = [statistics.mean(row["error"] for row in found[n]) for n in labels]
+            axes.plot(labels, means, "o-", color=colours[strategy], label=strategy, markersize=4)
+            for n in labels:
+                each = [row["error"] for row in found[n]]
+                axes.plot([n] * len(each), each, ".", color=colours[strategy], alpha=0.3, markersize=4)
+        axes.set(xscale="log", ylim=(0, None), title=SETS[name].split(",")[0], xlabel="labelled images")
+        axes.set_xticks(labels, [str(n) for n in labels])
+        axes.minorticks_off()
+    places[0, 0].set_ylabel("test error, %")
+    places[0, 0].legend(frameon=False)
+    return figure
+
+
 def _save(figure: Any, name: str) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
@@ -91,3 +113,4 @@ def draw() -> None:
     matplotlib.use("Agg")
     _save(first_picture(), "few-labels.png")
     _save(mnist_picture(), "mnist-short.png")
+    _save(labeling_picture(), "labeling.png")

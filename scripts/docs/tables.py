@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
-from fast_tables import fast_table
+from fast_tables import fast_table, generator_sentence
 from feature_tables import feature_table, pixel_table
+from labeling_tables import labeling_table
 from method_tables import choice_table
 from picture_tables import generator_table, views_table
 from table_rows import cell, rows
@@ -425,6 +426,8 @@ BLOCKS = {
     "compare-mnist": partial(compare_table, "mnist-compare"),
     "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
     "norms": norm_table,
+    "labeling": labeling_table,
+    "worth": generator_sentence,
     "mnist-fast": partial(fast_table, "mnist"),
     "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
