@@ -22,7 +22,8 @@ def refusal(**settings: Any) -> str:
 def config_with(name: str, **settings: Any) -> Config:
     """A configuration in which the field may have another value."""
     of_features = {"network": "features", "backbone": "efficientnet-lite1"}
-    return Config(**settings, **(of_features if name in ("backbone", *FEATURE_SETTINGS) else {}))
+    needed = of_features if name in ("backbone", *FEATURE_SETTINGS) else {}
+    return Config(**settings, **({"discriminator_steps": 40} if name == "adversarial_steps" else needed))
 
 
 def other_value(name: str) -> Any:

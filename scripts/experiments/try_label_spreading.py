@@ -2,7 +2,7 @@
 """Measure strategies of `ssgan suggest` with a learner of seconds: scikit-learn's label spreading.
 
 The first labels are typical or random ones, and are doubled. Images are drawn from the training pool; a third is
-never suggested, and the error is that on this third. The learner of `try_suggestions.py` is that of `ssgan train`.
+never suggested, and the error is that on this third. The learner of `simulate_labeler.py` is that of `ssgan train`.
 """
 
 import argparse

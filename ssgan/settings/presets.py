@@ -36,26 +36,19 @@ _PAPER_CONV = {
 # Short trainings for a CPU: pseudo-labels from weak to strong views, and a low class entropy of weak views.
 # The trials are in docs/notes/mnist.md.
 _FAST = {
-    "network": "compact-conv",
     "batch_size": 50,
     "weight_entropy": 1.0,
     "weight_pseudo_label": 1.0,
     "pseudo_label_threshold": 0.8,
     "decay_last_fraction": 1.0,
     "ema_half_life_images": 10_000.0,
-    "dropout_input": 0.0,
-    "dropout_hidden": 0.0,
 }
+_COMPACT = {**_FAST, "network": "compact-conv", "dropout_input": 0.0, "dropout_hidden": 0.0}
 # Without a generator, whose phase and images take most of a step.
 _NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 
 # A generator in every fourth step of D, which costs a fraction of the time of one in every step.
-_SPARSE_GENERATOR = {
-    "weight_unlabeled": 0.5,
-    "weight_fake": 0.5,
-    "discriminator_steps": 4,
-    "adversarial_steps": 1,
-}
+_SPARSE_GENERATOR = {"discriminator_steps": 4, "adversarial_steps": 1}
 
 # A GAN without classes as in textbooks: the non-saturating objective, and Adam with epsilon outside the root.
 _PLAIN_GAN = {
@@ -146,7 +139,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Classes are even in this set, so their balance is known.
     "mnist-fast": {
-        **_FAST,
+        **_COMPACT,
         **_SPARSE_GENERATOR,
         "labels": 100,
         "augmentation": "digits",
@@ -176,8 +169,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dcgan-64": {**_DCGAN, "image_size": 64},
     # A user's own pictures, without a generator and with one, which takes twice the time and did not lower the error.
     # The trials are in docs/notes/images.md.
-    "images-fast": {**_FAST, **_NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
-    "images": {**_FAST, "augmentation": "digits", "total_images": 300_000},
+    "images-fast": {**_COMPACT, **_NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
+    "images": {**_COMPACT, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The learning rates fall after every ten batches; that of G falls to 0,
     # since its numbers would otherwise oscillate around their target. The trials are
     # in docs/notes/gaussian.md.

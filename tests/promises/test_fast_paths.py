@@ -1,6 +1,7 @@
 """What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from ssgan.settings.config import Config
 from ssgan.settings.presets import PRESETS, resolve
 from ssgan.training import methods, trainer
 from ssgan.training.batches import Batches
-from ssgan.training.methods import Batch, Nets, phases
+from ssgan.training.methods import Batch, Nets, Phase, phases
 from ssgan.training.step import EAGER_STEPS, CapturedPart, Part
 from ssgan.training.trainer import Trainer, train
 
@@ -45,6 +46,7 @@ WIDTHS = {
     "mlp": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
     "paper-conv": {"discriminator_widths": (3, 4), "generator_widths": (6, 5, 4)},
     "compact-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
+    "whitened-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
     "features": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
 }
 
@@ -97,7 +99,7 @@ class Plain:
     """The step of one seed as a textbook has it."""
 
     def __init__(self, ours: Trainer, seed: int) -> None:
-        self.config, self.steps = ours.config, 0
+        self.config, self.steps, self.updates = ours.config, 0, {"D": 0, "G": 0}
         self.nets = {
             name: PlainNet(
                 stack.training,
@@ -116,25 +118,29 @@ class Plain:
         """D with its debiased average; at the first step itself."""
         if not self.config.weight_mean_teacher:
             return None
-        mass = 1.0 - 0.5 ** (self.config.batch_size / self.config.ema_half_life_images * (self.steps - 1))
+        mass = 1.0 - 0.5 ** (self.config.images_per_step / self.config.ema_half_life_images * (self.steps - 1))
         values = {k: v / mass for k, v in self.average.items()} if self.steps > 1 else self.nets["D"].parameters
         return PlainNet(self.nets["D"].module, values, dict(self.nets["D"].module.named_buffers()))
 
     def ramp(self) -> float:
-        length = self.config.ramp_up_fraction * STEPS
+        length = self.config.ramp_up_fraction * self.config.steps
         return math.exp(-5.0 * max(0.0, 1.0 - (self.steps - 1) / length) ** 2) if length else 1.0
 
-    def step(self, batch: Batch) -> dict[str, float]:
-        logs: dict[str, float] = {}
+    def step(self, batches: list[Batch]) -> dict[str, float]:
+        """D on every batch, with generated images on the first ones; then G on the first."""
+        logs: dict[str, list[float]] = {}
         self.steps += 1
-        config, t = self.config, self.steps
+        config = self.config
         tail = config.decay_last_fraction
-        left = min(1.0, (1.0 - (t - 1) / STEPS) / tail) if tail else 1.0
-        for phase in phases(config):
+        left = min(1.0, (1.0 - (self.steps - 1) / config.steps) / tail) if tail else 1.0
+        for phase, batch in self.updates_of(batches):
             net = self.nets[phase.net]
             nets = Nets(self.nets["D"], self.nets.get("G"), self.teacher())
             value, own = phase.loss(nets, batch, config, self.ramp())
-            logs |= {name: float(one) for name, one in own.items()}
+            for name, one in own.items():
+                logs.setdefault(name, []).append(float(one))
+            self.updates[phase.net] += 1
+            t = self.updates[phase.net]
             parameters = list(net.module.parameters())
             gradients = torch.autograd.grad(value, parameters)
             rate = left * getattr(config, f"learning_rate_{phase.net.lower()}")
@@ -145,10 +151,18 @@ class Plain:
                 epsilon = config.adam_epsilon
                 root = (v_hat + epsilon).sqrt() if config.adam_epsilon_inside_root else v_hat.sqrt() + epsilon
                 theta.data -= rate * m_hat / root
-        decay = 0.5 ** (config.batch_size / config.ema_half_life_images)
+        decay = 0.5 ** (config.images_per_step / config.ema_half_life_images)
         for name, value in self.nets["D"].parameters.items():
             self.average[name] = decay * self.average[name] + (1.0 - decay) * value.detach()
-        return logs
+        return {name: float(np.mean(values)) for name, values in logs.items()}
+
+    def updates_of(self, batches: list[Batch]) -> Iterator[tuple[Phase, Batch]]:
+        found = {(phase.net, phase.first): phase for phase in phases(self.config)}
+        with_fakes = self.config.adversarial_steps or len(batches)
+        for place, batch in enumerate(batches):
+            yield found["D", 0 if place < with_fakes else with_fakes], batch
+        if "G" in self.nets:
+            yield found["G", 0], batches[0]
 
 
 def trainer_of(data: Data, config: Config) -> Trainer:
@@ -167,11 +181,11 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
     ours = trainer_of(data, config)
     plains = [Plain(ours, place) for place in range(config.seeds)]
     worst = 0.0
-    for batch in ours.batches.from_batch(0, steps):
-        ours.step([batch])
+    for batches in itertools.islice(ours.remaining_batches(), steps):
+        ours.step(batches)
         logs = ours.read_logs(1)
         for place, plain in enumerate(plains):
-            theirs = plain.step(Batch(*(tensor[place] for tensor in batch)))
+            theirs = plain.step([Batch(*(tensor[place] for tensor in batch)) for batch in batches])
             assert theirs.keys() == logs.keys()
             worst = max([worst, *(abs(logs[k][place] - v) / max(1.0, abs(v)) for k, v in theirs.items())])
     for place, plain in enumerate(plains):

@@ -100,6 +100,7 @@ RANGES = [
     ("total_images", 0, 1),
     ("batch_size", 1, 2),
     ("discriminator_steps", 0, 1),
+    ("adversarial_steps", -1, 0),
     ("weight_labeled", -1e-9, 0.0),
     ("weight_unlabeled", -0.5, 0.0),
     ("weight_fake", -0.5, 0.0),

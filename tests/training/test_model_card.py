@@ -11,6 +11,7 @@ from small_configs import tiny
 
 from ssgan import runs
 from ssgan.data.dataset import Data
+from ssgan.data.splits import load as load_splits
 from ssgan.files import write_atomic
 from ssgan.training import experiment
 from ssgan.training.experiment import run_experiment
@@ -157,7 +158,5 @@ def test_a_gan_without_classes_has_a_card(in_an_empty_folder: None) -> None:
 
 def test_a_card_of_a_shorter_training_is_removed(few_digits: Data, folder: Path) -> None:
     write_atomic(folder / CARD_NAME, b"old")
-    experiment._begin_session(
-        folder, few_digits, experiment.load_splits(folder / "split.json")[0], experiment.FailedParts()
-    )
+    experiment._begin_session(folder, few_digits, load_splits(folder / "split.json")[0], experiment.FailedParts())
     assert not (folder / CARD_NAME).exists()

@@ -600,6 +600,7 @@ CONDITIONAL = {
     "dropout_input": ({"network": "wide-resnet", **NARROW_RESNET}, 0.3),
     "dropout_hidden": ({"network": "wide-resnet", **NARROW_RESNET}, 0.3),
     "minibatch_kernel_dim": ({"minibatch_kernels": 2}, 4),
+    "adversarial_steps": ({"discriminator_steps": 2}, 1),
     "reference_rows": ({"generator_norm": "virtual"}, 30),
     "precision": ({}, "bfloat16"),
     "momentum_d": ({"optimizer_d": "sgd"}, 0.3),
