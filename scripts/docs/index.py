@@ -104,6 +104,8 @@ SOURCES = {
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
         ("choice", "compare-mnist", "grid-cost"),
     ),
+    "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
+    "cifar10-fast-curves": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),

@@ -429,6 +429,7 @@ BLOCKS = {
     "labeling": labeling_table,
     "worth": generator_sentence,
     "mnist-fast": partial(fast_table, "mnist"),
+    "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
     "cifar10": cifar10_table,
     "foreign": foreign_table,
