@@ -95,6 +95,7 @@ SOURCES = {
         ("choice", "features-trashnet", "pixels"),
     ),
     "foreign": Source((f"{RESULTS} foreign",), ("foreign",)),
+    "gallery": Source(("scripts/experiments/gallery.py",), ("gallery",)),
     "gan-mlp": Source((f"{RESULTS} gan-mlp",), ("notes/gans.md",)),
     "gaussian": Source((f"{RESULTS} gaussian",), ("notes/gaussian.md",)),
     "labeling": Source(

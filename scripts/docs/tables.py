@@ -360,6 +360,21 @@ def _spread(errors: Iterable[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
+def gallery_table() -> str:
+    """Make the table of scikit-learn's semi-supervised examples with SSGANClassifier beside."""
+    ours, labels = "SSGANClassifier()", {}
+    cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows("gallery"):
+        cells[row["dataset"]][row["method"]].append(row["error"])
+        labels[row["dataset"]] = row["labels"]
+    lines = ["| example | labels | its estimators | `SSGANClassifier()` |", "|---|---|---|---|"]
+    for name, errors in cells.items():
+        theirs = "; ".join(f"`{method}` {values[0]:.1f}" for method, values in errors.items() if method != ours)
+        example, comma, share = name.partition(", ")
+        lines.append(f"| `{example}`{comma}{share} | {labels[name]} | {theirs} | {_spread(errors[ours])} |")
+    return "\n".join(lines)
+
+
 def speed_table() -> str:
     """Make the tables of times of a step, one for the last row of each recipe and device."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
@@ -439,6 +454,7 @@ BLOCKS = {
     "features-trashnet": partial(feature_table, "trashnet"),
     "pixels": pixel_table,
     "tables": estimator_table,
+    "gallery": gallery_table,
     "own-generator": generator_table,
     "own-views": views_table,
     "grid-cost": grid_cost_table,
