@@ -92,7 +92,12 @@ Backbone = Annotated[
 Device = Annotated[str, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
 #: Of a command that trains, where the device is a setting of the preset.
 NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
-Engine = Annotated[str, typer.Option(help="local, or ray: on the processors of a Ray cluster (ssgan[ray]).")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="local, or ray: on the processors of a Ray cluster (ssgan[ray]).", autocompletion=among(clusters.ENGINES)
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="A running Ray cluster. [default: RAY_ADDRESS, or one started here]"),

@@ -156,7 +156,7 @@ def check_config(config: Any) -> None:
         raise UserError(
             f"seed_strategy is 'direct', which trains one seed, but seeds is {config.seeds}: choose vmap or loop."
         )
-    if config.adversarial_steps > config.discriminator_steps:
+    if config.trains_generator and config.adversarial_steps > config.discriminator_steps:
         raise UserError(
             f"adversarial_steps is {config.adversarial_steps}, but is counted among discriminator_steps, which is "
             f"{config.discriminator_steps}: lower it, or raise discriminator_steps."
