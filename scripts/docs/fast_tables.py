@@ -49,8 +49,9 @@ def generator_sentence() -> str:
         if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", ABLATED_LABELS):
             parts[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
     text = (
-        f"What the generator is worth: on digits with {ABLATED_LABELS} labels the network without views makes "
-        f"{_gap(parts['gan'], parts['without a generator'])} without one, after as many images (`--ablate` repeats it)."
+        f"What the generator is worth: on digits with {ABLATED_LABELS} labels and no views, training without it "
+        f"changes the error by {_gap(parts['gan'], parts['without a generator'])} after as many images "
+        "(`--ablate` repeats it)."
     )
     fast: dict[bool, dict[int, float]] = defaultdict(dict)
     for row in rows("mnist-fast"):
@@ -58,13 +59,13 @@ def generator_sentence() -> str:
             fast[_has_generator(row)][row["draw_seed"]] = row["error"]
     if len(fast[True].keys() & fast[False].keys()) > 1:
         text += (
-            f" On MNIST with {FAST_LABELS} labels, where views and pseudo-labels learn too, "
-            f"{_gap(fast[True], fast[False])} without one in the same time."
+            f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in the same time "
+            f"changes the error by {_gap(fast[True], fast[False])}."
         )
     else:
         text += (
-            " Where views and pseudo-labels learn too, short trainings of MNIST did better without one in the same "
-            "time ([trials](docs/notes/mnist.md))."
+            " With views and pseudo-labels, short trainings of MNIST had a lower error without it in the same time "
+            "([trials](docs/notes/mnist.md))."
         )
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
@@ -73,7 +74,7 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
     """Say by how many points of error others are above ours, paired by draw, with the standard error."""
     gaps = [others[draw] - ours[draw] for draw in sorted(ours.keys() & others.keys())]
     error = statistics.stdev(gaps) / len(gaps) ** 0.5
-    return f"{statistics.mean(gaps):+.2f} ± {error:.2f} points of error ({len(gaps)} draws)"
+    return f"{statistics.mean(gaps):+.2f} ± {error:.2f} points ({len(gaps)} draws)"
 
 
 def _has_generator(row: Row) -> bool:

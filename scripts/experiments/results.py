@@ -39,14 +39,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
-# In the time of 900,000 images of `mnist-fast`, by `scripts/benchmarks/speed.py`.
-NO_GENERATOR = {
-    "weight_unlabeled": 0.0,
-    "weight_fake": 0.0,
-    "discriminator_steps": 1,
-    "adversarial_steps": 0,
-    "total_images": 1_240_000,
-}
+# About the CPU time of 900,000 images of `mnist-fast`: a batch takes 40 ms without a generator and 55 with one in every
+# fourth step (docs/notes/speed.md).
+NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0, "total_images": 1_240_000}
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # As wide as a CPU has time for. So narrow a G, at the step size of the preset, is left behind by D.
 NARROW_DCGAN = {

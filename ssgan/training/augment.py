@@ -213,8 +213,8 @@ def strong(x_NCHW: Tensor, u_NP: Tensor, spec: Augmentation, by_rows: bool = Fal
     """Return strong views: images moved as by :func:`weak` but further, then recoloured, then with a square blanked.
 
     Parameters, result and errors are those of :func:`weak`, with ``STRONG_NUMBERS`` uniform numbers per
-    image, however many the spec uses. With ``by_rows`` each colour operation is computed of the rows that drew it
-    alone: the same but for rounding, in less time on a CPU, by shapes that depend on the numbers.
+    image, however many the spec uses. With ``by_rows`` each colour operation runs only on the rows that drew it:
+    equal up to rounding and faster on a CPU, but shapes depend on the numbers.
     """
     x, u = _checked(x_NCHW, u_NP, STRONG_NUMBERS)
     x = _affine(x, u, spec, spec.strong)

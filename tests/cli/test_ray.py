@@ -156,25 +156,29 @@ def test_what_fails_is_a_row_and_a_lost_process_too(
 def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(cluster: Any, few_digits: Data) -> None:
     settings = {**SETTINGS, "total_images": 60_000, "report_every_images": 3_000, "checkpoint_every_seconds": 0.0}
     grid = grid_of(few_digits, "knn,gan", settings=settings, seeds=[0])
+    for path in (Path(f"rows-{attempt}.jsonl") for attempt in range(3)):
+        cells = path.with_suffix(".cells")
 
-    def stop(progress: Any) -> None:
-        if progress.result:
-            until = time.monotonic() + 30
-            while not any(Path("rows.cells").glob("gan-*/checkpoint")) and time.monotonic() < until:
-                time.sleep(0.005)
-            raise KeyboardInterrupt
+        def stop(progress: Any, cells: Path = cells) -> None:
+            if progress.result:
+                until = time.monotonic() + 30
+                while not any(cells.glob("gan-*/checkpoint")) and time.monotonic() < until:
+                    time.sleep(0.005)
+                raise KeyboardInterrupt
 
-    with result_rows.open_row_file(Path("rows.jsonl")) as held:
-        with pytest.raises(KeyboardInterrupt):
-            ray_engine.compare_on_ray(grid, held, stop)
-        if [row["method"] for row in held.rows] == ["knn", "gan"]:
-            pytest.skip("the training was over before it was stopped")
-        assert [row["method"] for row in held.rows] == ["knn"]
-        (log,) = Path("rows.cells").glob("gan-*/log.jsonl")
-        begun = log.read_bytes()
-        ray_engine.compare_on_ray(grid, held)
-        assert [row["method"] for row in held.rows] == ["knn", "gan"]
-        assert log.read_bytes().startswith(begun)
+        with result_rows.open_row_file(path) as held:
+            with pytest.raises(KeyboardInterrupt):
+                ray_engine.compare_on_ray(grid, held, stop)
+            if len(held.rows) == 2:
+                continue  # beside other work the training may be over before it is stopped: once more
+            assert [row["method"] for row in held.rows] == ["knn"]
+            (log,) = cells.glob("gan-*/log.jsonl")
+            begun = log.read_bytes()
+            ray_engine.compare_on_ray(grid, held)
+            assert [row["method"] for row in held.rows] == ["knn", "gan"]
+            assert log.read_bytes().startswith(begun)
+            return
+    pytest.fail("three trainings were over before they were stopped")
 
 
 def test_predictions_are_those_of_the_local_engine(
