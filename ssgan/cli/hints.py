@@ -12,7 +12,7 @@ from ssgan.settings.config import Config
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
 
-__all__ = ["how_to_go_on", "predict_command", "start_command"]
+__all__ = ["how_to_go_on", "predict_command", "settings_options", "start_command"]
 
 # Settings with options of their own; the others are set by --set.
 FLAGS = ("labels", "method", "seed", "seeds", "draw_seed", "device", "folds", "backbone", "image_size")
@@ -45,12 +45,18 @@ def start_command(location: DataLocation, run: Path, settings: Mapping[str, Any]
     count = 2
     while (free := run.with_name(f"{run.resolve().name}-{count}")).exists():
         count += 1
-    words = [*_location_words(location), "--from", str(run), "--out", str(free)]
+    words = [*_location_words(location), "--from", str(run), "--out", str(free), *settings_options(settings)]
+    words += [] if epochs is None else ["--epochs", epochs]
+    return shlex.join(["ssgan", "train", location.data, *words])
+
+
+def settings_options(settings: Mapping[str, Any]) -> list[str]:
+    """Return the options of ``ssgan train`` that set these settings."""
+    words = []
     for name, value in settings.items():
         text = repr(value) if isinstance(value, float) else fields.show(value)
         words += [f"--{name.replace('_', '-')}", text] if name in FLAGS else ["--set", f"{name}={text}"]
-    words += [] if epochs is None else ["--epochs", epochs]
-    return shlex.join(["ssgan", "train", location.data, *words])
+    return words
 
 
 def _location_words(location: DataLocation) -> list[str]:

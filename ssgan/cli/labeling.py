@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from ssgan import runs
 from ssgan.cli import terminal
 from ssgan.cli.completion import among
 from ssgan.cli.data import data_options
+from ssgan.cli.hints import settings_options
 from ssgan.cli.options import (
     AnySetting,
     Backbone,
@@ -31,7 +33,7 @@ from ssgan.cli.options import (
 )
 from ssgan.cli.progress import training_progress
 from ssgan.cli.sorting import check_sheet
-from ssgan.errors import UserError, counted
+from ssgan.errors import Interrupted, UserError, counted
 from ssgan.files import STDOUT, check_table_path
 from ssgan.settings.backbones import default_image_size
 from ssgan.settings.config import Config
@@ -90,11 +92,12 @@ def suggest(
     _check_no_labels(out)
     location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
     is_run = not location.is_named and runs.is_run(Path(location.data))
+    run = Path(location.data) if is_run else None
     _check_flags(is_run, {"--backbone": backbone, "--image-size": image_size, "--set": set_}, {"--data": data})
-    if is_run:
-        runs.check_usable(Path(location.data))
-    options = None
-    if not is_run:
+    if run is not None:
+        runs.check_usable(run)
+    options, settings = Options(), {}
+    if run is None:
         settings = parse_settings(set_, image_size=image_size, backbone=backbone)
         options = _pool_options(location, settings, quiet=as_json or out == STDOUT)
     from ssgan.devices import select
@@ -105,8 +108,8 @@ def suggest(
     select(device)
     models = None
     with terminal.reading_progress(quiet=as_json) as progress:
-        if options is None:
-            pool = load_run_pool(Path(location.data), data, data_dir, location.labels_csv, device, progress)
+        if run is not None:
+            pool = load_run_pool(run, data, data_dir, location.labels_csv, device, progress)
             images, labeled, models, place, table = pool
             if models.progress:
                 terminal.warn(models.progress)
@@ -116,7 +119,8 @@ def suggest(
     suggestions = suggest_images(images, count, labeled, strategy, seed_number, models)
     write_suggestions(suggestions, out)
     drawn = sheet is not None and _draw(sheet, [("", _suggested_tiles(images, suggestions, place))])
-    how_to_go_on = _how_to_train(images, place, table, out)
+    settings_words = settings_options(settings) if run is None else ["--config", str(run)]
+    how_to_go_on = _how_to_train(images, place, table, out, settings_words)
     if as_json:
         result = {
             "source": source,
@@ -190,7 +194,7 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
     return dataclasses.replace(options, backbone=backbone, image_size=image_size)
 
 
-def _how_to_train(data: "Data", place: str, table: Path | None, out: str) -> str:
+def _how_to_train(data: "Data", place: str, table: Path | None, out: str, settings_words: Sequence[str]) -> str:
     """Say how suggested images get a label, and how to train on them; nothing of a named data set."""
     location = DataLocation(data=place)
     if location.is_named:
@@ -204,7 +208,7 @@ def _how_to_train(data: "Data", place: str, table: Path | None, out: str) -> str
         how, train = f"Fill in the column label of {out}", [*train, "--labels-csv", out]
     else:
         how = "Move them into the folders of their classes"
-    return f"{how}, then: {shlex.join(train)}"
+    return f"{how}, then: {shlex.join([*train, *settings_words])}"
 
 
 def _suggested_tiles(data: "Data", suggestions: Sequence["Suggestion"], place: str) -> list[tuple["Tile", str]]:
@@ -269,13 +273,15 @@ def audit(
                 f"itself took {seconds:,.0f} s"
             )
 
-    with (
-        terminal.reading_progress(quiet=quiet) as progress,
-        training_progress(quiet) as shown,
-    ):
-        result = audit_run(
-            run, fold_count, round_count, data_dir, device, progress, shown.on_report, announce, shown.on_step
-        )
+    try:
+        with terminal.reading_progress(quiet=quiet) as progress, training_progress(quiet) as shown:
+            result = audit_run(
+                run, fold_count, round_count, data_dir, device, progress, shown.on_report, announce, shown.on_step
+            )
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        words = f"{run / 'audit'} holds what the models have learned; the same command goes on from there."
+        raise Interrupted(words, number) from None
     write_mistakes(result.mistakes, out)
     drawn = sheet is not None and bool(result.mistakes) and _draw(sheet, _audited_groups(result))
     twins = sum(one.twin for one in result.mistakes)
@@ -326,7 +332,7 @@ def audit(
     if drawn:
         say(f"Pictures: {sheet}")
     if result.mistakes:
-        say(_how_to_mend(result))
+        say(_how_to_mend(result, run, out))
 
 
 def _audited_groups(result: "Audit") -> list[tuple[str, list[tuple["Tile", str]]]]:
@@ -342,16 +348,24 @@ def _audited_groups(result: "Audit") -> list[tuple[str, list[tuple["Tile", str]]
     return groups
 
 
-def _how_to_mend(result: "Audit") -> str:
+def _how_to_mend(result: "Audit", run: Path, out: str) -> str:
     """Say where wrong labels are mended, and which command trains on the mended ones."""
-    location = DataLocation(data=result.source)
-    train = ["ssgan", "train", result.source]
-    if location.is_named:
+    from ssgan.data import label_log
+
+    source, table = Path(result.source), result.labels_csv
+    if DataLocation(data=result.source).is_named:
         return f"The labels are those of the data set {result.source}, which stays as it is."
+    train = ["ssgan", "train", result.source, "--config", str(run)]
+    answers = source / label_log.TABLE
+    is_page_table = table is None or table.resolve() == answers.resolve()
+    if source.is_dir() and is_page_table and Path(out).suffix.lower() == ".csv":
+        label = shlex.join(["ssgan", "label", result.source, "--only", out])
+        train += ["--labels-csv", str(answers)]
+        return f"Look at each one, and mend wrong labels on a page: {label}; then: {shlex.join(train)}"
     if not result.data.files_train:
         how = f"change y_train of {result.source}"
-    elif result.labels_csv is not None:
-        how, train = f"change its line in {result.labels_csv}", [*train, "--labels-csv", str(result.labels_csv)]
+    elif table is not None:
+        how, train = f"change its line in {table}", [*train, "--labels-csv", str(table)]
     else:
         how = "move the picture into the folder of its class, or into unlabeled/"
     return f"Look at each one. Where a label is wrong, {how}; then: {shlex.join(train)}"

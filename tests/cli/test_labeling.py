@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,14 @@ from small_backbones import FEATURE_OPTIONS, NAME, coloured, use_small_backbone
 from small_configs import TINY_OPTIONS
 
 from ssgan import Options, load
+from ssgan.cli import labeling
+from ssgan.data import file_tree, image_io
+from ssgan.data.layouts import folder_labels
 from ssgan.data.splits import load as load_splits
+from ssgan.errors import Interrupted
 from ssgan.inference.sorting import read_tiles
+from ssgan.labeling.store import Change, open_store
+from ssgan.runs import read_config
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -87,6 +95,12 @@ def test_a_folder_of_classes_and_a_zip(tmp_path: Path, capsys: pytest.CaptureFix
     shutil.rmtree("p/dog")
     assert status_of("suggest", "p", "--n", "8", "--out", "t.csv") == 0
     assert {row["path"] for row in read("t.csv")} == set(files)
+
+
+def test_the_next_command_keeps_the_settings(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("suggest", flat, "--n", "2", "--image-size", "16", "--set", "test_share=0.25") == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith(" --labels-csv suggest.csv --image-size 16 --set test_share=0.25")
 
 
 def test_arrays_have_their_rows_as_names(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +174,7 @@ def test_features_of_a_backbone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert {row["path"] for row in read("r.csv")} == unlabeled
         assert {row["predicted"] for row in read("r.csv")} <= {"red", "green", "blue"}
     use_small_backbone(monkeypatch, "6" * 64)
-    capsys.readouterr()
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"ssgan train {Path('p').resolve()} --config r")
     assert status_of("suggest", "r", "--device", "cpu") == 2
     assert "install those of the run" in capsys.readouterr().err
 
@@ -199,11 +213,35 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     assert (rows[2]["path"], rows[2]["given"], rows[2]["suggested"]) == ("cat/wrong.png", "cat", "dog")
     assert float(rows[2]["margin"]) > 0
     assert max(map(len, said[:-1])) <= 80
-    assert said[-1].endswith(
-        f"move the picture into the folder of its class, or into unlabeled/; then: ssgan train {mislabeled.resolve()}"
+    place = mislabeled.resolve()
+    assert said[-1] == (
+        f"Look at each one, and mend wrong labels on a page: ssgan label {place} --only audit.csv; "
+        f"then: ssgan train {place} --config r --labels-csv {place}/labels.csv"
     )
     with Image.open("a.png") as sheet:
         assert sheet.mode == "RGB"
+    # The page's table of answers, and then the command as it was printed.
+    with (
+        file_tree.open_tree(mislabeled, image_io.SUFFIXES) as tree,
+        open_store(mislabeled, folder_labels(tree)) as store,
+    ):
+        store.append([Change("cat/wrong.png", "dog", "label"), Change("cat/twin.png", "", "none")])
+    command = shlex.split(said[-1].split("; then: ssgan ")[1])
+    assert status_of(*command, "--out", "mended") == 0
+    assert read_config(Path("mended")) == read_config(Path("r"))
+    data = load("p", options=Options(labels_csv=mislabeled / "labels.csv", test_share=0))
+    labels = {name: data.classes[label] for name, label in zip(data.files_train, data.y_train, strict=True)}
+    assert labels == {f"{name}/{i}.png": name for name in ("cat", "dog") for i in range(8)} | {"cat/wrong.png": "dog"}
+
+
+def test_an_interrupted_audit_says_how_to_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise Interrupted(number=signal.SIGTERM)
+
+    monkeypatch.setattr("ssgan.labeling.audit.train_folds", interrupt)
+    with pytest.raises(Interrupted, match="audit holds what the models have learned; the same command goes") as stop:
+        labeling.audit(run)
+    assert stop.value.number == signal.SIGTERM
 
 
 def test_a_run_without_folds_trains_them_once(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
