@@ -42,6 +42,39 @@ def fast_table(dataset: str) -> str:
     )
 
 
+def time_points() -> dict[str, list[list[Row]]]:
+    """Group the rows of errors against CPU seconds: for each program, the draws of each length, the shortest first."""
+    programs: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows("time-to-accuracy"):
+        programs[row["program"]][row["seed"]].append(row)
+    return {
+        program: [list(point) for point in zip(*draws.values(), strict=True)] for program, draws in programs.items()
+    }
+
+
+def time_table() -> str:
+    """Make the table of error against CPU seconds."""
+    points = time_points()
+    lines = ["| program | images | CPU seconds | test error, % | each draw |", "|---|---|---|---|---|"]
+    for program, lengths in points.items():
+        for point in lengths:
+            images = f"{point[0]['images']:,}" if point[0]["images"] else ""
+            seconds, errors = (statistics.mean(row[name] for row in point) for name in ("cpu_seconds", "error"))
+            each = ", ".join(f"{row['error']:.2f}" for row in point)
+            lines.append(f"| {program} | {images} | {seconds:,.0f} | {errors:.2f} | {each} |")
+    first = next(iter(points.values()))[0][0]
+    processor = first["device_name"].split(",")[0]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"MNIST, {first['labels']} labels, one thread of {processor}: seconds of the processor from the images to",
+            "the model, without its evaluation. Every line of every draw is a row of",
+            "[results/rows/time-to-accuracy.jsonl](../results/rows/time-to-accuracy.jsonl).",
+        ]
+    )
+
+
 def generator_sentence() -> str:
     """Write what the generator is worth, where, and by how many draws."""
     parts: dict[str, dict[int, float]] = defaultdict(dict)

@@ -125,6 +125,9 @@ SOURCES = {
     "reliability": Source(("scripts/torture/torture.py",), ("reliability",)),
     "speed": Source((f"{SPEED} --seeds 1,2,10 --busy", f"{SPEED} --preset mnist-fast --seeds 1,2 --busy"), ("speed",)),
     "tables": Source(("scripts/experiments/compare_tables.py",), ("tables", "notes/tables.md")),
+    "time-to-accuracy": Source(
+        ("scripts/benchmarks/time_to_accuracy.py",), ("time-to-accuracy", "pictures/time-to-accuracy.png")
+    ),
     "walk": Source(("scripts/experiments/walk.py",), ("gan.md",)),
 }
 

@@ -1,12 +1,14 @@
 """Pictures of the documents, drawn from committed rows and pictures."""
 
 import io
+import itertools
 import statistics
 from collections import defaultdict
 from typing import Any
 
 import matplotlib
 import numpy as np
+from fast_tables import time_points
 from labeling_tables import SETS, labeling_cells
 from matplotlib import pyplot as plt
 from PIL import Image
@@ -98,6 +100,25 @@ def labeling_picture() -> plt.Figure:
     return figure
 
 
+def time_picture() -> plt.Figure:
+    """Draw error against CPU seconds, a line for each program and a point for each draw."""
+    figure, axes = plt.subplots(figsize=(7.2, 4.0))
+    for number, (program, lengths) in enumerate(time_points().items()):
+        means = [
+            [statistics.mean(row[name] for row in point) for point in lengths] for name in ("cpu_seconds", "error")
+        ]
+        axes.plot(*means, "o-", color=f"C{number}", label=program, markersize=4)
+        for row in itertools.chain(*lengths):
+            axes.plot(row["cpu_seconds"], row["error"], ".", color=f"C{number}", alpha=0.4, markersize=4)
+    axes.set(xscale="log", yscale="log", xlabel="CPU seconds, one thread", ylabel="test error, %")
+    axes.set(title="MNIST, 100 labels")
+    ticks = [1, 2, 5, 10, 20, 50]
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 def _save(figure: Any, name: str) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
@@ -114,3 +135,4 @@ def draw() -> None:
     _save(first_picture(), "few-labels.png")
     _save(mnist_picture(), "mnist-short.png")
     _save(labeling_picture(), "labeling.png")
+    _save(time_picture(), "time-to-accuracy.png")

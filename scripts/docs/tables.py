@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
-from fast_tables import fast_table, generator_sentence
+from fast_tables import fast_table, generator_sentence, time_table
 from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
@@ -443,6 +443,7 @@ BLOCKS = {
     "norms": norm_table,
     "labeling": labeling_table,
     "worth": generator_sentence,
+    "time-to-accuracy": time_table,
     "mnist-fast": partial(fast_table, "mnist"),
     "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
