@@ -394,9 +394,9 @@ codecs.register_error(NAME_ERRORS, _encode_names)
 
 @contextmanager
 def _csv(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    yield writer.writerow
+    writer, head = csv.writer(stream, lineterminator="\n"), [columns]
+    yield lambda row: writer.writerows([head.pop(), row] if head else [row])
+    writer.writerows(head)  # only now without rows, so that a mistake before the first leaves nothing
 
 
 @contextmanager

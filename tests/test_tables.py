@@ -57,6 +57,16 @@ def test_rows_go_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not raw.closed
 
 
+def test_standard_output_begins_with_the_first_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake before it leaves nothing there; a table without rows has its columns."""
+    with pytest.raises(UserError), files.open_table("-", COLUMNS):
+        raise UserError("No image could be read.")
+    assert capsys.readouterr().out == ""
+    with files.open_table("-", COLUMNS):
+        pass
+    assert capsys.readouterr().out == "file,class,p\n"
+
+
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("mine")
     with pytest.raises(ValueError, match="argument 2"), files.open_table(str(tmp_path / "a.json"), COLUMNS) as add:

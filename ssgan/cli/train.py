@@ -226,12 +226,13 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     early = _resolve_without_data(options)
     processes.check_config(early)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
+    run = options.parent or options.config
     # A run that was begun by another program need not have a preset.
-    resizes = PRESETS.get(early.preset, {}).get("image_size") and early.backbone is None
-    if is_array and "image_size" not in options.settings and resizes:
+    resizes = early.image_size if run else PRESETS.get(early.preset, {}).get("image_size")
+    if is_array and "image_size" not in options.settings and resizes and early.backbone is None:
         raise UserError(
-            f"Preset {early.preset} is for files of pictures, which it brings to {early.image_size} pixels, and "
-            f"{location.data} holds arrays: choose another preset."
+            f"{run or f'Preset {early.preset}'} is for files of pictures, which it brings to {early.image_size} pixels, "
+            f"and {location.data} holds arrays: choose {'other data' if run else 'another preset'}."
         )
     learned = frozenset() if parent is None else parent.learned_images
     if options.resume and options.out is not None:

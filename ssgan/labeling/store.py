@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ssgan.data import label_log
 from ssgan.data.label_table import NEVER_CLASSES, read_label_table
+from ssgan.data.layouts import WITHOUT_LABELS
 from ssgan.errors import UserError
 from ssgan.files import lock, open_file, read_file
 
@@ -224,7 +225,7 @@ def check_class_name(text: str, known: Sequence[str] = ()) -> str:
         raise UserError("A class needs a name.")
     if not name.isprintable() or len(name) > LONGEST_CLASS_NAME:
         raise UserError(f"A class has at most {LONGEST_CLASS_NAME} visible characters in one line.")
-    if name in NEVER_CLASSES:
+    if name in NEVER_CLASSES or name.lower() in WITHOUT_LABELS:
         raise UserError(f"{name} means that there is no label: choose another name.")
     return next((one for one in known if one.casefold() == name.casefold()), name)
 

@@ -209,6 +209,15 @@ def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., 
     assert said("bare") == "bare has no checkpoint yet, so there are no weights to start from."
 
 
+def test_the_settings_of_a_run_on_pictures_are_not_blamed_on_the_user(here: Path, mistake: Callable[..., str]) -> None:
+    """Its size was not typed with data that have none."""
+    assert status_of("train", "photos", "--out", "sized", "--image-size", "8", *SHORT) == 0
+    for option in ("--from", "--config"):
+        assert mistake("train", "few.npz", option, "sized", "--out", "child") == (
+            "sized is for files of pictures, which it brings to 8 pixels, and few.npz holds arrays: choose other data."
+        )
+
+
 def test_the_command_that_began_a_child_may_be_typed_again_with_resume(here: Path, mistake: Callable[..., str]) -> None:
     begun = ["train", "few.npz", "--from", "few", "--labels", "30", "--out", "child"]
     assert status_of(*begun) == 0

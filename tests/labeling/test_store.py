@@ -155,7 +155,8 @@ def test_the_last_line_of_a_picture_is_its_answer(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("  ", "needs a name"), ("-1", "no label"), ("a\nb", "in one line"), ("x" * 81, "80")]
+    ("text", "words"),
+    [("  ", "needs a name"), ("-1", "no label"), ("Unlabeled", "no label"), ("a\nb", "in one line"), ("x" * 81, "80")],
 )
 def test_names_that_no_class_can_have(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
