@@ -231,8 +231,8 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     resizes = early.image_size if run else PRESETS.get(early.preset, {}).get("image_size")
     if is_array and "image_size" not in options.settings and resizes and early.backbone is None:
         raise UserError(
-            f"{run or f'Preset {early.preset}'} is for files of pictures, which it brings to {early.image_size} pixels, "
-            f"and {location.data} holds arrays: choose {'other data' if run else 'another preset'}."
+            f"{run or f'Preset {early.preset}'} is for files of pictures, which it brings to {early.image_size} pixels,"
+            f" and {location.data} holds arrays: choose {'other data' if run else 'another preset'}."
         )
     learned = frozenset() if parent is None else parent.learned_images
     if options.resume and options.out is not None:
