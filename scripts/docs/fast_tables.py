@@ -8,9 +8,11 @@ from typing import Any
 from table_rows import rows
 
 from ssgan.report.published import PUBLISHED
+from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
-GENERATOR = {True: "K+1 GAN (the preset)", False: "without a generator"}
+PRESET, NO_GENERATOR, GIVEN_LABELS = "K+1 GAN (the preset)", "without a generator", "from the given labels alone"
+KINDS = (PRESET, NO_GENERATOR, GIVEN_LABELS)
 ABLATED_LABELS, FAST_LABELS = 50, 100
 WIDTH = 115
 MARKS = 5  # lines of the table of errors during a training
@@ -18,14 +20,15 @@ MARKS = 5  # lines of the table of errors during a training
 
 def fast_table(dataset: str) -> str:
     """Make the table of error by labels, with and without a generator, and of the error during training."""
-    cells: dict[tuple[int, bool], list[Row]] = defaultdict(list)
+    cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in sorted(rows(f"{dataset}-fast"), key=lambda row: row["draw_seed"]):
-        cells[row["labels"], _has_generator(row)].append(row)
+        if (kind := _kind(dataset, row)) is not None:
+            cells[row["labels"], kind].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _ in cells}):
-        for generator, name in GENERATOR.items():
-            if found := cells.get((labels, generator)):
-                lines.append(_line(labels, name, found))
+        for kind in KINDS:
+            if found := cells.get((labels, kind)):
+                lines.append(_line(labels, kind, found))
         published = next(one for one in PUBLISHED[dataset] if one.method == "Improved GAN")
         if labels in published.errors:
             lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
@@ -86,14 +89,14 @@ def generator_sentence() -> str:
         f"changes the error by {_gap(parts['gan'], parts['without a generator'])} after as many images "
         "(`--ablate` repeats it)."
     )
-    fast: dict[bool, dict[int, float]] = defaultdict(dict)
+    fast: dict[str | None, dict[int, float]] = defaultdict(dict)
     for row in rows("mnist-fast"):
         if row["labels"] == FAST_LABELS:
-            fast[_has_generator(row)][row["draw_seed"]] = row["error"]
-    if len(fast[True].keys() & fast[False].keys()) > 1:
+            fast[_kind("mnist", row)][row["draw_seed"]] = row["error"]
+    if len(fast[PRESET].keys() & fast[NO_GENERATOR].keys()) > 1:
         text += (
             f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in the same time "
-            f"changes the error by {_gap(fast[True], fast[False])}."
+            f"changes the error by {_gap(fast[PRESET], fast[NO_GENERATOR])}."
         )
     else:
         text += (
@@ -110,8 +113,13 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
     return f"{statistics.mean(gaps):+.2f} ± {error:.2f} points ({len(gaps)} draws)"
 
 
-def _has_generator(row: Row) -> bool:
-    return bool(row["settings"].get("weight_fake") != 0)
+def _kind(dataset: str, row: Row) -> str | None:
+    """Say which training a row is of; None where the preset has changed since."""
+    settings = {"labels": row["labels"], **row["settings"]}
+    if resolve(f"{dataset}-fast", settings).sha256 == row["config_sha256"]:
+        return NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
+    given = resolve(f"{dataset}-fast", {**settings, "label_spreading_fraction": 0.0})
+    return GIVEN_LABELS if given.sha256 == row["config_sha256"] else None
 
 
 def _line(labels: int, name: str, found: list[Row]) -> str:
@@ -123,9 +131,9 @@ def _line(labels: int, name: str, found: list[Row]) -> str:
     return f"| {labels:,} | {name} | {images:,} | {mean:.2f}{spread} | {each} | {minutes:.0f} |"
 
 
-def _curve(dataset: str, cells: dict[tuple[int, bool], list[Row]]) -> list[str]:
+def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
     """Return the table of the error during the trainings of the preset."""
-    models = max((found for (_, generator), found in cells.items() if generator), key=len)
+    models = max((found for (_, kind), found in cells.items() if kind != NO_GENERATOR), key=len)
     seeds = [row["seed"] for row in models]
     reports = [line for line in rows(f"{dataset}-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
     by_images: dict[int, dict[int, float]] = defaultdict(dict)

@@ -57,9 +57,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.compare.baseline_features import fit_components, unit_rows
-from ssgan.compare.neighbor_kernel import NeighborKernel
+from ssgan.data.components import fit_components, unit_rows
 from ssgan.data.dataset import Data
+from ssgan.data.neighbor_kernel import NeighborKernel
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
 from ssgan.errors import UserError, counted, did_you_mean

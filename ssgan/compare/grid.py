@@ -60,6 +60,8 @@ def ablations(config: Config) -> tuple[list[Ablation], list[str]]:
         else:
             suffix = " (same run's last D)" if part == AVERAGE else ""
             possible.append(Ablation(f"without {part}{suffix}", settings, part == AVERAGE))
+    if config.batches_with_spread_labels:  # few presets have it, so nothing is said where it is absent
+        possible.append(Ablation("without label spreading", {"label_spreading_fraction": 0.0}))
     return possible, absent
 
 

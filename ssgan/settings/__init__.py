@@ -1,4 +1,4 @@
-"""Settings of a run: names, units, ranges, defaults, and rules between them."""
+"""Settings of a run: names, units, ranges, defaults and their rules."""
 
 from ssgan.settings.presets import allowed, describe, parse, resolve
 

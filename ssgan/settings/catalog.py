@@ -186,6 +186,7 @@ _NO_TERM: Mapping[str, float] = {
     **{term.setting: 0.0 for term in TERMS if term.default is None},
     "pseudo_label_threshold": 0.95,
     "ramp_up_fraction": 0.0,
+    "label_spreading_fraction": 0.0,
 }
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 

@@ -40,22 +40,30 @@ INDEPENDENT_OF_STEPS = {
     *("preset", "device", "cuda_graph", "tensorboard"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
-# A message names the first of these that is set.
-_DECAYS = ("decay_last_fraction", "decay_last_fraction_g")
+# What depends on the length of the training, where one of these is set; a message names the first.
+_BY_LENGTH = {
+    "decay_last_fraction": "every step size depends",
+    "decay_last_fraction_g": "every step size depends",
+    "ramp_up_fraction": "every weight depends",
+    "label_spreading_fraction": "the labels of a batch depend",
+}
 
 
 def _resume_conflicts(saved: "Config", requested: "Config") -> list[str]:
     """List the changes that prevent a run from being resumed: see :meth:`Config.resume_conflicts`."""
-    conflicts, ramps_up = [], saved.ramp_up_fraction > 0 and saved.needs_class_probabilities
-    decays = next((name for name in _DECAYS if getattr(saved, name)), "")
+    conflicts = []
+    idle = {
+        "ramp_up_fraction": not saved.needs_class_probabilities,
+        "label_spreading_fraction": not saved.spreads_labels,
+    }
+    cause = next((name for name in _BY_LENGTH if getattr(saved, name) and not idle.get(name)), "")
     for name, (old, new) in saved.diff(requested).items():
         longer = name == "total_images" and new > old
-        if name in INDEPENDENT_OF_STEPS or (longer and not (decays or ramps_up)):
+        if name in INDEPENDENT_OF_STEPS or (longer and not cause):
             continue
         # What is shown is rounded: two values that differ must not look alike.
         show = fields.show if fields.show(old) != fields.show(new) else repr
-        cause = (decays, "step size") if decays else ("ramp_up_fraction", "weight")
-        why = f" (with {cause[0]} above 0, every {cause[1]} depends on the length)" if longer else ""
+        why = f" (with {cause} above 0, {_BY_LENGTH[cause]} on the length)" if longer else ""
         conflicts.append(f"{name} {show(old)}, now {show(new)}{why}")
     return conflicts
 
@@ -161,6 +169,14 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         UNSET,
         "share of training",
         "over which the weights of all terms on unlabelled images but U rise from 0.7 % of their value; "
+        "default by method",
+        0,
+        1,
+    )
+    label_spreading_fraction: float = setting(
+        UNSET,
+        "share of training",
+        "at its beginning, in which label spreading over nearest neighbours gives every image a label; "
         "default by method",
         0,
         1,
@@ -295,6 +311,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     def steps(self) -> int:
         """The number of steps, each of ``discriminator_steps`` unlabelled batches."""
         return max(1, round(self.total_images / self.images_per_step))
+
+    @property
+    def batches_with_spread_labels(self) -> int:
+        """The number of D's batches, the first ones, that learn from labels by label spreading."""
+        steps = int(self.label_spreading_fraction * self.steps) if self.spreads_labels else 0
+        return steps * self.discriminator_steps
 
     @property
     def images_per_step(self) -> int:

@@ -144,6 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labels": 100,
         "augmentation": "digits",
         "weight_balance": 1.0,
+        "label_spreading_fraction": 0.2,
         "total_images": 900_000,
     },
     # The trials are in docs/notes/images.md.

@@ -56,6 +56,10 @@ NEEDS: dict[str, Need] = {
         "a weight of unlabelled images beside weight_unlabeled, such as weight_consistency",
         lambda c: c.needs_class_probabilities,
     ),
+    "label_spreading_fraction": (
+        f"{_UNLABELED[0]}, and classes to learn (labels above 0)",
+        lambda c: c.spreads_labels,
+    ),
     "real_target": (
         "method=gan and weight_unlabeled above 0",
         lambda c: c.has("unlabeled"),
@@ -301,6 +305,11 @@ class DerivedSettings:
     def needs_class_probabilities(self) -> bool:
         """Whether a term of D's loss needs class probabilities of unlabelled images."""
         return any(term.ramped for term in self.terms("D"))
+
+    @property
+    def spreads_labels(self) -> bool:
+        """Whether the training may begin with labels by label spreading."""
+        return self.method != "supervised" and self.learns_from_labels and not self.unconditional
 
     @property
     def has_teacher(self) -> bool:

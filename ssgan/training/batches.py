@@ -5,6 +5,8 @@ beside other seeds, sees the same.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
 from ssgan.settings.catalog import check_augmentation
 from ssgan.settings.config import Config
 from ssgan.training import augment
+from ssgan.training.label_spreading import spread_labels
 from ssgan.training.methods import Batch
 
 __all__ = ["Batches", "Order", "choose_view", "stream_key"]
@@ -64,6 +67,18 @@ class Order:
         return self._block[1]
 
 
+class _Labeled(NamedTuple):
+    """The labelled rows of each model, their labels, and the order in which they come."""
+
+    rows: list[np.ndarray]
+    y: list[np.ndarray]
+    orders: list[Order]
+
+    def take(self, first: int, count: int) -> list[np.ndarray]:
+        """Return the places of so many images in the rows of each model, int64 [count] each."""
+        return [order.take(first, count) for order in self.orders]
+
+
 class Batches:
     """Make the batches of all models of a stack.
 
@@ -93,7 +108,8 @@ class Batches:
         self.config, self.seeds, self.device, self.scale = config, seeds, device, scale
         self.dtype = getattr(torch, config.dtype)
         self.pool = torch.from_numpy(x_pool).to(device)
-        self.labeled_rows, self.labels = [split.indices for split in splits], [split.y for split in splits]
+        self.x_pool, self.splits = x_pool, splits
+        self.labeled = self._in_order([split.indices for split in splits], [split.y for split in splits])
         self.split_sha256 = [split.sha256 for split in splits]
         pool_rows = np.arange(len(x_pool))
         self.seen_rows = [np.setdiff1d(pool_rows, s.held_out) if len(s.held_out) else pool_rows for s in splits]
@@ -101,9 +117,6 @@ class Batches:
             name: [Order(len(rows), seed, name) for rows, seed in zip(self.seen_rows, seeds, strict=True)]
             for name in ("unlabeled", "unlabeled2")
         }
-        if not config.unconditional:
-            pairs = zip(self.labeled_rows, seeds, strict=True)
-            self.orders["labeled"] = [Order(len(rows), seed, "labeled") for rows, seed in pairs]
         # Uniform numbers that a row takes from each random stream; 0 for latents, which have their own size.
         self.numbers_per_row = {"z": 0, "z2": 0}
         self.strong, self.again = config.needs_strong_views, config.needs_second_views
@@ -123,6 +136,19 @@ class Batches:
             self.numbers_per_row |= {name: weak for name, needed in used.items() if needed}
             if self.strong:
                 self.numbers_per_row["augment_strong"] = strong
+
+    def _in_order(self, rows: list[np.ndarray], y: list[np.ndarray]) -> _Labeled:
+        """Shuffle labelled rows; a GAN without classes has none."""
+        pairs = zip(rows, self.seeds, strict=True)
+        orders = [] if self.config.unconditional else [Order(len(own), seed, "labeled") for own, seed in pairs]
+        return _Labeled(rows, y, orders)
+
+    @cached_property
+    def spread(self) -> _Labeled:
+        """The rows that the labels of each model reach by label spreading."""
+        of_backbone = self.config.backbone is not None
+        found = [spread_labels(self.x_pool, self.scale, split, of_backbone) for split in self.splits]
+        return self._in_order([rows for rows, _ in found], [y for _, y in found])
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
@@ -157,14 +183,17 @@ class Batches:
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
-            positions = {name: self._positions(name, first, count) for name in self.orders}
+            labeled = self.labeled
+            if first < (spread := self.config.batches_with_spread_labels):
+                count, labeled = min(count, spread - first), self.spread
+            size = self.config.batch_size
             # A GAN without classes has empty labelled batches.
-            labeled = positions.get("labeled", [np.zeros(0, np.int64)] * len(self.seeds))
-            y = self._upload(self.labels, labeled, count)
-            rows = {
-                "labeled": self._upload(self.labeled_rows, labeled, count),
-                **{name: self._upload(self.seen_rows, positions[name], count) for name in ("unlabeled", "unlabeled2")},
-            }
+            places = labeled.take(first * size, count * size) or [np.zeros(0, np.int64)] * len(self.seeds)
+            y = self._upload(labeled.y, places, count)
+            rows = {"labeled": self._upload(labeled.rows, places, count)}
+            for name, orders in self.orders.items():
+                positions = [order.take(first * size, count * size) for order in orders]
+                rows[name] = self._upload(self.seen_rows, positions, count)
             drawn = {name: self._noise(name, chunk)[:, offset : offset + count] for name in self.numbers_per_row}
             for i in range(count):
                 # Only the first batches of a step have generated images, and only the first one trains G.
@@ -185,11 +214,6 @@ class Batches:
                     x_again=self.images(x_unl if self.again else x_unl[:, :0], u.get("augment_again")),
                 )
             first += count
-
-    def _positions(self, name: str, first: int, count: int) -> list[np.ndarray]:
-        """Return positions in each model's rows for so many batches, int64 [count * B] each."""
-        size = self.config.batch_size
-        return [order.take(first * size, count * size) for order in self.orders[name]]
 
     def _upload(self, values: list[np.ndarray], places: list[np.ndarray], count: int) -> Tensor:
         """Return each model's values at its places, [S, count, B]; the copy to a GPU is asynchronous."""

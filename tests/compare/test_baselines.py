@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import ssgan
-from ssgan.compare import baseline_features, baselines
+from ssgan.compare import baselines
 from ssgan.compare.baselines import BASELINES, BaselineResult, fit_baseline
-from ssgan.data import splits
+from ssgan.data import components, splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.inference import metrics
@@ -203,8 +203,8 @@ def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
 
 
 def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline_features, "PCA_PIXELS", 64 * 300)
-    monkeypatch.setattr(baseline_features, "CHUNK_PIXELS", 64 * 100)
+    monkeypatch.setattr(components, "PCA_PIXELS", 64 * 300)
+    monkeypatch.setattr(components, "CHUNK_PIXELS", 64 * 100)
     found = on_digits("knn")
     assert found.settings["pca_rows"] == 300
     assert np.mean(found.predicted != DIGITS.y_test) < 0.2

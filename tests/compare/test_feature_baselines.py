@@ -7,10 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from small_backbones import coloured_data, feature_config, use_small_backbone
 
-from ssgan.compare import neighbor_kernel
 from ssgan.compare.baselines import BASELINES, fit_baseline
-from ssgan.compare.neighbor_kernel import NeighborKernel
+from ssgan.data import neighbor_kernel
 from ssgan.data.dataset import Data
+from ssgan.data.neighbor_kernel import NeighborKernel
 from ssgan.data.splits import Split, make_splits
 from ssgan.inference.features import apply_backbone
 

@@ -116,6 +116,7 @@ RANGES = [
     ("vat_xi", 0, 1e-9),
     ("vat_power_iterations", 0, 1),
     ("ramp_up_fraction", 1.1, 1),
+    ("label_spreading_fraction", 1.1, 1),
     ("pseudo_label_threshold", -0.1, 0),
     ("weight_feature_matching", -1, 0),
     ("weight_minimax", -1, 0),

@@ -59,6 +59,11 @@ USELESS = {
         "vat_power_iterations=3",
         "weight_vat",
     ),
+    "label_spreading_fraction": (
+        {"method": "supervised", "label_spreading_fraction": 0.2},
+        "label_spreading_fraction=0.2",
+        "another that learns from unlabelled images",
+    ),
     "ramp_up_fraction": ({"ramp_up_fraction": 0.2}, "ramp_up_fraction=0.2", "weight_consistency"),
     "dropout_input": ({"dropout_input": 0.2}, "dropout_input=0.2", "a network with dropout"),
     "dropout_hidden": ({"dropout_hidden": 0.5}, "dropout_hidden=0.5", "a network with dropout"),

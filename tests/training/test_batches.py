@@ -13,6 +13,7 @@ from ssgan.data.splits import make_splits
 from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.training.batches import CHUNK_BATCHES, Batches
+from ssgan.training.label_spreading import spread_labels
 from ssgan.training.methods import Batch
 
 AUGMENTED: dict[str, Any] = {"augmentation": "digits", "weight_pseudo_label": 1.0}
@@ -27,7 +28,7 @@ def equal(left: Batch, right: Batch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("settings", [{}, AUGMENTED])
+@pytest.mark.parametrize("settings", [{}, AUGMENTED, {"label_spreading_fraction": 0.7, "total_images": 1000}])
 def test_a_batch_is_the_same_wherever_one_begins(few_digits: Data, settings: dict[str, Any]) -> None:
     ours = batches(few_digits, tiny(seeds=2, **settings))
     whole = list(ours.from_batch(0, CHUNK_BATCHES + 3))
@@ -53,6 +54,30 @@ def test_the_last_bit_of_a_view_does_not_depend_on_the_other_seeds(few_digits: D
         for name in ("x_lab", "x_unl", "x_strong"):
             for i, batch in enumerate(alone):
                 assert torch.equal(getattr(stack, name)[i], getattr(batch, name)[0])
+
+
+def test_the_first_batches_have_spread_labels_and_the_others_the_given_ones(few_digits: Data) -> None:
+    """Each model those of its own draw; all else of a batch stays as it is."""
+    common: dict[str, Any] = {"seeds": 2, "labels": 20, "total_images": 200, "discriminator_steps": 2}
+    config = tiny(label_spreading_fraction=0.5, **common)
+    ours = batches(few_digits, config)
+    splits = make_splits(few_digits.y_train, 20, config.draw_seeds)
+    first = config.steps // 2 * 2
+    assert config.batches_with_spread_labels == first > 0
+    plain = list(batches(few_digits, tiny(**common)).from_batch(0, 2 * config.steps))
+    found = list(ours.from_batch(0, 2 * config.steps))
+    for i, split in enumerate(splits):
+        rows, y = spread_labels(few_digits.x_train, few_digits.scale, split)
+        label_of = {few_digits.x_train[row].tobytes(): label for row, label in zip(rows, y.tolist(), strict=True)}
+        seen = set()
+        for batch in found[:first]:
+            images = [(16 * x).round().to(torch.uint8).numpy().tobytes() for x in batch.x_lab[i]]
+            assert [label_of[x] for x in images] == batch.y_lab[i].tolist()
+            seen |= set(images)
+        assert len(seen) > 20
+    for k, (batch, before) in enumerate(zip(found, plain, strict=True)):
+        assert equal(batch, before) is (k >= first)
+        assert equal(batch._replace(x_lab=before.x_lab, y_lab=before.y_lab), before)
 
 
 def test_no_global_random_number_is_drawn(few_digits: Data) -> None:

@@ -347,6 +347,17 @@ def test_a_ramp_depends_on_the_length() -> None:
     assert idle.resume_conflicts(idle.replace(total_images=2000)) == []
 
 
+def test_the_labels_of_a_batch_depend_on_the_length_where_they_are_spread() -> None:
+    begun = Config(label_spreading_fraction=0.1, total_images=1000)
+    assert begun.resume_conflicts(begun.replace(total_images=2000)) == [
+        "total_images 1000, now 2000 (with label_spreading_fraction above 0, the labels of a batch depend on the "
+        "length)"
+    ]
+    idle = begun.replace(method="supervised", label_spreading_fraction=0.1)
+    assert idle.batches_with_spread_labels == 0
+    assert idle.resume_conflicts(idle.replace(total_images=2000)) == []
+
+
 def test_every_part_takes_the_numbers_of_the_step(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(Part, "step", lambda self, batches, numbers: seen.append(dict(numbers)))

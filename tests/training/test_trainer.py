@@ -615,6 +615,7 @@ CONDITIONAL = {
     "vat_xi": ({"weight_vat": 1.0}, 0.5),
     "vat_power_iterations": ({"weight_vat": 1.0}, 2),
     "ramp_up_fraction": ({"weight_consistency": 1.0}, 0.5),
+    "label_spreading_fraction": ({}, 0.5),
     "pseudo_label_threshold": ({"augmentation": "digits", "weight_pseudo_label": 1.0}, 0.3),
 }
 NO_EFFECT_ON_WEIGHTS = {
