@@ -150,6 +150,11 @@ class Batches:
         found = [spread_labels(self.x_pool, self.scale, split, of_backbone) for split in self.splits]
         return self._in_order([rows for rows, _ in found], [y for _, y in found])
 
+    def prepare(self, first: int) -> None:
+        """Compute what the batches from this one on need and takes longer than a batch."""
+        if first < self.config.batches_with_spread_labels:
+            _ = self.spread
+
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
         pair = NETWORK_PAIRS[self.config.network]

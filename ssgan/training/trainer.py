@@ -121,11 +121,15 @@ class Trainer:
         return [f"The step could not be recorded as a CUDA graph, so it runs eagerly: {why}" for why in reasons[:1]]
 
     def remaining_batches(self) -> Iterator[list[Batch]]:
-        """Give the batches of each step that is left: ``discriminator_steps`` of them for one step."""
+        """Give the batches of each step that is left: ``discriminator_steps`` of them for one step.
+
+        What takes longer than a batch and is done once is done by the call, before the first batch is taken.
+        """
         per_step = self.config.discriminator_steps
-        stream = self.batches.from_batch(self.steps_done * per_step, self.config.steps * per_step)
-        while batches := list(itertools.islice(stream, per_step)):
-            yield batches
+        first = self.steps_done * per_step
+        self.batches.prepare(first)
+        stream = self.batches.from_batch(first, self.config.steps * per_step)
+        return iter(lambda: list(itertools.islice(stream, per_step)), [])
 
     def learning_rate(self, net: str) -> float:
         """Return the learning rate of the next step: multiplied at intervals, and linear to 0 at the end."""
@@ -331,8 +335,9 @@ def train(
                 on_start(monitor.state())
         if on_step is not None:
             on_step(monitor.step_progress())
+        remaining = trainer.remaining_batches()
         clock.start()
-        for step_batches in trainer.remaining_batches():
+        for step_batches in remaining:
             trainer.step(step_batches)
             clock.tick()
             if on_step is not None and (monitor.timer.is_due() or trainer.steps_done == config.steps):
@@ -372,8 +377,9 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
     device = select(config.device, config.dtype, config.precision)
     with _own_noise(config, device):
         monitor = Monitor(_build(data, config, splits, device), data, splits, Clock(device))
+        remaining = monitor.trainer.remaining_batches()
         monitor.clock.start()
-        for step_batches in itertools.islice(monitor.trainer.remaining_batches(), int(share * config.steps)):
+        for step_batches in itertools.islice(remaining, int(share * config.steps)):
             monitor.trainer.step(step_batches)
             monitor.clock.tick()
             if (per_step := monitor.seconds_per_step()) is not None:

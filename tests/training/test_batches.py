@@ -163,3 +163,14 @@ def test_views_are_made_of_what_a_phase_looks_at(
     (views,) = batches(few_digits, tiny(augmentation="digits", **settings)).from_batch(0, 1)
     names = ("x_lab", "x_unl", "x_unl2")
     assert {name for name in names if not torch.equal(getattr(plain, name), getattr(views, name))} == augmented
+
+
+def test_labels_are_spread_before_the_first_batch_and_only_where_one_needs_them(few_digits: Data) -> None:
+    """The time of a step is then that of a step."""
+    config = tiny(label_spreading_fraction=0.5, total_images=200)
+    ours = batches(few_digits, config)
+    ours.prepare(config.batches_with_spread_labels)
+    list(ours.from_batch(config.batches_with_spread_labels, config.steps))
+    assert "spread" not in vars(ours)
+    ours.prepare(0)
+    assert "spread" in vars(ours)
