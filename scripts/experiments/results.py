@@ -39,8 +39,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
-# About the CPU time of 900,000 images of `mnist-fast`: with a generator in every fourth step an image takes 1.4 times as
-# long as without (docs/notes/mnist.md).
+# About the CPU time of 900,000 images of `mnist-fast`: with a generator in every fourth step an image takes 1.4 times
+# the time that it takes without (docs/notes/mnist.md).
 NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0, "total_images": 1_240_000}
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # As wide as a CPU has time for. So narrow a G, at the step size of the preset, is left behind by D.
