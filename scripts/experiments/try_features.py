@@ -187,7 +187,7 @@ def networks(pool: Pool, settings: dict[str, Any], labels: int, draws: int) -> t
         data = Data(pool.x, y, pool.x[:0], y[:0], tuple(map(str, range(pool.classes))), normal=(0.0, 1.0))
         config = {**values, "labels": len(rows), "seed": draw, "seeds": members, "draw_seed": draw}
         found = splits.make_splits(y, None, [draw] * members, rows)
-        models = train(data, resolve("features", config), found).models
+        models = train(data, resolve("features", {"backbone": None, **config}), found).models
 
         def score(x: np.ndarray, models: Any = models) -> np.ndarray:
             return np.mean([softmax(logits) for logits in models.logits(x)], axis=0)
