@@ -56,6 +56,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "labels of its own": {"method": "pseudo-label", "pseudo_label_threshold": 0.3},
     "two views": {"method": "pi", "augmentation": "digits"},
     "another chunk of noise": {"total_images": 1440, "report_every_images": 280},
+    "spread labels": {"label_spreading_fraction": 0.6, "seeds": 2, "discriminator_steps": 2},
     "a short average": {"ema_half_life_images": 10.0},
     "an average of the last step": {"ema_half_life_images": 1e-3},
     "diverging": {"learning_rate_d": 1e39, "seeds": 2},

@@ -33,7 +33,14 @@ from ssgan.training.trainer import train
 # No leak
 
 
-@pytest.mark.parametrize("settings", [{}, {"generator_norm": "virtual", "minibatch_kernels": 4, "weight_entropy": 0.1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"generator_norm": "virtual", "minibatch_kernels": 4, "weight_entropy": 0.1},
+        {"label_spreading_fraction": 0.5},
+    ],
+)
 def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settings: dict[str, Any]) -> None:
     config = tiny(seeds=2, **settings)
     drawn = [splits.draw(few_digits.y_train, 20, seed) for seed in (0, 1)]
