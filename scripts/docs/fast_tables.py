@@ -5,7 +5,7 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from table_rows import rows
+from table_rows import ROWS, rows
 
 from ssgan.report.published import PUBLISHED
 from ssgan.settings.presets import resolve
@@ -22,16 +22,16 @@ def fast_table(dataset: str) -> str:
     """Make the table of error by labels, with and without a generator, and of the error during training."""
     cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in sorted(rows(f"{dataset}-fast"), key=lambda row: row["draw_seed"]):
-        if (kind := _kind(dataset, row)) is not None:
+        if (kind := _kind(row)) is not None:
             cells[row["labels"], kind].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _ in cells}):
         for kind in KINDS:
             if found := cells.get((labels, kind)):
                 lines.append(_line(labels, kind, found))
-        published = next(one for one in PUBLISHED[dataset] if one.method == "Improved GAN")
-        if labels in published.errors:
-            lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
+        for published in PUBLISHED.get(dataset, ()):
+            if published.method == "Improved GAN" and labels in published.errors:
+                lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
     processor = next(iter(cells.values()))[0]["device_name"].split(",")[0]
     return "\n".join(
         [
@@ -39,7 +39,6 @@ def fast_table(dataset: str) -> str:
             "",
             f"Test error of the averaged model after the last step, one thread of {processor}, beside other work.",
             f"Every draw is a row of [results/rows/{dataset}-fast.jsonl](../results/rows/{dataset}-fast.jsonl).",
-            "",
             *_curve(dataset, cells),
         ]
     )
@@ -92,7 +91,7 @@ def generator_sentence() -> str:
     fast: dict[str | None, dict[int, float]] = defaultdict(dict)
     for row in rows("mnist-fast"):
         if row["labels"] == FAST_LABELS:
-            fast[_kind("mnist", row)][row["draw_seed"]] = row["error"]
+            fast[_kind(row)][row["draw_seed"]] = row["error"]
     if len(fast[PRESET].keys() & fast[NO_GENERATOR].keys()) > 1:
         text += (
             f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in the same time "
@@ -113,12 +112,12 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
     return f"{statistics.mean(gaps):+.2f} ± {error:.2f} points ({len(gaps)} draws)"
 
 
-def _kind(dataset: str, row: Row) -> str | None:
+def _kind(row: Row) -> str | None:
     """Say which training a row is of; None where the preset has changed since."""
     settings = {"labels": row["labels"], **row["settings"]}
-    if resolve(f"{dataset}-fast", settings).sha256 == row["config_sha256"]:
+    if resolve(row["preset"], settings).sha256 == row["config_sha256"]:
         return NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
-    given = resolve(f"{dataset}-fast", {**settings, "label_spreading_fraction": 0.0})
+    given = resolve(row["preset"], {**settings, "label_spreading_fraction": 0.0})
     return GIVEN_LABELS if given.sha256 == row["config_sha256"] else None
 
 
@@ -132,8 +131,10 @@ def _line(labels: int, name: str, found: list[Row]) -> str:
 
 
 def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
-    """Return the table of the error during the trainings of the preset."""
-    models = max((found for (_, kind), found in cells.items() if kind != NO_GENERATOR), key=len)
+    """Return the table of the error during the trainings of the preset, where it was measured."""
+    if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
+        return []
+    models = max((found for (_, kind), found in cells.items() if kind == PRESET), key=len)
     seeds = [row["seed"] for row in models]
     reports = [line for line in rows(f"{dataset}-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
     by_images: dict[int, dict[int, float]] = defaultdict(dict)
@@ -141,7 +142,7 @@ def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
         by_images[line["images"]][line["stack"][0]] = line["errors"][0]
     whole = [images for images, errors in sorted(by_images.items()) if set(seeds) <= errors.keys()]
     shown = whole[:: -max(1, len(whole) // MARKS)][::-1]
-    lines = [f"| images, {models[0]['labels']:,} labels | test error, % | each draw |", "|---|---|---|"]
+    lines = ["", f"| images, {models[0]['labels']:,} labels | test error, % | each draw |", "|---|---|---|"]
     for images in shown:
         errors = [by_images[images][seed] for seed in seeds]
         lines.append(

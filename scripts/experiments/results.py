@@ -117,6 +117,15 @@ GRIDS = {
             for seed in range(5)
         ],
     ),
+    # A quarter of the length of the preset.
+    "fashion-mnist-fast": Grid(
+        "fashion-mnist",
+        [
+            {"seed": seed, **without, "total_images": images}
+            for without, images in (({}, 225_000), (NO_GENERATOR, 310_000))
+            for seed in range(5)
+        ],
+    ),
     "cifar10-fast": Grid("cifar10", [{"seed": seed, **FAST_REPORTS} for seed in range(3)]),
     # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The pool gives
     # the supervised baseline its first scales and no more; the second share of it shows what that amounts to.
