@@ -20,6 +20,7 @@ import torch
 from ssgan import load, runs
 from ssgan.compare.baselines import fit_baseline
 from ssgan.data.dataset import Data
+from ssgan.data.neighbor_kernel import forget_neighbors
 from ssgan.data.splits import make_splits
 from ssgan.devices import processor_name
 from ssgan.files import read_json_lines
@@ -44,6 +45,7 @@ def preset_results(data: Data, seed: int, program: str) -> Iterator[dict[str, An
     for images in LENGTHS:
         settings = {"labels": LABELS, "seed": seed, "device": "cpu", "total_images": images}
         settings |= {"ema_half_life_images": images / 20, **VARIANTS[program]}
+        forget_neighbors()
         cpu = time.process_time()
         run = train(data, resolve("mnist-fast", settings))
         seconds = time.process_time() - cpu
@@ -93,6 +95,7 @@ def plain_error(program: plain.Plain, data: Data) -> float:
 def classical_result(data: Data, seed: int, method: str) -> Iterator[dict[str, Any]]:
     """Fit one of scikit-learn's classifiers."""
     (split,) = make_splits(data.y_train, LABELS, [seed])
+    forget_neighbors()
     cpu = time.process_time()
     result = fit_baseline(method, data.x_train, data.scale, split, data.x_test, len(data.classes), seed)
     error = 100.0 * float((result.predicted != data.y_test).mean())

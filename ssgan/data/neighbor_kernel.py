@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NeighborKernel"]
+__all__ = ["NeighborKernel", "forget_neighbors"]
 
 KEPT = 4
 _nearest: dict[tuple[bytes, bytes, int], np.ndarray] = {}
@@ -36,6 +36,11 @@ class NeighborKernel:
         rows = np.repeat(np.arange(len(other)), nearest.shape[1])
         links = sparse.csr_matrix((np.ones(nearest.size), (rows, nearest.ravel())), shape=(len(other), len(x)))
         return links.maximum(links.T) if other is x else links.T.tocsr()
+
+
+def forget_neighbors() -> None:
+    """Forget the neighbours that are kept, so that the next search takes its time."""
+    _nearest.clear()
 
 
 def _find_nearest(x: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:

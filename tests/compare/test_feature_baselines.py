@@ -59,6 +59,8 @@ def test_neighbours_are_found_once_for_all_draws(vectors: Data, monkeypatch: pyt
         predicted("label-spreading", vectors, split)
         predicted("label-propagation", vectors, split)
     assert len(neighbor_kernel._nearest) == 2  # of the pool, and of the test images
+    neighbor_kernel.forget_neighbors()
+    assert not neighbor_kernel._nearest
 
 
 def test_the_graph_links_rows_where_one_is_near_the_other() -> None:
