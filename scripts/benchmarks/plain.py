@@ -166,9 +166,10 @@ class Plain:
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield batches of the first model without end: the pool lies on the device as floats, shuffled every epoch."""
-        size, labels = self.config.batch_size, torch.from_numpy(self.source.labels[0]).to(self.source.device)
+        given, size = self.source.labeled, self.config.batch_size
+        labels = torch.from_numpy(given.y[0]).to(self.source.device)
         pool = self.source.pool.to(self.source.dtype) / self.source.scale
-        labeled = pool[self.source.labeled_rows[0]]
+        labeled = pool[given.rows[0]]
         while True:
             orders = [torch.randperm(len(pool), device=pool.device).split(size) for _ in range(3)]
             for rows, unlabeled, unlabeled2 in zip(*orders, strict=True):

@@ -17,9 +17,10 @@ from sklearn.semi_supervised import LabelSpreading
 from ssgan.data import load
 from ssgan.data.dataset import Data
 from ssgan.data.splits import draw, hide
+from ssgan.inference.metrics import softmax
 from ssgan.labeling.audit import find_mistakes
 from ssgan.settings.presets import DATASET_PRESETS, resolve
-from ssgan.training.folds import held_out_probabilities, train_folds
+from ssgan.training.folds import held_out_logits, train_folds
 
 
 def flip(y: np.ndarray, rows: np.ndarray, share: float, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,8 +77,8 @@ def main() -> None:
             config = resolve(asked.preset or DATASET_PRESETS[asked.data], {**settings, "seed": seed + 5 * k})
             with tempfile.TemporaryDirectory() as folder:
                 parts, models = train_folds(data, config, Path(folder) / "folds")
-            for rows, p_nK in held_out_probabilities(data, parts, models):
-                p_NK[rows] += p_nK / asked.rounds
+            for rows, logits_nK in held_out_logits(data, parts, models):
+                p_NK[rows] += softmax(logits_nK) / asked.rounds
         found = find_mistakes(p_NK[labeled], noisy[labeled])
         is_flipped = np.isin(labeled, flipped)
         first = found.order[: round(0.1 * asked.labels)]

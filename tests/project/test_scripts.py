@@ -373,3 +373,28 @@ def test_the_quickstart_says_nothing_of_the_accuracy_of_models_that_diverged(tmp
     lines = quickstart(tmp_path, gan=None, supervised=21.0)
     assert not any("of 100 images" in line for line in lines)
     assert ["gan", "diverged", "-"] in [line.split()[:3] for line in lines]
+
+
+IMPORT_EACH = """
+import importlib, sys
+
+sys.path[:0], modules = {folders!r}, {modules!r}
+for name in modules:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as missing:  # of an extra that is not installed
+        if missing.name.partition(".")[0] in ("ssgan", *modules):
+            raise
+"""
+
+
+def test_every_script_finds_what_it_imports() -> None:
+    """In one process without a display; nothing runs by an import."""
+    places = [ROOT / "scripts" / name for name in ("benchmarks", "docs", "experiments", "torture")]
+    modules = sorted(path.stem for place in places for path in place.glob("*.py"))
+    assert len(modules) > 30
+    code = IMPORT_EACH.format(folders=[*map(str, places), str(ROOT / "tests")], modules=modules)
+    environ = {**os.environ, "MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
