@@ -11,8 +11,8 @@ from ssgan.report.published import PUBLISHED
 from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
-PRESET, NO_GENERATOR, GIVEN_LABELS = "K+1 GAN (the preset)", "without a generator", "from the given labels alone"
-KINDS = (PRESET, NO_GENERATOR, GIVEN_LABELS)
+PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN (the preset)", "without a generator", "without spread labels"
+KINDS = (PRESET, NO_GENERATOR, NOT_SPREAD)
 ABLATED_LABELS, FAST_LABELS = 50, 100
 WIDTH = 115
 MARKS = 5  # lines of the table of errors during a training
@@ -118,7 +118,7 @@ def _kind(row: Row) -> str | None:
     if resolve(row["preset"], settings).sha256 == row["config_sha256"]:
         return NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
     given = resolve(row["preset"], {**settings, "label_spreading_fraction": 0.0})
-    return GIVEN_LABELS if given.sha256 == row["config_sha256"] else None
+    return NOT_SPREAD if given.sha256 == row["config_sha256"] else None
 
 
 def _line(labels: int, name: str, found: list[Row]) -> str:
