@@ -59,7 +59,7 @@ import numpy as np
 from ssgan import runs
 from ssgan.data.components import fit_components, unit_rows
 from ssgan.data.dataset import Data
-from ssgan.data.neighbor_kernel import NeighborKernel
+from ssgan.data.neighbor_kernel import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
 from ssgan.errors import UserError, counted, did_you_mean
@@ -70,8 +70,6 @@ __all__ = ["BASELINES", "UNLABELED_CAP", "Baseline", "BaselineResult", "baseline
 
 UNLABELED_CAP = 60_000
 FOLDS = 5
-NEIGHBORS = 7
-FEATURE_NEIGHBORS = 10  # of features of a backbone
 # Settings that depend on the images and their labels.
 DATA_SETTINGS = ("components", "pca_rows", "unlabeled_used", "temperature_folds", "unreached_tests")
 LOGISTIC = {"C": 10.0, "max_iter": 1000}
@@ -354,7 +352,7 @@ def _label_spreading(task: FitTask) -> BaselineScores:
     """Fit label spreading."""
     from sklearn.semi_supervised import LabelSpreading
 
-    settings = {"kernel": "knn", "n_neighbors": NEIGHBORS, "alpha": 0.8, "max_iter": 100}
+    settings = {"kernel": "knn", "n_neighbors": PIXEL_NEIGHBORS, "alpha": 0.8, "max_iter": 100}
     if task.of_backbone:
         settings |= {"n_neighbors": FEATURE_NEIGHBORS, "alpha": 0.95}
     return _fit_graph(LabelSpreading, settings, task)
@@ -364,7 +362,7 @@ def _label_propagation(task: FitTask) -> BaselineScores:
     """Fit label propagation."""
     from sklearn.semi_supervised import LabelPropagation
 
-    neighbors = FEATURE_NEIGHBORS if task.of_backbone else NEIGHBORS
+    neighbors = FEATURE_NEIGHBORS if task.of_backbone else PIXEL_NEIGHBORS
     return _fit_graph(LabelPropagation, {"kernel": "knn", "n_neighbors": neighbors, "max_iter": 30}, task)
 
 

@@ -1,4 +1,4 @@
-"""Bring images to the features that classical classifiers learn from: principal components, or rows of length 1."""
+"""Bring images to vectors whose distances mean something: principal components, or features of length 1."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

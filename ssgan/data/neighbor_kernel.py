@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NeighborKernel", "forget_neighbors"]
+__all__ = ["FEATURE_NEIGHBORS", "PIXEL_NEIGHBORS", "NeighborKernel", "forget_neighbors"]
 
+# By principal components of pixels; by features of a backbone, whose trials are in docs/notes/features.md.
+PIXEL_NEIGHBORS, FEATURE_NEIGHBORS = 7, 10
 KEPT = 4
 _nearest: dict[tuple[bytes, bytes, int], np.ndarray] = {}
 
@@ -59,4 +61,6 @@ def _find_nearest(x: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+    digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16)
+    digest.update(f"{array.shape} {array.dtype}".encode())
+    return digest.digest()

@@ -176,8 +176,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     label_spreading_fraction: float = setting(
         UNSET,
         "share of training",
-        "at its beginning, in which label spreading over nearest neighbours gives every image a label; "
-        "default by method",
+        "at its beginning, in which labelled batches come from the whole pool, with labels that label spreading over "
+        "nearest neighbours gives; 0: none",
         0,
         1,
     )
@@ -315,7 +315,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     @property
     def batches_with_spread_labels(self) -> int:
         """The number of D's batches, the first ones, that learn from labels by label spreading."""
-        steps = int(self.label_spreading_fraction * self.steps) if self.spreads_labels else 0
+        steps = round(self.label_spreading_fraction * self.steps) if self.spreads_labels else 0
         return steps * self.discriminator_steps
 
     @property

@@ -57,7 +57,7 @@ NEEDS: dict[str, Need] = {
         lambda c: c.needs_class_probabilities,
     ),
     "label_spreading_fraction": (
-        f"{_UNLABELED[0]}, and classes to learn (labels above 0)",
+        f"{_UNLABELED[0]}, labels above 0, and weight_labeled above 0",
         lambda c: c.spreads_labels,
     ),
     "real_target": (

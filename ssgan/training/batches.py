@@ -75,7 +75,7 @@ class _Labeled(NamedTuple):
     orders: list[Order]
 
     def take(self, first: int, count: int) -> list[np.ndarray]:
-        """Return the places of so many images in the rows of each model, int64 [count] each."""
+        """Return so many positions in the rows of each model, int64 [count] each."""
         return [order.take(first, count) for order in self.orders]
 
 
@@ -146,12 +146,12 @@ class Batches:
     @cached_property
     def spread(self) -> _Labeled:
         """The rows that the labels of each model reach by label spreading."""
-        of_backbone = self.config.backbone is not None
-        found = [spread_labels(self.x_pool, self.scale, split, of_backbone) for split in self.splits]
+        of_backbone, even = self.config.backbone is not None, self.config.has("balance")
+        found = [spread_labels(self.x_pool, self.scale, split, of_backbone, even) for split in self.splits]
         return self._in_order([rows for rows, _ in found], [y for _, y in found])
 
     def prepare(self, first: int) -> None:
-        """Compute what the batches from this one on need and takes longer than a batch."""
+        """Spread the labels now, if the batch ``first`` learns from them: that takes longer than a batch."""
         if first < self.config.batches_with_spread_labels:
             _ = self.spread
 

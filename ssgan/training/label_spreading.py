@@ -1,11 +1,10 @@
 """Spread the labels of a few images to the whole pool over the graph of nearest neighbours.
 
-The beginning of a training may learn from these labels in place of the given ones. An image then has the label of the
-images that are connected with it by near neighbours, also where no labelled image of its class looks like it.
+The beginning of a training may learn from these labels in place of the given ones. The label of an image then comes
+along a chain of near neighbours, so it may be right even where the image itself resembles no labelled one of its class.
+The trials are in docs/notes/mnist.md.
 
-Source: Zhou et al., *Learning with Local and Global Consistency*, 2004, whose ``alpha`` is 0.99; the shares of the
-classes are those of the given labels, by class mass normalization: Zhu, Ghahramani and Lafferty, *Semi-supervised
-Learning Using Gaussian Fields and Harmonic Functions*, 2003, section 4. The trials are in docs/notes/mnist.md.
+Source: Zhou et al., *Learning with Local and Global Consistency*, 2004, whose ``alpha`` is 0.99.
 """
 
 import warnings
@@ -13,48 +12,60 @@ import warnings
 import numpy as np
 
 from ssgan.data.components import fit_components, unit_rows
-from ssgan.data.neighbor_kernel import NeighborKernel
+from ssgan.data.neighbor_kernel import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel
 from ssgan.data.splits import Split
 
 __all__ = ["LARGEST_GRAPH", "spread_labels"]
 
+# A label gets as many links far as there are steps. That is not the limit, which takes more and was no better.
 ALPHA, STEPS, TOLERANCE = 0.99, 100, 1e-6
-NEIGHBORS = {False: 7, True: 10}  # by whether images are features of a backbone, as for the baselines
 # Images in the graph: the search for neighbours takes time with the square.
 LARGEST_GRAPH = 60_000
 
 
 def spread_labels(
-    x_pool: np.ndarray, scale: float, split: Split, of_backbone: bool = False
+    x_pool: np.ndarray, scale: float, split: Split, of_backbone: bool = False, even_classes: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the pool that the labels reach, and a label for each.
 
     The labelled images keep their labels. Neighbours are the nearest by principal components of the images, or by the
-    angle between features of a backbone. Of a pool of more than :data:`LARGEST_GRAPH` images a random part is used,
-    the same for every split.
+    angle between features of a backbone. Of a pool of more than :data:`LARGEST_GRAPH` images the labelled ones and a
+    random part of the others are used.
 
     Parameters
     ----------
     x_pool : ndarray, shape [N, ...]
-        With values from 0 to ``scale``, or features of a backbone [N, F], or of views of each image [N, V, F].
+        Images, features of a backbone [N, F], or features of several views of each image [N, V, F], of which the first
+        counts.
     scale : float
+        The value of full intensity of images.
     split : Split
         The labelled rows, and those held out, which are left out here too.
     of_backbone : bool
+        Whether ``x_pool`` holds features of a backbone.
+    even_classes : bool
+        Whether the classes are known to be about as frequent as each other. The share that an image has of a class is
+        then divided by the sum of these shares over all images. (Class mass normalization with equal masses: Zhu,
+        Ghahramani and Lafferty, *Semi-supervised Learning Using Gaussian Fields and Harmonic Functions*, 2003, section
+        4.)
 
     Returns
     -------
     rows : ndarray of int64, shape [n]
-        Ascending.
+        Ascending: those within 100 links of a label.
     y : ndarray of int64, shape [n]
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.semi_supervised import LabelSpreading
 
     random = np.random.RandomState(0)
-    rows = np.setdiff1d(np.arange(len(x_pool)), split.held_out)
-    if len(rows) > LARGEST_GRAPH:
-        rows = np.union1d(random.permutation(rows)[:LARGEST_GRAPH], split.indices)
+    unlabeled = np.setdiff1d(np.arange(len(x_pool)), np.concatenate([split.held_out, split.indices]))
+    room = max(0, LARGEST_GRAPH - len(split.indices))
+    if len(unlabeled) > room:
+        unlabeled = random.permutation(unlabeled)[:room]
+    if not len(unlabeled):
+        return split.indices, split.y
+    rows = np.union1d(unlabeled, split.indices)
     if of_backbone:
         vectors = unit_rows(x_pool if x_pool.ndim == 2 else x_pool[:, 0], rows)
     else:
@@ -63,14 +74,15 @@ def spread_labels(
     labeled = np.searchsorted(rows, split.indices)
     known = np.full(len(rows), -1)
     known[labeled] = given
-    count = min(NEIGHBORS[of_backbone], len(rows) - 1)
+    kernel = NeighborKernel(min(FEATURE_NEIGHBORS if of_backbone else PIXEL_NEIGHBORS, len(rows) - 1))
     # scikit-learn's tolerance is for the sum over all images.
-    model = LabelSpreading(kernel=NeighborKernel(count), alpha=ALPHA, max_iter=STEPS, tol=TOLERANCE * len(rows))
+    model = LabelSpreading(kernel=kernel, alpha=ALPHA, max_iter=STEPS, tol=TOLERANCE * len(rows))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # 0 / 0 where no label reaches an image
         warnings.simplefilter("ignore", ConvergenceWarning)
         shares_NC = np.nan_to_num(model.fit(vectors, known).label_distributions_)
     reached = shares_NC.sum(axis=1) > 0
-    prior_C = np.bincount(given) + 1.0
-    y = (shares_NC * (prior_C / shares_NC.sum(axis=0))).argmax(axis=1)
+    if even_classes:
+        shares_NC /= shares_NC.sum(axis=0)
+    y = shares_NC.argmax(axis=1)
     y[labeled], reached[labeled] = given, True
     return rows[reached], classes[y[reached]]

@@ -63,6 +63,12 @@ def test_neighbours_are_found_once_for_all_draws(vectors: Data, monkeypatch: pyt
     assert not neighbor_kernel._nearest
 
 
+def test_arrays_of_the_same_bytes_and_another_shape_have_their_own_neighbours() -> None:
+    for shape in ((60, 4), (120, 2)):
+        x = np.zeros(shape)
+        assert NeighborKernel(3)(x, x).shape == (len(x), len(x))
+
+
 def test_the_graph_links_rows_where_one_is_near_the_other() -> None:
     x = np.array([[0.0], [1.0], [3.0], [3.5]], np.float32)
     graph = NeighborKernel(1)(x, x)

@@ -18,7 +18,7 @@ def blobs(counts: list[int], random: np.random.RandomState, spread: float = 1.0)
 
 
 def test_labels_are_those_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F = (I - alpha S)^-1 Y, with rows that sum to 1, weighed so that the classes have the shares of the labels."""
+    """F = (I - alpha S)^-1 Y, with rows that sum to 1; where the classes are even, columns are made to next."""
     random = np.random.RandomState(0)
     x = random.randint(0, 256, (60, 2, 2)).astype(np.uint8)
     given = np.array([0, 3, 7, 11, 20, 41])
@@ -35,15 +35,17 @@ def test_labels_are_those_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) ->
     known[given, [2, 2, 2, 0, 0, 1]] = 1
     shares = np.linalg.solve(np.eye(60) - 0.99 * normal, known)
     shares /= shares.sum(axis=1, keepdims=True)
-    weighed = shares * np.array([3, 2, 4]) / shares.sum(axis=0)
-    expected = np.array([1, 2, 4])[weighed.argmax(axis=1)]
-    expected[given] = split.y
     monkeypatch.setattr(label_spreading, "STEPS", 3000)
     monkeypatch.setattr(label_spreading, "TOLERANCE", 1e-15)
-    rows, y = spread_labels(x, 255.0, split)
-    assert rows.tolist() == list(range(60))
-    assert y.tolist() == expected.tolist()
-    assert len(set(y.tolist())) == 3
+    found = []
+    for even, weighed in ((False, shares), (True, shares / shares.sum(axis=0))):
+        expected = np.array([1, 2, 4])[weighed.argmax(axis=1)]
+        expected[given] = split.y
+        rows, y = spread_labels(x, 255.0, split, even_classes=even)
+        assert rows.tolist() == list(range(60))
+        assert y.tolist() == expected.tolist()
+        found.append(y.tolist())
+    assert found[0] != found[1]
 
 
 def test_an_image_gets_the_label_of_its_cluster() -> None:
@@ -80,8 +82,25 @@ def test_a_few_images_suffice_and_a_large_pool_is_cut(monkeypatch: pytest.Monkey
     (split,) = make_splits(few_digits.y_train, 20, [0])
     monkeypatch.setattr(label_spreading, "LARGEST_GRAPH", 60)
     rows, _ = spread_labels(few_digits.x_train, 16.0, split)
-    assert 20 < len(rows) <= 80
+    assert 20 < len(rows) <= 60
     assert set(split.indices) <= set(rows)
+    # Where all have labels, or more than the graph holds, there is nothing to search for.
+    monkeypatch.setattr(label_spreading, "fit_components", None)
+    for labels in (60, "all"):
+        (split,) = make_splits(few_digits.y_train, labels, [0])
+        rows, y = spread_labels(few_digits.x_train, 16.0, split)
+        assert (rows.tolist(), y.tolist()) == (split.indices.tolist(), split.y.tolist())
+
+
+def test_uneven_classes_are_not_made_even() -> None:
+    """As many labels of each class, but one of them is ten times as frequent, and the two lie close together."""
+    random = np.random.RandomState(0)
+    x = np.concatenate([random.normal(0, 30, (300, 4)), random.normal(60, 30, (30, 4))])
+    x = np.clip(x + 100, 0, 255).astype(np.uint8).reshape(-1, 2, 2)
+    split = Split(np.array([0, 1, 2, 300, 301, 302]), np.array([0, 0, 0, 1, 1, 1]))
+    true = np.repeat([0, 1], [300, 30])
+    wrong = [(spread_labels(x, 255.0, split, even_classes=even)[1] != true).mean() for even in (False, True)]
+    assert wrong[0] < wrong[1]
 
 
 def test_features_are_compared_by_their_angle() -> None:
