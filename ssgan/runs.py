@@ -175,13 +175,19 @@ def read_config(run: Path) -> Config:
 def read_settings(path: Path) -> dict[str, Any]:
     """Read settings from a run folder or a JSON file such as its ``config.json``, without checking them.
 
+    A setting that was added to the software after the run has its default, as in :func:`read_config`, whatever the
+    preset of the run says today.
+
     Raises
     ------
     UserError
         Where there is no such file, or it is no JSON object.
     """
-    if path.is_dir():
-        return _read_json(path, "config.json")
+    if path.is_dir() or (path.name == "config.json" and is_run(path.parent)):
+        settings = _read_json(path if path.is_dir() else path.parent, "config.json")
+        with suppress(KeyError, TypeError):  # of a network or method that is unknown, and refused later
+            return {**Config.values_of(settings), **settings}
+        return settings
     if not path.exists():
         raise UserError(f"There is no file {path}: give a run folder, or its config.json.")
     return _read_json(path.parent, path.name)

@@ -55,6 +55,20 @@ def test_config_takes_the_settings_of_a_run_or_of_a_file(
     assert configured(capsys, "digits", "--config", "empty.json") == resolve("digits-fast", {})
 
 
+def test_config_of_a_run_from_before_a_setting_leaves_it_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the preset has it today; a file of a few settings leaves the others to the preset."""
+    before = resolve("digits-fast", {"labels": 20}).to_dict()
+    assert before.pop("label_spreading_fraction") > 0
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(before))
+    for given in ("run", "run/config.json"):
+        assert configured(capsys, "digits", "--config", given).label_spreading_fraction == 0
+    (tmp_path / "few.json").write_text('{"labels": 20}')
+    assert configured(capsys, "digits", "--config", "few.json").label_spreading_fraction > 0
+
+
 def test_config_repeats_a_run(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     """To the same errors: a run is its settings."""
     out, _ = trained
