@@ -91,8 +91,8 @@ def digits_table() -> str:
         "",
         f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
         f"step. All have the same draws and one network, both methods {one['images']:,} images without augmentation;",
-        f"`digits-fast` adds small affine views and pseudo-labels, and has {short['images']:,} images. Labelled",
-        "images also lie in the pool. Every seed is a row of",
+        "`digits-fast` adds small affine views, pseudo-labels and, for `gan`, spread labels, and has",
+        f"{short['images']:,} images. Labelled images also lie in the pool. Every seed is a row of",
         "[results/rows/digits.jsonl](../results/rows/digits.jsonl) or",
         "[results/rows/digits-compare.jsonl](../results/rows/digits-compare.jsonl).",
         f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
