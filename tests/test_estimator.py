@@ -19,6 +19,8 @@ from small_backbones import coloured, use_small_backbone
 
 from ssgan import SemiSupervisedKFold, SSGANClassifier
 from ssgan.errors import UserError
+from ssgan.estimator import SMALL_IMAGE_PRESET
+from ssgan.settings.presets import resolve
 
 X, Y = load_iris(return_X_y=True)
 HIDDEN = np.where(np.arange(150) % 5, -1, Y)  # 10 labels a class
@@ -294,3 +296,8 @@ def test_other_columns_are_refused(fitted: SSGANClassifier) -> None:
         fitted.predict(X[:, :3])
     with pytest.raises(UserError, match="X is a sparse csr_matrix"):
         fitted.predict(sparse.csr_matrix(X))
+
+
+def test_classes_of_small_images_are_not_taken_for_even() -> None:
+    """A user's own need not be; with ten classes of which five are at a tenth the error was twice as high."""
+    assert resolve(SMALL_IMAGE_PRESET, {}).weight_balance == 0
