@@ -298,10 +298,11 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
     """Return settings for another method: the weights that were chosen for the old one are dropped.
 
-    The baseline uses no such weights and keeps those of ``gan``.
+    The baseline uses no such weights and keeps those of ``gan``. It learns from the given labels alone.
     """
     old_defaults, new_defaults = (METHOD_DEFAULTS.get(str(name)) for name in (settings["method"], method))
     dropped = METHOD_SETTINGS if old_defaults != new_defaults else ()
+    dropped = (*dropped, "label_spreading_fraction") if method == "supervised" else dropped
     return {**{name: value for name, value in settings.items() if name not in dropped}, "method": method}
 
 
