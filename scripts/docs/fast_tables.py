@@ -44,6 +44,20 @@ def fast_table(dataset: str) -> str:
     )
 
 
+def mnist_sentence() -> str:
+    """Write what `ssgan train mnist` reaches with as many labels as the paper has, and in which time."""
+    found = [row for row in rows("mnist-fast") if row["labels"] == FAST_LABELS and _kind(row) == PRESET]
+    errors = [row["error"] for row in found]
+    minutes = statistics.median(row["seconds"] / 60 for row in found)
+    paper = next(one for one in PUBLISHED["mnist"] if one.method == "Improved GAN").errors[FAST_LABELS]
+    text = (
+        f"**MNIST**, {FAST_LABELS} labels, `ssgan train mnist`: {statistics.mean(errors):.2f} ± "
+        f"{statistics.stdev(errors):.2f} % ({len(errors)} draws), {minutes:.0f} minutes each on one thread. The paper: "
+        f"{paper}."
+    )
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
 def time_points() -> dict[str, list[list[Row]]]:
     """Group the rows of errors against CPU seconds: for each program, the draws of each length, the shortest first."""
     programs: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
-from fast_tables import fast_table, generator_sentence, time_table
+from fast_tables import fast_table, generator_sentence, mnist_sentence, time_table
 from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
@@ -58,6 +58,8 @@ def first_table() -> str:
         "all methods. No setting was chosen on test images. Training the "
         f"{len(one['stack'])} GANs with {one['labels']} labels side by side took",
         f"{one['seconds'] / 60:.1f} minutes on {_machine(one)}.",
+        "",
+        mnist_sentence(),
     ]
     return "\n".join(lines)
 
