@@ -1,6 +1,7 @@
 """The labelling page as a server: who may ask it, what it sends, and how tabs share the pictures."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -347,7 +348,9 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
         first = Session(names, store, ["cat", "dog"])
         first.answer([("4.png", 0)], "label", "cat")
         hints = read_review(table, names)
+        time.sleep(0.005)  # times are in milliseconds
         again = Session(list(hints), store, [], timestamp(), hints)
+        time.sleep(0.005)
         (entry, other) = again.next_pictures("a")
         assert (entry["file"], entry["given"], entry["guess"], entry["reason"]) == (
             "4.png",
