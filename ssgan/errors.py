@@ -13,6 +13,7 @@ __all__ = [
     "counted",
     "did_you_mean",
     "memory_message",
+    "signal_number",
     "visible",
 ]
 
@@ -50,6 +51,11 @@ class Interrupted(KeyboardInterrupt):
     def status(self) -> int:
         """The exit status that shells give a process which the signal ended."""
         return 128 + self.number
+
+
+def signal_number(stop: KeyboardInterrupt) -> int:
+    """Return the number of the signal that ended the command."""
+    return stop.number if isinstance(stop, Interrupted) else int(signal.SIGINT)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

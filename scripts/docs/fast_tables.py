@@ -148,7 +148,9 @@ def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
     """Return the table of the error during the trainings of the preset, where it was measured."""
     if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
         return []
-    models = max((found for (_, kind), found in cells.items() if kind == PRESET), key=len)
+    models = max((found for (_, kind), found in cells.items() if kind == PRESET), key=len, default=[])
+    if not models:
+        return []
     seeds = [row["seed"] for row in models]
     reports = [line for line in rows(f"{dataset}-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
     by_images: dict[int, dict[int, float]] = defaultdict(dict)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ from ssgan.cli.options import (
     say_without_generator,
 )
 from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
-from ssgan.errors import Interrupted, UserError, counted
+from ssgan.errors import Interrupted, UserError, counted, signal_number
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
@@ -172,9 +171,8 @@ def run_comparison(options: CompareOptions) -> None:
                 else:
                     runner.compare(*arguments)
         except KeyboardInterrupt as stop:
-            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
             words = f"{options.out} holds what is finished; the same command goes on from there."
-            raise Interrupted(words, number) from None
+            raise Interrupted(words, signal_number(stop)) from None
         cells = runner.summary(grid, row_file.rows)
     folder = options.out.with_name(f"{options.out.stem}-report")
     report_command = shlex.join(["ssgan", "report", str(options.out), "--out", str(folder)])

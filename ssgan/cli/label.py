@@ -15,7 +15,7 @@ import typer
 from ssgan import runs
 from ssgan.cli import terminal
 from ssgan.cli.options import parse_integer
-from ssgan.errors import Interrupted, UserError, counted
+from ssgan.errors import Interrupted, UserError, counted, signal_number
 
 if TYPE_CHECKING:
     from ssgan.data.file_tree import FileTree
@@ -183,7 +183,7 @@ def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer:
         trainer.start(session.label_counts())
         serve()
     except KeyboardInterrupt as stop:
-        number = stop.number if isinstance(stop, Interrupted) else number
+        number = signal_number(stop)
     finally:
         trainer.stop()
     raise Interrupted(_how_to_go_on(folder, session), number)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +32,7 @@ from ssgan.cli.options import (
 )
 from ssgan.cli.progress import training_progress
 from ssgan.cli.sorting import check_sheet
-from ssgan.errors import Interrupted, UserError, counted
+from ssgan.errors import Interrupted, UserError, counted, signal_number
 from ssgan.files import STDOUT, check_table_path
 from ssgan.settings.backbones import default_image_size
 from ssgan.settings.config import Config
@@ -91,9 +90,8 @@ def suggest(
     check_table_path(out)
     _check_no_labels(out)
     location = DataLocation(data=source, labels_csv=labels_csv, data_dir=data_dir)
-    is_run = not location.is_named and runs.is_run(Path(location.data))
-    run = Path(location.data) if is_run else None
-    _check_flags(is_run, {"--backbone": backbone, "--image-size": image_size, "--set": set_}, {"--data": data})
+    run = Path(location.data) if not location.is_named and runs.is_run(Path(location.data)) else None
+    _check_flags(run is not None, {"--backbone": backbone, "--image-size": image_size, "--set": set_}, {"--data": data})
     if run is not None:
         runs.check_usable(run)
     options, settings = Options(), {}
@@ -104,7 +102,7 @@ def suggest(
     from ssgan.labeling.suggest import check_strategy, load_pool, load_run_pool, write_suggestions
     from ssgan.labeling.suggest import suggest as suggest_images
 
-    check_strategy(strategy, is_run)
+    check_strategy(strategy, run is not None)
     select(device)
     models = None
     with terminal.reading_progress(quiet=as_json) as progress:
@@ -261,7 +259,7 @@ def audit(
     check_table_path(out)
     _check_no_labels(out)
     runs.read_report(run)
-    from ssgan.labeling.audit import audit_run, write_mistakes
+    from ssgan.labeling.audit import AUDIT_FOLDER, audit_run, write_mistakes
 
     quiet = as_json or out == STDOUT
 
@@ -279,9 +277,9 @@ def audit(
                 run, fold_count, round_count, data_dir, device, progress, shown.on_report, announce, shown.on_step
             )
     except KeyboardInterrupt as stop:
-        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-        words = f"{run / 'audit'} holds what the models have learned; the same command goes on from there."
-        raise Interrupted(words, number) from None
+        folder = run / AUDIT_FOLDER
+        words = f"{folder} holds what the models have learned; the same command goes on from there."
+        raise Interrupted(words if folder.exists() else "", signal_number(stop)) from None
     write_mistakes(result.mistakes, out)
     drawn = sheet is not None and bool(result.mistakes) and _draw(sheet, _audited_groups(result))
     twins = sum(one.twin for one in result.mistakes)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import signal
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -43,7 +42,7 @@ from ssgan.cli.options import (
     say_without_generator,
 )
 from ssgan.cli.progress import Shorten, shorter_training, training_progress
-from ssgan.errors import CannotResume, Interrupted, UserError, counted
+from ssgan.errors import CannotResume, Interrupted, UserError, counted, signal_number
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -203,8 +202,7 @@ def _run_training(options: TrainOptions) -> None:
             try:
                 report = _train(options, data, config, folder, parent)
             except KeyboardInterrupt as stop:
-                number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-                raise Interrupted(how_to_go_on(options.location, folder, data, config), number) from None
+                raise Interrupted(how_to_go_on(options.location, folder, data, config), signal_number(stop)) from None
             processes.end(folder)
     if options.as_json:
         print(json.dumps(report))

@@ -17,7 +17,7 @@ from ssgan.data.splits import Split
 
 __all__ = ["LARGEST_GRAPH", "spread_labels"]
 
-# A label gets as many links far as there are steps. That is not the limit, which takes more and was no better.
+# A label gets at most as many links far as there are steps, after which the shares still change a little.
 ALPHA, STEPS, TOLERANCE = 0.99, 100, 1e-6
 # Images in the graph: the search for neighbours takes time with the square.
 LARGEST_GRAPH = 60_000
@@ -52,7 +52,7 @@ def spread_labels(
     Returns
     -------
     rows : ndarray of int64, shape [n]
-        Ascending: those within 100 links of a label.
+        Ascending. No label reaches an image that is more than ``STEPS`` links away.
     y : ndarray of int64, shape [n]
     """
     from sklearn.exceptions import ConvergenceWarning
