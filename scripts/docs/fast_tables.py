@@ -148,7 +148,11 @@ def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
     """Return the table of the error during the trainings of the preset, where it was measured."""
     if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
         return []
-    models = max((found for (_, kind), found in cells.items() if kind == PRESET), key=len, default=[])
+    models = max(
+        (found for (_, kind), found in cells.items() if kind == PRESET),
+        key=lambda found: (len(found), found[0]["images"]),
+        default=[],
+    )
     if not models:
         return []
     seeds = [row["seed"] for row in models]
