@@ -154,15 +154,15 @@ def show_predictions(summary: Mapping[str, Any], out: str) -> None:
 def show_sorted(summary: Mapping[str, Any]) -> None:
     """Print how many pictures were sorted into each folder, and the file of the contact sheet."""
     print_line = terminal.note if summary["out"] == "-" else terminal.say  # not among the rows of the table
-    result = summary.get("sorted")
-    if result is not None:
+    if (result := summary.get("sorted")) is not None:
         for row in result["folders"]:
             print_line(f"{row['count']:>7,}  {row['folder']}")
-        verb = "linked" if result["link"] else "copied"
-        count = sum(row["count"] for row in result["folders"])
-        print_line(f"{counted(count, 'picture')} {verb} into {result['into']}")
+        done = f"{'linked' if result['link'] else 'copied'} into {result['into']}"
+        print_line(f"{counted(sum(row['count'] for row in result['folders']), 'picture')} {done}")
         if result["present"]:
             print_line(f"{result['present']:,} of them were there already")
+        if result["elsewhere"]:
+            print_line(f"{result['elsewhere']:,} of them also lie in another folder, from an earlier time")
         if result["not_files"]:
             print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, for there is no file to sort")
     if summary.get("sheet"):
@@ -302,8 +302,8 @@ def accuracy_in_words(accuracy: float, tested: int) -> str:
     from ssgan.inference.metrics import binomial_interval
 
     base = 10 if accuracy < NEARLY_ALL else 100
-    low, high = binomial_interval(round(accuracy * tested), tested)
-    return f"Right for about {base * accuracy:.0f} of {base} images; 95 % sure of {base * low:.1f} to {base * high:.1f}"
+    low, high = (base * bound for bound in binomial_interval(round(accuracy * tested), tested))
+    return f"Right for about {base * accuracy:.0f} of {base} images (95 % confidence interval: {low:.1f} to {high:.1f})"
 
 
 def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:

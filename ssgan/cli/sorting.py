@@ -137,6 +137,7 @@ class Sorting:
                     {"folder": name, "count": counts[name]} for name in (*self.sorter.names.values(), "unsure")
                 ],
                 "present": self.sorter.present,
+                "elsewhere": self.sorter.elsewhere,
                 "not_files": self.sorter.unsorted,
             }
         if self.sheet is not None and self.options.sheet is not None:

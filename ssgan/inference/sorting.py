@@ -101,7 +101,8 @@ class Sorter:
     """Copy, or link, pictures into a folder for each class.
 
     A file is never overwritten: a copy of the same bytes that is there already is counted, and another file of the
-    same name gets a number.
+    same name gets a number. Nothing is taken away either: a copy that an earlier sorting put into the folder of another
+    class stays there, and is counted too.
 
     Parameters
     ----------
@@ -132,11 +133,13 @@ class Sorter:
         self.names = dict(zip(classes, folder_names(classes), strict=True))
         self.counts: Counter[str] = Counter()
         self.present = 0
+        self.elsewhere = 0
         self.unsorted = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise UserError(f"The folder {folder} cannot be made ({cause.strerror}): choose another.") from None
+        self._earlier = [name for name in (*self.names.values(), UNSURE) if (folder / name).is_dir()]
 
     def add(self, row: Prediction) -> None:
         """Sort one picture; a file without a prediction is left where it is."""
@@ -148,6 +151,8 @@ class Sorter:
                 self.unsorted += 1
                 return
             self._place(stream, row.file, self._class_folder(name))
+            others = (self.folder / other / self._base(row.file) for other in self._earlier if other != name)
+            self.elsewhere += any(other.is_file() and self._holds(other, stream) for other in others)
         self.counts[name] += 1
 
     def _class_folder(self, name: str) -> Path:
@@ -160,8 +165,7 @@ class Sorter:
 
     def _place(self, stream: BinaryIO, file: str, folder: Path) -> None:
         """Put a picture into a folder under its own name, or with a number after it."""
-        is_file = file in self.pictures.files
-        base = os.path.basename(file) if is_file else _safe_name(file.rpartition("/")[2])
+        is_file, base = file in self.pictures.files, self._base(file)
         stem, suffix = os.path.splitext(base)
         number = 1
         while True:
@@ -177,6 +181,10 @@ class Sorter:
                     self.present += 1
                     return
             number += 1
+
+    def _base(self, file: str) -> str:
+        """Return the name under which a picture is put into a folder."""
+        return os.path.basename(file) if file in self.pictures.files else _safe_name(file.rpartition("/")[2])
 
     @staticmethod
     def _holds(path: Path, stream: BinaryIO) -> bool:

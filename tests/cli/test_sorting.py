@@ -83,6 +83,22 @@ def test_counts_are_said_and_a_second_run_overwrites_nothing(
     assert files_in(Path("sorted")) == {**first, name: b"mine", name.replace("a.png", "a-2.png"): first[name]}
 
 
+@pytest.mark.parametrize("link", [[], ["--link"]])
+def test_copies_of_an_earlier_time_in_another_folder_are_counted(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], link: list[str]
+) -> None:
+    """A picture of the same name with other bytes is another picture."""
+    command = ["predict", run, "pictures", "--sort-into", "sorted", "--device", "cpu", *link]
+    words = "of them also lie in another folder, from an earlier time"
+    assert status_of(*command, "--unsure", "1") == 0
+    assert words not in capsys.readouterr().out
+    Path("sorted/unsure/a.png").unlink()
+    Path("sorted/unsure/a.png").write_bytes(b"mine")
+    assert status_of(*command, "--unsure", "0") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"2 {words}"
+    assert len(list(Path("sorted/unsure").iterdir())) == 3
+
+
 def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         command = ["predict", run, "pictures", "--sort-into", "s", "--link", "--unsure", "0", "--device", "cpu"]
