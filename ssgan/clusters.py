@@ -86,6 +86,9 @@ def connect(address: str | None = None) -> Iterator[Any]:
         reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__).rstrip(".")
         if where == "local":
             raise UserError(f"Ray cannot be started here ({reason}).") from None
+        if where == "auto" and isinstance(cause, ConnectionError):
+            advice = "start it with `ray start --head`, or name a cluster by HOST:PORT"
+            raise UserError(f"{name} is auto, but no Ray runs on this machine: {advice}.") from None
         token = "" if where == "auto" else ": if the cluster asks for a token, set RAY_AUTH_MODE=token"
         raise UserError(f"{name} is {where}, which cannot be used ({reason}){token}.") from None
     finally:

@@ -79,6 +79,20 @@ def test_an_address_where_nothing_answers_is_named() -> None:
         pass
 
 
+@needs_ray
+def test_auto_where_no_ray_runs_says_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own words name options that are not ours. Here they are given to it: another test may have started Ray."""
+    import ray
+
+    def find_none(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance. Please specify it by the --address flag.")
+
+    monkeypatch.setattr(ray, "init", find_none)
+    words = r"^--ray-address is auto, but no Ray runs on this machine: start it with `ray start --head`, or name"
+    with pytest.raises(UserError, match=words), clusters.connect("auto"):
+        pass
+
+
 def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
     cluster: Any, grid: Grid, local_rows: list[dict[str, Any]]
 ) -> None:
