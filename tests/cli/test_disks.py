@@ -46,11 +46,18 @@ def fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int, folder: Path) 
     return failed
 
 
+@pytest.fixture(scope="module")
+def rows_of_knn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("knn") / "rows.jsonl"
+    assert status_of(*COMPARE[:4], "--methods", "knn", "--seeds", "1", "--out", path) == 0
+    return path.read_bytes()
+
+
 @pytest.fixture
-def place(run: Path, tmp_path: Path) -> Path:
+def place(run: Path, rows_of_knn: bytes, tmp_path: Path) -> Path:
     """A run that has not finished, a picture, and rows."""
     write(tmp_path, {"x.png": grey(1)})
-    assert status_of(*COMPARE[:4], "--methods", "knn", "--seeds", "1", "--out", "rows.jsonl") == 0
+    (tmp_path / "rows.jsonl").write_bytes(rows_of_knn)
     return tmp_path
 
 

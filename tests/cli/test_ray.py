@@ -167,6 +167,7 @@ def test_what_fails_is_a_row_and_a_lost_process_too(
         assert {row["failed"] for row in held.rows} == {"Its node or process was lost 1 time (WorkerCrashedError)."}
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(cluster: Any, few_digits: Data) -> None:
     settings = {**SETTINGS, "total_images": 200_000, "report_every_images": 3_000, "checkpoint_every_seconds": 0.0}
     grid = grid_of(few_digits, "knn,gan", settings=settings, seeds=[0])

@@ -104,6 +104,7 @@ LONG = [*SMALL[1:], "--set=total_images=1500", "--set=checkpoint_every_seconds=0
 LONG += ["--labels=20", "--methods=gan,svm,supervised", "--seeds=2", "--draw-seed=1"]
 
 
+@pytest.mark.slow
 def test_killed_at_several_moments_it_gives_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
     """With SIGKILL: at a checkpoint of the first stack, after its rows, and in the midst of the last one."""
     out = tmp_path / "rows.jsonl"

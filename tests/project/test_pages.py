@@ -129,7 +129,11 @@ def test_the_pages_show_commands() -> None:
     assert all(counts[page] >= count for page, count in least.items()), counts
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.name == "clusters.md" else []) for page in WITH_COMMANDS],
+    ids=name,
+)
 def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str], page: Path) -> None:
     """As written, one after the other, but for shorter trainings and random images in place of MNIST and CIFAR-10."""
     if page.name == "clusters.md":

@@ -176,6 +176,7 @@ def test_the_table_is_printed_and_the_row_added(capsys: pytest.CaptureFixture[st
     assert {len(line) for line in lines[header : header + 6]} == {80}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_mnist")
 def test_another_preset_is_timed_alone(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--set=discriminator_widths=4,4,4", "--set=batch_size=5", "--set=init_images=10", "--device=cpu"]

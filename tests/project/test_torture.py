@@ -177,6 +177,7 @@ def test_a_file_that_a_command_changes_is_a_violation(tmp_path: Path, monkeypatc
 # The program
 
 
+@pytest.mark.slow
 def test_a_share_of_the_attacks_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "torture" / "torture.py"), "--share", "0.01"]
     command += ["--only", "random:gan,moment:gan,fuzz", "--out", "rows.jsonl", "--scratch", "scratch"]

@@ -202,7 +202,12 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
     [
         # Those without classes are held to a textbook's loop: see test_unconditional.py.
         *((preset, "direct") for preset in PRESETS if PRESETS[preset].get("labels") != 0),
-        *((preset, strategy) for preset in ("mnist-paper", "images", "cifar10-paper") for strategy in ("loop", "vmap")),
+        *(("mnist-paper", strategy) for strategy in ("loop", "vmap")),
+        *(
+            pytest.param(preset, strategy, marks=pytest.mark.slow)
+            for preset in ("images", "cifar10-paper")
+            for strategy in ("loop", "vmap")
+        ),
     ],
 )
 def test_a_hundred_steps_of_every_preset_are_the_plain_ones(preset: str, strategy: str) -> None:
@@ -425,7 +430,14 @@ def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
 # Losses compiled
 
 
-@pytest.mark.parametrize(("preset", "strategy"), [("digits", "vmap"), ("mnist-fast", "loop"), ("vat", "vmap")])
+@pytest.mark.parametrize(
+    ("preset", "strategy"),
+    [
+        ("digits", "vmap"),
+        pytest.param("mnist-fast", "loop", marks=pytest.mark.slow),
+        pytest.param("vat", "vmap", marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_losses_are_the_same(monkeypatch: pytest.MonkeyPatch, preset: str, strategy: str) -> None:
     """As CUDA has them, noise from torch's own generator; the compiler's front end alone, whose kernels are torch's."""
     compiler = torch.compile
