@@ -148,14 +148,18 @@ def predict(
     sort_into: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the pictures into a folder for each class; none is lost.")
     ] = None,
-    link: Annotated[bool, typer.Option("--link", help="Make links there; members of a .zip are copied.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Make symbolic links instead of copies; members of a .zip are copied.")
+    ] = False,
     unsure: Annotated[
-        str | None, typer.Option(metavar="P", help="Below this probability into unsure/. [default: 0.5]")
+        str | None, typer.Option(metavar="P", help="Put pictures of a lower probability into unsure/. [default: 0.5]")
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the least sure pictures of each class.")
     ] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also that of every class.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also print the probability of every class.")
+    ] = False,
     seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
     device: Device = "auto",
     engine: Engine = "local",
@@ -223,7 +227,8 @@ def report(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for report.html, report.md and the pictures.")],
     baseline: Annotated[
-        str | None, typer.Option(metavar="METHOD", help="Compare with this one. [default: supervised, or the first]")
+        str | None,
+        typer.Option(metavar="METHOD", help="Method to compare the others with. [default: supervised, or the first]"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -256,7 +261,7 @@ app.command(short_help="List labels that may be wrong, likeliest first.")(audit)
 app.command(short_help="Compare methods on the same labelled images.")(compare)
 app.command(short_help="Make a page, Markdown and pictures from rows of results.")(report)
 app.command(short_help="Write the classifier as one file: ONNX, torch, safetensors.")(export)
-app.command(short_help="Generate images: grids, interpolations, classes, a film.")(sample)
+app.command(short_help="Generate images: grids, interpolations, classes, animations.")(sample)
 
 
 def main(arguments: list[str] | None = None) -> None:

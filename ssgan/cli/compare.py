@@ -99,11 +99,11 @@ def compare(
     backbone: Backbone = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="S", help="First seed. [default: 0]")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models of each cell. [default: 5]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models in each cell. [default: 5]")] = None,
     draw_seed: Annotated[
         str | None, typer.Option(metavar="D", help="One draw of labels for all; adds ensembles.")
     ] = None,
-    ablate: Annotated[bool, typer.Option("--ablate", help="Also the GAN without each of its parts.")] = False,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also train the GAN without each of its parts.")] = False,
     device: NamedDevice = None,
     engine: Engine = "local",
     ray_address: RayAddress = None,

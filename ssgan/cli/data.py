@@ -28,7 +28,9 @@ DUPLICATES_SHOWN = 10
 
 def data(
     source: DataOrRun,
-    labels: Annotated[str | None, typer.Option(metavar="N|all", help="Show what a draw of so many would hold.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="N|all", help="Show what a draw of N labels would hold.")
+    ] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,

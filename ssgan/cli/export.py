@@ -35,7 +35,10 @@ def export(
         str | None, typer.Option(metavar="S", help="The model of this seed alone. [default: as predict]")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare the file with predict on a few images first.")
+        bool,
+        typer.Option(
+            "--check/--no-check", help="Compare the outputs of the file with those of predict on a few images."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> None:

@@ -46,9 +46,9 @@ def label(
         Path | None, typer.Option(metavar="FILE.csv", help="Only these pictures, in this order, labelled or not.")
     ] = None,
     train_every: Annotated[
-        str | None, typer.Option(metavar="N", help=f"Train after so many labels; 0 never. [default: {TRAIN_EVERY}]")
+        str | None, typer.Option(metavar="N", help=f"Train after every N labels; 0: never. [default: {TRAIN_EVERY}]")
     ] = None,
-    port: Annotated[str | None, typer.Option(metavar="P", help="Of this machine. [default: any free one]")] = None,
+    port: Annotated[str | None, typer.Option(metavar="P", help="Port on this machine. [default: any free one]")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Label pictures on a page of the browser, and train on the labels meanwhile."""

@@ -70,8 +70,8 @@ def suggest(
             autocompletion=among(["auto", "typical", "uncertain", "random"]),
         ),
     ] = "auto",
-    seed: Annotated[str, typer.Option(metavar="S", help="Of the clustering and of what is drawn.")] = "0",
-    data: Annotated[str | None, typer.Option(help="Another pool for a run, or where its data lie now.")] = None,
+    seed: Annotated[str, typer.Option(metavar="S", help="Seed of the clustering and of random choices.")] = "0",
+    data: Annotated[str | None, typer.Option(help="Another pool for a run, or the new place of its data.")] = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
@@ -242,13 +242,13 @@ def audit(
         str | None, typer.Option(metavar="K", help="Folds of the labels. [default: those of the run, else 5]")
     ] = None,
     rounds: Annotated[
-        str, typer.Option(metavar="R", help="How often they are cut into folds; probabilities are averaged.")
+        str, typer.Option(metavar="R", help="Repetitions of the cross-validation; probabilities are averaged.")
     ] = "1",
     device: NamedDevice = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """List labels that may be wrong: those that models contradict which were trained without them."""
+    """List labels that may be wrong: those that models trained without them contradict."""
     fold_count = None if folds is None else parse_integer("--folds", folds)
     if fold_count is not None and fold_count < 2:
         raise UserError(f"--folds is {folds}, but must be at least 2.")

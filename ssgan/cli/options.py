@@ -79,7 +79,7 @@ AnySetting = Annotated[
     typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.", autocompletion=complete_setting),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Where downloaded sets lie. [default: SSGAN_DATA, or the user's cache]")
+    Path | None, typer.Option(help="Folder of downloaded data sets. [default: SSGAN_DATA, or the user's cache]")
 ]
 Backbone = Annotated[
     str | None,
@@ -103,9 +103,7 @@ RayAddress = Annotated[
     typer.Option(metavar="HOST:PORT", help="A running Ray cluster. [default: RAY_ADDRESS, or one started here]"),
 ]
 Epochs = Annotated[str | None, typer.Option(metavar="E", help="Length in passes over the pool.")]
-ImageSize = Annotated[
-    str | None, typer.Option(metavar="PX", help="Bring files of pictures to squares of so many pixels.")
-]
+ImageSize = Annotated[str | None, typer.Option(metavar="PX", help="Resize picture files to squares of PX pixels.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 LabelsCsv = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A table of file,label for a folder without class folders.")

@@ -43,17 +43,20 @@ def sample(
         ),
     ],
     grid: Annotated[bool, typer.Option("--grid", help="Images of fixed noise. [default]")] = False,
-    interpolate: Annotated[bool, typer.Option("--interpolate", help="Images on the way between two latents.")] = False,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Interpolate between two latents.")] = False,
     arithmetic: Annotated[
         str | None,
-        typer.Option(metavar="TERMS", help="Sum of means of latents, such as '0,1,2 - 3,4,5 + 6,7,8'."),
+        typer.Option(metavar="TERMS", help="Arithmetic on mean latents, such as '0,1,2 - 3,4,5 + 6,7,8'."),
     ] = None,
-    nearest: Annotated[bool, typer.Option("--nearest", help="Beside the most similar training images.")] = False,
+    nearest: Annotated[bool, typer.Option("--nearest", help="Each beside the most similar training images.")] = False,
     per_class: Annotated[
-        bool, typer.Option("--per-class", help="By the class that the discriminator gives them, and how even it is.")
+        bool,
+        typer.Option(
+            "--per-class", help="Sort by the class that the discriminator predicts; show how even the classes are."
+        ),
     ] = False,
     animate: Annotated[bool, typer.Option("--animate", help="The grid through training, as GIF or WebP.")] = False,
-    numbered: Annotated[bool, typer.Option("--numbered", help="Numbers below the images of --grid.")] = False,
+    numbered: Annotated[bool, typer.Option("--numbered", help="Number the images of --grid.")] = False,
     rows: Annotated[
         str | None, typer.Option(metavar="N", help="Rows of images. [default of --grid: grid_side]")
     ] = None,
@@ -67,12 +70,12 @@ def sample(
     seed: Annotated[str | None, typer.Option(metavar="S", help="Of the noise. [default: the run's first]")] = None,
     model: Annotated[str | None, typer.Option(metavar="S", help="Seed of the model. [default: the first]")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: RUN/sample-<kind>.png, or .gif]")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the run's data lie now, for --nearest.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where downloaded sets lie, for --nearest.")] = None,
+    data: Annotated[str | None, typer.Option(help="New place of the run's data, for --nearest.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of downloaded data sets, for --nearest.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Generate images with a run: a grid, ways between images, sums, nearest training images, classes, a film."""
+    """Generate images: a grid, interpolations, latent arithmetic, nearest training images, classes, an animation."""
     runs.read_config(run)
     chosen = {
         "grid": grid,

@@ -110,15 +110,19 @@ def train(
     backbone: Backbone = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="S", help="First seed: initialisation, order, noise.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N", help="Models trained at once, each with its draw.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="Models trained side by side, each with its own draw of labels.")
+    ] = None,
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="One draw of labels for all models.")] = None,
     device: NamedDevice = None,
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty. [default: runs/<n>-...]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     config: EarlierRun = None,
     from_: ParentRun = None,
     set_: AnySetting = None,
-    folds: Annotated[str | None, typer.Option(metavar="K", help="Measure the error by K folds of the labels.")] = None,
+    folds: Annotated[
+        str | None, typer.Option(metavar="K", help="Measure the error by cross-validation over K folds of the labels.")
+    ] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
