@@ -28,7 +28,7 @@ from ssgan.training.trainer import train
 
 __all__ = ["SSGANClassifier"]
 
-TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "digits-fast"
+TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
 LARGEST_NUMBER = 1e6  # in a scaled table
 SEED_LIMIT = 2**31 - 4096
 
@@ -46,7 +46,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     n_seeds : int
         Models that are trained from the same labels; the mean of their probabilities predicts.
     preset : str, optional
-        The settings to begin from; by default ``"tables"``, ``"images"``, ``"digits-fast"`` for images smaller than
+        The settings to begin from; by default ``"tables"``, ``"images"``, ``"small-images"`` for images smaller than
         17 pixels or of other channels than 1 or 3, and ``"features"`` with a backbone.
     total_images : int, optional
         Length of training: unlabelled rows that each model sees. Default: that of the preset.

@@ -184,7 +184,7 @@ def test_images_of_uint8_and_of_floats() -> None:
     settings = {"discriminator_widths": (16,), "generator_widths": (16,)}
     pixels = (digits.images * 15).astype(np.uint8)
     model = fast(settings=settings, total_images=600).fit(pixels, y)
-    assert (model.config_.preset, model.n_features_in_) == ("digits-fast", 64)
+    assert (model.config_.preset, model.n_features_in_) == ("small-images", 64)
     assert (model.sample(2).shape, model.sample(2).dtype) == ((2, 8, 8), np.uint8)
     floats = fast(settings=settings, total_images=600).fit(pixels / 255, y)
     assert np.array_equal(floats.predict_proba(pixels / 255), model.predict_proba(pixels))

@@ -107,6 +107,7 @@ SOURCES = {
     ),
     "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
     "cifar10-fast-curves": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
+    "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast",)),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("first", "mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),

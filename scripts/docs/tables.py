@@ -448,6 +448,7 @@ BLOCKS = {
     "worth": generator_sentence,
     "time-to-accuracy": time_table,
     "mnist-fast": partial(fast_table, "mnist"),
+    "fashion-mnist-fast": partial(fast_table, "fashion-mnist"),
     "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
     "cifar10": cifar10_table,

@@ -80,6 +80,19 @@ _DIGITS = {
     "report_every_images": 2_000,
 }
 
+# Pseudo-labels from weak to strong views, after label spreading. Noise inside D makes it worse.
+_SMALL_IMAGES = {
+    **_DIGITS,
+    "total_images": 200_000,
+    "augmentation": "digits",
+    "label_spreading_fraction": 0.2,
+    "weight_entropy": 0.3,
+    "weight_pseudo_label": 1.0,
+    "pseudo_label_threshold": 0.8,
+    "noise_input_std": 0.0,
+    "noise_hidden_std": 0.0,
+}
+
 # The K+1 GAN on features of a frozen pretrained network. The trials are in docs/notes/features.md.
 _FEATURES = {
     "network": "features",
@@ -126,19 +139,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 5.3, and its code: 900 epochs of 73,257.
     "svhn-paper": {**_PAPER_CONV, "labels": 1000, "total_images": 65_931_300, "discriminator_widths": (64, 128)},
     "digits": _DIGITS,
-    # Pseudo-labels from weak to strong views, and labels that are spread first. Noise inside D makes it worse. Small
-    # images of any user have this preset in Python, so the classes are not taken for even.
-    "digits-fast": {
-        **_DIGITS,
-        "total_images": 200_000,
-        "augmentation": "digits",
-        "label_spreading_fraction": 0.2,
-        "weight_entropy": 0.3,
-        "weight_pseudo_label": 1.0,
-        "pseudo_label_threshold": 0.8,
-        "noise_input_std": 0.0,
-        "noise_hidden_std": 0.0,
-    },
+    # Classes are even in this set, so their balance is known.
+    "digits-fast": {**_SMALL_IMAGES, "weight_balance": 1.0},
     # Classes are even in this set, so their balance is known. The trials are in docs/notes/mnist.md.
     "mnist-fast": {
         **_COMPACT,
@@ -202,6 +204,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay_last_fraction_g": 0.5,
         "report_every_images": 100_000,
     },
+    # Images of any user that are too small for convolutions, in Python.
+    "small-images": _SMALL_IMAGES,
     "features": _FEATURES,
     "tables": _TABLES,
     # A user's own numbers, and pictures too small for convolutions.
