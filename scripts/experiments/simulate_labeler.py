@@ -55,7 +55,7 @@ class LabelingTask(NamedTuple):
 
 
 TASKS = {
-    "digits": LabelingTask("digits-fast", {"total_images": 30_000}, (10, 20, 50, 100)),
+    "digits": LabelingTask("small-images", {"total_images": 30_000}, (10, 20, 50, 100)),
     "mnist": LabelingTask("mnist-fast", {"total_images": 30_000}, (10, 20, 40, 100), 20_000),
     "fashion-mnist": LabelingTask("mnist-fast", {"total_images": 30_000}, (10, 20, 40, 100), 20_000),
     "cifar10": LabelingTask("features", {**LITE0, "image_size": 96, "total_images": 50_000}, (10, 20, 40, 100), 20_000),
