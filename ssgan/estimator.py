@@ -46,7 +46,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     n_seeds : int
         Models that are trained from the same labels; the mean of their probabilities predicts.
     preset : str, optional
-        The settings to begin from; by default ``"tables"``, ``"images"``, ``"small-images"`` for images smaller than
+        The settings to begin from; by default ``"tables"``, ``"images-fast"``, ``"small-images"`` for images below
         17 pixels or of other channels than 1 or 3, and ``"features"`` with a backbone.
     total_images : int, optional
         Length of training: unlabelled rows that each model sees. Default: that of the preset.
@@ -189,7 +189,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         UserError
-            Where the method trains no generator.
+            If the method trains no generator.
         """
         check_is_fitted(self)
         return self.models_.generated_probability(self._stored(self._check_rows(X, reset=False))).mean(axis=0)
@@ -208,7 +208,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         UserError
-            Where the method trains no generator, or it generates features of a backbone.
+            If the method trains no generator, or it generates features of a backbone.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
@@ -233,7 +233,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         UserError
-            Where none has one.
+            If none has one.
         """
         check_is_fitted(self)
         check_consistent_length(X, y)

@@ -38,7 +38,7 @@ def fitted() -> SSGANClassifier:
     return fast(total_images=9_600).fit(X, HIDDEN)
 
 
-# scikit-learn's checks: here with a short training, among the slow tests with the default
+# scikit-learn's checks: here with a short training, among the exhaustive tests with the default
 
 
 @parametrize_with_checks([SSGANClassifier(total_images=1_920)])
@@ -48,7 +48,7 @@ def test_it_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> Non
     check(estimator)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 def test_the_default_passes_the_checks_of_scikit_learn() -> None:
     with warnings.catch_warnings():

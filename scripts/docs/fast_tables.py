@@ -11,7 +11,7 @@ from ssgan.report.published import PUBLISHED
 from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
-PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN (the preset)", "without a generator", "without spread labels"
+PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN (the preset)", "without a generator", "without label spreading"
 KINDS = (PRESET, NO_GENERATOR, NOT_SPREAD)
 ABLATED_LABELS, FAST_LABELS = 50, 100
 WIDTH = 115
@@ -37,7 +37,7 @@ def fast_table(dataset: str) -> str:
         [
             *lines,
             "",
-            f"Test error of the averaged model after the last step, one thread of {processor}, beside other work.",
+            f"Test error of the averaged model after the last step, one thread of {processor}, on a busy machine.",
             f"Every draw is a row of [results/rows/{dataset}-fast.jsonl](../results/rows/{dataset}-fast.jsonl).",
             *_curve(dataset, cells),
         ]

@@ -95,6 +95,6 @@ def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
     of_features, of_pixels = (next(row for row in source if row["method"] == "gan") for source in sources.values())
     text = (
         f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone']}, computed once "
-        f"before; pixels at 32 px, {of_pixels['images']:,} images. One thread, beside other work."
+        f"before; pixels at 32 px, {of_pixels['images']:,} images. One thread, on a busy machine."
     )
     return textwrap.wrap(text, WIDTH)

@@ -89,7 +89,7 @@ def choice_table() -> str:
     often = ", ".join(f"`{name}` {count}" for name, count in sorted(among.items(), key=lambda item: -item[1]))
     devices = sorted({row["device_name"] for line in all_lines for each in line.methods.values() for row in each})
     files = ", ".join(f"[{c.name}.jsonl](../results/rows/{c.name}.jsonl)" for c in COMPARISONS)
-    machines = "; ".join(devices).replace(" 1 threads", " 1 thread")
+    machines = "; ".join(devices)
     text = (
         f"Mean test error in % over label draws that all methods of the line share, and in brackets the time of a "
         f"model. Lines in which a method has the lowest mean, of {len(all_lines)}: {lowest}; in which it is among the "

@@ -67,7 +67,7 @@ def first_table() -> str:
 def _machine(row: dict[str, Any]) -> str:
     """Describe the device of a row in words."""
     name, _, threads = row["device_name"].partition(", ")
-    return f"one thread of an {name}" if threads in ("1 thread", "1 threads") else row["device_name"]
+    return f"one thread of an {name}" if threads == "1 thread" else row["device_name"]
 
 
 def digits_table() -> str:
@@ -93,7 +93,7 @@ def digits_table() -> str:
         "",
         f"Test error in %, mean ± standard deviation over {draws} label draws, of the averaged model after the last",
         f"step. All have the same draws and one network, both methods {one['images']:,} images without augmentation;",
-        "`digits-fast` adds small affine views, pseudo-labels and, for `gan`, spread labels, and has",
+        "`digits-fast` adds small affine views, pseudo-labels and, for `gan`, label spreading, and has",
         f"{short['images']:,} images. Labelled images also lie in the pool. Every seed is a row of",
         "[results/rows/digits.jsonl](../results/rows/digits.jsonl) or",
         "[results/rows/digits-compare.jsonl](../results/rows/digits-compare.jsonl).",
@@ -190,7 +190,7 @@ def cifar10_table() -> str:
             *lines,
             "",
             f"{row['labels']:,} labels, one draw, {row['images_per_second']:.0f} images/s on {row['device_name']},",
-            "beside other work: [results/rows/cifar10-short-curves.jsonl](../results/rows/cifar10-short-curves.jsonl).",
+            "on a busy machine: [results/rows/cifar10-short-curves.jsonl](../results/rows/cifar10-short-curves.jsonl).",
         ]
     )
 
@@ -285,7 +285,7 @@ def compare_table(name: str = "digits-compare") -> str:
         f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
         f"Every network is trained on {lengths};",
         "settings that the preset leaves open are the defaults of the method.",
-        *(["`gan` of `digits-fast` alone begins with spread labels."] if name == "digits-compare" else []),
+        *(["`gan` of `digits-fast` alone starts from label spreading."] if name == "digits-compare" else []),
         "Bold is the best mean of a column over the draws that every line has. For every seed, paired differences,",
         f"calibration and confusion run `ssgan report results/rows/{name}.jsonl --out report`.",
     ]

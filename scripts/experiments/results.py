@@ -243,7 +243,8 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a file; none if there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()]  # of earlier versions
 
 
 def done(path: Path, config: Config, data: Data | None = None) -> bool:

@@ -68,10 +68,10 @@ def _generated(row: Mapping[str, Any]) -> str:
     verdict = ""
     if row["judged"]:
         real, fake = (f"{100 * row['judged'][kind]:.0f} %" for kind in ("real", "fake"))
-        shares = f"took {real} of real images for real and {fake} of generated ones for generated"
+        shares = f"classified {real} of real images as real and {fake} of generated ones as generated"
         verdict = f"In the last quarter of the training D {shares}. "
     return (
-        f"{verdict}Collapse {diversity['collapse']:.2f}, where as many real images come to "
+        f"{verdict}Collapse {diversity['collapse']:.2f}, where as many real images have "
         f"{diversity['real']['collapse']:.2f}; spread {diversity['spread']:.2f}."
     )
 
@@ -111,15 +111,14 @@ STEPS = {
 
 def rows() -> dict[int, dict[str, Any]]:
     """Read the row of each step."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
-    return {row["step"]: row for row in map(json.loads, lines)}
+    return {row["step"]: row for row in results.rows(ROWS)}
 
 
 def block(number: int, row: Mapping[str, Any]) -> str:
     """Write the block of one step: its commands, its picture and its figures."""
     step = STEPS[number]
     commands = "\n".join(f"$ {command}" for command in step.commands)
-    minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, beside other work."
+    minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, on a busy machine."
     alone = f"{row['images']:,} {'numbers' if number == 1 else 'images'} took {minutes}"
     return (
         f"```console\n{commands}\n```\n\n![What step {number} generates](pictures/walk-{number}.png)\n\n"
@@ -137,8 +136,8 @@ def clothes() -> str:
     minutes = f"{row['seconds'] / 60:.1f} minutes"
     return "![Generated clothes](pictures/dcgan-samples.png)\n\n" + _filled(
         f"Fashion-MNIST by the same preset with {row['settings']['generator_widths'][0]} channels, {row['images']:,} "
-        f"images, {minutes} on {row['device_name']} beside other work: coverage {row['coverage']:.2f}, spread "
-        f"{row['spread']:.2f}. [Its way there](pictures/dcgan.webp)."
+        f"images, {minutes} on {row['device_name']} on a busy machine: coverage "
+        f"{row['coverage']:.2f}, spread {row['spread']:.2f}. [Its way there](pictures/dcgan.webp)."
     )
 
 

@@ -13,12 +13,12 @@ from ssgan.settings.presets import PICTURE_PRESETS
 
 __all__ = ["Views", "black_ground_share", "choose_views", "nearer_than_mirrored", "photograph_share", "views_for"]
 
-SAMPLE = 256  # images that are looked at, evenly from the first to the last
-FLAT = 0.1  # of a picture that one colour fills in a drawing; in a photograph none fills so much
-BLACK = 0.1  # of full intensity: the median of the outermost pixels on black ground is at most so high
-MIRROR_SAMPLE = (1_000, 2_000)  # images at least and at most, to find out whether they could be mirrored
-MIRROR_SIDE = 16  # pixels to which they are brought
-MIRRORED = 0.55  # of images that lie nearer to the others than mirrored: at most so many where left is like right
+SAMPLE = 256  # images that are sampled, evenly spaced from the first to the last
+FLAT = 0.1  # fraction of a drawing that one colour fills; in a photograph none fills as much
+BLACK = 0.1  # of full intensity: largest median of the border pixels on a black background
+MIRROR_SAMPLE = (1_000, 2_000)  # fewest and most images by which mirror symmetry is tested
+MIRROR_SIDE = 16  # pixels of a side to which they are resized
+MIRRORED = 0.55  # largest result of nearer_than_mirrored for a mirror-symmetric set
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Views:
 def choose_views(data: Data) -> Views:
     """Choose the views of images by a sample of the pool; labels are not used.
 
-    Colour photographs have ``natural`` ones, and so has a set of a thousand images or more that could as well be
-    mirrored. Others have small affine maps: ``digits`` on black ground, ``drawings`` on any other. The trials are in
+    Colour photographs have ``natural`` ones, and so has a mirror-symmetric set of a thousand images or more. Others
+    have small affine maps: ``digits`` on a black background, ``drawings`` on any other. The trials are in
     docs/notes/images.md.
 
     Parameters
@@ -55,12 +55,12 @@ def choose_views(data: Data) -> Views:
     if nearer is not None and nearer <= MIRRORED:
         return Views("natural", "a mirror-symmetric set")
     if black_ground_share(data) >= SHARE:
-        return Views("digits", "pictures on black ground")
+        return Views("digits", "pictures on a black background")
     return Views("drawings", "pictures of few colours" if data.image_shape[-1] == 3 else "grey pictures")
 
 
 def views_for(data: Data, preset: str, named: Mapping[str, Any]) -> Views | None:
-    """Choose the views of a training with a preset for a user's pictures; None where the named settings decide."""
+    """Choose the views of a training with a preset for a user's pictures; None if the named settings determine them."""
     is_chosen = "augmentation" in named or named.get("backbone") is not None or named.get("labels") == 0
     if preset not in PICTURE_PRESETS or is_chosen or len(data.image_shape) < 2:
         return None
@@ -68,23 +68,23 @@ def views_for(data: Data, preset: str, named: Mapping[str, Any]) -> Views | None
 
 
 def photograph_share(data: Data) -> float:
-    """Compute the share of images with colour, many tones, and no colour that fills a tenth of them."""
+    """Compute the fraction of images with colour, many tones, and no single colour that fills a tenth of the image."""
     images = _sample(data)
     return float(np.mean([is_photograph(x) and not _is_flat(x) for x in images])) if images.shape[3] == 3 else 0.0
 
 
 def black_ground_share(data: Data) -> float:
-    """Compute the share of images whose outermost pixels are mostly black."""
+    """Compute the fraction of images whose border pixels are mostly black."""
     x_NHW = _sample(data).max(axis=3)
     border = np.concatenate([x_NHW[:, 0], x_NHW[:, -1], x_NHW[:, 1:-1, 0], x_NHW[:, 1:-1, -1]], axis=1)
     return float(np.mean(np.median(border, axis=1) <= 255 * BLACK))
 
 
 def nearer_than_mirrored(data: Data) -> float | None:
-    """Compute the share of images whose nearest neighbour is nearer than that of their mirror image.
+    """Compute the fraction of images whose nearest neighbour is nearer than that of their mirror image.
 
-    Where left is like right it is 1/2 by symmetry; near 1, mirror images look like none of the others. Nearness is
-    the correlation of pixels, in grey and reduced. None for too few images.
+    It is 1/2 for a mirror-symmetric set; near 1, mirror images look like none of the others. Nearness is the
+    correlation of the pixels of reduced grey images. None for too few images.
     """
     least, most = MIRROR_SAMPLE
     if len(data.x_train) < least:
@@ -92,7 +92,7 @@ def nearer_than_mirrored(data: Data) -> float | None:
     images = data.x_train[_evenly(len(data.x_train), most)].astype(np.float32)
     grey = images if images.ndim == 3 else images.mean(axis=3)
     size = (MIRROR_SIDE, MIRROR_SIDE)
-    # Bilinear weights are symmetric; those of a box are not, where sides are no multiples.
+    # Bilinear weights are symmetric; those of a box filter are not if the sides are not multiples.
     small = np.stack([np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BILINEAR)) for x in grey])
     small -= small.mean(axis=(1, 2), keepdims=True)
     small /= np.maximum(np.linalg.norm(small, axis=(1, 2), keepdims=True), 1e-6)
@@ -113,11 +113,11 @@ def _sample(data: Data) -> np.ndarray:
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
-    """Return at most so many rows, evenly from the first to the last."""
+    """Return at most ``most`` row numbers, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, count - 1, most).astype(int))
 
 
 def _is_flat(pixels: np.ndarray) -> bool:
-    """Whether one colour fills much of an image [H, W, C]."""
+    """Return whether one colour fills much of an image [H, W, C]."""
     _, counts = np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0, return_counts=True)
     return bool(counts.max() >= FLAT * counts.sum())

@@ -40,7 +40,7 @@ INDEPENDENT_OF_STEPS = {
     *("preset", "device", "cuda_graph", "tensorboard"),
     *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
 }
-# What depends on the length of the training, where one of these is set; a message names the first.
+# What depends on the length of training if one of these is set; a message names the first.
 _BY_LENGTH = {
     "decay_last_fraction": "every step size depends",
     "decay_last_fraction_g": "every step size depends",
@@ -61,7 +61,7 @@ def _resume_conflicts(saved: "Config", requested: "Config") -> list[str]:
         longer = name == "total_images" and new > old
         if name in INDEPENDENT_OF_STEPS or (longer and not cause):
             continue
-        # What is shown is rounded: two values that differ must not look alike.
+        # Shown values are rounded: two values that differ must not look alike.
         show = fields.show if fields.show(old) != fields.show(new) else repr
         why = f" (with {cause} above 0, {_BY_LENGTH[cause]} on the length)" if longer else ""
         conflicts.append(f"{name} {show(old)}, now {show(new)}{why}")
@@ -87,9 +87,9 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(DerivedSettings, _TermWeights, DataSettings):
-    """The settings of one run, checked when made.
+    """The settings of one run, checked on construction.
 
-    Beside the fields below it has those of :class:`DataSettings` and the weight of each term in :mod:`terms`.
+    Besides the fields below it has those of :class:`DataSettings` and the weight of each term in :mod:`terms`.
     Fields that end in ``_images`` count unlabelled images seen in D's phase, per model.
 
     Raises
@@ -189,8 +189,8 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     augmentation: Literal["none", "digits", "drawings", "natural", "crops"] = setting(
         "none",
         "name",
-        "weak views of every image that D sees. digits: small affine maps on black ground; drawings: the same on any "
-        "ground; natural: flips and shifts, and colours in strong views; crops: with a backbone, features of the "
+        "weak views of every image that D sees. digits: small affine maps on a black background; drawings: the same "
+        "on any; natural: flips and shifts, and colours in strong views; crops: with a backbone, features of the "
         "mirrored picture, and of crops as strong views",
     )
     # Networks
@@ -287,7 +287,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
 
     def __post_init__(self) -> None:
         for name, field in FIELDS.items():
-            # Network and method stand before the settings that they decide on.
+            # Network and method come before the settings whose defaults they determine.
             value = self.default(name) if getattr(self, name) is UNSET else getattr(self, name)
             object.__setattr__(self, name, fields.checked(field, _TYPES[name], value))
         if self.backbone is not None:
@@ -302,7 +302,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
 
     @classmethod
     def values_of(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the value of every field under some settings, without a check that they go together."""
+        """Return the value of every field under some settings, without checking that they are consistent."""
         values = {name: settings.get(name, field.default) for name, field in FIELDS.items()}
         decisive = [values[name] for name in ("network", "method", "folds", "backbone")]
         return {name: _default(name, *decisive) if value is UNSET else value for name, value in values.items()}
@@ -329,7 +329,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         return self.decay_last_fraction if fraction is None else fraction
 
     def factor(self, net: str, images: int) -> float:
-        """Return the factor of the learning rate of ``"D"`` or ``"G"`` after so many images."""
+        """Return the factor of the learning rate of ``"D"`` or ``"G"`` after ``images`` images."""
         interval = self.learning_rate_factor_every_images
         factor = self.learning_rate_factor_g if net == "G" else self.learning_rate_factor_d
         return factor ** (images // interval) if interval else 1.0
@@ -341,27 +341,27 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
 
     @property
     def sha256(self) -> str:
-        """Hash of the settings that decide a result and differ from the defaults: not device, seeds and reports.
+        """Hash of the settings that determine a result (not device, seeds and reports) and differ from the defaults.
 
-        A setting that is added to the software later does not change the hash of older results.
+        A setting added to the software later does not change the hash of older results.
         """
         changed = {name: getattr(self, name) for name in FIELDS if getattr(self, name) != self.default(name)}
         decisive = {name: value for name, value in changed.items() if name not in _NOT_HASHED}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings in plain types, as ``config.json`` holds them."""
+        """Return the settings as plain types, as ``config.json`` holds them."""
         values = {name: getattr(self, name) for name in FIELDS}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Config":
-        """Make a configuration from the output of :meth:`to_dict`.
+        """Create a configuration from the output of :meth:`to_dict`.
 
         Raises
         ------
         UserError
-            Where it holds settings that this version does not know.
+            If it holds settings that this version does not know.
         """
         unknown = sorted(set(plain) - set(FIELDS))
         if unknown:
@@ -382,7 +382,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     def resume_conflicts(self, other: "Config") -> list[str]:
         """List the changes in ``other`` that prevent a run with these settings from being resumed, in words.
 
-        Reporting settings may change, and ``total_images`` may grow where nothing depends on the length: the steps
+        Reporting settings may change, and ``total_images`` may increase if nothing depends on the length: the steps
         taken so far are then the same.
         """
         return _resume_conflicts(self, other)
@@ -414,5 +414,5 @@ def _ordered_fields() -> "dict[str, dataclasses.Field[Any]]":
 FIELDS = _ordered_fields()
 _TYPES = typing.get_type_hints(Config)
 # Not part of the hash. The side of the sample grid only changes pictures, but frames of one run need one size. The
-# depth is found in the files, and the hash of the data tells their pixels apart.
+# depth is read from the files, and the hash of the data distinguishes their pixels.
 _NOT_HASHED = {*INDEPENDENT_OF_STEPS, "seed", "seeds", "draw_seed", "folds", "grid_side", "image_depth"}

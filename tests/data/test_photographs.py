@@ -131,11 +131,11 @@ CHOICES = {
     ),
     "icons of many colours": (icons, "drawings", "pictures of few colours"),
     "ink on paper": (lambda: ink(230, 20), "drawings", "grey pictures"),
-    "letters on black": (lambda: ink(0, 255), "digits", "pictures on black ground"),
+    "letters on black": (lambda: ink(0, 255), "digits", "pictures on a black background"),
     "letters on black, saved in colour": (
         lambda: in_three_channels(ink(0, 255)),
         "digits",
-        "pictures on black ground",
+        "pictures on a black background",
     ),
     "some photographs among letters": (
         lambda: [*coloured_photographs()[:8], *in_three_channels(ink(230, 20))],

@@ -200,7 +200,7 @@ def altered_states(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
     yield from alterations({"config": state["config"]}, [None, [], "x"])
 
 
-@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.slow, id="all"), 200])
+@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 200])
 def test_a_checkpoint_with_an_altered_field_is_refused_or_used(folder: Path, few: Data, count: int) -> None:
     """Before its training goes on, and before its models are used."""
     state = runs.load_checkpoint(folder / "half" / "checkpoint")
@@ -247,7 +247,7 @@ def test_a_wrong_value_of_a_checkpoint_is_named(
         assert re.match(f"ssgan: The checkpoint ({words})", said), said
 
 
-@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.slow, id="all"), 3])
+@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 3])
 @pytest.mark.parametrize("name", ["report.json", "split.json", "config.json"])
 def test_every_command_on_an_altered_file_is_done_or_says_why_not(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, count: int
@@ -260,7 +260,7 @@ def test_every_command_on_an_altered_file_is_done_or_says_why_not(
             check_commands(folder, path, capfd, f"{run}/{name}: {what}")
 
 
-@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.slow, id="all"), 3])
+@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 3])
 def test_every_command_on_an_altered_checkpoint_is_done_or_says_why_not(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], count: int
 ) -> None:

@@ -126,7 +126,7 @@ def few() -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", [*few(), *(pytest.param(name, marks=pytest.mark.slow) for name in CASES)])
+@pytest.mark.parametrize("name", [*few(), *(pytest.param(name, marks=pytest.mark.exhaustive) for name in CASES)])
 def test_every_valid_configuration_trains_to_its_report(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
