@@ -35,12 +35,12 @@ from ssgan.training.monitor import Run, TrainingProgress
 
 __all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
 
-PICTURE_SHAPE = (32, 32)  # of an image that every network takes
-OTHER_WORDS = ("test", "epochs", "data_dir", "labels_csv")  # keywords of `train` that are no settings
+PICTURE_SHAPE = (32, 32)  # shape of an image that every network accepts
+OTHER_WORDS = ("test", "epochs", "data_dir", "labels_csv")  # keywords of `train` that are not settings
 
 
 class _UsableRun:
-    """Predict and evaluate with trained models: the base of :class:`TrainedRun` and :class:`OpenedRun`."""
+    """Predict and evaluate with trained models: base class of :class:`TrainedRun` and :class:`OpenedRun`."""
 
     models: Models
     config: Config
@@ -52,7 +52,7 @@ class _UsableRun:
 
     @property
     def name(self) -> Path:
-        """What messages call the run."""
+        """The name of the run in messages."""
         raise NotImplementedError
 
     @property
@@ -61,21 +61,21 @@ class _UsableRun:
         return self.models.classes
 
     def predict(self, images: Any, seed: int | None = None) -> np.ndarray:
-        """Return the name of the most probable class of each image, an array of text [N].
+        """Return the name of the most probable class of each image, an array of strings [N].
 
         Parameters
         ----------
         images : ndarray [N, ...], path, or sequence of paths
-            Arrays as those of training; floats 0 to 1 are taken too. A path names a picture, a folder or a ``.zip`` of
-            pictures, in the order of their names, or an ``.npz``.
+            Arrays like those of training; floats from 0 to 1 are accepted too. A path names a picture, a folder or a
+            ``.zip`` of pictures, in the order of their names, or an ``.npz``.
         seed : int, optional
-            Take the model of this seed alone. Otherwise all that learned from the same labels vote by the mean of their
-            probabilities; where each has labels of its own, the first one predicts.
+            Use only the model of this seed. By default, the probabilities of all that learned from the same labels are
+            averaged; if each has its own labels, the first one predicts.
 
         Raises
         ------
         UserError
-            Where images do not fit the models or a file cannot be read, and for a GAN without classes.
+            If images do not fit the models or a file cannot be read, and for a GAN without classes.
         """
         p_NK = self.predict_proba(images, seed)
         return np.array(self.classes)[p_NK.argmax(axis=1)]
@@ -93,7 +93,7 @@ class _UsableRun:
         Raises
         ------
         UserError
-            Where the method trains no generator.
+            If the method trains no generator.
         """
         if self.models.G is None:
             raise UserError(f"{self.name} has no generator: method {self.config.method!r} trains none.")
@@ -119,7 +119,7 @@ class TrainedRun(_UsableRun, Run):
     Attributes
     ----------
     source : dict or None
-        Where the data were read from; None for arrays.
+        Source of the data; None for arrays.
     log : list of dict
         The lines of ``log.jsonl``.
     """
@@ -129,14 +129,14 @@ class TrainedRun(_UsableRun, Run):
 
     @classmethod
     def of(cls, run: Run, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> "TrainedRun":
-        """Make one of a run."""
+        """Create one from a run."""
         trained = cls(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
         trained.source, trained.log = None if source is None else dict(source), list(log)
         return trained
 
     @property
     def name(self) -> Path:
-        """What messages call the run."""
+        """The name of the run in messages."""
         return Path("this run")
 
     @property
@@ -157,29 +157,29 @@ class TrainedRun(_UsableRun, Run):
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The report of the run in plain types, as ``report.json`` holds it."""
+        """The report of the run as plain types, as ``report.json`` holds it."""
         return make_report(self, self.name, self.source)
 
     def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
-        """Score the models on the test share, or on other data.
+        """Score the models on the test set, or on other data.
 
         Parameters
         ----------
         data : Data, (images, labels), name or path, optional
-            Of :class:`Data` the test share is scored; of a path without one every labelled picture that is not in the
-            pool.
+            Of :class:`Data` the test set is scored; of a path without a test set, every labelled picture that is not in
+            the pool.
         ensemble : bool
             Score the mean of the models' probabilities too.
 
         Returns
         -------
         dict
-            As of :func:`ssgan.inference.evaluate.evaluate_run`.
+            As in :func:`ssgan.inference.evaluate.evaluate_run`.
 
         Raises
         ------
         UserError
-            Where there is nothing to score, or it does not fit.
+            If there is nothing to score, or it does not fit.
         """
         if isinstance(data, str | os.PathLike):
             return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble)
@@ -192,7 +192,7 @@ class TrainedRun(_UsableRun, Run):
         Raises
         ------
         UserError
-            Where the folder exists already and is not empty.
+            If the folder exists already and is not empty.
         """
         path = _new_folder(folder)
         save_run(self, path, self.source, self.log)
@@ -212,7 +212,7 @@ class OpenedRun(_UsableRun):
     errors : list of float or None
         Test error of each model in percent.
     report : dict
-        What ``report.json`` holds; of a run that has not finished the few entries that are known.
+        What ``report.json`` holds; for a run that has not finished, the few entries that are known.
     """
 
     def __init__(self, folder: Path, models: Models, report: dict[str, Any]) -> None:
@@ -222,7 +222,7 @@ class OpenedRun(_UsableRun):
 
     @property
     def name(self) -> Path:
-        """What messages call the run."""
+        """The name of the run in messages."""
         return self.folder
 
     @property
@@ -231,7 +231,7 @@ class OpenedRun(_UsableRun):
         return {"diverged": [], **self.report, "errors": self.errors}
 
     def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
-        """Score the models on the test share of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
+        """Score the models on the test set of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
         if data is None or isinstance(data, str | os.PathLike):
             device = str(next(iter(self.models.averaged.values())).device)
             return evaluate_run(self.folder, None if data is None else os.fspath(data), None, ensemble, device)
@@ -243,7 +243,7 @@ class OpenedRun(_UsableRun):
         Raises
         ------
         UserError
-            Where the folder exists already and is not empty.
+            If the folder exists already and is not empty.
         """
         path = _new_folder(folder)
         shutil.copytree(self.folder, path, dirs_exist_ok=True)
@@ -272,17 +272,17 @@ def train(
         A name or path for :func:`ssgan.load`; arrays as :class:`Data` takes them, with -1, None or NaN for unlabelled;
         or a torch ``Dataset`` whose items are (image, label).
     config : Config, optional
-        Every setting, in place of a preset; ``settings`` change it.
+        Every setting, instead of a preset; ``settings`` change it.
     splits, on_report, state
         As for :func:`ssgan.training.trainer.train`.
     test : Dataset or (images, labels), optional
-        The test share of arrays or of a ``Dataset``.
+        The test set of arrays or of a ``Dataset``.
     preset : str, optional
         The settings to begin from; by default those of ``ssgan train``.
     epochs : float, optional
-        Length in passes over the pool, in place of ``total_images``.
+        Length in passes over the pool, instead of ``total_images``.
     data_dir, labels_csv : path, optional
-        Where downloaded sets lie; a table of labels for a folder without class folders.
+        Folder of downloaded data sets; a table of labels for a folder without class folders.
     **settings
         Settings by name, such as ``labels=50, seeds=3, method="supervised"``: see ``docs/settings.md``.
 
@@ -293,7 +293,7 @@ def train(
     Raises
     ------
     UserError
-        For an unknown setting, with the nearest one that there is, and where data and settings do not fit.
+        For an unknown setting, with the closest known one, and if data and settings do not fit.
 
     Examples
     --------
@@ -356,12 +356,12 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
     """Open a run folder of ``ssgan train`` or :meth:`TrainedRun.save`.
 
     ``config.json``, ``checkpoint`` and ``report.json`` are enough to predict. Of a run that has not finished, without
-    ``report.json``, the models of its last checkpoint are taken, with ``split.json``.
+    ``report.json``, the models of its last checkpoint are used, with ``split.json``.
 
     Raises
     ------
     UserError
-        Where it is no run folder, or its files are damaged or of different runs.
+        If it is not a run folder, or its files are damaged or of different runs.
 
     Examples
     --------
@@ -375,7 +375,7 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
 
 
 def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -> Config:
-    """Resolve the settings as far as that goes before the data are read: the shape of the images is not known yet."""
+    """Resolve the settings as far as possible before the data are read: the shape of the images is not known yet."""
     if preset is not None:
         return resolve(preset, settings)
     backbone = settings.get("backbone")
@@ -396,7 +396,7 @@ def _images_of_epochs(epochs: Any, pool_size: int) -> int:
 
 
 def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
-    """Return where data lie, as ``report.json`` keeps it."""
+    """Return the location of data, as ``report.json`` keeps it."""
     data = name if name in datasets.DATASETS else path_to_text(Path(name).resolve())
     paths = {"data_dir": data_dir, "labels_csv": labels_csv}
     rest = {key: None if path is None else path_to_text(Path(path).resolve()) for key, path in paths.items()}
@@ -404,7 +404,7 @@ def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
 
 
 def _new_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make a new folder, or take an empty one."""
+    """Create a new folder, or accept an empty one."""
     path = expand_user(Path(folder))
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,12 @@ __all__ = ["cache_folder", "is_on", "make_room"]
 
 
 def is_on() -> bool:
-    """Whether ``SSGAN_CACHE`` allows caches.
+    """Return whether ``SSGAN_CACHE`` allows caches.
 
     Raises
     ------
     UserError
-        Where it is neither ``on`` nor ``off``.
+        If it is neither ``on`` nor ``off``.
     """
     value = os.environ.get("SSGAN_CACHE") or "on"
     if value not in ("on", "off"):
@@ -27,21 +27,22 @@ def is_on() -> bool:
 
 
 def cache_folder(kind: str) -> Path | None:
-    """Return the folder of one kind of cache, which need not exist; None where ``SSGAN_CACHE`` is ``off``."""
+    """Return the folder of one kind of cache, which need not exist; None if ``SSGAN_CACHE`` is ``off``."""
     return default_root() / kind if is_on() else None
 
 
 def make_room(folder: Path, patterns: Sequence[str], limit: int, keep: Path | None = None) -> None:
-    """Delete the entries of a folder that were unused for longest until the rest is within a limit.
+    """Delete the least recently used entries of a folder until the rest is within a limit.
 
     Parameters
     ----------
     folder : Path
-        An entry is a file in it, or a folder in it with files; the newest time of its files says when it was used.
+        An entry is a file in it, or a subfolder with files; it was last used at the newest modification time of its
+        files.
     patterns : sequence of str
-        Which files of it count and may be deleted, as for ``Path.glob``. Others in the folder are left alone.
+        Patterns, as for ``Path.glob``, of the files that count and may be deleted. Other files are left alone.
     limit : int
-        Bytes of all entries together.
+        Largest total size of the entries in bytes.
     keep : Path, optional
         An entry that counts first and is never deleted.
     """

@@ -1,6 +1,6 @@
 """Connect to a Ray cluster.
 
-Ray is imported only where it is asked for. A worker needs the same version of ssgan as the command.
+Ray is imported only when it is used. A worker needs the same version of ssgan as the command.
 """
 
 import logging
@@ -20,8 +20,8 @@ __all__ = ["ENGINES", "check_engine", "connect", "count_processors", "gpus_for",
 
 ENGINES = ("local", "ray")
 INSTALL = "pip install 'ssgan[ray]'"
-PACKAGES = ("ray", "pyarrow", "pandas")  # of the extra; each is called as its module
-ADDRESS = "RAY_ADDRESS"  # of the environment
+PACKAGES = ("ray", "pyarrow", "pandas")  # of the extra; each has the name of its module
+ADDRESS = "RAY_ADDRESS"  # environment variable
 CONNECT_SECONDS = 10.0
 
 
@@ -31,14 +31,14 @@ def check_engine(engine: str, address: str | None) -> None:
     Parameters
     ----------
     engine : str
-        Of :data:`ENGINES`.
+        One of :data:`ENGINES`.
     address : str or None
-        Of a running cluster, ``HOST:PORT``, or ``auto`` for that of this machine.
+        Address of a running cluster, ``HOST:PORT``, or ``auto`` for the one on this machine.
 
     Raises
     ------
     UserError
-        For an unknown engine, an address without Ray or of another form, and where Ray is not installed.
+        For an unknown engine, an address without Ray or of another form, or if Ray is not installed.
     """
     if engine not in ENGINES:
         raise UserError(
@@ -57,15 +57,15 @@ def check_engine(engine: str, address: str | None) -> None:
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Any]:
-    """Connect this process to a Ray cluster while the block runs; the module ``ray`` is what the block gets.
+    """Connect this process to a Ray cluster while the block runs; yield the module ``ray``.
 
-    Without an address it is the cluster of ``RAY_ADDRESS``, and otherwise one of this machine's processors, which is
-    started and stopped here. A connection that is there already is used, and stays.
+    Without an address it is the cluster of ``RAY_ADDRESS``, or else one on this machine's processors, which is started
+    and stopped here. An existing connection is reused and left open.
 
     Raises
     ------
     UserError
-        Where no cluster answers, or it has another version of Ray or Python.
+        If no cluster answers, or it has another version of Ray or Python.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
     import ray
@@ -93,7 +93,7 @@ def connect(address: str | None = None) -> Iterator[Any]:
         raise UserError(f"{name} is {where}, which cannot be used ({reason}){token}.") from None
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would leave without a word
+            signal.signal(signal.SIGTERM, handler)  # Ray's own handler would exit without a message
     try:
         yield ray
     finally:
@@ -106,12 +106,12 @@ def count_processors(ray: Any) -> int:
 
 
 def gpus_for(ray: Any, device: str) -> int:
-    """Return how many GPUs a task needs: one for ``cuda``, and for ``auto`` where the cluster has any.
+    """Return how many GPUs a task needs: one for ``cuda``, and for ``auto`` if the cluster has any.
 
     Raises
     ------
     UserError
-        For ``cuda`` where the cluster has none, and for a certain one.
+        For ``cuda`` if the cluster has none, and for a specific GPU such as ``cuda:0``.
     """
     if device.startswith("cuda:"):
         raise UserError(f"device is {device!r}, but Ray gives each task its GPU: choose cuda.")
@@ -122,12 +122,12 @@ def gpus_for(ray: Any, device: str) -> int:
 
 
 def prepare_worker(version: str) -> None:
-    """Give a worker the one thread of its task, and check that it has the version of ssgan of the command.
+    """Limit a worker to one thread, and check that it has the same version of ssgan as the command.
 
     Raises
     ------
     UserError
-        Where it has another.
+        If it has another version.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -142,7 +142,7 @@ def prepare_worker(version: str) -> None:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """Return the user's mistake in an error of a task; None where there is none."""
+    """Return the :class:`UserError` behind an error of a task; None if there is none."""
     seen: BaseException | None = error
     while seen is not None:
         cause = getattr(seen, "cause", None) or seen.__cause__

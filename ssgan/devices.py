@@ -31,12 +31,13 @@ __all__ = [
 def select(name: str, dtype: str = "float32", precision: str = "float32") -> torch.device:
     """Select a device by name; ``auto`` takes CUDA, then MPS, then the CPU.
 
-    Each process of a training has a GPU of its own, that of its index on the machine, or all have the CPU.
+    Each process of a training uses its own GPU, the one of its local rank, or all use the CPU.
 
     Raises
     ------
     UserError
-        For a device that this machine or this build of torch does not have, and for numbers that the device has not.
+        For a device that this machine or this build of torch does not have, and for a ``dtype`` or ``precision`` that
+        the device does not support.
     """
     import torch
 
@@ -61,7 +62,7 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
 
 
 def _name_of_process(name: str) -> str:
-    """Return the full name of the device of this process, one of several."""
+    """Return the full name of the device of this process, if there are several processes."""
     import torch
 
     from ssgan import distributed
@@ -84,7 +85,7 @@ def _name_of_process(name: str) -> str:
 def device_name(device: torch.device) -> str:
     """Return the name of the hardware, such as ``NVIDIA H200`` or the model of the processor.
 
-    That of several processes begins with their number: ``2 x NVIDIA H200``.
+    For several processes it begins with their number: ``2 x NVIDIA H200``.
     """
     import torch
 
@@ -98,7 +99,7 @@ def device_name(device: torch.device) -> str:
 def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Set whether float32 products and convolutions on CUDA round to TF32 while the block runs.
 
-    They do where ``precision`` is ``"tf32"``, and otherwise do not, though torch's default rounds convolutions. On
+    They do if ``precision`` is ``"tf32"``, and otherwise do not, although torch rounds convolutions by default. On
     other devices nothing changes.
     """
     import torch
@@ -122,7 +123,7 @@ def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def precision_warnings(device: torch.device, precision: str, convolutional: bool) -> list[str]:
-    """Warn of convolutions in bfloat16 on a processor that has no instructions for them.
+    """Return a warning about convolutions in bfloat16 on a processor that has no instructions for them.
 
     They then take several times as long as in float32. Source: https://github.com/pytorch/pytorch/issues/183815.
     """
@@ -130,7 +131,7 @@ def precision_warnings(device: torch.device, precision: str, convolutional: bool
 
     if device.type != "cpu" or precision != "bfloat16" or not convolutional:
         return []
-    if platform.machine() not in ("x86_64", "AMD64"):  # of other processors nothing is known
+    if platform.machine() not in ("x86_64", "AMD64"):  # nothing is known about other processors
         return []
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return []
@@ -164,7 +165,7 @@ def restore_noise(device: torch.device, state: torch.Tensor) -> None:
 def processor_name(threads: int) -> str:
     """Return the model of the processor and the number of threads, such as ``AMD EPYC, 2 threads``.
 
-    Where the system does not say the model, it is the name of the architecture, without the threads.
+    If the system does not report the model, it is the name of the architecture, without the threads.
     """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -181,8 +182,8 @@ def run_in_threads(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run tasks in parallel, with torch's threads divided between them; return their results in order.
 
     torch divides each single operation between its threads, which then wait for each other hundreds of times in a
-    step. A few long tasks, each on a thread of its own, lose less time, above all where other programs use the
-    cores. Where the tasks are more than the threads, or do not divide them, some threads are idle at the end.
+    step. A few long tasks, each on its own thread, lose less time, above all if other programs use the cores. If there
+    are more tasks than threads, or their number does not divide that of the threads, some threads are idle at the end.
     """
     import torch
 
@@ -198,7 +199,7 @@ def run_in_threads(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     futures = [_pool(count).submit(run_task, task) for task in tasks]
     try:
         return [future.result() for future in futures]
-    finally:  # after an error, too, no task runs on
+    finally:  # no task keeps running, even after an error
         wait(futures)
         torch.set_num_threads(threads)
 

@@ -1,11 +1,11 @@
 """Average over the processes of one training.
 
-With one process every function gives back what it is given. Each of W processes has b rows of every batch, contiguous
-and in the order of their ranks, and all have the same weights. A loss that is a mean over rows is the mean of the
-losses of the processes, so its gradient is the mean of their gradients (:func:`average`). What is no such mean goes
-through :func:`mean` or :func:`joined_rows`, whose gradients pass between the processes too; :func:`own_rows` takes
-noise from that of the joined batch. These three act only inside :func:`shares_of_batches`: an evaluation by one
-process is its own.
+With one process every function returns its input. Each of W processes has b contiguous rows of every batch, in the
+order of the ranks, and all have the same weights. A loss that is a mean over rows is the mean of the losses of the
+processes, so its gradient is the mean of their gradients (:func:`average`). A loss that is not such a mean uses
+:func:`mean` or :func:`joined_rows`, whose gradients flow between the processes too; :func:`own_rows` selects the rows
+of this process from noise that was drawn for the joined batch. These three act only inside :func:`shares_of_batches`:
+an evaluation by one process involves no other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,11 +37,11 @@ __all__ = [
     "shares_of_batches",
 ]
 
-# A process waits for another one as long as that evaluates or reads pictures; one that has ended is seen at once.
+# A process may have to wait while another one evaluates or reads pictures; one that has ended is noticed at once.
 TIMEOUT = timedelta(days=7)
 
 _rank, _count, _local_rank = 0, 1, 0
-_rows: int | None = None  # of this process in each batch, inside shares_of_batches
+_rows: int | None = None  # rows of this process in each batch, inside shares_of_batches
 
 
 class ProcessLost(RuntimeError):  # noqa: N818 - a loss
@@ -54,9 +54,9 @@ def join(store: dist.Store, rank: int, count: int, local_rank: int = 0) -> None:
     Parameters
     ----------
     store : Store
-        Which all of them reach.
+        Store that all processes can reach.
     rank, count : int
-        Of this process, and how many there are.
+        Rank of this process, and number of processes.
     local_rank : int
         Index of the GPU of this process.
     """
@@ -78,7 +78,7 @@ def leave() -> None:
 
 
 def count() -> int:
-    """Return the number of processes W; 1 where none has joined."""
+    """Return the number of processes W (the world size); 1 if none has joined."""
     return _count
 
 
@@ -88,13 +88,13 @@ def local_rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes, prints and evaluates: that of rank 0."""
+    """Return whether this is the process that writes, prints and evaluates: rank 0."""
     return _rank == 0
 
 
 @contextmanager
 def shares_of_batches(rows: int) -> Iterator[None]:
-    """While the block runs, take batches of ``rows`` rows, or several of them one after the other, as shares."""
+    """While the block runs, treat batches of ``rows`` rows, or several concatenated, as parts of joined batches."""
     global _rows
     if _count == 1:
         yield
@@ -107,7 +107,7 @@ def shares_of_batches(rows: int) -> Iterator[None]:
 
 
 def own_slice(rows: int) -> slice:
-    """Return the place of this process's rows in a joined batch of ``rows``, which W divides."""
+    """Return the slice of this process's rows in a joined batch of ``rows`` rows, a multiple of W."""
     share = rows // _count
     return slice(_rank * share, (_rank + 1) * share)
 
@@ -130,12 +130,12 @@ def joined_rows(x_BF: Tensor) -> Tensor:
 
 
 def joined_like(x: Tensor) -> Tensor:
-    """Return a tensor without values for the rows of all processes, like ``x`` for those of this one."""
+    """Return an uninitialised tensor for the rows of all processes, where ``x`` holds those of this one."""
     return x if _rows is None else x.new_empty(_count * len(x), *x.shape[1:])
 
 
 def own_rows(joined: Tensor) -> Tensor:
-    """Return the rows of this process from one or several joined batches, one after the other; contiguous."""
+    """Return the rows of this process from one or several concatenated joined batches, as a contiguous tensor."""
     if _rows is None:
         return joined
     return joined.unflatten(0, (-1, _count, _rows))[:, _rank].flatten(0, 1).contiguous()
@@ -151,20 +151,20 @@ def average(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def largest(number: int) -> int:
-    """Return the largest number that a process gives; all wait for the last one."""
+    """Return the maximum of a number over the processes; all wait for the last one."""
     if _count == 1:
         return number
     return int(_all_reduce(torch.tensor(number), dist.ReduceOp.MAX))
 
 
 def is_same_everywhere(number: int) -> bool:
-    """Whether every process gives the same number, of 63 bits at most."""
+    """Return whether every process passes the same number, of at most 63 bits."""
     return largest(number) == -largest(-number)
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Run the block in the main process, then in the others, for what one writes and the others read."""
+    """Run the block in the main process first, then in the others: for files that it writes and they read."""
     if not is_main():
         largest(0)
     yield
@@ -174,7 +174,7 @@ def main_first() -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum a tensor over the processes. Its gradient is the sum of theirs, because each loss depends on each share."""
+    """Sum a tensor over the processes. Its gradient is their sum too, because each loss depends on every part."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

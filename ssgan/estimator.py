@@ -42,24 +42,24 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     method : {"gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"}
-        ``"fixmatch"`` needs views of images, which a table has not.
+        ``"fixmatch"`` needs views of images, which a table does not have.
     n_seeds : int
         Models that are trained from the same labels; the mean of their probabilities predicts.
     preset : str, optional
         The settings to begin from; by default ``"tables"``, ``"images-fast"``, ``"small-images"`` for images below
-        17 pixels or of other channels than 1 or 3, and ``"features"`` with a backbone.
+        17 pixels or with other than 1 or 3 channels, and ``"features"`` with a backbone.
     total_images : int, optional
         Length of training: unlabelled rows that each model sees. Default: that of the preset.
     settings : mapping, optional
         Further settings by name: see ``docs/settings.md``.
     scaling : {"standard", "quantile", None}
-        Of the columns of a table: to mean 0 and deviation 1; to normal quantiles; not at all.
+        Scaling of the columns of a table: to mean 0 and standard deviation 1; to normal quantiles; none.
     backbone : str, optional
         A frozen pretrained network whose features of images are learned from.
     scale : float, optional
-        The value of full intensity of images; by default 255 for whole numbers and 1 for floats.
+        The value of full intensity of images; by default 255 for integers and 1 for floats.
     random_state : int, RandomState or None
-        A number is the seed of the first model, from which the others count up.
+        An integer is the seed of the first model; the others have the next ones.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     verbose : bool
@@ -78,9 +78,9 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         0 for rows with a label, 1 for those that the trained models labelled, as in scikit-learn's
         ``SelfTrainingClassifier``.
     n_features_in_ : int
-        Columns, or numbers in one image.
+        Number of columns, or of values in one image.
     feature_names_in_ : ndarray
-        Names of the columns, where X was a DataFrame.
+        Names of the columns, if X was a DataFrame.
     models_ : ssgan.inference.models.Models
         The trained networks that did not diverge.
     config_ : ssgan.settings.config.Config
@@ -88,7 +88,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    The label -1 means unlabelled, in arrays of objects also None and NaN, in arrays of floats NaN. Where the only
+    The label -1 means unlabelled, in arrays of objects also None and NaN, in arrays of floats also NaN. If the only
     labels are -1 and 1, both are classes, with a warning.
 
     Examples
@@ -150,7 +150,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         UserError
-            A ``ValueError``: where X or y cannot be learned from, or a parameter has no such value.
+            A ``ValueError``: if X or y cannot be learned from, or a parameter has an invalid value.
         """
         shape = getattr(self, "_row_shape", ())  # of the last fit
         X = self._check_rows(X, reset=True)
@@ -197,7 +197,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Generate rows in the units of X, or images of its type, shape [n_samples, ...].
 
-        The models give one after the other, an equal share of rows each.
+        The models take turns, so that each gives an equal number of rows.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         UserError
-            If none has one.
+            If no row has a label.
         """
         check_is_fitted(self)
         check_consistent_length(X, y)
@@ -261,7 +261,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             self.models_ = _open_models(self._state, self._finite_seeds, self.device)
 
     def _earlier_models(self, X: np.ndarray, shape: tuple[int, ...], classes: np.ndarray) -> Models:
-        """Return the models of the last fit, where its rows [n, *shape] and classes are those of this one."""
+        """Return the models of the last fit, if its rows [n, *shape] and classes are those of this one."""
         seeds = len(self._state["seeds"])
         last, now = (self.classes_.tolist(), list(shape), seeds), (classes.tolist(), list(X.shape[1:]), self.n_seeds)
         if last != now:
@@ -272,7 +272,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         return _open_models(self._state, self._state["seeds"], self.device)
 
     def _check_rows(self, X: Any, reset: bool) -> np.ndarray:
-        """Return a table as float64 [n, F] or images [n, H, W(, C)], and note or compare its form."""
+        """Return a table as float64 [n, F] or images [n, H, W(, C)], and record or compare its shape."""
         if issparse(X):
             raise UserError(f"X is a sparse {type(X).__name__}; sparse data is not supported: give X.toarray().")
         shape = getattr(X, "shape", None)
@@ -289,7 +289,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         return X
 
     def _check_images(self, X: np.ndarray, reset: bool) -> np.ndarray:
-        """Check images, and note or compare their type."""
+        """Check images, and record or compare their type."""
         if X.dtype.kind not in "uif":
             raise UserError(f"X holds images of type {X.dtype}, but they must be uint8 or floats.")
         if not X.size:
@@ -311,7 +311,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         return X
 
     def _check_y(self, X: np.ndarray, y: Any) -> Any:
-        """Return labels as indices and classes, and warn of what they lack."""
+        """Return labels as indices and classes, and warn about what they lack."""
         if y is None:
             raise UserError(
                 "fit requires y to be passed, but the target y is None: give one label for each row, -1 where there is "
@@ -405,14 +405,14 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _seed(random_state: Any) -> int:
-    """Return the seed of the first model: a whole number as it is, or one drawn from a generator."""
+    """Return the seed of the first model: an integer unchanged, or one drawn from a generator."""
     if isinstance(random_state, int | np.integer) and 0 <= random_state <= SEED_LIMIT:
         return int(random_state)
     return int(check_random_state(random_state).randint(SEED_LIMIT))
 
 
 def _open_models(state: Mapping[str, Any], seeds: list[int], device: str) -> Models:
-    """Build models from plain tensors; on the CPU where the device of the training is not there."""
+    """Build models from plain tensors; on the CPU if the device of the training is not available."""
     try:
         place = select(device)
     except UserError:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 STDOUT = "-"
-NAME_ERRORS = "ssgan-names"  # how the text of a table is encoded where it is no UTF-8
+NAME_ERRORS = "ssgan-names"  # error handler for text of a table that UTF-8 cannot encode
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
 
 GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
@@ -63,11 +63,11 @@ def open_file(path: str | Path, mode: str = "rb", buffering: int = -1) -> Binary
     Raises
     ------
     OSError
-        Where there is no such file, it cannot be opened or it is something else.
+        If there is no such file, it cannot be opened or it is not a regular file.
     """
     try:
         return cast(BinaryIO, open(path, mode, buffering, opener=_open_regular))
-    except ValueError:  # a zero byte, or text that is not that of bytes: names that only a damaged file can hold
+    except ValueError:  # a null byte, or characters that no file name can have: only a damaged file holds such names
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
 
 
@@ -86,7 +86,7 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def _check_regular(path: str | Path, mode: int) -> None:
-    """Raise an OSError where a file of this mode is no regular file."""
+    """Raise an OSError if a file of this mode is not a regular file."""
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
@@ -100,12 +100,12 @@ def read_file(path: str | Path) -> bytes:
 
 
 def refuse_irregular(paths: Iterable[Path]) -> None:
-    """Check that what a library will open by its path is a regular file or a folder, where it is there.
+    """Check that paths that a library will open are regular files or folders, if they exist.
 
     Raises
     ------
     UserError
-        Where it is something else, such as a pipe.
+        If one is something else, such as a pipe.
     """
     for path in paths:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
@@ -113,14 +113,14 @@ def refuse_irregular(paths: Iterable[Path]) -> None:
 
 
 def check_growth(archive: zipfile.ZipFile, path: str | Path) -> None:
-    """Check that the members of a zip do not grow by more than ``GROWTH_LIMIT``, before any is unpacked.
+    """Check before unpacking a zip that its members do not expand by more than ``GROWTH_LIMIT``.
 
-    Sizes are those of the zip's directory. Python's reader unpacks no more of a member than these say.
+    Sizes are those in the zip's central directory; Python's reader unpacks no more of a member than that.
 
     Raises
     ------
     UserError
-        Where they do.
+        If they do.
     """
     unpacked, packed = sum(member.file_size for member in archive.infolist()), os.stat(path).st_size
     if unpacked - packed > GROWTH_LIMIT:
@@ -131,21 +131,21 @@ def check_growth(archive: zipfile.ZipFile, path: str | Path) -> None:
 
 
 def path_to_text(path: str | Path) -> str:
-    """Return a path as text for a file of any locale; bytes that are no UTF-8 become lone surrogates."""
+    """Return a path as text that does not depend on the locale; bytes that are not UTF-8 become lone surrogates."""
     try:
         content = os.fsencode(path)
-    except UnicodeEncodeError:  # holds the name of a member of a zip, which is text of any letters
+    except UnicodeEncodeError:  # holds the name of a zip member, which may have any characters
         content = str(path).encode("utf-8", "surrogateescape")
     return content.decode("utf-8", "surrogateescape")
 
 
 def name_to_unicode(name: str) -> str:
-    """Return a file name as Unicode text, with escape codes for bytes that are no UTF-8, as results name data by it."""
+    """Return a file name as valid Unicode, with escapes for bytes that are not UTF-8, to name data in results."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def path_from_text(text: str) -> str:
-    """Return the path that :func:`path_to_text` made text of, under this locale."""
+    """Return the path that :func:`path_to_text` converted to text, under this locale."""
     try:
         return os.fsdecode(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:  # no file has this name
@@ -156,12 +156,12 @@ def path_from_text(text: str) -> str:
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a binary stream that becomes the file ``path`` when the block ends.
 
-    The stream writes to a temporary file beside it, which is synced to the disk and then renamed. Where the block ends
-    by an error, the temporary file is deleted.
+    The stream writes to a temporary file beside it, which is synced to the disk and then renamed. If the block raises
+    an error, the temporary file is deleted.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.unlink(missing_ok=True)  # of a process that was killed; a link or a pipe of this name is not opened
+        part.unlink(missing_ok=True)  # left by a killed process; a link or a pipe of this name is not opened
         with open_file(part, "xb") as stream:
             yield stream
             stream.flush()
@@ -171,7 +171,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
-            error.filename = str(path)  # the name that a reader knows
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
@@ -181,7 +181,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         with open_atomic(path) as stream:
             stream.write(content)
     except OSError as error:
-        if error.filename is None:  # of an error while writing
+        if error.filename is None:  # an error while writing
             error.filename = str(path)
         raise
 
@@ -192,7 +192,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises
     ------
     ValueError
-        For a number that is not finite, which is no JSON.
+        For a number that is not finite, which JSON does not allow.
     """
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
@@ -206,29 +206,29 @@ def default_root() -> Path:
 
 @contextmanager
 def lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file while the block runs. The lock ends with the process, however that ends.
+    """Hold a lock file while the block runs. The lock is released when the process ends, for whatever reason.
 
-    The file is removed at the end; one that a killed process left locks nothing. On a file system that has no locks,
-    the block runs without one.
+    The file is removed at the end; one that a killed process left does not block others. On a file system without
+    locks, the block runs unlocked.
 
     Parameters
     ----------
     path : Path
         The lock file.
     busy : str
-        The sentence for the user where another process holds the lock.
+        The message for the user if another process holds the lock.
 
     Raises
     ------
     Busy
-        Where another process holds the lock.
+        If another process holds the lock.
     UserError
-        Where the lock file cannot be made, because its folder is read-only or something else has its name.
+        If the lock file cannot be created, because its folder is read-only or something else has its name.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UserError(f"{path} is no regular file, so it cannot be used as a lock: delete it.")
     with warnings.catch_warnings():
-        # Where the system has no locks, filelock says so and marks the owner in the file instead; that will do.
+        # If the system has no locks, filelock warns and records the owner in the file instead, which is enough.
         warnings.simplefilter("ignore", UserWarning)
         from filelock import FileLock, SoftFileLock, Timeout, UnixFileLock
 
@@ -236,7 +236,7 @@ def lock(path: Path, busy: str) -> Iterator[None]:
         try:
             file_lock.acquire()
         except Timeout:
-            # A marker whose owner cannot be asked, such as one on another machine, is never taken over.
+            # Such a file is never taken over if its owner cannot be checked, for example on another machine.
             stale = f" If nothing runs there, delete {path}." if isinstance(file_lock, SoftFileLock) else ""
             raise Busy(busy + stale) from None
         except OSError as cause:
@@ -245,25 +245,25 @@ def lock(path: Path, busy: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is still held: a process that opened it meanwhile finds that it has no name any more.
+        # Removed while still locked: a process that opened it meanwhile finds that it no longer has a name.
         if isinstance(file_lock, UnixFileLock) and file_lock.is_locked:
             path.unlink(missing_ok=True)
         file_lock.release()
 
 
 class JsonLine(NamedTuple):
-    """A line of a file that is not blank.
+    """A non-blank line of a file.
 
     Attributes
     ----------
     number : int
-        From 1.
+        Line number, from 1.
     start : int
-        Bytes of the file before it.
+        Offset of the line in the file, in bytes.
     text : bytes
-        With the end of the line, where it has one.
+        The line with its line break, if it has one.
     value : Any
-        What it holds; None where it cannot be parsed.
+        The parsed value; None if it cannot be parsed.
     error : ValueError or None
         Why it cannot be parsed.
     """
@@ -281,7 +281,7 @@ def parse_json(text: bytes) -> Any:
     Raises
     ------
     ValueError
-        Where it is none, or is nested too deeply.
+        If it is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text.decode("utf-8"))
@@ -290,18 +290,18 @@ def parse_json(text: bytes) -> Any:
 
 
 def read_json_lines(path: Path, parse: Callable[[bytes], Any] = parse_json) -> list[JsonLine]:
-    """Read a file with one JSON value in each line. Lines that a killed process left torn have an ``error``.
+    """Read a file with one JSON value in each line. Incomplete lines, left by a killed process, have an ``error``.
 
     Parameters
     ----------
     path : Path
     parse : callable, optional
-        Parses a line; it raises a ValueError where it cannot. By default any JSON in UTF-8.
+        Parses a line, or raises a ValueError. By default any JSON in UTF-8.
 
     Raises
     ------
     OSError
-        Where the file cannot be read.
+        If the file cannot be read.
     """
     lines, start = [], 0
     with open_file(path) as stream:
@@ -318,12 +318,12 @@ def read_json_lines(path: Path, parse: Callable[[bytes], Any] = parse_json) -> l
 
 
 def check_table_path(out: str) -> None:
-    """Check that rows can be written to ``out``, before work is done for them.
+    """Check that rows can be written to ``out``, before any are computed.
 
     Raises
     ------
     UserError
-        Where the name does not say which format, or no file can be at that place.
+        If the suffix is of no known format, or no file can be written there.
     """
     path = Path(out)
     if out == STDOUT:
@@ -341,27 +341,27 @@ def check_table_path(out: str) -> None:
 
 @contextmanager
 def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
-    """Open a table and give a function that writes one row; a file appears whole at the end, or not at all.
+    """Open a table and yield a function that writes one row; a file appears complete at the end, or not at all.
 
     Parameters
     ----------
     out : str
-        A file, whose suffix says which format; ``-`` is CSV to standard output, with control characters escaped where
-        that is a terminal. Rows for an empty text are dropped.
+        A file, whose suffix gives the format; ``-`` is CSV on standard output, with control characters escaped if that
+        is a terminal. For an empty string, rows are dropped.
     columns : sequence of str
-        Names of the values of a row: the head of a CSV, the keys of JSON. None is an empty cell, or null.
+        Names of the values of a row: the header of a CSV, the keys of JSON. A value of None is an empty cell, or null.
 
     Raises
     ------
     UserError
-        Where the file cannot be made.
+        If the file cannot be created.
     """
     if not out:
         yield lambda row: None
         return
     with ExitStack() as stack:
         if out == STDOUT:
-            if isinstance(sys.stdout, io.TextIOWrapper):  # as a file has it; names of files are not always text
+            if isinstance(sys.stdout, io.TextIOWrapper):  # as in a file; file names are not always valid text
                 sys.stdout.reconfigure(encoding="utf-8", errors=NAME_ERRORS)
             stream: TextIO = sys.stdout
         else:
@@ -381,7 +381,7 @@ def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
 
 
 def _encode_names(error: UnicodeError) -> tuple[bytes, int]:
-    """Encode lone surrogates: bytes of file names as they were, others as escape codes."""
+    """Encode lone surrogates: those of file names as their original bytes, others as escape sequences."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     characters = error.object[error.start : error.end]
@@ -396,7 +396,7 @@ codecs.register_error(NAME_ERRORS, _encode_names)
 def _csv(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
     writer, head = csv.writer(stream, lineterminator="\n"), [columns]
     yield lambda row: writer.writerows([head.pop(), row] if head else [row])
-    writer.writerows(head)  # only now without rows, so that a mistake before the first leaves nothing
+    writer.writerows(head)  # without rows only now, so that an error before the first leaves no output
 
 
 @contextmanager

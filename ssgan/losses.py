@@ -10,8 +10,9 @@ to every logit. With ``lse = logsumexp_k(logits)``::
 Every function is a pure function of tensors and returns a scalar, the mean over its batch. The caller
 multiplies by weights. Gradients flow into every argument that requires them; the caller detaches those
 that must not receive any. All losses stay finite at logits of +-1e4. None reads a tensor's value in
-Python, so ``torch.func.vmap`` can lift each over a seed axis. Where several processes share a batch, a loss that is no
-mean over rows is that of the joined batch; the mean of the others over the processes is.
+Python, so ``torch.func.vmap`` can lift each over a seed axis. If several processes share a batch, a loss that is not a
+mean over rows is computed on the joined batch; for the other losses, the mean over the processes equals the loss of the
+joined batch.
 
 Source: Salimans et al., *Improved Techniques for Training GANs*, 2016, sections 3 and 5, unless stated otherwise.
 """
@@ -120,10 +121,10 @@ def conditional_entropy(logits_BK: Tensor) -> Tensor:
 
 
 def class_balance(logits_BK: Tensor) -> Tensor:
-    """Compute how uneven the classes are: log K minus the entropy in nats of the batch's mean class probabilities.
+    """Compute the class imbalance: log K minus the entropy in nats of the batch's mean class probabilities.
 
-    It is 0 where the mean is even, and log K where every image is sure to be of one class. A small batch is uneven by
-    chance alone, so a small value is no sign that the classes of the data are.
+    It is 0 if the mean is uniform, and log K if every image is certain to be of the same class. A small batch is uneven
+    just by chance, so a small value does not mean that the classes of the data are.
 
     Source: Springenberg, *Unsupervised and Semi-supervised Learning with Categorical GANs*, 2016.
     """
@@ -144,7 +145,7 @@ def consistency(logits_BK: Tensor, other_BK: Tensor) -> Tensor:
 
 
 def divergence(target_BK: Tensor, logits_BK: Tensor) -> Tensor:
-    """Compute the mean KL divergence in nats of the class probabilities from those of the target, 0 if both agree.
+    """Compute the mean divergence KL(target || prediction) of class probabilities, in nats; 0 if both agree.
 
     Gradients flow into both; detach the target to keep it fixed.
 
@@ -166,9 +167,9 @@ def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor
     strong_BK, weak_BK : Tensor, shape [B, K]
         Logits of two views of the same images.
     threshold : float
-        Probability above which a class is taken for the label.
+        Probability above which the predicted class is used as the label.
 
-    Source: Sohn et al., *FixMatch*, 2020, section 2; of the same logits: Lee, *Pseudo-Label*, 2013, section 2.2,
+    Source: Sohn et al., *FixMatch*, 2020, section 2; for the same logits: Lee, *Pseudo-Label*, 2013, section 2.2,
     which has no threshold.
     """
     confidence_B, label_B = weak_BK.detach().softmax(dim=1).max(dim=1)
@@ -177,7 +178,7 @@ def pseudo_label(strong_BK: Tensor, weak_BK: Tensor, threshold: float) -> Tensor
 
 
 def confident_share(logits_BK: Tensor, threshold: float) -> Tensor:
-    """Compute the share of rows with a class of probability above ``threshold``, for the log and not as a loss."""
+    """Compute the fraction of rows with a class of probability above ``threshold``, for the log and not as a loss."""
     return (logits_BK.softmax(dim=1).amax(dim=1) > threshold).to(logits_BK.dtype).mean()
 
 
@@ -214,5 +215,5 @@ def p_real(logits_BK: Tensor) -> Tensor:
 
 
 def share_judged_real(logits_BK: Tensor) -> Tensor:
-    """Compute the share of rows with p(real) above one half, for the log and not as a loss."""
+    """Compute the fraction of rows with p(real) above one half, for the log and not as a loss."""
     return (torch.logsumexp(logits_BK, dim=1) > 0).to(logits_BK.dtype).mean()

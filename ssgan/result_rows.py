@@ -28,7 +28,7 @@ __all__ = [
 
 
 class RowError(ValueError):
-    """A line is no row that can be used; the text is a predicate, which follows the place of the line."""
+    """A line is not a usable row; the message is a predicate that follows the location of the line."""
 
 
 def _bins(value: Any) -> bool:
@@ -53,7 +53,7 @@ def _members(value: Any) -> bool:
 
 
 ANYTHING = Field(lambda _: True, "")
-# The keys that a row of a failed training has at least.
+# The keys that even the row of a failed training must have.
 NAMED: dict[str, Field] = {
     "dataset": Field(is_text, "a name"),
     "labels": Field(whole(0), "a whole number"),
@@ -112,7 +112,7 @@ _OPTIONAL = {
 }
 OPTIONAL: dict[str, Field] = {key: field._replace(required=False) for key, field in _OPTIONAL.items()}
 KNOWN = {**REQUIRED, **OPTIONAL}
-# The keys that a training measures; the others say what it was given and where it ran.
+# The keys that a training measures; the others describe its inputs and where it ran.
 MEASURED = {"error", "error_raw", "ece", "nll", "diverged", "collapsed", "confusion", "reliability", "failed"}
 MEASURED |= {"spread", "coverage", "recall", "density", "collapse"}
 
@@ -123,7 +123,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
     Raises
     ------
     RowError
-        Where it is no row of a result.
+        If it is not a result row.
     """
     try:
         text = line.decode("utf-8")
@@ -148,7 +148,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
 
 
 def is_lost(row: Mapping[str, Any]) -> bool:
-    """Return whether the training of a row gave no error: it failed or diverged."""
+    """Return whether the training of a row failed, diverged or measured no test error."""
     return row.get("failed") is not None or row.get("diverged") is not None or row.get("error") is None
 
 
@@ -183,8 +183,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 SUFFIX = ".jsonl"
-ROW_START = b'{"dataset": '  # of every row that is written here
-# The keys in which rows of one training, which are written at once, agree.
+ROW_START = b'{"dataset": '  # beginning of every row that is written here
+# The keys whose values are the same in all rows of one training; those rows are written at once.
 TRAINING_KEYS = ("dataset_sha256", "config_sha256", "labels", "stack", "ablation")
 
 
@@ -194,7 +194,7 @@ def check_row_file(path: Path) -> None:
     Raises
     ------
     UserError
-        Where they cannot.
+        If they cannot.
     """
     if path.suffix != SUFFIX:
         raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
@@ -213,28 +213,28 @@ def check_row_file(path: Path) -> None:
 
 
 def read_row_file(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file; an empty list where there is no file.
+    """Read the rows of a file; an empty list if there is no file.
 
-    The rows of a last training that a killed process did not write to their end are left out.
+    Incomplete rows of the last training, left by a killed process, are left out.
 
     Raises
     ------
     UserError
-        Where it holds something else.
+        If it holds something else.
     """
     return _complete_rows(path)[0]
 
 
 class RowFile:
-    """A file of rows that this process alone writes: see :func:`open_row_file`.
+    """A file of rows that only this process writes: see :func:`open_row_file`.
 
     Attributes
     ----------
     path : Path
     rows : list of dict
-        What it holds.
+        The rows of the file.
     repaired : str
-        What was cut away when it was opened, in a sentence; empty for nothing.
+        A sentence about what was truncated when the file was opened; empty if nothing was.
     """
 
     def __init__(self, path: Path) -> None:
@@ -252,7 +252,7 @@ class RowFile:
                 stream.write(b"\n")
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append rows at once; where the disk has no room for all of them, none is kept."""
+        """Append rows in one write; if the disk has no room for all of them, none is kept."""
         content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         size = self.path.stat().st_size
         try:
@@ -269,14 +269,14 @@ class RowFile:
 
 @contextmanager
 def open_row_file(path: Path) -> Iterator[RowFile]:
-    """Open a file of rows, and lock it while the block runs; it is made where there is none.
+    """Open a file of rows, and lock it while the block runs; it is created if there is none.
 
     Raises
     ------
     Busy
-        Where another process holds it.
+        If another process holds it.
     UserError
-        Where it cannot be written to, or holds something else.
+        If it cannot be written to, or holds something else.
     """
     busy = f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
     with lock(path.with_name(f".{path.name}.lock"), busy):
@@ -285,7 +285,7 @@ def open_row_file(path: Path) -> Iterator[RowFile]:
 
 
 def _complete_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Read the rows of a file but for the torn end; return them and how many bytes hold them."""
+    """Read the rows of a file except for an incomplete end; return them and their length in bytes."""
     lines = read_json_lines(path, parse_row) if path.exists() else []
     if lines and lines[-1].error is not None and _is_torn(lines[-1].text):
         length = lines.pop().start
@@ -301,15 +301,15 @@ def _complete_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _is_torn(text: bytes) -> bool:
-    """Return whether a line that cannot be parsed can be the first part of a row."""
-    begun = text.rstrip(b"\0")  # of blocks that were never written
+    """Return whether a line that cannot be parsed can be the beginning of a row."""
+    begun = text.rstrip(b"\0")  # null bytes of blocks that were never written
     return begun.startswith(ROW_START) or ROW_START.startswith(begun)
 
 
 def _incomplete_rows(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Count the rows at the end of a file that belong to a training of which other rows are missing.
+    """Count the rows at the end of a file that belong to a training whose other rows are missing.
 
-    The row of an ensemble stands before those of its models, which are in the order of their seeds.
+    The row of an ensemble comes before those of its models, which are in the order of their seeds.
     """
     if not rows or not rows[-1].get("stack") or rows[-1].get("failed") is not None:
         return 0

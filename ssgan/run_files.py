@@ -1,7 +1,7 @@
 """Schemas of the files of a run.
 
-They are those of report.json, split.json, parent.json, the lines of log.jsonl and the plain values of a checkpoint.
-That of config.json is the fields of :class:`ssgan.settings.config.Config`.
+They cover report.json, split.json, parent.json, the lines of log.jsonl and the plain values of a checkpoint. The schema
+of config.json is the fields of :class:`ssgan.settings.config.Config`.
 """
 
 import re
@@ -80,7 +80,7 @@ _SOURCE: dict[str, Field] = {
     "data_dir": Field(or_null(is_path), "a path or null"),
     "labels_csv": Field(or_null(is_path), "a path or null", required=False),
 }
-# What a report says of each model: the row of a result, of which a comparison adds some fields later.
+# What a report says about each model: a result row, to which a comparison adds some fields later.
 _ROW: dict[str, Field] = {
     **{key: field._replace(required=False) for key, field in KNOWN.items()},
     **{key: KNOWN[key] for key in ("seed", "draw_seed", "split_sha256", "error", "error_raw", "ece", "nll")},
@@ -91,11 +91,11 @@ _ROW: dict[str, Field] = {
 
 
 def _is_id(value: Any) -> bool:
-    """Whether a value is a result of :func:`ssgan.data.dataset.image_ids`."""
+    """Return whether a value is a result of :func:`ssgan.data.dataset.image_ids`."""
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
 
 
-# Of the run whose weights a run starts from.
+# About the run whose weights a run starts from.
 _ORIGIN: dict[str, Field] = {
     "run": Field(is_path, "a path"),
     "weights_sha256": _HASH,
@@ -147,7 +147,7 @@ REPORT: Schema = {
 
 
 def find_report_fault(report: Any) -> str | None:
-    """Return what is wrong with the content of report.json, as the predicate of a sentence; None where it fits."""
+    """Return what is wrong with the content of report.json, as the predicate of a sentence; None if it is valid."""
     if (fault := find_fault(report, REPORT)) is not None:
         return fault
     seeds, folds = report["seeds"], report.get("folds") or {}
@@ -193,7 +193,7 @@ SPLITS: Schema = {
 
 
 def find_split_fault(content: Any) -> str | None:
-    """Return what is wrong with the content of split.json, as the predicate of a sentence; None where it fits."""
+    """Return what is wrong with the content of split.json, as the predicate of a sentence; None if it is valid."""
     if (fault := find_fault(content, SPLITS)) is not None:
         return fault
     for i, split in enumerate(content["splits"]):
@@ -207,12 +207,12 @@ def find_split_fault(content: Any) -> str | None:
 
 
 def _mapping(key: Predicate, value: Predicate) -> Predicate:
-    """Return a predicate of objects whose keys and values hold."""
+    """Return a predicate for objects whose keys and values all satisfy a predicate."""
     return lambda content: isinstance(content, dict) and all(map(key, content)) and all(map(value, content.values()))
 
 
 def _is_float(value: Any) -> bool:
-    """Whether a value is a number of any size: losses of a diverged model are not finite."""
+    """Return whether a value is a float, finite or not: losses of a diverged model are not finite."""
     return isinstance(value, float)
 
 
@@ -220,7 +220,7 @@ _TENSORS = Field(_mapping(is_text, lambda value: True), "an object of tensors")
 _NETWORK: dict[str, Field] = {"parameters": _TENSORS, "buffers": _TENSORS}
 _STEPS_OF_SEEDS = Field(_mapping(whole(0), whole(0)), "the steps of seeds")
 
-# Of a checkpoint, what the models are made of. Its tensors are checked by ``ssgan.inference.checkpoints``.
+# The part of a checkpoint that the models are made from. Its tensors are checked by ``ssgan.inference.checkpoints``.
 MODELS: Schema = {
     "config": Field(_mapping(is_text, lambda value: True), "an object of settings"),
     "dataset": Field(is_object, "an object", inside={"name": _NAME, "sha256": _HASH}),
@@ -246,7 +246,7 @@ MODELS: Schema = {
     "feature_map": Field(is_object, "an object", required=False),
     "parent": Field(is_object, "an object", required=False, inside={"weights_sha256": _HASH}),
 }
-# Of a checkpoint, what only a training needs that goes on.
+# The part of a checkpoint that only a resumed training needs.
 TRAINING: Schema = {
     "device_type": Field(is_text, "a name"),
     "watch": Field(

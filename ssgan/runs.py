@@ -1,6 +1,6 @@
 """Read and write run folders: settings, log, report and checkpoint, and the provenance of results.
 
-A checkpoint holds tensors and plain types only. It is written whole or not at all, and reading it runs no code.
+A checkpoint holds tensors and plain types only. It is written atomically, and reading it runs no code.
 """
 
 import io
@@ -73,12 +73,12 @@ def create_run_folder(out: Path | None, dataset: str, config: Config, parent: di
 
     ``parent`` describes the run whose weights it starts from, and becomes its ``parent.json``.
 
-    An empty folder is taken, and so is one in which a process was killed before it had written ``config.json``.
+    An empty folder is accepted, and so is one in which a process was killed before it had written ``config.json``.
 
     Raises
     ------
     UserError
-        Where it holds anything else, cannot be created, or another process makes it a run.
+        If the folder holds anything else, cannot be created, or another process creates a run in it.
     """
     number = 0
     while True:
@@ -110,7 +110,7 @@ def create_run_folder(out: Path | None, dataset: str, config: Config, parent: di
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether a folder holds nothing, but for what a process leaves that is killed before it has made it a run."""
+    """Return whether a folder is empty, except for what a process left that was killed before it became a run."""
     left = (LOCK_NAME, ".config.json.part", PARENT_NAME, f".{PARENT_NAME}.part")
     return folder.is_dir() and all(path.name in left for path in folder.iterdir())
 
@@ -126,9 +126,9 @@ def lock_run(run: Path) -> Iterator[None]:
     Raises
     ------
     Busy
-        Where another process holds it.
+        If another process holds it.
     UserError
-        Where the folder is read-only.
+        If the folder is read-only.
     """
     busy = f"Another `ssgan` is training in {run}: wait until it is done, or choose another folder with --out."
     with lock(run / LOCK_NAME, busy):
@@ -136,7 +136,7 @@ def lock_run(run: Path) -> Iterator[None]:
 
 
 def update_config(run: Path, config: Config) -> None:
-    """Write the settings with which a run is resumed, where they have changed."""
+    """Write the settings with which a run is resumed, if they have changed."""
     if read_config(run) != config:
         write_json(run / "config.json", config.to_dict())
 
@@ -147,7 +147,7 @@ def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256
     Raises
     ------
     CannotResume
-        Where it is a report on other data.
+        If it is a report on other data.
     """
     if not (run / "report.json").exists():
         return None
@@ -163,7 +163,7 @@ def read_config(run: Path) -> Config:
     Raises
     ------
     UserError
-        Where ``run`` is no run folder, or was written by another version.
+        If ``run`` is not a run folder, or was written by another version.
     """
     content = _read_json(run, "config.json")
     try:
@@ -181,11 +181,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where there is no such file, or it is no JSON object.
+        If there is no such file, or it is not a JSON object.
     """
     if path.is_dir() or (path.name == "config.json" and is_run(path.parent)):
         settings = _read_json(path if path.is_dir() else path.parent, "config.json")
-        with suppress(KeyError, TypeError):  # of a network or method that is unknown, and refused later
+        with suppress(KeyError, TypeError):  # for an unknown network or method, which is refused later
             return {**Config.values_of(settings), **settings}
         return settings
     if not path.exists():
@@ -199,12 +199,12 @@ def read_report(run: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where ``run`` is no run folder or did not finish, or the file holds something else.
+        If ``run`` is not a run folder or did not finish, or the file holds something else.
     """
     report = _read_json(run, "report.json")
     fault = find_report_fault(report)
     try:
-        json.dumps(report, allow_nan=False)  # it is shown as it is, with fields that no schema names
+        json.dumps(report, allow_nan=False)  # it is shown unchanged, with fields that no schema names
     except (ValueError, RecursionError):
         fault = fault or "holds a number that is not finite, or is nested too deeply"
     if fault is not None:
@@ -213,12 +213,12 @@ def read_report(run: Path) -> dict[str, Any]:
 
 
 def read_parent(run: Path) -> dict[str, Any] | None:
-    """Read ``parent.json``, which says of what run's weights a run started; None where it started from none.
+    """Read ``parent.json``, which describes the run whose weights a run started from; None if there is none.
 
     Raises
     ------
     UserError
-        Where it cannot be read, or holds something else.
+        If it cannot be read, or holds something else.
     """
     if not (run / PARENT_NAME).exists():
         return None
@@ -229,29 +229,29 @@ def read_parent(run: Path) -> dict[str, Any] | None:
 
 
 def parent_entry(parent: dict[str, Any]) -> dict[str, Any]:
-    """Return what a report says of a parent: all but the long list of its images."""
+    """Return what a report says about a parent: all except the long list of its images."""
     return {key: value for key, value in parent.items() if key != "labeled"}
 
 
 def learned_images(run: Path) -> frozenset[str]:
-    """Return the images from whose labels the weights learned that a run started from, to be tested on no more.
+    """Return the images whose labels the initial weights of a run were trained on, which must not be tested on.
 
     Raises
     ------
     UserError
-        Where ``parent.json`` cannot be read.
+        If ``parent.json`` cannot be read.
     """
     labeled = (read_parent(run) or {}).get("labeled") or []
     return frozenset(itertools.chain.from_iterable(labeled))
 
 
 def check_usable(run: Path) -> None:
-    """Check that a folder is a run that has finished, or that has a checkpoint at least.
+    """Check that a folder is a run that has finished, or has at least a checkpoint.
 
     Raises
     ------
     UserError
-        Where it is not.
+        If it is not.
     """
     read_config(run)
     if (run / "report.json").exists() or not (run / "checkpoint").exists():
@@ -268,7 +268,7 @@ def data_source(
     Raises
     ------
     UserError
-        Where the run started from another one, and its ``parent.json`` is lost or damaged.
+        If the run started from another one, and its ``parent.json`` is lost or damaged.
     """
     if report.get("parent") and not (run / PARENT_NAME).exists():
         raise UserError(f"{run} started from another run, but there is no {PARENT_NAME} in it: it is damaged.")
@@ -280,12 +280,12 @@ def data_source(
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder was written by ``ssgan train``, finished or not, and so is no folder of pictures."""
+    """Return whether a folder was written by ``ssgan train``, finished or not, and so is not a folder of pictures."""
     return any((path / name).is_file() for name in ("config.json", "split.json", "report.json"))
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append one line of JSON for each row; where the disk has no room for all of them, none is kept."""
+    """Append one line of JSON for each row; if the disk has no room for all of them, none is kept."""
     content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     size = path.stat().st_size if path.exists() else 0
     try:
@@ -305,21 +305,21 @@ def trim_log(path: Path, steps_done: int) -> None:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Read the log of a run, without a last line that was cut off; empty where there is no log."""
+    """Read the log of a run, without an incomplete last line; empty if there is no log."""
     path = run / "log.jsonl"
     lines = [content for _, content in _whole_lines(path)] if path.exists() else []
     return [line for line in lines if find_fault(line, LOG_LINE) is None]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the text and the content of each line of a log, without lines that were cut off when the run was killed."""
+    """Yield the text and the content of each line of a log, without incomplete lines of a killed run."""
     for line in read_json_lines(path):
         if isinstance(line.value, dict) and whole(0)(line.value.get("step")):
             yield line.text.decode().strip(), line.value
 
 
 def commit() -> str | None:
-    """Return the commit of this code, with ``+`` where files have changed since; None outside a checkout."""
+    """Return the commit of this code, with ``+`` if files have changed since; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -376,13 +376,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        Where there is no such file, it may not be read, it is damaged, holds anything but plain data, or comes from
+        If there is no such file, it may not be read, it is damaged, holds anything but plain data, or comes from
         another version of the format.
     """
     import torch
 
     try:
-        # torch does not check the sums that it writes, so a changed weight would pass for a trained one.
+        # torch does not verify the checksums that it writes, so a corrupted weight would go unnoticed.
         with open_file(path) as stream:
             with zipfile.ZipFile(stream) as archive:
                 check_growth(archive, path)

@@ -1,6 +1,6 @@
 """Schemas of what a file holds.
 
-A schema has a predicate for each field; :func:`find_fault` names the first field that does not hold.
+A schema has a predicate for each field; :func:`find_fault` names the first field whose value is not allowed.
 """
 
 import json
@@ -28,22 +28,22 @@ __all__ = [
 ]
 
 Predicate = Callable[[Any], bool]
-MOST = 2**53  # the largest whole number that every JSON reader keeps exactly
+MOST = 2**53  # the largest integer that every JSON reader represents exactly
 
 
 class Field(NamedTuple):
-    """What one field must hold.
+    """The constraint on the value of one field.
 
     Attributes
     ----------
     holds : callable
-        Whether a value is allowed.
+        Predicate: whether a value is allowed.
     words : str
-        The allowed values, as in "which should be ...".
+        The allowed values in words, as in "which should be ...".
     required : bool
-        Whether the field must be there.
+        Whether the field must be present.
     inside : mapping of str to Field, optional
-        The fields of the object, or of each object of the list.
+        Schema of the object, or of each object in the list.
     """
 
     holds: Predicate
@@ -56,7 +56,7 @@ Schema = Mapping[str, Field]
 
 
 def find_fault(content: Any, schema: Schema, place: str = "") -> str | None:
-    """Return what is wrong with an object, as the predicate of a sentence; None where it fits its schema.
+    """Return what is wrong with an object, as the predicate of a sentence; None if it matches the schema.
 
     Fields that the schema does not name are not checked.
 
@@ -65,7 +65,7 @@ def find_fault(content: Any, schema: Schema, place: str = "") -> str | None:
     content : any
     schema : mapping of str to Field
     place : str
-        Put before the name of a field.
+        Prefix of the field names in the message.
     """
     if not isinstance(content, dict):
         return f"has {place.rstrip('.')} = {shorten(content)}, which should be an object" if place else "is no object"
@@ -95,7 +95,7 @@ def shorten(value: Any) -> str:
 
 
 def number(low: float = -sys.float_info.max, high: float = sys.float_info.max, above: bool = False) -> Predicate:
-    """Return a predicate of finite numbers from ``low`` to ``high``; ``above``: without ``low`` itself."""
+    """Return a predicate for finite numbers from ``low`` to ``high``; with ``above``, ``low`` itself is excluded."""
 
     def holds(value: Any) -> bool:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -105,7 +105,7 @@ def number(low: float = -sys.float_info.max, high: float = sys.float_info.max, a
 
 
 def whole(low: int, high: int = MOST) -> Predicate:
-    """Return a predicate of whole numbers from ``low`` to ``high``."""
+    """Return a predicate for integers from ``low`` to ``high``."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
@@ -115,25 +115,25 @@ def or_null(holds: Predicate) -> Predicate:
 
 
 def each(holds: Predicate, least: int = 0, most: int = MOST) -> Predicate:
-    """Return a predicate of lists whose entries hold, of a length from ``least`` to ``most``."""
+    """Return a predicate for lists of ``least`` to ``most`` entries that all satisfy ``holds``."""
     return lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(holds, value))
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a text that is not empty."""
+    """Return whether a value is a non-empty string."""
     return isinstance(value, str) and value != ""
 
 
 def is_any_text(value: Any) -> bool:
-    """Whether a value is a text, which may be empty."""
+    """Return whether a value is a string, possibly empty."""
     return isinstance(value, str)
 
 
 def is_path(value: Any) -> bool:
-    """Whether a value is a text that can name a file."""
+    """Return whether a value is a string that can name a file."""
     if not is_text(value) or "\0" in value:
         return False
-    try:  # bytes that are no UTF-8 are lone surrogates, whatever the locale
+    try:  # bytes that are not UTF-8 are lone surrogates, whatever the locale
         value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
@@ -141,25 +141,25 @@ def is_path(value: Any) -> bool:
 
 
 def is_flag(value: Any) -> bool:
-    """Whether a value is true or false."""
+    """Return whether a value is true or false."""
     return isinstance(value, bool)
 
 
 def is_object(value: Any) -> bool:
-    """Whether a value is a JSON object."""
+    """Return whether a value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_names(value: Any) -> bool:
-    """Whether a value is a list of texts that is not empty."""
+    """Return whether a value is a non-empty list of strings."""
     return each(is_any_text, 1)(value)
 
 
 def is_matrix(value: Any) -> bool:
-    """Whether a value is a square matrix of counts."""
+    """Return whether a value is a square matrix of counts."""
     return each(is_any_list, 1)(value) and all(each(whole(0), len(value), len(value))(row) for row in value)
 
 
 def is_any_list(value: Any) -> bool:
-    """Whether a value is a list."""
+    """Return whether a value is a list."""
     return isinstance(value, list)

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["app", "error_message", "main"]
 
 SUMMARY = "Semi-supervised image classification: thousands of images, labels for a few dozen."
-READER_LEFT = 141  # 128 and the number of SIGPIPE, as for other programs in a pipe
-# Errors of the system that say no more of the program than that a place or a disk is as it is.
+READER_LEFT = 141  # 128 plus the number of SIGPIPE, as for other programs in a pipe
+# Errors of the operating system that are caused by a path or a disk, not by a fault of the program.
 REFUSED = (
     *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
@@ -111,7 +111,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the models of a run on the test share: errors, calibration, and each class."""
-    # A folder that is no run is answered before torch is imported.
+    # A folder that is not a run is refused before torch is imported.
     runs.check_usable(run)
     from ssgan.figures import plots
     from ssgan.inference.evaluate import evaluate_run
@@ -214,7 +214,7 @@ def predict(
 
 
 def _note_confidence(models: "Models") -> None:
-    """Print, beside the rows, whether probabilities are calibrated, and why nothing is said of foreign images."""
+    """Print whether probabilities are calibrated, and why images of none of the classes are not detected."""
     if models.classes and not models.progress and (sentence := models.confidence.about_probabilities):
         terminal.note(sentence)
     if models.G is not None and not models.judges_foreign:
@@ -250,7 +250,7 @@ def report(
         terminal.say(f"Report: {paths['html']} (and {paths['markdown']})")
 
 
-# In the order of `ssgan --help`, each with a line that fits into 80 columns there.
+# In the order of `ssgan --help`, each with a description that fits into 80 columns there.
 app.command(short_help="Train a classifier from few labels and many images.", epilog=TRAIN_EXAMPLES)(train)
 app.command(short_help="Score a run on test images: errors, calibration, each class.")(evaluate)
 app.command(short_help="Classify images: one row each, with the class.")(predict)
@@ -267,12 +267,12 @@ app.command(short_help="Generate images: grids, interpolations, classes, animati
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit.
 
-    The status is 0 when it is done, 2 for the user's mistake, 128 and the number of the signal after Ctrl-C or SIGTERM,
-    and 141 where the reader of standard output has left. Any other error is a fault of the program: it leaves with a
-    traceback.
+    The status is 0 after success, 2 after a mistake of the user, 128 plus the number of the signal after Ctrl-C or
+    SIGTERM, and 141 if the reader of standard output has closed it. Any other error is a fault of the program and ends
+    it with a traceback.
     """
     streams.open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal has no letters for is written out
+    if isinstance(sys.stdout, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
     if processes.are_launched():
@@ -284,17 +284,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run_interruptible(arguments: list[str], patient: bool = False) -> Outcome:
-    """Run a command that signals end in order; where ``patient``, a second signal is as the first one."""
+    """Run a command that stops cleanly at a signal; if ``patient``, a second signal does not abort it either."""
     with _sigterm_as_interruption(), interrupts.stop_between_steps(patient):
         return _run(arguments)
 
 
 def _run(arguments: list[str]) -> Outcome:
-    """Run a command; return the exit status, and the sentence of its error."""
+    """Run a command; return the exit status, and the message of its error."""
     answer_shell(app)
     command = typer.main.get_command(app)
     try:
-        # Not by the app itself, which has own answers to signals and to a closed pipe.
+        # Not by calling the app, which handles signals and a closed pipe in its own way.
         try:
             with command.make_context("ssgan", list(arguments)) as context:
                 command.invoke(context)
@@ -320,7 +320,7 @@ def _run(arguments: list[str]) -> Outcome:
 
 @contextmanager
 def _sigterm_as_interruption() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: in one line, with nothing half done; where ignored, it stays so."""
+    """Let SIGTERM end a command as Ctrl-C does: with one line, nothing half done; an ignored signal stays ignored."""
 
     def interrupt(number: int, _: Any) -> None:
         raise Interrupted(number=number)
@@ -337,7 +337,7 @@ def _sigterm_as_interruption() -> Iterator[None]:
 
 
 def error_message(error: BaseException) -> str | None:
-    """Return a sentence for the user about an error of a command; None where it is a fault of the program."""
+    """Return the message about an error of a command for the user; None if it is a fault of the program."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -64,9 +64,9 @@ class CompareOptions:
     settings : mapping
         Values of the settings that were named, for every network.
     seed_settings : mapping
-        Values of ``seed``, ``seeds`` and ``draw_seed``, as far as they are given.
+        Values of ``seed``, ``seeds`` and ``draw_seed``, if given.
     labels, methods, preset, epochs : str or None
-        As they were typed.
+        The options as typed.
     engine : EngineChoice
     ablate, as_json, dry_run : bool
     """
@@ -134,12 +134,12 @@ def compare(
 
 
 def run_comparison(options: CompareOptions) -> None:
-    """Train what a comparison lacks and print a summary; or print what it lacks.
+    """Train the missing models of a comparison and print a summary; or print which are missing.
 
     Raises
     ------
     UserError
-        For the user's mistakes, before anything is written; and where no training has a result.
+        For the user's mistakes, before anything is written; or if no training gave a result.
     """
     grid, preset = _build_grid(options)
     if options.dry_run:
@@ -187,7 +187,7 @@ def run_comparison(options: CompareOptions) -> None:
 
 
 def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
-    """Load the data; return the grid and the preset. Mistakes that need no data are found before they are read."""
+    """Load the data; return the grid and the preset. Mistakes that can be found without the data are reported first."""
     from ssgan.compare import grid as grids
 
     location, settings = options.location, dict(options.settings)
@@ -217,7 +217,7 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
         with terminal.reading_progress(quiet=options.as_json) as progress:
             data = features.apply_backbone(data, data_config, progress, engine=options.engine.for_features())
         grid = dataclasses.replace(grid, data=data)
-    if settings.get("device") is not None and not options.engine.is_ray:  # a node may have others
+    if settings.get("device") is not None and not options.engine.is_ray:  # a node may have other devices
         from ssgan.devices import select
 
         select(settings["device"])
@@ -229,7 +229,7 @@ def _build_grid(options: CompareOptions) -> tuple["Grid", str]:
 
 
 def _check_options(options: CompareOptions, methods: Sequence[str]) -> None:
-    """Check what can be checked before the data are read."""
+    """Check everything that can be checked before the data are read."""
     if options.preset is not None:
         resolve(options.preset, {})
         _check_classes(options.preset)
@@ -263,13 +263,13 @@ def _data_config(options: CompareOptions) -> Config:
 
 
 def _shorter_trainings(grid: "Grid", epochs: str | None) -> Shorten | None:
-    """Return a function that names a shorter length of the networks; None where there are none, or of two lengths."""
+    """Return a function that names a shorter training; None without networks, or if their lengths differ."""
     lengths = {cell.config.total_images for cell in grid.cells if cell.config is not None}
     return shorter_training(lengths.pop(), epochs) if len(lengths) == 1 else None
 
 
 def _describe_others(grid: "Grid", rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
-    """Say how many rows of the file are none of this comparison."""
+    """Describe how many rows of the file do not belong to this comparison."""
     foreign, changed = grid.count_other_rows(rows)
     parts = [f"{n:,} of {what}" for n, what in ((foreign, "other data"), (changed, "other settings or draws")) if n]
     if not parts:
@@ -311,7 +311,7 @@ def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], opt
 def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
     """Print the result of :func:`ssgan.compare.runner.summary`: a line for each cell of the grid.
 
-    The lowest error of each number of labels is marked; not that of an ensemble, which is several models.
+    The lowest error of each number of labels is marked, except those of ensembles, which are several models.
     """
     rows, remarks = [], []
     for labels in dict.fromkeys(cell["labels"] for cell in cells):

@@ -15,20 +15,20 @@ from ssgan.settings.config import FIELDS, Config
 
 __all__ = ["among", "answer_shell", "complete_list", "complete_run", "complete_setting"]
 
-VARIABLE = "_SSGAN_COMPLETE"  # in which the script of the shell says what it wants
-# zsh evaluates what it is told, so that other names are left to the shell's own completion of files.
+VARIABLE = "_SSGAN_COMPLETE"  # in which the shell's script passes its instruction
+# zsh evaluates completions, so other names are left to the shell's own completion of files.
 SAFE_PATH = re.compile(r"[\w./+-]+")
 RUNS_LISTED = 200
 
 
 def among(names: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a completion by some names; where none fits, the shell completes files."""
+    """Return a completion by a list of names; if none matches, the shell completes files."""
     known = list(names)
     return lambda incomplete: [name for name in known if name.startswith(incomplete)]
 
 
 def complete_list(names: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a completion of the last of several names with commas between them, each once."""
+    """Return a completion of the last of several comma-separated names, without repeating one."""
     known = list(names)
 
     def complete(incomplete: str) -> list[str]:
@@ -40,7 +40,7 @@ def complete_list(names: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Return run folders that begin so: here, below ``runs``, and in the folder that is being typed."""
+    """Return run folders that begin with ``incomplete``: here, in ``runs``, and in the folder that is being typed."""
     folder = incomplete[: incomplete.rfind("/") + 1]
     found: dict[str, None] = {}
     for place in dict.fromkeys((folder, "" if folder else "runs/")):
@@ -58,7 +58,7 @@ def _is_named_run(path: str) -> bool:
 
 
 def complete_setting(incomplete: str) -> list[tuple[str, str]]:
-    """Return assignments that begin so, with the text of the setting: every word that it takes, or its default."""
+    """Return assignments that begin with ``incomplete`` (of every word, or the default), with their descriptions."""
     name, equals, _ = incomplete.partition("=")
     names = [name] if equals else [field for field in FIELDS if field.startswith(name)]
     return [
@@ -71,7 +71,7 @@ def complete_setting(incomplete: str) -> list[tuple[str, str]]:
 
 
 def _values(field: str) -> list[str]:
-    """Return the words that a setting takes; of a number its default."""
+    """Return the words that a setting takes; for a number its default."""
     annotation = typing.get_type_hints(Config)[field]
     if typing.get_origin(annotation) is Literal:
         return list(typing.get_args(annotation))
@@ -83,7 +83,7 @@ def _values(field: str) -> list[str]:
 
 
 def answer_shell(app: typer.Typer) -> None:
-    """Answer the script of a shell that asks how a line goes on, and exit; return where none asks."""
+    """Answer the completion script of a shell and exit; return if no shell asks."""
     instruction = os.environ.get(VARIABLE)
     if not instruction:
         return
@@ -95,9 +95,9 @@ def answer_shell(app: typer.Typer) -> None:
 
 
 def _join_assignments(command: Any) -> None:
-    """Undo that bash splits words at ``=``: ask for the whole word, and print what follows the sign.
+    """Complete ``--set name=value``, which bash splits at ``=``: complete the joined word and print the value.
 
-    Does not return where there is such a word.
+    Exits the process if such a word is being completed.
     """
     words, place = os.environ.get("COMP_WORDS", "").split("\n"), int(os.environ.get("COMP_CWORD") or 0)
     start = place - 1 if place < len(words) and words[place] != "=" else place

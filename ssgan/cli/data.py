@@ -82,7 +82,7 @@ def data(
 
 
 def data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
-    """Return the options of data that settings make; raise a UserError for settings of other things."""
+    """Return the data options from settings; raise a UserError for settings that are not data options."""
     names = Options.settings()
     for name in settings:
         if name not in names:
@@ -98,7 +98,7 @@ def describe_data(
     options: Options = Options(),  # noqa: B008 - frozen
     progress: "ReadProgress | None" = None,
 ) -> dict[str, Any]:
-    """Describe what a data set holds, and what a draw of labels would.
+    """Describe what a data set holds, and what a draw of labels would hold.
 
     Parameters
     ----------
@@ -106,22 +106,22 @@ def describe_data(
         What :func:`ssgan.data.load` takes.
     root : Path, optional
     labels, draw_seed : str, optional
-        As on the command line; no labels, no draw.
+        As on the command line; without labels nothing is drawn.
     options, progress
         As :func:`ssgan.data.load` takes them.
 
     Returns
     -------
     dict
-        Plain types; ``per_class`` counts the labels of pool, test share and draws, ``splits`` names the rows.
-        Where the images came from files, a split names them too, ``files`` says what was met, and ``skipped`` names
-        those that could not be read. Of a user's own data, ``duplicates`` counts test images whose pixels lie in the
-        pool too, and ``notes`` says what else a user should know.
+        Plain types; ``per_class`` counts the labels of pool, test set and draws, ``splits`` names the rows.
+        If the images came from files, a split names them too, ``files`` counts their sizes, modes and so on, and
+        ``skipped`` names those that could not be read. For a user's own data, ``duplicates`` counts test images with a
+        copy in the pool, and ``notes`` lists what else a user should know.
 
     Raises
     ------
     UserError
-        Where there is no such data set, or no such draw.
+        If there is no such data set, or no such draw.
     """
     from ssgan.data import splits
     from ssgan.data.datasets import DATASETS, load
@@ -142,12 +142,12 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     Returns
     -------
     dict
-        As :func:`describe_data`, and ``parent``, where the run started from the weights of another one.
+        As :func:`describe_data`, and ``parent`` if the run started from the weights of another one.
 
     Raises
     ------
     UserError
-        Where ``run`` is no finished run, or its data are not what they were.
+        If ``run`` is not a finished run, or its data have changed.
     """
     from ssgan.data import splits
     from ssgan.data.datasets import DATASETS, load
@@ -204,13 +204,13 @@ def _describe(data: "Data", named_splits: dict[str, "Split"], is_own: bool) -> d
 
 
 def _notes(data: "Data", copies: "Copies") -> list[str]:
-    """Write sentences about uneven classes, classes that cannot be tested, copies, and pictures that are missing."""
+    """Return sentences about imbalanced classes, classes that cannot be tested, copies, and missing pictures."""
     import numpy as np
 
     from ssgan.data import checks, splits
 
     pool_size, tested = len(data.x_train), np.bincount(data.y_test, minlength=len(data.classes))
-    if not data.files_train:  # of arrays a draw takes some labels and hides the others
+    if not data.files_train:  # from arrays a draw takes some labels and hides the others
         return [*checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, 0)]
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):

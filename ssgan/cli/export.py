@@ -62,7 +62,7 @@ def export(
 
 
 def _export_path(run: Path, format: str, out: Path | None) -> Path:
-    """Return the file to write, checked before any work."""
+    """Return the file to write, after checking it before any work is done."""
     suffix = SUFFIXES[format]
     path = run / f"model{suffix}" if out is None else out
     if path.suffix.lower() != suffix:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["how_to_go_on", "predict_command", "settings_options", "start_command"]
 
-# Settings with options of their own; the others are set by --set.
+# Settings that have their own options; the others are set by --set.
 FLAGS = ("labels", "method", "seed", "seeds", "draw_seed", "device", "folds", "backbone", "image_size")
 
 
 def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Config) -> str:
-    """Return a sentence about a run that was interrupted: how to go on with it, and how to see what it has made."""
+    """Return a sentence about an interrupted run: how to resume it, and how to see what it has learned."""
     from ssgan.figures.image_grid import is_drawable
 
     words = f"{folder} is unfinished; go on with it by: {_resume_command(location, folder)}"
@@ -35,13 +35,13 @@ def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Con
 
 
 def predict_command(folder: Path, data: "Data") -> str:
-    """Return the command that classifies other images by a run; PICTURES stands for them."""
+    """Return the command that classifies other images with a run; PICTURES is a placeholder for them."""
     images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
     return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
 
 
 def start_command(location: DataLocation, run: Path, settings: Mapping[str, Any], epochs: str | None) -> str:
-    """Return the command that starts a run of its own, in a folder that is free, from the weights of a run."""
+    """Return the command that starts a new run, in an unused folder, from the weights of a run."""
     count = 2
     while (free := run.with_name(f"{run.resolve().name}-{count}")).exists():
         count += 1
@@ -60,12 +60,12 @@ def settings_options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _location_words(location: DataLocation) -> list[str]:
-    """Return the options that say where the data are."""
+    """Return the options for the location of the data."""
     paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
     return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
 
 
 def _resume_command(location: DataLocation, folder: Path) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that resumes a run."""
     words = [*_location_words(location), "--out", str(folder)]
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])

@@ -69,7 +69,7 @@ def label(
 
     named = _parse_classes(classes)
     runs_folder = Path("runs")
-    if runs_folder.resolve().is_relative_to(folder.resolve()):  # where runs would lie among the pictures
+    if runs_folder.resolve().is_relative_to(folder.resolve()):  # runs must not lie among the pictures
         runs_folder = folder.resolve().parent / "runs"
     with ExitStack() as stack:
         tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
@@ -91,7 +91,7 @@ def label(
 
 
 def _whole_number(option: str, text: str | None, default: int) -> int:
-    """Parse a number that is at least 0."""
+    """Parse an integer that is at least 0."""
     number = default if text is None else parse_integer(option, text)
     if number < 0:
         raise UserError(f"{option} is {text}, but must be at least 0.")
@@ -99,7 +99,7 @@ def _whole_number(option: str, text: str | None, default: int) -> int:
 
 
 def _check_folder(folder: Path) -> None:
-    """Check that it can be a folder of pictures."""
+    """Check that ``folder`` can be a folder of pictures."""
     if not folder.is_dir():
         what = "is a zip: unpack it first" if folder.suffix.lower() == ".zip" and folder.exists() else "is no folder"
         raise UserError(f"{folder} {what if folder.exists() else 'is not there: give a folder of pictures'}.")
@@ -123,7 +123,7 @@ def _parse_classes(text: str | None) -> list[str]:
 
 
 def _classes_of_run(run: Path | None) -> list[str]:
-    """Return the classes of a run, where it has finished and is no GAN without classes."""
+    """Return the classes of a run; none if it has not finished or is a GAN without classes."""
     with suppress(UserError):
         report = {} if run is None else runs.read_report(run)
         return list(report["classes"]) if report.get("labels") else []
@@ -131,7 +131,7 @@ def _classes_of_run(run: Path | None) -> list[str]:
 
 
 def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> dict[str, str]:
-    """Return the labels that folders give; where classes are named, folders of other names are none."""
+    """Return the labels by folder names; if classes are given, only those of folders with such names."""
     from ssgan.data.image_io import FORMAT_NAMES
     from ssgan.data.layouts import folder_labels
 
@@ -142,7 +142,7 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
         return {name: one for name, one in given.items() if one in classes}
     if len(given) == len(tree.pictures):
         names = sorted(set(given.values()))
-        if len(names) == 1:  # all in one folder: no class
+        if len(names) == 1:  # all in one folder: not a class
             return {}
         if not is_review:
             more = ", ..." if len(names) > FOLDERS_SHOWN else ""
@@ -155,7 +155,7 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
 
 
 def _make_session(tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None) -> "Session":
-    """Make the session of a page; the test share is not labelled."""
+    """Create the session of a page; pictures of the test set are left out."""
     from ssgan.labeling.session import Session, read_review
     from ssgan.labeling.store import timestamp
 
@@ -167,7 +167,7 @@ def _make_session(tree: "FileTree", labels: "LabelStore", classes: Sequence[str]
 
 
 def _announce(link: str, session: "Session", run: Path | None) -> None:
-    """Print the link, and what there is to do."""
+    """Print the link, and how much is labelled."""
     counts = session.counts()
     terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} labelled.")
     if run is not None:
@@ -177,7 +177,7 @@ def _announce(link: str, session: "Session", run: Path | None) -> None:
 
 
 def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer: "Trainer") -> None:
-    """Serve the page until a signal ends it, and say how to go on."""
+    """Serve the page until a signal ends it; the error that is raised then says how to continue."""
     number = int(signal.SIGINT)
     try:
         trainer.start(session.label_counts())
@@ -190,7 +190,7 @@ def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer:
 
 
 def _how_to_go_on(folder: Path, session: "Session") -> str:
-    """Say how many labels there are, and the next command."""
+    """Return the number of labels, and the next command."""
     from ssgan.data.datasets import DATASETS
 
     labels = +session.label_counts()

@@ -51,7 +51,7 @@ SHOWN = 10
 NAME_WIDTH = 24
 REASON_WIDTH = 50
 CLASS_WIDTH = 14
-GUESSING = 1 / 3  # of the labels contradicted: above, the models are the likelier fault
+GUESSING = 1 / 3  # fraction of contradicted labels above which the models are more likely to be wrong than the labels
 SHEET_PICTURES = 96
 
 Out = Annotated[str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")]
@@ -146,7 +146,7 @@ def suggest(
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], total: int, out: str) -> None:
-    """Print the first rows of a table that a file holds whole, in 80 columns."""
+    """Print the first rows of a table, which is complete in the file, in 80 columns."""
     columns_before = list(zip(columns, *rows, strict=True))[:-1]
     room = terminal.WIDTH - sum(max(len(str(cell)) for cell in column) + 2 for column in columns_before)
     terminal.table(columns, [[*row[:-1], terminal.cut(str(row[-1]), room)] for row in rows], left=len(columns))
@@ -162,7 +162,7 @@ def _check_flags(is_run: bool, of_data: dict[str, Any], of_run: dict[str, Any]) 
 
 
 def _check_no_labels(out: str) -> None:
-    """Check that ``--out`` is no table that a user has filled in."""
+    """Check that ``--out`` is not a table that a user has filled in."""
     path = Path(out)
     if out == STDOUT or path.suffix.lower() != ".csv" or not path.is_file():
         return
@@ -177,7 +177,7 @@ def _check_no_labels(out: str) -> None:
 
 
 def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool) -> Options:
-    """Return the options with which a pool is loaded: a backbone for photographs, else small squares."""
+    """Return the options with which a pool is loaded: a backbone for photographs, otherwise a small image size."""
     from ssgan.labeling.suggest import IMAGE_SIZE
 
     settings = choose_backbone(location, settings, quiet, "suggest", "compares")
@@ -193,7 +193,7 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
 
 
 def _how_to_train(data: "Data", place: str, table: Path | None, out: str, settings_words: Sequence[str]) -> str:
-    """Say how suggested images get a label, and how to train on them; nothing of a named data set."""
+    """Describe how to label suggested images and how to train on them; empty for a named data set."""
     location = DataLocation(data=place)
     if location.is_named:
         return ""
@@ -210,7 +210,7 @@ def _how_to_train(data: "Data", place: str, table: Path | None, out: str, settin
 
 
 def _suggested_tiles(data: "Data", suggestions: Sequence["Suggestion"], place: str) -> list[tuple["Tile", str]]:
-    """Return the pictures of suggestions, each with its place and its file or what a run says of it."""
+    """Return the pictures of suggestions, each with its rank and its predicted class, or else its file name."""
     from ssgan.inference.sorting import read_tiles
 
     shown = suggestions[:SHEET_PICTURES]
@@ -225,7 +225,7 @@ def _suggested_tiles(data: "Data", suggestions: Sequence["Suggestion"], place: s
 
 
 def _draw(sheet: Path, groups: Sequence[tuple[str, Sequence[tuple["Tile", str]]]]) -> bool:
-    """Draw pictures as a sheet; say so where there is none to draw."""
+    """Draw pictures as a contact sheet; warn if there is none to draw."""
     from ssgan.inference.sorting import save_sheet
 
     if save_sheet(sheet, groups):
@@ -334,7 +334,7 @@ def audit(
 
 
 def _audited_groups(result: "Audit") -> list[tuple[str, list[tuple["Tile", str]]]]:
-    """Return the pictures of an audit: copies with two labels, and then the others."""
+    """Return the pictures of an audit in two groups: copies with different labels, and the others."""
     from ssgan.inference.sorting import read_tiles
 
     groups = []
@@ -347,7 +347,7 @@ def _audited_groups(result: "Audit") -> list[tuple[str, list[tuple["Tile", str]]
 
 
 def _how_to_mend(result: "Audit", run: Path, out: str) -> str:
-    """Say where wrong labels are mended, and which command trains on the mended ones."""
+    """Describe where to correct wrong labels, and which command trains on the corrected ones."""
     from ssgan.data import label_log
 
     source, table = Path(result.source), result.labels_csv

@@ -90,7 +90,7 @@ Backbone = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
-#: Of a command that trains, where the device is a setting of the preset.
+#: For commands that train: the default is the device of the preset.
 NamedDevice = Annotated[str | None, typer.Option(help=DEVICE_HELP, autocompletion=among(DEVICES))]
 Engine = Annotated[
     str,
@@ -135,7 +135,7 @@ ParentRun = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class DataLocation:
-    """Where the data of a command are.
+    """The location of the data of a command.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class DataLocation:
 
     @property
     def is_named(self) -> bool:
-        """Whether it is one of the data sets with a name, and no file of the user."""
+        """Whether it is one of the named data sets, not a file of the user."""
         from ssgan.data.datasets import DATASETS
 
         return self.data in DATASETS
@@ -175,11 +175,11 @@ class DataLocation:
             return datasets.load(self.data, self.data_dir, options, progress)
 
     def holds(self, path: Path) -> bool:
-        """Return whether a path lies in the user's folder of pictures, where it would be one of them."""
+        """Return whether a path lies in the user's folder of pictures, where it would be read as one of them."""
         return not self.is_named and path.resolve().is_relative_to(Path(self.data).resolve())
 
     def words(self) -> list[str]:
-        """Return the options that say where the data are."""
+        """Return the options for the location of the data."""
         paths = {"--labels-csv": self.labels_csv, "--data-dir": self.data_dir}
         return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
 
@@ -194,14 +194,14 @@ class DataLocation:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What computes: this process, or a Ray cluster; checked when it is made.
+    """Where to compute: in this process, or on a Ray cluster; checked on creation.
 
     Attributes
     ----------
     name : str
         ``local`` or ``ray``.
     address : str or None
-        Of the cluster.
+        Address of the cluster.
 
     Raises
     ------
@@ -221,7 +221,7 @@ class EngineChoice:
         return self.name == "ray"
 
     def for_features(self) -> "FeatureEngine | None":
-        """Return what computes features of a backbone elsewhere; None where this process does."""
+        """Return the engine that computes features of a backbone on the cluster; None if this process does."""
         if not self.is_ray:
             return None
         from ssgan.inference import ray_data
@@ -229,12 +229,12 @@ class EngineChoice:
         return ray_data.feature_engine(self.address)
 
     def check_backbone(self, backbone: str | None) -> None:
-        """Check a command that does nothing but features on a cluster.
+        """Check the choice for a command that computes only features on a cluster.
 
         Raises
         ------
         UserError
-            Where there is no backbone, so that nothing would be done there.
+            If there is no backbone, so that the cluster would have nothing to do.
         """
         if self.is_ray and backbone is None:
             raise UserError(
@@ -244,14 +244,14 @@ class EngineChoice:
 
 
 def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> dict[str, Any]:
-    """Parse the values of ``--set`` and of the options that are settings of their own.
+    """Parse the values of ``--set`` and of the options that set a setting.
 
     Parameters
     ----------
     assignments : iterable of str, optional
         Each ``field=value``.
     **flags : str or None
-        Text by the name of the setting; None where the option was not given.
+        Text by the name of the setting; None if the option was not given.
 
     Raises
     ------
@@ -275,11 +275,11 @@ def choose_backbone(
     subject: str = "the classifier",
     verb: str = "learns from",
 ) -> dict[str, Any]:
-    """Return settings with a backbone for a user's colour photographs, and say so; other settings as they are.
+    """Return settings with a backbone for a user's colour photographs, and print it; other settings are unchanged.
 
-    Only where nothing names a preset: a backbone that is set, ``none`` too, is left as it is, and so are settings that
-    do not go with features. Where the extra is not installed, a line says what it would give. ``subject`` and ``verb``
-    say what is done with features.
+    Only called without a preset. A backbone that is set, also ``none``, is unchanged, and so are settings that do not
+    work with features. If the extra is not installed, a line says what it would improve. ``subject`` and ``verb``
+    describe in the message what is done with features.
     """
     if location.is_named:
         return dict(settings)
@@ -303,9 +303,10 @@ def choose_backbone(
 def choose_views(
     data: "Data", preset: str, settings: Mapping[str, Any], earlier: Mapping[str, Any], quiet: bool
 ) -> dict[str, Any]:
-    """Return settings with the views that suit the images, and say so; other settings as they are.
+    """Return settings with the augmentation that suits the images, and print it; other settings are unchanged.
 
-    Only with a preset for a user's pictures, and where neither these nor the settings of an earlier run name the views.
+    Only with a preset for a user's pictures, and if neither these nor the settings of an earlier run name an
+    augmentation.
     """
     from ssgan.data.views import views_for
 
@@ -318,7 +319,7 @@ def choose_views(
 
 
 def say_without_generator(configs: Iterable[Config | None]) -> None:
-    """Say once where the method ``gan`` trains no generator because of the preset for a user's pictures."""
+    """Print once if the method ``gan`` trains no generator because of the preset for a user's pictures."""
     for config in configs:
         if config is not None and config.preset == "images-fast" and config.method == "gan":
             if not config.trains_generator:
@@ -347,7 +348,7 @@ def epochs_to_images(epochs: str, pool_size: int) -> int:
 
 
 def parse_integer(option: str, text: str) -> int:
-    """Parse the whole number that was given to an option."""
+    """Parse the integer that was given to an option."""
     try:
         return int(text)
     except ValueError:

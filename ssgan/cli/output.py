@@ -26,15 +26,15 @@ LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
-NEARLY_ALL = 0.95  # from this accuracy on, words count right images among 100 instead of 10
-# Of the confusion matrix, in columns of the terminal.
+NEARLY_ALL = 0.95  # from this accuracy on, the text gives correct images per 100 instead of per 10
+# Widths in the confusion matrix, in columns of the terminal.
 LEAST_NAME = 8  # the shortest name of a row
-NAME_ROOM = 20  # what names of rows get at most before those over the columns
-LEAST_HEAD = 5  # the shortest name over a column; where names are cut further, numbers take their place
+NAME_ROOM = 20  # largest width that names of rows get before those over the columns
+LEAST_HEAD = 5  # the shortest name over a column; numbers replace names that would be shorter
 
 
 def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = False) -> None:
-    """Print the report of a training, tested on so many images: scores of each seed, speed, warnings."""
+    """Print the report of a training, tested on ``tested`` images: scores of each seed, speed, warnings."""
     folds = report.get("folds")
     if folds is not None:
         _folds(folds, report["classes"], verbose)
@@ -52,14 +52,14 @@ def show_report(report: Mapping[str, Any], tested: int = 0, verbose: bool = Fals
 
 
 def _origin(parent: Mapping[str, Any] | None) -> None:
-    """Print from what weights a run started, if it started from any."""
+    """Print the run whose weights a run started from, if any."""
     if parent:
         labels = f" and {counted(parent['labels'], 'label')}" if parent["labels"] else ""
         terminal.say(f"Started from {parent['run']}, its weights after {counted(parent['images'], 'image')}{labels}")
 
 
 def _diversity(diversity: Mapping[str, Any] | None) -> None:
-    """Print the diversity of generated images beside that of real ones, where it was measured."""
+    """Print the diversity of generated images and that of real ones, if it was measured."""
     if not diversity or diversity["coverage"] is None:
         return
     terminal.say(
@@ -102,12 +102,12 @@ def show_evaluation(result: Mapping[str, Any], verbose: bool = False) -> None:
 
 
 def example_noun(image_shape: Sequence[int]) -> str:
-    """Return what one example of this shape is: an image, a vector or a number."""
+    """Return the noun for an example of this shape: image, vector or number."""
     return "image" if len(image_shape) > 1 else "number" if list(image_shape) == [1] else "vector"
 
 
 def show_contents(contents: dict[str, Any]) -> None:
-    """Print what :mod:`ssgan.cli.data` says of a data set or a run."""
+    """Print the description that :mod:`ssgan.cli.data` returns of a data set or a run."""
     shape, per_class = "x".join(map(str, contents["image_shape"])), contents["per_class"]
     unlabeled = f" ({contents['unlabeled']:,} of them without a label)" if contents["unlabeled"] else ""
     noun = example_noun(contents["image_shape"])
@@ -184,7 +184,7 @@ def note_names(names: Sequence[str]) -> None:
 
 
 def show_samples(result: Mapping[str, Any]) -> None:
-    """Print the result of :func:`ssgan.inference.sample.sample_run`: its numbers and the file of the picture."""
+    """Print the result of :func:`ssgan.inference.sample.sample_run`: its values and the file of the picture."""
     kind = result["kind"]
     if kind == "interpolate":
         pairs = counted(len(result["pairs"]), "pair")
@@ -255,7 +255,7 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> 
 
 
 def _calibration(result: Mapping[str, Any] | None, verbose: bool) -> None:
-    """Print what the folds gave for the probabilities of predictions, where there were any."""
+    """Print how the folds calibrated the probabilities of predictions, if there were folds."""
     if result is None or result["fitted_on"] is None:
         return
     temperature = result["temperature"]
@@ -271,7 +271,7 @@ def _calibration(result: Mapping[str, Any] | None, verbose: bool) -> None:
 
 
 def _count_scored(result: Mapping[str, Any]) -> str:
-    """Say how many images were scored, and of which kind."""
+    """Return how many images were scored, and of which kind."""
     count, kind = result["test_images"], result["scored"]
     every = "all " if kind != "test images" and count > 1 and not result["left_out"] else ""
     return every + counted(count, kind.removesuffix("s"))
@@ -285,7 +285,7 @@ def _predictor(result: Mapping[str, Any]) -> str:
 
 
 def _real_or_generated(result: Mapping[str, Any]) -> None:
-    """Print how well D tells real from generated images, where there are no classes."""
+    """Print how well D distinguishes real from generated images, for a GAN without classes."""
     names = [f"accuracy_{kind}{raw}" for raw in ("", "_raw") for kind in ("real", "fake")]
     terminal.say("Of 100 images, how many D judges rightly: test images, and generated ones")
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
@@ -298,7 +298,7 @@ def _real_or_generated(result: Mapping[str, Any]) -> None:
 
 
 def accuracy_in_words(accuracy: float, tested: int) -> str:
-    """Say an accuracy, from 0 to 1, in words, with its 95 % interval after so many test images."""
+    """Return an accuracy, 0 to 1, in words, with its 95 % confidence interval for ``tested`` test images."""
     from ssgan.inference.metrics import binomial_interval
 
     base = 10 if accuracy < NEARLY_ALL else 100
@@ -354,7 +354,7 @@ def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:
 
 
 def _per_class(result: Mapping[str, Any]) -> None:
-    """Print the scores of each class, or of many classes those with the lowest F1."""
+    """Print the scores of each class; if there are many, only those with the lowest F1."""
     shown, total = list(result["per_class"]), len(result["per_class"])
     words = f"Each class, by {_predictor(result)}"
     if total > LISTED_CLASSES:
@@ -376,8 +376,8 @@ def _per_class(result: Mapping[str, Any]) -> None:
 
 
 def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
-    """Print the confusion matrix where it fits into 80 columns, else the pairs that are most confused."""
-    classes = [visible(name) for name in classes]  # as wide as they are shown
+    """Print the confusion matrix if it fits into 80 columns, otherwise the most confused pairs of classes."""
+    classes = [visible(name) for name in classes]  # escaped, because their width is measured
     K, digits = len(classes), max(len(str(count)) for row in confusion for count in row)
     least, longest = max(digits, len(str(K - 1))), max(terminal.width(name) for name in classes)
     if LEAST_NAME + K * (least + 1) > terminal.WIDTH:

@@ -37,8 +37,8 @@ __all__ = [
     "run_alike",
 ]
 
-LAUNCH_NAME = ".torchrun"  # in a run folder, until the training ends: by which torchrun it is trained
-SECONDS_FOR_OTHERS = 10.0  # to say how they ended, where a process has failed
+LAUNCH_NAME = ".torchrun"  # file in a run folder, until the training ends: which torchrun trains it
+SECONDS_FOR_OTHERS = 10.0  # to report how they ended, after a process has failed
 SECONDS_AFTER_SIGNAL = 1.0
 SECONDS_BETWEEN_LOOKS = 0.02
 
@@ -51,9 +51,9 @@ class Outcome(NamedTuple):
     status : int
         The exit status.
     text : str
-        What is printed of an error; may be empty.
+        The message of an error; may be empty.
     is_lost : bool
-        Whether it ended because another process had.
+        Whether it ended because another process had ended.
     """
 
     status: int
@@ -62,27 +62,27 @@ class Outcome(NamedTuple):
 
 
 def are_launched() -> bool:
-    """Whether torchrun has started this process."""
+    """Return whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
 
 
 def run_alike(run: Callable[[list[str]], Outcome], arguments: list[str]) -> int:
-    """Run a command in every process that torchrun has started, and return the exit status that all of them have.
+    """Run a command in every process that torchrun has started, and return their common exit status.
 
-    Only the process of rank 0 prints. An error of any process is that of all, and is said once.
+    Only the process of rank 0 prints. An error of any process is the result of all, and is printed once.
     """
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count > 1 and arguments[:1] != ["train"]:
         if rank == 0:
             terminal.note(f"ssgan: {count} processes run `ssgan train` and no other command: type it without torchrun.")
         return 2
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # an error is said once, in words
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # an error is printed once, as a message
     import torch.distributed as dist
 
     from ssgan import distributed
 
     store, _, _ = next(iter(dist.rendezvous("env://")))
-    store = dist.PrefixStore(f"start {_restarts()}", store)  # it keeps what was written before a restart
+    store = dist.PrefixStore(f"start {_restarts()}", store)  # the store keeps what was written before a restart
     with _silence(rank > 0):
         try:
             distributed.join(dist.PrefixStore("group", store), rank, count, int(os.environ["LOCAL_RANK"]))
@@ -101,7 +101,7 @@ def run_alike(run: Callable[[list[str]], Outcome], arguments: list[str]) -> int:
 
 
 def _agree(store: "dist.Store", rank: int, count: int, own: Outcome) -> tuple[Outcome, int]:
-    """Return the outcome of all processes, and the lowest rank of those that gave one."""
+    """Return the common outcome of all processes, and the lowest rank of those that reported one."""
     from ssgan import distributed
 
     signals: list[int] = []
@@ -109,25 +109,25 @@ def _agree(store: "dist.Store", rank: int, count: int, own: Outcome) -> tuple[Ou
         signal.signal(number, lambda number, _: signals.append(number))
     store.set(str(rank), json.dumps(own))
     if own.status:
-        distributed.leave()  # so that none waits for this process
+        distributed.leave()  # so that no other waits for this process
     outcomes, deadline = {rank: own}, float("inf")
     while len(outcomes) < count and time.monotonic() < deadline:
         for other in range(count):
             if other not in outcomes and store.check([str(other)]):
                 outcomes[other] = Outcome(*json.loads(store.get(str(other))))
-        if signals:  # torchrun sends one where a process has ended
+        if signals:  # torchrun sends one after a process has ended
             deadline = min(deadline, time.monotonic() + SECONDS_AFTER_SIGNAL)
         elif any(outcome.status for outcome in outcomes.values()):
             deadline = min(deadline, time.monotonic() + SECONDS_FOR_OTHERS)
         time.sleep(SECONDS_BETWEEN_LOOKS)
     distributed.leave()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # torchrun stops the others where one has ended, but each ends by itself
+        signal.signal(number, signal.SIG_IGN)  # torchrun stops the others after one has ended, but each ends by itself
     return _joint(outcomes, count), min(outcomes)
 
 
 def _joint(outcomes: Mapping[int, Outcome], count: int) -> Outcome:
-    """Return the outcome of all: the first error with a reason; else whether a process was lost."""
+    """Return the common outcome: the first error with a reason, otherwise a lost process, otherwise success."""
     ranked = [outcomes[rank] for rank in sorted(outcomes)]
     errors = [outcome for outcome in ranked if outcome.status and not outcome.is_lost]
     lost = [outcome for outcome in ranked if outcome.is_lost]
@@ -138,7 +138,7 @@ def _joint(outcomes: Mapping[int, Outcome], count: int) -> Outcome:
 
 @contextlib.contextmanager
 def _silence(silent: bool) -> Iterator[None]:
-    """While the block runs, print nothing, if so asked."""
+    """While the block runs, print nothing if ``silent``."""
     with contextlib.ExitStack() as stack:
         if silent:
             null = stack.enter_context(open(os.devnull, "w"))
@@ -148,7 +148,7 @@ def _silence(silent: bool) -> Iterator[None]:
 
 
 def is_main() -> bool:
-    """Whether this process prints and writes; without torchrun it does."""
+    """Return whether this process prints and writes; without torchrun always True."""
     if not are_launched():
         return True
     from ssgan import distributed
@@ -158,7 +158,7 @@ def is_main() -> bool:
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
-    """Run the block in the main process and then in the others, which read what it has downloaded or cached."""
+    """Run the block first in the main process and then in the others, which read what it has downloaded or cached."""
     if not are_launched():
         yield
         return
@@ -169,7 +169,7 @@ def in_turn() -> Iterator[None]:
 
 
 def check_config(config: Config) -> None:
-    """Check that the processes can train this configuration; UserError where they cannot."""
+    """Check that the processes can train this configuration; raise a UserError if not."""
     if are_launched():
         from ssgan.training.session import check_processes
 
@@ -177,7 +177,7 @@ def check_config(config: Config) -> None:
 
 
 def check_same(data: "Data", config: Config) -> None:
-    """Check that all processes have the same data and settings; UserError where they have not."""
+    """Check that all processes have the same data and settings; raise a UserError if not."""
     if are_launched():
         from ssgan import distributed
 
@@ -187,12 +187,12 @@ def check_same(data: "Data", config: Config) -> None:
 
 
 def goes_on(out: Path | None) -> bool:
-    """Whether torchrun has started the processes again, to go on with the run in ``out`` that it began.
+    """Return whether torchrun has restarted the processes, to resume the run in ``out`` that it began.
 
     Raises
     ------
     UserError
-        Where no folder is named, because another one would be made at every start.
+        If no folder is named, because another one would be created at every start.
     """
     if not are_launched():
         return False
@@ -208,7 +208,7 @@ def goes_on(out: Path | None) -> bool:
 
 
 def _lost() -> Outcome:
-    """Return the outcome where another process has ended without a word."""
+    """Return the outcome if another process has ended without reporting one."""
     again = "torchrun starts all of them again" if _restarts() < _most_restarts() else "go on by --resume"
     return Outcome(1, f"ssgan: A process of this training has ended unexpectedly: {again}.", is_lost=True)
 
@@ -218,18 +218,18 @@ def _most_restarts() -> int:
 
 
 def _restarts() -> int:
-    """Return how often torchrun has started the processes again."""
+    """Return how often torchrun has restarted the processes."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _launch() -> str:
-    """Return what tells this torchrun from others: its id, or that of its process where it has the default one."""
+    """Return an identifier of this torchrun: its run id, or the id of its process if the run id is the default."""
     name = os.environ["TORCHELASTIC_RUN_ID"]
     return name if name not in ("", "none") else f"{socket.gethostname()} {os.getppid()}"
 
 
 def begin(folder: Path, trains: bool) -> None:
-    """Tell the other processes whether there is anything to train, and note in the run folder who trains it."""
+    """Tell the other processes whether there is anything to train; record in the run folder which torchrun does it."""
     if are_launched():
         from ssgan import distributed
 
@@ -239,13 +239,13 @@ def begin(folder: Path, trains: bool) -> None:
 
 
 def end(folder: Path) -> None:
-    """Remove the note of :func:`begin`."""
+    """Remove the record of :func:`begin`."""
     if are_launched():
         (folder / LAUNCH_NAME).unlink(missing_ok=True)
 
 
 def follow(data: "Data", config: Config, folder: Path, parent: "Parent | None") -> None:
-    """Train in a process that writes nothing, where the main one says that there is anything to train."""
+    """Train in a process that writes nothing, if the main one reports that there is anything to train."""
     from ssgan import distributed
     from ssgan.training import session
 

@@ -31,20 +31,20 @@ __all__ = [
     "training_progress",
 ]
 
-INDENT = 6  # columns before the numbers of a milestone
+INDENT = 6  # columns before the text of a milestone
 MILESTONES = 10
-SECONDS_OF_SILENCE = 30.0  # at most, where there is no terminal
+SECONDS_OF_SILENCE = 30.0  # longest time without a line if there is no terminal
 REFRESHES_PER_SECOND = 4
 BAR_WIDTH = 24
-SHORT = 10.0  # seconds; a shorter training needs no estimate
+SHORT = 10.0  # seconds; no estimate is printed for shorter trainings
 HOUR, DAY = 3600.0, 24 * 3600.0  # seconds
 
-#: Gives the option that makes a training take this share, 0 to 1, of its time.
+#: Function of a fraction, 0 to 1: returns the option that makes a training take this fraction of its time.
 Shorten = Callable[[float], str]
 
 
 def about(seconds: float) -> str:
-    """Say a length of time in words: ``about 17 minutes``."""
+    """Return a duration in words: ``about 17 minutes``."""
     for length, unit in ((DAY, "day"), (HOUR, "hour")):
         if seconds >= length:
             number = f"{seconds / length:,.1f}".removesuffix(".0")
@@ -56,7 +56,7 @@ def about(seconds: float) -> str:
 
 
 def shorter_training(total_images: int, epochs: str | None) -> Shorten:
-    """Return a function that names the length of a shorter training, by the option that the user chose it with."""
+    """Return a function that names the option for a shorter training; ``--epochs`` if the user gave it."""
 
     def name(share: float) -> str:
         if epochs is not None:
@@ -67,18 +67,18 @@ def shorter_training(total_images: int, epochs: str | None) -> Shorten:
 
 
 def _warn_of_hours(seconds: float, shorten: Shorten | None) -> str:
-    """Return a warning of a training of hours, with the option that makes it shorter, if there is one."""
+    """Return a warning about a training that takes hours, with the option that makes it shorter, if there is one."""
     how = f": {shorten(HOUR / seconds)} takes about an hour" if shorten else ""
     return f"At this speed it takes {about(seconds)}{how}. Ctrl-C keeps what is learned."
 
 
 class _Display:
-    """Say where a training stands, by a bar that is drawn anew or by a line where nothing was said for long.
+    """Display the progress of a training: a live bar, or without a terminal a line after a long time without one.
 
     Parameters
     ----------
     quiet : bool
-        Whether to show nothing but warnings.
+        Whether to show only warnings.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -87,11 +87,11 @@ class _Display:
         self.estimated = False
 
     def words(self) -> str:
-        """Say where the training stands now."""
+        """Return the current progress in words."""
         raise NotImplementedError
 
     def share(self) -> float:
-        """Return the share of the training that is done, 0 to 1."""
+        """Return the fraction of the training that is done, 0 to 1."""
         raise NotImplementedError
 
     def details(self) -> str:
@@ -99,7 +99,7 @@ class _Display:
         raise NotImplementedError
 
     def line(self) -> str:
-        """Return a line for a pipe."""
+        """Return a line for output that is not a terminal."""
         raise NotImplementedError
 
     @property
@@ -108,7 +108,7 @@ class _Display:
         return _duration(time.monotonic() - self.began)
 
     def left(self, seconds: float) -> str:
-        """Say a time that was left when it was told; it runs down until the next is told."""
+        """Return the remaining time in words, less the time since the estimate ``seconds`` was received."""
         return f"{_duration(max(0.0, seconds - (time.monotonic() - self.told_at)))} left"
 
     def note(self, text: str) -> None:
@@ -135,7 +135,7 @@ class _Display:
                 yield
 
     def render(self) -> RenderableType:
-        """Draw the bar with its words, and the line below it."""
+        """Render the bar with its words, and the line below it."""
         row = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=1.0, completed=self.share(), width=BAR_WIDTH)
         row.add_row(f"{100 * self.share():3.0f}%", bar, Text(visible(self.words()), no_wrap=True))
@@ -168,9 +168,9 @@ class TrainingDisplay(_Display):
     ----------
     quiet : bool
     shorten : Shorten, optional
-        Names the option that makes it shorter.
+        Returns the option that makes it shorter.
     following : float
-        Time of what is trained after this, as a share of the time of this.
+        Time of the trainings after this one, as a multiple of the time of this one.
     """
 
     def __init__(self, quiet: bool = False, shorten: Shorten | None = None, following: float = 0.0) -> None:
@@ -180,7 +180,7 @@ class TrainingDisplay(_Display):
         self.losses, self.milestones = "", 0
 
     def on_step(self, progress: "StepProgress") -> None:
-        """Take where the training stands between two reports."""
+        """Receive the progress between two reports."""
         if self.progress is None or progress.step == progress.steps:
             self.began = time.monotonic()
         self.progress, self.told_at = progress, time.monotonic()
@@ -188,7 +188,7 @@ class TrainingDisplay(_Display):
             self._estimate(progress.seconds_left)
 
     def on_report(self, progress: "TrainingProgress") -> None:
-        """Take a report of the training."""
+        """Receive a report of the training."""
         self._estimate(progress.seconds_left)
         self.losses = _losses(progress)
         self.alert(progress.warnings)
@@ -201,7 +201,7 @@ class TrainingDisplay(_Display):
                 self.note(" " * INDENT + line)
 
     def words(self) -> str:
-        """Say what is done and how long it takes."""
+        """Return in words what is done and how long it takes."""
         progress = self.progress
         if progress is None:
             return f"building the networks, {self.elapsed}"
@@ -212,7 +212,7 @@ class TrainingDisplay(_Display):
         return f"{progress.images:,} images, {progress.images_per_second:,.0f}/s, {self.left(progress.seconds_left)}"
 
     def share(self) -> float:
-        """Return the share of the steps that are done."""
+        """Return the fraction of the steps that are done."""
         return 0.0 if self.progress is None else self.progress.step / self.progress.steps
 
     def details(self) -> str:
@@ -224,7 +224,7 @@ class TrainingDisplay(_Display):
         return f"{int(100 * self.share()):3d}%  {self.words()}"
 
     def _estimate(self, seconds_left: float) -> None:
-        """Say once how long the training takes, and warn where that is above an hour."""
+        """Print once how long the training takes; a warning if it is more than an hour."""
         if self.estimated:
             return
         self.estimated = True
@@ -247,7 +247,7 @@ class ComparisonDisplay(_Display):
         self.progress: ComparisonProgress | None = None
 
     def on_progress(self, progress: "ComparisonProgress") -> None:
-        """Take the progress of the comparison."""
+        """Receive the progress of the comparison."""
         if self.progress is None or progress.number != self.progress.number:
             self.began = time.monotonic()
         self.progress, self.told_at = progress, time.monotonic()
@@ -259,22 +259,22 @@ class ComparisonDisplay(_Display):
             self.note(ended if self.live else f"{ended}{self._time_left()}")
 
     def words(self) -> str:
-        """Say which training runs and how long all of them take."""
+        """Return in words which training runs and how long all of them take."""
         if self.progress is None:
             return f"timing the first steps of each method, {self.elapsed}"
         return f"{self.progress.number} of {self.progress.tasks}{self._time_left()}"
 
     def share(self) -> float:
-        """Return the share of the trainings that are done."""
+        """Return the fraction of the trainings that are done."""
         progress = self.progress
         return 0.0 if progress is None else (progress.number - 1 + progress.share) / progress.tasks
 
     def details(self) -> str:
-        """Say what is trained."""
+        """Return the description of the current training."""
         return "" if self.progress is None else f"{self.progress.description}, {self.elapsed}"
 
     def line(self) -> str:
-        """Say which training runs, for how long, and what is left."""
+        """Return in words which training runs, for how long, and the remaining time."""
         progress = self.progress
         if progress is None:
             return self.words()
@@ -282,14 +282,14 @@ class ComparisonDisplay(_Display):
         return f"{place}: {progress.share:.0%} after {self.elapsed}{self._time_left()}"
 
     def _time_left(self) -> str:
-        """Say how long all trainings take, and how many are not in it; nothing where nothing is known."""
+        """Return the remaining time of all trainings, and how many it leaves out; empty if unknown."""
         progress = self.progress
         if progress is None or progress.seconds_left is None:
             return ""
         return f", {self.left(progress.seconds_left)}{_untimed(progress.untimed)}"
 
     def _estimate(self, seconds: float, trainings: int, untimed: int) -> None:
-        """Say once how long all trainings take, and warn where that is above an hour."""
+        """Print once how long all trainings take; a warning if it is more than an hour."""
         if self.estimated:
             return
         self.estimated = True
@@ -325,7 +325,7 @@ def _untimed(count: int) -> str:
 
 
 def _wrap(text: str, most: int) -> list[str]:
-    """Break text at double spaces into lines of at most ``most`` columns; a longer part has a line of its own."""
+    """Break text at double spaces into lines of at most ``most`` columns; a longer part gets its own line."""
     lines: list[str] = []
     for word in text.split("  "):
         if lines and terminal.width(lines[-1]) + 2 + terminal.width(word) <= most:
@@ -336,7 +336,7 @@ def _wrap(text: str, most: int) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Write a length of time: ``2:05``, ``1:02:05`` or ``57.9 days``."""
+    """Format a duration: ``2:05``, ``1:02:05`` or ``57.9 days``."""
     if seconds >= DAY:
         return f"{seconds / DAY:,.1f} days"
     minutes, rest = divmod(round(seconds), 60)

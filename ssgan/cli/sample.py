@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "build_request", "parse_expression", "sample"]
 
-# The options that each kind of picture takes, with their defaults; a grid of 0 is as large as `grid_side` of the run.
+# The options of each kind of picture, with their defaults; 0 rows or columns stand for `grid_side` of the run.
 KINDS: dict[str, dict[str, int | str | bool | None]] = {
     "grid": {"rows": 0, "columns": 0, "seed": None, "model": None, "numbered": False},
     "interpolate": {"rows": 8, "columns": 9, "path": None, "seed": None, "model": None},
@@ -124,13 +124,13 @@ def build_request(
     ----------
     run : Path
     kinds : sequence of str
-        The kinds that were chosen; none is a grid.
+        The kinds that were chosen; empty for a grid.
     out : Path, optional
         None: ``sample-<kind>.png`` in the run folder, or ``.gif``.
     arithmetic : str, optional
         The expression of ``--arithmetic``.
     **options : str, Path, bool or None
-        The other options by name, None or False where they were not given.
+        The other options by name; None or False if not given.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def build_request(
     values = _parse_options(kind, options)
     values["out"] = _picture_path(run, kind, out)
     values["terms"] = () if arithmetic is None else parse_expression(arithmetic)
-    from ssgan.inference.sample import Request  # torch, which mistakes do not wait for
+    from ssgan.inference.sample import Request  # imports torch, so only after the checks
 
     return Request(kind=kind, **values)
 
@@ -174,7 +174,7 @@ def parse_expression(text: str) -> tuple[tuple[int, tuple[int, ...]], ...]:
     Raises
     ------
     UserError
-        Where it is not of that form.
+        If the expression does not have this form.
     """
     form = "write numbers of the grid with commas, and + or - between the terms, such as '0,1,2 - 3,4,5 + 6,7,8'"
     pieces = re.split(r"([+-])", text)
@@ -206,7 +206,7 @@ def _flag(name: str) -> str:
 
 
 def _picture_path(run: Path, kind: str, out: Path | None) -> Path:
-    """Return the file of the picture, checked where the user named it."""
+    """Return the file of the picture; check it if the user named it."""
     suffixes = SUFFIXES.get(kind, PICTURE_SUFFIXES)
     if out is None:
         return run / f"sample-{kind}{suffixes[0]}"

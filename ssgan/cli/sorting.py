@@ -17,7 +17,7 @@ __all__ = ["SortOptions", "Sorting", "check_sheet"]
 
 
 def check_sheet(sheet: Path | None) -> None:
-    """Check that a picture can be written to the place of ``--sheet``, where it is given.
+    """Check that a picture can be written to the path of ``--sheet``, if given.
 
     Raises
     ------
@@ -34,15 +34,15 @@ def check_sheet(sheet: Path | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SortOptions:
-    """The options, as they were typed; ``check`` them before anything is read.
+    """The options as typed; call ``check`` before anything is read.
 
     Attributes
     ----------
     folder : Path or None
-        Where the folders of the classes are made.
+        The folder in which the class folders are created.
     link : bool
     unsure : str or None
-        The least probability of a picture that is sorted into its class.
+        The smallest probability at which a picture is sorted into its class; 0.5 if None.
     sheet : Path or None
         The picture of the least sure ones.
     """
@@ -58,7 +58,7 @@ class SortOptions:
         return self.folder is not None or self.sheet is not None
 
     def check(self, images: Sequence[str]) -> None:
-        """Check the options against each other, and the folder against those that are read.
+        """Check that the options go together, and that the folder lies outside those that are read.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class SortOptions:
         return number
 
     def start(self, models: "Models", sources: Sequence["InputSource"]) -> "Sorting":
-        """Make what takes the predictions.
+        """Create the object that receives the predictions.
 
         Raises
         ------
         UserError
-            Where the models have no classes, or the folder cannot be made.
+            If the models have no classes, or the folder cannot be created.
         """
         if not self.is_on:
             return Sorting(self, None, None, None)
@@ -111,7 +111,7 @@ class SortOptions:
 
 @dataclass
 class Sorting:
-    """What takes the predictions: a sorter, a contact sheet, both or neither."""
+    """Receives the predictions, for a sorter, a contact sheet, both or neither."""
 
     options: SortOptions
     sorter: "Sorter | None"
@@ -119,14 +119,14 @@ class Sorting:
     pictures: "Pictures | None"
 
     def add(self, row: "Prediction") -> None:
-        """Take one prediction."""
+        """Receive one prediction."""
         if self.sorter is not None:
             self.sorter.add(row)
         if self.sheet is not None:
             self.sheet.add(row)
 
     def finish(self) -> dict[str, Any]:
-        """Draw the sheet, and return entries for the summary, in plain types."""
+        """Write the contact sheet, and return entries of JSON types for the summary."""
         entries: dict[str, Any] = {}
         if self.sorter is not None:
             counts = self.sorter.counts

@@ -32,12 +32,12 @@ __all__ = [
 
 
 def check_resume(out: Path | None, config: Path | None) -> None:
-    """Check that ``--out`` names the run to go on with, and that nothing else names settings.
+    """Check that ``--out`` names the run to resume, and that ``--config`` is not given.
 
     Raises
     ------
     UserError
-        Where it is not so.
+        If either is not the case.
     """
     if out is None:
         raise UserError("--resume needs --out, the folder of the run to go on with.")
@@ -46,14 +46,14 @@ def check_resume(out: Path | None, config: Path | None) -> None:
 
 
 def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
-    """Return the settings of a run that goes on; settings may repeat them, and change what has no part in a step.
+    """Return the settings of a resumed run; ``settings`` may repeat them, and change those that no step depends on.
 
     Raises
     ------
     CannotResume
-        Where other settings are named.
+        If ``settings`` would change any other setting.
     UserError
-        Where there is no such run.
+        If there is no such run.
     """
     if "preset" in settings:
         raise UserError(f"preset={settings['preset']} cannot be set: choose it with --preset.")
@@ -71,12 +71,12 @@ def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -
 
 
 def check_start(run: Path, out: Path | None, resume: bool, config: Path | None) -> None:
-    """Check that ``--from`` goes with the other options that name runs.
+    """Check that ``--from`` is compatible with the other options that name runs.
 
     Raises
     ------
     UserError
-        Where it does not.
+        If it is not.
     """
     if config is not None:
         raise UserError(f"--config {config} does not go with --from, which has the settings of {run}: choose one.")
@@ -101,12 +101,12 @@ def open_named_parent(
     preset: str | None,
     settings: Mapping[str, Any],
 ) -> "Parent | None":
-    """Open the run of ``--from``; None without one, and for a run that goes on, which has started already.
+    """Open the run of ``--from``; None without one, and for a resumed run, which has already started from its weights.
 
     Raises
     ------
     UserError
-        Where the options do not go together, or there is no such run.
+        If the options are not compatible, or there is no such run.
     """
     if resume:
         check_resume(out, config)
@@ -123,14 +123,14 @@ def open_named_parent(
 
 
 def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
-    """Return the settings of a run that starts from ``run``: those of it, updated by the ones that are named.
+    """Return the settings of a run that starts from ``run``: those of ``run``, updated by ``settings``.
 
-    Its folds are left out, because they would not be new to the weights.
+    Its folds are left out, because its weights were trained on all of them.
 
     Raises
     ------
     UserError
-        Where it is another preset, or a setting is out of range or would do nothing.
+        If the preset is another one, or a setting is out of range or has no effect.
     """
     earlier = runs.read_config(run)
     if preset not in (None, earlier.preset):
@@ -138,13 +138,13 @@ def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]
             f"--preset {preset} does not go with --from {run}, a run of preset {earlier.preset!r}: choose one."
         )
     settings = {"folds": 0, **settings} if earlier.folds else settings
-    if earlier.preset not in PRESETS:  # it was begun in Python
+    if earlier.preset not in PRESETS:  # started in Python
         return earlier.replace(**settings)
     return resolve(earlier.preset, settings, earlier.to_dict())
 
 
 def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
-    """Print what a run starts from, and which classes and networks are new."""
+    """Print the run from whose weights a run starts, and which classes and networks are new."""
     labels = f" and {counted(parent.labels, 'label')}" if parent.labels else ""
     terminal.say(f"from {parent.run}: its weights after {counted(parent.images, 'image')}{labels}")
     if config.unconditional:
@@ -159,7 +159,7 @@ def announce_parent(parent: "Parent", config: Config, data: "Data") -> None:
 
 
 def show_settings(config: Config, data: "Data", parent: "Parent | None", as_json: bool) -> None:
-    """Print the settings of a run that is not started, and what it would start from."""
+    """Print the settings of a run without starting it, and the run it would start from."""
     if as_json:
         origin = {} if parent is None else {"parent": str(parent.run)}
         print(json.dumps({**config.to_dict(), **origin}))
@@ -177,9 +177,9 @@ def name_start(
     settings: Mapping[str, Any],
     epochs: str | None,
 ) -> UserError:
-    """Return an error of ``--resume`` that also names the command which starts from the weights of the run.
+    """Return an error of ``--resume`` that also names the command that starts from the weights of the run.
 
-    It is named where it would work: the data are loaded for that.
+    The command is named only if it would work; the data are loaded to check this.
     """
     from ssgan.data.splits import make_splits
     from ssgan.devices import select

@@ -33,10 +33,10 @@ __all__ = [
 
 
 class _Console(Console):
-    """A console that goes silent where its reader has left, such as ``| head``, so that a training goes on."""
+    """A console that stops printing when its reader has exited, as ``| head`` does, so that a training continues."""
 
     def on_broken_pipe(self) -> None:
-        """Stop writing; rich calls this where a write fails."""
+        """Stop writing; rich calls this when a write fails."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
@@ -45,16 +45,16 @@ out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False)
 
 WIDTH = 80  # columns of a terminal
-SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+SECONDS_BETWEEN_LINES = 10.0  # if there is no terminal
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
-COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # in a sentence; it can be copied only if no line breaks it
+COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # in a sentence; can only be copied from one line
 
 
 def say(text: str = "", style: str | None = None) -> None:
     """Print one line of a result; control characters, which names of classes and files can hold, are escaped.
 
-    In a terminal, or where ``COLUMNS`` says how wide the output is, a longer line is broken between words.
+    In a terminal, or if ``COLUMNS`` gives the width of the output, a longer line is broken between words.
     """
     _print(out, text, style)
 
@@ -65,7 +65,7 @@ def note(text: str, style: str | None = None) -> None:
 
 
 def _print(console: Console, text: str, style: str | None) -> None:
-    """Print a text on a console, in lines that are as wide as it is, if that is known."""
+    """Print a string on a console, broken into lines of its width, if that is known."""
     columns = os.environ.get("COLUMNS", "")
     known = console.width if console.is_terminal else int(columns) if columns.isdecimal() else 0
     for line in wrap(visible(text), known) if known else [visible(text)]:
@@ -73,7 +73,7 @@ def _print(console: Console, text: str, style: str | None) -> None:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Break text between words into lines of at most so many columns; commands stay whole, and may be longer."""
+    """Break text between words into lines of at most ``columns`` columns; commands are not broken, even if longer."""
     if width(text) <= columns:
         return [text]
     lines: list[str] = []
@@ -91,7 +91,7 @@ def warn(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, gap: int = 2) -> None:
-    """Print a table, never cut short; the first ``left`` columns are aligned to the left, the others to the right."""
+    """Print a table, never truncated; the first ``left`` columns are aligned to the left, the others to the right."""
     cells = [[*columns], *(["-" if cell is None else visible(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     for i, row in enumerate(cells):
@@ -103,13 +103,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 0, 
 
 
 def cut(text: str, most: int) -> str:
-    """Cut text to one line of at most ``most`` columns, with an ellipsis where it is longer."""
+    """Cut text to one line of at most ``most`` columns, with an ellipsis if it is longer."""
     plain = visible(text)
     return plain if width(plain) <= most else set_cell_size(plain, most - 1).rstrip() + "…"
 
 
 def show_settings(lines: Sequence[tuple[str, str, str]]) -> None:
-    """Print the name, value and unit of each setting, never cut short."""
+    """Print the name, value and unit of each setting, never truncated."""
     lines = [(name, visible(value), unit) for name, value, unit in lines]
     name_width, value_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     for name, value, unit in lines:
@@ -131,7 +131,7 @@ def format_counts(counts: Mapping[str, int]) -> str:
 
 
 def lost_files(skipped: Sequence[Sequence[str]], file_counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Write sentences about files that could not be read, each (name, reason), and files that are no pictures."""
+    """Return sentences about files that could not be read, each (name, reason), and files that are not pictures."""
     lines = []
     if skipped:
         few = "; ".join(f"{name} {reason}" for name, reason in skipped[:FILES_SHOWN])
@@ -147,9 +147,9 @@ def lost_files(skipped: Sequence[Sequence[str]], file_counts: Mapping[str, Mappi
 
 @contextmanager
 def reading_progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Show the progress of reading pictures: a live line in a terminal, a line now and then elsewhere.
+    """Show the progress of reading pictures: a live line in a terminal, otherwise a line at most every ten seconds.
 
-    Gives a function of what is done, how many are done and how many there are; None where ``quiet``.
+    Yields a function (action, number done, total number) to call with the progress; None if ``quiet``.
     """
     if quiet:
         yield None
@@ -182,9 +182,9 @@ def _read_lines() -> Callable[[str, int, int], None]:
 
 @contextmanager
 def count_progress(total: int | None, unit: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a count: a live bar in a terminal, a line now and then elsewhere.
+    """Show a count: a live bar in a terminal, otherwise a line at most every ten seconds.
 
-    Gives a function of how many are done. ``total`` is None where it is not known.
+    Yields a function to call with the number done. ``total`` is None if unknown.
     """
     if not quiet and err.is_terminal:
         columns = (BarColumn(bar_width=24), TextColumn("{task.completed:,.0f} " + unit), TimeRemainingColumn())

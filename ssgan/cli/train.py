@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainOptions", "run_training", "train"]
 
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
-PICTURE_SHAPE = (32, 32)  # of an image that every network takes
+PICTURE_SHAPE = (32, 32)  # shape of an image that every network accepts
 RESULT_FILES = {
     "Generated images": "samples.png",
     "Curves": "curves.png",
@@ -73,17 +73,17 @@ class TrainOptions:
     ----------
     location : DataLocation
     settings : mapping
-        Values of the settings that were named, by ``--set`` or by options of their own.
+        Values of the settings that were given, by ``--set`` or by their own options.
     preset, epochs : str or None
-        As they were typed.
+        The options as typed.
     out : Path or None
         The run folder; None for a new one under ``runs/``.
     resume : bool
-        Whether to go on with the run in ``out``.
+        Whether to resume the run in ``out``.
     config : Path or None
-        An earlier run, or its ``config.json``, whose settings are taken.
+        An earlier run, or its ``config.json``, whose settings are used.
     parent : Path or None
-        A run whose weights and settings are the start.
+        A run from whose weights and settings to start.
     engine : EngineChoice
     verbose, as_json, dry_run : bool
     """
@@ -154,12 +154,12 @@ def train(
 
 
 def run_training(options: TrainOptions) -> None:
-    """Train, or go on with a training, and print the result; or print the settings.
+    """Train, or resume a training, and print the result; or print the settings.
 
     Raises
     ------
     UserError
-        For the user's mistakes, before anything is written; and where every model diverged.
+        For the user's mistakes, before anything is written; or if every model diverged.
     """
     try:
         _run_training(options)
@@ -171,7 +171,7 @@ def run_training(options: TrainOptions) -> None:
 
 
 def _run_training(options: TrainOptions) -> None:
-    """Train, or go on with a training, and print the result; or print the settings."""
+    """Train, or resume a training, and print the result; or print the settings."""
     if not options.dry_run and processes.goes_on(options.out):
         options = dataclasses.replace(options, resume=True, config=None)
     parent = start.open_named_parent(
@@ -191,7 +191,7 @@ def _run_training(options: TrainOptions) -> None:
     folder = _run_folder(options, data, config, parent)
     with ExitStack() as stack:
         report = runs.read_finished_report(folder, config, data.name, data.sha256)
-        if report is None:  # a finished run is only read, so it may lie in a read-only place
+        if report is None:  # a finished run is only read, so its folder may be read-only
             stack.enter_context(runs.lock_run(folder))
             report = runs.read_finished_report(folder, config, data.name, data.sha256)
         processes.begin(folder, trains=report is None)
@@ -219,7 +219,7 @@ def _run_training(options: TrainOptions) -> None:
 
 
 def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", Config]:
-    """Load the data and resolve the configuration; mistakes that need no data are found before they are read."""
+    """Load the data and resolve the configuration; mistakes that can be found without the data are reported first."""
     check_epochs(options.epochs, options.settings)
     location = options.location
     if not options.resume and options.preset is None and options.config is None and parent is None:
@@ -229,7 +229,7 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     processes.check_config(early)
     is_array = location.is_named or Path(location.data).suffix == ".npz"
     run = options.parent or options.config
-    # A run that was begun by another program need not have a preset.
+    # A run that another program started need not have a preset.
     resizes = early.image_size if run else PRESETS.get(early.preset, {}).get("image_size")
     if is_array and "image_size" not in options.settings and resizes and early.backbone is None:
         raise UserError(
@@ -240,7 +240,7 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     if options.resume and options.out is not None:
         learned = runs.learned_images(options.out)
     data = location.load(Options.of(early, location.labels_csv, learned), quiet=options.as_json)
-    # Only now are the shape of the images and the length of a pass known.
+    # Only now are the shape of the images and the length of an epoch known.
     settings = dict(options.settings)
     if options.epochs is not None:
         settings["total_images"] = epochs_to_images(options.epochs, len(data.x_train))
@@ -248,12 +248,12 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
         preset, earlier = _preset(options, settings, data.image_shape)
         settings = choose_views(data, preset, settings, earlier, quiet=options.as_json)
     config = _resolve(options, settings, data.image_shape)
-    # The depth that was found is a setting of the run, so that all that use the run read files of 16 bits alike.
+    # The depth that was found becomes a setting of the run, so that every command reads 16-bit files in the same way.
     return data, config if data.image_depth is None else config.replace(image_depth=data.image_depth)
 
 
 def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Sequence[int] = ()) -> Config:
-    """Resolve the configuration; where nothing names a preset, the data and the shape of their images do."""
+    """Resolve the configuration; if no preset is named, the data and the shape of their images determine it."""
     if options.resume and options.out is not None:
         return start.resumed_config(options.out, options.preset, settings)
     if options.parent is not None:
@@ -263,7 +263,7 @@ def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Se
 
 
 def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[int]) -> tuple[str, dict[str, Any]]:
-    """Return the preset of a new run, and the settings of the earlier run that is named."""
+    """Return the preset of a new run, and the settings of the earlier run, if one is named."""
     earlier = {} if options.config is None else runs.read_settings(options.config)
     earlier_preset = earlier.get("preset")
     if options.preset is not None and earlier_preset not in (None, options.preset):
@@ -276,7 +276,7 @@ def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[
 
 
 def _resolve_without_data(options: TrainOptions) -> Config:
-    """Resolve the configuration as far as that goes before the data are read.
+    """Resolve the configuration as far as possible before the data are read.
 
     The shape of a user's own images is not known yet: settings that suit one of the presets for them are accepted.
     """
@@ -290,7 +290,7 @@ def _resolve_without_data(options: TrainOptions) -> Config:
 
 
 def _check_data(data: "Data", config: Config, parent: "Parent | None") -> tuple[str, list["Split"]]:
-    """Check that the data suit the configuration; return the device in words, and the labelled images of each model."""
+    """Check that the data suit the configuration; return the name of the device, and each model's labelled images."""
     from ssgan.data.splits import make_splits
     from ssgan.devices import device_name, select
 
@@ -322,7 +322,7 @@ def _check_data(data: "Data", config: Config, parent: "Parent | None") -> tuple[
 
 
 def _run_folder(options: TrainOptions, data: "Data", config: Config, parent: "Parent | None") -> Path:
-    """Make a new run folder, or return that of the run to go on with."""
+    """Create a new run folder, or return that of the run to resume."""
     location = options.location
     if Path(location.data).is_dir() and location.holds(options.out or Path("runs")):
         raise UserError(
@@ -351,7 +351,7 @@ def _warn(data: "Data", splits: Sequence["Split"], config: Config, is_own: bool)
 
 
 def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> None:
-    """Print what is trained, and the settings that differ from the preset."""
+    """Print what is trained, and the settings that differ from those of the preset."""
     test_count = data.file_counts.get("tested", {}).get("held out")
     held_out = f" and {test_count:,} held out for testing" if test_count else ""
     labels = "no classes, " if config.unconditional else f"{labeled_count:,} labelled of "
@@ -371,7 +371,7 @@ def _announce(data: "Data", config: Config, place: str, labeled_count: int) -> N
 def _train(
     options: TrainOptions, data: "Data", config: Config, folder: Path, parent: "Parent | None"
 ) -> dict[str, Any]:
-    """Train the models of the folds, where there are any, and then the run's own; return the report."""
+    """Train the models of the folds, if any, and then the models of the run; return the report."""
     from ssgan.inference import features
     from ssgan.training import experiment, folds
     from ssgan.training.parent import find_parent, inherited_map

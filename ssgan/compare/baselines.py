@@ -7,10 +7,10 @@ are only predicted: no classifier and no feature is fitted to them.
 the pool, without its labels and without the rows held out. A few labelled images are too few to fit hundreds of pixels,
 while the pool shows along which directions images vary; 50 components keep 82 % of the variance of MNIST. They are not
 whitened and pixels are not standardised, because both amplify directions and pixels that hardly vary, and all methods
-here use Euclidean distances or norms. For images with many pixels, the components are fitted to a random part of the
+here use Euclidean distances or norms. For images with many pixels, the components are fitted to a random subset of the
 pool that fits into memory.
 
-**Features of a backbone** are taken as they are, each row divided by its length, so that all methods go by angles.
+**Features of a backbone** are not projected; each row is divided by its length, so that all methods compare angles.
 
 **Settings** are fixed. Values other than scikit-learn's defaults were chosen by the error on hidden labels of *pool*
 rows that were held out of the fit, on ``digits`` and on MNIST (8,000 images to learn from), with 20 to 100 labels and
@@ -18,10 +18,10 @@ draws from 100 up; no test label was used. One number is fitted to the labelled 
 temperature of the support vector machine.
 
 =================== ================================================================================================
-logistic-regression L2, ``C=10``: the error is about that of ``C=1``, which is too unsure of itself on ``digits``.
+logistic-regression L2, ``C=10``: the error is about that of ``C=1``, which is underconfident on ``digits``.
 svm                 One RBF machine for each class against the rest, ``C=10``, ``gamma="scale"``. The softmax of the
                     margins has a temperature (Guo et al., *On Calibration of Modern Neural Networks*, 2017) that
-                    minimises the NLL of margins by 5-fold cross-validation, fewer where a class has fewer labels: it
+                    minimises the NLL of margins by 5-fold cross-validation, fewer if a class has fewer labels: it
                     changes no prediction, and was better than Platt's sigmoids, which few labels fit badly.
                     If a class has one label, there is no temperature and no probability.
 knn                 The nearest labelled image; 3 neighbours were worse, up to 100 labels. There is no probability.
@@ -41,10 +41,10 @@ On features of a backbone other settings were best, by the error on hidden label
 with 24 to 60 labels and draws from 1000 up (docs/notes/features.md): ``C=1`` for logistic regression and self-training,
 and for the graph methods 10 neighbours, with ``alpha=0.95`` for label spreading.
 
-The two graph methods spread the labels over the graph of nearest neighbours; a test image gets the mean of its
-neighbours' shares. Where no label reaches an image, scikit-learn divides 0 by 0 (its issue 34351); here all labelled
-classes have the same share, and ``unreached_tests`` and a warning of the row say of how many test images. Shares add up
-to 1 and are often exactly 0; ``ece`` shows whether they are calibrated.
+The two graph methods spread the labels over the graph of nearest neighbours; a test image gets the mean class
+probabilities of its neighbours. If no label reaches an image, scikit-learn divides 0 by 0 (its issue 34351); here all
+labelled classes are then equally likely, and ``unreached_tests`` and a warning of the row give the number of such test
+images. The probabilities add up to 1 and are often exactly 0; ``ece`` shows whether they are calibrated.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ class BaselineResult(NamedTuple):
     settings : dict
         Plain types: the settings of the estimator and of the features, the number of unlabelled images that it
         learned from (``unlabeled_used``; 0 for supervised methods), and that of images, labelled ones included, for
-        the principal components (``pca_rows``); of a graph method the number of test images that no label reaches
+        the principal components (``pca_rows``); for a graph method the number of test images that no label reaches
         (``unreached_tests``).
     seconds : float
         Time from the images to the predictions.
@@ -103,7 +103,7 @@ class BaselineResult(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences about predictions that say nothing."""
+        """Sentences about predictions without information."""
         if not (unreached := self.settings.get("unreached_tests")):
             return []
         return [
@@ -186,9 +186,9 @@ def fit_baseline(
     classes : int
         K.
     seed : int
-        Of the random parts of a large pool, and of the folds for the temperature.
+        Seed of the random subsets of a large pool, and of the folds for the temperature.
     unlabeled_cap : int
-        Most unlabelled images to learn from, a random part of the pool: memory grows with their number, and the
+        Most unlabelled images to learn from, a random subset of the pool: memory grows with their number, and the
         time of the graph methods with its square.
     of_backbone : bool
         Whether ``x_pool`` and ``x_test`` are features of a backbone, [N, F] and [T, F].
@@ -224,14 +224,14 @@ def fit_baseline(
 
 
 def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, draw_seed: int | None) -> dict[str, Any]:
-    """Make the row of a result, with the keys of a row of :func:`ssgan.training.experiment.summarize`.
+    """Return the result row, with the keys of a row of :func:`ssgan.training.experiment.summarize`.
 
     The settings of a method are fixed like those of a preset, so they are not ``settings`` of the row: ``estimator``
     holds them, with those that depend on the images.
 
     ``error_raw`` and the keys of a training are None; so are ``ece`` and ``nll`` of a method without probabilities.
-    ``nll`` is also None if the class of a test image has probability 0, because it is infinite. ``warnings`` is there
-    only where there are some.
+    ``nll`` is also None if the class of a test image has probability 0, because it is infinite. ``warnings`` is present
+    only if there are any.
 
     Parameters
     ----------
@@ -240,9 +240,9 @@ def baseline_row(data: Data, split: Split, result: BaselineResult, seed: int, dr
     split : Split
     result : BaselineResult
     seed : int
-        As for :func:`fit_baseline`.
+        As in :func:`fit_baseline`.
     draw_seed : int or None
-        Of the labelled images; None if they were not drawn.
+        Seed of the draw of labelled images; None if they were not drawn.
     """
     from threadpoolctl import threadpool_info
 
@@ -336,7 +336,7 @@ def _svm(task: FitTask) -> BaselineScores:
 
 
 def _margins(decision: np.ndarray) -> np.ndarray:
-    """Return the margins [n, C] of a one-against-rest decision, which has a single column for two classes."""
+    """Return the margins [n, C] of a one-vs-rest decision, which has a single column for two classes."""
     return decision if decision.ndim == 2 else np.stack([-decision, decision], axis=1)
 
 
@@ -367,7 +367,7 @@ def _label_propagation(task: FitTask) -> BaselineScores:
 
 
 def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: FitTask) -> BaselineScores:
-    """Spread the labels over the graph of neighbours; test images that no label reaches get equal shares."""
+    """Spread the labels over the graph of neighbours; test images that no label reaches get equal probabilities."""
     from sklearn.exceptions import ConvergenceWarning
 
     x, y = task.graph
@@ -381,7 +381,7 @@ def _fit_graph(estimator: Callable[..., Any], settings: dict[str, Any], task: Fi
         model.fit(x, y)
     with np.errstate(invalid="ignore"):  # 0 / 0 if no label reaches an image
         shares = model.predict_proba(task.test)
-    # scikit-learn may come to answer such a row with zeros.
+    # A later scikit-learn may return zeros for such a row.
     unreached = ~(np.isfinite(shares).all(axis=1) & (shares.sum(axis=1) > 0))
     shares[unreached] = 1 / shares.shape[1]
     return BaselineScores(shares, True, {**settings, "tol_per_image": 1e-6, "unreached_tests": int(unreached.sum())})
@@ -396,7 +396,7 @@ def _self_training(task: FitTask) -> BaselineScores:
         return _logistic_regression(task)
     settings = {"threshold": 0.9, "max_iter": 10}
     base = {**task.logistic, "class_weight": "balanced"}
-    # On rows of length 1 logistic regression is never sure enough to take up an image.
+    # On rows of length 1 logistic regression is never confident enough to pseudo-label an image.
     scale = np.sqrt(task.labeled.shape[1]) if task.of_backbone else 1.0
     x, y = task.graph
     model = SelfTrainingClassifier(LogisticRegression(**base), **settings).fit(scale * x, y)

@@ -38,11 +38,11 @@ class Ablation(NamedTuple):
     Attributes
     ----------
     name : str
-        Of its rows, such as ``without noise``.
+        Name in its rows, such as ``without noise``.
     settings : mapping
-        The settings that take the part away.
+        The settings that remove the part.
     last : bool
-        Whether the last D of the same run is evaluated instead of the average, without a training of its own.
+        Whether the last D of the same run is evaluated instead of the average, without a separate training.
     """
 
     name: str
@@ -60,7 +60,7 @@ def ablations(config: Config) -> tuple[list[Ablation], list[str]]:
         else:
             suffix = " (same run's last D)" if part == AVERAGE else ""
             possible.append(Ablation(f"without {part}{suffix}", settings, part == AVERAGE))
-    if config.batches_with_spread_labels:  # few presets have it, so nothing is said where it is absent
+    if config.batches_with_spread_labels:  # few presets have it, so its absence is not reported
         possible.append(Ablation("without label spreading", {"label_spreading_fraction": 0.0}))
     return possible, absent
 
@@ -74,7 +74,7 @@ def _without_feature_matching(config: Config) -> dict[str, Any] | None:
 
 
 def _without_initialisation(config: Config) -> dict[str, Any] | None:
-    """Keep scales of 1 and biases of 0, except with minibatch discrimination, which stores images of it."""
+    """Keep scales of 1 and biases of 0, except with minibatch discrimination, which stores images from it."""
     possible = config.init_images and NETWORKS[config.network].weight_norm and not config.minibatch_kernels
     return {"init_images": 0} if possible else None
 
@@ -90,7 +90,7 @@ def _without_generator(config: Config) -> dict[str, Any] | None:
 
 
 AVERAGE = "averaging D"
-# By part: the settings that take it away, or None if a configuration does not have it.
+# By part: the settings that remove it, or None if a configuration does not have it.
 PARTS: dict[str, Callable[[Config], dict[str, Any] | None]] = {
     "feature matching": _without_feature_matching,
     "initialisation by images": _without_initialisation,
@@ -116,7 +116,7 @@ class GridCell:
     count : int
         Number of labelled images.
     config : Config or None
-        Of all seeds together; None for a classical method, and if its settings are invalid.
+        Configuration of all seeds together; None for a classical method, and if its settings are invalid.
     ablation : Ablation or None
     refusal : str
         Why it cannot be trained; empty if it can.
@@ -150,7 +150,7 @@ class Grid:
     splits : mapping
         From (labels as requested, seed) to the split, drawn once.
     draw_seeds : mapping
-        From the same keys to the seed of the draw; None if all labels are taken.
+        From the same keys to the seed of the draw; None if all labels are used.
     notes : list of str
         Sentences about requested ablations that are left out.
     """
@@ -210,7 +210,7 @@ class Grid:
         return foreign, changed
 
     def _is_of(self, cell: GridCell, row: Mapping[str, Any]) -> bool:
-        """Whether a row belongs to a cell, with or without a result."""
+        """Return whether a row belongs to a cell, with or without a result."""
         key = (cell.labels, row["seed"])
         ablation = None if cell.ablation is None else cell.ablation.name
         identity = (row["method"], row["labels"], row.get("ablation"), row.get("dataset_sha256"))
@@ -224,7 +224,7 @@ class Grid:
 
 
 def parse_methods(text: str | None) -> list[str]:
-    """Parse a list of methods with commas; None is the default list.
+    """Parse a comma-separated list of methods; None is the default list.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def parse_methods(text: str | None) -> list[str]:
 
 
 def parse_labels(text: str) -> list[int | str]:
-    """Parse a list of numbers of labels with commas; a number may be ``all``.
+    """Parse a comma-separated list of numbers of labels; a number may be ``all``.
 
     Raises
     ------
@@ -283,14 +283,14 @@ def build_grid(
     data : Data
     preset : str
     methods : sequence of str
-        Of :data:`ssgan.settings.catalog.METHOD_NAMES` and :data:`ssgan.compare.baselines.BASELINES`.
+        Names in :data:`ssgan.settings.catalog.METHOD_NAMES` and :data:`ssgan.compare.baselines.BASELINES`.
     labels : sequence of int or "all"
     seeds : sequence of int
         Consecutive.
     draw_seed : int, optional
-        One draw of labelled images for all seeds; by default each seed has the draw of its own number.
+        One draw of labelled images for all seeds; by default the draw seed of each seed is the seed itself.
     settings : mapping, optional
-        For every network; a setting that has no effect on a method is left out for it.
+        Settings of every network; one that has no effect on a method is left out for it.
     ablate : bool
         Whether to add the ablations of the GAN.
 

@@ -49,17 +49,17 @@ class ComparisonProgress(NamedTuple):
     number, tasks : int
         Number of the current training, from 1, and how many there are.
     description : str
-        Of the current training.
+        Description of the current training.
     share : float
-        Finished share of it, 0 to 1.
+        Finished fraction of it, 0 to 1.
     seconds_left : float or None
-        Of all trainings but those that are ``untimed``; None if no time is known.
+        Time left for all trainings except those that are ``untimed``; None if no time is known.
     result : str
         Its result, at its end; empty before.
     warnings : sequence of str
         New warnings.
     untimed : int
-        Trainings that are left and whose time is not known, such as classical fits before the first one.
+        Number of remaining trainings whose time is not known, such as classical fits before the first one.
     """
 
     number: int
@@ -76,7 +76,7 @@ class ProgressTracker:
     """Reports the progress of a list of trainings, and estimates the time that is left.
 
     The estimate uses finished trainings of the same method, then its first steps, then the current training of the same
-    method, then those of any network. The time of a classical method is known from its own fits alone.
+    method, then those of any network. The time of a classical method is known only from its own fits.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class ProgressTracker:
         self.expected: dict[str, float] = {}  # seconds for one unit of work, by method and ablation
 
     def measure(self, time_task: Callable[[StackTask], float | None]) -> None:
-        """Time one training of each method by its first steps, where there is more than one training of networks."""
+        """Time one training of each method by its first steps, if there is more than one training of networks."""
         tasks = [task for task in self.tasks if task.work and not task.cell.classical and not task.cell.refusal]
         for task in tasks if len(tasks) > 1 else []:
             if task.cell.name not in self.expected and (seconds := time_task(task)) is not None:
@@ -108,13 +108,13 @@ class ProgressTracker:
         self._report(progress.step / progress.steps, left, speed, warnings=progress.warnings)
 
     def follow_step(self, progress: "StepProgress") -> None:
-        """Report where the current training stands between two reports."""
+        """Report the progress of the current training between two reports."""
         speed = f", {progress.images_per_second:,.0f} images/s" if progress.images_per_second else ""
         left = self._follow(progress.step, progress.steps, progress.seconds_left)
         self._report(progress.step / progress.steps, left, speed)
 
     def end(self, result: str, seconds: float | None) -> None:
-        """Report the result of the current training and its time; None if the time is no guide for others."""
+        """Report the result of the current training and its time; None if the time does not predict that of others."""
         task = self.tasks[self.index]
         self._note_time(task, seconds)
         self._report(1.0, self._left(self.tasks[self.index + 1 :]), result=result)
@@ -145,15 +145,15 @@ class ProgressTracker:
         )
 
     def _note_time(self, task: StackTask, seconds: float | None) -> None:
-        """Note the time of a finished training."""
+        """Record the time of a finished training."""
         if seconds is not None and task.work:
             before = self.spent.get(task.cell.name, (0.0, 0))
             self.spent[task.cell.name] = (before[0] + seconds, before[1] + task.work)
 
     def _left(self, tasks: Sequence[StackTask]) -> tuple[float | None, int]:
-        """Estimate the seconds of tasks, one after the other; return also how many of them are not known.
+        """Estimate the seconds of tasks, one after the other; return also the number of tasks whose time is not known.
 
-        The seconds are None where none is known.
+        The seconds are None if none is known.
         """
         works = [(self._seconds_per_work(task), task.work) for task in tasks if task.work]
         known = [seconds * work for seconds, work in works if seconds is not None]
@@ -182,7 +182,7 @@ class ConcurrentTracker(ProgressTracker):
     tasks, on_progress
         As for :class:`ProgressTracker`.
     places : int
-        How many trainings run at once.
+        Number of trainings that run at once.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ConcurrentTracker(ProgressTracker):
         self._report_running()
 
     def finish(self, task: StackTask, result: str, seconds: float | None, warnings: Sequence[str] = ()) -> None:
-        """Report the result of a training, its time (None if it is no guide for others) and its warnings."""
+        """Report the result of a training, its time (None if it does not predict that of others) and its warnings."""
         self._note_time(task, seconds)
         self.unfinished.remove(task)
         number = len(self.tasks) - len(self.unfinished)

@@ -1,8 +1,8 @@
 """Run a comparison on a Ray cluster: each stack is a task, and its rows are those of the local engine.
 
-This process alone writes the file of rows. A task whose node or process is lost is run again by Ray. Where the folder
-of the file is the same on its node, as on a shared file system, it goes on from the checkpoint of the run folder.
-Elsewhere it trains in a folder of its node from the beginning, and returns the files of the run with the rows.
+Only this process writes the file of rows. A task whose node or process is lost is run again by Ray. If the folder of
+the file is the same on its node, as on a shared file system, it resumes from the checkpoint of the run folder.
+Otherwise it trains in a folder of its node from the beginning, and returns the files of the run with the rows.
 """
 
 import os
@@ -37,21 +37,21 @@ LOCK_SECONDS = 60.0  # longest wait for the end of a process whose node is lost
 
 
 class StackJob(NamedTuple):
-    """Stacks of one run folder, one after the other, with all that they need beside the data.
+    """Stacks of one run folder, one after the other, with all that they need besides the data.
 
     Attributes
     ----------
     tasks : list of StackTask
-        More than one where a cell evaluates the training of another.
+        More than one if a cell evaluates the training of another.
     splits, draw_seeds
-        Of :class:`~ssgan.compare.grid.Grid`, for these tasks.
+        As in :class:`~ssgan.compare.grid.Grid`, for these tasks.
     row_path : str
         Absolute path of the file of rows.
     token : str
-        Name of a file beside it, by which a node knows that it has the same folder.
+        Name of a file beside it, by which a node knows that it sees the same folder.
     source : mapping or None
     version : str
-        Of ssgan.
+        Version of ssgan.
     """
 
     tasks: list[StackTask]
@@ -78,9 +78,9 @@ def compare_on_ray(
     source: Source | None = None,
     address: str | None = None,
 ) -> None:
-    """Train what the file of rows lacks of the grid, as :func:`ssgan.compare.runner.compare` does, on a Ray cluster.
+    """Train the missing rows of the grid on a Ray cluster, as :func:`ssgan.compare.runner.compare` does locally.
 
-    Each task takes one processor, and one GPU where the device is ``cuda``, or ``auto`` and the cluster has any.
+    Each task takes one processor, and one GPU if the device is ``cuda``, or ``auto`` and the cluster has any.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def compare_on_ray(
     Raises
     ------
     UserError
-        Where the cluster cannot be used, or a node has another version of ssgan.
+        If the cluster cannot be used, or a node has another version of ssgan.
     """
     tasks = plan(grid, row_file.rows)
     if not tasks:
@@ -126,7 +126,7 @@ def run_job(data: Data, job: StackJob) -> StackResult:
     Raises
     ------
     UserError
-        Where the node has another version of ssgan.
+        If the node has another version of ssgan.
     """
     clusters.prepare_worker(job.version)
     seeds = [seed for task in job.tasks for seed in task.seeds]
@@ -149,7 +149,7 @@ def run_job(data: Data, job: StackJob) -> StackResult:
 def _make_jobs(
     grid: Grid, tasks: Sequence[StackTask], row_path: Path, token: str, source: Source | None
 ) -> list[StackJob]:
-    """Make a job of the tasks of each run folder."""
+    """Make one job of the tasks of each run folder."""
     groups: dict[Any, list[StackTask]] = {}
     for number, task in enumerate(tasks):
         trains = not task.cell.classical and task.cell.config is not None
@@ -197,7 +197,7 @@ def _add_result(
 def _add_finished(
     ray: Any, grid: Grid, running: Mapping[Any, StackJob], stopped: Sequence[Any], row_file: RowFile, tracker: Any
 ) -> None:
-    """Write the rows of jobs that came to their end before they were stopped."""
+    """Write the rows of jobs that finished before they were stopped."""
     for finished in stopped:
         try:
             ray.get(finished)
@@ -208,7 +208,7 @@ def _add_finished(
 
 @contextmanager
 def _token_beside(row_path: Path) -> Iterator[str]:
-    """Keep a file of a new name beside the file of rows while the block runs; it gets the name."""
+    """Keep a file with a new name beside the file of rows while the block runs; yield the name."""
     token = f".{row_path.stem}.{uuid.uuid4().hex}.lock"
     path = row_path.with_name(token)
     path.touch()
@@ -220,7 +220,7 @@ def _token_beside(row_path: Path) -> Iterator[str]:
 
 @contextmanager
 def _place_of(job: StackJob) -> Iterator[Path]:
-    """Give the path of the file of rows where the node has its folder, or else one in a folder that is then removed."""
+    """Yield the path of the file of rows if the node sees its folder, else one in a temporary folder."""
     row_path = Path(job.row_path)
     if row_path.with_name(job.token).exists():
         yield row_path

@@ -55,10 +55,10 @@ NOT_FINITE = "The model's logits are not finite, though its weights are."
 def stack_rows(
     data: Data, cell: GridCell, models: Models, report: Mapping[str, Any], row_path: Path
 ) -> list[dict[str, Any]]:
-    """Make the rows of a stack: one for each seed, after that of the ensemble if the models share their labels.
+    """Return the rows of a stack: one for each seed, after that of the ensemble if the models share their labels.
 
     Each row has the ``confusion`` matrix, the bins of ``reliability`` and the names of the ``classes``. The row of the
-    first seed has the path of its ``samples``; where they fail, it has the reason under ``warnings``. No row has a
+    first seed has the path of its ``samples``; if they fail, it has the reason under ``warnings``. No row has a
     temperature: every label of a draw is trained on, and one fitted to those makes models overconfident.
 
     Parameters
@@ -94,7 +94,7 @@ def stack_rows(
 
 
 def classical_row(grid: Grid, cell: GridCell, split: Split, result: BaselineResult, seed: int) -> dict[str, Any]:
-    """Make the row of a classical method with its confusion matrix, and with reliability if it has probabilities."""
+    """Return the row of a classical method with its confusion matrix, and with reliability if it has probabilities."""
     data = grid.data
     row = baseline_row(data, split, result, seed, grid.draw_seeds[cell.labels, seed])
     matrix = confusion(data.y_test, result.predicted, len(data.classes)).tolist()
@@ -105,7 +105,7 @@ def classical_row(grid: Grid, cell: GridCell, split: Split, result: BaselineResu
 
 
 def failed_rows(grid: Grid, cell: GridCell, seeds: Sequence[int], reason: str) -> list[dict[str, Any]]:
-    """Make the rows of a training without a result, with the reason."""
+    """Return the rows of a training without a result, with the reason."""
     config, data = cell.config, grid.data
     config_keys: dict[str, Any] = {}
     if config is not None:
@@ -141,7 +141,7 @@ def _test_results(p_NK: np.ndarray, data: Data) -> dict[str, Any]:
 
 
 def _ensemble_row(p_NK: np.ndarray, rows: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
-    """Make the row of an ensemble under the seed of its first model; diverged models are no members."""
+    """Return the row of an ensemble under the seed of its first model; diverged models are not members."""
     first = rows[0]
     shared = {key: value for key, value in first.items() if key not in Diversity._fields}
     empty = dict.fromkeys(("error_raw", "images_per_second", "seconds", "diverged", "collapsed", "samples", "failed"))
@@ -171,7 +171,7 @@ def _relative(path: Path, row_path: Path) -> str:
 
 
 def plan(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[StackTask]:
-    """List the trainings still to do, in order; failed ones are tried again."""
+    """List the trainings still to do, in order; failed ones are retried."""
     return [StackTask(cell, seeds) for cell in grid.cells for seeds in grid.outstanding(cell, rows)]
 
 
@@ -181,17 +181,17 @@ def compare(
     on_progress: Callable[[ComparisonProgress], None] | None = None,
     source: Source | None = None,
 ) -> None:
-    """Train what the file of rows lacks of the grid, and add its rows.
+    """Train the missing rows of the grid, and add them to the file.
 
     A training that fails, because its settings or data do not fit or memory is too small, is written as rows with the
-    reason, and the others go on.
+    reason, and the others continue.
 
     Parameters
     ----------
     grid : Grid
     row_file : RowFile
     on_progress : callable, optional
-        Called with the progress. Each method of which nothing is known is timed first, by steps that are thrown away.
+        Called with the progress. Each method whose time is unknown is timed first, by steps that are discarded.
     source : mapping, optional
         As in :func:`ssgan.training.experiment.run_experiment`.
     """
@@ -214,7 +214,7 @@ def run_stack(
     on_report: Callable[[TrainingProgress], None] | None = None,
     on_step: Callable[[StepProgress], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Fit or train one stack, or resume it, and return its rows; where it fails, rows with the reason.
+    """Fit or train one stack, or resume it, and return its rows; if it fails, rows with the reason.
 
     Every engine runs this function: it can be pickled, and writes to the run folder of the stack and to the folder of
     samples, never to the file of rows.
@@ -222,7 +222,7 @@ def run_stack(
     Parameters
     ----------
     grid : Grid
-        One with the splits of this stack alone will do.
+        One with only the splits of this stack is enough.
     task : StackTask
     row_path : Path
         The file of rows, beside which the run folder is.
@@ -242,14 +242,14 @@ def add_rows(grid: Grid, task: StackTask, rows: Sequence[dict[str, Any]], row_fi
 
 
 def _ignore(progress: ComparisonProgress) -> None:
-    """Take no notice of the progress."""
+    """Ignore the progress."""
 
 
 def _time_task(grid: Grid, task: StackTask) -> float | None:
-    """Estimate the seconds of a training of networks; None where that is not known."""
+    """Estimate the seconds of a training of networks; None if that is not known."""
     try:
         return time_training(grid.data, task.config, _splits(grid, task))
-    except (UserError, MemoryError, RuntimeError):  # it will be named when the training fails
+    except (UserError, MemoryError, RuntimeError):  # it will be reported when the training fails
         return None
 
 
@@ -319,7 +319,7 @@ def _train_stack(
 
 
 def _failure_reason(cause: UserError | MemoryError | RuntimeError) -> str:
-    """Return why a training failed; raise an error that is a fault of the program."""
+    """Return why a training failed; raise an error that is a bug of the program."""
     if isinstance(cause, UserError):
         return str(cause)
     if message := memory_message(cause):

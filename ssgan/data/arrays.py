@@ -19,8 +19,8 @@ __all__ = [
 
 UNLABELED_TEXT = "-1"
 MOST_QUANTILES = 1000
-OUTERMOST = {"quantile": 3.0, "standard": 100.0}  # deviations, to which the numbers of a table are clipped
-MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of text
+OUTERMOST = {"quantile": 3.0, "standard": 100.0}  # standard deviations to which a table is clipped
+MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of strings
 
 
 class Labels(NamedTuple):
@@ -33,7 +33,7 @@ class Labels(NamedTuple):
     classes : ndarray, shape [K]
         The different labels, sorted, of the type in which they were given.
     binary : bool
-        Whether -1 was read as a class: the labels are -1 and 1 alone.
+        Whether -1 was read as a class: the only labels are -1 and 1.
     """
 
     indices: np.ndarray
@@ -42,10 +42,10 @@ class Labels(NamedTuple):
 
 
 def split_labels(y: np.ndarray) -> Labels:
-    """Tell labels from missing ones, which are -1, in an array of objects also None and NaN, in one of floats NaN.
+    """Separate labels from missing ones: -1, in an array of objects also None and NaN, in one of floats also NaN.
 
-    Where the only labels are -1 and 1, both are classes: an array with one class could not be learned from, and this
-    is how many binary classifiers write the two.
+    If the only labels are -1 and 1, both are classes: a single class could not be learned, and many binary classifiers
+    encode the two classes in this way.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def split_labels(y: np.ndarray) -> Labels:
     Raises
     ------
     UserError
-        For the text "-1" and the texts that numpy makes of missing labels, and for objects that cannot be compared.
+        For the string "-1" and the strings that numpy makes of missing labels, and for objects that cannot be compared.
     """
     y = np.asarray(y)
     if y.ndim != 1:
@@ -80,14 +80,14 @@ def split_labels(y: np.ndarray) -> Labels:
 
 
 def is_missing(label: Any) -> bool:
-    """Whether one label of an array of objects says that there is none: None, NaN, pandas.NA or -1."""
+    """Return whether a label of an array of objects is missing: None, NaN, pandas.NA, NaT or -1."""
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(label, float | int | np.integer | np.floating) and bool(label != label or label == -1)
 
 
 def _missing_numbers(y: np.ndarray) -> np.ndarray:
-    """Return which labels of an array of numbers or text say that there is none."""
+    """Return a mask of the missing labels in an array of numbers or strings."""
     if y.dtype.kind == "f":
         if np.isinf(y).any():
             raise UserError("y holds infinity, which is no label.")
@@ -96,7 +96,7 @@ def _missing_numbers(y: np.ndarray) -> np.ndarray:
 
 
 def _has_other_missing(y: np.ndarray) -> bool:
-    """Whether labels are missing in another way than by -1, so that -1 is not a class."""
+    """Return whether missing labels are marked other than by -1, so that -1 is not a class."""
     if y.dtype.kind == "O":
         return any(is_missing(label) and not _is_integer(label) for label in y)
     return bool(np.isnan(y).any()) if y.dtype.kind == "f" else False
@@ -107,7 +107,7 @@ def _is_integer(label: Any) -> bool:
 
 
 def _refuse_text(y: np.ndarray) -> None:
-    """Refuse the text "-1", and in an array of text the words for missing labels."""
+    """Refuse the string "-1", and in an array of strings the words for missing labels."""
     texts = {str(label) for label in y if isinstance(label, str | bytes)}
     texts |= {label.decode(errors="replace") for label in y if isinstance(label, bytes)}
     if UNLABELED_TEXT in texts:
@@ -124,7 +124,7 @@ def _refuse_text(y: np.ndarray) -> None:
 
 
 def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
-    """Return text labels as indices of named classes, -1 for missing ones; numbers are returned as they are.
+    """Return string labels as indices of named classes, -1 for missing ones; numbers are returned unchanged.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
 
 
 def class_names(*labels: Any) -> tuple[str, ...]:
-    """Return the classes of labels for which none were named: sorted words, or 0 to the highest number."""
+    """Return default names for the classes of labels: the sorted words, or 0 to the highest number."""
     arrays = [array for array in map(np.asarray, labels) if array.size and array.ndim == 1]
     words: set[str] = set()
     highest = -1
@@ -162,7 +162,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
 
 
 def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.ndarray:
-    """Convert images of floats or whole numbers, 0 to ``scale``, to uint8, 0 to 255.
+    """Convert float or integer images, 0 to ``scale``, to uint8, 0 to 255.
 
     Raises
     ------
@@ -180,12 +180,12 @@ def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.nda
 
 
 def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
-    """Read a torch ``Dataset`` whose items are (image, label): images, labels and, where it names them, classes.
+    """Read a torch ``Dataset`` whose items are (image, label): images, labels and, if it names them, classes.
 
     Parameters
     ----------
     dataset
-        With ``__len__`` and ``__getitem__``. An image is a picture of Pillow, an array [H, W] or [H, W, C], a tensor
+        With ``__len__`` and ``__getitem__``. An image is a Pillow image, an array [H, W] or [H, W, C], a tensor
         [H, W] or [C, H, W], or a vector; a label a number or a word, with -1 or None for none.
 
     Returns
@@ -195,7 +195,7 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     Raises
     ------
     UserError
-        Where items are of another form, or their images of different shapes.
+        If items have another form, or their images have different shapes.
     """
     images, labels = [], []
     for i in range(len(dataset)):
@@ -230,12 +230,12 @@ def _image_array(image: Any) -> np.ndarray:
 
 
 def _plain(label: Any) -> Any:
-    """Return a label as a plain value: tensors and arrays of one number hold it."""
+    """Return a label as a plain Python value, also if it is a tensor or an array of one element."""
     return label.item() if hasattr(label, "item") else label
 
 
 class TableScaler:
-    """Scale the columns of a table to a deviation of about 1, and back; columns that do not vary become 0.
+    """Scale the columns of a table to a standard deviation of about 1, and back; constant columns become 0.
 
     Parameters
     ----------

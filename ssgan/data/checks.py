@@ -11,9 +11,9 @@ from ssgan.errors import counted
 __all__ = ["Copies", "data_warnings", "find_copies", "warn_of_copies", "warn_of_labels", "warn_of_tests"]
 
 
-FEW_IMAGES = 10  # a pool of fewer is named
+FEW_IMAGES = 10  # a smaller pool gives a warning
 COPIES_SHOWN = 3
-MOST_UNTESTED = 2  # labelled pictures of a class of which a fifth, rounded, is none
+MOST_UNTESTED = 2  # labelled pictures of a class up to which a fifth rounds to none
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Copies:
 
 
 def find_copies(data: Data) -> Copies:
-    """Find equal images among the pool and the test share, by hashes of their pixels."""
+    """Find equal images among the pool and the test set, by hashes of their pixels."""
     pool: dict[bytes, str] = {}
     labelled: dict[bytes, tuple[str, int]] = {}
     in_test, two_labels = [], []
@@ -55,7 +55,7 @@ def find_copies(data: Data) -> Copies:
 
 
 def data_warnings(data: Data, labeled_count: int | None = None) -> list[str]:
-    """Write a sentence about each kind of mistake that a user's own data hold, and about what is missing.
+    """Return a sentence about each kind of mistake in a user's own data, and about what is missing.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def data_warnings(data: Data, labeled_count: int | None = None) -> list[str]:
 
 
 def warn_of_copies(copies: Copies) -> list[str]:
-    """Write sentences about equal images."""
+    """Return sentences about equal images."""
     warnings = []
     if copies.two_labels:
         warnings.append(
@@ -84,7 +84,7 @@ def warn_of_copies(copies: Copies) -> list[str]:
 
 
 def warn_of_labels(count: int, labeled_count: int) -> list[str]:
-    """Write sentences about a pool of ``count`` pictures that is too small, or has no unlabelled picture."""
+    """Return sentences about a pool of ``count`` pictures that is too small, or has no unlabelled picture."""
     if count < FEW_IMAGES:
         return [f"There {'is' if count == 1 else 'are'} only {counted(count, 'picture')} to learn from: expect little."]
     if labeled_count == count:
@@ -96,7 +96,7 @@ def warn_of_labels(count: int, labeled_count: int) -> list[str]:
 
 
 def warn_of_tests(data: Data) -> list[str]:
-    """Write a sentence where every class has too few labelled pictures to hold a fifth of them out for testing."""
+    """Return a sentence if every class has too few labelled pictures to hold a fifth of them out for testing."""
     most = int(np.bincount(data.y_train[data.y_train >= 0]).max(initial=0))
     if data.file_counts.get("tested") != {"held out": 0} or not 1 <= most <= MOST_UNTESTED:
         return []
@@ -109,6 +109,6 @@ def warn_of_tests(data: Data) -> list[str]:
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    """Write the first pairs of equal images."""
+    """Format the first pairs of equal images."""
     words = [f"{name} is {twin}" for name, twin in pairs[:COPIES_SHOWN]]
     return ", ".join(words) + (", ..." if len(pairs) > COPIES_SHOWN else "")

@@ -23,7 +23,7 @@ def fit_components(
     pca_rows = seen if len(seen) <= limit else np.sort(random.permutation(seen)[:limit])
     components = min(COMPONENTS, pixels, len(pca_rows))
     pca = PCA(components, random_state=random.randint(2**31))
-    with np.errstate(invalid="ignore"):  # if all images are the same, the share of variance, which is not used, is NaN
+    with np.errstate(invalid="ignore"):  # if all images are equal, the explained variance ratio, not used, is NaN
         pca.fit(_to_vectors(x_pool, pca_rows, scale))
 
     def project(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

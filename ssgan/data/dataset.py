@@ -22,16 +22,16 @@ CLASSES_SHOWN = 10  # in a representation
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """A training pool and a test share, checked when they are made.
+    """A training pool and a test set, checked on construction.
 
     Attributes
     ----------
     x_train, x_test : ndarray
-        uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]. Floats of other sizes become float32, and
-        images of floats, 0 to ``scale`` (default 1), uint8. Without ``x_test`` there is no test share.
+        uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]. Other float types become float32, and float
+        images, 0 to ``scale`` (default 1), become uint8. Without ``x_test`` there is no test set.
     y_train, y_test : ndarray of int64, shape [N]
-        Class indices; -1 in ``y_train`` means unlabelled. Words become indices, with None or NaN (in arrays of objects)
-        for unlabelled.
+        Class indices; -1 in ``y_train`` means unlabelled. Strings become indices, with None or NaN (in arrays of
+        objects) for unlabelled.
     classes : tuple of str
         Name of each class; by default the words of the labels, or 0 to the highest number.
     name : str
@@ -39,7 +39,7 @@ class Data:
         The value of full intensity: pixels / ``scale`` lie in [0, 1]. 0 stands for the default, 255 for
         uint8 and 1 for float32.
     files_train, files_test : tuple of str
-        Name of the file of each row; empty where the images did not come from files.
+        Name of the file of each row; empty if the images did not come from files.
     skipped : tuple of (str, str)
         Files that could not be read, each with the reason.
     file_counts : mapping of str to counts
@@ -47,25 +47,25 @@ class Data:
         ``skipped`` files by whether they were labelled, ``tested`` ones by whether they were held out. Not part
         of ``sha256``.
     image_depth : int or None
-        Bits of full intensity of the grey files of 16 bits; None where there were none.
+        Bits of full intensity of 16-bit grey files; None if there were none.
     notes : tuple of str
         Sentences for the user about how the files were read. Not part of ``sha256``.
     normal : (float, float) or None
-        Mean and standard deviation of the normal distribution that the vectors were drawn from, if known. The
-        vectors may then hold numbers of any size, with a scale of 1.
+        Mean and standard deviation of the normal distribution that the vectors were drawn from, if known. The vectors
+        may then hold values of any size, with a scale of 1.
     feature_map : FeatureMap or None
-        Of data whose vectors are features of pictures; they too may hold numbers of any size.
+        The map that made the vectors, if they are features of pictures; they too may hold values of any size.
     pictures : Data or None
         The pictures of these features.
     views_train : ndarray of float32, shape [N, V, D], or None
         Features of views of the pool: the picture itself first, then the other weak ones, then the strong ones.
     unbounded : bool
-        Whether vectors may hold numbers of any size, for networks that take them.
+        Whether vectors may hold values of any size, for networks that take them.
 
     Raises
     ------
     UserError
-        Where the arrays do not fit together.
+        If the arrays are inconsistent.
 
     Examples
     --------
@@ -151,7 +151,7 @@ class Data:
             )
 
     def __repr__(self) -> str:
-        """Say what the data hold, in one short line: numbers, shape and classes."""
+        """Summarise the data in one short line: numbers, shape and classes."""
         shape = "x".join(map(str, self.image_shape))
         classes = ", ".join(self.classes[:CLASSES_SHOWN]) + (", ..." if len(self.classes) > CLASSES_SHOWN else "")
         return (
@@ -161,7 +161,7 @@ class Data:
         )
 
     def _convert(self) -> None:
-        """Fill in what was left away, and bring arrays to the types that training takes, where that is safe."""
+        """Fill in what was omitted, and convert arrays to the types that training takes if that is safe."""
         for part in "xy":
             if getattr(self, f"{part}_test") is None:
                 object.__setattr__(self, f"{part}_test", np.asarray(getattr(self, f"{part}_train"))[:0])
@@ -178,7 +178,7 @@ class Data:
                 if images:
                     object.__setattr__(self, name, images_to_uint8(x, self.scale or 1.0, name))
                 elif x.ndim == 2:
-                    with np.errstate(over="ignore"):  # found below, as what is not finite
+                    with np.errstate(over="ignore"):  # found below, as not finite
                         object.__setattr__(self, name, x.astype(np.float32, copy=False))
             if images:
                 object.__setattr__(self, "scale", 255.0)
@@ -190,14 +190,14 @@ class Data:
         Parameters
         ----------
         dataset, test : Dataset
-            The pool, and the test share if there is one. Images are pictures of Pillow, arrays or tensors, all of one
+            The pool, and the test set if there is one. Images are Pillow images, arrays or tensors, all of one
             shape; floats lie in 0 to 1.
         name : str
 
         Raises
         ------
         UserError
-            Where items are of another form, or do not fit together.
+            If items have another form, or are inconsistent.
         """
         x, y, classes = items_to_arrays(dataset)
         x_test, y_test, _ = (None, None, None) if test is None else items_to_arrays(test)
@@ -215,17 +215,17 @@ class Data:
 
     @property
     def backbone_entries(self) -> dict[str, Any]:
-        """What a result row says of the backbone; empty without one."""
+        """What a result row says about the backbone; empty without one."""
         return {} if self.feature_map is None else self.feature_map.entries
 
     @property
     def source(self) -> "Data":
-        """The pictures that features were computed from; other data themselves."""
+        """The pictures that features were computed from; for other data, the data themselves."""
         return self if self.pictures is None else self.pictures
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of every array, of features those of the pictures; it identifies the data in a result."""
+        """SHA-256 of all arrays (for features, those of the pictures), which identifies the data in a result."""
         if self.pictures is not None:
             return self.pictures.sha256
         digest = hashlib.sha256()
@@ -236,12 +236,12 @@ class Data:
 
 
 def as_data(data: Any, test: Any = None) -> Data:
-    """Return Data, a pair (images, labels) or a torch ``Dataset`` as :class:`Data`, with a test share of their form.
+    """Return Data, a pair (images, labels) or a torch ``Dataset`` as :class:`Data`, with a test set of the same form.
 
     Raises
     ------
     UserError
-        Where they are of another form.
+        If they have another form.
     """
     if isinstance(data, Data):
         if test is not None:
@@ -261,7 +261,7 @@ def as_data(data: Any, test: Any = None) -> Data:
 
 
 def image_hashes(x: np.ndarray) -> list[bytes]:
-    """Hash the pixels of each image; two hashes are equal where the images are."""
+    """Hash the pixels of each image; equal images have equal hashes."""
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in x]
 
 

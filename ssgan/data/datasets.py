@@ -40,7 +40,7 @@ __all__ = [
 GAUSSIAN_NAME, GAUSSIAN_ROWS = "gaussian", 10_000
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
-# MD5 of the original files, unpacked: images and labels of the training pool, then of the test share.
+# MD5 of the original files, unpacked: images and labels of the training pool, then of the test set.
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IDX_MD5 = {
     "MNIST": (
@@ -63,14 +63,14 @@ SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 
 
 def _load_digits(root: Path | None) -> Data:
-    """Read the 1797 handwritten digits of 8x8 pixels that scikit-learn carries.
+    """Read the 1797 handwritten digits of 8x8 pixels that scikit-learn includes.
 
-    The first 540 of a fixed order are the test share.
+    The first 540 of a fixed permutation are the test set.
     """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    # The stream of RandomState never changes, so the test share is the same under every numpy.
+    # The stream of RandomState never changes, so the test set is the same under every version of numpy.
     order = np.random.RandomState(0).permutation(len(bunch.target))
     test, train = order[:540], order[540:]
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
@@ -81,19 +81,19 @@ def _load_digits(root: Path | None) -> Data:
 def _read_shares(
     name: str, folder: Path, place: str, files: Sequence[str], make: Callable[[bool, bool], Any]
 ) -> list[Any]:
-    """Read the training pool and the test share by torchvision.
+    """Read the training pool and the test set by torchvision.
 
     Parameters
     ----------
     name : str
     folder : Path
-        Where the files lie.
+        Folder of the files.
     place : str
         What ``--data-dir`` must hold: that folder, or the files.
     files : sequence of str
         If one is missing, torchvision downloads the set.
     make : callable
-        Returns torchvision's data set, called with (training pool or not, download or not).
+        Returns torchvision's data set; called with two flags: training pool or not, download or not.
     """
     refuse_irregular(folder / file for file in files)
     missing = [file for file in files if not (folder / file).is_file()]
@@ -124,7 +124,7 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
 
     refuse_irregular(folder / f"{file}{suffix}" for file in IDX_FILES for suffix in ("", ".gz"))
     absent = missing()
-    # Unchanged, torchvision would download all four files again, and prefer the processed/*.pt of its old versions.
+    # Without this, torchvision would download all four files again, and prefer the processed/*.pt of its old versions.
     resources = [resource for resource in original.resources if Path(resource[0]).stem in absent]
     dataset = type(kind, (original,), {"resources": resources, "_check_legacy_exist": lambda _: False})
     try:
@@ -156,7 +156,7 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
 
 
 def _load_cifar10(root: Path | None) -> Data:
-    """Read CIFAR-10 from ``cifar10.npz`` where there is one, else by torchvision, which downloads it and checks MD5."""
+    """Read CIFAR-10 from ``cifar10.npz`` if there is one, else by torchvision, which downloads it and checks MD5."""
     root = default_root() if root is None else root
     refuse_irregular([root / "cifar10.npz", root / "cifar-10-python.tar.gz"])
     if (root / "cifar10.npz").is_file():
@@ -186,7 +186,7 @@ def _load_cifar10(root: Path | None) -> Data:
 def _load_svhn(root: Path | None) -> Data:
     """Read the Street View House Numbers by torchvision, which downloads them and checks MD5; ``extra`` is left out."""
     try:
-        import scipy.io  # noqa: F401 - torchvision reads the files by it
+        import scipy.io  # noqa: F401 - torchvision reads the files with it
     except ImportError as cause:
         raise UserError("svhn needs scipy to read its .mat files: install it by `pip install scipy`.") from cause
     from torchvision.datasets import SVHN
@@ -205,10 +205,10 @@ def _load_svhn(root: Path | None) -> Data:
 
 
 def gaussian(mean: float = Options.gaussian_mean, std: float = Options.gaussian_std) -> Data:
-    """Draw a pool and a test share of 10,000 numbers each from a normal distribution, always the same numbers.
+    """Draw a pool and a test set of 10,000 numbers each from a normal distribution, always the same numbers.
 
     They are standard normal numbers times ``std`` plus ``mean``; none has a label. The default mean differs from that
-    of G's noise, 0, so that G has something to learn even where the standard deviation fits by chance.
+    of G's noise, 0, so that G has something to learn even if the standard deviation matches by chance.
     """
     # The stream of RandomState never changes.
     numbers = np.random.RandomState(0).standard_normal((2 * GAUSSIAN_ROWS, 1)) * std + mean
@@ -285,7 +285,7 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
 
 
 def is_on_disk(name: str, root: Path | None = None) -> bool:
-    """Whether loading a named data set would download nothing. ``root`` is as of :func:`load`."""
+    """Return whether a named data set can be loaded without a download. ``root`` is as in :func:`load`."""
     root = default_root() if root is None else root
     idx = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
     choices: dict[str, list[list[Path]]] = {
@@ -312,7 +312,7 @@ def load(
         unlabelled), and optionally ``x_test`` and ``y_test``, ``classes`` (names) and ``scale`` (the value of
         full intensity, else 255).
     root : str or Path, optional
-        Where downloaded sets lie, in torchvision's layout; otherwise :func:`default_root`.
+        Folder of downloaded data sets, in torchvision's layout; by default :func:`default_root`.
     options : Options
         How files of pictures become data.
     progress : callable, optional
@@ -334,7 +334,7 @@ def load(
 
 
 def _without_learned_tests(data: Data, learned: frozenset[str]) -> Data:
-    """Leave out test images from which a run's weights learned before, but for copies of images of the pool."""
+    """Leave out test images that the initial weights were trained on, except copies of images of the pool."""
     if not learned or not len(data.x_test):
         return data
     ids = image_ids(data.x_test)
@@ -382,7 +382,7 @@ def _load(name_or_path: str | Path, root: str | Path | None, options: Options, p
 
 
 def _no_such_data(name: str, path: Path) -> str:
-    """Write the sentence about a name that is no data set and no file that can be read, with the nearest that is."""
+    """Return the message about a name that is neither a data set nor a readable file, with the closest one that is."""
     known = f"choose from {', '.join(DATASETS)}, or give a folder or .zip of pictures, or an .npz file."
     if path.exists():
         return f"{path} is no data set: {known}"

@@ -1,15 +1,16 @@
 """Keep the features of images on disk, by the content of each image, so that each is computed once.
 
-A cache is a folder with two files that only grow. ``F.features`` has a row of F float16 for each image. ``F.keys`` has
-a record of 20 bytes for each row: the hash of the image, and the CRC-32 of the row. A row is written before its
-record, and used only where the CRC is right. So a process that is killed, a machine that loses power and a damaged
-file cost nothing but the rows concerned, which are computed again.
+A cache is a folder with two append-only files. ``F.features`` has a row of F float16 for each image. ``F.keys`` has
+a record of 20 bytes for each row: the hash of the image, and the CRC-32 of the row. A row is written before its record,
+and used only if the CRC matches. So a killed process, a power failure or a damaged file costs only the rows concerned,
+which are computed again.
 
-Several processes may use a cache at the same time. Each appends under a lock held for milliseconds, and takes the rows
-that the others have added. The first works from the first image on and the others from the last, so they share work.
+Several processes may use a cache at the same time. Each appends under a lock held for milliseconds, and uses the rows
+that the others have added. The first process works forwards from the first image and the others backwards from the
+last, so they share work.
 
-Neither pixels nor features are held in memory, but some 100 bytes for each image. A cache that cannot be written,
-because the disk is full or the folder read-only, costs time, and then memory for the features that it lacks.
+Neither pixels nor features are held in memory, only some 100 bytes for each image. If a cache cannot be written,
+because the disk is full or the folder read-only, that costs time, and memory for the features that it lacks.
 ``SSGAN_CACHE=off`` turns it off.
 """
 
@@ -31,7 +32,7 @@ from ssgan.files import lock, open_file
 
 __all__ = ["CACHE_BYTES", "Spread", "compute_features", "feature_folder"]
 
-CACHE_BYTES = 10 * 2**30  # most that all caches of features together may take
+CACHE_BYTES = 10 * 2**30  # largest total size of all caches of features
 CHUNK = 64  # images between writes: what a killed process loses at most
 BLOCK = 512  # images that are hashed, or rows that are mapped, at a time
 MEMORY_BYTES = 2**30  # largest result that is copied into memory; a larger one is a temporary file
@@ -45,7 +46,7 @@ Spread = Callable[[Iterable[np.ndarray]], Generator[np.ndarray, None, None]]
 
 
 def feature_folder(name: str) -> Path | None:
-    """Return the folder for the features of one backbone; None where ``SSGAN_CACHE`` is ``off``.
+    """Return the folder for the features of one backbone; None if ``SSGAN_CACHE`` is ``off``.
 
     Parameters
     ----------
@@ -70,32 +71,32 @@ def compute_features(
     Parameters
     ----------
     images : array-like, shape [N, ...]
-        An array, a memory map or anything else with a length and slices that are arrays.
+        An array, a memory map or anything else with a length, whose slices are arrays.
     compute : callable
-        Maps images [n, ...] to features [n, F]. It gets at most 64 images at a time, and equal ones once. A feature
-        must depend on its own image alone.
+        Maps images [n, ...] to features [n, F]. It gets at most 64 images at a time, and equal ones only once. Features
+        must depend on their own image only.
     folder : Path or None
-        The cache, which is made where it is missing: one for each backbone, weights and image size. None is no cache.
+        The cache, created if missing: one for each combination of backbone, weights and image size. None: no cache.
     width : int
         F.
     on_progress : callable, optional
-        Takes the number of images done and the number that the cache lacked, from 0 on; not called where it lacked
-        none. What another process computes meanwhile counts as done.
+        Called with the number of images done, from 0 on, and the number that the cache lacked; not called if it lacked
+        none. Images that another process computes meanwhile count as done.
     context : str
         What else the features depend on, such as the scale of the pixels.
     spread : callable, optional
-        Computes them in place of ``compute``, from parts of at most 64 images.
+        Computes features instead of ``compute``, from chunks of at most 64 images.
 
     Returns
     -------
     ndarray of float16, shape [N, F], read-only
-        A memory map of the cache where its rows are in the order of the images. Otherwise a copy, in memory or, where
-        it takes more than 1 GiB, in a temporary file beside the cache.
+        A memory map of the cache if its rows are in the order of the images. Otherwise a copy, in memory or, if it
+        takes more than 1 GiB, in a temporary file beside the cache.
 
     Raises
     ------
     ValueError
-        Where ``compute`` returns another shape.
+        If ``compute`` returns another shape.
     """
     keys, first, numbers = np.unique(_hash_images(images, context), return_index=True, return_inverse=True)
     with _Store(folder, width) as store, ExitStack() as stack:
@@ -139,9 +140,9 @@ def compute_features(
 
 
 class _Store:
-    """The files of a cache. Where they cannot be opened, it finds nothing and stores nothing.
+    """The files of a cache. If they cannot be opened, it finds nothing and stores nothing.
 
-    Rows are read and written through the files that were opened first, even where another process deletes them.
+    Rows are read and written through the files that were opened first, even if another process deletes them.
     """
 
     def __init__(self, folder: Path | None, width: int) -> None:
@@ -162,7 +163,7 @@ class _Store:
                     if mode == "r+b":
                         self.folder.mkdir(parents=True, exist_ok=True)
                         for path in paths:
-                            path.touch()  # when it was used last
+                            path.touch()  # the time of last use
                     self._features, self._keys = (self._stack.enter_context(open_file(path, mode, 0)) for path in paths)
                     self._is_writable = mode == "r+b"
                     break
@@ -174,7 +175,7 @@ class _Store:
         self._stack.close()
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Return the row of each key, int64 [N]; -1 where there is none or it is damaged."""
+        """Return the row of each key, int64 [N]; -1 if there is none or it is damaged."""
         records = self._read_records()
         rows = np.full(len(keys), -1, np.int64)
         if len(records):
@@ -187,7 +188,7 @@ class _Store:
         return rows
 
     def find_added(self, keys: np.ndarray) -> np.ndarray:
-        """Return the row of each key among those that other processes have added since the last call, as ``find``."""
+        """Return the row of each key among those that other processes have added since the last call, like ``find``."""
         self._note_added()
         rows, crcs = np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.uint32)
         if self._added:
@@ -197,7 +198,7 @@ class _Store:
         return rows
 
     def append(self, keys: np.ndarray, features: np.ndarray) -> np.ndarray | None:
-        """Append rows of float16 [n, F] and return their numbers; None where they cannot be written."""
+        """Append rows of float16 [n, F] and return their numbers; None if they cannot be written."""
         if not self._is_writable or self._features is None or self._keys is None or self.folder is None:
             return None
         rows = [row.tobytes() for row in features]
@@ -212,7 +213,7 @@ class _Store:
                 if (count + len(keys)) * self._row_bytes > CACHE_BYTES:
                     raise OSError("the cache is full")
                 self._note_added()
-                # What a killed process left behind the last whole row and record is overwritten.
+                # What a killed process left after the last complete row and record is overwritten.
                 _write_at(self._features, count * self._row_bytes, b"".join(rows))
                 _write_at(self._keys, count * RECORD.itemsize, records.tobytes())
         except (OSError, UserError):
@@ -228,14 +229,14 @@ class _Store:
         return np.memmap(self._features, FLOAT16, "r", offset=start * self._row_bytes, shape=shape)
 
     def _count_records(self) -> int:
-        """Return the number of records that are there with their rows."""
+        """Return the number of complete records with complete rows."""
         if self._features is None or self._keys is None:
             return 0
         sizes = [os.fstat(stream.fileno()).st_size for stream in (self._features, self._keys)]
         return min(sizes[0] // self._row_bytes, sizes[1] // RECORD.itemsize)
 
     def _read_records(self) -> np.ndarray:
-        """Read the records that were not read yet."""
+        """Read the records that have not been read yet."""
         count = self._count_records()
         if self._keys is None or count <= self._count:
             return np.empty(0, RECORD)
@@ -250,7 +251,7 @@ class _Store:
             self._added[key] = row, crc
 
     def _check(self, rows: np.ndarray, crcs: np.ndarray) -> None:
-        """Set the number of each row that has another CRC to -1."""
+        """Set the index of each row whose CRC differs to -1."""
         order = np.argsort(rows, kind="stable")
         order = order[rows[order] >= 0]
         blocks = np.flatnonzero(np.diff(rows[order] // BLOCK)) + 1
@@ -263,19 +264,19 @@ class _Store:
 
 
 class _Unsaved:
-    """Features in memory, because they could not be stored.
+    """Features kept in memory because they could not be stored.
 
     Parameters
     ----------
     most : int
-        Features that will be added at most.
+        Largest number of features that will be added.
     different, width : int
-        Different images, U, and numbers of a feature vector, F.
+        Number of distinct images, U, and length of a feature vector, F.
 
     Attributes
     ----------
     places : ndarray of int, shape [U]
-        The row of each different image; -1 where it has none.
+        The row of each distinct image; -1 if it has none.
     """
 
     def __init__(self, most: int, different: int, width: int) -> None:
@@ -285,7 +286,7 @@ class _Unsaved:
         self._count = 0
 
     def add(self, numbers: np.ndarray, features: np.ndarray) -> None:
-        """Add the features [n, F] of some of the different images."""
+        """Add the features [n, F] of some of the distinct images."""
         if self._features is None:
             self._features = np.empty(self._shape, FLOAT16)  # takes memory as it is written
         stop = self._count + len(numbers)
@@ -300,7 +301,7 @@ class _Unsaved:
 
 
 def _gather(store: _Store, rows: np.ndarray, unsaved: _Unsaved, numbers: np.ndarray) -> np.ndarray:
-    """Return the features of all images, of which each has a number among the different ones."""
+    """Return the features of all images; ``numbers`` has the index of each among the distinct ones."""
     count, width = len(numbers), store.width
     sources = ((rows, store.map), (unsaved.places, unsaved.map))
     for places, get in sources if count else ():
@@ -348,7 +349,7 @@ def _hash_images(images: Any, context: str) -> np.ndarray:
 
 
 def _take(images: Any, indices: np.ndarray) -> np.ndarray:
-    """Return some images, in one slice where they follow each other."""
+    """Return some images, as one slice if they are consecutive."""
     start = int(indices[0])
     if np.array_equal(indices, np.arange(start, start + len(indices))):
         return np.asarray(images[start : start + len(indices)])
@@ -356,7 +357,7 @@ def _take(images: Any, indices: np.ndarray) -> np.ndarray:
 
 
 def _write_at(stream: BinaryIO, start: int, content: bytes) -> None:
-    """Write bytes at a place of an unbuffered file."""
+    """Write bytes at an offset of an unbuffered file."""
     stream.seek(start)
     rest = memoryview(content)
     while rest:
@@ -364,7 +365,7 @@ def _write_at(stream: BinaryIO, start: int, content: bytes) -> None:
 
 
 def _is_first(stack: ExitStack, folder: Path | None) -> bool:
-    """Whether no other process computes features for this cache; others are told so until the stack closes."""
+    """Return whether no other process computes features for this cache; until the stack closes, a lock tells others."""
     if folder is not None:
         try:
             stack.enter_context(lock(folder / ".work.lock", "busy"))
@@ -382,7 +383,7 @@ def _wait_for_lock(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        Where it is still held after a minute, or cannot be made.
+        If it is still held after a minute, or cannot be created.
     """
     deadline = time.monotonic() + LOCK_SECONDS
     with ExitStack() as stack:

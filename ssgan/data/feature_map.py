@@ -1,10 +1,10 @@
 """Standardise, reduce and smooth features without labels: :class:`FeatureMap`.
 
-Features of the pool are standardised and projected on principal components. They may be brought to length 1, and then
-averaged with the features of the nearest pictures of the pool. The result is divided by one number, so that its
-overall deviation is 1. The map is kept with the models that learned from its output.
+Features of the pool are standardised and projected on principal components. They may be normalised to length 1, and
+then averaged with those of their nearest neighbours in the pool. The result is divided by one number, so that its
+overall standard deviation is 1. The map is kept with the models that learned from its output.
 
-Source of the averaging: it is one step of the propagation of features over a graph of neighbours, as in Wu et al.,
+Source of the averaging: it is one step of feature propagation over a graph of nearest neighbours, as in Wu et al.,
 *Simplifying Graph Convolutional Networks*, 2019.
 """
 
@@ -20,7 +20,7 @@ from ssgan.schemas import Field, Schema, each, find_fault, is_flag, is_text, num
 __all__ = ["FeatureMap", "fit_feature_map", "most_neighbors"]
 
 FITTED_ROWS = 40_000  # 200 MB of 1,280 features in float32
-MEASURED_ROWS = 5_000  # for the deviation
+MEASURED_ROWS = 5_000  # for the standard deviation
 NEIGHBOR_ROWS = 60_000  # among which neighbours are searched: the time grows with the square of their number
 BLOCK_ROWS = 256
 SAME = 1e-5  # squared distance of unit vectors below which two pictures count as copies; float16 rounds
@@ -49,9 +49,9 @@ class FeatureMap:
     ----------
     backbone : str
     weights_sha256 : str
-        Of the backbone's weights.
+        Hash of the backbone's weights.
     image_size : int or None
-        Of the square that the backbone sees, in pixels; None for its own.
+        Side of the backbone's square input in pixels; None for its default.
     picture_shape : tuple of int
         Shape of one picture.
     picture_scale : float
@@ -60,13 +60,13 @@ class FeatureMap:
     offset : ndarray of float32, shape [D]
         The components of features f are ``f W + b``.
     deviation : float
-        What they are divided by in the end.
+        Overall standard deviation, by which the components are divided at the end.
     unit_length : bool
-        Whether the components of each picture are divided by their length first.
+        Whether the components of each picture are first divided by their length.
     neighbors : int
-        Number of the nearest pictures of the pool with which a picture is averaged.
+        Number of nearest neighbours in the pool with which a picture is averaged.
     pool : ndarray of float16, shape [N, D]
-        The components of the pool, or of a random part of a large one, where there are neighbours; else [0, D].
+        The components of the pool, or of a random subset of a large one, if there are neighbours; else [0, D].
     """
 
     backbone: str
@@ -88,7 +88,7 @@ class FeatureMap:
 
     @property
     def entries(self) -> dict[str, Any]:
-        """What a result row says of the features: the backbone, how they were reduced, and its weights."""
+        """What a result row says about the features: the backbone, how they were reduced, and its weights."""
         size = "" if self.image_size is None else f" at {self.image_size} px"
         length = " of unit length" if self.unit_length else ""
         smoothed = f", {counted(self.neighbors, 'neighbour')}" if self.neighbors else ""
@@ -98,10 +98,10 @@ class FeatureMap:
         }
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """Map features [N, F] to float32 [N, D]; each row depends on its own features alone.
+        """Map features [N, F] to float32 [N, D]; each row depends on its own features only.
 
-        Rows are computed in blocks of one size in float64 and then rounded, so that a row has the same bits alone and
-        among others.
+        Rows are computed in blocks of one size in float64 and then rounded, so that a row is bit-for-bit identical
+        alone and among others.
         """
         result = np.empty((len(features), self.weight.shape[1]), np.float32)
         for start in range(0, len(features), BLOCK_ROWS):
@@ -113,7 +113,7 @@ class FeatureMap:
         return result
 
     def components(self, features: np.ndarray) -> np.ndarray:
-        """Compute the components, float64 [256, D], of at most 256 rows of features; the rest are those of zeros."""
+        """Compute the components, float64 [256, D], of at most 256 rows of features, padded with rows of zeros."""
         block = np.zeros((BLOCK_ROWS, self.width))
         block[: len(features)] = features
         z = block @ self.weight.astype(np.float64) + self.offset
@@ -121,7 +121,7 @@ class FeatureMap:
 
     @cached_property
     def _search(self) -> "_NeighborSearch":
-        """The index of the pool, which finds more than the neighbours: copies are passed over."""
+        """The nearest-neighbour index of the pool, which finds more rows than needed because copies are skipped."""
         return _NeighborSearch(self.pool, 2 * self.neighbors + 1)
 
     def _smoothed(self, z: np.ndarray) -> np.ndarray:
@@ -130,12 +130,12 @@ class FeatureMap:
         smoothed = np.empty_like(z)
         for i in range(len(z)):
             others = nearest[i][distances[i] > SAME][: self.neighbors]
-            # In the order of the pool, so that the sum has one order.
+            # In the order of the pool, so that the order of summation is fixed.
             smoothed[i] = np.vstack([z[i : i + 1], self.pool[np.sort(others)].astype(np.float64)]).mean(axis=0)
         return smoothed
 
     def state(self) -> dict[str, Any]:
-        """Return the map in tensors and plain types, as a checkpoint holds it."""
+        """Return the map as tensors and plain types, as a checkpoint holds it."""
         import torch
 
         arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("weight", "offset", "pool")}
@@ -153,12 +153,12 @@ class FeatureMap:
 
     @classmethod
     def from_state(cls, state: Any) -> "FeatureMap":
-        """Make a map from the output of :meth:`state`.
+        """Create a map from the output of :meth:`state`.
 
         Raises
         ------
         UserError
-            Where something is missing or of another type or shape.
+            If something is missing or of another type or shape.
         """
         import torch
 
@@ -185,7 +185,7 @@ class FeatureMap:
         return feature_map
 
     def is_close(self, other: "FeatureMap") -> bool:
-        """Whether another map is of the same backbone and has the same numbers, rounding aside."""
+        """Return whether another map has the same backbone and the same values up to rounding."""
         mine, others = (
             (m.backbone, m.weights_sha256, m.image_size, m.picture_shape, m.picture_scale, m.unit_length, m.neighbors)
             for m in (self, other)
@@ -204,13 +204,13 @@ def fit_feature_map(
     Parameters
     ----------
     features : ndarray, shape [N, F]
-        Without labels. Of more than 40,000 rows a random part is used, always the same, and neighbours are searched in
-        a random part of at most 60,000.
+        No labels are used. Of more than 40,000 rows a fixed random subset is used, and neighbours
+        are searched in a fixed random subset of at most 60,000.
     components : int
         D; 0: no reduction. At most F and N - 1 are kept.
     unit_length : bool
     neighbors : int
-        At most a tenth of N are used: among more, all pictures of a small pool would become alike.
+        At most a tenth of N are used: with more, all pictures of a small pool would become alike.
     **identity
         The other attributes of :class:`FeatureMap`.
     """
@@ -234,20 +234,21 @@ def fit_feature_map(
         fitted = replace(fitted, pool=pool, neighbors=min(neighbors, most_neighbors(len(pool))))
     mapped = fitted.apply(features[_part(len(features), MEASURED_ROWS)])
     deviation = float(np.sqrt(mapped.var(axis=0, ddof=1, dtype=np.float64).mean()))
-    # Pictures that are all the same have none.
+    # It is 0 or NaN if all pictures are equal.
     return replace(fitted, deviation=deviation) if np.isfinite(deviation) and deviation > 0 else fitted
 
 
 class _NeighborSearch:
     """Find the rows of a pool that are nearest by angle.
 
-    Candidates are found in float32, and sorted by their distances in float64, so that rounding decides nothing.
+    Candidates are found in float32, and sorted by their distances in float64, so that rounding does not affect the
+    order.
 
     Parameters
     ----------
     pool : ndarray, shape [N, D]
     count : int
-        Rows to find; at most N.
+        Number of rows to find; at most N.
     """
 
     def __init__(self, pool: np.ndarray, count: int) -> None:
@@ -270,12 +271,12 @@ class _NeighborSearch:
 
 
 def most_neighbors(pool_size: int) -> int:
-    """Return the most neighbours that a pool of this size is averaged over."""
+    """Return the largest number of neighbours that a pool of this size is averaged over."""
     return min(pool_size, NEIGHBOR_ROWS) // 10
 
 
 def _part(count: int, most: int) -> slice | np.ndarray:
-    """Return the rows of a random part of a large array, ascending and always the same."""
+    """Return the rows of a fixed random subset of a large array, ascending."""
     # The stream of RandomState never changes.
     return slice(None) if count <= most else np.sort(np.random.RandomState(0).permutation(count)[:most])
 
@@ -290,12 +291,12 @@ def _principal_components(features: np.ndarray, components: int) -> tuple[np.nda
     kept = min(components, features.shape[1], len(features) - 1)
     if kept <= 0:
         return weight, offset
-    with np.errstate(invalid="ignore"):  # the share of variance of pictures that are all the same, not used
+    with np.errstate(invalid="ignore"):  # the explained variance ratio, not used, of equal pictures
         pca = PCA(kept, svd_solver="covariance_eigh").fit(scaler.transform(features))
     return weight @ pca.components_.T, (offset - pca.mean_) @ pca.components_.T
 
 
 def _unit(z: np.ndarray) -> np.ndarray:
-    """Bring each row to length 1; a row of zeros stays."""
+    """Normalise each row to length 1; a row of zeros is unchanged."""
     lengths = np.linalg.norm(z, axis=1, keepdims=True)
     return z / np.where(lengths > 0, lengths, 1)

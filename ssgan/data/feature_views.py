@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["VIEWS", "WEAK_VIEWS", "View", "ViewedImages"]
 
-CROP = 0.8  # of each side
+CROP = 0.8  # fraction of each side
 
 
 class View(NamedTuple):
@@ -26,7 +26,7 @@ WEAK_VIEWS = 2
 
 
 class ViewedImages:
-    """Images [N, H, W] or [N, H, W, C] seen in one view; a slice is cut when it is read.
+    """Images [N, H, W] or [N, H, W, C] seen in one view; a slice is cropped when it is read.
 
     Parameters
     ----------

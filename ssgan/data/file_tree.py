@@ -30,7 +30,7 @@ __all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "expand_user", "nearest_en
 # Largest unpacked size in bytes of one picture in a zip, and of all together.
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
-LOOKED_AT = 5  # names that are like a missing one
+LOOKED_AT = 5  # similar names that are considered for a missing one
 ENCRYPTED, UTF8 = 0x1, 0x800  # bits of a zip member's flags
 
 
@@ -49,7 +49,7 @@ class FileTree:
         Counts of the other files by suffix; ``hidden``, ``without suffix``, and ``link`` for links to folders that
         were not followed.
     unreadable : tuple of (str, str)
-        Links that lead nowhere and folders that may not be opened, each with the reason.
+        Broken links and folders that may not be opened, each with the reason.
     stamp : str
         SHA-256 of names, sizes and times (in a zip, checksums): equal as long as the pictures are unchanged.
     open : callable
@@ -68,7 +68,7 @@ class FileTree:
 
 @dataclass
 class _Listing:
-    """The files that a walk has met so far."""
+    """The files found so far."""
 
     suffixes: Collection[str]
     pictures: dict[str, str] = field(default_factory=dict)  # name: size and time, or size and checksum
@@ -77,7 +77,7 @@ class _Listing:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def is_picture(self, name: str) -> bool:
-        """Whether a file is a picture by its suffix; if not, count it as ignored."""
+        """Return whether a file is a picture by its suffix; if not, count it as ignored."""
         last = name.rpartition("/")[2]
         suffix = "hidden" if _is_hidden(last) else posixpath.splitext(last)[1].lower() or "without suffix"
         if suffix in self.suffixes:
@@ -86,7 +86,7 @@ class _Listing:
         return False
 
     def to_tree(self, path: Path, root: str, opener: Callable[[str], BinaryIO]) -> FileTree:
-        """Sort the files and compute the stamp, of which ``root`` is a part."""
+        """Sort the files and compute the stamp, which includes ``root``."""
         names, digest = sorted(self.pictures), hashlib.sha256(root.encode("utf-8", "surrogateescape"))
         for name in names:
             digest.update(f"{name}\0{self.pictures[name]}\n".encode())
@@ -104,14 +104,14 @@ def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()
     suffixes : collection of str
         Suffixes of pictures, lower case, with the dot.
     known : collection of str
-        Top folders with a meaning of their own, in lower case. If a zip holds a single top folder that is not one of
-        these, the content of that folder is listed, and so on as long as it holds one folder alone, which holds others.
+        Top folders with a special meaning, in lower case. If a zip holds a single top folder that is not one of
+        these, the content of that folder is listed, and so on as long as it holds only one folder, which holds others.
 
     Raises
     ------
     UserError
-        If there is no such folder or zip, or a zip is damaged, encrypted, too large when unpacked, or holds a
-        name that leads out of it.
+        If there is no such folder or zip, or a zip is damaged, encrypted, too large when unpacked, or holds a name that
+        points outside of it.
     """
     if path.is_dir():
         yield _list_folder(path, suffixes)
@@ -150,7 +150,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
             name = prefix + printable(path_to_text(entry.name))
             try:
                 status = entry.stat()
-            except OSError:  # a link to nothing, or a loop of links
+            except OSError:  # a broken link, or a loop of links
                 if listing.is_picture(name):
                     listing.unreadable.append((name, "is a link that leads nowhere"))
                 continue
@@ -207,7 +207,7 @@ def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], k
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    """Unpack a member of a zip into memory; raise :class:`UnreadableImage` where it is damaged."""
+    """Unpack a member of a zip into memory; raise :class:`UnreadableImage` if it is damaged."""
     try:
         return io.BytesIO(archive.read(member))
     except (OSError, MemoryError):
@@ -219,7 +219,7 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
 def _single_top(pictures: Collection[str], folders: Collection[str], known: Collection[str]) -> str:
     """Return the single top folder of a zip, with a slash; an empty string if there is none.
 
-    It is followed by the folder in it where that is the only one and holds other folders, but no pictures itself.
+    The folder in it is appended if it is the only one and holds other folders, but no pictures itself.
     """
     top = ""
     while True:
@@ -238,7 +238,7 @@ def _single_top(pictures: Collection[str], folders: Collection[str], known: Coll
 def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
     """Return the name of a member, without a slash at its end, and whether it is a folder.
 
-    Some programs of Windows write backslashes.
+    Some Windows programs write backslashes.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
     """
     name = member.orig_filename
     if not member.flag_bits & UTF8:
-        with suppress(UnicodeError):  # some programs write UTF-8 without saying so; Python has read it as cp437
+        with suppress(UnicodeError):  # some programs write UTF-8 without its flag; Python has read it as cp437
             name = name.encode("cp437").decode()
     path_name = name.replace("\\", "/")
     parts = [part for part in path_name.split("/") if part not in ("", ".")]
@@ -260,22 +260,22 @@ def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
 
 
 def expand_user(path: Path) -> Path:
-    """Replace a ``~`` that the shell left, as it does in quotes, unless a file is called so."""
+    """Expand a ``~`` that the shell left, as it does in quotes, unless a file has this name."""
     return path if path.exists() or not str(path).startswith("~") else Path(os.path.expanduser(path))
 
 
 def nearest_entry(path: Path, accept: Callable[[Path], bool] = lambda entry: True) -> Path | None:
-    """Return the file or folder beside ``path`` whose name is most like its own; None without one."""
+    """Return the file or folder beside ``path`` with the most similar name; None if there is none."""
     try:
         names = [name for name in os.listdir(path.parent) if not _is_hidden(name)]
-    except OSError:  # what may not be listed is not suggested
+    except OSError:  # a folder that may not be listed gives no suggestions
         return None
     near = (path.with_name(name) for name in difflib.get_close_matches(path.name, names, LOOKED_AT))
     return next((entry for entry in near if accept(entry)), None)
 
 
 def printable(name: str) -> str:
-    """Normalise a name to NFC and escape control characters and bytes that are no text."""
+    """Normalise a name to NFC and escape control characters and undecodable bytes."""
     text = unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
@@ -287,10 +287,10 @@ def _check_unique(listing: _Listing, name: str, path: Path) -> None:
 
 
 def _is_hidden(part: str) -> bool:
-    """Whether a part of a path is hidden."""
+    """Return whether a part of a path is hidden."""
     return part.startswith(".") or part == "__MACOSX"
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether a path lies in a folder."""
+    """Return whether a path lies in a folder."""
     return Path(path).is_relative_to(folder)

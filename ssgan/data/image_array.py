@@ -1,10 +1,10 @@
 """Decode many pictures into one array, in parallel, and cache the array between runs.
 
-Threads are used instead of processes: Pillow decodes outside the interpreter's lock, and threads start at once, write
-into the array itself and need no guard in a caller's script.
+Threads are used instead of processes: Pillow releases the GIL while it decodes, and threads start at once, write into
+the array itself and need no ``__main__`` guard in a caller's script.
 
-The cache lies in the user's cache folder. An entry that is damaged counts as missing, and the entries that were unused
-for longest are deleted to make room. ``SSGAN_CACHE=off`` turns it off. A cache that cannot be written costs only time.
+The cache lies in the user's cache folder. A damaged entry counts as missing, and the least recently used entries are
+deleted to make room. ``SSGAN_CACHE=off`` turns it off. A cache that cannot be written costs only time.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ __all__ = ["CACHE_BYTES", "ImageArray", "ReadProgress", "load_cached", "read_ima
 
 
 KIND = "decoded"  # name of the folder in the user's cache folder
-CACHE_BYTES = 10 * 2**30  # most that all entries together may take
-ABANDONED_SECONDS = 24 * 3600  # an unfinished entry older than this was left by a process that was killed
+CACHE_BYTES = 10 * 2**30  # largest total size of the entries
+ABANDONED_SECONDS = 24 * 3600  # an unfinished entry older than this was left by a killed process
 
 
 def load_cached(key: str) -> dict[str, np.ndarray] | None:
@@ -72,14 +72,14 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _delete_abandoned() -> None:
-    """Delete entries that a process which was killed left unfinished."""
+    """Delete unfinished entries that killed processes left."""
     for path in _cache_folder().glob("*.part"):
         if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
             path.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path:
-    """Return the folder of the cache, whether it is on or off."""
+    """Return the folder of the cache, whether or not caching is on."""
     return default_root() / KIND
 
 
@@ -90,8 +90,8 @@ CHUNK = 64  # pictures that a thread takes at a time
 MAX_THREADS = 16
 SIZES_SHOWN = 5
 NAMES_SHOWN = 5
-FEW_COLOURED = 0.1  # share of the pictures up to which those stored in colour are named
-# What the cache holds beside the pixels.
+FEW_COLOURED = 0.1  # largest fraction of colour pictures that are listed by name
+# What the cache holds besides the pixels.
 STORED = ("names", "skipped", "sizes", "modes", "depth", "notes")
 
 
@@ -107,9 +107,9 @@ class ImageArray:
     skipped : list of (str, str)
         Files that could not be decoded, each with the reason.
     sizes, modes : dict of str to int
-        Number of rows by the size of their file (``32x28``, width first) and by Pillow's mode.
+        Number of rows by the size of the picture in its file (``32x28``, width first) and by Pillow's mode.
     depth : int or None
-        Bits of full intensity of the grey pictures of 16 bits; None where there are none.
+        Bits of full intensity of 16-bit grey pictures; None if there are none.
     notes : list of str
         Sentences for the user about depth and colours.
     """
@@ -135,7 +135,7 @@ def read_images(
     Parameters
     ----------
     tree : FileTree
-        With at least one picture.
+        Holds at least one picture.
     image_size, image_mode, image_depth
         As in :class:`ssgan.settings.options.Options`.
     progress : callable, optional
@@ -241,7 +241,7 @@ def _decode_all(
 
 
 def _choose_depth(headers: Mapping[str, Header], image_depth: int | None) -> tuple[int | None, list[str]]:
-    """Return the bits of full intensity of the grey pictures of 16 bits, None without any, and a note about it."""
+    """Return the bits of full intensity of 16-bit grey pictures, None if there are none, and notes about it."""
     deep = {name: header for name, header in headers.items() if header.largest is not None}
     largest = {name: header.largest or 0 for name, header in deep.items() if header.grey and "A" not in header.mode}
     notes = _note_dark_colours([header.largest or 0 for name, header in deep.items() if name not in largest])
@@ -268,7 +268,7 @@ def _choose_depth(headers: Mapping[str, Header], image_depth: int | None) -> tup
 
 
 def _note_dark_colours(largest: Sequence[int]) -> list[str]:
-    """Say that pictures in colour of 16 bits are dark, where they use less than half of the range."""
+    """Return a note that 16-bit colour pictures are dark, if they use less than half of the range."""
     if not largest or max(largest) >= 2**15:
         return []
     return [
@@ -278,7 +278,7 @@ def _note_dark_colours(largest: Sequence[int]) -> list[str]:
 
 
 def _note_few_coloured(headers: Mapping[str, Header]) -> list[str]:
-    """Name the files stored in colour where they are few and the others grey, for they make all of them colour."""
+    """Return a note on the files stored in colour if they are few and the others grey: they make all of them colour."""
     coloured = [name for name, header in headers.items() if not header.grey]
     if not 0 < len(coloured) <= FEW_COLOURED * len(headers):
         return []
@@ -292,7 +292,7 @@ def _note_few_coloured(headers: Mapping[str, Header]) -> list[str]:
 def _map_in_threads(
     function: Callable[[str, int], T], names: Sequence[str], stage: str, progress: ReadProgress
 ) -> Iterator[T]:
-    """Yield ``function(name, row)`` in order, computed by as many threads as there are processors."""
+    """Yield ``function(name, row)`` in order, computed by one thread per processor, at most 16."""
 
     def run_chunk(start: int) -> list[T]:
         return [function(name, start + i) for i, name in enumerate(names[start : start + CHUNK])]
@@ -315,7 +315,7 @@ def _processor_count() -> int:
 
 
 def _reason(cause: Exception) -> str:
-    """Say why a file could not be decoded; raise an error that is not the fault of the file."""
+    """Say why a file could not be decoded; raise an error that is not due to the file."""
     if isinstance(cause, UnreadableImage):
         return str(cause)
     if isinstance(cause, MemoryError):
@@ -366,5 +366,5 @@ def _allocate(tree: FileTree, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _count(words: Iterator[str]) -> dict[str, int]:
-    """Count equal words, the commonest first."""
+    """Count equal words, the most common first."""
     return dict(sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0])))

@@ -6,7 +6,7 @@ There are three layouts. A class folder may hold folders of its own::
     <class>/...         [unlabeled/...]   [test/<class>/...]
     ...                 and a table of file,label
 
-Without test/, a share of the labelled pictures of each class is held out. A GAN without classes also takes pictures
+Without test/, a fraction of the labelled pictures of each class is held out. A GAN without classes also takes pictures
 in any other layout: all of them are its pool, except those in test/.
 """
 
@@ -81,7 +81,7 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether one of the first files in a folder, or below it, is a picture by its suffix."""
+    """Return whether one of the first files in a folder, or below it, is a picture by its suffix."""
     files = (name for _, _, names in os.walk(folder) for name in names)
     return any(Path(name).suffix.lower() in image_io.SUFFIXES for name in itertools.islice(files, FILES_LOOKED_AT))
 
@@ -90,7 +90,7 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int, kept: np.ndarray | No
     """Draw the rows that are held out for testing.
 
     Of n labelled rows of a class, ``share * n`` are drawn, rounded half up, and at most n - 1; unlabelled rows
-    are not drawn. The draw depends on ``y``, ``share``, ``seed`` and ``kept`` alone, separately for each class.
+    are not drawn. The draw depends only on ``y``, ``share``, ``seed`` and ``kept``, separately for each class.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int, kept: np.ndarray | No
     share : float
     seed : int
     kept : ndarray of bool, shape [N], optional
-        Rows that are not drawn; where fewer others are left, fewer are held out.
+        Rows that are not drawn; if too few others are left, fewer are held out.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int, kept: np.ndarray | No
     """
     rows = []
     for label in range(y.max(initial=UNLABELED) + 1):
-        # The stream of RandomState never changes, so the test share is the same under every numpy.
+        # The stream of RandomState never changes, so the test set is the same under every version of numpy.
         of_class = np.random.RandomState([seed, label]).permutation(np.flatnonzero(y == label))
         count = max(0, min(len(of_class) - 1, int(share * len(of_class) + 0.5)))
         rows.append((of_class if kept is None else of_class[~kept[of_class]])[:count])
@@ -115,12 +115,12 @@ def draw_test_rows(y: np.ndarray, share: float, seed: int, kept: np.ndarray | No
 
 
 def find_learned(x: np.ndarray, learned: Collection[str]) -> np.ndarray | None:
-    """Return a mask of the images that are among those learned from; None where none was learned from."""
+    """Return a mask of the images whose labels were learned from before; None if ``learned`` is empty."""
     return np.array([image in learned for image in image_ids(x)], bool) if learned else None
 
 
 def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArray, options: Options) -> Data:
-    """Make the data of images and labels, with the pool before the test share, in the memory of ``images``."""
+    """Create the data from images and labels, with the pool before the test set, in the memory of ``images``."""
     y = np.array([labeling.labels[name] for name in images.names], np.int64)
     learned_notes = []
     if labeling.test is None:
@@ -174,7 +174,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
 
 
 def _note_heic(images: ImageArray) -> list[str]:
-    """Say how many pictures are left out because nothing is installed that reads them."""
+    """Say how many pictures are left out because no installed package reads them."""
     count = sum(reason == image_io.NEEDS_HEIF for _, reason in images.skipped)
     return [f"HEIC pictures left out: {count:,}; `pip install 'ssgan[heic]'` makes them readable."] if count else []
 

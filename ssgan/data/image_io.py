@@ -45,9 +45,9 @@ NEEDS_HEIF = "is HEIC, which `pip install 'ssgan[heic]'` makes readable"
 # Brands in the first bytes of a file of the ISO base media format (ISO/IEC 23008-12).
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
-DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give, of which one is chosen where nothing says which
+DEPTHS = (8, 10, 12, 14, 16)  # bit depths of cameras, of which one is chosen if none is given
 ORIENTATION = 0x0112
-# The operation that brings an image upright, by the value of EXIF's orientation; 1 is upright.
+# The operation that makes an image upright, by the value of EXIF's orientation; 1 is upright.
 ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -57,7 +57,7 @@ ROTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-REDUCING_GAP = 3.0  # how exactly Pillow resizes after it has reduced an image by a whole number
+REDUCING_GAP = 3.0  # how exactly Pillow resizes after it has reduced an image by an integer factor
 GREY_MODES = ("1", "L", "LA", "La", "I")
 
 
@@ -78,8 +78,8 @@ class Header:
     grey : bool
         Whether it has no colour: one channel, with or without alpha, or a palette of greys.
     largest : int or None
-        Largest value of a picture of 16 bits a channel, for which its pixels are decoded; None for others, and where
-        they cannot be decoded. Of colour Pillow keeps the upper 8 bits, so there it is a multiple of 256 plus 255.
+        Largest value of a picture with 16 bits per channel, for which its pixels are decoded; None for others, and if
+        they cannot be decoded. For colours Pillow keeps the upper 8 bits, so there it is a multiple of 256 plus 255.
     """
 
     width: int
@@ -90,7 +90,7 @@ class Header:
 
 
 def decoder_version() -> str:
-    """Return the version of the decoded pixels, of which the reader of HEIC is a part."""
+    """Return the version of the decoded pixels, including that of the HEIC reader."""
     if not _reads_heif():
         return DECODER
     import pillow_heif
@@ -115,9 +115,9 @@ def read_header(stream: BinaryIO) -> Header:
 
 
 def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> np.ndarray:
-    """Decode the first frame of a file and bring it upright.
+    """Decode the first frame of a file and make it upright.
 
-    Transparent parts become white, 16-bit greys are scaled to 8 bits, colours become grey by ITU-R 601.
+    Transparent parts become white, 16-bit greys are scaled to 8 bits, colours are converted to grey by ITU-R 601.
 
     Parameters
     ----------
@@ -127,11 +127,11 @@ def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> n
         out the square in the middle.
     grey : bool
     depth : int
-        Bits of full intensity in a grey picture of 16 bits: values of ``2**depth - 1`` and more become white.
+        Bits of full intensity in a 16-bit grey picture: values of ``2**depth - 1`` and more become white.
 
     Returns
     -------
-    ndarray of uint8, shape [H, W] where ``grey``, else [H, W, 3]
+    ndarray of uint8, shape [H, W] if ``grey``, else [H, W, 3]
 
     Raises
     ------
@@ -159,7 +159,7 @@ def describe_decoding(size: int | None, grey: bool, depth: int = 16) -> dict[str
     Parameters
     ----------
     size, grey, depth
-        As of :func:`decode`.
+        As in :func:`decode`.
     """
     mode, full = "L" if grey else "RGB", 2**depth - 1
     steps = [
@@ -188,9 +188,9 @@ def describe_decoding(size: int | None, grey: bool, depth: int = 16) -> dict[str
 
 
 def decode_within(stream: BinaryIO, longest: int) -> Image.Image:
-    """Decode the first frame of a file in colour and bring it upright, reduced where a side is longer than ``longest``.
+    """Decode the first frame of a file in colour and make it upright, reduced if a side is longer than ``longest``.
 
-    A grey picture of 16 bits becomes as bright as the fewest bits of ``DEPTHS`` that hold its largest value.
+    A 16-bit grey picture is scaled by the smallest bit depth of ``DEPTHS`` that holds its largest value.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _formats_for(head: bytes) -> tuple[str, ...]:
-    """Return the formats to try on a file by its first 12 bytes; raise :class:`UnreadableImage` without a reader."""
+    """Return the formats to try for a file by its first 12 bytes; raise :class:`UnreadableImage` without a reader."""
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in AVIF_BRANDS:
         if not features.check("avif"):
@@ -263,7 +263,7 @@ def _formats_for(head: bytes) -> tuple[str, ...]:
 
 @functools.cache
 def _reads_heif() -> bool:
-    """Whether the extra for HEIC is installed; if so, let Pillow use it."""
+    """Return whether the extra for HEIC is installed; if so, let Pillow use it."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif
@@ -279,7 +279,7 @@ def _decoding_error(cause: Exception) -> str:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether an image has no colour."""
+    """Return whether an image has no colour."""
     if image.mode == "P" and image.palette is not None:
         colours, order = bytes(image.palette.palette), image.palette.rawmode or image.palette.mode
         third = len(colours) // 3
@@ -290,15 +290,15 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Whether an image is grey with 16 bits a pixel."""
+    """Return whether an image is grey with 16 bits per pixel."""
     return image.mode == "I" or image.mode.startswith("I;16")
 
 
 def _largest_value(image: Image.Image) -> int | None:
-    """Return the largest value of an image of 16 bits a channel; None for other images and damaged ones."""
+    """Return the largest value of an image with 16 bits per channel; None for other images and damaged ones."""
     of_16_bits = any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
-    )  # in what form the file holds the pixels
+    )  # the format of the pixels in the file
     if not (_has_16_bits(image) or of_16_bits):
         return None
     try:

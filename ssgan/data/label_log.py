@@ -1,12 +1,13 @@
 """The table of answers that ``ssgan label`` appends to: the last line of a picture says its label.
 
-Its columns are ``file,label,time,action``, by which it is told from other tables. An empty label is none. The actions:
+Its columns are ``file,label,time,action``, which tell it apart from other tables. An empty label means none. The
+actions:
 
 * ``label``: a person gave the label,
 * ``none``: a person found that it is none of the classes,
 * ``skip``: a person could not tell,
-* ``undo``: the answer before is taken back; the label is again that of the answer before it, where there is one,
-* ``folder``: the label is the name of the folder that the picture lay in.
+* ``undo``: the previous answer is undone; the label is again that of the answer before it, if there is one,
+* ``folder``: the label is the name of the folder that the picture was in.
 """
 
 import csv
@@ -23,15 +24,15 @@ HEADER = ",".join(COLUMNS).encode()
 
 
 def is_log(content: bytes) -> bool:
-    """Whether the content of a file is a table of answers, or the beginning of one whose writer was killed."""
+    """Return whether the content of a file is a table of answers, or the beginning of one whose writer was killed."""
     head = content.removeprefix(b"\xef\xbb\xbf")
     return head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head))
 
 
 def complete_length(content: bytes) -> int:
-    """Return the number of bytes up to the end of the last whole line; what follows was torn by a kill.
+    """Return the number of bytes up to the end of the last complete line; a killed process left what follows.
 
-    A last line is whole without its line break where it has all its fields, as an editor may leave it.
+    A last line without a line break is complete if it has all its fields, as an editor may leave it.
     """
     end = content.rfind(b"\n") + 1
     tail = content[end:]
@@ -52,7 +53,7 @@ def format_line(file: str, label: str, time: str, action: str) -> bytes:
 
 
 def of_no_class(lines: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the pictures whose answer that counts is ``none``, from the picture and the action of each line."""
+    """Return the pictures whose last valid answer is ``none``, from the picture and the action of each line."""
     answers = defaultdict[str, list[str]](list)
     for file, action in lines:
         if action == "undo":

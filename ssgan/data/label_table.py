@@ -20,7 +20,7 @@ from ssgan.files import read_file
 __all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
 
 
-# Labels that mean that there is none: those of pandas.read_csv, and -1, also as a column of fractions has it.
+# Labels that mean that there is none: those of pandas.read_csv, and -1, also written as a float.
 MISSING = frozenset(
     [
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
@@ -30,7 +30,7 @@ MISSING = frozenset(
 NEVER_CLASSES = frozenset([str(UNLABELED), f"{UNLABELED}.0"])
 SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = (",", ";", "\t", "|")
-# Names of columns in lower case, without spaces, underscores and the like. The first of each goes before the others.
+# Names of columns in lower case, without spaces, underscores and the like. The first of each takes precedence.
 FILE_COLUMNS = (
     *("file", "filename", "filepath", "path", "image", "imagename", "imagefile", "imagefilename", "imagepath"),
     *("img", "imgname", "imgfile", "imgpath", "picture", "photo", "imageid", "fname"),
@@ -45,7 +45,7 @@ NAMES_SHOWN = 5
 
 
 class LabelRow(NamedTuple):
-    """One line of the table of labels; ``label`` is None where there is none. Answers have a time and an action."""
+    """One line of the table of labels; ``label`` is None if it is missing. Answers have a time and an action."""
 
     line: int
     file: str
@@ -122,14 +122,14 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
 
 
 def _is_missing(row: LabelRow, label_words: Sequence[str]) -> bool:
-    """Whether the label of a line says that there is none; that of an answer only where it is empty."""
+    """Return whether the label of a line is missing; that of an answer only if it is empty."""
     if row.action:
         return not row.label
     return row.label in NEVER_CLASSES or (row.label in MISSING and row.label not in label_words)
 
 
 def _read_text(path: Path) -> tuple[str, list[str]]:
-    """Read a text in UTF-8, UTF-16 or Windows-1252; return it with a note about the last."""
+    """Read text in UTF-8, UTF-16 or Windows-1252; return it, with a note if it is Windows-1252."""
     try:
         content = read_file(path)
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         content = content[: label_log.complete_length(content)]
     encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     encoding = next((name for mark, name in encodings.items() if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without its mark, which begins with an ASCII letter
+    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without a BOM, which begins with an ASCII letter
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         return content.decode(encoding), []
@@ -172,9 +172,9 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
 
 
 def _find_delimiter(path: Path, text: str) -> str:
-    """Return the delimiter by which the header has the columns that are needed, else the one that cuts it most.
+    """Return the delimiter with which the header has the required columns, else the one with the most columns.
 
-    The names of the columns are surer than the guess of ``csv.Sniffer``, which goes by how often characters occur.
+    The names of the columns are more reliable than ``csv.Sniffer``, which guesses from character frequencies.
     """
 
     def score(delimiter: str) -> tuple[bool, int]:
@@ -209,7 +209,7 @@ def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
 
 
 def _find_column(path: Path, line: int, header: Sequence[str], known: Sequence[str]) -> int:
-    """Return the position of the column with one of the known names, of which the first goes before the others."""
+    """Return the position of the column with one of the known names, of which the first takes precedence."""
     keys = [_key(name) for name in header]
     first = [i for i, key in enumerate(keys) if key == known[0]]
     positions = first or [i for i, key in enumerate(keys) if key in known]
@@ -229,7 +229,7 @@ def _key(name: str) -> str:
 
 
 def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str) -> LabelRow | str:
-    """Read one line of the table; return what is wrong with it where it cannot be used."""
+    """Read one line of the table; return what is wrong with it if it cannot be used."""
     surplus = [cell for cell in cells[columns.width :] if cell.strip()]
     if surplus or len(cells) <= max(columns.file, columns.label):
         name = {"\t": "tab", ";": "semicolon", ",": "comma", "|": "bar"}[delimiter]
@@ -261,7 +261,7 @@ def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
     Raises
     ------
     UserError
-        Where a line names no picture, or several, or one that another line names; all such lines are counted. In a
+        If a line names no picture, or several, or one that another line names; all such lines are counted. In a
         table of answers the last line of a picture counts, and pictures that are gone are counted in a note.
     """
     if table.is_log:
@@ -344,9 +344,9 @@ class _PictureNames:
         self.names = set(tree.pictures)
         self.root = tree.path.resolve()
         folder = table.resolve().parent
-        # A table among the pictures may name them from where it lies.
+        # A table among the pictures may name them relative to its own folder.
         self.prefix = f"{folder.relative_to(self.root).as_posix()}/" if folder.is_relative_to(self.root) else ""
-        # From the strictest to the loosest, all in lower case: path, path without ending, base name, the same without.
+        # From the strictest to the loosest, all in lower case: path and base name, each with its suffix and without.
         keys: tuple[Callable[[str], str], ...] = (
             str,
             _without_suffix,
@@ -356,7 +356,7 @@ class _PictureNames:
         self.by_key = [_group(tree.pictures, key) for key in keys]
 
     def find(self, name: str) -> list[str]:
-        """List the pictures that a name may stand for: one, none, or several among which it does not choose."""
+        """List the pictures that a name may stand for: one, none, or several if it is ambiguous."""
         if name in self.names:
             return [name]
         path = _plain_path(name)
@@ -371,12 +371,12 @@ class _PictureNames:
         return []
 
     def _relative(self, name: str) -> str:
-        """Return the name of a file below the folder, where the table gives its full path on this machine."""
+        """Return the name of a file below the folder, if the table gives its full path on this machine."""
         path = Path(name)
         return path.relative_to(self.root).as_posix() if path.is_absolute() and path.is_relative_to(self.root) else ""
 
     def _longest_common(self, folded: str, matches: list[str]) -> list[str]:
-        """Of pictures of one base name, choose the one that shares the most folders with the table's path."""
+        """Of pictures with the same base name, choose the one that shares the most folders with the table's path."""
         folders = folded.split("/")[-2::-1]
 
         def common(picture: str) -> int:
@@ -390,7 +390,7 @@ class _PictureNames:
 
 
 def _group(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    """Group names by a key of their form in lower case."""
+    """Group names by a key of their lower-case form."""
     groups = defaultdict(list)
     for name in names:
         groups[key(name.casefold())].append(name)

@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 
-# The American spelling is documented; the British one must not become a class without a word.
+# The American spelling is documented; the British one must not silently become a class.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
 SHARES = ("train", "test", *WITHOUT_LABELS)
-# Folders that other programs call so; what each should be called here.
+# Folder names of other programs, and what each should be called here.
 OTHER_SHARES = {"training": "train", "testing": "test", "val": "test", "valid": "test", "validation": "test"}
-# Names, without anything but letters and digits, under which people often keep pictures without a label.
+# Names, reduced to letters and digits, under which people often keep pictures without a label.
 VAGUE = frozenset(
     [
         *("unknown", "unsorted", "unclassified", "unassigned", "undefined", "unspecified", "uncategorized"),
@@ -42,12 +42,12 @@ VAGUE = frozenset(
         *("miscellaneous", "rest", "todo", "na", "nan", "none", "null"),
     ]
 )
-TYPING_ERROR = 0.85  # likeness from which a folder may be a share with a typing error
+TYPING_ERROR = 0.85  # similarity from which a folder name may be a typing error of train, test or unlabeled
 
 
 @dataclass(frozen=True)
 class Labeling:
-    """The label and share of each file, known before any is opened.
+    """The label of each file and whether it is a test file, known before any is opened.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class Labeling:
     labels : mapping of str to int
         Class index of every picture, -1 for unlabelled.
     test : frozenset of str or None
-        Pictures of the test share; None if the source has no test share.
+        Pictures of the test set; None if the source has no test set.
     notes : tuple of str
         Sentences for the user.
     left_out : frozenset of str
-        Pictures of none of the classes, which belong to neither share.
+        Pictures of none of the classes, which belong to neither the pool nor the test set.
     """
 
     classes: tuple[str, ...]
@@ -77,7 +77,7 @@ def class_folders(tree: FileTree) -> list[str]:
 
 
 def folder_labels(tree: FileTree) -> dict[str, str]:
-    """Return the class of each picture that lies in a class folder, of the pool or of the test share."""
+    """Return the class of each picture that lies in a class folder, of the pool or of the test set."""
     classes = {name for name in class_folders(tree) if name.lower() not in WITHOUT_LABELS and name not in NEVER_CLASSES}
     labels = {}
     for name in tree.pictures:
@@ -89,7 +89,7 @@ def folder_labels(tree: FileTree) -> dict[str, str]:
 
 
 def label_without_classes(tree: FileTree) -> Labeling:
-    """Leave every picture unlabelled; those in test/ are the test share and have one class."""
+    """Leave every picture unlabelled; those in test/ are the test set and have one class."""
     test = frozenset(name for name in tree.pictures if _share(name) == "test" and "/" in name)
     labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
     return Labeling(("picture",), labels, test or None)
@@ -101,7 +101,7 @@ def label_by_folders(tree: FileTree) -> Labeling:
     Raises
     ------
     UserError
-        Where the folders are none of the layouts of :mod:`ssgan.data.image_folder`.
+        If the folders match none of the layouts of :mod:`ssgan.data.image_folder`.
     """
     tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
     shares = _find_shares(tree, tops)
@@ -140,15 +140,15 @@ def label_by_folders(tree: FileTree) -> Labeling:
 
 
 def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
-    """Take the labels from a table; a file that it does not list, or gives no label, is unlabelled.
+    """Take the labels from a table; a file that it does not list, or lists without a label, is unlabelled.
 
-    Only a table of answers may lie beside class folders: it holds their labels too. Labelled pictures in test/ are then
-    the test share.
+    Only a table of answers may be used besides class folders, because it holds their labels too. Labelled pictures in
+    test/ are then the test set.
 
     Raises
     ------
     UserError
-        Where the table cannot be read or names pictures that are not there, or the folders give labels already.
+        If the table cannot be read or names missing pictures, or the folders give labels already.
     """
     words = _label_words(options)
     flat = any("/" not in name for name in tree.pictures)
@@ -182,24 +182,24 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
 
 
 def note_answers(path: Path) -> list[str]:
-    """Say that answers of ``ssgan label`` lie in a folder, which only ``--labels-csv`` reads."""
+    """Return a note if a folder holds answers of ``ssgan label``, which only ``--labels-csv`` reads."""
     table = path / label_log.TABLE
     try:
         is_answers = table.is_file() and label_log.is_log(read_file(table))
-    except OSError:  # what may not be read is not named
+    except OSError:  # an unreadable table is not mentioned
         is_answers = False
     words = shlex.join(["--labels-csv", str(table)])
     return [f"{table} holds labels that were given in `ssgan label`: {words} takes them."] if is_answers else []
 
 
 def note_level(path: Path) -> list[str]:
-    """Say that a folder is one share of the folder above it, whose other shares are not read."""
+    """Return a note if a folder is ``train``, ``test`` or ``unlabeled`` next to others of these, which are not read."""
     place = path.resolve()
     if place.name.lower() not in SHARES or not path.is_dir():
         return []
     try:
         folders = [entry.name for entry in os.scandir(place.parent) if entry.is_dir() and entry.name != place.name]
-    except OSError:  # what may not be listed is not named
+    except OSError:  # a folder that may not be listed is not mentioned
         return []
     others = sorted(name for name in folders if name.lower() in SHARES)
     if not others:
@@ -225,7 +225,7 @@ def _label_words(options: Options) -> list[str]:
 
 
 def _find_shares(tree: FileTree, tops: set[str]) -> dict[str, str]:
-    """Return the folders of train, test and unlabeled, in whatever case, by the name of the share."""
+    """Return the names of the folders train, test and unlabeled, in upper or lower case, by their lower-case names."""
     shares: dict[str, str] = {}
     has_train = any(top.lower() == "train" for top in tops)
     for top in sorted(tops):
@@ -256,7 +256,7 @@ def _check_class_names(tree: FileTree, classes: Sequence[str], above: str) -> No
 
 
 def _check_test_classes(tree: FileTree, classes: Sequence[str], above: str, shares: Mapping[str, str]) -> None:
-    """Raise a UserError for a class of the test share that the pool does not have."""
+    """Raise a UserError for a class of the test set that the pool does not have."""
     test = shares.get("test", "test")
     for unknown in sorted(set(_folders_in(tree, f"{test}/")) - set(classes)):
         raise UserError(
@@ -289,7 +289,7 @@ def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int]
 
 
 def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
-    """Return the end of the sentence about a single class folder: what to give where the classes lie deeper."""
+    """Return the end of the message about a single class folder: which one to give if the classes are deeper."""
     first = folder
     while len(inner := _folders_in(tree, f"{folder}/")) == 1 and not _pictures_in(tree, folder):
         folder = f"{folder}/{inner[0]}"
@@ -303,12 +303,12 @@ def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
 
 
 def _pictures_in(tree: FileTree, folder: str) -> bool:
-    """Whether pictures lie directly in a folder."""
+    """Return whether pictures lie directly in a folder."""
     return any(name.rpartition("/")[0] == folder for name in tree.pictures)
 
 
 def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -> list[str]:
-    """Say which class folders may be meant as something else."""
+    """Return notes on class folders that may be meant as something else."""
     notes = []
     vague = [name for name in classes if _is_vague(name)]
     if vague:
@@ -322,12 +322,12 @@ def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -
 
 
 def _is_vague(name: str) -> bool:
-    """Whether a name may say that there is no label."""
+    """Return whether a name may say that there is no label."""
     return "".join(c for c in name.casefold() if c.isalnum()) in VAGUE
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Write that names are classes."""
+    """Return a clause that these names are classes."""
     return f"{' and '.join(names)} {'is a class' if len(names) == 1 else 'are classes'}"
 
 
@@ -337,7 +337,7 @@ def _folders_in(tree: FileTree, above: str) -> list[str]:
 
 
 def _share(name: str) -> str:
-    """Return the share that a file lies in, or else the first part of its name."""
+    """Return ``train``, ``test`` or ``unlabeled`` if a file lies in one of them, or else the first part of its name."""
     top = _top(name)
     return top.lower() if top.lower() in SHARES else top
 

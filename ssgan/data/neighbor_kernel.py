@@ -14,15 +14,15 @@ _nearest: dict[tuple[bytes, bytes, int], np.ndarray] = {}
 
 
 class NeighborKernel:
-    """The symmetric graph of nearest neighbours: two rows are linked where one is among the nearest of the other.
+    """The symmetric graph of nearest neighbours: two rows are linked if one is among the nearest of the other.
 
     scikit-learn's own kernel ``"knn"`` is not symmetric, and is computed again for every draw of labels. Neighbours of
-    the last few arrays are kept here.
+    the last few arrays are cached here.
 
     Parameters
     ----------
     count : int
-        Neighbours of each row, itself left out.
+        Number of neighbours of each row, itself excluded.
 
     Source: von Luxburg, *A Tutorial on Spectral Clustering*, 2007, section 2.2.
     """
@@ -31,7 +31,7 @@ class NeighborKernel:
         self.count = count
 
     def __call__(self, x: np.ndarray, other: np.ndarray) -> Any:
-        """Return the links [N, M] of the rows of x [N, F] with those of another array [M, F], a sparse matrix."""
+        """Return the adjacency [N, M] of the rows of x [N, F] and of another array [M, F], as a sparse matrix."""
         from scipy import sparse
 
         nearest = _find_nearest(x, other, min(self.count, len(x) - 1))
@@ -41,7 +41,7 @@ class NeighborKernel:
 
 
 def forget_neighbors() -> None:
-    """Forget the neighbours that are kept, so that the next search takes its time."""
+    """Clear the cached neighbours, so that the next search is computed again."""
     _nearest.clear()
 
 

@@ -16,14 +16,14 @@ __all__ = ["open_npz"]
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Open an ``.npz``; its arrays are read when they are asked for by name, and checked by their CRC.
+    """Open an ``.npz``; its arrays are read when they are accessed by name, and checked by their CRC.
 
     Raises
     ------
     UserError
-        Where there is no such file, it cannot be opened, or it unpacks to too much (``ssgan.files.GROWTH_LIMIT``).
+        If there is no such file, it cannot be opened, or it expands too much (``ssgan.files.GROWTH_LIMIT``).
     Exception
-        Of any kind where it holds something else.
+        Any type, if the file is not a valid ``.npz``.
     """
     try:
         stream = open_file(path)

@@ -15,12 +15,12 @@ from ssgan.settings.presets import resolve
 
 __all__ = ["SHARE", "BackboneChoice", "PictureKind", "backbone_of_photographs", "is_photograph", "look_at_pictures"]
 
-SAMPLE = 64  # files that are looked at, evenly from the first to the last
-SIDE = 64  # pixels to which they are brought
-COLOUR = 6.0  # mean difference of the largest and the smallest channel, of 255, from which a picture has colour
-TONES = 30  # colours of 16 levels a channel that a photograph has at least; drawings and letters have fewer
-SHARE = 0.75  # of the sample that must be colour photographs
-SMALLEST_PHOTOGRAPH = 48  # pixels of the shorter side, from which photographs get a backbone
+SAMPLE = 64  # files that are sampled, evenly spaced from the first to the last
+SIDE = 64  # pixels of a side to which they are resized
+COLOUR = 6.0  # smallest mean difference of the largest and the smallest channel, of 255, of a colour picture
+TONES = 30  # fewest colours of a photograph, at 16 levels per channel; drawings and letters have fewer
+SHARE = 0.75  # fraction of the sample that must be colour photographs
+SMALLEST_PHOTOGRAPH = 48  # smallest shorter side, in pixels, of photographs that get a backbone
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class PictureKind:
 
 
 def look_at_pictures(path: Path) -> PictureKind | None:
-    """Look at a sample of the pictures in a folder or a ``.zip``; None where there is none that can be read.
+    """Inspect a sample of the pictures in a folder or a ``.zip``; return None if none can be read.
 
     Raises
     ------
     UserError
-        Where the folder or the zip cannot be read.
+        If the folder or the zip cannot be read.
     """
     kinds, sides = [], []
     with file_tree.open_tree(path, image_io.SUFFIXES) as tree, image_io.ignore_warnings():
@@ -64,7 +64,7 @@ def look_at_pictures(path: Path) -> PictureKind | None:
 
 
 def is_photograph(pixels: np.ndarray) -> bool:
-    """Whether an image [H, W, 3] of uint8 has colour and many tones."""
+    """Return whether an image [H, W, 3] of uint8 has colour and many tones."""
     chroma = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
     levels = (pixels // 16).astype(int)
     tones = np.unique(levels[..., 0] * 256 + levels[..., 1] * 16 + levels[..., 2])
@@ -73,7 +73,7 @@ def is_photograph(pixels: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class BackboneChoice:
-    """The settings for a user's data, with a backbone where they are photographs.
+    """The settings for a user's data, with a backbone if they are photographs.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class BackboneChoice:
     reason : str
         Whether a backbone was ``"chosen"``, or why photographs have none; empty for other data.
     image_size : int
-        Of the photographs, in pixels.
+        Size in pixels to which the photographs are resized.
     """
 
     settings: dict[str, Any]
@@ -92,7 +92,7 @@ class BackboneChoice:
 def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> BackboneChoice:
     """Choose a backbone for a folder or a zip of colour photographs.
 
-    A backbone that is set, None too, is left as it is, and so are settings that do not go with features.
+    A backbone that is set, even to None, is left unchanged, and so are settings that are incompatible with features.
     """
     chosen = {**settings, "backbone": DEFAULT_BACKBONE}
     if settings.get("method") == "fixmatch":
@@ -111,7 +111,7 @@ def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> Backbone
 
 
 def _may_have_backbone(path: Path, settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
-    """Whether a backbone may be chosen for the data before they are read, and the settings chosen with it are valid."""
+    """Return whether a backbone may be chosen before the data are read, and the settings chosen with it are valid."""
     is_pictures = (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
     if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
         return False

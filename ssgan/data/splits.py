@@ -1,6 +1,6 @@
 """Draw, hash and save the labelled images of a run.
 
-A draw depends on the labels, their number and the draw seed alone, and on no global random state. :func:`hide`
+A draw depends only on the labels, their number and the draw seed, and on no global random state. :func:`hide`
 erases the other labels before training sees them.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 SPLIT_VERSION = 1
-IMBALANCE = 3  # from this ratio between the labelled images of two classes on, the user is warned
+IMBALANCE = 3  # smallest ratio between the labelled images of two classes at which the user is warned
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,7 @@ class Split:
     held_out : ndarray of int64, shape [m]
         Rows of the pool that the model never sees, not even without labels.
     ids : list of str, length n
-        Of the labelled images by their pixels (:func:`ssgan.data.dataset.image_ids`), or empty where they are not
-        known.
+        Hashes of the labelled images (:func:`ssgan.data.dataset.image_ids`), or empty if they are unknown.
     """
 
     indices: np.ndarray
@@ -120,7 +119,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
 
 
 def hide(y: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return a copy of ``y`` with -1 everywhere but at ``indices``."""
+    """Return a copy of ``y`` with -1 everywhere except at ``indices``."""
     visible = np.full(np.shape(y), -1, np.int64)
     visible[indices] = y[indices]
     return visible
@@ -150,7 +149,7 @@ def fold_splits(split: Split, folds: int, seed: int, groups: Sequence[Hashable] 
     Raises
     ------
     UserError
-        If there are fewer different labelled images than folds.
+        If there are fewer distinct labelled images than folds.
     """
     first_rows: dict[Hashable, int] = {}
     first_of = [first_rows.setdefault(g, i) for i, g in enumerate(range(len(split.y)) if groups is None else groups)]
@@ -173,9 +172,9 @@ class SemiSupervisedKFold:
     ----------
     n_splits : int
     shuffle : bool
-        Whether to shuffle the rows of each class before.
+        Whether to shuffle the rows of each class before splitting.
     random_state : int, RandomState or None
-        With ``shuffle``.
+        Used with ``shuffle``.
 
     Examples
     --------
@@ -205,7 +204,7 @@ class SemiSupervisedKFold:
         Raises
         ------
         UserError
-            Where there are no labels, fewer labelled rows of each class than folds, or groups.
+            If there are no labels, if every class has fewer labelled rows than folds, or if ``groups`` are given.
         """
         from sklearn.model_selection import StratifiedKFold
         from sklearn.utils import column_or_1d
@@ -281,7 +280,7 @@ def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | Non
     Raises
     ------
     UserError
-        Where one does not.
+        If one does not.
     """
     if len(splits) != count:
         raise UserError(
@@ -306,9 +305,9 @@ def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | Non
 
 
 def imbalance_warnings(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
-    """Warn of the first of these sets of labels that is imbalanced over the classes; return [] if none is.
+    """Return a warning about the first of these sets of labels that is imbalanced over the classes; [] if none is.
 
-    Only these labels are read. Training passes those of its splits, so that hidden labels cannot show.
+    Only these labels are read. Training passes those of its splits, so that hidden labels cannot leak.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ __all__ = [
 
 
 CURVES_PICTURE = "curves.png"
-#: Least time between two drawings during training; one takes more than half a second.
+#: Shortest time between two drawings during training; one takes more than half a second.
 REDRAW_SECONDS = 60.0
 
 ERRORS = {"errors": "averaged model", "errors_raw": "last step's"}
@@ -50,10 +50,10 @@ SHARES = {
 GENERATOR = (*(term.log for term in TERMS if term.net == "G"), "historical_averaging_G")
 
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches
-LEFT, RIGHT = 0.115, 0.725  # edges of the axes as shares of the width; the legends are to the right
+LEFT, RIGHT = 0.115, 0.725  # edges of the axes as fractions of the width; the legends are to the right
 CURVE_POINTS, MAX_LETTERS = 10, 60
 DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # in turn, so that a line below another stays visible
-LOG_RATIO = 20.0  # from this ratio between medians on, a panel has a logarithmic axis
+LOG_RATIO = 20.0  # above this ratio between medians, a panel has a logarithmic axis
 AXIS_LIMIT = 2.0  # as a multiple of the largest median: seeds beyond it are cut off
 
 
@@ -85,7 +85,7 @@ def write_curves(run: Path, title: str) -> bool:
 
 
 def curves_png(log: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
-    """Draw a log, with panels for the losses of D, those of G, p(real) and test errors, as far as it has them.
+    """Draw a log, with panels for those of the losses of D, the losses of G, p(real) and test errors that it has.
 
     Each seed is a thin line and their median a thick one. Values that are not finite are gaps.
 

@@ -9,7 +9,7 @@ DEFAULT_FONT, PLACEHOLDER_FONT = "DejaVu Sans", "Last Resort High-Efficiency"
 
 
 def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:
-    """Return font families that together have the characters of the texts, and the characters that no font has."""
+    """Return font families that together cover the characters of the strings, and the characters that no font has."""
     missing = _characters(texts)
     families: list[str] = []
     for is_fresh in (False, True):
@@ -25,7 +25,7 @@ def fonts_for(texts: Sequence[str]) -> tuple[list[str], set[int]]:
 
 
 def font_file(text: str) -> str:
-    """Return the file of a font that has every character of a text; of the default font where none has."""
+    """Return the file of a font that has every character of a string; of the default font if none has."""
     needed = _characters([text])
     for is_fresh in (False, True):
         files = _font_files(is_fresh)
@@ -36,7 +36,7 @@ def font_file(text: str) -> str:
 
 
 def unreadable(names: Sequence[str]) -> dict[int, str]:
-    """Return the names, by their number, that have a character which no installed font has."""
+    """Return the names, by their index, that have a character which no installed font has."""
     if all(name.isascii() for name in names):
         return {}
     missing = fonts_for(names)[1]
@@ -44,13 +44,13 @@ def unreadable(names: Sequence[str]) -> dict[int, str]:
 
 
 def legible(names: Sequence[str]) -> list[str]:
-    """Return the names, with the number ``#3`` in the place of one that no installed font can draw."""
+    """Return the names; the index, such as ``#3``, replaces a name that no installed font can draw."""
     numbered = unreadable(names)
     return [f"#{k}" if k in numbered else name for k, name in enumerate(names)]
 
 
 def _characters(texts: Sequence[str]) -> set[int]:
-    """Return the code points of the visible characters of the texts."""
+    """Return the code points of the visible characters of the strings."""
     return {ord(c) for text in texts for c in text if not c.isspace()}
 
 

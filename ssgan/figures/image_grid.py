@@ -30,14 +30,14 @@ __all__ = [
 TILE_PIXELS, GAP, BACKGROUND, INK = 48, 2, 255, 64
 FONT_PIXELS, LINE_PIXELS, MARGIN_PIXELS = 12, 16, 3
 MAX_LETTERS = 24  # of a caption
-NAMED_ROWS = 40  # classes that have rows of their own
+NAMED_ROWS = 40  # largest number of classes that have rows of their own
 
 # A picture, text in its place, or nothing.
 Tile = np.ndarray | str | None
 
 
 def is_drawable(image_shape: Sequence[int]) -> bool:
-    """Whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
+    """Return whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
     return len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
 
 
@@ -78,8 +78,8 @@ def draw_table(
     Parameters
     ----------
     rows : sequence of sequence of Tile
-        Of equal length. Images are uint8 [H, W] or [H, W, C], all of one shape, and magnified as in
-        :func:`draw_grid`; words are centred, and a row or column of words alone is as narrow as they are.
+        Rows of equal length. Images are uint8 [H, W] or [H, W, C], all of one shape, and magnified as in
+        :func:`draw_grid`; words are centred, and a row or column with only words is as narrow as they are.
     captions : sequence of sequence of str, optional
         Text below each cell.
     tile_pixels : int
@@ -114,11 +114,11 @@ def draw_classes(images: Sequence[np.ndarray], names: Sequence[str], columns: in
     Parameters
     ----------
     images : sequence of ndarray of uint8, shape [N, H, W] or [N, H, W, C]
-        Of each class; not all may be empty.
+        Images of each class; not all may be empty.
     names : sequence of str
-        Of the classes. A name with characters that no installed font has is drawn as its number, ``#3``.
+        Names of the classes. A name with characters that no installed font has is drawn as its number, ``#3``.
     columns : int
-        Images in a row, at most.
+        Largest number of images in a row.
     """
     rows: list[list[Tile]] = []
     captions: list[list[str]] = []

@@ -35,7 +35,7 @@ SERIES = ("#0a6aa8", "#c44e00", "#00785a", "#9c4088", "#7d6200", "#4d5661")
 
 
 def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str, str]:
-    """Write ``confusion.png`` and ``reliability.png`` of an evaluation, each whole or not at all.
+    """Write ``confusion.png`` and ``reliability.png`` of an evaluation, each complete or not at all.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
 
 
 def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], head: str) -> bytes:
-    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours the share of the row.
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours the fraction of the row.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], he
     side = min(max(3.2, K * cell_inches), 20.0)
     figure = new_figure(side + 1.2, side)
     axes = figure.add_subplot()
-    # The power norm makes a share of 1 % visible beside the diagonal.
+    # The power norm makes a fraction of 1 % visible next to the diagonal.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0.0, 1.0), interpolation="nearest")
     figure.colorbar(image, label="share of the true class", fraction=0.046, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
     axes.set(xlabel="predicted class", ylabel="true class")

@@ -17,11 +17,11 @@ from ssgan.settings.config import Config
 __all__ = ["SavedModels", "check_fields", "check_models", "check_tensors", "damaged", "models_part"]
 
 NAMED_TENSORS = 4
-LARGEST_IMAGE = 2**31  # numbers
+LARGEST_IMAGE = 2**31  # values
 
 
 class SavedModels(NamedTuple):
-    """What the plain values of a checkpoint say of its models.
+    """What the plain values of a checkpoint say about its models.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class SavedModels(NamedTuple):
 
 
 def damaged(fault: str) -> UserError:
-    """Return the error of a checkpoint; ``fault`` is the predicate of its sentence."""
+    """Return the error about a damaged checkpoint; ``fault`` is the predicate of its sentence."""
     return UserError(f"The checkpoint {fault}: it is damaged or something else.")
 
 
@@ -47,19 +47,19 @@ def check_fields(state: Any, schema: Schema) -> None:
     Raises
     ------
     UserError
-        Where one is missing, or of another type or range.
+        If one is missing, or of another type or range.
     """
     if (fault := find_fault(state, schema)) is not None:
         raise damaged(fault)
 
 
 def check_models(state: Any) -> SavedModels:
-    """Check all of a checkpoint that its models are made of.
+    """Check the part of a checkpoint that its models are made from.
 
     Raises
     ------
     UserError
-        Where something is missing, of another type, range, shape or layout, or does not belong to the rest.
+        If something is missing, of another type, range, shape or layout, or inconsistent with the rest.
     """
     check_fields(state, MODELS)
     config, image_shape = Config.from_dict(state["config"]), tuple(state["image_shape"])
@@ -87,7 +87,7 @@ def check_models(state: Any) -> SavedModels:
 
 
 def models_part(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what models are made of from the state of a training, with copies of its tensors on the CPU."""
+    """Return the part of a training's state that models are made from, with copies of its tensors on the CPU."""
 
     def on_cpu(value: Any) -> Any:
         if isinstance(value, dict):
@@ -98,7 +98,7 @@ def models_part(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_feature_map(state: Mapping[str, Any], config: Config) -> FeatureMap | None:
-    """Return the map of features of a checkpoint, which one with a backbone has and another has not."""
+    """Return the map of features of a checkpoint, which it has if and only if it has a backbone."""
     if (config.backbone is None) != ("feature_map" not in state):
         raise damaged("has a backbone or a map of features without the other")
     if config.backbone is None:
@@ -111,12 +111,12 @@ def _check_feature_map(state: Mapping[str, Any], config: Config) -> FeatureMap |
 
 
 def check_tensors(saved: Any, expected: Mapping[str, Tensor], what: str) -> None:
-    """Check that saved tensors have the names, shapes and types of those of the networks, and lie dense in memory.
+    """Check that saved tensors have the names, shapes and types of those of the networks, and are dense.
 
     Raises
     ------
     UserError
-        Which names those that do not.
+        If some do not; the message names them.
     """
     saved = saved if isinstance(saved, dict) else {}
     names = [name for name in {**expected, **saved} if not _fits(saved.get(name), expected.get(name))]
@@ -126,7 +126,7 @@ def check_tensors(saved: Any, expected: Mapping[str, Tensor], what: str) -> None
 
 
 def _fits(saved: Any, expected: Tensor | None) -> bool:
-    """Whether a saved value is a dense tensor of the shape and the type of the expected one."""
+    """Return whether a saved value is a dense tensor of the shape and the type of the expected one."""
     if not isinstance(saved, Tensor) or expected is None or saved.is_nested or saved.is_meta:
         return False
     return saved.layout == strided and saved.dtype == expected.dtype and saved.shape == expected.shape

@@ -21,11 +21,11 @@ from ssgan.inference.metrics import (
 
 __all__ = ["FLAGGED_LIMIT", "LEAST_LABELS", "POOL_IMAGES", "Confidence", "calibrate", "flagged_share", "no_calibration"]
 
-LEAST_LABELS = 20  # to fit a temperature
-NEAR_LIMIT = 0.01  # a logarithm of a temperature so near to that of a limit is at the limit
-POOL_IMAGES = 1000  # of the run's own, of which is measured how many look like none of the classes
+LEAST_LABELS = 20  # fewest labels to fit a temperature to
+NEAR_LIMIT = 0.01  # distance of log temperatures below which a temperature counts as at a limit
+POOL_IMAGES = 1000  # images of the run's pool on which the fraction that looks like none of the classes is measured
 OWN = "how many of the run's own pictures look so"
-FLAGGED_LIMIT = 0.05  # where more of them do, nothing is said of other images
+FLAGGED_LIMIT = 0.05  # if a larger fraction does, nothing is said about other images
 
 
 def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> di
     Returns
     -------
     dict
-        Plain types: ``temperature``, None where none is used, for the ``reason``; ``fitted_on``, which is ``"folds"``;
+        Plain types: ``temperature``, or None for the ``reason`` if none is used; ``fitted_on``, which is ``"folds"``;
         the number of ``labels``; ``nll`` and ``ece`` without a temperature, and ``nll_scaled`` and ``ece_scaled`` by
-        cross-fitting, None where nothing was fitted.
+        cross-fitting, None if nothing was fitted.
     """
     p_NK = softmax(logits_NK)
     result: dict[str, Any] = {
@@ -87,7 +87,7 @@ def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> di
 
 
 def no_calibration(failed: bool) -> dict[str, Any]:
-    """Return what a report says of the calibration of a run without folds, or whose folds failed or diverged."""
+    """Return what a report says about the calibration of a run without folds, or whose folds failed or diverged."""
     without = "there are no labels to fit a temperature to but those that were trained on"
     return {
         **dict.fromkeys(("temperature", "fitted_on", "nll", "ece", "nll_scaled", "ece_scaled")),
@@ -97,7 +97,7 @@ def no_calibration(failed: bool) -> dict[str, Any]:
 
 
 def flagged_share(logits_NK: np.ndarray) -> float | None:
-    """Return the share of images that a model takes for generated ones; None without images or finite logits."""
+    """Return the fraction of images that a model classifies as generated; None without images or finite logits."""
     if not len(logits_NK) or not np.isfinite(logits_NK).all():
         return None
     return float((generated_probability(logits_NK) > 0.5).mean())
@@ -105,18 +105,18 @@ def flagged_share(logits_NK: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Confidence:
-    """What predictions of S models may say.
+    """What the predictions of S models may say.
 
     Attributes
     ----------
     temperature : float or None
-        Divides the logits before the softmax; None where there is none.
+        Divides the logits before the softmax; None if there is none.
     uncalibrated : str
-        Why there is none.
+        Why there is no temperature.
     has_folds, is_worth_folds : bool
-        Whether folds were left out to fit one; whether there are labels enough for it.
+        Whether folds were held out to fit one; whether there are enough labels for that.
     silences : tuple of str
-        Of each model, why it says nothing of images of none of the classes; empty where it does.
+        For each model, why it says nothing about images of none of the classes; empty if it does.
     """
 
     temperature: float | None = None
@@ -127,12 +127,12 @@ class Confidence:
 
     @property
     def silence(self) -> str:
-        """Why the models together say nothing of images of none of the classes; empty where they do."""
+        """Why the models together say nothing about images of none of the classes; empty if they do."""
         return next(filter(None, self.silences), "")
 
     @property
     def about_probabilities(self) -> str:
-        """A sentence for the user on what the probabilities are worth; empty where there is nothing to do about it."""
+        """A sentence for the user on how reliable the probabilities are; empty if nothing can be done about it."""
         if self.temperature is not None:
             return f"Probabilities are calibrated on labels that folds left out (temperature {self.temperature:.3g})."
         if self.has_folds:
@@ -142,7 +142,7 @@ class Confidence:
         return ""
 
     def select(self, places: Sequence[int]) -> "Confidence":
-        """Return that of some of the models, by their places."""
+        """Return the confidence of some of the models, by their indices."""
         return replace(self, silences=tuple(self.silences[place] for place in places)) if self.silences else self
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ class Confidence:
 
     @classmethod
     def of_report(cls, report: Mapping[str, Any]) -> "Confidence":
-        """Return that of the models of a run, from its checked report, in which entries may be missing."""
+        """Return the confidence of the models of a run, from its checked report, in which entries may be missing."""
         calibration, foreign = report.get("calibration") or {}, report.get("foreign")
         if foreign is None:
             silences = (f"{OWN} was not measured",) * len(report["seeds"])
@@ -168,9 +168,10 @@ class Confidence:
 
 
 def _silence(pool: float | None, held_out: float, held_out_images: int) -> str:
-    """Return why a model that flags these shares of its own images says nothing; empty where it does.
+    """Return why a model that flags these fractions of its own images says nothing about others; empty if it does.
 
-    The labelled images that folds left out are few, so their share must exceed the limit beyond doubt.
+    The labelled images that folds left out are few, so the lower confidence bound of their fraction must exceed the
+    limit.
     """
     if pool is None:
         return f"{OWN} could not be measured"

@@ -32,15 +32,14 @@ def evaluate_run(
     labels_csv: Path | None = None,
     progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
-    """Score the models of a run on the test share of its data, or on other data with the same classes.
+    """Score the models of a run on the test set of its data, or on other data with the same classes.
 
-    Of other pictures without a test share of their own every labelled one is scored; those of the run's pool are left
-    out.
+    In other pictures without a test set, every labelled one is scored, except those of the run's pool.
 
     Parameters
     ----------
     run : Path
-        The folder of a run; where it has not finished, its last checkpoint is taken.
+        The folder of a run; if it has not finished, its last checkpoint is used.
     data : str, optional
         Name or path for :func:`ssgan.data.load`, instead of the run's own data.
     root : Path, optional
@@ -57,21 +56,20 @@ def evaluate_run(
     -------
     dict
         Plain types. ``rows`` has the metrics of each seed, the rest what is common to them. ``ece`` and ``nll`` are
-        without a temperature. Where the run has a ``temperature``, ``ece_scaled`` and ``nll_scaled`` are at it, and so
-        are ensemble and reliability, as :func:`ssgan.inference.predict.predict` uses it. ``confusion``
-        [K][K] counts test images, rows by true class and columns by predicted; ``per_class`` has the
-        ``precision``, ``recall`` and ``f1`` (0 to 1) of each class and the ``count`` of its test images;
-        ``reliability`` the bins of the ECE. These three belong to ``predictions_of``: the one model, the ensemble,
-        or all models that did not diverge, with their predictions counted together. They are None if every model
-        diverged, and for a GAN without classes, whose rows say how well D tells real images from generated ones:
-        see :meth:`ssgan.inference.models.Models.judgements`. ``scored`` says what kind the ``test_images`` are,
-        ``left_out`` counts those that the run trained on, and ``notes`` are sentences for the user. ``parent``
-        describes the run whose weights it started from, or is None.
+        without a temperature. If the run has a ``temperature``, ``ece_scaled`` and ``nll_scaled`` are computed with it,
+        and so are ensemble and reliability, as in :func:`ssgan.inference.predict.predict`. ``confusion`` [K][K] counts
+        test images, rows by true class and columns by predicted; ``per_class`` has the ``precision``, ``recall`` and
+        ``f1`` (0 to 1) of each class and the ``count`` of its test images; ``reliability`` the bins of the ECE. These
+        three belong to ``predictions_of``: the one model, the ensemble, or all models that did not diverge, with their
+        predictions counted together. They are None if every model diverged, and for a GAN without classes, whose rows
+        say how well D tells real images from generated ones: see :meth:`ssgan.inference.models.Models.judgements`.
+        ``scored`` says what kind the ``test_images`` are, ``left_out`` counts those that the run trained on, and
+        ``notes`` are sentences for the user. ``parent`` describes the run whose weights it started from, or is None.
 
     Raises
     ------
     UserError
-        If ``run`` has no checkpoint, the data do not fit it or have no test share, or the models make no
+        If ``run`` has no checkpoint, the data do not fit it or have no test set, or the models make no
         ensemble.
     """
     models, report = open_latest(run, select(device))
@@ -88,7 +86,7 @@ def evaluate_models(
     labels_csv: Path | None = None,
     progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
-    """Score opened models as :func:`evaluate_run` does; ``run`` is what messages call them."""
+    """Score opened models as :func:`evaluate_run` does; ``run`` names them in messages."""
     if models.progress and data is None and report["dataset"] not in DATASETS:
         raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
     source, source_root, options = runs.data_source(run, report, models.config, root)
@@ -105,7 +103,7 @@ def evaluate_models(
         scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
     _check_tests(scored.data, models, report)
     dataset = scored.data
-    if models.feature_map is not None:  # of the pool no features are needed
+    if models.feature_map is not None:  # no features of the pool are needed
         one = slice(0, 1)
         dataset = dataclasses.replace(
             dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
@@ -117,7 +115,7 @@ def evaluate_models(
 def _score_data(
     models: Models, report: dict[str, Any], scored: Scored, run: Path, ensemble: bool = False
 ) -> dict[str, Any]:
-    """Score models on the test share of data that fit them, of features where they are models of features."""
+    """Score models on the test set of data that fit them, which are features if the models take features."""
     dataset, torch_device = scored.data, next(iter(models.averaged.values())).device
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
@@ -154,12 +152,12 @@ def _score_data(
 def score_arrays(
     models: Models, report: dict[str, Any], run: Path, data: Any, ensemble: bool = False
 ) -> dict[str, Any]:
-    """Score opened models on the test share of :class:`Data`, or on a pair (images, labels).
+    """Score opened models on the test set of :class:`Data`, or on a pair (images, labels).
 
     Raises
     ------
     UserError
-        Where they do not fit the models, or there is nothing to score.
+        If they do not fit the models, or there is nothing to score.
     """
     if not isinstance(data, Data):
         if not (isinstance(data, tuple | list) and len(data) == 2):
@@ -222,9 +220,9 @@ def _evaluate_unconditional(
 
 
 def options_for(models: Models, labels_csv: Path | None) -> Options:
-    """Make the options that bring other pictures to the image shape of the models.
+    """Create the options that convert other pictures to the image shape of the models.
 
-    They hold nothing out, because every labelled picture is scored; with a GAN without classes as much as the run did.
+    They hold nothing out, because every labelled picture is scored; for a GAN without classes, as much as the run did.
     """
     image_shape = models.input_shape
     square = len(image_shape) > 1 and image_shape[0] == image_shape[1]

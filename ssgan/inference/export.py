@@ -1,7 +1,7 @@
 """Export the models of a run as one file that needs nothing of this package: ONNX, a program of torch, or weights.
 
-The exported classifier takes stored images, as the models were trained on, and gives what
-:func:`ssgan.inference.predict.predict` gives. Metadata say how a file of a picture becomes such an image.
+The exported classifier takes stored images, as the models were trained on, and returns what
+:func:`ssgan.inference.predict.predict` returns. The metadata say how a picture file becomes such an image.
 """
 
 import io
@@ -33,7 +33,7 @@ __all__ = ["FORMATS", "OPSET", "TOLERANCE", "build_classifier", "describe", "exp
 OPSET = 18  # of ONNX's operators
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-5  # largest difference of a probability
-# `predict` runs a backbone in onnxruntime. In torch some of its features round to the next number of float16.
+# `predict` runs a backbone in onnxruntime. In torch some of its features round to the adjacent float16 number.
 ENGINE_TOLERANCE = 1e-3
 FORMAT_VERSION = 1
 INSTALL = "pip install 'ssgan[onnx]'"
@@ -48,12 +48,12 @@ class Format(NamedTuple):
     Attributes
     ----------
     packages : tuple of str
-        What writing it needs beside the package's own dependencies.
+        Packages that writing it needs besides the dependencies of this package.
     write : callable
         Returns the content, from the classifier, an example of its input, the metadata and the models.
     open : callable or None
-        Returns a function that classifies by the content, and the name of what runs it; None where nothing is to be
-        run, or nothing is there that could.
+        Returns a function that classifies by the content, and the name of the library that runs it; None if the format
+        holds no program, or the library is not installed.
     """
 
     packages: tuple[str, ...]
@@ -69,11 +69,11 @@ def export_run(
     Parameters
     ----------
     run : Path
-        The folder of a run; where it has not finished, its last checkpoint is taken.
+        The folder of a run; if it has not finished, its last checkpoint is used.
     out : Path
-        The file; it is written whole or not at all.
+        The file; it is written complete or not at all.
     format : {"onnx", "torch", "safetensors"}
-        A graph; a program for ``torch.export.load``; or the weights of the discriminators alone.
+        A graph; a program for ``torch.export.load``; or only the weights of the discriminators.
     seed : int, optional
         Export only the model of this seed.
     check : bool
@@ -84,13 +84,13 @@ def export_run(
     dict
         Plain types: ``run``, ``out``, ``format``, ``bytes``; ``metadata``, those of the file; ``predictions_of``,
         ``note`` and ``progress``, as sentences; ``check`` with the number of ``images``, where they are ``from``, the
-        ``engine`` and the ``largest_difference`` of a probability, None where nothing was compared.
+        ``engine`` and the ``largest_difference`` of a probability, None if nothing was compared.
 
     Raises
     ------
     UserError
         For an unknown format, a missing package, a run without classes or a checkpoint, a file that cannot be written,
-        and where the file would give other predictions than the run.
+        or if the file would give other predictions than the run.
     """
     if format not in FORMATS:
         raise UserError(f"--format is {format}, but must be one of {', '.join(FORMATS)}.")
@@ -118,7 +118,7 @@ def export_run(
 
 
 def build_classifier(models: Models) -> Ensemble:
-    """Build what predicts as one module: from stored images [N, ...] to probabilities, with weight norm folded."""
+    """Build the classifier as one module: from stored images [N, ...] to probabilities, with weight norm folded."""
     pair, feature_map = NETWORK_PAIRS[models.config.network], models.feature_map
     steps: list[nn.Module] = [Rescaled(models.scale, pair.low, pair.high)]
     if feature_map is not None:
@@ -140,7 +140,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
     ----------
     predictor : Predictor
     report : dict
-        Of the run; empty where it has not finished.
+        Report of the run; empty if it has not finished.
     """
     models = predictor.models
     config, shape, feature_map = models.config, models.input_shape, models.feature_map
@@ -201,7 +201,7 @@ def _preprocessing(models: Models) -> dict[str, Any] | None:
 
 
 def _example(models: Models) -> np.ndarray:
-    """Return images [3, ...] of the input's shape and type, for a graph of any number."""
+    """Return images [3, ...] of the input's shape and type, for a graph with any number of images."""
     return next(iter(_random_images(models, 3)))
 
 
@@ -215,7 +215,7 @@ def _random_images(models: Models, count: int) -> Iterable[np.ndarray]:
 
 
 def _write_onnx(classifier: Ensemble, example: np.ndarray, metadata: dict[str, Any], models: Models) -> bytes:
-    """Return an ONNX model with its weights, without the places of code that the exporter notes."""
+    """Return an ONNX model with its weights, without the source locations that the exporter records."""
     import onnx
 
     names = list(metadata["outputs"])
@@ -318,12 +318,12 @@ FORMATS = {
 
 
 def _check(kind: Format, content: bytes, run: Path, models: Models, report: dict[str, Any]) -> dict[str, Any] | None:
-    """Compare what the content gives for a few images, one alone and all together, with predictions of the run.
+    """Compare the outputs of the content for a few images, one alone and all together, with predictions of the run.
 
     Raises
     ------
     UserError
-        Where a class or a probability differs.
+        If a class or a probability differs.
     """
     opened = kind.open(content)
     if opened is None:
@@ -336,7 +336,7 @@ def _check(kind: Format, content: bytes, run: Path, models: Models, report: dict
     for rows in (slice(1), slice(None)):
         p_NK, generated_N = classify(x[rows])
         for i, prediction in enumerate(expected[rows]):
-            if prediction.probabilities is None:  # beyond finite numbers
+            if prediction.probabilities is None:  # not finite
                 continue
             p_K, p_generated = np.array(prediction.probabilities), prediction.p_generated
             differences = [float(np.abs(p_K - p_NK[i]).max())]
@@ -354,7 +354,7 @@ def _check(kind: Format, content: bytes, run: Path, models: Models, report: dict
 
 
 def _stored_images(run: Path, models: Models, report: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """Return a few images of the run's data where they are still there, else random ones; and what they are."""
+    """Return a few images of the run's data if they still exist, else random ones; and what they are."""
     try:
         pixels = [image.pixels for image in _images_of_run(run, models, report) if image.pixels is not None]
     except (UserError, OSError):
@@ -365,7 +365,7 @@ def _stored_images(run: Path, models: Models, report: dict[str, Any]) -> tuple[n
 
 
 def _images_of_run(run: Path, models: Models, report: dict[str, Any]) -> list[InputImage]:
-    """Read a few images of the data that a run was trained on; none where that would download them."""
+    """Read a few images of the data that a run was trained on; none if that would download them."""
     if not report:
         return []
     name, root, _ = runs.data_source(run, report, models.config)

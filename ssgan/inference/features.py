@@ -19,7 +19,7 @@ from ssgan.settings.config import Config
 __all__ = ["FeatureEngine", "apply_backbone", "backbone_of", "check_pictures", "open_backbone", "picture_features"]
 
 FeatureProgress = Callable[[str, int, int], None]
-#: Takes a backbone and the scale of the pixels; gives what computes features elsewhere.
+#: Takes a backbone and the scale of the pixels; returns a function that computes features elsewhere.
 FeatureEngine = Callable[[Backbone, float], Spread]
 
 
@@ -30,9 +30,9 @@ def apply_backbone(
     feature_map: FeatureMap | None = None,
     engine: FeatureEngine | None = None,
 ) -> Data:
-    """Replace pictures by features, where a backbone is set; other data, and these features, are returned as they are.
+    """Replace pictures by features if a backbone is set; return other data, and these features, unchanged.
 
-    Features are taken from the cache where they are there, and standardised and reduced on the pool, without labels.
+    Features are taken from the cache if they are there, and standardised and reduced by the pool, without labels.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def apply_backbone(
     progress : callable, optional
         Called with the stage, the number of pictures done and the total.
     feature_map : FeatureMap, optional
-        That of a run, in place of one fitted to this pool; features by another map are computed anew.
+        The map of a run, instead of one fitted to this pool; features by another map are computed again.
     engine : callable, optional
-        Computes features that the cache lacks elsewhere, as :func:`ssgan.inference.ray_data.feature_engine` gives it.
+        Computes elsewhere what the cache lacks, as :func:`ssgan.inference.ray_data.feature_engine` returns it.
 
     Raises
     ------
     UserError
-        Where the backbone cannot be loaded, or the data are no pictures.
+        If the backbone cannot be loaded, or the data are not pictures.
     """
     if config.backbone is None or _has_features(data, config, feature_map):
         return data
@@ -89,7 +89,7 @@ def apply_backbone(
 
 
 class _Computation:
-    """Compute features of images, or take them from the cache, and report how many a second."""
+    """Compute features of images, or take them from the cache, and report how many per second."""
 
     def __init__(
         self, backbone: Backbone, scale: float, progress: FeatureProgress, spread: Spread | None = None
@@ -111,7 +111,7 @@ class _Computation:
 
 
 def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) -> bool:
-    """Whether data are the features that a configuration asks for, by a certain map where there is one."""
+    """Return whether data are the features that a configuration asks for, by a given map if there is one."""
     found = data.feature_map
     if found is None or (config.augmentation == "crops" and data.views_train is None):
         return False
@@ -127,12 +127,12 @@ def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) ->
 
 
 def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:
-    """Compute what the networks see, float32 [N, D], of pictures [N, H, W] or [N, H, W, C], without the cache.
+    """Compute the input of the networks, float32 [N, D], from pictures [N, H, W] or [N, H, W, C], without the cache.
 
     Raises
     ------
     UserError
-        Where the pictures have another shape or type, or the backbone is not the one of the map.
+        If the pictures have another shape or type, or the backbone is not the one of the map.
     """
     if pictures.dtype != np.uint8 or pictures.shape[1:] != feature_map.picture_shape:
         raise UserError(
@@ -149,7 +149,7 @@ def backbone_of(feature_map: FeatureMap, device: str = "cpu") -> Backbone:
     Raises
     ------
     UserError
-        Where it cannot be loaded or has other weights than the map was fitted to.
+        If it cannot be loaded or has other weights than the map was fitted to.
     """
     backbone = open_backbone(feature_map.backbone, feature_map.image_size, device)
     _check_weights(backbone, feature_map)
@@ -158,12 +158,12 @@ def backbone_of(feature_map: FeatureMap, device: str = "cpu") -> Backbone:
 
 @lru_cache(maxsize=2)
 def open_backbone(name: str, image_size: int | None, device: str) -> Backbone:
-    """Load a backbone, once in a process.
+    """Load a backbone, once per process.
 
     Raises
     ------
     UserError
-        Where it cannot be loaded.
+        If it cannot be loaded.
     """
     return load_backbone(name, image_size, select(device))
 
@@ -174,7 +174,7 @@ def check_pictures(data: Data, backbone: str) -> None:
     Raises
     ------
     UserError
-        Where they are not.
+        If they are not.
     """
     shape = data.image_shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
@@ -190,7 +190,7 @@ def _check_weights(backbone: Backbone, feature_map: FeatureMap) -> None:
     Raises
     ------
     UserError
-        Where it has others.
+        If it has others.
     """
     if backbone.width != feature_map.width:
         raise UserError(

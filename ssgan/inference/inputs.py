@@ -45,9 +45,9 @@ def find_inputs(arguments: Sequence[str], lines: Iterable[str] = ()) -> list[Inp
     Parameters
     ----------
     arguments : sequence of str
-        A file; a folder, for the pictures in it and its subfolders, by suffix, without hidden ones, sorted; a
-        pattern of :mod:`glob` that is no file, for its matches, sorted; or ``-``, for ``lines``. What is missing or
-        empty stays in the list, with the reason.
+        A file; a folder, for the pictures in it and its subfolders, by suffix, without hidden ones, sorted; a pattern
+        of :mod:`glob` that is not a file, for its matches, sorted; or ``-``, for ``lines``. What is missing or empty
+        stays in the list, with the reason.
     lines : iterable of str
         Lines that name files or folders; blank ones are skipped.
     """
@@ -97,7 +97,7 @@ def read_inputs(
     bounded : bool
         Whether values must lie from 0 to full intensity; otherwise they may have any finite size.
     depth : int
-        Bits of full intensity in grey pictures of 16 bits.
+        Bits of full intensity in 16-bit grey pictures.
     """
     for name, reason in sources:
         try:
@@ -126,12 +126,12 @@ def read_image(path: Path, image_shape: Sequence[int], scale: float = 255.0, dep
     scale : float
         The value of full intensity, which is 255 in a picture.
     depth : int
-        Bits of full intensity in grey pictures of 16 bits.
+        Bits of full intensity in 16-bit grey pictures.
 
     Raises
     ------
     UserError
-        If there is no such file, it is no picture, or the shape is not one of pictures.
+        If there is no such file, it is not a picture, or the shape is not one of pictures.
     """
     return _decode_to_shape(str(path), lambda: files.open_file(path), image_shape, scale, depth)
 
@@ -207,7 +207,7 @@ def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, boun
 
 
 def chunk_sources(sources: Sequence[InputSource], size: int) -> Iterator[Sequence[InputSource]]:
-    """Cut sources, in order, into parts of at most ``size`` files; an archive of many images is a part of its own."""
+    """Cut sources, in order, into chunks of at most ``size`` files; an archive of many images is a chunk of its own."""
     start = 0
     for i, source in enumerate(sources):
         if source.name.lower().endswith(ARCHIVES):

@@ -1,6 +1,6 @@
 """Interpolate between latents, add them and perturb them: pure functions.
 
-Shapes: L numbers of a latent, N latents, T points of a path.
+Shapes: L components of a latent, N latents, T points of a path.
 
 Source of spherical interpolation: White, *Sampling Generative Networks*, 2016; of sums: Radford et al., *Unsupervised
 Representation Learning with Deep Convolutional Generative Adversarial Networks*, 2016, section 6.3.2.
@@ -15,7 +15,7 @@ __all__ = ["PATHS", "combine", "default_path", "interpolate", "perturb", "slerp"
 
 
 PATHS = ("straight", "spherical")
-# Standard deviation of one number of a latent, by distribution.
+# Standard deviation of one component of a latent, by distribution.
 LATENT_STD = {"uniform": 12**-0.5, "normal": 1.0}
 SMALLEST_SINE = 1e-6
 
@@ -47,9 +47,9 @@ def interpolate(a: Tensor, b: Tensor, steps: int, path: str, distribution: str) 
     Parameters
     ----------
     path : {"straight", "spherical"}
-        Spherical is :func:`slerp` for normal latents. Uniform latents are mapped to normal ones number by number,
-        by the quantiles of the two distributions, and back after the slerp, so that they stay in the cube and are
-        distributed in it as noise is. On a straight path the middle is nearer to the centre than noise is.
+        Spherical is :func:`slerp` for normal latents. Uniform latents are mapped to normal ones component by component,
+        by the quantiles of the two distributions, and back after the slerp, so that they stay in the cube and have the
+        distribution of noise. On a straight path the middle is nearer to the centre than noise.
     distribution : {"uniform", "normal"}
         Distribution of the latents.
     """
@@ -86,7 +86,7 @@ def combine(
     list of Tensor, shape [L]
         The mean of each term, without its sign.
     float
-        The share of the sum's numbers that were clipped.
+        The fraction of the sum's components that were clipped.
     """
     means = [z[list(rows)].double().mean(dim=0) for _, rows in terms]
     total = torch.stack([sign * mean for (sign, _), mean in zip(terms, means, strict=True)]).sum(dim=0)
@@ -97,7 +97,7 @@ def combine(
 def perturb(z: Tensor, count: int, distribution: str, scale: float, seed: int) -> Tensor:
     """Return latents [count, L] around ``z`` [L], by normal noise of ``scale`` standard deviations of the latents.
 
-    The noise depends on ``seed`` alone; uniform latents are clipped to [0, 1].
+    The noise depends only on ``seed``; uniform latents are clipped to [0, 1].
     """
     generator = torch.Generator().manual_seed(seed)
     moved = z + scale * LATENT_STD[distribution] * torch.randn(count, len(z), generator=generator).to(z)

@@ -72,7 +72,7 @@ def negative_log_likelihood(p_NK: np.ndarray, y_N: np.ndarray) -> float:
 def expected_calibration_error(p_NK: np.ndarray, y_N: np.ndarray, bins: int = BINS) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins of confidence, 0 to 1.
 
-    Each bin is weighted by its share of the rows. Source: Guo et al., *On Calibration of Modern Neural
+    Each bin is weighted by its fraction of the rows. Source: Guo et al., *On Calibration of Modern Neural
     Networks*, 2017, section 2.
     """
     confidence, correct = p_NK.max(axis=1), p_NK.argmax(axis=1) == y_N
@@ -151,8 +151,8 @@ def confusion(y_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndar
 def per_class(confusion_KK: np.ndarray) -> list[dict[str, float | None]]:
     """Compute ``precision``, ``recall`` and ``f1`` of each class, 0 to 1, from a matrix of :func:`confusion`.
 
-    Undefined values are None: the precision of a class that was never predicted, the recall of one without rows, the
-    F1 of one that is neither.
+    Undefined values are None: the precision of a class that was never predicted, the recall of one without rows, the F1
+    of one with neither.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -169,8 +169,8 @@ def distance_to_normal(x_N: np.ndarray, mean: float, std: float) -> dict[str, fl
 
     ``ks`` is the Kolmogorov-Smirnov distance, the largest difference of the two distribution functions, 0 to 1;
     ``wasserstein`` the first Wasserstein distance, the mean difference of the quantiles, in the unit of the numbers,
-    with those of the normal distribution at the midpoints of N equal shares. ``generated_mean`` and ``generated_std``
-    are those of the sample.
+    with those of the normal distribution at the midpoints of N intervals of equal probability. ``generated_mean`` and
+    ``generated_std`` are those of the sample.
 
     Parameters
     ----------
@@ -224,17 +224,17 @@ class Diversity(NamedTuple):
         same, 1 if they differ as much as real ones. None if all real ones are the same. Noise has a spread, too: see
         ``coverage``.
     coverage : float
-        Share of the real images with a generated one at least as near as their fifth nearest real one, 0 to 1. 0 if
-        the generated images are like no real one; with clear modes, the share of modes that are generated. The same
+        Fraction of the real images with a generated one at least as near as their fifth nearest real one, 0 to 1. 0 if
+        the generated images resemble no real one; with clear modes, the fraction of modes that are generated. The same
         number of other real images has about 1 - 2^-5 = 0.97. The mean image alone can cover many: see ``recall``.
     recall : float
-        Share of the real images that are at least as near to a generated one as its fifth nearest generated one, 0
+        Fraction of the real images that are at least as near to a generated one as its fifth nearest generated one, 0
         to 1. 0 if all generated images are the same; noise can have a high recall.
     density : float
         Mean number of real images whose neighbourhood, as for ``coverage``, holds a generated image, divided by five:
         0 for noise, about 1 for real images, more if the generated ones lie where real ones are densest.
     collapse : float
-        1 - min(coverage, recall). 1 if all images are the same or like no real one, 1/2 if half of the modes are
+        1 - min(coverage, recall). 1 if all images are the same or resemble no real one, 1/2 if half of the modes are
         generated; real images have 0.05 to 0.15, which a report shows beside it.
     """
 
@@ -275,7 +275,7 @@ def diversity(generated: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBO
     generated_radius_N = np.partition(generated_NN, neighbours, axis=1)[:, neighbours]
     near_real_MN, near_generated_MN = cross_MN <= real_radius_M[:, None], cross_MN <= generated_radius_N[None, :]
     coverage, recall = (float(near_MN.any(axis=1).mean()) for near_MN in (near_real_MN, near_generated_MN))
-    # Distances of equal rows are zero but for rounding.
+    # Distances of equal rows are zero up to rounding.
     alike = bool((real_MD == real_MD[0]).all())
     return Diversity(
         spread=None if alike else _mean_distance(generated_NN) / _mean_distance(real_MM),
@@ -319,15 +319,15 @@ def measure_diversity(
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are known; None where none is."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
 def split_pool(pool: np.ndarray, scale: float, count: int = DIVERSITY_IMAGES) -> tuple[np.ndarray, np.ndarray]:
-    """Take two disjoint sets of at most ``count`` images of a pool, in [0, 1], always the same ones.
+    """Draw two disjoint sets of at most ``count`` images of a pool, in [0, 1], always the same ones.
 
-    The first is the reference; the second shows the values that real images have.
+    The first is the reference; the second shows what values real images have.
     """
     count = min(count, len(pool) // 2)
     rows = np.random.RandomState(0).permutation(len(pool))[: 2 * count]
@@ -349,7 +349,7 @@ def _mean_distance(distances_NN: np.ndarray) -> float:
 
 
 BLOCK_ROWS = 1000  # images at a time
-CHUNK_NUMBERS = 2**22  # numbers of the pool at a time, as float64 32 MB
+CHUNK_NUMBERS = 2**22  # values of the pool at a time, 32 MB as float64
 
 
 def nearest_neighbors(

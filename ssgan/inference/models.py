@@ -54,11 +54,11 @@ class Models:
     split_sha256 : list of str
         Hash of the labelled images of each model.
     feature_map : FeatureMap or None
-        Of models of a backbone's features. They take pictures, and features as well.
+        The map of models that take features of a backbone. They accept pictures as well as features.
     progress : str
-        How far the run has come, as a sentence, where it has not finished.
+        How far the run has come, as a sentence, if it has not finished.
     confidence : Confidence
-        What predictions may say. Of models that were just trained it is empty: the report of a run decides.
+        What predictions may say. It is empty for models that were just trained: it comes from the report of a run.
     """
 
     config: Config
@@ -133,7 +133,7 @@ class Models:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one image that a user has: of a picture where the networks see features."""
+        """Shape of one image of a user: of a picture if the networks take features."""
         return self.image_shape if self.feature_map is None else self.feature_map.picture_shape
 
     @property
@@ -148,14 +148,14 @@ class Models:
 
     @property
     def judges_foreign(self) -> bool:
-        """Whether predictions say how much an image looks generated, and so like none of the classes."""
+        """Whether predictions say how likely an image is generated, and so of none of the classes."""
         return self.G is not None and (self.config.unconditional or not self.confidence.silence)
 
     def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
 
-        Models of features take pictures, whose features they compute, and features [N, D]. With ``averaged`` by D's
-        averaged parameters, otherwise by the last ones.
+        Models of features take pictures, whose features they compute, and features [N, D]. With ``averaged``, D's
+        averaged parameters are used, otherwise the last ones.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Models:
         return self._outputs(x, averaged, 1).float().numpy()
 
     def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
-        """Compute the output of D at a place, [S, N, ...], on the CPU."""
+        """Compute the output of D at an index, [S, N, ...], on the CPU."""
         x = np.asarray(x)
         if self.feature_map is not None and x.shape[1:] != self.image_shape:
             x = picture_features(x, self.feature_map, str(next(iter(self.averaged.values())).device))
@@ -185,7 +185,7 @@ class Models:
         with float32_precision(self.config.precision, images.device):
             if self.feature_map is None and self.config.network != "features":
                 outputs = self.D.evaluate(images, parameters, pick=itemgetter(place))
-            else:  # passes of one size, the last one padded: a picture has the same bits alone and among others
+            else:  # passes of one size, the last one padded: results are bit-for-bit identical alone and among others
                 images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))
                 outputs = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(place))[:, :count]
         return outputs.cpu()
@@ -200,7 +200,7 @@ class Models:
         Raises
         ------
         UserError
-            If the models never saw a generated image, so that the number would mean nothing.
+            If the models never saw a generated image, so that the number would be meaningless.
         """
         if self.G is None:
             raise UserError(f"These models saw no generated image: {_why_no_generator(self.config)}.")
@@ -222,9 +222,9 @@ class Models:
     ) -> dict[str, list[float | None]]:
         """Measure how well each D tells real from generated images, which replaces the error of a GAN without classes.
 
-        ``accuracy_real`` is the share, 0 to 1, of stored images [N, ...] with p(real) above one half, None if there
+        ``accuracy_real`` is the fraction, 0 to 1, of stored images [N, ...] with p(real) above one half, None if there
         are none; ``accuracy_fake`` that of 1,000 images generated from the noise of ``seed`` with p(real) below one
-        half. They are those of the averaged D, and with ``_raw`` those of the last one.
+        half. Both are for the averaged D, and with ``_raw`` for the last one.
 
         For data from a ``normal`` distribution of this mean and standard deviation, the result also has the distance
         of 10,000 generated numbers from it: see :func:`distance_to_normal`. All are None for a diverged model.
@@ -283,7 +283,7 @@ class Models:
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Draw the first ``count`` latents [count, latent_size] of the fixed noise of ``seed``, on the CPU.
 
-        They depend on the seed and on size and distribution of the latents alone.
+        They depend only on the seed and on the size and distribution of the latents.
         """
         blocks, generator = -(-count // BLOCK_LATENTS), torch.Generator().manual_seed(seed)
         z = [draw_latents(self.config, BLOCK_LATENTS, generator=generator) for _ in range(blocks)]
@@ -292,7 +292,7 @@ class Models:
     def generate(self, z: Tensor, seed: int = 0) -> np.ndarray:
         """Generate images [S, N, ...] in [0, 1] from latents [N, latent_size].
 
-        Each image depends on its latent and ``seed`` alone. If G couples rows at evaluation, by batch norm, the other
+        Each image depends only on its latent and ``seed``. If G couples rows at evaluation, by batch norm, the other
         rows of its batch are always the first 100 latents of the noise of ``seed``.
 
         Raises
@@ -334,7 +334,7 @@ def _why_no_generator(config: Config) -> str:
 
 
 def _share(correct: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:
-    """Return the share of rows whose logsumexp compares correctly with 0; None without rows or finite logits."""
+    """Return the fraction of rows whose logsumexp compares correctly with 0; None without rows or finite logits."""
     if not len(logits_NK) or not np.isfinite(logits_NK).all():
         return None
     return float(correct(np.logaddexp.reduce(logits_NK, axis=1), 0.0).mean())
@@ -346,7 +346,7 @@ def open_checkpoint(run: Path, device: torch.device) -> tuple[Models, dict[str, 
     Raises
     ------
     UserError
-        If ``run`` is no run folder, has no checkpoint yet, or its files are damaged or of different runs.
+        If ``run`` is not a run folder, has no checkpoint yet, or its files are damaged or of different runs.
     """
     config = runs.read_config(run)
     state = runs.load_checkpoint(run / "checkpoint")
@@ -362,7 +362,7 @@ def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
     Raises
     ------
     UserError
-        If ``run`` is no run folder, did not finish, or its files are damaged or of different runs.
+        If ``run`` is not a run folder, did not finish, or its files are damaged or of different runs.
     """
     config, report = runs.read_config(run), runs.read_report(run)
     state = runs.load_checkpoint(run / "checkpoint")
@@ -375,14 +375,14 @@ def open_run(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
 
 
 def open_latest(run: Path, device: torch.device) -> tuple[Models, dict[str, Any]]:
-    """Open the models of a run as :func:`open_run` does; where it has not finished, those of its last checkpoint.
+    """Open the models of a run as :func:`open_run` does; if it has not finished, those of its last checkpoint.
 
-    The models then have a sentence, ``progress``, and the report holds the few entries that are known.
+    The models then have ``progress``, and the report holds only the few entries that are known.
 
     Raises
     ------
     UserError
-        If ``run`` is no run folder, has no checkpoint yet, or its files are damaged or of different runs.
+        If ``run`` is not a run folder, has no checkpoint yet, or its files are damaged or of different runs.
     """
     if (run / "report.json").exists():
         return open_run(run, device)

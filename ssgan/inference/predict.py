@@ -34,7 +34,7 @@ __all__ = [
 
 
 UNLIKE_CLASSES, GENERATED = "looks like none of the classes", "looks generated"
-BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24  # limits of a batch: images, and numbers in all of them
+BATCH_IMAGES, BATCH_NUMBERS = 1000, 2**24  # limits of a batch: images, and values in all of them
 
 
 class Predictor(NamedTuple):
@@ -62,7 +62,7 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
     Parameters
     ----------
     run : Path
-        The folder of a run; where it has not finished, its last checkpoint is taken.
+        The folder of a run; if it has not finished, its last checkpoint is used.
     seed : int, optional
         Take only the model of this seed.
     device : str
@@ -77,7 +77,7 @@ def open_predictor(run: Path, seed: int | None = None, device: str = "auto") -> 
 
 
 def choose_models(models: Models, diverged_seeds: Iterable[int], run: Path, seed: int | None = None) -> Predictor:
-    """Choose the models that predict together, as :func:`open_predictor` does; ``run`` is what messages call them."""
+    """Choose the models that predict together, as :func:`open_predictor` does; ``run`` names them in messages."""
     diverged = set(diverged_seeds)
     diverged |= {s for s, finite in zip(models.seeds, models.finite, strict=True) if not finite}
     usable = [s for s in models.seeds if s not in diverged]
@@ -103,7 +103,7 @@ def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction
 
     ``probability`` is that of the class, given that the image is real, at the temperature of ``models.confidence``;
     ``p_generated`` is the probability that it is generated, None unless ``models.judges_foreign``. Both are means over
-    the models. A GAN without classes gives the second alone.
+    the models. A GAN without classes gives only the second.
     """
     rows, images = _batch_rows(models), iter(images)
     while batch := list(itertools.islice(images, rows)):
@@ -120,12 +120,12 @@ def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction
 
 
 def chunks_for(models: Models, sources: Sequence[InputSource]) -> Iterator[Sequence[InputSource]]:
-    """Cut sources into parts that are predicted by themselves, in order: a batch of files, or one archive."""
+    """Cut sources into chunks that are predicted separately, in order: a batch of files, or one archive."""
     return chunk_sources(sources, _batch_rows(models))
 
 
 def predict_sources(models: Models, sources: Iterable[InputSource]) -> Iterator[Prediction]:
-    """Read and predict the images of one part of :func:`chunks_for`, in order. Every engine runs this function."""
+    """Read and predict the images of one chunk of :func:`chunks_for`, in order. Every engine runs this function."""
     depth = models.config.image_depth or 16
     return predict(models, read_inputs(sources, models.input_shape, models.input_scale, models.bounded, depth))
 
@@ -186,7 +186,7 @@ def write_predictions(
     on_row, on_prediction : callable, optional
         Called with the number of rows written, and with each :class:`Prediction`.
     predictions : iterable of Prediction, optional
-        Those of the sources, in order, where another engine makes them.
+        Predictions of the sources, in order, if another engine makes them.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Predict files and compute features of a backbone on a Ray cluster, by Ray Data.
 
-Parts go out and come back in order. A part is what the local engine predicts or computes at once, by the same function,
-so the results are the same bits. Parts of a lost node are computed again.
+Parts are sent out and come back in order. A part is what the local engine predicts or computes at once, by the same
+function, so the results are bit-for-bit identical. Parts of a lost node are computed again.
 """
 
 import logging
@@ -31,7 +31,7 @@ from ssgan.nn.backbones import Backbone
 
 __all__ = ["RayPredictions", "feature_engine"]
 
-# Of a run folder, what predictions are made from.
+# The files of a run folder that predictions are made from.
 RUN_FILES = ("config.json", "checkpoint", "report.json", "split.json", runs.PARENT_NAME)
 
 
@@ -44,9 +44,9 @@ class _RunCopy(NamedTuple):
     seed : int or None
     device : str
     folder : str
-        The folder that the names of pictures start from.
+        The folder that names of pictures are relative to.
     version : str
-        Of ssgan.
+        Version of ssgan.
     """
 
     files: dict[str, bytes]
@@ -69,16 +69,16 @@ class _PartResult(NamedTuple):
 class RayPredictions:
     """Predict the images of files on a Ray cluster, in order; iterate once.
 
-    Nodes get a copy of the run. They read the pictures themselves, so those lie under the same path on every node.
+    Nodes get a copy of the run. They read the pictures themselves, so these must have the same path on every node.
 
     Parameters
     ----------
     run : Path
     seed : int or None
     device : str
-        As for :func:`ssgan.inference.predict.open_predictor`; it is that of a node.
+        As for :func:`ssgan.inference.predict.open_predictor`; it is the device of a node.
     models : Models
-        Those of the run, opened here.
+        Models of the run, opened on this machine.
     sources : sequence of InputSource
     address : str, optional
         As :func:`ssgan.clusters.connect` takes it.
@@ -91,7 +91,7 @@ class RayPredictions:
     Raises
     ------
     UserError
-        While iterating: where the cluster cannot be used, or a node lacks a picture that is here.
+        While iterating: if the cluster cannot be used, or a node lacks a picture that this machine has.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ def _predict_part(row: dict[str, bytes], copy: Any, name: str) -> dict[str, byte
 
 
 def _open_copy(reference: Any, name: str) -> Models:
-    """Open the copy of a run on a node, once in a process."""
+    """Open the copy of a run on a node, once per process."""
     if name not in _opened:
         import ray
 
@@ -149,7 +149,7 @@ _opened: dict[str, Models] = {}
 
 
 def _open(copy: _RunCopy) -> Models:
-    """Open the copy of a run, and enter the folder that names of pictures start from."""
+    """Open the copy of a run, and change to the folder that names of pictures are relative to."""
     clusters.prepare_worker(copy.version)
     with suppress(OSError):  # names that do not resolve from elsewhere are missing files
         os.chdir(copy.folder)
@@ -183,7 +183,7 @@ def _features_of_part(row: dict[str, bytes], copy: _BackboneCopy) -> dict[str, b
 
 
 def feature_engine(address: str | None = None) -> FeatureEngine:
-    """Return what computes features on a Ray cluster, for :func:`ssgan.inference.features.apply_backbone`.
+    """Return the engine that computes features on a Ray cluster, for :func:`ssgan.inference.features.apply_backbone`.
 
     Images go to the nodes, which need the backbone's weights and the same versions of its packages. A node computes on
     the kind of device that this machine would.
@@ -211,7 +211,7 @@ def feature_engine(address: str | None = None) -> FeatureEngine:
 def _map_parts(
     ray: Any, function: Callable[..., dict[str, bytes]], parts: Iterable[Any], options: dict[str, Any], *arguments: Any
 ) -> Iterator[Any]:
-    """Map parts by a function in tasks of Ray Data, in order; raise a node's mistake as it is."""
+    """Map parts by a function in tasks of Ray Data, in order; raise a node's :class:`UserError` unchanged."""
     import ray.data as ray_data
 
     items = [{"part": pickle.dumps(part)} for part in parts]

@@ -46,21 +46,21 @@ class Request:
         ``grid``, ``interpolate``, ``arithmetic``, ``nearest``, ``per-class`` or ``animate``.
     out : Path
     rows, columns : int
-        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours. Of a
-        grid, 0 is ``grid_side`` of the run.
+        Tiles of the picture; for ``interpolate`` pairs and steps, for ``nearest`` samples and their neighbours. For a
+        grid, 0 means the ``grid_side`` of the run.
     samples : int
         Generated images that are measured.
     seed : int or None
-        Of the noise; None: the run's first.
+        Seed of the noise; None: the run's first.
     model : int or None
         Seed of the model; None: the first that did not diverge.
     path : str or None
-        Of :data:`ssgan.inference.latents.PATHS`; None: by the latents.
+        One of :data:`ssgan.inference.latents.PATHS`; None: by the distribution of the latents.
     terms : list of (sign, indices)
-        Of an arithmetic.
+        Terms of latent arithmetic.
     numbered : bool
     data : str or None
-        Where the run's data lie now.
+        New location of the run's data.
     data_dir : Path or None
     """
 
@@ -176,7 +176,7 @@ def sample_run(
 
 
 def check_generator(run: Path, config: Config) -> None:
-    """Raise a UserError for a run that trains no generator, which says how to get one."""
+    """Raise a UserError for a run that trains no generator; the message says how to get one."""
     if config.trains_generator:
         return
     if config.method != "gan":
@@ -279,7 +279,7 @@ def _arithmetic(source: ImageSource, request: Request) -> Drawing:
 def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     """Draw each sample beside the nearest images of the pool, and measure the distances of test images as well.
 
-    A sample of features is its number: the pictures are those with the nearest features.
+    A sample of features is shown as its number, beside the pictures with the nearest features.
     """
     feature_map = source.models.feature_map
     if feature_map is not None:
@@ -287,7 +287,7 @@ def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     samples = source.images(source.noise(max(request.samples, request.rows)))
     row_count, neighbours = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
     rows_NR, distances_NR = nearest_neighbors(samples, data.x_train, data.scale, neighbours)
-    # As many test images, evenly from the first to the last.
+    # As many test images, evenly spaced from the first to the last.
     test_rows = np.unique(np.linspace(0, len(data.x_test) - 1, request.samples).astype(int))[: len(data.x_test)]
     x_test = data.x_test[test_rows]
     test_distances = nearest_neighbors(x_test / data.scale, data.x_train, data.scale)[1][:, 0] if len(x_test) else None
@@ -380,7 +380,7 @@ def _select_model(models: Models, seed: int | None, run: Path) -> Models:
 def _training_data(
     run: Path, state: dict[str, Any], config: Config, request: Request, progress: ReadProgress | None
 ) -> Data:
-    """Load the data that the run was trained on, from the place in its report or in the request."""
+    """Load the data that the run was trained on, from the location in its report or in the request."""
     saved = state["dataset"]
     if (run / "report.json").exists():
         report = runs.read_report(run)

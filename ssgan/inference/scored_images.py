@@ -25,15 +25,15 @@ UNKNOWN = "so pictures that it trained on may be among those scored"
 
 
 class Scored(NamedTuple):
-    """The data of an evaluation, whose test share is scored, and what the user should know about them.
+    """The data of an evaluation, whose test set is scored, and what the user should know about them.
 
     Attributes
     ----------
     data : Data
     kind : str
-        :data:`TEST`, or :data:`LABELED` where every labelled picture is scored.
+        :data:`TEST`, or :data:`LABELED` if every labelled picture is scored.
     left_out : int
-        How many images were left out because the run trained on them.
+        Number of images that were left out because the run trained on them.
     notes : list of str
         Sentences for the user.
     """
@@ -47,14 +47,14 @@ class Scored(NamedTuple):
 def leave_out_trained(
     data: Data, run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
 ) -> Scored:
-    """Leave the images of the run's pool, labelled or not, out of the test share, by hashes of their pixels.
+    """Leave the images of the run's pool, labelled or not, out of the test set, by hashes of their pixels.
 
-    So are those from whose labels the weights learned that it started from.
+    Images whose labels its initial weights were trained on are left out too.
 
     Parameters
     ----------
     data : Data
-        As they were read, without holding any out.
+        As they were read, without any held out.
     run, config, report
         The run folder, and what it holds.
     root : Path, optional
@@ -65,7 +65,7 @@ def leave_out_trained(
     Raises
     ------
     UserError
-        Where no image is left.
+        If no image is left.
     """
     kind = TEST if _has_test_folder(data) else LABELED
     tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
@@ -88,16 +88,16 @@ def leave_out_trained(
 
 
 def _has_test_folder(data: Data) -> bool:
-    """Whether data are arrays, or files with a test share of their own: there is nothing to hold out."""
+    """Return whether data are arrays, or files with a test set of their own: there is nothing to hold out."""
     return "held out" not in data.file_counts.get("tested", {})
 
 
 def _pool_images(
     data: Data, run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Return the pool of the run, None where it cannot be read, and sentences about it.
+    """Return the pool of the run, None if it cannot be read, and sentences about it.
 
-    The data may be those of the run, which have moved.
+    The data may be those of the run, moved elsewhere.
     """
     same = data if _has_test_folder(data) else _hold_out(data, config, runs.learned_images(run))
     if same.sha256 == report.get("dataset_sha256"):
@@ -117,7 +117,7 @@ def _pool_images(
 
 
 def _hold_out(data: Data, config: Config, learned: frozenset[str]) -> Data:
-    """Hold out the test share that the settings of the run would hold out."""
+    """Hold out the test set that the settings of the run would hold out."""
     mask = np.zeros(len(data.y_train), bool)
     kept = find_learned(data.x_train, learned)
     mask[draw_test_rows(data.y_train, config.test_share, config.test_seed, kept)] = True
@@ -125,7 +125,7 @@ def _hold_out(data: Data, config: Config, learned: frozenset[str]) -> Data:
 
 
 def _test_on(data: Data, mask_N: np.ndarray) -> Data:
-    """Move rows of the pool into the test share, which is empty."""
+    """Move rows of the pool into the test set, which is empty."""
     rows, others = np.flatnonzero(mask_N), np.flatnonzero(~mask_N)
     others = others if len(others) else rows[:1]  # data must have a pool, although nothing is trained here
     return dataclasses.replace(
@@ -140,7 +140,7 @@ def _test_on(data: Data, mask_N: np.ndarray) -> Data:
 
 
 def _select_tests(data: Data, mask_N: np.ndarray) -> Data:
-    """Keep some images of the test share."""
+    """Keep some images of the test set."""
     rows = np.flatnonzero(mask_N)
     files = tuple(data.files_test[row] for row in rows) if data.files_test else ()
     return dataclasses.replace(data, x_test=data.x_test[rows], y_test=data.y_test[rows], files_test=files)
@@ -157,7 +157,7 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     Raises
     ------
     UserError
-        Where a file cannot be read.
+        If a file cannot be read.
     """
     if isinstance(images, str | os.PathLike):
         images = [images]

@@ -16,7 +16,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def finite_mask(p_SNK: np.ndarray) -> list[bool]:
-    """Whether each seed has finite probabilities; False for a diverged model, and without images."""
+    """Return whether each seed has finite probabilities; False for a diverged model, and without images."""
     return [len(p_NK) > 0 and bool(np.isfinite(p_NK).all()) for p_NK in p_SNK]
 
 

@@ -35,7 +35,7 @@ SHEET_COLUMNS, SHEET_ROWS, SHEET_CLASSES, SHEET_PIXELS = 8, 3, 60, 96
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """Return the name of a folder for each class: one safe part of a path, different for each, and not ``unsure``."""
+    """Return the name of a folder for each class: a safe path component, unique, and not ``unsure``."""
     taken, names = {UNSURE}, []
     for label in classes:
         name = first = _safe_name(label)
@@ -49,7 +49,7 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 
 def _safe_name(text: str) -> str:
-    """Return a text as one part of a path on any system, without control characters."""
+    """Return text as a component of a path that is valid on any system, without control characters."""
     name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in text).strip()
     name = name.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore").rstrip(". ")
     if not name or name.startswith(".") or RESERVED.match(name):
@@ -100,16 +100,16 @@ def _is_zip(name: str) -> bool:
 class Sorter:
     """Copy, or link, pictures into a folder for each class.
 
-    A file is never overwritten: a copy of the same bytes that is there already is counted, and another file of the
-    same name gets a number. Nothing is taken away either: a copy that an earlier sorting put into the folder of another
-    class stays there, and is counted too.
+    A file is never overwritten: an identical copy that exists already is counted, and another file of the same name
+    gets a number. Nothing is deleted either: a copy that an earlier sorting put into the folder of another class stays
+    there, and is counted too.
 
     Parameters
     ----------
     folder : Path
     classes : sequence of str
     pictures : Pictures
-        Where the pictures come from.
+        Source of the pictures.
     link : bool
         Make symbolic links to files; members of a zip are copied.
     unsure : float
@@ -118,7 +118,7 @@ class Sorter:
     Raises
     ------
     UserError
-        Where the folder cannot be made, or lies among the pictures.
+        If the folder cannot be made, or lies among the pictures.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Sorter:
 
     @staticmethod
     def _holds(path: Path, stream: BinaryIO) -> bool:
-        """Whether a file, or what a link leads to, holds the bytes of a stream."""
+        """Return whether a file, or the target of a link, holds the bytes of a stream."""
         with suppress(OSError), open_file(path) as other:
             stream.seek(0)
             while block := stream.read(CHUNK):
@@ -199,7 +199,7 @@ class Sorter:
 
 
 def _copy(stream: BinaryIO, path: Path) -> None:
-    """Copy a stream to a new file; none is left where that fails."""
+    """Copy a stream to a new file; if that fails, no file is left."""
     with open_file(path, "xb") as target:
         try:
             stream.seek(0)
@@ -216,9 +216,9 @@ class ContactSheet:
     ----------
     classes : sequence of str
     pictures : Pictures
-        Where the pictures come from.
+        Source of the pictures.
     depth : int
-        Bits of full intensity in grey pictures of 16 bits.
+        Bits of full intensity in 16-bit grey pictures.
     """
 
     def __init__(self, classes: Sequence[str], pictures: Pictures, depth: int = 16) -> None:
@@ -229,7 +229,7 @@ class ContactSheet:
         self._place = 0
 
     def add(self, row: Prediction) -> None:
-        """Keep a picture where it is among the least sure of its class."""
+        """Keep a picture if it is among the least sure of its class."""
         if row.label is None or row.probability is None:
             return
         self._place += 1
@@ -259,7 +259,7 @@ class ContactSheet:
 
 
 def _read_tile(open_picture: Callable[[], AbstractContextManager[BinaryIO | None]], depth: int) -> Tile:
-    """Read a picture in colour as a square; None for a row of an array, and where it has gone."""
+    """Read a picture in colour as a square; None for a row of an array, and if it cannot be read."""
     try:
         with open_picture() as stream:
             return None if stream is None else image_io.decode(stream, SHEET_PIXELS, grey=False, depth=depth)

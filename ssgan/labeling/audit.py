@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 AUDIT_FOLDER = "audit"
-FOLDS = 5  # where the run has none
+FOLDS = 5  # if the run has none
 COLUMNS = ("path", "given", "suggested", "margin", "reason")
 
 
@@ -64,7 +64,7 @@ class Mistakes(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A label that may be wrong; ``margin`` and ``suggested`` are None where no model judged the image."""
+    """A label that may be wrong; ``margin`` and ``suggested`` are None if no model judged the image."""
 
     row: int
     path: str
@@ -84,17 +84,17 @@ class Audit:
     data : Data
         With the labels that were audited.
     source : str
-        Where the data lie.
+        Location of the data.
     labels_csv : Path or None
         The table of labels of the run.
     mistakes : list of Mistake
     labels, models : int
-        How many labels were audited, by how many models.
+        Number of labels that were audited, and of models that judged them.
     likely : int
-        How many of the mistakes are likely by the thresholds.
+        Number of mistakes that are likely by the thresholds.
     thresholds : dict of str to float
     diverged : int
-        Models that diverged, and were not asked.
+        Number of models that diverged and were not used.
     """
 
     data: Data
@@ -111,9 +111,10 @@ class Audit:
 def find_mistakes(p_NK: np.ndarray, y_N: np.ndarray) -> Mistakes:
     """Rank labels by how likely they are wrong, from probabilities of models that were trained without them.
 
-    The threshold of a class is the mean probability that images with this label have of it. A label is likely to be
-    wrong where, of the classes whose probability reaches their threshold, another is the most probable. The suggested
-    class is that one, elsewhere the most probable of all. (Northcutt et al., Confident learning, 2021, section 3.1.)
+    The threshold of a class is the mean probability of the class over the images with this label. A label is likely to
+    be wrong if, among the classes whose probability reaches their threshold, another one is the most probable. The
+    suggested class is then that one, otherwise the most probable of all. (Northcutt et al., Confident learning, 2021,
+    section 3.1.)
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def find_mistakes(p_NK: np.ndarray, y_N: np.ndarray) -> Mistakes:
     likely_N = reaches_NK.any(axis=1) & (confident_N != y_N)
     suggested_N = np.where(likely_N, confident_N, p_NK.argmax(axis=1))
     margin_N = p_NK[np.arange(count), suggested_N] - given_N
-    # Where the best class is the given one, the margin to the next says how sure the label is.
+    # If the best class is the given one, the margin to the next says how certain the label is.
     others_NK = p_NK.copy()
     others_NK[np.arange(count), y_N] = -np.inf
     ranked_by_N = np.where(suggested_N == y_N, others_NK.max(axis=1) - given_N, margin_N)
@@ -147,9 +148,9 @@ def audit_run(
     on_training: Callable[[Config, Path], None] = lambda config, folder: None,
     on_step: Callable[[StepProgress], None] | None = None,
 ) -> Audit:
-    """Find the labels of a run that models contradict which were trained without them.
+    """Find the labels of a run that are contradicted by models trained without them.
 
-    Those are the models of the run's folds, where it has any; others are trained with its settings into ``audit/``,
+    Those are the models of the run's folds, if it has any; others are trained with its settings into ``audit/``,
     where a later audit finds them. Probabilities are means over rounds.
 
     Parameters
@@ -159,7 +160,7 @@ def audit_run(
     folds : int, optional
         By default those of the run, else five.
     rounds : int
-        How often the labels are cut into folds, each time in another way.
+        Number of times that the labels are cut into folds, each time differently.
     root : Path, optional
         Folder of downloaded sets.
     device : str, optional
@@ -172,7 +173,7 @@ def audit_run(
     Raises
     ------
     UserError
-        Where the run has no labels to audit, has not finished, or its data are not what they were.
+        If the run has no labels to audit, has not finished, or its data are not what they were.
     """
     if rounds < 1:
         raise UserError(f"The number of rounds is {rounds}, but must be at least 1.")
@@ -227,7 +228,7 @@ def audit_run(
 def _load_data(
     run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
 ) -> tuple[Data, str, Path | None]:
-    """Load the data of a run, with every label of a user's own; return where they lie and their table, too."""
+    """Load the data of a run, with every label of a user's own; return their location and their table, too."""
     source, run_root, options = runs.data_source(run, report, config, root)
     data = load(source, run_root, options, progress)
     if data.sha256 != report["dataset_sha256"]:
@@ -238,7 +239,7 @@ def _load_data(
 
 
 def _round_config(config: Config, folds: int | None, number: int, device: str | None) -> Config:
-    """Return the settings of a round; those of the run itself where the round is its own folds."""
+    """Return the settings of a round; those of the run itself if the round is its own folds."""
     changes: dict[str, Any] = {} if device is None else {"device": device}
     folds = folds or config.folds or FOLDS
     if folds == config.folds and not number:
@@ -252,7 +253,7 @@ def _round_config(config: Config, folds: int | None, number: int, device: str | 
 
 
 def _with_labels(data: Data, rows: np.ndarray, keep_tests: bool) -> Data:
-    """Return data that label these rows of the pool alone, with or without a test share."""
+    """Return data with labels for only these rows of the pool, with or without a test set."""
     data = dataclasses.replace(data.source, y_train=hide(data.y_train, rows))
     if keep_tests:
         return data
@@ -305,7 +306,7 @@ def write_mistakes(mistakes: Sequence[Mistake], out: str) -> None:
     Raises
     ------
     UserError
-        Where the file cannot be made.
+        If the file cannot be made.
     """
     with files.open_table(out, COLUMNS) as write:
         for one in mistakes:

@@ -1,8 +1,9 @@
 """Serve the labelling page on this machine alone.
 
 Every request needs the token of the printed link, first in the link and then in a cookie; every change needs the second
-token of the page in a header. Requests of other origins and names are refused, so that no other page can read pictures
-or write labels. Pictures are decoded and encoded anew, so that nothing else of the folder is ever sent.
+token of the page in a header. Requests from other origins and to other host names are refused, so that no other page
+can read pictures or write labels. Pictures are decoded and encoded again, so that nothing else of the folder is ever
+sent.
 """
 
 import functools
@@ -38,7 +39,7 @@ __all__ = ["HOST", "LabelingApp", "open_socket", "serve"]
 
 HOST = "127.0.0.1"
 SIDES = (320, 1600)  # pixels of the longer side, of a picture in a group and of one alone
-PIXEL_ART = 256  # pixels of the longer side, up to which a picture is sent without loss
+PIXEL_ART = 256  # pixels of the longer side, up to which a picture is sent losslessly
 JPEG_QUALITY = 90
 PICTURES_KEPT = 96  # in memory, encoded
 DECODED_AT_ONCE = 2
@@ -58,7 +59,7 @@ NO_LINK = "This page opens by the link that `ssgan label` has printed; a new sta
 
 
 class Guard:
-    """Refuse requests that do not come from the page itself, and add the headers of security to every answer.
+    """Refuse requests that do not come from the page itself, and add security headers to every response.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
-        """Return the answer to a request that goes no further."""
+        """Return the response to a request that is refused or redirected; None for others."""
         headers = request.headers
         if headers.get("host") not in self.hosts:
             return PlainTextResponse("This server has another name.", 421)
@@ -108,7 +109,7 @@ class Guard:
         return self._refuse_change(headers) if request.method == "POST" else None
 
     def _refuse_change(self, headers: Headers) -> Response | None:
-        """Return the answer to a request that must not change anything."""
+        """Return the response to a request that may not change anything; None if it may."""
         if not _equal(headers.get(TOKEN_HEADER, ""), self.page_token):
             return PlainTextResponse("The token of the page is missing: reload it.", 403)
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
@@ -122,7 +123,7 @@ class Guard:
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie, for cookies are those of all ports."""
+        """The name of the cookie, which has the port because all ports share cookies."""
         return f"ssgan-label-{self.port}"
 
 
@@ -141,18 +142,18 @@ class LabelingApp:
     session : Session
     trainer : Trainer
     port : int
-        At which it is served; the names of hosts and origins are checked with it.
+        Port at which it is served; host names and origins are checked with it.
 
     Attributes
     ----------
     link : str
-        To open the page by; it holds the token.
+        Link that opens the page; it holds the token.
     """
 
     def __init__(self, tree: FileTree, session: Session, trainer: Trainer, port: int) -> None:
         self.tree, self.session, self.trainer = tree, session, trainer
         self.link_token, self.page_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-        self.start = secrets.token_hex(4)  # part of the addresses of pictures, whose numbers are those of this start
+        self.start = secrets.token_hex(4)  # part of the URLs of pictures, whose numbers are valid for this start
         self.link = f"http://{HOST}:{port}/?token={self.link_token}"
         folder = resources.files("ssgan.labeling") / "static"
         self._static = {name: (folder / name).read_bytes() for name in STATIC}
@@ -217,7 +218,7 @@ class LabelingApp:
         return content.getvalue(), "image/jpeg"
 
     def _action(self, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
-        """Return the handler of an action: JSON in, JSON out, with the sentence of what was refused."""
+        """Return the handler of an action: JSON in, JSON out, with a sentence about what was refused."""
 
         async def handle(request: Request) -> Response:
             try:
@@ -271,7 +272,7 @@ class LabelingApp:
 
 
 def _text(body: dict[str, Any], key: str) -> str:
-    """Return a text of a request."""
+    """Return a string of a request."""
     if not isinstance(body[key], str):
         raise TypeError
     return body[key]
@@ -288,10 +289,10 @@ def open_socket(port: int) -> socket.socket:
     Raises
     ------
     UserError
-        Where the port cannot be had.
+        If the port is not available.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    if os.name != "nt":  # so that a new start can have the port of one that was killed; on Windows it would share it
+    if os.name != "nt":  # so that a new start can reuse the port of a killed one; on Windows both would share it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -303,7 +304,7 @@ def open_socket(port: int) -> socket.socket:
 
 
 def serve(app: LabelingApp, listener: socket.socket) -> None:
-    """Serve the page until a signal ends it; the signal then acts as it did before."""
+    """Serve the page until a signal ends it; the signal then has its usual effect."""
     config = uvicorn.Config(
         app.app,
         log_level="error",

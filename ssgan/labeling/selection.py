@@ -26,14 +26,14 @@ __all__ = [
 Rows = Sequence[int] | np.ndarray
 FeaturesOf = Callable[[np.ndarray], np.ndarray]
 
-EMBEDDED_IMAGES = 20_000  # of a larger pool so many are drawn, since the graph of neighbours takes time N squared
+EMBEDDED_IMAGES = 20_000  # drawn from a larger pool, since the neighbour graph takes quadratic time
 GRAPH_NEIGHBORS, DIMENSIONS = 10, 20
 FEWEST_EMBEDDED = 5 * DIMENSIONS
 MOST_CLUSTERS = 500
-SMALL_CLUSTER = 5  # images; a smaller one is likely to be of outliers, and comes last
+SMALL_CLUSTER = 5  # images; a smaller one is likely to hold outliers, and comes last
 TYPICAL_NEIGHBORS = 20
-MANY_CLUSTERS = 50  # from so many on k-means starts once
-PREFILTER = 10  # times n most uncertain images are clustered
+MANY_CLUSTERS = 50  # above this number k-means starts once
+PREFILTER = 10  # PREFILTER * n most uncertain images are clustered
 GENERATED_LIMIT = 0.5  # an image whose p_generated is higher looks like none of the classes
 
 
@@ -44,10 +44,10 @@ class Selection(NamedTuple):
     ----------
     indices : ndarray of int64, shape [n]
     scores : ndarray of float64, shape [n]
-        Higher is better; of another meaning for each strategy.
+        Higher is better; the meaning depends on the strategy.
     details : list of dict
-        Of each image: of a typical one ``size`` and ``labeled``, the images of its cluster and how many of them have a
-        label; of an uncertain one ``margin`` and ``disagreement``.
+        For each image: for a typical one ``size`` and ``labeled``, the number of images in its cluster and of those
+        with a label; for an uncertain one ``margin`` and ``disagreement``.
     """
 
     indices: np.ndarray
@@ -56,7 +56,7 @@ class Selection(NamedTuple):
 
 
 def unique_rows(groups: Sequence[Hashable], labeled: Rows = ()) -> np.ndarray:
-    """Return one row for each group of copies, ascending: a labelled one where there is one, else the first.
+    """Return one row for each group of copies, ascending: a labelled one if there is one, else the first.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def embed(vectors_ND: np.ndarray) -> np.ndarray:
     """Map vectors to a spectral embedding [N, 20], rows of length 1, in which k-means finds purer clusters.
 
     They are the leading eigenvectors of the normalised graph of the ten nearest neighbours (Ng, Jordan and Weiss, On
-    spectral clustering, 2001). Fewer than 100 vectors are returned as they are.
+    spectral clustering, 2001). Fewer than 100 vectors are returned unchanged.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -92,7 +92,7 @@ def embed(vectors_ND: np.ndarray) -> np.ndarray:
     graph = csr_matrix((np.ones(neighbors.size), places), shape=(count, count))
     graph = graph.maximum(graph.T)
     scale = diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel()))
-    start = np.random.RandomState(0).uniform(-1, 1, count)  # with it the result is always the same
+    start = np.random.RandomState(0).uniform(-1, 1, count)  # makes the result deterministic
     _, vectors = eigsh(scale @ graph @ scale, k=DIMENSIONS, which="LA", v0=start, tol=1e-3)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     embedded: np.ndarray = vectors / np.maximum(lengths, 1e-12)
@@ -118,8 +118,8 @@ def select_typical(x_ND: np.ndarray, n: int, labeled: Rows = (), seed: int = 0) 
     """Select the most typical image of each of the largest clusters without a labelled one, densest first.
 
     There are as many clusters of k-means as labelled images and n together, at most 500 (TypiClust, arXiv 2202.02794).
-    Where fewer are without a label, clusters with the fewest labelled or selected images give the others. Clusters of
-    fewer than five images come last.
+    If fewer than n have no labelled image, clusters with the fewest labelled or selected images give the others.
+    Clusters of fewer than five images come last.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def select_typical(x_ND: np.ndarray, n: int, labeled: Rows = (), seed: int = 0) 
         At most the number of images without a label.
     labeled : sequence of int
     seed : int
-        Of k-means.
+        Seed of k-means.
     """
     count, has_label = len(x_ND), np.zeros(len(x_ND), bool)
     has_label[np.asarray(labeled, np.int64)] = True
@@ -159,14 +159,14 @@ def select_typical(x_ND: np.ndarray, n: int, labeled: Rows = (), seed: int = 0) 
 
 
 def uncertainty(p_SNK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute how unsure S models are of N images.
+    """Compute how uncertain S models are about N images.
 
     Returns
     -------
     margin : ndarray, shape [N]
-        Difference of the two highest class probabilities, each a mean over the models; 1 where there is one class.
+        Difference of the two highest class probabilities, each a mean over the models; 1 if there is one class.
     disagreement : ndarray, shape [N]
-        Mean over the models of the total variation distance between their probabilities and the mean; 0 of one model.
+        Mean over the models of the total variation distance between their probabilities and the mean; 0 for one model.
     """
     mean_NK = p_SNK.mean(axis=0)
     if mean_NK.shape[1] < 2:
@@ -183,7 +183,7 @@ def select_uncertain(
     generated_N: np.ndarray | None = None,
     seed: int = 0,
 ) -> Selection:
-    """Select uncertain images that differ: the most uncertain of each of n clusters of the ``10 n`` most uncertain.
+    """Select diverse uncertain images: the most uncertain of each of n clusters of the ``10 n`` most uncertain.
 
     The score is ``1 - margin + disagreement``, and the clusters are those of k-means with scores as weights (Zhdanov,
     Diverse mini-batch active learning, 2019, arXiv 1901.05954).
@@ -193,15 +193,15 @@ def select_uncertain(
     p_SNK : ndarray, shape [S, N, K]
         Class probabilities of each model.
     features : ndarray, shape [N, D], or callable
-        A callable returns those of the rows that it is given, which are few.
+        A callable returns the features of the given rows, which are few.
     n : int
         At most the number of images without a label.
     labeled : sequence of int
     generated_N : ndarray, shape [N], optional
-        Probability that an image is of none of the classes. Those above 0.5 are selected only where others do not
-        suffice, the lowest first.
+        Probability that an image is of none of the classes. Those above 0.5 are selected only if others do not suffice,
+        the lowest first.
     seed : int
-        Of k-means.
+        Seed of k-means.
     """
     margin_N, disagreement_N = uncertainty(p_SNK)
     score_N = 1 - margin_N + disagreement_N
@@ -223,7 +223,7 @@ def select_uncertain(
 def _one_of_each_cluster(
     rows: np.ndarray, features: np.ndarray | FeaturesOf, score_N: np.ndarray, n: int, seed: int
 ) -> np.ndarray:
-    """Return the row of the highest score of each cluster; ``rows`` are sorted by score."""
+    """Return the row with the highest score of each cluster; ``rows`` are sorted by score."""
     vectors = features(rows) if callable(features) else features[rows]
     x = np.asarray(vectors, np.float64).reshape(len(rows), -1)
     x = x / max(float(np.linalg.norm(x - x.mean(axis=0), axis=1).mean()), 1e-12)
@@ -240,7 +240,7 @@ def draw_random(count: int, n: int, labeled: Rows = (), seed: int = 0) -> Select
 
 
 def _cluster(x: np.ndarray, clusters: int, seed: int, starts: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Cluster vectors by k-means; there are fewer clusters than asked for where fewer vectors differ."""
+    """Cluster vectors by k-means; there are fewer clusters than requested if there are fewer distinct vectors."""
     from sklearn.cluster import KMeans
 
     different = len(np.unique(x, axis=0)) if len(x) <= PREFILTER * clusters else clusters

@@ -20,22 +20,22 @@ from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
 
 __all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "Session", "rank", "read_hints", "read_order", "read_review"]
 
-LEASE_SECONDS = 180.0  # for which a picture stays with a tab that says nothing: hidden tabs report once a minute
+LEASE_SECONDS = 180.0  # for which a picture stays with a silent tab: hidden tabs report once a minute
 AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
 GROUP_SIZE = 24
 GUESS_COLUMNS = ("suggested", "predicted", "class")
 
 
 class Hint(NamedTuple):
-    """What a model or a table says of a picture.
+    """What a model or a table says about a picture.
 
     Attributes
     ----------
     label : str
-        The most probable class; empty where nothing is known.
+        The most probable class; empty if it is unknown.
     probability : float or None
     margin : float
-        Difference of the two largest probabilities; 1 where it is not known.
+        Difference of the two largest probabilities; 1 if it is unknown.
     reason : str
         In words.
     unlike : bool
@@ -58,7 +58,7 @@ class _Lease:
 def rank(names: Sequence[str], hints: Mapping[str, Hint], first: Sequence[str] = ()) -> list[str]:
     """Order pictures: suggested ones first, then by the margin of the model, those unlike all classes last.
 
-    Without a model the order is random and always the same: neighbours by name are often alike.
+    Without a model the order is random but fixed: pictures with similar names are often alike.
     """
     shuffled = list(names)
     random.Random(0).shuffle(shuffled)
@@ -76,12 +76,12 @@ def read_review(table: Path, names: Sequence[str]) -> dict[str, Hint]:
     """Read a table of pictures to look at again, such as that of ``ssgan audit``, in its order.
 
     Its column of files is one of those of a table of labels; ``suggested``, ``predicted`` or ``class``, ``probability``
-    and ``reason`` are shown where it has them.
+    and ``reason`` are shown if it has them.
 
     Raises
     ------
     UserError
-        Where it cannot be read, or names no picture or one that is not there.
+        If it cannot be read, or names no picture or one that is not there.
     """
     try:
         rows = list(csv.DictReader(read_file(table).decode("utf-8-sig", "surrogateescape").splitlines(keepends=True)))
@@ -139,7 +139,7 @@ class Session:
     store : LabelStore
     classes : sequence of str
     review_since : str, optional
-        Pictures are to be looked at again: an answer counts only from this time on. Their order is that of ``names``.
+        Pictures are to be reviewed: an answer counts only from this time on. Their order is that of ``names``.
     hints : mapping of str to Hint, optional
 
     Attributes
@@ -176,7 +176,7 @@ class Session:
         return list(self._classes)
 
     def add_class(self, text: str) -> str:
-        """Add a class, and return its name as it is written."""
+        """Add a class, and return its name as it is stored."""
         with self._mutex:
             name = check_class_name(text, self._classes)
             if name not in self._classes:
@@ -184,7 +184,7 @@ class Session:
             return name
 
     def set_hints(self, hints: Mapping[str, Hint], first: Sequence[str] = ()) -> None:
-        """Take what a new model says, and order the pictures by it; a review keeps what its table says."""
+        """Take the hints of a new model, and order the pictures by them; a review keeps those of its table."""
         if self.review_since:
             return
         with self._mutex:
@@ -211,7 +211,7 @@ class Session:
             return self._lease(tab, held)
 
     def group(self, tab: str, label: str = "") -> dict[str, Any]:
-        """Return pictures that the model gives one class, the surest first; by default the class with the most.
+        """Return pictures that the model gives one class, the most confident first; by default the class with the most.
 
         Pictures that were taken out of a group of this class are left out.
         """
@@ -229,7 +229,7 @@ class Session:
             return {"label": label, "sizes": sizes, "pictures": self._lease(tab, surest[:GROUP_SIZE])}
 
     def answer(self, items: Iterable[tuple[str, int]], action: str, label: str = "") -> dict[str, Any]:
-        """Write one answer for pictures, unless they have had another since this version was shown.
+        """Write one answer for pictures, unless they were given another since this version was shown.
 
         Returns
         -------
@@ -249,12 +249,12 @@ class Session:
             return {"saved": list(zip(kept, versions, strict=True)), "changed": changed, "label": label}
 
     def except_from(self, label: str, names: Iterable[str]) -> None:
-        """Note that pictures are not of this class, so that no group of it shows them again."""
+        """Record that pictures are not of this class, so that no group of it shows them again."""
         with self._mutex:
             self._exceptions.update((name, label) for name in names)
 
     def undo(self, tab: str, items: Iterable[tuple[str, int]]) -> dict[str, Any]:
-        """Take answers back, and lease the pictures to the tab again."""
+        """Undo answers, and lease the pictures to the tab again."""
         with self._mutex:
             versions = dict(items)
             changed = self.store.undo(versions.items())
@@ -267,14 +267,14 @@ class Session:
             self._keep(tab, ())
 
     def renew(self, tab: str) -> None:
-        """Go on with the leases of a tab."""
+        """Renew the leases of a tab."""
         with self._mutex:
             for lease in self._leases.values():
                 if lease.tab == tab:
                     lease.ends = time.monotonic() + LEASE_SECONDS
 
     def mark_unreadable(self, name: str, reason: str) -> None:
-        """Note that a picture cannot be shown."""
+        """Record that a picture cannot be shown."""
         with self._mutex:
             self.unreadable[name] = reason
 
@@ -294,13 +294,13 @@ class Session:
             }
 
     def label_counts(self) -> Counter[str]:
-        """Count the labels of all pictures of the table that are still there."""
+        """Count the current labels of all pictures of the table."""
         with self._mutex:
             answers = (self.store[name] for name in self.store.files)
             return Counter(answer.label for answer in answers if answer and answer.label)
 
     def _guessed(self) -> list[str]:
-        """Return the classes that the hints name, in order of the alphabet."""
+        """Return the classes that the hints name, in alphabetical order."""
         return sorted({hint.label for hint in self.hints.values() if hint.label})
 
     def _answer(self, name: str) -> Answer | None:
@@ -309,24 +309,24 @@ class Session:
         return answer if answer and answer.time >= self.review_since else None
 
     def _is_open(self, name: str, skipped: bool = False) -> bool:
-        """Whether a picture waits for an answer; with ``skipped``, whether it was skipped."""
+        """Return whether a picture waits for an answer; with ``skipped``, whether it was skipped."""
         if name not in self.places or name in self.unreadable:
             return False
         answer = self._answer(name)
         return (answer is not None and answer.action == "skip") if skipped else answer is None
 
     def _is_free(self, name: str, tab: str) -> bool:
-        """Whether no other tab has a picture."""
+        """Return whether no other tab holds a picture."""
         lease = self._leases.get(name)
         return lease is None or lease.tab == tab or lease.ends < time.monotonic()
 
     def _keep(self, tab: str, names: Sequence[str]) -> None:
-        """End the leases of a tab but for these pictures."""
+        """End the leases of a tab except for these pictures."""
         for name in [name for name, lease in self._leases.items() if lease.tab == tab and name not in names]:
             del self._leases[name]
 
     def _lease(self, tab: str, names: Iterable[str]) -> list[dict[str, Any]]:
-        """Give pictures to a tab, and describe them."""
+        """Lease pictures to a tab, and describe them."""
         names = list(names)
         for name in names:
             self._leases[name] = _Lease(tab, time.monotonic() + LEASE_SECONDS)

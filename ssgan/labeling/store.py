@@ -23,12 +23,12 @@ LONGEST_CLASS_NAME = 80
 
 
 class Answer(NamedTuple):
-    """What is known of a picture.
+    """The answer to a picture.
 
     Attributes
     ----------
     label : str
-        Empty without one.
+        Empty if there is none.
     action : str
         label, none, skip or folder.
     time : str
@@ -57,7 +57,7 @@ class LabelStore:
     ----------
     path : Path
     notes : list of str
-        Sentences for the user about what was mended.
+        Sentences for the user about what was repaired.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,12 +70,12 @@ class LabelStore:
         self._read()
 
     def __getitem__(self, file: str) -> Answer | None:
-        """Return the answer that counts; None without one."""
+        """Return the current answer; None if there is none."""
         answers = self._answers.get(file)
         return answers[-1] if answers else None
 
     def version(self, file: str) -> int:
-        """Return the version of the answer that counts; 0 without one."""
+        """Return the version of the current answer; 0 if there is none."""
         answer = self[file]
         return answer.version if answer else 0
 
@@ -90,9 +90,9 @@ class LabelStore:
         Raises
         ------
         UserError
-            Where another program has changed the table.
+            If another program has changed the table.
         OSError
-            Where it cannot be written; nothing of it is kept then.
+            If it cannot be written; then no part of it is kept.
         """
         time = timestamp()
         with self._mutex:
@@ -100,7 +100,7 @@ class LabelStore:
             return [self._apply(one.file, one.label, time, one.action) for one in changes]
 
     def undo(self, answers: Iterable[tuple[str, int]]) -> list[str]:
-        """Take back answers of these pictures and versions, and return the pictures whose answer has changed since."""
+        """Undo answers of these pictures and versions, and return the pictures whose answer has changed since."""
         with self._mutex:
             answers = list(dict(answers).items())
             last = {file: self[file] for file, _ in answers}
@@ -111,12 +111,12 @@ class LabelStore:
             return changed
 
     def _mend(self) -> int:
-        """Make the table where there is none, cut a torn last line off, and return its size.
+        """Create the table if there is none, remove an incomplete last line, and return its size.
 
         Raises
         ------
         UserError
-            Where the file is another table.
+            If the file is another table.
         """
         content = read_file(self.path) if self.path.exists() else b""
         if not label_log.is_log(content):
@@ -143,7 +143,7 @@ class LabelStore:
         return length + len(end)
 
     def _read(self) -> None:
-        """Take the answers of the table."""
+        """Read the answers of the table."""
         if read_file(self.path).removeprefix(codecs.BOM_UTF8).strip() == label_log.HEADER:
             return
         table = read_label_table(self.path)
@@ -154,7 +154,7 @@ class LabelStore:
             self._apply(row.file, row.label or "", row.time, row.action)
 
     def _apply(self, file: str, label: str, time: str, action: str) -> int:
-        """Change the answers as a line says; return its version."""
+        """Apply a line to the answers; return its version."""
         version = self._lines[file] = self._lines.get(file, 0) + 1
         answers = self._answers.setdefault(file, [])
         if action == "undo":
@@ -198,7 +198,7 @@ def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator
     Raises
     ------
     UserError
-        Where another process has opened it, it cannot be written, or it is another table.
+        If another process has opened it, it cannot be written, or it is another table.
     """
     path = folder / label_log.TABLE
     busy = f"Another `ssgan label` writes {path}: go on in its page, or end it first."
@@ -213,7 +213,7 @@ def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator
 
 
 def check_class_name(text: str, known: Sequence[str] = ()) -> str:
-    """Return the name of a class as it is written; a known one where only upper and lower case differ.
+    """Return the normalised name of a class; a known one if only upper and lower case differ.
 
     Raises
     ------
@@ -237,12 +237,12 @@ def timestamp(seconds: float | None = None) -> str:
 
 
 def _is_undoable(answer: Answer | None, version: int) -> bool:
-    """Whether an answer is that of this version, by a person."""
+    """Return whether an answer has this version and was given by a person."""
     return answer is not None and answer.version == version and answer.action in BY_A_PERSON
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync the entry of a new file, where the system can."""
+    """Sync the entry of a new file, if the system supports it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

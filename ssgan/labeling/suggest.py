@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 STRATEGIES = ("auto", "typical", "uncertain", "random")
-FEW_LABELS = 4  # labels per class below which auto takes typical images: docs/notes/labeling.md
-IMAGE_SIZE = 32  # pixels to which pictures are brought where neither a backbone nor the user says
+FEW_LABELS = 4  # labels per class below which auto chooses typical images: docs/notes/labeling.md
+IMAGE_SIZE = 32  # pixels to which pictures are resized if neither a backbone nor the user sets it
 COMPONENTS = 50  # of the principal component analysis of pixels
-PIXEL_NUMBERS = 2**28  # most numbers of the pixels that are analysed
-BATCH_NUMBERS = 2**24  # of the images that models see at a time
+PIXEL_NUMBERS = 2**28  # largest number of pixel values to which the analysis is fitted
+BATCH_NUMBERS = 2**24  # largest number of pixel values in a batch
 COLUMNS = ("path", "label", "place", "strategy", "score", "reason", "predicted", "probability")
 
 
@@ -52,20 +52,20 @@ class Suggestion(NamedTuple):
     Attributes
     ----------
     row : int
-        Of the pool.
+        Row of the pool.
     path : str
-        The file below the folder of pictures; the row where there are no files.
+        The file, relative to the folder of pictures; the row if there are no files.
     place : int
-        From 1, the best.
+        Rank from 1, the best.
     strategy : str
         typical, uncertain or random.
     score : float
         Typicality, ``1 - margin + disagreement``, or 0.
     reason : str
     predicted : str or None
-        The most probable class by the models of the run, where it has classes.
+        The most probable class by the models of the run; None without classes.
     probability : float or None
-        Of this class.
+        Probability of this class.
     """
 
     row: int
@@ -88,7 +88,7 @@ def suggest(
 ) -> list[Suggestion]:
     """Suggest n images of a pool to label, best first.
 
-    Of labels it sees only which images have one. Copies of an image are suggested once, copies of a labelled one never.
+    It uses only which images have a label. Copies of an image are suggested once, copies of a labelled one never.
 
     Parameters
     ----------
@@ -100,14 +100,14 @@ def suggest(
     strategy : {"auto", "typical", "uncertain", "random"}
         ``auto`` is ``typical`` without models and below four labels per class, and ``uncertain`` from there on.
     seed : int
-        Of k-means, and of what is drawn.
+        Seed of k-means, and of random choices.
     models : Models, optional
-        Their probabilities are needed for ``uncertain``; ``typical`` then takes the features of the first D.
+        Their probabilities are needed for ``uncertain``; ``typical`` then uses the features of the first D.
 
     Raises
     ------
     UserError
-        Where so many cannot be suggested, or not by this strategy.
+        If n images cannot be suggested, or not by this strategy.
     """
     check_strategy(strategy, models is not None)
     known = np.unique(np.flatnonzero(data.y_train >= 0) if labeled is None else np.asarray(labeled, np.int64))
@@ -164,12 +164,12 @@ def _check_count(data: Data, n: int, open_count: int) -> None:
 
 
 def check_strategy(strategy: str, is_run: bool) -> None:
-    """Check that there is a strategy of this name, for images without a run or with one.
+    """Check that a strategy of this name exists and is available with or without a run.
 
     Raises
     ------
     UserError
-        Where there is none.
+        If it does not exist or is not available.
     """
     if strategy not in STRATEGIES:
         near = did_you_mean(strategy, STRATEGIES)
@@ -197,7 +197,7 @@ def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -
 
 
 def _draw_rows(is_known: np.ndarray, count: int, n: int, seed: int) -> np.ndarray:
-    """Return the labelled rows and as many others as may be embedded, at least n, ascending."""
+    """Return the labelled rows and as many others as the limit of the embedding allows, at least n, ascending."""
     others = np.setdiff1d(np.arange(count), is_known)
     most = max(n, selection.EMBEDDED_IMAGES - len(is_known))
     if len(others) > most:
@@ -206,7 +206,7 @@ def _draw_rows(is_known: np.ndarray, count: int, n: int, seed: int) -> np.ndarra
 
 
 def _vectors(data: Data, rows: np.ndarray, models: Models | None) -> np.ndarray:
-    """Return the vectors [n, D] in which images are compared: features of D or of the backbone, or PCA of pixels."""
+    """Return the vectors [n, D] by which images are compared: features of D or of the backbone, or PCA of pixels."""
     if models is not None:
         return _features(models, data.x_train[rows])
     if data.feature_map is not None:
@@ -243,7 +243,7 @@ def _rounded(value: float) -> float:
 
 
 def _reason(strategy: str, detail: dict[str, Any], p_SK: np.ndarray | None, classes: Sequence[str]) -> str:
-    """Say in words why an image is suggested."""
+    """Explain in words why an image is suggested."""
     if strategy == "random":
         return "drawn at random"
     if strategy == "typical":
@@ -261,7 +261,7 @@ def load_pool(
 ) -> tuple[Data, np.ndarray]:
     """Load a pool whose images are to be labelled, and the rows that have a label.
 
-    Of a named data set none has: its labels are those that a draw would choose from.
+    In a named data set no row counts as labelled: its labels are those that a draw would choose from.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def load_pool(
     Raises
     ------
     UserError
-        Where it cannot be loaded.
+        If it cannot be loaded.
     """
     data = load(source, root, dataclasses.replace(options, classes=False, test_share=0.0), progress)
     labeled = _labeled_rows(data, source)
@@ -292,7 +292,7 @@ def _labeled_rows(data: Data, source: str) -> np.ndarray:
     if source in DATASETS:
         return np.zeros(0, np.int64)
     is_labeled = data.y_train >= 0
-    # With one class folder or none beside unlabeled/ there are no classes yet.
+    # With at most one class folder besides unlabeled/ there are no classes yet.
     top = [name.partition("/")[0].lower() for name in data.files_train]
     if not is_labeled.any() and set(top) & set(WITHOUT_LABELS):
         is_labeled = np.array([folder not in WITHOUT_LABELS for folder in top])
@@ -305,15 +305,15 @@ class RunPool(NamedTuple):
     Attributes
     ----------
     data : Data
-        As the networks see it: features where the run has a backbone.
+        The input of the networks: features if the run has a backbone.
     labeled : ndarray of int64
-        Rows of the pool that have a label: of a user's own data all that do, else those of the run.
+        Rows of the pool that have a label: in a user's own data all of them, otherwise those of the run.
     models : Models
         Those that did not diverge.
     source : str
-        Where the data lie.
+        Location of the data.
     labels_csv : Path or None
-        Their table of labels.
+        Table of labels of the data.
     """
 
     data: Data
@@ -331,21 +331,21 @@ def load_run_pool(
     device: str = "auto",
     progress: ReadProgress | None = None,
 ) -> RunPool:
-    """Open the models of a run and load its pool, as its networks see it.
+    """Open the models of a run and load its pool, as the input of its networks.
 
     Parameters
     ----------
     run : Path
-        Where it has not finished, its last checkpoint is taken.
+        If it has not finished, its last checkpoint is used.
     source, root, labels_csv : optional
-        Where the data lie now.
+        New location of the data.
     device : str
     progress : callable, optional
 
     Raises
     ------
     UserError
-        Where the run has no model to use, or its data cannot be loaded or do not fit.
+        If the run has no model to use, or its data cannot be loaded or do not fit.
     """
     models, report = open_latest(run, select(device))
     if models.progress and source is None and report["dataset"] not in DATASETS:
@@ -373,7 +373,7 @@ def load_run_pool(
 
 
 def _as_seen(data: Data, models: Models, progress: ReadProgress | None) -> Data:
-    """Return the data as the networks see them: features of the pool, without those of other views."""
+    """Return the data as input of the networks: features of the pool, without those of other views."""
     if models.feature_map is None:
         return data
     one, none = slice(0, 1), slice(0, 0)
@@ -405,7 +405,7 @@ def write_suggestions(suggestions: Sequence[Suggestion], out: str) -> None:
     Raises
     ------
     UserError
-        Where the file cannot be made.
+        If the file cannot be written.
     """
     with files.open_table(out, COLUMNS) as write:
         for one in suggestions:

@@ -1,7 +1,7 @@
 """Train in the background while pictures are labelled, and read what the models say of every picture.
 
-The work is done by commands of ``ssgan`` in processes of their own, one at a time and with a low priority, so that the
-page stays usable. They end with the server, however it ends.
+The work is done by commands of ``ssgan`` in separate processes, one at a time and with a low priority, so that the page
+stays usable. They end with the server, even if it is killed.
 """
 
 import subprocess
@@ -23,14 +23,14 @@ from ssgan.labeling.session import Hint, read_hints, read_order
 __all__ = ["FOLDS", "Commands", "Failed", "Trainer", "latest_run"]
 
 FOLDS = 5
-SUGGESTED = (100, 20, 5)  # pictures that are asked of `ssgan suggest`: fewer where there are not so many
-# Short trainings, whose models order and group the pictures: a minute or two on a laptop.
+SUGGESTED = (100, 20, 5)  # pictures requested from `ssgan suggest`; the next number is tried if that fails
+# Length of a training, whose models order and group the pictures: a minute or two on a laptop.
 TOTAL_IMAGES = 30_000
 QUICK = ["--preset", "vectors", "--image-size", "28"]
-REMEASURED_GROWTH = 1.5  # of the labels, from which the error is measured anew
+REMEASURED_GROWTH = 1.5  # factor by which the labels must grow before the error is measured again
 OUTPUT_KEPT = 4000  # characters
-STOP_SECONDS = 10.0  # for a training to finish its step
-# A child ends by itself where the pipe to its standard input is closed, which a killed server does too. It does not
+STOP_SECONDS = 10.0  # to wait until a training finishes its step
+# A child ends by itself when the pipe to its standard input is closed, also if the server is killed. It does not
 # read through sys.stdin, whose lock a waiting thread would still hold when Python shuts down.
 CHILD = """
 import os, signal, threading
@@ -47,7 +47,7 @@ main()
 
 
 class Failed(Exception):  # noqa: N818 - about a command of the user's data
-    """A command ended with an error; the text is its sentence."""
+    """A command ended with an error; the text is its message."""
 
 
 class Commands:
@@ -64,7 +64,7 @@ class Commands:
         Raises
         ------
         Failed
-            Where it ends with an error.
+            If the command ends with an error.
         """
         with self._mutex:
             if self.stopped:
@@ -77,9 +77,9 @@ class Commands:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,  # Ctrl-C goes to the server alone
+                start_new_session=True,  # Ctrl-C reaches only the server
             )
-        # Not by communicate(), which would close the standard input at once.
+        # Not communicate(), which would close the standard input at once.
         errors: list[str] = []
         reader = threading.Thread(target=lambda: errors.append(process.stderr.read() if process.stderr else ""))
         reader.start()
@@ -94,7 +94,7 @@ class Commands:
         return output
 
     def stop(self) -> None:
-        """End the command that runs, and run no other."""
+        """Terminate the running command, and start no other."""
         with self._mutex:
             self.stopped = True
             process = self._process
@@ -108,14 +108,14 @@ class Commands:
 
 
 def _last_sentence(text: str, status: int) -> str:
-    """Return the last line that a command has said, without the name of the program."""
+    """Return the last line of a command's error output, without the name of the program."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("ssgan: ")), lines[-1] if lines else "")
     return last.removeprefix("ssgan: ") or f"The command ended with status {status}."
 
 
 class _Measured(NamedTuple):
-    """The error by folds of a run, as its report has it, and how many labels it was measured on."""
+    """The cross-validated error of a run, from its report, and the number of labels it was measured on."""
 
     error: float
     interval: list[float]
@@ -125,20 +125,20 @@ class _Measured(NamedTuple):
 
 
 class Trainer:
-    """Train by the labels so far, in a thread, whenever there are enough new ones.
+    """Train on the labels so far, in a thread, whenever there are enough new ones.
 
     Parameters
     ----------
     folder : Path
-        Of the pictures.
+        The folder of pictures.
     table : Path
         Its table of answers.
     runs_folder : Path
-        Where runs are made: not among the pictures.
+        The folder of new runs, outside that of the pictures.
     run : Path or None
-        A run whose models are asked first.
+        A run whose models predict first.
     every : int
-        New labels after which a training starts; 0 for none.
+        Number of new labels after which a training starts; 0 for never.
     on_hints : callable
         Called with the hints by picture and the suggested pictures.
     commands : Commands, optional
@@ -154,7 +154,7 @@ class Trainer:
         on_hints: Callable[[Mapping[str, Hint], Sequence[str]], None],
         commands: Commands | None = None,
     ) -> None:
-        # Whole paths, for a folder can have the name of a data set.
+        # Absolute paths, because a folder can have the name of a data set.
         self.folder, self.table, self.runs_folder = folder.resolve(), table.resolve(), runs_folder
         self.run, self.every, self.on_hints = run, every, on_hints
         self.commands = commands or Commands()
@@ -170,14 +170,14 @@ class Trainer:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self, counts: Counter[str]) -> None:
-        """Begin, with the numbers of labels that there are; those before the start are not counted as new."""
+        """Start the thread with the current numbers of labels per class; with a run, these do not count as new."""
         self._counts = Counter(counts)
         if self.run is not None:
             self.trained_on = Counter(counts)
         self._thread.start()
 
     def consider(self, counts: Counter[str]) -> None:
-        """Take the numbers of labels, and start a training where enough are new."""
+        """Update the numbers of labels per class, and start a training if enough are new."""
         with self._condition:
             self._counts = Counter(counts)
             if self.every and self.missing() == 0:
@@ -190,7 +190,7 @@ class Trainer:
         Raises
         ------
         UserError
-            Where there are too few labels.
+            If there are too few labels.
         """
         with self._condition:
             if len(+self._counts) < 2:
@@ -199,13 +199,13 @@ class Trainer:
             self._condition.notify()
 
     def missing(self) -> int:
-        """Return how many labels are missing until the next training."""
+        """Return how many more labels the next training needs."""
         before = self.trained_on or Counter()
         new = ((self._counts - before) + (before - self._counts)).total()
         return max(0 if len(+self._counts) > 1 else 1, self.every - new)
 
     def stop(self) -> None:
-        """End the training that runs; it leaves a checkpoint."""
+        """Stop the running training; it leaves a checkpoint."""
         with self._condition:
             self._ended = True
             self._condition.notify()
@@ -231,7 +231,7 @@ class Trainer:
         }
 
     def _work(self) -> None:
-        """Ask the first run, or for typical pictures; then train whenever it is wanted."""
+        """Get predictions of the first run, or typical pictures; then train on request."""
         with tempfile.TemporaryDirectory() as place:
             scratch = Path(place)
             self._attempt(lambda: self._ask(scratch))
@@ -246,7 +246,7 @@ class Trainer:
                     self._attempt(lambda: self._ask(scratch))
 
     def _attempt(self, work: Callable[[], None]) -> bool:
-        """Do some work, and keep the sentence of its error for the page."""
+        """Do some work; keep the message of its error for the page. Return whether it succeeded."""
         self._started = time.monotonic()
         try:
             work()
@@ -260,7 +260,7 @@ class Trainer:
         return False
 
     def _train(self, counts: Counter[str]) -> None:
-        """Train on the labels of now, and measure the error by folds where it is worth it."""
+        """Train on the current labels; also measure the error by folds if there are enough labels and new ones."""
         self._phase, self._error, self._note = "train", "", ""
         self.trained_on = Counter(counts)
         single = [name for name, count in counts.items() if count == 1]
@@ -294,11 +294,11 @@ class Trainer:
             return
 
     def _settings(self) -> list[str]:
-        """Return the options of a quick training: features of photographs where they can be had, else few pixels."""
+        """Return the options of a quick training: features of photographs if available, otherwise few pixels."""
         return [] if backbone_of_photographs(self.folder, {}).reason == "chosen" else QUICK
 
     def _ask(self, scratch: Path) -> None:
-        """Ask the models of the run for classes and for pictures to label next; without a run, for typical pictures."""
+        """Get predictions and pictures to label next from the models of the run; without a run, typical pictures."""
         hints: dict[str, Hint] = {}
         predictions, suggestions = scratch / "predictions.csv", scratch / "suggestions.csv"
         if self.run is not None:
@@ -311,7 +311,7 @@ class Trainer:
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
         table = ["--labels-csv", str(self.table)] if +self._counts else []
         for count in SUGGESTED:
-            with suppress(Failed):  # an order by margin, or a random one, is there already
+            with suppress(Failed):  # there is already an order by margin, or a random one
                 self.commands.run(["suggest", *source, *table, "--n", str(count), "--out", str(suggestions)])
                 self.on_hints(hints, read_order(suggestions))
                 return
@@ -323,7 +323,7 @@ class Trainer:
         return self.runs_folder / f"{_prefix(self.folder)}{number}"
 
     def _fraction(self) -> float | None:
-        """Return the share of the training that is done; None where that is not known."""
+        """Return the fraction of the training that is done; None if unknown."""
         if self._phase != "train" or self._current is None:
             return None
         folds = self._current / "folds"
@@ -338,18 +338,18 @@ class Trainer:
 
 
 def _prefix(folder: Path) -> str:
-    """Return how the names of runs begin that are trained here on the pictures of a folder."""
+    """Return the prefix of the names of runs that the page trains on the pictures of a folder."""
     return f"label-{files.name_to_unicode(folder.resolve().name) or 'pictures'}-"
 
 
 def _run_number(path: Path, folder: Path) -> int:
-    """Return the number of a run of this folder, or of its table; 0 for other files."""
+    """Return the number in the name of a run of this folder, or of its table; 0 for other files."""
     text = path.name.removeprefix(_prefix(folder)).partition(".")[0]
     return int(text) if path.name.startswith(_prefix(folder)) and text.isdecimal() else 0
 
 
 def latest_run(runs_folder: Path, folder: Path) -> Path | None:
-    """Return the latest finished run that was trained here on the pictures of a folder."""
+    """Return the latest finished run that the page trained on the pictures of a folder."""
     try:
         entries = sorted(runs_folder.iterdir(), key=lambda path: -_run_number(path, folder))
     except OSError:
@@ -364,7 +364,7 @@ def latest_run(runs_folder: Path, folder: Path) -> Path | None:
 
 
 def _read_measured(run: Path | None) -> _Measured | None:
-    """Return the error by folds of a run, where it was measured."""
+    """Return the cross-validated error of a run; None if it was not measured."""
     if run is None:
         return None
     with suppress(UserError, OSError):
@@ -375,7 +375,7 @@ def _read_measured(run: Path | None) -> _Measured | None:
 
 
 def _images_done(run: Path) -> int:
-    """Return the images that a training has seen so far."""
+    """Return the number of images that a training has seen so far."""
     with suppress(OSError):
         lines = [line.value for line in files.read_json_lines(run / "log.jsonl") if isinstance(line.value, dict)]
         return int(lines[-1].get("images", 0)) if lines else 0

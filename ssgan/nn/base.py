@@ -276,7 +276,7 @@ class PadToSquare(nn.Module):
     size : int
         At least H and W.
     value : float
-        The value of the padding, that of black.
+        The value of the padding: black.
     """
 
     def __init__(self, size: int, value: float) -> None:

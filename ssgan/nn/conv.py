@@ -12,10 +12,10 @@ Source: Zagoruyko & Komodakis, *Wide Residual Networks*, 2016; the initialisatio
 Bengio, *How to Initialize your Network? Robust Initialization for WeightNorm & ResNets*, 2019.
 
 **DCGAN**: for squares of 32x32 and 64x64. Strided 4x4 convolutions and transposed ones, no pooling, no dense hidden
-layer, batch norm everywhere but in D's first layer and G's last, weights from N(0, 0.02) and gains of batch norm from
-N(1, 0.02). A smaller image is padded with black to the square for D, and cropped from the output of G. Source: Radford,
-Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, 2016,
-section 3; the gains as in its published code.
+layer, batch norm everywhere except in D's first layer and G's last, weights from N(0, 0.02) and gains of batch norm
+from N(1, 0.02). A smaller image is padded with black to the square for D, and cropped from the output of G. Source:
+Radford, Metz & Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks*, 2016, section 3; the gains as in its published code.
 """
 
 import itertools
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-WHITENED = 2  # pixels to a side of the patches that are whitened
+WHITENED = 2  # side in pixels of the patches that are whitened
 
 
 class ConvSpec(NamedTuple):
@@ -109,8 +109,8 @@ def compact_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn
 class Whitening(nn.Module):
     """A convolution [B, C, H, W] to [B, 8 C, H - 1, W - 1] by fixed 2x2 filters.
 
-    They are the eigenvectors of the covariance of the 2x2 patches of the images of the initialisation, each over the
-    root of its eigenvalue, and their negatives. So the outputs of the filters have a variance of about 1 and are
+    They are the eigenvectors of the covariance of the 2x2 patches of the images of the initialisation, each divided by
+    the root of its eigenvalue, and their negatives. Thus the outputs of the filters have a variance of about 1 and are
     uncorrelated. Before the initialisation the filters are random.
 
     Parameters
@@ -118,7 +118,7 @@ class Whitening(nn.Module):
     channels : int
         C.
     epsilon : float
-        Added to the eigenvalues, so that what hardly varies is not enlarged.
+        Added to the eigenvalues, so that directions of little variance are not amplified.
     """
 
     weight: Tensor
@@ -135,7 +135,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def init_from(self, x: Tensor) -> Tensor:
-        """Set the filters from images, and return the output of these."""
+        """Set the filters from images, and return their output."""
         patches = F.unfold(x.double(), WHITENED).movedim(1, 2).flatten(0, 1)
         variances, vectors = torch.linalg.eigh(patches.T.cov(correction=0))
         half = (vectors / (variances.clamp_min(0.0) + self.epsilon).sqrt()).T.reshape(-1, *self.weight.shape[1:])
@@ -182,7 +182,7 @@ class DeconvGenerator(Generator):
 
     With n widths the dense layer outputs ceil(H / 2^n) times ceil(W / 2^n) pixels of ``widths[0]``
     channels, and the margins of the last image are cut off. The output layer has weight norm with a trained
-    scale and starts with a deviation of 0.1. With widths 512, 256, 128, kernels of 5 and tanh it is the
+    scale and starts with a standard deviation of 0.1. With widths 512, 256, 128, kernels of 5 and tanh it is the
     paper's CIFAR-10 and SVHN generator; in both, batch norm of the dense layer is by unit.
 
     Parameters
@@ -247,8 +247,8 @@ class ResidualBlock(nn.Module):
     """``y = shortcut(x) + branch(x)``, the branch two 3x3 convolutions, each after its activation.
 
     If the number of channels or pixels changes, the shortcut is a 1x1 convolution of the activated input. After
-    the data-dependent initialisation the branch adds a deviation of ``branch_std``; the scale of its last layer is
-    trained.
+    the data-dependent initialisation the output of the branch has a standard deviation of ``branch_std``; the scale of
+    its last layer is trained.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Build a classifier as one module of plain operations, and export modules as ONNX graphs.
 
 The modules compute what :class:`ssgan.inference.models.Models` and the map of features compute, in another form:
-without numpy and without seeds as an axis, and for a batch of any size.
+without numpy and without a seed axis, and for a batch of any size.
 
 Shapes: N pictures, K classes, S seeds, F features, D components, P pictures of the pool.
 """
@@ -65,7 +65,7 @@ class PictureFeatures(nn.Module):
         self.network, self.scale, self.has_channels = network, scale, len(image_shape) == 3
         height, width = image_shape[:2]
         is_square = (height, width) == (image_size, image_size)
-        # In the order of torch.
+        # In the order of torch: width first.
         self.resizings = (
             nn.ModuleList() if is_square else nn.ModuleList(_Resizing(n, image_size) for n in (width, height))
         )
@@ -86,8 +86,9 @@ class PictureFeatures(nn.Module):
 class _Resizing(nn.Module):
     """Resize the last axis by torch's bilinear interpolation with antialiasing, from ``size`` to ``target``.
 
-    Products are exact and each sum is rounded to float32 once, as torch's fused operations on a CPU do: an image that
-    grows has the same bits. A feature near a rounding limit of float16 could become another one by the last bit.
+    Products are exact and each sum is rounded to float32 once, as in torch's fused operations on a CPU, so that an
+    enlarged image is bit-for-bit identical. Otherwise a difference in the last bit could change a feature near a
+    rounding boundary of float16.
     """
 
     weights: Tensor
@@ -135,7 +136,7 @@ class MappedFeatures(nn.Module):
             pool = torch.from_numpy(feature_map.pool.copy())
             self.register_buffer("pool", pool)
             self.register_buffer("directions", _unit(pool.double()).float().T.contiguous())
-            self.candidates = min(2 * self.neighbors + 1, len(pool))  # copies among them are passed over
+            self.candidates = min(2 * self.neighbors + 1, len(pool))  # copies among them are skipped
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [N, F] to float32 [N, D]."""
@@ -160,7 +161,7 @@ class MappedFeatures(nn.Module):
 
 
 def _unit(z: Tensor) -> Tensor:
-    """Bring vectors [..., D] to length 1; zeros stay."""
+    """Normalise vectors [..., D] to length 1; zero vectors are unchanged."""
     lengths = z.square().sum(dim=-1, keepdim=True).sqrt()
     return z / torch.where(lengths > 0, lengths, torch.ones_like(lengths))
 
@@ -188,7 +189,7 @@ class Ensemble(nn.Module):
         self.temperature, self.judges_generated = temperature, judges_generated
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map stored images [N, ...] to class probabilities [N, K] and, where it is judged, p(generated) [N]."""
+        """Map stored images [N, ...] to class probabilities [N, K] and, if ``judges_generated``, p(generated) [N]."""
         x = self.preparation(images)
         logits = [network(x)[0].float() for network in self.discriminators]
         classes = torch.stack([(z / self.temperature).softmax(dim=1) for z in logits]).mean(dim=0)
@@ -198,7 +199,7 @@ class Ensemble(nn.Module):
 
 
 def export_graph(network: nn.Module, example: Tensor, **options: Any) -> Any:
-    """Export a network as an ONNX model, without a word.
+    """Export a network as an ONNX model, without output on the console.
 
     Parameters
     ----------
@@ -206,16 +207,16 @@ def export_graph(network: nn.Module, example: Tensor, **options: Any) -> Any:
     example : Tensor
         A batch of its input. Its shape is that of the graph, unless the options say otherwise.
     **options
-        Of ``torch.onnx.export``.
+        Options of ``torch.onnx.export``.
 
     Returns
     -------
     onnx.ModelProto or None
-        None where ONNX cannot express the network.
+        None if ONNX cannot express the network.
     """
     level = logging.root.manager.disable
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions of the exporter warn of what they mend themselves
+        warnings.simplefilter("ignore")  # some versions of the exporter warn about what they fix themselves
         logging.disable(logging.CRITICAL)
         try:
             program = torch.onnx.export(network, (example,), dynamo=True, verbose=False, **options)

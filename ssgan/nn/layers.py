@@ -65,7 +65,7 @@ class BatchStatNorm(nn.Module):
 
     The paper's generators use it in this form, with a bias, no gain and no running statistics. A row then depends on
     the other rows; :class:`VirtualBatchNorm` removes that dependence, and so do running statistics at evaluation. The
-    batch is the joined one where several processes share it.
+    batch is the joined one if several processes share it.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class BatchStatNorm(nn.Module):
     gain : bool
         Whether a trained gain follows.
     reference_rows : int
-        At evaluation, take the statistics of this many leading rows alone, which the caller puts before the batch;
+        At evaluation, take the statistics of only this many leading rows, which the caller puts before the batch;
         a row then does not depend on the other rows. 0: always those of the whole batch.
     running_decay : float
         Above 0 the layer has running statistics, mean 0 and variance 1 at first. Every batch in training multiplies
@@ -136,10 +136,10 @@ class VirtualBatchNorm(nn.Module):
         var_i  = c * v_i + (1 - c) * v_ref + c * (1 - c) * (m_i - m_ref)^2
         y_i    = gamma * (x_i - mean_i) / sqrt(eps + var_i) + beta
 
-    Reference rows are normalised by m_ref and v_ref alone, and gradients flow through them. The layer
+    Reference rows are normalised by m_ref and v_ref only, and gradients flow through them. The layer
     holds no state: the caller sends the reference batch through the same layers, so a row's output
     does not depend on the other rows and a second call gives the same result. The moments are
-    combined in this form because the mean of squares less the square of the mean cancels in float32.
+    combined in this form because the mean of squares minus the square of the mean cancels in float32.
 
     Parameters
     ----------

@@ -5,14 +5,14 @@ GANs*, 2016, section 5.1 and its published code.
 
 **The plain pair**: G has LeakyReLU, then batch norm with running statistics, and a tanh output; D has LeakyReLU and no
 normalisation. Weights are drawn from Glorot's uniform distribution. Source: Goodfellow et al., *Generative Adversarial
-Nets*, 2014, in the form of many tutorials for Keras, where the momentum of batch norm is 0.8 and its epsilon 1e-3.
+Nets*, 2014, in the form of many Keras tutorials, where the momentum of batch norm is 0.8 and its epsilon 1e-3.
 
-**The generator of one-dimensional data**: ReLU and a linear output, so that its numbers may be of any size, and batch
+**The generator of one-dimensional data**: ReLU and a linear output, so that its values may be of any size, and batch
 norm only if ``generator_norm`` asks for it. Weights are drawn by Glorot's rule and biases are 0; of the initialisations
 tried, most seeds learn from this one (docs/notes/gaussian.md). Its discriminator is the plain one with tanh.
 
-**The pair for features**: vectors of numbers of any size, with a standard deviation of about 1, such as the features of
-a pretrained network. D has weight norm, LeakyReLU, Gaussian noise and dropout; G has ReLU and a linear output.
+**The pair for features**: vectors with values of any size, with a standard deviation of about 1, such as the features
+of a pretrained network. D has weight norm, LeakyReLU, Gaussian noise and dropout; G has ReLU and a linear output.
 """
 
 import itertools
@@ -40,12 +40,12 @@ __all__ = [
 
 
 class _DenseDiscriminator(Discriminator):
-    """A D of vectors: flattened images, a trunk of dense layers and a dense output layer.
+    """A discriminator of vectors: flattened images, a trunk of dense layers and a dense output layer.
 
     Parameters
     ----------
     sizes : sequence of int
-        Inputs and hidden layers.
+        Number of inputs, and of units of each hidden layer.
     trunk : list of Module
     output : callable
         Makes the output layer from the number of its inputs.
@@ -270,7 +270,7 @@ def draw_glorot_weights(network: nn.Module) -> None:
 
 
 class VectorGenerator(Generator):
-    """Dense layers with ReLU and a linear output, for vectors whose numbers may be of any size.
+    """Dense layers with ReLU and a linear output, for vectors whose values may be of any size.
 
     Parameters
     ----------

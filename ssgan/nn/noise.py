@@ -45,7 +45,7 @@ def record() -> Iterator[list[Tensor]]:
 
 @contextmanager
 def replay(draws: Sequence[Tensor]) -> Iterator[None]:
-    """Give the layers that this thread runs these numbers, in order, instead of new ones."""
+    """Make the layers that this thread runs use these values, in order, instead of new ones."""
     before = getattr(_thread, "replayed", None)
     _thread.replayed = iter(draws)
     try:

@@ -1,7 +1,7 @@
 """Build the networks of a configuration: pairs of a generator G and a discriminator D, by name.
 
-``D(x) -> (logits [B, K], features [B, F])`` and ``G(z) -> images [B, *image_shape]`` in the input range of D, which
-belongs to the pair. :mod:`ssgan.nn.base` describes both.
+``D(x) -> (logits [B, K], features [B, F])`` and ``G(z) -> images [B, *image_shape]`` in the input range of D, which is
+a property of the pair. :mod:`ssgan.nn.base` describes both.
 """
 
 import math
@@ -69,7 +69,7 @@ class NetworkPair(NamedTuple):
 
 
 def draw_latents(config: Config, *shape: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw latents [*shape, latent_size] from the configured distribution; "spread" is even over the last axis."""
+    """Draw latents [*shape, latent_size] by ``latent_distribution``; "spread" is evenly spaced along ``shape[-1]``."""
     device = None if generator is None else generator.device
     draw = torch.randn if config.latent_distribution == "normal" else torch.rand
     z = draw(*shape, config.latent_size, generator=generator, device=device)
@@ -86,22 +86,22 @@ def build_stacks(
     device: torch.device,
     initial: Callable[[int], tuple[int, Tensor]] | None = None,
 ) -> dict[str, Stack]:
-    """Build the networks of S models as stacks: ``"D"`` and, where the method trains a generator, ``"G"``.
+    """Build the networks of S models as stacks: ``"D"`` and, if the method trains a generator, ``"G"``.
 
     Parameters
     ----------
     config : Config
     image_shape : tuple of int
     classes : int
-        Of the data.
+        Number of classes of the data.
     seed_count : int
         S.
     device : torch.device
-        Of the stacks. The networks are initialised on the CPU, so that the values do not depend on it.
+        Device of the stacks. The networks are initialised on the CPU, so that the values do not depend on it.
     initial : callable, optional
         Returns for model i the seed of torch's global generator, from which its weights are drawn, and the images
-        [N, ...] of its data-dependent initialisation. Without it all models have the same random weights, for values
-        to be loaded by :meth:`Stack.fill`.
+        [N, ...] of its data-dependent initialisation. Without it all models have the same random weights, to be
+        overwritten by :meth:`Stack.fill`.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def build_empty_stacks(config: Config, image_shape: tuple[int, ...], classes: in
 
 
 class _NoValues(TorchFunctionMode):
-    """Replace functions on tensors without memory for which torch would import its compiler, in more than a second."""
+    """Replace functions on meta tensors for which torch would import its compiler, which takes more than a second."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -156,7 +156,7 @@ class _NoValues(TorchFunctionMode):
 def _build_networks(
     config: Config, image_shape: tuple[int, ...], classes: int, images: Tensor | None = None
 ) -> dict[str, nn.Module]:
-    """Build D and, where it is trained, G of one model; with images also run the data-dependent initialisation."""
+    """Build D and, if it is trained, G of one model; with images also run the data-dependent initialisation."""
     pair, dtype = NETWORK_PAIRS[config.network], getattr(torch, config.dtype)
     D = pair.discriminator(config, image_shape, config.outputs(classes)).to(dtype)
     if images is not None:
@@ -325,7 +325,7 @@ NETWORK_PAIRS: dict[str, NetworkPair] = {
         low=-1.0,
         high=1.0,
     ),
-    # With a scale of 1, this range leaves numbers of any size unchanged.
+    # With a scale of 1, this range leaves values of any size unchanged.
     "toy": NetworkPair(_toy_discriminator, _toy_generator, low=0.0, high=1.0),
     "features": NetworkPair(_feature_discriminator, _feature_generator, low=0.0, high=1.0),
 }

@@ -30,7 +30,7 @@ class Net:
     module : Module
     state : State
     rounded : bool
-        Whether to compute in bfloat16 by torch's autocast; the outputs are converted back to the dtype of x.
+        Whether to compute in bfloat16 with torch's autocast; the outputs are converted back to the dtype of x.
     """
 
     def __init__(self, module: nn.Module, state: State, rounded: bool = False) -> None:
@@ -168,7 +168,7 @@ def choose_strategy(seed_count: int, device_type: str) -> str:
 
     On a CPU each seed alone fits the caches better, and each thread takes one seed:
     `scripts/benchmarks/speed.py` times both.
-    On a GPU one kernel for all seeds is busier than a small one for each.
+    On a GPU one kernel for all seeds keeps it busier than a small one for each.
     """
     if seed_count == 1:
         return "direct"

@@ -80,13 +80,13 @@ class _WeightNorm(nn.Module):
     shape : tuple of int
         Shape of v.
     out_axis : int
-        The axis of v that counts the units.
+        The axis of v that indexes the units.
     train_scale : bool
         Whether ``g`` is a parameter.
     std : float or None
         ``v`` starts as N(0, std); ``None`` is Glorot's uniform distribution.
     bias : bool
-        Off where a normalisation follows that would remove it.
+        Whether to add a bias; off if a normalisation follows that would remove it.
     init_std : float
         The standard deviation that :meth:`init_from` gives to every unit.
     """
@@ -137,26 +137,26 @@ class _WeightNorm(nn.Module):
         raise NotImplementedError
 
     def plain(self) -> nn.Module:
-        """Return the layer of torch with the same W and b."""
+        """Return torch's plain layer with the same W and b."""
         layer = self._empty_plain()
         layer.register_parameter("weight", nn.Parameter(self.weight().detach().contiguous()))
         layer.register_parameter("bias", None if self.b is None else nn.Parameter(self.b.detach()))
         return layer
 
     def _empty_plain(self) -> nn.Module:
-        """Return that layer with other values, which take no memory."""
+        """Return such a layer without values, on the meta device."""
         raise NotImplementedError
 
     @torch.no_grad()
     def init_from(self, x: Tensor) -> Tensor:
-        """Set g and b so that every unit has mean 0 and deviation ``init_std`` on ``x``; return the output.
+        """Set g and b so that every unit has mean 0 and standard deviation ``init_std`` on ``x``; return the output.
 
-        Mean and deviation are taken over rows and pixels. A unit that does not vary on ``x`` keeps its scale.
+        Both are taken over rows and pixels. A unit that does not vary on ``x`` keeps its scale.
         """
         activation = self._map(x, None)
         axes = [0, *range(2, activation.dim())]
         mean, std = activation.mean(dim=axes), activation.std(dim=axes, correction=0)
-        # A deviation below the rounding error of an activation counts as 0.
+        # A standard deviation below the rounding error of an activation counts as 0.
         fan_in = self.v.numel() // self.v.shape[self.out_axis]
         rounding = 8 * torch.finfo(x.dtype).eps * self.g.abs() * (fan_in * x.square().mean()).sqrt()
         scale = torch.where(std > rounding, self.init_std / std, torch.ones_like(std))
@@ -271,7 +271,7 @@ def with_weights(network: nn.Module, values: dict[str, Tensor]) -> dict[str, Ten
 
 
 def fold_weights(network: nn.Module) -> nn.Module:
-    """Replace the layers of a network, in place, by plain ones of torch that compute the same; return the network."""
+    """Replace the layers of a network, in place, by torch's plain ones that compute the same; return the network."""
     for name, layer in list(network.named_modules()):
         if isinstance(layer, _WeightNorm):
             network.set_submodule(name, layer.plain())

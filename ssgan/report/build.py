@@ -60,7 +60,7 @@ def build_report(paths: Sequence[Path], baseline: str | None = None) -> Report:
     Raises
     ------
     UserError
-        Where the rows cannot be read, contradict each other, or have no such method.
+        If the rows cannot be read, contradict each other, or have no such method.
     """
     loaded = load_rows(paths)
     sections = group_rows(loaded)
@@ -93,7 +93,7 @@ def check_report_folder(out: Path) -> None:
     Raises
     ------
     UserError
-        Where a file is in the way.
+        If the folder or one of its parents is a file.
     """
     existing = next((path for path in (out, *out.parents) if path.exists()), None)
     if existing is not None and not existing.is_dir():
@@ -101,7 +101,7 @@ def check_report_folder(out: Path) -> None:
 
 
 def write_report(report: Report, out: Path) -> dict[str, str | list[str]]:
-    """Write a report into a folder, each file whole or not at all, the page last.
+    """Write a report into a folder, each file complete or not at all, the page last.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def write_report(report: Report, out: Path) -> dict[str, str | list[str]]:
     Raises
     ------
     UserError
-        Where they cannot be written.
+        If they cannot be written.
     """
     check_report_folder(out)
     text = {MARKDOWN_FILE: report.markdown.encode(), HTML_FILE: report.html.encode()}
@@ -126,7 +126,7 @@ def write_report(report: Report, out: Path) -> dict[str, str | list[str]]:
 
 
 def describe_skipped(skipped: Sequence[Skipped]) -> list[str]:
-    """Describe what is not used, neighbouring lines with one reason together."""
+    """Describe what is not used, consecutive lines with the same reason together."""
     groups: list[list[Skipped]] = []
     for one in skipped:
         last = groups[-1][-1] if groups else None

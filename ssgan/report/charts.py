@@ -29,8 +29,8 @@ MARKERS, DASHES = "osD^vP", ("-", "--", ":")
 #: Curves that differ in colour, marker or dashes.
 MOST_CURVES = len(SERIES) * len(DASHES)
 CURVES_WITH_SEEDS = 6  # with more curves the single seeds hide the means
-OFFSET = 1.03  # factor between the places of two curves, so that their bars do not hide each other
-LOG_RATIO = 4  # of the largest to the smallest mean, from which on errors have a logarithmic axis
+OFFSET = 1.03  # factor between the positions of two curves, so that their bars do not hide each other
+LOG_RATIO = 4  # ratio of the largest to the smallest mean from which the axis of errors is logarithmic
 
 
 class _Palette(NamedTuple):
@@ -107,7 +107,7 @@ def _chart(draw: Callable[[_Palette, float], "Figure"], mark: str) -> Chart:
     from matplotlib import rc_context, style
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": mark, "font.size": POINTS}
-    with style.context("default"), rc_context(settings):  # whatever the user's own matplotlibrc says
+    with style.context("default"), rc_context(settings):  # ignore the user's own matplotlibrc
         png = as_png(draw(PAPER, WIDE), tight=False)
         wide, narrow = (_svg(draw(PAGE, width), f"{mark}-{name}") for name, width in (("w", WIDE), ("n", NARROW)))
     return Chart(png, Drawing(wide, narrow))
@@ -161,7 +161,7 @@ def _label_axis(axes: "Axes", labels: Sequence[int], inches: float) -> None:
 
 
 def _error_axis(axes: "Axes", groups: Sequence[RowGroup]) -> None:
-    """Scale the axis of errors: logarithmic where means differ by a factor of 4, else from 0."""
+    """Scale the axis of errors: logarithmic if means differ by a factor of 4, else from 0."""
     means = [group.mean for group in groups]
     high = max(max(*group.errors, group.mean + (group.std or 0.0)) for group in groups) or 1.0
     if min(means) <= 0 or max(means) < LOG_RATIO * min(means):
@@ -229,7 +229,7 @@ def _plain_axes(axes: "Axes", palette: _Palette, grid: Any) -> None:
 
 
 def _wrapped(name: str, inches: float) -> str:
-    """Break a name into lines that are at most so wide."""
+    """Break a name into lines of at most this width."""
     letters = int(1.3 * LETTERS_PER_INCH * inches)
     while True:
         lines = textwrap.wrap(name, letters) or [name]
@@ -239,7 +239,7 @@ def _wrapped(name: str, inches: float) -> str:
 
 
 def _width(text: str) -> float:
-    """Width of a line of text in inches."""
+    """Return the width of a line of text in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -248,13 +248,13 @@ def _width(text: str) -> float:
 
 
 def _drawable(text: str) -> str:
-    """Replace characters that no font here has by question marks."""
+    """Replace characters that no installed font has by question marks."""
     missing = fonts_for([text])[1]
     return "".join("?" if ord(c) in missing else c for c in text)
 
 
 def _svg(figure: "Figure", mark: str) -> str:
-    """Write SVG to stand in a page: no prolog, no address, ids of its own, and the colours of the style sheet."""
+    """Return SVG to embed in a page: no prolog, no namespace, unique ids, and the colours of the style sheet."""
     content = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(content, format="svg", transparent=True, metadata=nothing)

@@ -23,22 +23,22 @@ __all__ = [
 ]
 
 
-# Settings that a short name leaves out: the budget stands in it as images, the others change no weight.
+# Settings that a short name leaves out: it has the budget as images, and the others do not affect the weights.
 QUIET = {
     *("total_images", "report_every_images", "evaluate_every_images", "frames_every_images"),
     *("checkpoint_every_seconds", "tensorboard"),
 }
 HASH = 8
-# What a short name says only where variants differ in it, even if not all of them have it.
+# What a short name includes only if variants differ in it, even if not all of them have it.
 BUDGET = ("preset", "images", "data")
-ABLATION = "ablation"  # the key of a row that names what its training went without
+ABLATION = "ablation"  # the key of a row that names what its training left out
 BACKBONE = "backbone"  # the key of a row that names the pretrained network
 UNKNOWN_IMAGES = -1
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with its preset, settings, budget and data: what rows share, but for the number of labels and seeds."""
+    """A method with its preset, settings, budget and data: what rows share, except the number of labels and seeds."""
 
     method: str
     dataset_sha256: str
@@ -48,7 +48,7 @@ class Variant:
     images: int
     conditions: tuple[tuple[str, str], ...]
     members: int
-    #: Empty where one number of labels has one configuration throughout.
+    #: Empty if all rows with one number of labels have the same configuration.
     config_sha256: str = ""
 
     @classmethod
@@ -72,7 +72,7 @@ class Variant:
 
     @property
     def backbone(self) -> str | None:
-        """The pretrained network whose features were learned from; None for pixels, or where all rows have the same."""
+        """The pretrained network whose features were learned from; None for pixels, or if all rows have the same."""
         return self._condition(BACKBONE)
 
     def _condition(self, key: str) -> str | None:
@@ -131,7 +131,7 @@ class Section:
     #: Numbers of labels, ascending.
     labels: list[int]
     groups: dict[tuple[Variant, int], RowGroup]
-    #: Unknown keys that are taken for measurements.
+    #: Unknown keys that are treated as measurements.
     measured: list[str]
 
     @property
@@ -154,7 +154,7 @@ def group_rows(loaded: LoadedRows) -> list[Section]:
 
 
 def rank(section: Section, variant: Variant) -> tuple[int, list[int], float]:
-    """Sort key of variants by error, lowest first.
+    """Return a sort key of variants by error, lowest first.
 
     Means over different numbers of labels cannot be compared, so a variant that was trained with more numbers of
     labels comes first, then one with smaller numbers, and only then the mean test error over them decides.
@@ -167,8 +167,8 @@ def rank(section: Section, variant: Variant) -> tuple[int, list[int], float]:
 def best_variants(section: Section) -> list[Variant]:
     """Choose the variant of lowest rank for each method, sorted by rank.
 
-    Ablations are chosen only where a method has nothing else. Variants of different data, or of
-    pixels and of features, are chosen apart; methods without any result have no best variant.
+    Ablations are chosen only if a method has nothing else. Variants of different data, or of pixels and of features,
+    are chosen separately; methods without any result have no best variant.
     """
     candidates: dict[tuple[str, str, str | None], list[Variant]] = defaultdict(list)
     for variant in section.names:
@@ -202,7 +202,7 @@ def _section(dataset: str, rows: Sequence[Row], measured: list[str]) -> Section:
 
 
 def _order(variant: Variant) -> tuple[Any, ...]:
-    """Sort key that puts variants with default settings before those with settings of their own."""
+    """Return a sort key that puts variants with default settings before others."""
     settings = (variant.preset, len(variant.settings), variant.settings, variant.images)
     return (
         *(variant.method, *settings, variant.conditions, variant.members),
@@ -215,7 +215,7 @@ def _seeds(row: Row) -> tuple[int, int, str]:
 
 
 def name_variants(variants: Sequence[Variant]) -> list[str]:
-    """Name each variant by its method and whatever else tells it from the others; no two names are the same."""
+    """Name each variant by its method and whatever else distinguishes it from the others; no two names are the same."""
     features = [_features(variant) for variant in variants]
     known = [key for one in features for key in one]
     counts = Counter(known)
@@ -232,7 +232,7 @@ def name_variants(variants: Sequence[Variant]) -> list[str]:
     }
     quiet = {key for key in counts if key.removeprefix("setting ") in QUIET}
     short = [_joined(v, one, common | quiet) for v, one in zip(variants, features, strict=True)]
-    # What a short name leaves out is told where variants differ in nothing else.
+    # What a short name leaves out is included if variants differ in nothing else.
     whole = [_joined(v, one, common) for v, one in zip(variants, features, strict=True)]
     repeated = _repeated(short)
     names = [long if name in repeated else name for name, long in zip(short, whole, strict=True)]
@@ -258,7 +258,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _features(variant: Variant) -> dict[str, str]:
-    """List what can be said of a variant, in the order of its name."""
+    """List what can be said about a variant, in the order of its name."""
     features = {}
     if variant.preset:
         features["preset"] = variant.preset
@@ -276,7 +276,7 @@ def _features(variant: Variant) -> dict[str, str]:
 
 
 def describe_settings(variant: Variant) -> str | None:
-    """Describe preset, budget and settings in words, without those that change no weight; None for no settings."""
+    """Describe preset, budget and settings that affect weights, in words; None without settings."""
     features = _features(variant)
     if variant.preset:
         features["preset"] = f"preset {variant.preset}"
@@ -285,7 +285,7 @@ def describe_settings(variant: Variant) -> str | None:
 
 
 def _joined(variant: Variant, features: Mapping[str, str], omitted: Collection[str]) -> str:
-    # Escaped here already: two names that are different must be so on the page.
+    # Escaped here already: two names that are different must be different on the page.
     return visible(" · ".join([variant.method, *(text for key, text in features.items() if key not in omitted)]))
 
 

@@ -16,10 +16,10 @@ from ssgan.result_rows import KNOWN, MEASURED, NAMED, RowError, is_lost, parse_r
 __all__ = ["LoadedRows", "Row", "Skipped", "canonical", "load_rows"]
 
 
-# What a training is given, beside conditions; and its seeds.
+# The inputs of a training, besides conditions; and its seeds.
 INPUTS = ("dataset_sha256", "preset", "settings", "config_sha256", "images", "members")
 SEEDS = ("seed", "draw_seed", "split_sha256")
-# Filled in where a row that failed lacks them and no other row has them.
+# Filled in if a row that failed lacks them and no other row has them.
 MISSING: dict[str, Any] = {"settings": {}, "dataset_sha256": "", "config_sha256": "", "split_sha256": ""}
 
 
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def lost(self) -> bool:
-        """Whether its training gave no error."""
+        """Whether its training failed, diverged or measured no test error."""
         return is_lost(self.values)
 
     @property
@@ -85,13 +85,13 @@ def canonical(value: Any) -> str:
 def load_rows(paths: Sequence[Path]) -> LoadedRows:
     """Read and check files of rows, and the rows of runs.
 
-    Lines that are no rows and rows that repeat others are skipped and listed. A row that failed is replaced by the
+    Lines that are not rows and rows that repeat others are skipped and listed. A row that failed is replaced by the
     result of the same training.
 
     Raises
     ------
     UserError
-        Where a file cannot be read, no row is left, or two rows of one training have different results.
+        If a file cannot be read, no row is left, or two rows of one training have different results.
     """
     rows: list[Row] = []
     skipped: list[Skipped] = []
@@ -154,7 +154,7 @@ def _read_run(run: Path, name: str) -> tuple[list[Row], list[Skipped]]:
 
 
 def _rows_in(folder: Path) -> str:
-    """Say what to give in the place of a folder."""
+    """Return a hint what to give instead of a folder."""
     if any(folder.glob("*.jsonl")):
         return f"give the files of rows in it, such as {folder / '*.jsonl'}"
     return "give files of rows, which `ssgan compare` writes, or folders of runs, which `ssgan train` writes"
@@ -164,7 +164,7 @@ def _unknown_keys(rows: Iterable[Row]) -> tuple[dict[str, list[str]], dict[str, 
     """Divide the unknown keys of each data set into conditions, which tell rows apart, and measurements.
 
     No row says which is which. A key whose values are numbers, lists or objects and differ in more than half of the
-    rows is taken for a measurement, and named in the report; any other key that differs is a condition.
+    rows is treated as a measurement, and named in the report; any other key that differs is a condition.
     """
     values: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, int] = defaultdict(int)
@@ -191,7 +191,7 @@ def _with_conditions(row: Row, keys: Sequence[str]) -> Row:
 
 
 def _complete_failed(rows: Sequence[Row]) -> list[Row]:
-    """Complete rows that failed from the other rows of their data and method, where these all agree."""
+    """Complete rows that failed from the other rows of their data and method, if these all agree."""
     results: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row["failed"] is None:
@@ -215,7 +215,7 @@ def _filled(row: Row, results: Sequence[Row]) -> Row:
 
 
 def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
-    """Keep one row of each training, and a failure only where the training has no result."""
+    """Keep one row of each training, and a failure only if the training has no result."""
     kept: dict[tuple[str, ...], Row] = {}
     skipped: list[Skipped] = []
     results: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -246,7 +246,7 @@ def _named(row: Row) -> tuple[str, ...]:
 
 
 def _is_result_of(result: Row, failed: Row) -> bool:
-    """Whether a row is the result of a training that failed before, by all that the failed row tells."""
+    """Return whether a row is the result of a training that failed before, as far as the failed row tells."""
     keys = [key for key in (*INPUTS, *SEEDS) if failed[key] not in (None, MISSING.get(key))]
     same = all(canonical(failed[key]) == canonical(result[key]) for key in keys)
     return same and failed.conditions == result.conditions

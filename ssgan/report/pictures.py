@@ -46,7 +46,7 @@ class FileNames:
 
 
 def confusion_picture(section: Section, group: RowGroup, file_names: FileNames) -> Picture | None:
-    """Draw the sum of the confusion matrices of a group; None where no row has one."""
+    """Draw the sum of the confusion matrices of a group; None if no row has one."""
     from matplotlib import style
 
     with_matrix = [row for row in group.rows if row["confusion"] is not None]
@@ -69,7 +69,7 @@ def confusion_picture(section: Section, group: RowGroup, file_names: FileNames) 
 
 
 def reliability_picture(section: Section, group: RowGroup, file_names: FileNames) -> Picture | None:
-    """Draw one reliability diagram of all rows of a group; None where no row has bins."""
+    """Draw one reliability diagram of all rows of a group; None if no row has bins."""
     from matplotlib import style
 
     with_bins = [row for row in group.rows if row["reliability"] is not None]
@@ -174,7 +174,7 @@ def _read_png(file: Path, name: str) -> tuple[str, bytes | None]:
 
 
 def _reduce(png: bytes) -> bytes | None:
-    """Reduce a large picture to the width of a page and few colours; None where it is small."""
+    """Reduce a large picture to the width of a page and few colours; None if it is small."""
     if len(png) <= PAGE_BYTES:
         return None
     with Image.open(io.BytesIO(png)) as image:
@@ -184,7 +184,7 @@ def _reduce(png: bytes) -> bytes | None:
 
 
 def _reduce_colours(png: bytes, colours: int) -> bytes:
-    """Reduce a drawing to so many colours, which takes a quarter of the bytes and looks the same."""
+    """Reduce a drawing to ``colours`` colours, which takes a quarter of the bytes and looks the same."""
     with Image.open(io.BytesIO(png)) as image:
         return _png_bytes(image.convert("RGB").quantize(colours, dither=Image.Dither.NONE))
 

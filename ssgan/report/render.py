@@ -54,7 +54,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts, None for an empty cell; the first column names the row.
+    """Rows of strings, None for an empty cell; the first column names the row.
 
     The columns in ``words`` hold text, the others numbers.
     """
@@ -80,16 +80,16 @@ class Matrix:
 
     @property
     def rows(self) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-        """Names of true classes, each with counts and their shades from 0 to 9, by the share of the true class."""
+        """Names of true classes, each with counts and their shades from 0 to 9, by the fraction of the true class."""
         for name, counts in zip(self.names, self.counts, strict=True):
             total = max(sum(counts), 1)
-            # The power makes a share of one in a hundred visible beside the diagonal.
+            # The power makes a fraction of one in a hundred visible next to the diagonal.
             yield name, [(count, math.ceil(SHADES * (count / total) ** 0.4)) for count in counts]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """SVG for the page: ``svg``, and ``narrow`` in its place on a narrow screen; trusted markup, not escaped."""
+    """SVG for the page: ``svg``, and ``narrow`` instead of it on a narrow screen; trusted markup, not escaped."""
 
     svg: str
     narrow: str = ""
@@ -97,7 +97,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file beside the page, with a description; ``page`` stands in its place in HTML."""
+    """A PNG file beside the page, with a description; in HTML, ``page`` replaces it."""
 
     kind: ClassVar = "picture"
     name: str
@@ -108,17 +108,17 @@ class Picture:
 
     @property
     def drawing(self) -> Drawing | None:
-        """What the page shows, where it is a drawing."""
+        """What the page shows, if it is a drawing."""
         return self.page if isinstance(self.page, Drawing) else None
 
     @property
     def matrix(self) -> Matrix | None:
-        """What the page shows, where it is a confusion matrix."""
+        """What the page shows, if it is a confusion matrix."""
         return self.page if isinstance(self.page, Matrix) else None
 
     @property
     def png_base64(self) -> str:
-        """The PNG of the page, where it shows one."""
+        """The PNG of the page, if it shows one."""
         return base64.b64encode(self.page if isinstance(self.page, bytes) else self.png).decode()
 
 
@@ -172,7 +172,7 @@ LIMITS = ((None, None), (500, 40), (250, 20), (120, 12), (60, 6), (30, 3))
 def render_html(title: str, blocks: Sequence[Block]) -> str:
     """Render one HTML file that loads nothing else.
 
-    Where it would exceed 1 MB, long tables and series of pictures are shown in part, and a note gives the number of
+    If it would exceed 1 MB, long tables and series of pictures are shown in part, and a note gives the number of
     rows and pictures that only the Markdown file has.
     """
     template, html = _template(), ""
@@ -219,7 +219,7 @@ def render_markdown(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Escape a text so that Markdown shows it as it is."""
+    """Escape text so that Markdown shows it literally."""
     escaped = re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", visible(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -238,7 +238,7 @@ def _block_markdown(block: Block, level: int) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape a text so that Markdown shows it as it is, also where it begins a paragraph as a list would."""
+    """Escape text so that Markdown shows it literally, also if it begins a paragraph like a list item."""
     return re.sub(
         r"^(\d+)([.)])(?=\s|$)|^([-+=])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", _markdown(text)
     )

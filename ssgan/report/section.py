@@ -33,16 +33,16 @@ INTERVAL = (
 def baseline_part(
     section: Section, method: str | None, requested: str | None, best: Collection[Variant]
 ) -> list[Block]:
-    """Compare every group with a baseline: variants in ``best`` in the open, the others in details.
+    """Compare every group with a baseline: variants in ``best`` visibly, the others in details.
 
-    A sentence where the data set has no row of the requested method.
+    Returns a sentence if the data set has no row of the requested method.
     """
     if method is None:
         return [Text(f"There is no row of {requested} on this data set to compare with.", "note")]
     pairs = sorted(differences(section, method), key=_by_difference)
     if not pairs:
         return []
-    # The baseline's own settings are further ones: compared with each other, they say nothing of the methods.
+    # The baseline's own settings are further ones: compared with each other, they say nothing about the methods.
     shown = {variant for variant in best if variant.method != method}
     first = [one for one in pairs if one.group.variant in shown] or pairs
     others = [one for one in pairs if one.group.variant not in shown] if first is not pairs else []
@@ -54,7 +54,7 @@ def baseline_part(
 
 
 def _by_difference(difference: Difference) -> tuple[int, bool, float]:
-    """Sort by number of labels and then by mean, those without pairs last."""
+    """Return a sort key: by number of labels and then by mean, those without pairs last."""
     return difference.group.labels, not difference.values, difference.mean if difference.values else 0.0
 
 
@@ -102,7 +102,7 @@ def ablation_part(section: Section, file_names: FileNames) -> tuple[list[Block],
     Returns
     -------
     tuple
-        The part, empty where there is no ablation with a full method, and the variants in it.
+        The part, empty if there is no ablation with a full method, and the variants in it.
     """
     pairs = ablation_differences(section)
     pairs.sort(key=_by_difference)
@@ -145,7 +145,7 @@ def ablation_part(section: Section, file_names: FileNames) -> tuple[list[Block],
 
 
 def _ablation_names(section: Section, pairs: Sequence[Difference]) -> list[str]:
-    """Name each comparison by its ablation, and by method, settings and labels where these differ."""
+    """Name each comparison by its ablation, and by method, settings and labels if these differ."""
     names = [str(one.group.variant.ablation) for one in pairs]
     if len({one.group.labels for one in pairs}) > 1:
         names = [f"{name}, {counted(one.group.labels, 'label')}" for name, one in zip(names, pairs, strict=True)]
@@ -155,7 +155,7 @@ def _ablation_names(section: Section, pairs: Sequence[Difference]) -> list[str]:
 
 
 def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
-    """Tabulate the errors of the best settings above published ones, where both have one for a number of labels."""
+    """Tabulate the errors of the best settings above published ones, if both have one for a number of labels."""
     published = PUBLISHED.get(section.dataset)
     if published is None:
         return []
@@ -217,7 +217,7 @@ def build_section(
     ----------
     section : Section
     method : str or None
-        The baseline; None where the data set has no row of the requested one.
+        The baseline; None if the data set has no row of the requested one.
     requested : str or None
         The baseline that the user named.
     file_names : FileNames
@@ -289,7 +289,7 @@ def _warnings(section: Section) -> list[str]:
 
 
 def _warnings_of_rows(section: Section) -> list[str]:
-    """Return the sentences that rows bring under ``warnings``, each with the number of its rows; at most ten."""
+    """Return the sentences that rows have under ``warnings``, each with the number of its rows; at most ten."""
     counts: Counter[str] = Counter()
     for group in section.groups.values():
         for row in group.all_rows:
@@ -309,7 +309,7 @@ def _best(section: Section, best: Sequence[Variant], file_names: FileNames) -> l
 
 
 def _error_picture(section: Section, names: Mapping[Variant, str], file_names: FileNames) -> Picture:
-    """Draw error against labels, or one row for each method where there is one number of labels."""
+    """Draw error against labels, or one row for each method if there is one number of labels."""
     curves = [
         Curve(name, [group for group in section.groups_of(variant) if group.rows]) for variant, name in names.items()
     ][:MOST_CURVES]

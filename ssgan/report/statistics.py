@@ -28,7 +28,7 @@ class Difference:
 
     @property
     def mean(self) -> float:
-        """Mean of the values, of which there must be one; negative where the baseline has the higher error."""
+        """Mean of the values, of which there must be one; negative if the baseline has the higher error."""
         return statistics.fmean(self.values)
 
     @property
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def includes_zero(self) -> bool | None:
-        """Whether the interval includes 0; None where there is no interval."""
+        """Whether the interval includes 0; None if there is no interval."""
         return None if (bounds := self.interval) is None else bounds[0] <= 0.0 <= bounds[1]
 
 
@@ -57,7 +57,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
 def baseline_method(section: Section, requested: str | None) -> str | None:
     """Choose the method to compare with: the requested one, else ``supervised``, else the first.
 
-    None where the data set has no row of the requested method.
+    None if the data set has no row of the requested method.
     """
     methods = [variant.method for variant in section.names]
     if requested is not None:

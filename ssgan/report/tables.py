@@ -78,7 +78,7 @@ def _error_columns(section: Section, variant: Variant) -> list[str | None]:
 
 
 def _without_constant_column(shown: Table, column: str, value: str) -> Table:
-    """Drop a column that says the same in every row."""
+    """Drop a column that has the same value in every row."""
     k = shown.columns.index(column)
     if any(row[k] != value for row in shown.rows):
         return shown
@@ -141,7 +141,7 @@ def _reason(row: Row) -> str:
 
 
 def calibration_table(section: Section, groups: Sequence[RowGroup]) -> Table | None:
-    """Tabulate mean calibration measures; None where no row has one.
+    """Tabulate mean calibration measures; None if no row has one.
 
     Rows of earlier versions have a temperature that was fitted to the labels of the training: it is left out.
     """

@@ -23,7 +23,7 @@ BACKBONES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet
 DEFAULT_BACKBONE = "efficientnet-lite0"
 LIBRARIES = ("torchvision", "timm")
 USUAL_IMAGE_SIZE = 224
-#: Settings of what becomes of the features, for networks and classical methods alike.
+#: Settings of how the features are processed, for networks and classical methods alike.
 FEATURE_SETTINGS = ("feature_components", "feature_length", "feature_neighbors")
 
 
@@ -33,7 +33,7 @@ def check_backbone(name: str) -> None:
     Raises
     ------
     UserError
-        Where it has not.
+        If it does not.
     """
     library, _, model = name.partition(":")
     if name not in BACKBONES and not (library in LIBRARIES and model):
@@ -43,12 +43,12 @@ def check_backbone(name: str) -> None:
 
 
 def default_image_size(name: str) -> int:
-    """Return the image size in pixels that a backbone takes where none is set."""
+    """Return the image size in pixels that a backbone takes if none is set."""
     return BACKBONES.get(name, USUAL_IMAGE_SIZE)
 
 
 def is_installed(name: str) -> bool:
-    """Whether the packages of a backbone are installed; they are not imported."""
+    """Return whether the packages of a backbone are installed; they are not imported."""
     library = name.partition(":")[0]
     if library in LIBRARIES:
         return find_spec(library) is not None

@@ -64,9 +64,9 @@ class NetworkTraits:
     weight_norm : bool
         Whether the layers of D have weight norm with data-dependent initialisation.
     stores_images : bool
-        Whether D stores images of the start of training, for batch statistics at evaluation.
+        Whether D stores images from the start of training, for batch statistics at evaluation.
     vectors : bool
-        Whether it takes vectors [F] only, of numbers of any size.
+        Whether it takes vectors [F] only, with values of any size.
     dropout : bool
         Whether D has dropout.
     """
@@ -164,7 +164,7 @@ NETWORKS = {
         weight_norm=False,
         vectors=True,
     ),
-    # Numbers with a standard deviation of about 1. The trials are in docs/notes/features.md.
+    # For values with a standard deviation of about 1. The trials are in docs/notes/features.md.
     "features": NetworkTraits(
         {
             **_NO_NOISE,
@@ -190,10 +190,10 @@ _NO_TERM: Mapping[str, float] = {
 }
 _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 
-# The terms of D's loss beside L that each method has, by their weights. The trials are in docs/notes/methods.md.
+# The terms of D's loss that each method has besides L, by their weights. The trials are in docs/notes/methods.md.
 METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
-    "supervised": _GAN,  # not used: the baseline keeps the settings of what it is compared with
+    "supervised": _GAN,  # not used: the baseline keeps the settings of the method it is compared with
     "pseudo-label": {**_NO_TERM, "weight_self_label": 1.0, "ramp_up_fraction": 0.3},
     "pi": {**_NO_TERM, "weight_consistency": 30.0},
     "mean-teacher": {**_NO_TERM, "weight_mean_teacher": 30.0, "ramp_up_fraction": 0.3},
@@ -209,7 +209,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
     Raises
     ------
     UserError
-        Where it has not.
+        If it does not.
     """
     count = NETWORKS[network].widths.get(name, len(widths))
     if len(widths) != count:
@@ -218,7 +218,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
 
 
 def suits(network: str, image_shape: Sequence[int]) -> bool:
-    """Whether the network takes images of this shape."""
+    """Return whether the network takes images of this shape."""
     traits = NETWORKS[network]
     if traits.vectors:
         return len(image_shape) == 1
@@ -235,7 +235,7 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
     Raises
     ------
     UserError
-        Where it does not.
+        If it does not.
     """
     if not suits(network, image_shape):
         traits = NETWORKS[network]
@@ -258,12 +258,12 @@ def square_of(network: str, image_shape: Sequence[int]) -> int:
 
 
 def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
-    """Check that the data are images where there is an augmentation.
+    """Check that the data are images if there is an augmentation.
 
     Raises
     ------
     UserError
-        Where the data are vectors.
+        If the data are vectors.
     """
     if augmentation != "none" and len(image_shape) < 2:
         raise UserError(
@@ -278,7 +278,7 @@ def check_range(network: str, name: str, bounded: bool) -> None:
     Raises
     ------
     UserError
-        Where it does not.
+        If it does not.
     """
     if not bounded and not NETWORKS[network].vectors:
         networks = " or ".join(key for key, traits in NETWORKS.items() if traits.vectors)
@@ -298,7 +298,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
     """Return settings for another method: the weights that were chosen for the old one are dropped.
 
-    The baseline uses no such weights and keeps those of ``gan``. It learns from the given labels alone.
+    The baseline uses no such weights and keeps those of ``gan``. It learns from the given labels only.
     """
     old_defaults, new_defaults = (METHOD_DEFAULTS.get(str(name)) for name in (settings["method"], method))
     dropped = METHOD_SETTINGS if old_defaults != new_defaults else ()
@@ -307,7 +307,7 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
 
 
 def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
-    """Return settings for a number of labels; without labels, settings that serve to learn classes are dropped."""
+    """Return settings for a number of labels; without labels, settings for learning classes are dropped."""
     drops_classes = labels == 0 and settings.get("labels") != 0
     dropped = (*METHOD_SETTINGS, "weight_labeled", "augmentation", "adversarial_steps") if drops_classes else ()
     return {name: value for name, value in settings.items() if name not in dropped}

@@ -324,7 +324,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         return self.batch_size * self.discriminator_steps
 
     def decay(self, net: str) -> float:
-        """Return the share of training over which the learning rate of ``"D"`` or ``"G"`` falls linearly to 0."""
+        """Return the fraction of training over which the learning rate of ``"D"`` or ``"G"`` falls linearly to 0."""
         fraction = self.decay_last_fraction_g if net == "G" else None
         return self.decay_last_fraction if fraction is None else fraction
 

@@ -51,7 +51,7 @@ def read(field: "dataclasses.Field[Any]", annotation: Any, text: str) -> Any:
     Raises
     ------
     UserError
-        Where the text is no such value.
+        If the text is not such a value.
     """
     try:
         if annotation is bool:
@@ -75,7 +75,7 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
     Raises
     ------
     UserError
-        Where it has another type or lies outside its range.
+        If it has another type or lies outside its range.
     """
     meta = field.metadata
     shown = repr(value) if isinstance(value, str | float) else show(value)

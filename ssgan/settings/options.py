@@ -64,19 +64,19 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataSettings):
-    """Everything that :func:`ssgan.data.load` takes beside a path.
+    """Everything that :func:`ssgan.data.load` takes besides a path.
 
     Attributes
     ----------
     labels_csv : Path or None
         A table of ``file,label`` for a folder without class folders.
     classes : bool
-        Whether labels are needed: if not, a folder may do without class folders.
+        Whether labels are needed: if not, a folder needs no class folders.
     strict : bool
-        Whether a value that would do nothing is a mistake; not where the values are those of an earlier run.
+        Whether a value without effect is an error; False if the values are those of an earlier run.
     learned : frozenset of str
-        Images by :func:`ssgan.data.dataset.image_ids`, from whose labels the weights learned that a run starts from.
-        They are not tested on.
+        Images, by :func:`ssgan.data.dataset.image_ids`, whose labels the initial weights of a run were trained on. They
+        are not tested on.
     """
 
     labels_csv: Path | None = None
@@ -86,25 +86,25 @@ class Options(DataSettings):
 
     @classmethod
     def of(cls, config: Any, labels_csv: Path | None = None, learned: frozenset[str] = frozenset()) -> "Options":
-        """Those that a :class:`ssgan.settings.config.Config` holds, and what it does not hold."""
+        """Return the options of a :class:`ssgan.settings.config.Config`, with those that it does not hold."""
         settings = {name: getattr(config, name) for name in cls.settings()}
         return cls(**settings, labels_csv=labels_csv, classes=not config.unconditional, learned=learned)
 
     @classmethod
     def settings(cls) -> list[str]:
-        """The names of those that are settings of a run."""
+        """Return the names of the options that are settings of a run."""
         return [field.name for field in dataclasses.fields(DataSettings)]
 
     def refuse(self, names: Iterable[str], why: str) -> None:
-        """Raise a :class:`UserError` for the first of these that is set, though the source cannot use it."""
+        """Raise a :class:`UserError` for the first of these options that is set although the source cannot use it."""
         for name in names:
             value = getattr(self, name)
-            # To hold nothing out does nothing anywhere.
+            # A test share of 0 has no effect on any source.
             if self.strict and value != getattr(Options(), name) and not (name == "test_share" and value == 0):
                 raise UserError(f"{name}={value} would do nothing: {why}.")
 
     def refuse_all(self, source: str) -> None:
-        """Raise a :class:`UserError` for any that is set for files: the source is made of arrays."""
+        """Raise a :class:`UserError` for any option of image files that is set: the source holds arrays."""
         # A backbone resizes arrays too.
         kept = (*GAUSSIAN, "backbone", *(["image_size"] if self.backbone else []))
         names = [name for name in (*self.settings(), "labels_csv") if name not in kept]

@@ -139,9 +139,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 5.3, and its code: 900 epochs of 73,257.
     "svhn-paper": {**_PAPER_CONV, "labels": 1000, "total_images": 65_931_300, "discriminator_widths": (64, 128)},
     "digits": _DIGITS,
-    # Classes are even in this set, so their balance is known.
+    # The classes of these data are known to be balanced.
     "digits-fast": {**_SMALL_IMAGES, "weight_balance": 1.0},
-    # Classes are even in this set, so their balance is known. The trials are in docs/notes/mnist.md.
+    # The classes of these data are known to be balanced. The trials are in docs/notes/mnist.md.
     "mnist-fast": {
         **_COMPACT,
         **_SPARSE_GENERATOR,
@@ -160,7 +160,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation": "natural",
         "total_images": 900_000,
     },
-    # Small digits on a CPU: widths, learning rate and batch of many tutorials, and half of their length.
+    # Small digits on a CPU: widths, learning rate and batch size of many tutorials, and half of their length.
     "gan-mlp": {
         **_PLAIN_GAN,
         "network": "gan-mlp",
@@ -177,8 +177,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "images-fast": {**_COMPACT, **_NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
     "images": {**_COMPACT, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The learning rates fall after every ten batches; that of G falls to 0,
-    # since its numbers would otherwise oscillate around their target. The trials are
-    # in docs/notes/gaussian.md.
+    # since its numbers would otherwise oscillate around their target. The trials are in docs/notes/gaussian.md.
     "gaussian": {
         "labels": 0,
         "network": "toy",
@@ -204,11 +203,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay_last_fraction_g": 0.5,
         "report_every_images": 100_000,
     },
-    # Images of any user that are too small for convolutions, in Python.
+    # In Python, users' own images that are too small for convolutions.
     "small-images": _SMALL_IMAGES,
     "features": _FEATURES,
     "tables": _TABLES,
-    # A user's own numbers, and pictures too small for convolutions.
+    # A user's own vectors, and pictures too small for convolutions.
     "vectors": {"total_images": 2_000_000},
 }
 DATASET_PRESETS = {
@@ -220,17 +219,17 @@ DATASET_PRESETS = {
     "gaussian": "gaussian",
 }
 
-# With these, the command line chooses the views by what the pictures show.
+# With these, the command line chooses the augmentation by what the pictures show.
 PICTURE_PRESETS = ("images-fast", "images")
 
 _TYPES = typing.get_type_hints(Config)
 
 
 def default_preset(data: str, image_shape: Sequence[int], backbone: str | None = None) -> str:
-    """Return the preset of a named data set, or for a user's own data the one that their shape suits.
+    """Return the preset of a named data set, or for a user's own data the one that suits their shape.
 
-    With a backbone that is ``features``. Otherwise a user's own data have ``images-fast``, or ``vectors`` for what is
-    no picture or too small for its network.
+    With a backbone it is ``features``. Otherwise a user's own data have ``images-fast``, or ``vectors`` if they are not
+    pictures or too small for its network.
     """
     if backbone is not None:
         return "features"
@@ -246,12 +245,12 @@ def resolve(
 ) -> Config:
     """Return the configuration of a preset, updated by the settings of an earlier run and then by ``overrides``.
 
-    Overrides named in ``optional`` are dropped where they would do nothing.
+    Overrides named in ``optional`` are dropped if they would have no effect.
 
     Raises
     ------
     UserError
-        For an unknown preset or field, a value outside its range, or an override that would do nothing.
+        For an unknown preset or field, a value outside its range, or an override without effect.
 
     Examples
     --------
@@ -295,7 +294,7 @@ def parse(assignment: str) -> tuple[str, Any]:
     Raises
     ------
     UserError
-        Where it is not of that form, the field is unknown or the value cannot be read.
+        If it is not of that form, the field is unknown or the value cannot be read.
     """
     name, equals, text = assignment.partition("=")
     name, text = name.strip(), text.strip()

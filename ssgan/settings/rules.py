@@ -12,7 +12,7 @@ from ssgan.settings.terms import TERMS, Term, parameters_of_terms
 __all__ = ["METHOD_NEEDS", "NEEDS", "DerivedSettings", "Need", "check_config"]
 
 
-# What is needed, and whether it holds.
+# What is needed, in words, and a predicate: whether a configuration has it.
 Need = tuple[str, Callable[[Any], bool]]
 
 _GENERATOR = ("a method that trains a generator (method=gan, weight_fake above 0)", lambda c: c.trains_generator)
@@ -213,7 +213,7 @@ def _check_backbone_settings(config: Any) -> None:
 
 
 def _check_unconditional(config: Any) -> None:
-    """Refuse what a GAN without classes has no use for, and what it cannot do without."""
+    """Refuse settings that a GAN without classes cannot use, and the lack of those that it needs."""
     what = "labels is 0, which is a GAN without classes"
     if config.method != "gan":
         raise UserError(f"{what}, but method {config.method} learns classes: choose method gan, or labels above 0.")
@@ -234,7 +234,7 @@ def _check_unconditional(config: Any) -> None:
 
 
 class DerivedSettings:
-    """Facts that follow from the settings. The base of :class:`ssgan.settings.config.Config`, which has the fields."""
+    """Derived properties; base class of :class:`ssgan.settings.config.Config`, which has the fields."""
 
     method: Any
     network: Any
@@ -261,7 +261,7 @@ class DerivedSettings:
         return value
 
     def has(self, *terms: str) -> bool:
-        """Whether one of these terms is in a loss."""
+        """Return whether one of these terms is in a loss."""
         return any(self._uses(term) for term in TERMS if term.name in terms)
 
     def terms(self, net: str) -> tuple[Term, ...]:
@@ -277,7 +277,7 @@ class DerivedSettings:
 
     @property
     def unconditional(self) -> bool:
-        """Whether this is a GAN without classes: K = 1, the one logit is that of real, and no image has a label."""
+        """Whether this is a GAN without classes: K = 1, the only logit is that of "real", and no image has a label."""
         return self.labels == 0
 
     @property
@@ -338,12 +338,12 @@ class DerivedSettings:
     # Networks
 
     def outputs(self, classes: int) -> int:
-        """Return K, the number of D's logits for data with so many classes."""
+        """Return K, the number of D's logits for data with ``classes`` classes."""
         return 1 if self.unconditional else classes
 
     @property
     def convolutional(self) -> bool:
-        """Whether the network takes pictures alone."""
+        """Whether the network takes only pictures."""
         return NETWORKS[self.network].convolutional
 
     @property
@@ -358,7 +358,7 @@ class DerivedSettings:
 
     @property
     def stores_images(self) -> bool:
-        """Whether D keeps images from the beginning."""
+        """Whether D stores images from the start of training."""
         return NETWORKS[self.network].stores_images or self.minibatch_kernels > 0
 
     # Seeds and optimisers
@@ -375,7 +375,7 @@ class DerivedSettings:
 
     @property
     def recorded_draw_seeds(self) -> list[int | None]:
-        """The draw seed of each model in results; None where the labels were not drawn by one."""
+        """The draw seed of each model in results; None if no seed drew the labels."""
         by_draw = isinstance(self.labels, int) and self.labels > 0
         return [*self.draw_seeds] if by_draw else [None] * self.seeds
 

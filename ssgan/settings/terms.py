@@ -1,7 +1,7 @@
 """List the terms of the losses, one row each.
 
 To add a term, write its function in :mod:`ssgan.losses` and a row here. The row makes the setting of its weight, says
-which inputs the term needs and when the setting is of use, and names the term in the log and in the curves.
+which inputs the term needs and when the setting has an effect, and names the term in the log and in the curves.
 
 Source of the terms: Salimans et al., *Improved Techniques for Training GANs*, 2016, unless the function says otherwise.
 """
@@ -12,7 +12,7 @@ from typing import Literal
 
 __all__ = ["TERMS", "VIEWS", "Need", "Term", "parameters_of_terms"]
 
-#: Batches on which D can be asked for logits, in the order in which they go through it.
+#: Batches for which D's logits can be requested, in the order in which they pass through D.
 VIEWS = ("labeled", "unlabeled", "unlabeled_again", "strong", "fake")
 
 Need = Literal["classes", "unlabeled images", "different passes", "an augmentation", "a generator"]
@@ -41,14 +41,14 @@ class Term:
     text : str
         What the term is, after "weight of".
     default : float or None
-        The default weight; None: the method says.
+        The default weight; None: it depends on the method.
     log, label : str
         Its name in the log, and in a legend.
     ramped : bool
-        Whether its weight rises over the first ``ramp_up_fraction`` of training, as that of every term that needs
+        Whether its weight rises over the first ``ramp_up_fraction`` of training, as does that of every term that needs
         class probabilities of unlabelled images.
     needs : Need
-        Without it the weight would do nothing.
+        What the weight needs to have an effect.
     objective : bool
         Whether a generator can be trained by this term alone.
     adversarial : bool

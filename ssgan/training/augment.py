@@ -1,15 +1,15 @@
 """Augment a batch: weak and strong views as functions of the images and of uniform numbers.
 
 Shapes: N rows (a batch), C channels (1 or 3), H rows and W columns of pixels, P uniform numbers in
-[0, 1). The caller draws the numbers: nothing here touches a generator, and each image is changed by
-its own numbers alone. Without ``by_rows`` nothing looks at a tensor's value in Python, and no
-shape depends on one, so both views can be lifted by ``torch.func.vmap`` and captured as a CUDA graph.
-Gradients flow into the images. Half precision is computed in float32 and rounded once, at the end.
+[0, 1). The caller draws the numbers: nothing here touches a generator, and each image is changed only by its own
+numbers. Without ``by_rows`` nothing looks at a tensor's value in Python, and no shape depends on one, so both views can
+be lifted by ``torch.func.vmap`` and captured as a CUDA graph. Gradients flow into the images. Half precision is
+computed in float32 and rounded once, at the end.
 
 Source: Sohn et al., *FixMatch*, 2020, section 2.3: weak is flip and shift, strong is RandAugment
 followed by Cutout. RandAugment: Cubuk et al., *RandAugment*, 2020. Cutout: DeVries & Taylor,
 *Improved Regularization of Convolutional Neural Networks with Cutout*, 2017. What differs: the moves
-are one affine map, sampled once; magnitudes are drawn per image and reach down to nothing; and
+are one affine map, sampled once; magnitudes are drawn per image and reach down to 0; and
 equalise is left out, which needs a histogram per channel and has no useful gradient.
 """
 
@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 
-# Per image: flip, shift across, shift down, rotation, scale, shear; then the square's place, across and
-# down, and for each colour operation which one and how much.
+# Per image: flip, shift across, shift down, rotation, scale, shear; then the position of the cutout, across and down,
+# and for each colour operation which one and its magnitude.
 WEAK_NUMBERS = 6
 MAX_OPERATIONS = 4
 STRONG_NUMBERS = WEAK_NUMBERS + 2 + 2 * MAX_OPERATIONS
@@ -55,14 +55,14 @@ def _require_one_of(name: str, value: object, allowed: tuple) -> None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Set how far an image may be moved. Every value is drawn uniformly from a range around no move.
+    """Set how far an image may be moved. Every value is drawn uniformly from a range around the identity.
 
-    The content is sheared, scaled, rotated and shifted, in this order, about the middle of the image.
+    The content is sheared, scaled, rotated and shifted, in this order, about the centre of the image.
 
     Attributes
     ----------
     shift : float
-        Largest shift, as a share of the width across and of the height down, 0 to 1.
+        Largest shift, as a fraction of the width across and of the height down, 0 to 1.
     rotate_degrees : float
         Largest angle, 0 to 180.
     scale : float
@@ -70,8 +70,8 @@ class Geometry:
     shear : float
         Largest slant, in pixels across per pixel of height, 0 to 1.
     whole_pixels : bool
-        Shift by whole pixels only, up to the nearest one, all equally often. A shift by half a pixel
-        averages neighbours, so a network would train on blurred images and be asked about sharp ones.
+        Shift by whole pixels only, all equally likely; the largest shift is rounded. A shift by half a pixel averages
+        neighbours, so a network would train on blurred images and be tested on sharp ones.
 
     Raises
     ------
@@ -109,15 +109,14 @@ class Augmentation:
     weak, strong : Geometry
         The moves of either view.
     padding : {"zeros", "reflection"}
-        What lies outside the image: black, or the image mirrored at its outermost pixels.
+        What lies outside the image: black, or the image mirrored at its border pixels.
     operations : int
-        Colour operations of the strong view, one after another, each drawn evenly from
-        ``GREY_OPERATIONS`` (C = 1) or ``COLOR_OPERATIONS`` (C = 3), repeats allowed; 0 to
-        ``MAX_OPERATIONS``.
+        Colour operations of the strong view, one after another, each drawn uniformly from ``GREY_OPERATIONS`` (C = 1)
+        or ``COLOR_OPERATIONS`` (C = 3), repeats allowed; 0 to ``MAX_OPERATIONS``.
     magnitude : float
-        How much they do at most, 0 (nothing) to 1; drawn evenly from -magnitude to magnitude.
+        Their largest magnitude, 0 (no change) to 1; drawn uniformly from -magnitude to magnitude.
     cutout : float
-        Side of the square that the strong view blanks, as a share of the shorter side of the image,
+        Side of the square that the strong view blanks, as a fraction of the shorter side of the image,
         rounded to whole pixels; 0 to 1. Its centre is any pixel, so a border may clip it.
     cutout_fill : float
         Intensity of the square, 0 to 1.
@@ -147,10 +146,10 @@ class Augmentation:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    # Grey on black, and a mirrored digit is none. Weak shifts reach 2 pixels of 28. A small network, trained for
-    # two epochs on strong views of MNIST with all labels, errs on 4.8 % of them and on 1.3 % of the images as they
-    # are; with a square of 0.25 and the other strong settings a quarter to a half larger it errs on 7.9 %. A digit
-    # that cannot be read teaches a false label.
+    # Grey on black, and a mirrored digit is not a digit. Weak shifts reach 2 pixels of 28. A small network, trained for
+    # two epochs on strong views of MNIST with all labels, has an error of 4.8 % on them and of 1.3 % on unchanged
+    # images; with a cutout of 0.25 and the other strong settings a quarter to a half larger, it has 7.9 %. An illegible
+    # digit teaches a wrong label.
     "digits": Augmentation(
         weak=Geometry(shift=2 / 28, rotate_degrees=10.0, scale=0.1, shear=0.1),
         strong=Geometry(shift=3 / 28, rotate_degrees=20.0, scale=0.2, shear=0.2),
@@ -158,7 +157,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         magnitude=0.5,
         cutout=0.2,
     ),
-    # The same moves for any ground, such as paper under ink. The trials are in docs/notes/images.md.
+    # The same moves for any background, such as paper under ink. The trials are in docs/notes/images.md.
     "drawings": Augmentation(
         weak=Geometry(shift=2 / 28, rotate_degrees=10.0, scale=0.1, shear=0.1),
         strong=Geometry(shift=3 / 28, rotate_degrees=20.0, scale=0.2, shear=0.2),
@@ -168,8 +167,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         cutout=0.2,
         cutout_fill=0.5,
     ),
-    # FixMatch's weak view of CIFAR-10: 4 pixels of 32. Its strong one takes two operations of moves and
-    # colours alike; here all moves come at once, so each goes less far.
+    # FixMatch's weak view of CIFAR-10: 4 pixels of 32. Its strong one draws two operations from moves and colours
+    # alike; here all moves are applied at once, so each is smaller.
     "natural": Augmentation(
         flip=True,
         weak=Geometry(shift=1 / 8, whole_pixels=True),
@@ -197,8 +196,7 @@ def weak(x_NCHW: Tensor, u_NP: Tensor, spec: Augmentation) -> Tensor:
     Returns
     -------
     Tensor, shape [N, C, H, W]
-        Intensities in [0, 1], of the images' type, contiguous. Where the spec asks for nothing, the
-        images themselves.
+        Intensities in [0, 1], of the images' type, contiguous. If the spec changes nothing, the images themselves.
 
     Raises
     ------
@@ -266,8 +264,7 @@ def sharpness(x: Tensor, m: Tensor) -> Tensor:
 def tone(x: Tensor, m: Tensor) -> Tensor:
     """Lighten or darken middle tones, keeping black and white: ``k x / (1 + (k - 1) x)``, k from 1/3 to 3.
 
-    It bends as gamma does, whose slope at black is infinite: on digits' black ground no gradient would
-    be finite.
+    It bends tones as gamma does, whose slope at black is infinite: on a black background no gradient would be finite.
 
     Source: Schlick, *Fast Alternatives to Perlin's Bias and Gain Functions*, 1994, with bias k / (k + 1).
     """
@@ -276,13 +273,13 @@ def tone(x: Tensor, m: Tensor) -> Tensor:
 
 
 def solarize(x: Tensor, m: Tensor) -> Tensor:
-    """Invert what is lighter than 1 - abs(m)."""
+    """Invert pixels that are lighter than 1 - abs(m)."""
     return torch.where(x > 1.0 - m.abs(), 1.0 - x, x)
 
 
 def posterize(x: Tensor, m: Tensor) -> Tensor:
-    """Keep 8 to 4 bits of every channel; at 8, what a byte holds. Its gradient is 0."""
-    # Shifted, because a power of 2 need not be exact on every device.
+    """Keep 8 to 4 bits of every channel; with 8, the values of uint8. Its gradient is 0."""
+    # A bit shift, because a power of 2 need not be exact on every device.
     dropped_bits = _uniform_to_int(m.abs(), 5).long()
     levels = (torch.full_like(dropped_bits, 256) >> dropped_bits).to(x.dtype)
     return (x * levels).floor().clamp_max(levels - 1.0) / levels
@@ -291,17 +288,17 @@ def posterize(x: Tensor, m: Tensor) -> Tensor:
 def autocontrast(x: Tensor, m: Tensor) -> Tensor:
     """Blend, by abs(m), with each channel stretched to reach from 0 to 1.
 
-    A channel that does not vary is left as it is.
+    A constant channel is unchanged.
     """
     low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
-    # A range below the rounding of 1 is none; dividing by it would make gradients infinite.
+    # A range below the rounding of 1 counts as 0; dividing by it would make gradients infinite.
     flat = high - low <= torch.finfo(x.dtype).eps
     stretched = (x - low) / torch.where(flat, 1.0, high - low)
     return x + m.abs() * (torch.where(flat, x, stretched) - x)
 
 
 # Each maps images in [0, 1] and magnitudes in [-1, 1], shaped [N, 1, 1, 1], to images that are clamped to [0, 1] by
-# the caller. Magnitude 0 leaves the images as they are, but for the 8 bits of posterize.
+# the caller. Magnitude 0 leaves the images unchanged, except for the 8 bits of posterize.
 GREY_OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brightness": brightness,
     "contrast": contrast,
@@ -326,16 +323,15 @@ def _affine(x: Tensor, u: Tensor, spec: Augmentation, geometry: Geometry) -> Ten
     height, width = x.shape[2:]
     right = _shift(u[:, 1], width, geometry)
     down = _shift(u[:, 2], height, geometry)
-    # Sampling asks where the content of an output pixel lay: it runs the map backwards, from the shift to
-    # the shear, in pixels from the middle, y down. Positive angles turn anticlockwise; positive shear moves
-    # the top to the right.
+    # Sampling needs the source position of each output pixel: it inverts the map, from the shift to the shear, in
+    # pixels from the centre, y down. Positive angles turn anticlockwise; positive shear moves the top to the right.
     signed = 2.0 * u[:, 3:WEAK_NUMBERS] - 1.0
     angle = signed[:, 0] * math.radians(geometry.rotate_degrees)
     size = 1.0 + signed[:, 1] * geometry.scale
     slant = signed[:, 2] * geometry.shear
     cos, sin = angle.cos() / size, angle.sin() / size
-    # Reflection has its mirrors at the middle of the outermost pixels, zeros begin beyond their edges; torch
-    # ties either to what it calls -1 and 1.
+    # Reflection mirrors at the centres of the border pixels, zeros begin beyond their edges; either is at -1 and 1 in
+    # the coordinates of torch.
     mirrored = spec.padding == "reflection"
     unit_x, unit_y = (2.0 / (max(side - 1, 1) if mirrored else side) for side in (width, height))
     per_column_N2 = torch.stack([(cos + slant * sin) * unit_x, sin * unit_y], dim=1)
@@ -360,7 +356,7 @@ def _shift(u_N: Tensor, side: int, geometry: Geometry) -> Tensor:
 
 
 def _cutout(x: Tensor, u_N2: Tensor, spec: Augmentation) -> Tensor:
-    """Cutout: a square around any pixel filled."""
+    """Fill a square around any pixel: Cutout."""
     height, width = x.shape[2:]
     side = round(spec.cutout * min(height, width))
     if side == 0:
@@ -376,7 +372,7 @@ def _cutout(x: Tensor, u_N2: Tensor, spec: Augmentation) -> Tensor:
 def _clamp(x: Tensor) -> Tensor:
     """Clamp to [0, 1]; gradients pass at 0 and at 1, where those of torch's clamp depend on its version.
 
-    Exact: what relu returns is 0 or, without rounding, what is too much.
+    Exact: relu returns 0 or, without rounding, the excess.
     """
     return x + F.relu(-x) - F.relu(x - 1.0)
 
@@ -401,7 +397,7 @@ def _uniform_to_int(u: Tensor, count: int) -> Tensor:
 
 
 def _from_middle(side: int, like: Tensor) -> Tensor:
-    """Return the positions [side] of pixels, in pixels from the middle of the image."""
+    """Return the positions [side] of pixels, in pixels from the centre of the image."""
     return torch.arange(side, dtype=like.dtype, device=like.device) - (side - 1) / 2
 
 

@@ -1,7 +1,7 @@
 """Make batches by index from images on the device, as a function of the step alone.
 
 There is no state: the images and the noise of step t follow from the seed and t, so a run that is resumed, or trained
-beside other seeds, sees the same.
+beside other seeds, sees the same batches.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ __all__ = ["Batches", "Order", "choose_view", "stream_key"]
 
 CHUNK_BATCHES = 64
 BLOCK_POSITIONS = 8192
-# Each random stream has its place as a number: append only, or every earlier run draws other numbers.
+# Each random stream has its index as its number: append only, or earlier runs would draw other numbers.
 STREAMS = (
     *("init", "noise", "labeled", "unlabeled", "unlabeled2", "z", "z2"),
     *("augment_labeled", "augment_unlabeled", "augment_unlabeled2", "augment_strong", "augment_again"),
@@ -75,7 +75,7 @@ class _Labeled(NamedTuple):
     orders: list[Order]
 
     def take(self, first: int, count: int) -> list[np.ndarray]:
-        """Return so many positions in the rows of each model, int64 [count] each."""
+        """Return ``count`` positions in the rows of each model, int64 [count] each."""
         return [order.take(first, count) for order in self.orders]
 
 
@@ -163,7 +163,7 @@ class Batches:
         if u is None or self.augmentation is None:
             return pair.to_input(stored, self.scale, self.dtype)
         if self.device.type == "cpu" and len(stored) > 1:
-            # The last bit of a view depends on the number of rows: the views of a model are those that it has alone.
+            # The last bit of a view depends on the number of rows, so the views of each model are computed alone.
             return torch.cat([self.images(stored[i : i + 1], u[i : i + 1], strong) for i in range(len(stored))])
         unit = (stored.to(self.dtype) / self.scale).flatten(0, 1)
         unit = unit.movedim(-1, 1) if unit.dim() == 4 else unit.unsqueeze(1)
@@ -183,7 +183,7 @@ class Batches:
         return self.images(self.pool[torch.from_numpy(rows).to(self.device)])
 
     def from_batch(self, first: int, stop: int) -> Iterator[Batch]:
-        """Give the batches ``first`` to ``stop``, each tensor [S, B, ...]; of several processes, each has its rows."""
+        """Yield the batches ``first`` to ``stop``, tensors [S, B, ...]; each of several processes gets its own rows."""
         share, none = distributed.own_slice(self.config.batch_size), slice(0, 0)
         while first < stop:
             chunk, offset = divmod(first, CHUNK_BATCHES)
@@ -221,7 +221,7 @@ class Batches:
             first += count
 
     def _upload(self, values: list[np.ndarray], places: list[np.ndarray], count: int) -> Tensor:
-        """Return each model's values at its places, [S, count, B]; the copy to a GPU is asynchronous."""
+        """Return each model's values at its positions, [S, count, B]; the copy to a GPU is asynchronous."""
         taken = torch.from_numpy(np.stack([array[place] for array, place in zip(values, places, strict=True)]))
         on_cuda = self.device.type == "cuda"
         taken = (taken.pin_memory() if on_cuda else taken).to(self.device, non_blocking=on_cuda)

@@ -44,23 +44,24 @@ __all__ = [
     "run_callbacks",
 ]
 
-#: Shares of training after which the densities of the one-dimensional GAN are kept: mostly early, where most happens.
+#: Fractions of training after which the densities of the one-dimensional GAN are kept: most are early, when most
+#: changes.
 DENSITY_MOMENTS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
 
 
-class Paused(Exception):  # noqa: N818 - no error
+class Paused(Exception):  # noqa: N818 - not an error
     """Training has stopped at a checkpoint because its time was up; the same call resumes it."""
 
 
 class Callback:
-    """Do nothing at any report: the base of the others."""
+    """Do nothing at any report: the base class of the others."""
 
     def due(self, step: int) -> bool:
-        """Whether a report is needed after this step, besides those at the report interval."""
+        """Return whether a report is needed after this step, besides those at the report interval."""
         return False
 
     def rewind(self, steps_done: int) -> None:
-        """Drop what lies after this step, because the steps that follow will be taken again."""
+        """Drop what lies after this step, because the steps that follow will be repeated."""
 
     def on_report(self, progress: TrainingProgress) -> None:
         """Act on a report."""
@@ -73,7 +74,7 @@ class Callbacks(Callback):
         self.callbacks = callbacks
 
     def due(self, step: int) -> bool:
-        """Whether one of them needs a report after this step."""
+        """Return whether one of them needs a report after this step."""
         return any(callback.due(step) for callback in self.callbacks)
 
     def rewind(self, steps_done: int) -> None:
@@ -88,13 +89,13 @@ class Callbacks(Callback):
 
 
 class Guarded(Callback):
-    """Call a callback whose failure must not end the training: it is noted, and the training goes on.
+    """Call a callback whose failure must not end the training: it is recorded, and the training continues.
 
     Parameters
     ----------
     callback : Callback
     name : str
-        What it makes.
+        Name of its output.
     failed_parts : FailedParts
     """
 
@@ -102,7 +103,7 @@ class Guarded(Callback):
         self.callback, self.name, self.failed_parts = callback, name, failed_parts
 
     def due(self, step: int) -> bool:
-        """Whether it needs a report after this step."""
+        """Return whether it needs a report after this step."""
         return self.callback.due(step)
 
     def rewind(self, steps_done: int) -> None:
@@ -162,7 +163,7 @@ class Frames(Callback):
         self.folder, self.config = folder / image_grid.FRAMES_FOLDER, config
 
     def due(self, step: int) -> bool:
-        """At every interval and at the end, where there is a generator."""
+        """Return whether a frame is due: at every interval and at the end, if there is a generator."""
         config = self.config
         if not (config.frames_every_images and config.trains_generator):
             return False
@@ -176,12 +177,12 @@ class Frames(Callback):
                 path.unlink()
 
     def on_report(self, progress: TrainingProgress) -> None:
-        """Draw a frame where one is due."""
+        """Draw a frame if one is due."""
         if self.due(progress.step):
             self.write(progress.models(), progress.images)
 
     def write(self, models: Models, images: int) -> None:
-        """Draw the frame after so many images of training; none where a generated image is not finite."""
+        """Draw the frame after ``images`` images of training; none if a generated image is not finite."""
         side = models.config.grid_side
         samples = models.select(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
         if image_grid.is_drawable(models.image_shape) and np.isfinite(samples).all():
@@ -191,7 +192,7 @@ class Frames(Callback):
 
 
 class Densities(Callback):
-    """Keep the densities of the one-dimensional GAN at fixed shares of training.
+    """Keep the densities of the one-dimensional GAN at fixed fractions of training.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ class Densities(Callback):
         self.folder, self.config, self.normal = folder, config, normal
 
     def due(self, step: int) -> bool:
-        """At each moment of ``DENSITY_MOMENTS``."""
+        """Return whether a step is at one of ``DENSITY_MOMENTS``."""
         steps = {max(1, round(share * self.config.steps)) for share in DENSITY_MOMENTS}
         return self.config.trains_generator and step in steps
 
@@ -217,12 +218,12 @@ class Densities(Callback):
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def on_report(self, progress: TrainingProgress) -> None:
-        """Keep the densities where they are due."""
+        """Keep the densities if they are due."""
         if self.due(progress.step):
             self.write(progress.models(), progress.images)
 
     def write(self, models: Models, images: int) -> None:
-        """Append counts of the first model's generated numbers, and D(x) as it is now over the range."""
+        """Append counts of the first model's generated numbers, and the current D(x) over the range."""
         first = models.select(models.seeds[:1])
         low, high = curves.density_range(self.normal)
         x = np.linspace(low, high, curves.DENSITY_POINTS, dtype=np.float32)[:, None]
@@ -242,7 +243,7 @@ class Curves(Callback):
         self.folder, self.caption, self.drawn_at = folder, caption, time.monotonic()
 
     def on_report(self, progress: TrainingProgress) -> None:
-        """Draw the curves where the last picture is old."""
+        """Draw the curves if the last picture is old."""
         if progress.step < progress.steps and time.monotonic() - self.drawn_at >= curves.REDRAW_SECONDS:
             self.draw()
 
@@ -253,7 +254,7 @@ class Curves(Callback):
 
 
 class Checkpoints(Callback):
-    """Write the checkpoint at intervals and at the end, and stop there where the time is up or a signal has come.
+    """Write the checkpoint at intervals and at the end, and stop there if the time is up or a signal was received.
 
     Parameters
     ----------
@@ -262,7 +263,7 @@ class Checkpoints(Callback):
     events : TensorBoard, optional
         Flushed before each checkpoint: what it covers is not written again.
     interrupts : Interrupts, optional
-        Asked after each step.
+        Checked after each step.
     """
 
     def __init__(
@@ -278,19 +279,19 @@ class Checkpoints(Callback):
         self.interrupts = interrupts
 
     def due(self, step: int) -> bool:
-        """Where a signal has come; signals are noted from the first step on."""
+        """Return whether a signal was received; signals are caught from the first step on."""
         if self.interrupts is None:
             return False
         self.interrupts.watch()
         return self.interrupts.received is not None
 
     def on_report(self, progress: TrainingProgress) -> None:
-        """Write a checkpoint where one is due.
+        """Write a checkpoint if one is due.
 
         Raises
         ------
         Paused, Interrupted
-            Where the time is up before the end; where a signal has come.
+            If the time is up before the end; if a signal was received.
         """
         now, last = time.monotonic(), progress.step == progress.steps
         paused = now - self.started_at >= self.pause_after_seconds and not last
@@ -321,9 +322,9 @@ def run_callbacks(
     events: "TensorBoard | None",
     failed_parts: FailedParts,
 ) -> Iterator[Callbacks]:
-    """Give the callbacks of a run folder, rewound to a step; draw the curves once more at the end.
+    """Yield the callbacks of a run folder, rewound to a step; draw the curves once more at the end.
 
-    Only a checkpoint that cannot be written, and a function of the caller, end the training.
+    Only a failure to write a checkpoint, or of a function of the caller, ends the training.
     """
     labels = "no classes" if config.unconditional else counted(len(split.y), "label")
     drawing = Curves(folder, caption=f"{data.name}, {labels}, {config.method}")

@@ -14,7 +14,7 @@ UNLEARNED_KS, UNLEARNED_SPREAD = 0.5, 0.1
 
 
 class FailureDetector:
-    """Warn of models that diverge or whose generator collapses, from the mean losses at each report.
+    """Warn about models that diverge or whose generator collapses, from the mean losses at each report.
 
     *Diverged*: a loss is not finite. *Collapsed*: D separates real from generated images almost without
     loss (U + V below 0.01) while the feature-matching loss is more than ten times its running median,
@@ -23,7 +23,7 @@ class FailureDetector:
     Parameters
     ----------
     seeds : sequence of int
-        Of the S models.
+        Seeds of the S models.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -33,7 +33,7 @@ class FailureDetector:
         self._matching: list[np.ndarray] = []
 
     def state(self) -> dict[str, Any]:
-        """Return what has been seen, in plain types."""
+        """Return the state as plain types."""
         matching = [values.tolist() for values in self._matching]
         return {"diverged": self.diverged, "collapsed": self.collapsed, "matching": matching}
 
@@ -45,7 +45,7 @@ class FailureDetector:
     def check_losses(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
         """Return new warnings, given the mean of each logged value since the last report, arrays [S].
 
-        ``diverged`` and ``collapsed`` then hold the step at which it was first seen of each seed.
+        ``diverged`` and ``collapsed`` then hold the step at which it was first seen for each seed.
         """
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
         warnings = self._diverged(step, finite, "a loss")
@@ -79,7 +79,7 @@ class FailureDetector:
     def check_distances(
         self, ks: Sequence[float | None], deviations: Sequence[float | None], target: float
     ) -> list[str]:
-        """Warn of generators that have not learned a one-dimensional target.
+        """Warn about generators that have not learned a one-dimensional target.
 
         A generator of a single number has a Kolmogorov-Smirnov distance of at least one half.
 

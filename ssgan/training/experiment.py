@@ -1,9 +1,9 @@
 """Train a whole run: from data and a configuration to a run folder, in one session or several.
 
-``config.json`` is there first, with ``parent.json`` where the run starts from the weights of another one: its first
-checkpoint is written before its first step. Training adds ``split.json`` and ``labeled.png`` (where images are
+``config.json`` is written first, with ``parent.json`` if the run starts from the weights of another one: its first
+checkpoint is then written before its first step. Training adds ``split.json`` and ``labeled.png`` (if images are
 labelled), then ``log.jsonl``, ``checkpoint``, ``curves.png``, ``frames/`` and ``tensorboard/``, then ``samples.png``
-(where a generator was trained; of numbers in one dimension ``density.png``), the model card ``README.md`` and, last,
+(if a generator was trained; ``density.png`` for one-dimensional data), the model card ``README.md`` and, last,
 ``report.json``. A folder with a checkpoint is resumed from there, on the labelled images of its ``split.json``: nothing
 is drawn twice.
 """
@@ -51,7 +51,7 @@ UNKNOWN_LABELS = (
     "The run whose weights this one started from did not keep from which images it learned: test images may be among "
     "them, and the accuracy too high."
 )
-SAME_SPREAD = 0.1  # below this share of the spread of real images, generated images count as the same
+SAME_SPREAD = 0.1  # below this fraction of the spread of real images, generated images count as the same
 
 
 def run_experiment(
@@ -75,22 +75,22 @@ def run_experiment(
     source : mapping, optional
         ``data``, ``data_dir`` and ``labels_csv`` from which the data were loaded.
     pause_after_seconds : float
-        Stop at the first report after so long.
+        Stop at the first report after this time.
     splits : sequence of Split, optional
-        The labelled images of each model, in place of a draw.
+        The labelled images of each model, instead of a draw.
     extra, failed_parts, parent : optional
-        Further entries of the report, what failed before, and the run of ``parent.json`` where it is open already.
+        Further entries of the report, what failed before, and the run of ``parent.json`` if it is already open.
 
     Raises
     ------
     UserError, Paused, Interrupted
-        Where data, settings and folder do not fit; where the time was up, or a signal came, before the end.
+        If data, settings and folder do not fit; if the time was up, or a signal was received, before the end.
     """
     with distributed.main_first():  # the others read what this process writes
         data, start, splits, state = open_session(data, config, folder, parent, splits)
         failed_parts = failed_parts or FailedParts()
         events = _tensorboard(folder, config, failed_parts)
-        # Nothing is written before here: a folder that cannot be resumed stays as it was.
+        # Nothing is written before here: a folder that cannot be resumed is unchanged.
         runs.update_config(folder, config)
         save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
         _begin_session(folder, data, splits[0], failed_parts)
@@ -126,7 +126,7 @@ def make_report(
 
 
 def save_run(run: Run, folder: Path, source: Mapping[str, str | None] | None, log: Sequence[dict[str, Any]]) -> None:
-    """Write the files of a run folder for a training that was not made in one.
+    """Write the files of a run folder for a training that did not run in one.
 
     Parameters
     ----------
@@ -157,14 +157,14 @@ def train_or_resume(
     splits: Sequence[Split],
     on_step: Callable[[StepProgress], None] | None = None,
 ) -> tuple[Models, dict[str, Any]]:
-    """Return the models and the report of a run folder, which is made, resumed or read as it is needed.
+    """Return the models and the report of a run folder, which is created, resumed or read as needed.
 
     Parameters are those of :func:`run_experiment`.
 
     Raises
     ------
     UserError
-        Where the run cannot be trained, or the folder holds a run of other splits or settings.
+        If the run cannot be trained, or the folder holds a run of other splits or settings.
     """
     started = any((folder / name).exists() for name in ("config.json", "checkpoint", "report.json"))
     try:
@@ -195,7 +195,7 @@ def _begin_session(folder: Path, data: Data, split: Split, failed_parts: FailedP
 
 
 def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> TensorBoard | None:
-    """Return the callback that writes events, where they are wanted."""
+    """Return the callback that writes events, if they are requested."""
     if not config.tensorboard:
         return None
     return TensorBoard(folder, config.all_seeds, runs.read_config(folder).tensorboard, failed_parts)
@@ -225,9 +225,9 @@ def _draw_samples(folder: Path, run: Run) -> None:
 def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return further entries of the report with what predictions may say.
 
-    ``calibration`` is that of the folds, where there are any; ``foreign`` has the share of the run's own images that
+    ``calibration`` is that of the folds, if there are any; ``foreign`` has the fraction of the run's own images that
     look generated to each model, ``pool``, and that of labelled images that look so to the models of the folds that
-    never saw them, ``held_out``. Both are None where there are no classes, the second without a generator.
+    never saw them, ``held_out``. Both are None if there are no classes, the second also without a generator.
     """
     entries: dict[str, Any] = {**extra, "calibration": None, "foreign": None}
     if run.config.unconditional:
@@ -247,7 +247,7 @@ def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flagged_pool(run: Run, seed: int, split: Split) -> float | None:
-    """Return the share of images of the pool, always the same ones, that look generated to one model."""
+    """Return the fraction of a fixed sample of the pool that looks generated to one model."""
     seen = np.setdiff1d(np.arange(len(run.data.x_train)), split.held_out)
     rows = np.sort(np.random.RandomState(0).permutation(seen)[:POOL_IMAGES])
     return flagged_share(run.models.select([seed]).logits(run.data.x_train[rows])[0])
@@ -339,7 +339,7 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
 
 
 def _diversity(run: Run) -> dict[str, Any] | None:
-    """Measure the diversity of each model's generated images; None where there are none."""
+    """Measure the diversity of each model's generated images; None if there are none."""
     models, seed = run.models, run.config.seed
     if models.G is None or not is_drawable(models.image_shape):
         return None
@@ -372,7 +372,7 @@ def settings_beyond_preset(config: Config) -> dict[str, Any]:
 
 
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
-    """Write images in [0, 1] as a grid; nothing where they are no grey or colour images."""
+    """Write images in [0, 1] as a grid; nothing if they are not grey or colour images."""
     if is_drawable(images.shape[1:]):
         with open_atomic(path) as stream:
             draw_grid(to_uint8(images), columns).save(stream, format="png")

@@ -29,12 +29,12 @@ CONFIDENCE = 0.95
 
 
 def cut_folds(data: Data, config: Config) -> list[Split]:
-    """Cut the labelled images into folds and return the split of each fold's model; ``config.seed`` decides.
+    """Cut the labelled images into folds and return the split of each fold's model; ``config.seed`` determines them.
 
     Raises
     ------
     UserError
-        Where they cannot be cut into so many folds.
+        If they cannot be cut into this many folds.
     """
     whole = make_splits(data.y_train, config.labels, config.draw_seeds[:1])[0]
     if len(np.unique(whole.y)) < 2:
@@ -71,7 +71,7 @@ def _rows_by_hash(hashes: Sequence[bytes]) -> dict[bytes, list[int]]:
 
 
 def _test_rows(parts: Sequence[Split]) -> list[np.ndarray]:
-    """Return the rows on which each fold's model is test_rows: those that only the other models learned from."""
+    """Return the rows on which each fold's model is tested: those that only the other models learned from."""
     whole = np.unique(np.concatenate([part.indices for part in parts]))
     return [np.setdiff1d(whole, part.indices) for part in parts]
 
@@ -94,28 +94,28 @@ def cross_validate(
     ----------
     data : Data
     config : Config
-        Of the run itself, with ``folds`` above 0.
+        Configuration of the run itself, with ``folds`` above 0.
     folder : Path
     on_report, source, on_step
         As :func:`ssgan.training.experiment.run_experiment` takes them.
     failed_parts : FailedParts, optional
-        Gets what could not be measured or written.
+        Receives what could not be measured or written.
 
     Returns
     -------
     dict or None
         Plain types: ``error`` in percent over all ``labels`` images, each predicted by the model that never saw it, of
-        which ``wrong`` were wrong; ``interval``, in which the error lies with 95 % confidence as far as the
-        number of images goes (Wilson score); ``errors`` of each fold; ``nll`` and ``ece`` over all; ``confusion``
-        [K][K]; the temperature for the run's own models, ``calibration`` as :func:`calibrate` returns it; and the
-        share ``flagged`` of images that look generated, None without a generator. A fold whose model diverged is named
-        in ``diverged`` and counts nowhere else. None where all did.
-        ``predictions`` names the table where it could be written. None as a whole where it could not be measured.
+        which ``wrong`` were wrong; ``interval``, the 95 % confidence interval of the error for this number of images
+        (Wilson score); ``errors`` of each fold; ``nll`` and ``ece`` over all; ``confusion`` [K][K]; the temperature for
+        the run's own models, ``calibration`` as :func:`calibrate` returns it; and the fraction ``flagged`` of images
+        that look generated, None without a generator. A fold whose model diverged is named in ``diverged`` and counts
+        nowhere else. None if all did. ``predictions`` names the table if it could be written. The result itself is None
+        if it could not be measured.
 
     Raises
     ------
     UserError
-        Where data, configuration and folder do not fit.
+        If data, configuration and folder do not fit.
     """
     parts, models = train_folds(data, config, folder, on_report, source, on_step)
     failed_parts = failed_parts or FailedParts()
@@ -200,7 +200,7 @@ def _score_folds(
 
 
 def _write(path: Path, data: Data, rows: np.ndarray, folds: np.ndarray, p_NK: np.ndarray) -> None:
-    """Write one line for each labelled image, the least probable label first; row numbers where there are no files."""
+    """Write one line for each labelled image, the least probable label first; row numbers if there are no files."""
     y_N = data.y_train[rows]
     p_label = p_NK[np.arange(len(rows)), y_N]
     names: Sequence[Any] = data.files_train or range(len(data.x_train))

@@ -1,7 +1,7 @@
 """Stop a training between two steps where a signal asks for it.
 
-The handlers only note the signal; the training asks between its steps. Before the first step and after the last one,
-and where nobody has entered :func:`stop_between_steps`, signals act as they always do.
+The handlers only record the signal; the training checks between its steps. Before the first step and after the last
+one, and outside of :func:`stop_between_steps`, signals have their usual effect.
 """
 
 import signal
@@ -16,12 +16,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Note Ctrl-C and SIGTERM. A second signal acts as it did before.
+    """Record Ctrl-C and SIGTERM. A second signal has its usual effect.
 
     Parameters
     ----------
     patient : bool
-        Whether a second signal is only noted too, because a launcher sends one after the user has.
+        Whether a second signal is only recorded too, because a launcher sends one after the user's.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Interrupts:
         self._former: dict[int, Any] = {}
 
     def watch(self) -> None:
-        """Note signals from now on; only the main thread can. Signals that are ignored stay so."""
+        """Record signals from now on; only the main thread can. Ignored signals stay ignored."""
         if self._former or self.received is not None or threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
@@ -43,7 +43,7 @@ class Interrupts:
                 self._former[number] = signal.signal(number, self._note)
 
     def unwatch(self) -> None:
-        """Let signals act as before."""
+        """Restore the former signal handlers."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former = {}
@@ -58,13 +58,13 @@ _current: Interrupts | None = None
 
 
 def current() -> Interrupts | None:
-    """Return the interrupts that trainings ask for, if any."""
+    """Return the interrupts that trainings check, if any."""
     return _current
 
 
 def agree(wanted: bool) -> bool:
-    """Return whether a report is wanted by any process of a training; a signal that one has noted, all have then."""
-    from ssgan import distributed  # with torch, which the handlers do not need
+    """Return whether a report is wanted by any process of a training; a signal to one is passed on to all."""
+    from ssgan import distributed  # imports torch, which the handlers do not need
 
     if distributed.count() == 1:
         return wanted

@@ -1,7 +1,7 @@
 """Spread the labels of a few images to the whole pool over the graph of nearest neighbours.
 
-The beginning of a training may learn from these labels in place of the given ones. The label of an image then comes
-along a chain of near neighbours, so it may be right even where the image itself resembles no labelled one of its class.
+The beginning of a training may learn from these labels instead of the given ones. The label of an image then comes
+along a chain of near neighbours, so it may be right even if the image itself resembles no labelled one of its class.
 The trials are in docs/notes/mnist.md.
 
 Source: Zhou et al., *Learning with Local and Global Consistency*, 2004, whose ``alpha`` is 0.99.
@@ -17,9 +17,9 @@ from ssgan.data.splits import Split
 
 __all__ = ["LARGEST_GRAPH", "spread_labels"]
 
-# A label gets at most as many links far as there are steps, after which the shares still change a little.
+# A label travels at most as many links as there are steps, after which the probabilities still change a little.
 ALPHA, STEPS, TOLERANCE = 0.99, 100, 1e-6
-# Images in the graph: the search for neighbours takes time with the square.
+# Most images in the graph: the time of the neighbour search is quadratic in their number.
 LARGEST_GRAPH = 60_000
 
 
@@ -30,13 +30,13 @@ def spread_labels(
 
     The labelled images keep their labels. Neighbours are the nearest by principal components of the images, or by the
     angle between features of a backbone. Of a pool of more than :data:`LARGEST_GRAPH` images the labelled ones and a
-    random part of the others are used.
+    random subset of the others are used.
 
     Parameters
     ----------
     x_pool : ndarray, shape [N, ...]
         Images, features of a backbone [N, F], or features of several views of each image [N, V, F], of which the first
-        counts.
+        is used.
     scale : float
         The value of full intensity of images.
     split : Split
@@ -44,10 +44,9 @@ def spread_labels(
     of_backbone : bool
         Whether ``x_pool`` holds features of a backbone.
     even_classes : bool
-        Whether the classes are known to be about as frequent as each other. The share that an image has of a class is
-        then divided by the sum of these shares over all images. (Class mass normalization with equal masses: Zhu,
-        Ghahramani and Lafferty, *Semi-supervised Learning Using Gaussian Fields and Harmonic Functions*, 2003, section
-        4.)
+        Whether the classes are known to be about balanced. The probability of a class for an image is then divided by
+        the sum of these probabilities over all images. (Class mass normalization with equal masses: Zhu, Ghahramani and
+        Lafferty, *Semi-supervised Learning Using Gaussian Fields and Harmonic Functions*, 2003, section 4.)
 
     Returns
     -------
@@ -77,7 +76,7 @@ def spread_labels(
     kernel = NeighborKernel(min(FEATURE_NEIGHBORS if of_backbone else PIXEL_NEIGHBORS, len(rows) - 1))
     # scikit-learn's tolerance is for the sum over all images.
     model = LabelSpreading(kernel=kernel, alpha=ALPHA, max_iter=STEPS, tol=TOLERANCE * len(rows))
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # 0 / 0 where no label reaches an image
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # 0 / 0 if no label reaches an image
         warnings.simplefilter("ignore", ConvergenceWarning)
         shares_NC = np.nan_to_num(model.fit(vectors, known).label_distributions_)
     reached = shares_NC.sum(axis=1) > 0

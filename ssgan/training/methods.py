@@ -10,7 +10,7 @@ Virtual adversarial training is here and not in :mod:`ssgan.losses` because it r
 first one, so that only the perturbation differs, and without one the term is 0. The direction and the clean pass carry
 no gradient. Source: Miyato et al., *Virtual Adversarial Training: A Regularization Method for Supervised and
 Semi-Supervised Learning*, 2018, sections 3.2 and 3.3. Differences: the noise, which they draw again for each pass, and
-lengths, which here are root mean squares over the numbers of an image, so that they suit images of any size.
+lengths, which here are root mean squares over the values of an image, so that they suit images of any size.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     """Hold one batch, each row in the network's input range.
 
     ``x_unl2`` and ``z2`` are the unlabelled images and latents of the generator's phase. ``x_strong`` are strongly
-    augmented views of the images in ``x_unl``, ``x_again`` second weak views; empty where no term needs them.
+    augmented views of the images in ``x_unl``, ``x_again`` second weak views; empty if no term needs them.
     """
 
     x_lab: Tensor
@@ -52,7 +52,7 @@ class Nets(NamedTuple):
 
     Each has ``parameters``, ``history`` (their running mean, for historical averaging) and ``couples_rows``
     (whether an output depends on the other rows of its batch). ``teacher`` is D with its averaged parameters,
-    in D's phase and where a term needs it.
+    in D's phase and if a term needs it.
     """
 
     D: Any
@@ -63,7 +63,7 @@ class Nets(NamedTuple):
 class Phase(NamedTuple):
     """Describe one update: of which network, by which loss, and on which of the fresh batches of a step.
 
-    The last argument of the loss is the share of their weights that the ramped terms have. The update is repeated on
+    The last argument of the loss is the factor of the weights of the ramped terms. The update is repeated on
     ``repeat`` batches, from number ``first``.
     """
 
@@ -76,7 +76,7 @@ class Phase(NamedTuple):
 def discriminator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
     """Return L + U + V and the further terms of D's loss, weighted.
 
-    A term of weight 0 is not built: no pass, no random number. With L alone this is the supervised baseline.
+    A term of weight 0 is not computed: no pass, no random number. With only L this is the supervised baseline.
     """
     return _weighted_terms(config.terms("D"), nets, batch, config, ramp)
 
@@ -90,7 +90,7 @@ def classifier_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tens
 def _weighted_terms(
     terms: Sequence[Term], nets: Nets, batch: Batch, config: Config, ramp: float | Tensor
 ) -> tuple[Tensor, Logs]:
-    """Return the sum of terms of D's loss, and what the log holds of them."""
+    """Return the weighted sum of terms of D's loss, and their values for the log."""
     logits = _logits_of_views(nets, batch, terms)
     total = _LossSum()
     for term in terms:
@@ -112,7 +112,7 @@ def _weighted_terms(
 
 
 def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tensor) -> tuple[Tensor, Logs]:
-    """Return feature matching, and whichever other terms of G's loss have a weight, weighted."""
+    """Return the weighted sum of feature matching and the other terms of G's loss."""
     terms = config.terms("G")
     names = {name for term in terms for name in term.inputs}
     inputs: dict[str, Tensor] = {}
@@ -130,7 +130,7 @@ def generator_loss(nets: Nets, batch: Batch, config: Config, ramp: float | Tenso
 
 
 def phases(config: Config) -> tuple[Phase, ...]:
-    """Return the updates of one step: D, with and then without U and V, and G where a term needs generated images."""
+    """Return the updates of one step: D, with and then without U and V, and G if a term needs generated images."""
     adversarial = config.batches_with_fakes
     updates = [Phase("D", discriminator_loss, adversarial)]
     if alone := config.discriminator_steps - adversarial:
@@ -141,7 +141,7 @@ def phases(config: Config) -> tuple[Phase, ...]:
 
 
 def _logits_of_views(nets: Nets, batch: Batch, terms: Sequence[Term]) -> dict[str, Tensor]:
-    """Return D's logits on every view that a term needs, in one pass where rows do not depend on each other."""
+    """Return D's logits on every view that a term needs, in one pass if rows do not depend on each other."""
     views = {name for term in terms for name in term.views}
     images = {
         "labeled": batch.x_lab,
@@ -152,7 +152,7 @@ def _logits_of_views(nets: Nets, batch: Batch, terms: Sequence[Term]) -> dict[st
     inputs = {name: nets.G(batch.z) if name == "fake" else images[name] for name in VIEWS if name in views}
     logits = {name: output[0] for name, output in _separate_passes(nets.D, inputs).items()}
     if "unlabeled" not in logits and any("unlabeled" in term.constant for term in terms):
-        with torch.no_grad():  # weak views are a target and nothing else
+        with torch.no_grad():  # weak views are only a target
             logits["unlabeled"] = nets.D(batch.x_unl)[0]
     return logits
 
@@ -193,8 +193,8 @@ def perturbation(
 ) -> Tensor:
     """Return the change of length ``epsilon`` of each row of ``x`` to which the class probabilities are most sensitive.
 
-    The divergence has its minimum at no change, so its gradient at a small length ``xi`` follows its curvature: the
-    power method, from a random direction. Lengths are root mean squares over the numbers of a row. A row whose
+    The divergence has its minimum at zero change, so its gradient at a small length ``xi`` follows its curvature: the
+    power method, from a random direction. Lengths are root mean squares over the values of a row. A row whose
     probabilities do not change gets zeros.
     """
     direction = noise.normal_like(x)
@@ -209,7 +209,7 @@ def perturbation(
 def scale_to_rms(length: float, rows: Tensor) -> Tensor:
     """Scale each row [B, ...] to this root mean square; a row of zeros stays zero."""
     tiny, axes = torch.finfo(rows.dtype).tiny, list(range(1, rows.dim()))
-    scaled = rows / rows.abs().amax(dim=axes, keepdim=True).clamp_min(tiny)  # squares of small numbers would be 0
+    scaled = rows / rows.abs().amax(dim=axes, keepdim=True).clamp_min(tiny)  # squares of small numbers would underflow
     return scaled * (length / scaled.square().mean(dim=axes, keepdim=True).clamp_min(tiny).sqrt())
 
 
@@ -238,8 +238,8 @@ class _LossSum:
 def _separate_passes(net: Any, inputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return D's outputs on several batches that must not see each other.
 
-    One pass over all rows gives the same where rows do not depend on each other; a network that couples the rows of a
-    batch gets one pass for each.
+    One pass over all rows gives the same result if rows do not depend on each other; a network that couples the rows of
+    a batch gets one pass for each.
     """
     if net.couples_rows or len(inputs) <= 1:
         return {name: net(x) for name, x in inputs.items()}

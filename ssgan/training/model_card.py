@@ -50,9 +50,9 @@ def model_card(report: Mapping[str, Any], pool: int, tested: int, image_shape: S
     report : mapping
         What ``report.json`` holds.
     pool, tested : int
-        Images of the training pool and of the test share.
+        Number of images of the training pool and of the test set.
     image_shape : sequence of int
-        Of one example of the data: [H, W], [H, W, C] or [F].
+        Shape of one example of the data: [H, W], [H, W, C] or [F].
     """
     noun = "image" if len(image_shape) > 1 else "vector"
     classes = report["classes"]
@@ -129,7 +129,7 @@ def _list_draws(draws: Sequence[int | None]) -> str:
 
 
 def _metrics(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the scores of the test share as the hub reads them, accuracy from 0 to 1; none where none is measured."""
+    """Return the scores of the test set as the hub reads them, accuracy from 0 to 1; empty if none was measured."""
     if report["accuracy_mean"] is None:
         return []
     models = counted(sum(error is not None for error in report["errors"]), "model")
@@ -167,7 +167,7 @@ def _results(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
 
 
 def _scores(report: Mapping[str, Any], tested: int) -> dict[str, Any] | None:
-    """Return the table of the models, where any was tested; the interval is Wilson's, of the size of the test share."""
+    """Return the table of the models, if any was tested; the interval is Wilson's, for the size of the test set."""
     if not report["classes"] or not any(error is not None for error in report["errors"]):
         return None
     rows = []
@@ -185,7 +185,7 @@ _SCORES = (("error", 2), ("nll", 3), ("ece", 3))  # and the digits after the poi
 
 
 def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
-    """Return what the models are not good for, from what was measured."""
+    """Return the limitations of the models, from what was measured."""
     if not report["classes"]:
         return [f"What is generated is like the {noun}s of the pool, with what these lack.", *report["warnings"]]
     limits = [DRAWS]
@@ -212,7 +212,7 @@ def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
 
 
 def _yaml(text: str) -> Any:
-    """Return a text as a YAML scalar: a JSON string, which YAML reads, without characters that it may not hold."""
+    """Return text as a YAML scalar: a JSON string, which YAML reads, without characters that YAML forbids."""
     from markupsafe import Markup
 
     return Markup(json.dumps(visible(text), ensure_ascii=False))

@@ -25,7 +25,7 @@ __all__ = ["Monitor", "Run", "TrainingProgress"]
 
 @dataclass
 class TrainingProgress:
-    """Describe where training stands at a report.
+    """Describe the progress of training at a report.
 
     Attributes
     ----------
@@ -34,17 +34,17 @@ class TrainingProgress:
     means : dict of str to ndarray [S]
         Mean of each loss and probability since the last report.
     errors, errors_raw : list of float or None
-        Test error in percent of the averaged and the last D of each model, where they were evaluated.
+        Test error in percent of the averaged and the last D of each model, if they were evaluated.
     images_per_second : float
         Unlabelled images of D's phase per model, without warm-up and evaluation.
     seconds_left : float
-        Of the steps, evaluations and pictures that are left.
+        Time for the remaining steps, evaluations and pictures.
     warnings : list of str
         New since the last report.
     models : callable
-        Returns the networks as they are now.
+        Returns the current networks.
     state : callable
-        Returns all that a checkpoint holds, in tensors and plain types; the tensors are those in use, so save or
+        Returns all that a checkpoint holds, as tensors and plain types; the tensors are those in use, so save or
         copy them before the callback returns.
     """
 
@@ -72,23 +72,23 @@ class Run:
     trainer : ssgan.training.trainer.Trainer
         As it was after the last step.
     splits : list of Split
-        Of each seed.
+        Split of each seed.
     errors, errors_raw : list of float or None
-        Test error in percent of the averaged and the last D of each seed; None where it diverged or
-        there is no test share, or there are no classes.
+        Test error in percent of the averaged and the last D of each seed; None if it diverged or
+        there is no test set, or there are no classes.
     ece, nll : list of float or None
         Calibration of the averaged D: expected calibration error, mean negative log-likelihood in nats.
     judgements : dict of str to list of float or None
-        Of a GAN without classes, how well each D tells real from generated images: see
-        :meth:`ssgan.inference.Models.judgements`. Otherwise empty.
+        For a GAN without classes, how well each D tells real from generated images: see
+        :meth:`ssgan.inference.models.Models.judgements`. Otherwise empty.
     diverged, collapsed : dict of int to int
-        Seeds, and the step at which it was seen.
+        Seeds, and the step at which it was detected.
     seconds : float
         Wall-clock time of the whole training with its evaluations, over all its sessions.
     failed_parts : FailedParts
-        What could not be measured: its place is None.
+        What could not be measured: its value is None.
     state : callable
-        Gives all that a checkpoint holds, in tensors and plain types.
+        Returns all that a checkpoint holds, as tensors and plain types.
     """
 
     config: Config
@@ -112,22 +112,22 @@ class Run:
     state: Callable[[], dict[str, Any]]
 
 
-FIRST_REPORT_STEP = 20  # where a step takes seconds, the time left is known soon
-TIMED_IMAGES = 64  # of the test share, on which an evaluation is timed before the first one
+FIRST_REPORT_STEP = 20  # if a step takes seconds, the remaining time is known early
+TIMED_IMAGES = 64  # of the test set, on which an evaluation is timed before the first one
 
 
 class Monitor:
-    """Follow one training: what the loop reports, and what a checkpoint holds beside the trainer's state.
+    """Follow one training: what the loop reports, and what a checkpoint holds besides the trainer's state.
 
     Parameters
     ----------
     trainer : ssgan.training.trainer.Trainer
     data : Data
     splits : sequence of Split
-        Of each model.
+        Split of each model.
     clock : Clock
     failed_parts : FailedParts, optional
-        Gets the measurements that fail.
+        Receives the measurements that fail.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Monitor:
             self.last_report = self.trainer.steps_done
 
     def evaluation_due(self) -> bool:
-        """Whether the test error belongs into the log after this step."""
+        """Return whether the test error is logged after this step."""
         interval = self._evaluation_interval
         return bool(interval) and self.trainer.steps_done % interval == 0
 
@@ -192,7 +192,7 @@ class Monitor:
         return interval if len(self.data.x_test) else 0
 
     def report_due(self) -> bool:
-        """Whether a report comes after this step: at the interval, at the end, and early, to tell the time left."""
+        """Return whether a report is due after this step: at the interval, at the end, and early for the time left."""
         steps_done = self.trainer.steps_done
         interval = max(1, self.config.report_every_images // self.config.images_per_step)
         return steps_done % interval == 0 or steps_done in (FIRST_REPORT_STEP, self.config.steps)
@@ -205,7 +205,7 @@ class Monitor:
         return means
 
     def report(self, means: dict[str, np.ndarray], evaluate: bool) -> TrainingProgress:
-        """Return where training stands, with what is newly wrong and, where asked, the test errors."""
+        """Return the progress of training, with new warnings and, if requested, the test errors."""
         rate, steps_done = self.clock.steps_per_second(), self.trainer.steps_done
         self.images_per_second = rate * self.config.images_per_step
         warnings = self.watch.check_losses(steps_done, means)
@@ -232,7 +232,7 @@ class Monitor:
         )
 
     def step_progress(self) -> StepProgress:
-        """Return where training stands between two reports."""
+        """Return the progress of training between two reports."""
         steps_done, config = self.trainer.steps_done, self.config
         progress = StepProgress(steps_done, config.steps, steps_done * config.images_per_step)
         if (per_step := self.seconds_per_step()) is None:
@@ -244,7 +244,7 @@ class Monitor:
     def seconds_per_step(self) -> float | None:
         """Return the time of a step, None as long as too few are measured; the first time an evaluation is timed too.
 
-        The evaluation is one of a few images of the test share; their logits are thrown away.
+        The evaluation is one of a few images of the test set; their logits are discarded.
         """
         per_step = self.clock.seconds_per_step()
         if per_step is not None and self.timer.evaluation_seconds is None:
@@ -259,7 +259,7 @@ class Monitor:
         return per_step
 
     def _test_errors(self) -> tuple[list[float | None] | None, list[float | None] | None]:
-        """Return the test errors of the averaged and of the last models; None where they cannot be measured."""
+        """Return the test errors of the averaged and of the last models; None if they cannot be measured."""
         models, data = self.trainer.models(self.data), self.data
         with self.failed_parts.attempt("test errors in the log"):
             averaged, raw = (
@@ -269,9 +269,9 @@ class Monitor:
         return None, None
 
     def finish(self) -> Run:
-        """Evaluate the trained models and return the run, with None in the place of what cannot be measured."""
+        """Evaluate the trained models and return the run, with None for what cannot be measured."""
         data, trainer, watch = self.data, self.trainer, self.watch
-        evaluated = slice(None) if distributed.is_main() else slice(0)  # one process does
+        evaluated = slice(None) if distributed.is_main() else slice(0)  # only one process evaluates
         x_test, y_test = data.x_test[evaluated], data.y_test[evaluated]
         self.warnings += watch.check_weights(trainer.steps_done, trainer.finite())
         models = trainer.models(data)
@@ -287,7 +287,7 @@ class Monitor:
                 judgements = models.judgements(data.x_test, self.config.seed, data.normal)
             if data.normal is not None and judgements:
                 self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
-        state = self.state()  # now: noise and clock belong to this training only until it returns
+        state = self.state()  # now: generator and clock belong to this training only until it returns
         return Run(
             config=self.config,
             data=data,

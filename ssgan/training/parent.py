@@ -1,11 +1,11 @@
 """Start a training from the weights of another run: its parent.
 
 A model starts from its parent's last weights, of G and D. The average of D, the moments of the optimisers, the learning
-rate and the order of the images begin anew; until the first step, the average is that of the parent. Rows of D's output
-layer belong to classes by their names: those of classes that the parent does not know start from random weights.
+rate and the order of the images start afresh; until the first step, the average is that of the parent. Rows of D's
+output layer belong to classes by their names: those of classes that the parent does not know start from random weights.
 
-The weights hold what the parent learned from labels. So images that they learned from with their labels are not tested
-on, and are labelled in the new run too, as far as it holds them.
+The weights hold what the parent learned from labels. So images whose labels they learned from are not tested on, and
+are labelled in the new run too, if it holds them.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from ssgan.settings.config import Config
 __all__ = ["Parent", "check_parent", "find_parent", "inherited_map", "open_parent"]
 
 OUTPUT = "output."  # D's layer with one row for each class
-# Settings that decide which numbers a network has, by network.
+# Settings that determine the parameters of a network, by network.
 _SHAPES = {
     "D": ("network", "discriminator_widths", "minibatch_kernels", "minibatch_kernel_dim"),
     "G": ("generator_widths", "latent_size", "generator_norm", "latent_distribution"),
@@ -44,22 +44,22 @@ _FEATURES = ("backbone", "image_size", *FEATURE_SETTINGS)
 
 @dataclass(frozen=True, eq=False)
 class Parent:
-    """A run whose weights are a start.
+    """A run whose weights another one starts from.
 
     Attributes
     ----------
     run : Path
     models : Models
-        Of its last checkpoint, finished or not.
+        Models of its last checkpoint, finished or not.
     sums : dict of str to Tensor [S, ...]
         The average of D, not debiased.
     mass : float
-        The weight of the steps so far in it.
+        The weight of the steps so far in the average.
     dataset : str
     images, labels : int
-        How many images it has seen, and how many labels each model had.
+        Number of images it has seen, and number of labels that each model had.
     learned : list of list of str, or None
-        The images from whose labels each model learned, by :func:`ssgan.data.dataset.image_ids`; None where that is
+        The images whose labels each model learned from, by :func:`ssgan.data.dataset.image_ids`; None if that is
         not known.
     """
 
@@ -74,7 +74,7 @@ class Parent:
 
     @classmethod
     def of_models(cls, models: Models, seeds: Sequence[int]) -> "Parent":
-        """Make one of models without a run folder, which are a start for these seeds, one each."""
+        """Create a parent from models without a run folder, one for each of these seeds to start from."""
         models = replace(models, seeds=list(seeds))
         return cls(Path("the last fit"), models, models.averaged, 1.0, "", images=0, labels=0, learned=None)
 
@@ -112,15 +112,15 @@ class Parent:
 
     @property
     def learned_images(self) -> frozenset[str]:
-        """The images from whose labels any of the models learned."""
+        """The images whose labels any of the models learned from."""
         return frozenset(image for images in self.learned or [] for image in images)
 
     @torch.no_grad()
     def fill(self, stacks: Mapping[str, Stack], average: Mapping[str, Tensor], config: Config, data: Data) -> None:
         """Copy the weights into stacks of models with these settings, and the average into theirs.
 
-        Rows of new classes keep the values that they have, and are averaged from these. Buffers of another shape, the
-        reference batches of another ``batch_size``, stay as well.
+        Rows of new classes keep their values, and their average starts from these. Buffers of another shape, the
+        reference batches of another ``batch_size``, are kept too.
         """
         indices, rows = self._indices(config), self._rows(config, data.classes)
         for net, stack in stacks.items():
@@ -142,11 +142,11 @@ class Parent:
                 value.copy_(self.sums[name][indices])
 
     def new_classes(self, classes: Sequence[str]) -> list[str]:
-        """The classes that this run does not know."""
+        """Return the classes that this run does not know."""
         return [name for name in classes if name not in self.models.classes]
 
     def lost_classes(self, classes: Sequence[str]) -> list[str]:
-        """The classes of this run that are not among these."""
+        """Return the classes of this run that are not among these."""
         return [name for name in self.models.classes if name not in classes]
 
     def _indices(self, config: Config) -> list[int]:
@@ -168,12 +168,12 @@ def _copy_rows(value: Tensor, saved: Tensor, rows: Sequence[tuple[int, int]]) ->
 
 
 def open_parent(run: Path) -> Parent:
-    """Open the last checkpoint of a run, finished or not, as a start.
+    """Open the last checkpoint of a run, finished or not, to start from it.
 
     Raises
     ------
     UserError
-        Where ``run`` is no run folder, has no checkpoint yet, or its files are damaged or of different runs.
+        If ``run`` is not a run folder, has no checkpoint yet, or its files are damaged or of different runs.
     """
     if run.is_file():
         raise UserError(f"{run} is a file: --from takes a run folder of `ssgan train`, which keeps the weights.")
@@ -202,7 +202,7 @@ def open_parent(run: Path) -> Parent:
 
 
 def _learned(run: Path, config: Config, splits: Sequence[Split]) -> list[list[str]] | None:
-    """Return the labelled images of each model; of a run that did not keep them, from its data, if they are as then."""
+    """Return the labelled images of each model; of a run that did not keep them, from its data, if unchanged."""
     if all(len(split.ids) == len(split.y) for split in splits):
         return [list(split.ids) for split in splits]
     try:
@@ -216,12 +216,12 @@ def _learned(run: Path, config: Config, splits: Sequence[Split]) -> list[list[st
 
 
 def check_parent(parent: Parent, config: Config, data: Data | None = None, splits: Sequence[Split] = ()) -> None:
-    """Check that a run with these settings can start from a parent, and with these data, where they are known.
+    """Check that a run with these settings can start from a parent, and with these data, if they are known.
 
     Raises
     ------
     UserError
-        Where it cannot, naming both sides.
+        If it cannot; the message names both sides.
     """
     run, models = parent.run, parent.models
     if config.folds:
@@ -251,7 +251,7 @@ def check_parent(parent: Parent, config: Config, data: Data | None = None, split
 
 
 def _check_finite(parent: Parent, config: Config) -> None:
-    """Check that no model that is a start has diverged."""
+    """Check that no model to start from has diverged."""
     networks = [stack.parameters for stack in (parent.models.D, parent.models.G) if stack is not None]
     values = [value for named in (*networks, parent.sums) for value in named.values()]
     finite = torch.stack([value.flatten(1).isfinite().all(dim=1) for value in values]).all(dim=0).tolist()
@@ -303,23 +303,23 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
 
 
 def _few(names: Sequence[str], most: int = 4) -> str:
-    """Join names, at most so many of them."""
+    """Join names, at most ``most`` of them."""
     return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def find_parent(folder: Path, parent: Parent | None = None) -> Parent | None:
-    """Return the parent from whose weights the run in a folder has yet to start: None where it has a checkpoint.
+    """Return the parent whose weights the run in a folder has yet to start from; None if it has a checkpoint.
 
     Parameters
     ----------
     folder : Path
     parent : Parent, optional
-        As it was opened before; otherwise the one that ``parent.json`` names is opened.
+        Already opened; otherwise the one that ``parent.json`` names is opened.
 
     Raises
     ------
     UserError
-        Where there is no such run any more, or it has other weights now.
+        If there is no such run any more, or it has other weights now.
     """
     record = runs.read_parent(folder)
     if record is None or (folder / "checkpoint").exists():

@@ -14,13 +14,13 @@ __all__ = ["FailedParts"]
 class FailedParts:
     """Collect the parts of a run that failed, with the reasons, for its report.
 
-    A training may take days, so that no picture and no measurement may end it. A failure is never silent: it is a
-    warning of the training and stands in ``report.json``, under ``failed_parts``.
+    A training may take days, so the failure of a picture or a measurement must not end it. A failure is never silent:
+    it is a warning of the training and is listed in ``report.json``, under ``failed_parts``.
 
     Attributes
     ----------
     reasons : dict of str to str
-        Why each part failed, first; by its name.
+        Why each part first failed, by its name.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class FailedParts:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """Run the block, and note an error of it as the failure of the part of this name."""
+        """Run the block, and record an error in it as the failure of the part with this name."""
         try:
             yield
         except Exception as cause:
             self.add(name, cause)
 
     def add(self, name: str, cause: Exception) -> None:
-        """Note why a part failed; of several failures of one part, the first."""
+        """Record why a part failed; of several failures of one part, the first."""
         if isinstance(cause, UserError):
             reason = str(cause).rstrip(".")
         elif isinstance(cause, OSError) and cause.strerror:
@@ -57,15 +57,15 @@ class FailedParts:
         return new
 
     def added_to(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a report with the parts that failed, as they stand now, and their warnings."""
+        """Return a report with the parts that have failed so far, and their warnings."""
         earlier = report["warnings"]
         warnings = [*earlier, *(line for line in self.warnings if line not in earlier)]
         return {**report, "warnings": warnings, **({"failed_parts": self.reasons} if self.reasons else {})}
 
     def without_odd_numbers(self, content: Any, place: str = "") -> Any:
-        """Return nested plain types with None in the place of each number that is not finite, which is no JSON.
+        """Return nested plain types with None for each number that is not finite, which JSON does not allow.
 
-        Each place is noted as a part that failed.
+        Each place is recorded as a part that failed.
         """
         if isinstance(content, dict):
             return {k: self.without_odd_numbers(v, f"{place}.{k}" if place else str(k)) for k, v in content.items()}

@@ -29,13 +29,13 @@ class Session(NamedTuple):
     Attributes
     ----------
     data : Data
-        Features of a backbone where one is set.
+        Features of a backbone if one is set.
     start : Parent or None
-        The run from whose weights this one has yet to start.
+        The run whose weights this one has yet to start from.
     splits : list of Split
         The labelled images of each model.
     state : dict or None
-        That of the checkpoint, where there is one.
+        State of the checkpoint, if there is one.
     """
 
     data: Data
@@ -55,12 +55,12 @@ def open_session(
 
 
 def follow(data: Data, config: Config, folder: Path, parent: Parent | None = None) -> None:
-    """Train in a process that is not the main one, which runs the experiment: only compute, and write nothing.
+    """Train in a process other than the main one, which runs the experiment: only compute, and write nothing.
 
     Raises
     ------
     UserError
-        Where the run folder is out of reach, as on another machine.
+        If the run folder cannot be reached, for example on another machine.
     """
     with distributed.main_first():
         if not (folder / "split.json").exists():
@@ -83,12 +83,12 @@ def follow(data: Data, config: Config, folder: Path, parent: Parent | None = Non
 
 
 def check_processes(config: Config) -> None:
-    """Check that several processes can train this configuration, to the same result as one.
+    """Check that several processes can train this configuration, with the same result as one.
 
     Raises
     ------
     UserError
-        Where they cannot.
+        If they cannot.
     """
     count = distributed.count()
     if count == 1:
@@ -122,7 +122,7 @@ def check_processes(config: Config) -> None:
 
 
 def _saved_state(folder: Path, data: Data, config: Config, splits: Sequence[Split]) -> dict[str, Any] | None:
-    """Read the checkpoint of a run, where there is one, and check that it belongs to the run."""
+    """Read the checkpoint of a run, if there is one, and check that it belongs to the run."""
     if not (folder / "checkpoint").exists():
         return None
     state = runs.load_checkpoint(folder / "checkpoint")

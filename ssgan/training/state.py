@@ -19,19 +19,19 @@ from ssgan.training.step import Adam, build_optimizer
 
 __all__ = ["STATE_KEYS", "STATE_VERSION", "check_state", "invalid_state_as_user_error"]
 
-# Changes with the layout of optimiser and noise states, which could otherwise be misread.
+# Changes with the layout of optimiser and random generator states, which could otherwise be misread.
 STATE_VERSION = 2
 # The keys of a checkpoint: the run, what was seen so far, and all that the next step depends on.
 STATE_KEYS = {"version", *(name for name, field in {**MODELS, **TRAINING}.items() if field.required)}
 
 
 def check_state(state: Any, data: Data, config: Config, splits: Sequence[Split]) -> None:
-    """Check that a checkpoint belongs to this run and is whole, so that training can be resumed from it.
+    """Check that a checkpoint belongs to this run and is intact, so that training can be resumed from it.
 
     Raises
     ------
     UserError
-        With the differences, or with what is damaged, where it does not.
+        With the differences, or with what is damaged, if it does not.
     """
     check_fields(state, MODELS)
     if not whole(STATE_VERSION, STATE_VERSION)(state.get("version")):
@@ -63,7 +63,7 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
     changed = Config.from_dict(state["config"]).resume_conflicts(config)
     if changed:
         raise CannotResume(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
-    # The hash covers the arrays alone.
+    # The hash covers only the arrays.
     dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
     if dataset != (data.sha256, data.scale, list(data.classes)):
         raise CannotResume(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
@@ -82,7 +82,7 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
 
 
 def _check_watch(watch: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Check that what was seen so far is of these seeds."""
+    """Check that the records of divergence and collapse are of these seeds."""
     if not {*watch["diverged"], *watch["collapsed"]} <= set(seeds):
         raise damaged("names seeds that diverged or collapsed, which are not its own")
     if any(len(losses) != len(seeds) for losses in watch["matching"]):
@@ -90,7 +90,7 @@ def _check_watch(watch: Mapping[str, Any], seeds: Sequence[int]) -> None:
 
 
 def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[str, Stack]) -> None:
-    """Check that the states of the optimisers are of these networks."""
+    """Check that the states of the optimisers fit these networks."""
     if saved.keys() != stacks.keys():
         raise damaged(f"has optimizers of {', '.join(map(str, saved)) or 'nothing'}, not of {', '.join(stacks)}")
     for net, stack in stacks.items():
@@ -111,7 +111,7 @@ def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[
 
 
 def _check_noise(saved: Any, config: Config, device: torch.device) -> None:
-    """Check that the states of the noise are those of a generator, and of one for each model where it has its own."""
+    """Check that the noise state is that of a random number generator, or of one for each model if it has its own."""
     expected, strategy = noise_state(device), str(config.seed_strategy)
     if strategy == "auto":
         strategy = choose_strategy(config.seeds, device.type)

@@ -39,7 +39,7 @@ class Part:
     seed : int or None
         Index of the model in the stack; None for all.
     generator : Generator, optional
-        Source of noise; otherwise torch's global generator, which compiled losses need.
+        Source of noise; by default torch's global generator, which compiled losses need.
     compiled : bool
         Whether the losses are compiled by torch, which takes a while in the first step.
 
@@ -84,7 +84,7 @@ class Part:
 
         ``numbers`` change from step to step: ``rate_D`` and ``rate_G``, the learning rates; ``history_share``, the
         weight of this step in the history; ``average_mass``, the weight of the steps so far in the average; ``ramp``,
-        the share of their weights that the ramped terms have.
+        the factor of the weights of the ramped terms.
         """
         batches = (
             batches if self.seed is None else [Batch(*(tensor[self.seed] for tensor in batch)) for batch in batches]
@@ -110,7 +110,7 @@ class Part:
 
     @torch.no_grad()
     def _teacher(self, mass: float | Tensor) -> dict[str, State]:
-        """Return D with its averaged parameters, where a term needs it; D itself before there is an average."""
+        """Return D with its averaged parameters, if a term needs it; D itself before there is an average."""
         if not self.config.has_teacher:
             return {}
         now = self.frozen["D"]["parameters"]
@@ -155,7 +155,7 @@ class Adam:
     gradient much smaller than 1e-4 takes a proportionally smaller step, so D slows down as it wins.
     Outside, ``m / (sqrt(v) + epsilon)``, is the form of torch and of Kingma & Ba, *Adam*, 2015.
 
-    The kernel of torch has epsilon outside. For the form inside it is given epsilon 0 and ``second`` holds the running
+    The kernel of torch has epsilon outside. For the form inside, it gets epsilon 0 and ``second`` holds the running
     mean of ``g^2 + epsilon``, which debiased is ``v + epsilon``.
 
     Parameters
@@ -191,7 +191,7 @@ class Adam:
         return {"first": self.first, "second": self.second}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
+        """Load a :meth:`state` of the same parameters; ValueError if it is of others."""
         self.steps.fill_(state["steps"])
         _copy_into(self.first, state["first"])
         _copy_into(self.second, state["second"])
@@ -205,7 +205,7 @@ class Adam:
             torch._foreach_add_(self.second, self.epsilon * (1.0 - beta2) / beta2)
         torch._fused_adam_(
             self.parameters,
-            [gradient.contiguous() for gradient in gradients],  # the kernel takes every tensor as it lies in memory
+            [gradient.contiguous() for gradient in gradients],  # the kernel ignores strides
             self.first,
             self.second,
             [],
@@ -251,7 +251,7 @@ class SGD:
         return {"velocity": self.velocity}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load a :meth:`state` of the same parameters; ValueError where it is of others."""
+        """Load a :meth:`state` of the same parameters; ValueError if it is of others."""
         _copy_into(self.velocity, state["velocity"])
 
     @torch.no_grad()
@@ -259,7 +259,7 @@ class SGD:
         """Take one step; ``gradients`` are in the order of the parameters, the rate is on their device."""
         torch._fused_sgd_(
             self.parameters,
-            [gradient.contiguous() for gradient in gradients],  # the kernel takes every tensor as it lies in memory
+            [gradient.contiguous() for gradient in gradients],  # the kernel ignores strides
             self.velocity,
             weight_decay=0.0,
             momentum=self.momentum,
@@ -267,7 +267,7 @@ class SGD:
             dampening=0.0,
             nesterov=self.momentum > 0,
             maximize=False,
-            is_first_step=False,  # a velocity of 0 before it comes to the same
+            is_first_step=False,  # a velocity of 0 before it is equivalent
         )
 
 
@@ -279,7 +279,7 @@ def _copy_into(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
 
 
 def build_optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
-    """Make the optimiser of a network."""
+    """Create the optimiser of a network."""
     if getattr(config, f"optimizer_{net.lower()}") == "sgd":
         return SGD(parameters, getattr(config, f"momentum_{net.lower()}"))
     betas = (config.adam_beta1, config.adam_beta2)
@@ -309,7 +309,7 @@ class CapturedPart:
     Attributes
     ----------
     refusal : str or None
-        Why the step could not be recorded and is taken eagerly.
+        Why the step could not be recorded and is run eagerly.
     """
 
     def __init__(self, part: Part, device: torch.device, record: Recorder | None = None) -> None:

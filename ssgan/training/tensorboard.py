@@ -18,7 +18,7 @@ __all__ = ["TENSORBOARD_FOLDER", "TensorBoard", "check_tensorboard"]
 
 TENSORBOARD_FOLDER = "tensorboard"
 EVENTS = "events for TensorBoard"
-ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # %
+ERROR_TAGS = {"errors": "error/averaged", "errors_raw": "error/last_step"}  # in percent
 
 
 def check_tensorboard() -> None:
@@ -27,7 +27,7 @@ def check_tensorboard() -> None:
     Raises
     ------
     UserError
-        Where it is not.
+        If it is not.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401
@@ -39,7 +39,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard(Callback):
-    """Write the log as TensorBoard events, a folder for each seed. What fails is noted and does not end the training.
+    """Write the log as TensorBoard events, a folder for each seed. A failure is recorded and does not end the training.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class TensorBoard(Callback):
         The run folder.
     seeds : sequence of int
     up_to_date : bool
-        Whether the session before wrote events too; otherwise all of the log comes first.
+        Whether the previous session wrote events too; otherwise the whole log is written first.
     failed_parts : FailedParts, optional
     """
 

@@ -10,27 +10,27 @@ import torch
 __all__ = ["Clock", "StepProgress", "StepTimer"]
 
 WARM_UP_STEPS = 10
-#: Steps before the first ones that an estimate counts: on a GPU some compile, allocate and record.
+#: First steps that an estimate does not count: on a GPU some compile, allocate and record.
 UNTIMED_STEPS = {"cpu": 1}
 UNTIMED_STEPS_OF_A_GPU = 5
 SECONDS_TO_MEASURE = 2.0  # of steps, before the first estimate
-SLOW_STEP_SECONDS = 10.0  # a first step of so long is no warm-up alone, so an estimate counts it
-SECONDS_BETWEEN_STEPS = 0.25  # that are told; each waits for the device
+SLOW_STEP_SECONDS = 10.0  # a first step as long as this is not only warm-up, so an estimate counts it
+SECONDS_BETWEEN_STEPS = 0.25  # that are reported; each waits for the device
 
 
 class StepProgress(NamedTuple):
-    """Where a training stands between two reports.
+    """The progress of a training between two reports.
 
     Attributes
     ----------
     step, steps : int
-        Steps done and to do. The first one that is told is the step from which the training starts or goes on.
+        Steps done and to do. The first one that is reported is the step from which the training starts or is resumed.
     images : int
         Unlabelled images seen per model.
     images_per_second : float or None
         None as long as too few steps are measured.
     seconds_left : float or None
-        Of the steps, evaluations and pictures that are left; None as long as too few steps are measured.
+        Time for the remaining steps, evaluations and pictures; None as long as too few steps are measured.
     """
 
     step: int
@@ -53,7 +53,7 @@ class Clock:
         self.excluded = self.excluded_warm = self.excluded_unmeasured = 0.0
 
     def start(self) -> None:
-        """Note that the first step comes now."""
+        """Mark the beginning of the first step."""
         self.measured_from = self._now()
 
     def tick(self) -> None:
@@ -101,20 +101,20 @@ class Clock:
 
 
 class StepTimer:
-    """Estimate the time that is left of a training from its steps, its evaluations and its other pauses.
+    """Estimate the remaining time of a training from its steps, its evaluations and its other pauses.
 
     Parameters
     ----------
     clock : Clock
     steps : int
-        Of the whole training.
+        Steps of the whole training.
     evaluation_interval : int
         Steps between two evaluations in the log; 0 without them.
     """
 
     def __init__(self, clock: Clock, steps: int, evaluation_interval: int) -> None:
         self.clock, self.steps, self.evaluation_interval = clock, steps, evaluation_interval
-        #: Seconds of one evaluation of the averaged and the last models on the whole test share; None if unknown.
+        #: Seconds of one evaluation of the averaged and the last models on the whole test set; None if unknown.
         self.evaluation_seconds: float | None = None
         self.seconds_of_evaluations = 0.0
         self._told_at = float("-inf")
@@ -128,7 +128,7 @@ class StepTimer:
         self.seconds_of_evaluations += self.evaluation_seconds
 
     def is_due(self) -> bool:
-        """Whether the next step is to be told: a few times in a second."""
+        """Return whether the next step is to be reported: a few times per second."""
         now = time.perf_counter()
         if now - self._told_at < SECONDS_BETWEEN_STEPS:
             return False
@@ -136,7 +136,7 @@ class StepTimer:
         return True
 
     def estimate(self, steps_done: int, seconds_per_step: float) -> float:
-        """Estimate the seconds after so many steps from the time of one."""
+        """Estimate the remaining seconds after ``steps_done`` steps from the time of one step."""
         left, interval = self.steps - steps_done, self.evaluation_interval
         evaluations = 1 + (self.steps // interval - steps_done // interval if interval else 0)
         other_pauses = max(0.0, self.clock.excluded - self.seconds_of_evaluations) / max(1, self.clock.steps)

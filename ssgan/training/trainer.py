@@ -44,13 +44,13 @@ class Trainer:
         The source of batches; its seeds are those of the models.
     image_shape : tuple of int
     classes : int
-        Of the data: K, except for a GAN without classes.
+        Number of classes of the data: K, except for a GAN without classes.
     config : Config
 
     Attributes
     ----------
     stacks : dict of str to Stack
-        The networks ``"D"`` and, where it is trained, ``"G"`` of all models.
+        The networks ``"D"`` and, if it is trained, ``"G"`` of all models.
     ema : dict of str to Tensor [S, ...]
         The running mean of D's parameters, not debiased.
     parts : list of Part
@@ -85,7 +85,7 @@ class Trainer:
             self.runners = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
         self.parent: dict[str, Any] | None = None
-        self.parent_mass = 0.0  # of its average, which stands for this one's until the first step
+        self.parent_mass = 0.0  # of its average, which replaces this one's until the first step
 
     def start_from(self, parent: Parent, data: Data) -> None:
         """Start from the weights of a parent that :func:`ssgan.training.parent.check_parent` has accepted."""
@@ -115,15 +115,15 @@ class Trainer:
 
     @property
     def cuda_graph_warnings(self) -> list[str]:
-        """A warning where the step could not be recorded as a CUDA graph."""
+        """A warning if the step could not be recorded as a CUDA graph."""
         captured = [runner for runner in self.runners if isinstance(runner, CapturedPart)]
         reasons = [runner.refusal for runner in captured if runner.refusal]
         return [f"The step could not be recorded as a CUDA graph, so it runs eagerly: {why}" for why in reasons[:1]]
 
     def remaining_batches(self) -> Iterator[list[Batch]]:
-        """Give the batches of each step that is left: ``discriminator_steps`` of them for one step.
+        """Return an iterator over the batches of each remaining step: ``discriminator_steps`` of them for one step.
 
-        What takes longer than a batch and is done once is done by the call, before the first batch is taken.
+        One-time work that takes longer than a batch is done by the call, before the first batch is taken.
         """
         per_step = self.config.discriminator_steps
         first = self.steps_done * per_step
@@ -140,7 +140,7 @@ class Trainer:
 
     @property
     def ramp(self) -> float:
-        """The share of their weights that the ramped terms have in the next step, ``exp(-5 (1 - t)^2)``.
+        """The factor of the weights of the ramped terms in the next step, ``exp(-5 (1 - t)^2)``.
 
         Source: Laine & Aila, *Temporal Ensembling for Semi-Supervised Learning*, 2017, section 2.3.
         """
@@ -161,12 +161,12 @@ class Trainer:
         return -math.expm1(self.steps_done * math.log(decay)) if decay else float(self.steps_done > 0)
 
     def _begin_average(self) -> None:
-        """Forget the average of a parent, so that this one is of the steps of this run alone."""
+        """Discard the average of a parent, so that this one is only of the steps of this run."""
         torch._foreach_zero_(list(self.ema.values()))
         self.parent_mass = 0.0
 
     def models(self, data: Data) -> Models:
-        """Return the networks as they are now, for use."""
+        """Return the current networks, for use."""
         return Models(
             config=self.config,
             D=self.stacks["D"],
@@ -286,22 +286,22 @@ def train(
     data : Data
     config : Config
     splits : sequence of Split, optional
-        The labelled rows of each model, and the rows that it never sees; otherwise drawn as ``config`` says.
+        The labelled rows of each model, and the rows that it never sees; by default drawn as ``config`` says.
     on_report : callable, optional
         Called at every report interval and at the end.
     state : dict, optional
-        What ``Report.state()`` or ``Run.state()`` gave: training goes on from there, to the same weights, bit
-        for bit, as if it had not been interrupted (on the same kind of device and number of threads).
+        What ``TrainingProgress.state()`` or ``Run.state()`` returned: training is resumed from there, to weights that
+        are bit-for-bit the same as if it had not been interrupted (on the same kind of device and number of threads).
     due : callable, optional
         Whether a report is needed after a step, besides those at the interval.
     failed_parts : FailedParts, optional
-        Gets what cannot be measured, so that it does not end the training.
+        Receives what cannot be measured, so that it does not end the training.
     start : Parent, optional
-        Of :func:`ssgan.training.parent.open_parent`: the weights to start from, where there is no ``state``.
+        From :func:`ssgan.training.parent.open_parent`: the weights to start from, if there is no ``state``.
     on_start : callable, optional
         Called with the state after zero steps of a training that has a ``start``.
     on_step : callable, optional
-        Called before the first step and a few times in a second, with the time that is left as soon as it is known.
+        Called before the first step and a few times per second, with the remaining time as soon as it is known.
 
     Returns
     -------
@@ -310,8 +310,7 @@ def train(
     Raises
     ------
     UserError
-        Where data and configuration do not fit, or the state or the start is one of other data or another
-        configuration.
+        If data and configuration do not fit, or the state or the start is of other data or another configuration.
     """
     data = apply_backbone(data, config, feature_map=_inherited_map(state, start))
     check_range(config.network, data.name, data.bounded)
@@ -360,19 +359,19 @@ def _inherited_map(state: dict[str, Any] | None, start: Parent | None) -> Featur
 
 
 def time_training(data: Data, config: Config, splits: Sequence[Split], share: float = 0.1) -> float | None:
-    """Estimate the seconds of a training from its first steps, which are thrown away.
+    """Estimate the seconds of a training from its first steps, which are discarded.
 
     Parameters
     ----------
     data, config, splits
         As :func:`train` takes them, with the features of a backbone computed.
     share : float
-        Of the steps, that are taken at most.
+        Largest fraction of the steps that is run.
 
     Returns
     -------
     float or None
-        None where so few steps take too little time to measure.
+        None if so few steps take too little time to measure.
     """
     device = select(config.device, config.dtype, config.precision)
     with _own_noise(config, device):
@@ -389,7 +388,7 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
 
 @contextmanager
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
-    """Leave torch's generators and its precision as they were before."""
+    """Restore torch's generators and its precision at the end."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         yield
