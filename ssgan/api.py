@@ -312,9 +312,7 @@ def train(
     source, named = None, None
     if isinstance(data, str | os.PathLike):
         if test is not None:
-            raise UserError(
-                f"test is for arrays, but {os.fspath(data)} is read with its own test share: leave it away."
-            )
+            raise UserError(f"test is for arrays, but {os.fspath(data)} is read with its own test set: leave it away.")
         named, table = str(expand_user(Path(data))), None if labels_csv is None else Path(labels_csv)
         if config is None and preset is None and named not in datasets.DATASETS:
             settings = backbone_of_photographs(Path(named), settings).settings

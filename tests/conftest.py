@@ -47,7 +47,7 @@ def digits() -> Data:
 
 @pytest.fixture(scope="session")
 def few_digits(digits: Data) -> Data:
-    """A pool of 300 and a test share of 100, for trainings of a second."""
+    """A pool of 300 and a test set of 100, for trainings of a second."""
     return dataclasses.replace(
         digits,
         x_train=digits.x_train[:300],

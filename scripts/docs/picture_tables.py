@@ -66,7 +66,7 @@ def generator_table() -> str:
     text = (
         "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference "
         f"with its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One "
-        "thread, on a busy machine. None of these pictures is of the test share of a published figure."
+        "thread, on a busy machine. None of these pictures is of the test set of a published figure."
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH)])
 

@@ -237,7 +237,7 @@ def foreign_table() -> str:
         "",
         f"Test error in % on the user's classes, mean ± standard deviation over {len(baseline)} draws of",
         f"{one['labels']} labels, {one['images']:,} images long; the difference is paired, with its standard error.",
-        "Labels, test share and size of the pool are the same in every line.",
+        "Labels, test set and size of the pool are the same in every line.",
         *(f"`gan` has {what} at {_percents(shares)} foreign images." for what, shares in claims.items() if shares),
         "AUROC says how well foreign test images are told from own ones (1: always; 0.5: by chance); *noted* are those",
         "that `predict` says look like none of the classes.",

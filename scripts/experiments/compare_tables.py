@@ -40,7 +40,7 @@ ROWS = results.ROWS / "tables.jsonl"
 
 
 class Table(NamedTuple):
-    """A table, cut into a pool and a test share."""
+    """A table, cut into a pool and a test set."""
 
     name: str
     x_pool: np.ndarray

@@ -3,12 +3,12 @@
 
 Four sets, each at 32 pixels, decide the views of a picture and whether the preset `images` has a generator:
 
-* `letters`: ten capitals, dark on light, in the fonts below FOLDER, distorted. The test share has fonts of its own.
+* `letters`: ten capitals, dark on light, in the fonts below FOLDER, distorted. The test set has fonts of its own.
 * `cells`: grey pictures of six kinds of cells under a microscope. They are synthetic, drawn by this program.
 * `trashnet`: photographs; `trashnet.zip` is in the folder of data.
 * `cifar10`: photographs, a part of the training images; its test images are not used.
 
-The draws of labels start at seed 1000, and no test share here is that of a published figure. A training without a
+The draws of labels start at seed 1000, and no test set here is that of a published figure. A training without a
 generator sees more images, so that both take equal CPU time; `--measure` trains on few images and prints the seconds.
 Rows go into `results/rows/own-pictures.jsonl`, with the CPU seconds of each training. A row that is there is not
 trained again.
@@ -101,7 +101,7 @@ def usable_fonts(folder: Path) -> list[Path]:
 
 
 def letters(fonts: list[Path], random: np.random.RandomState) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield letters with their names, first the pool's, then the test share's."""
+    """Yield letters with their names, first the pool's, then the test set's."""
     order = random.permutation(len(fonts))
     of_test, of_pool = np.split(order, [len(fonts) // 4])
     for count, chosen in ((POOL, of_pool), (TEST, of_test)):

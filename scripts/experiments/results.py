@@ -192,7 +192,7 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
 
     The pool holds the labelled images and then always as many unlabelled ones, of which ``share`` are foreign. One
     draw seed gives the same labelled rows for every share, and from share to share foreign images take the place
-    of own ones that were there. The test share is that of the user's classes.
+    of own ones that were there. The test set is that of the user's classes.
 
     Source: Oliver et al., *Realistic Evaluation of Deep Semi-Supervised Learning Algorithms*, 2018, section 4.4;
     there the unlabelled images come from four classes, of which more and more are foreign.

@@ -2,7 +2,7 @@
 """Train on a set as arrays and on the same set as files: `scripts/experiments/same_from_files.py --data-dir FOLDER`.
 
 For each draw of labels, the images are written as PNG into a temporary folder: the labelled ones of the draw into
-`train/<class>/`, the rest into `unlabeled/`, the test share into `test/<class>/`. What is loaded from there must be
+`train/<class>/`, the rest into `unlabeled/`, the test set into `test/<class>/`. What is loaded from there must be
 the built-in set, pixel for pixel. Then both are trained with the same settings. They differ in the order of the pool
 alone, so the errors must agree within the noise of a training. Rows go into `results/rows/DATA-files.jsonl`. A row that
 is there is not trained again, and a training that was stopped resumes.
@@ -63,11 +63,11 @@ def check(loaded: Data, data: Data, split: Split) -> None:
     )
     same = {
         "rows of the pool": np.array_equal(np.sort(pool), np.arange(len(data.x_train))),
-        "rows of the test share": np.array_equal(np.sort(test), np.arange(len(data.x_test))),
+        "rows of the test set": np.array_equal(np.sort(test), np.arange(len(data.x_test))),
         "images of the pool": np.array_equal(loaded.x_train, data.x_train[pool]),
-        "images of the test share": np.array_equal(loaded.x_test, data.x_test[test]),
+        "images of the test set": np.array_equal(loaded.x_test, data.x_test[test]),
         "labels of the pool": np.array_equal(loaded.y_train, splits.hide(data.y_train, split.indices)[pool]),
-        "labels of the test share": np.array_equal(loaded.y_test, data.y_test[test]),
+        "labels of the test set": np.array_equal(loaded.y_test, data.y_test[test]),
         "classes": loaded.classes == tuple(class_folder(data.classes, k) for k in range(len(data.classes))),
         "full intensity": loaded.scale == data.scale,
     }

@@ -4,7 +4,7 @@
 A pool is drawn from the training images. Each strategy chooses the first labels, a model trains on them, the strategy
 chooses more, and so on. ``random`` draws any images, ``balanced`` as many of each class (which needs to know the
 classes), ``typical`` and ``uncertain`` are those of `suggest`, and ``auto`` changes from the one to the other. The
-first labels of ``uncertain`` are those of ``typical``. Errors are those on the test share; each training is a row of
+first labels of ``uncertain`` are those of ``typical``. Errors are those on the test set; each training is a row of
 `results/rows/labeling.jsonl`, and what is there is not trained again.
 
 With `--choose FILE` seeds start at 1000, a third of the pool is held out and scored, and the rows go to FILE.
@@ -64,7 +64,7 @@ TASKS = {
 
 
 def draw_pool(data: Data, pool: int | None, seed: int, choose: bool) -> Data:
-    """Draw a pool from the training images; with ``choose`` a third of it becomes the test share."""
+    """Draw a pool from the training images; with ``choose`` a third of it becomes the test set."""
     rows = np.random.RandomState(seed).permutation(len(data.x_train))[:pool]
     held_out = rows[: len(rows) // 3] if choose else rows[:0]
     rows = rows[len(held_out) :]

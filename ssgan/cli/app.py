@@ -110,7 +110,7 @@ def evaluate(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Score the models of a run on the test share: errors, calibration, and each class."""
+    """Score the models of a run on the test set: errors, calibration, and each class."""
     # A folder that is not a run is refused before torch is imported.
     runs.check_usable(run)
     from ssgan.figures import plots

@@ -245,7 +245,7 @@ def as_data(data: Any, test: Any = None) -> Data:
     """
     if isinstance(data, Data):
         if test is not None:
-            raise UserError("test is for arrays and data sets of torch, but Data have a test share of their own.")
+            raise UserError("test is for arrays and data sets of torch, but Data have a test set of their own.")
         return data
     is_pair = isinstance(data, tuple | list) and len(data) == 2
     if is_pair:

@@ -75,7 +75,7 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
         if options.labels_csv is None:
             options.refuse(["label_words"], f"it is for the labels of a table, and {path} has none")
         if labeling.test is not None:
-            options.refuse(["test_share", "test_seed"], f"{path} has a test share of its own, in test/")
+            options.refuse(["test_share", "test_seed"], f"{path} has a test set of its own, in test/")
         images = read_images(tree, options.image_size, options.image_mode, options.image_depth, progress)
     return _make_data(path, tree, labeling, images, options)
 

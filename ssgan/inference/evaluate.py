@@ -1,4 +1,4 @@
-"""Evaluate a finished run on a test share and return plain numbers."""
+"""Evaluate a finished run on a test set and return plain numbers."""
 
 import dataclasses
 from pathlib import Path

@@ -24,7 +24,7 @@ IMAGE_SIZE = (
 )
 TEST_SHARE = (
     "share",
-    "of each class's labelled pictures held out for testing, where files have no test share of their own; "
+    "of each class's labelled pictures held out for testing, where files have no test set of their own; "
     "default 0.2, with folds 0",
     0,
     0.9,
@@ -99,7 +99,7 @@ class Options(DataSettings):
         """Raise a :class:`UserError` for the first of these options that is set although the source cannot use it."""
         for name in names:
             value = getattr(self, name)
-            # A test share of 0 has no effect on any source.
+            # test_share=0 has no effect on any source.
             if self.strict and value != getattr(Options(), name) and not (name == "test_share" and value == 0):
                 raise UserError(f"{name}={value} would do nothing: {why}.")
 

@@ -190,9 +190,7 @@ def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
         return [f"What is generated is like the {noun}s of the pool, with what these lack.", *report["warnings"]]
     limits = [DRAWS]
     if tested:
-        limits.append(
-            f"The error is that of {noun}s like the test share of {report['dataset']}; no others were tested."
-        )
+        limits.append(f"The error is that of {noun}s like the test set of {report['dataset']}; no others were tested.")
     limits.append("Every input gets one of the classes, also one that belongs to none of them.")
     if noun == "image":
         limits.append(PREPARED)

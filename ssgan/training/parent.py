@@ -298,7 +298,7 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
     if tested:
         raise UserError(
             f"{run} learned from the labels of {counted(len(tested), 'test image')} of {data.name}: leave them out of "
-            f"the test share."
+            f"the test set."
         )
 
 

@@ -268,7 +268,7 @@ def test_images_that_no_label_reaches_have_the_same_share_of_every_class(name: s
 @pytest.mark.parametrize("of_backbone", [False, True], ids=["pixels", "features"])
 @every_method
 def test_images_far_from_all_others_have_probabilities_too(name: str, of_backbone: bool) -> None:
-    """Far away in the pool and in the test share, in all directions, and a row of zeros, which has no direction."""
+    """Far away in the pool and in the test set, in all directions, and a row of zeros, which has no direction."""
     random = np.random.RandomState(0)
     near = np.concatenate([clouds(20, [(0.2, 0.2), (0.8, 0.8)]), random.uniform(0, 1, (40, 6)).astype(np.float32)], 1)
     far = (1e6 * random.normal(size=(30, 8))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Mistakes in data: pictures with two labels, copies in the test share, pools without much in them."""
+"""Mistakes in data: pictures with two labels, copies in the test set, pools without much in them."""
 
 from pathlib import Path
 

@@ -109,7 +109,7 @@ def test_a_picture_that_is_not_what_its_head_says_is_skipped(
 
 
 def test_nothing_is_held_twice_in_memory(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pool and test share are parts of the one array that was decoded into, or read from the cache."""
+    """Pool and test set are parts of the one array that was decoded into, or read from the cache."""
     found: list[ImageArray] = []
     monkeypatch.setattr(
         "ssgan.data.image_folder.read_images", lambda *words: found.append(read_images(*words)) or found[-1]

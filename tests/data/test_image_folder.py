@@ -209,7 +209,7 @@ def test_an_empty_test_folder_is_no_test_share(tmp_path: Path) -> None:
 def test_a_share_beside_a_test_folder_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {**classes("train/"), **classes("test/")})
     assert refusal(folder, test_share=0.5) == (
-        f"test_share=0.5 would do nothing: {folder} has a test share of its own, in test/."
+        f"test_share=0.5 would do nothing: {folder} has a test set of its own, in test/."
     )
     assert refusal(folder, test_seed=3).startswith("test_seed=3 would do nothing: ")
 

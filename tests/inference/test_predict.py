@@ -45,7 +45,7 @@ def draws(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> list[InputSource]:
-    """The test share as PNG files of full intensity 255."""
+    """The test set as PNG files of full intensity 255."""
     folder = tmp_path_factory.mktemp("pictures")
     for i, image in enumerate(few_digits.x_test):
         Image.fromarray((image * (255 / 16)).round().astype(np.uint8)).save(folder / f"{i:03}.png")

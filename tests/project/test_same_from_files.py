@@ -57,7 +57,7 @@ def test_files_that_do_not_hold_the_set_are_refused(same: ModuleType, tiny: Data
     found = load(tmp_path / "a", options=Options())
     with pytest.raises(ValueError, match="other labels of the pool"):
         same.check(found, tiny, second)
-    for name, what in (("x_train", "images of the pool"), ("x_test", "images of the test share")):
+    for name, what in (("x_train", "images of the pool"), ("x_test", "images of the test set")):
         changed = getattr(tiny, name).copy()
         changed[5, 2, 2] ^= 1
         with pytest.raises(ValueError, match=f"other {what}."):
