@@ -58,6 +58,7 @@ __all__ = [
     "read_settings",
     "save_checkpoint",
     "trim_log",
+    "unknown_data",
     "update_config",
 ]
 
@@ -256,6 +257,11 @@ def check_usable(run: Path) -> None:
     read_config(run)
     if (run / "report.json").exists() or not (run / "checkpoint").exists():
         read_report(run)
+
+
+def unknown_data(run: Path | str) -> UserError:
+    """Return the error for a run without a report, whose data must be named."""
+    return UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
 
 
 def data_source(

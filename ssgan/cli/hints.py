@@ -20,17 +20,17 @@ FLAGS = ("labels", "method", "seed", "seeds", "draw_seed", "device", "folds", "b
 
 def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Config) -> str:
     """Return a sentence about an interrupted run: how to resume it, and how to see what it has learned."""
-    from ssgan.figures.image_grid import is_drawable
+    from ssgan.settings.catalog import is_picture_shape
 
     words = f"{folder} is unfinished; go on with it by: {_resume_command(location, folder)}"
-    is_sampled = config.trains_generator and config.backbone is None and is_drawable(data.image_shape)
+    is_sampled = config.trains_generator and config.backbone is None and is_picture_shape(data.image_shape)
     if is_sampled and (folder / "checkpoint").exists():
         words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
     if (folder / "checkpoint").exists():
         words += f"; use what it has learned by: {predict_command(folder, data)}"
         if len(data.x_test):
             score = ["ssgan", "evaluate", str(folder), "--data", location.data]
-            words += f"; score that by: {shlex.join([*score, *_location_words(location)])}"
+            words += f"; score that by: {shlex.join([*score, *location.words()])}"
     return words
 
 
@@ -45,7 +45,7 @@ def start_command(location: DataLocation, run: Path, settings: Mapping[str, Any]
     count = 2
     while (free := run.with_name(f"{run.resolve().name}-{count}")).exists():
         count += 1
-    words = [*_location_words(location), "--from", str(run), "--out", str(free), *settings_options(settings)]
+    words = [*location.words(), "--from", str(run), "--out", str(free), *settings_options(settings)]
     words += [] if epochs is None else ["--epochs", epochs]
     return shlex.join(["ssgan", "train", location.data, *words])
 
@@ -59,13 +59,7 @@ def settings_options(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _location_words(location: DataLocation) -> list[str]:
-    """Return the options for the location of the data."""
-    paths = {"--labels-csv": location.labels_csv, "--data-dir": location.data_dir}
-    return [word for option, path in paths.items() if path is not None for word in (option, str(path))]
-
-
 def _resume_command(location: DataLocation, folder: Path) -> str:
     """Return the command that resumes a run."""
-    words = [*_location_words(location), "--out", str(folder)]
+    words = [*location.words(), "--out", str(folder)]
     return shlex.join(["ssgan", "train", location.data, *words, "--resume"])

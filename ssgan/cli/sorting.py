@@ -103,9 +103,11 @@ class SortOptions:
         pictures, sorter = Pictures(sources), None
         if self.folder is not None:
             sorter = Sorter(self.folder, models.classes, pictures, self.link, self._least_probability())
-        depth = models.config.image_depth or 16
         return Sorting(
-            self, sorter, None if self.sheet is None else ContactSheet(models.classes, pictures, depth), pictures
+            self,
+            sorter,
+            None if self.sheet is None else ContactSheet(models.classes, pictures, models.input_depth),
+            pictures,
         )
 
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError, features
 __all__ = [
     "DEPTHS",
     "FORMAT_NAMES",
+    "FULL_DEPTH",
     "NEEDS_HEIF",
     "SUFFIXES",
     "UNOPENED",
@@ -45,6 +46,7 @@ NEEDS_HEIF = "is HEIC, which `pip install 'ssgan[heic]'` makes readable"
 # Brands in the first bytes of a file of the ISO base media format (ISO/IEC 23008-12).
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
+FULL_DEPTH = 16  # bits of full intensity in a 16-bit grey picture if nothing else is known
 DEPTHS = (8, 10, 12, 14, 16)  # bit depths of cameras, of which one is chosen if none is given
 ORIENTATION = 0x0112
 # The operation that makes an image upright, by the value of EXIF's orientation; 1 is upright.
@@ -114,7 +116,7 @@ def read_header(stream: BinaryIO) -> Header:
         return Header(width, height, image.mode, _is_grey(image), _largest_value(image))
 
 
-def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> np.ndarray:
+def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = FULL_DEPTH) -> np.ndarray:
     """Decode the first frame of a file and make it upright.
 
     Transparent parts become white, 16-bit greys are scaled to 8 bits, colours are converted to grey by ITU-R 601.
@@ -153,7 +155,7 @@ def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = 16) -> n
         return np.asarray(flat)
 
 
-def describe_decoding(size: int | None, grey: bool, depth: int = 16) -> dict[str, Any]:
+def describe_decoding(size: int | None, grey: bool, depth: int = FULL_DEPTH) -> dict[str, Any]:
     """Describe what :func:`decode` does, for a program without this package: values, and ``steps`` in words.
 
     Parameters
@@ -200,7 +202,7 @@ def decode_within(stream: BinaryIO, longest: int) -> Image.Image:
         image.draft(None, (longest, longest))
         image.load()
         largest = _largest_value(image) if _has_16_bits(image) else None
-        depth = next((bits for bits in DEPTHS if (largest or 0) < 2**bits), 16) if largest is not None else 16
+        depth = FULL_DEPTH if largest is None else next((bits for bits in DEPTHS if largest < 2**bits), FULL_DEPTH)
         flat = _flatten(image, depth).convert("RGB")
         flat.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=3.0)
         rotation = ROTATIONS.get(_orientation(image))

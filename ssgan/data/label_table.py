@@ -20,13 +20,14 @@ from ssgan.files import read_file
 __all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
 
 
-# Labels that mean that there is none: those of pandas.read_csv, and -1, also written as a float.
+# Labels that mean "no label", as in pandas.read_csv; a class may still be named so, with label_words.
 MISSING = frozenset(
     [
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
         *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     ]
 )
+# -1 and -1.0 mean "no label" too, and cannot name a class.
 NEVER_CLASSES = frozenset([str(UNLABELED), f"{UNLABELED}.0"])
 SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = (",", ";", "\t", "|")

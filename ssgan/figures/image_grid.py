@@ -21,7 +21,6 @@ __all__ = [
     "draw_classes",
     "draw_grid",
     "draw_table",
-    "is_drawable",
     "read_frames",
     "to_uint8",
 ]
@@ -34,11 +33,6 @@ NAMED_ROWS = 40  # largest number of classes that have rows of their own
 
 # A picture, text in its place, or nothing.
 Tile = np.ndarray | str | None
-
-
-def is_drawable(image_shape: Sequence[int]) -> bool:
-    """Return whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
-    return len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError, counted
 from ssgan.inference.features import apply_backbone
-from ssgan.inference.metrics import confusion, per_class, reliability, softmax, summarize_scores
+from ssgan.inference.metrics import confusion, mean_or_none, per_class, reliability, softmax, summarize_scores
 from ssgan.inference.models import Models, open_latest
 from ssgan.inference.scored_images import Scored, leave_out_trained, read_images
 from ssgan.inference.scores import METRICS, finite_mask, score
@@ -88,7 +88,7 @@ def evaluate_models(
 ) -> dict[str, Any]:
     """Score opened models as :func:`evaluate_run` does; ``run`` names them in messages."""
     if models.progress and data is None and report["dataset"] not in DATASETS:
-        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
+        raise runs.unknown_data(run)
     source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or data.endswith(".npz"))
     if has_arrays:
@@ -130,7 +130,7 @@ def _score_data(
     result: dict[str, Any] = {
         **_context(models, report, scored, run, torch_device),
         **summarize_scores(scores),
-        **{f"{name}_mean": _mean(values) for name, values in scores.items() if name.startswith(("nll", "ece"))},
+        **{f"{name}_mean": mean_or_none(values) for name, values in scores.items() if name.startswith(("nll", "ece"))},
         "temperature": temperature,
         "diverged": [seed for seed, ok in zip(models.seeds, finite, strict=True) if not ok],
         "rows": [
@@ -287,12 +287,6 @@ def _class_results(p_MNK: np.ndarray, y_N: np.ndarray, classes: tuple[str, ...])
         "confusion": matrix.tolist(),
         "reliability": reliability(p_all, y_all),
     }
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """Return the mean of the values that are not None."""
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _count_words(models: int) -> str:

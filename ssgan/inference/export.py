@@ -27,6 +27,7 @@ from ssgan.inference.predict import Predictor, open_predictor, predict
 from ssgan.nn.export import Ensemble, MappedFeatures, PictureFeatures, Rescaled, export_graph
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.weight_norm import fold_weights
+from ssgan.settings.catalog import is_picture_shape
 
 __all__ = ["FORMATS", "OPSET", "TOLERANCE", "build_classifier", "describe", "export_run"]
 
@@ -186,11 +187,11 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
 def _preprocessing(models: Models) -> dict[str, Any] | None:
     """Describe how a file becomes an input, as :func:`ssgan.inference.inputs.read_image` does; None for other data."""
     shape, scale = models.input_shape, models.input_scale
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+    if not is_picture_shape(shape):
         return None
     height, width = shape[:2]
     recipe = image_io.describe_decoding(
-        height if height == width else None, grey=shape[2:] != (3,), depth=models.config.image_depth or 16
+        height if height == width else None, grey=shape[2:] != (3,), depth=models.input_depth
     )
     if height != width:
         recipe["steps"].append(f"The picture must have {width} x {height} pixels.")
@@ -378,7 +379,6 @@ def _images_of_run(run: Path, models: Models, report: dict[str, Any]) -> list[In
         return [InputImage(name, image) for image in x[:CHECKED_IMAGES]]
     sources = find_inputs([name])
     sources = sources[:: max(1, len(sources) // CHECKED_IMAGES)][:CHECKED_IMAGES]
-    depth = models.config.image_depth or 16
     with image_io.ignore_warnings():
-        images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded, depth)
+        images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded, models.input_depth)
         return list(itertools.islice((image for image in images if image.pixels is not None), CHECKED_IMAGES))

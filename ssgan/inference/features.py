@@ -14,6 +14,7 @@ from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.nn.backbones import Backbone, load_backbone
+from ssgan.settings.catalog import is_picture_shape
 from ssgan.settings.config import Config
 
 __all__ = ["FeatureEngine", "apply_backbone", "backbone_of", "check_pictures", "open_backbone", "picture_features"]
@@ -177,7 +178,7 @@ def check_pictures(data: Data, backbone: str) -> None:
         If they are not.
     """
     shape = data.image_shape
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+    if not is_picture_shape(shape):
         raise UserError(
             f"backbone is {backbone!r}, which takes pictures [H, W] or [H, W, C] with 1 or 3 channels, but those of "
             f"{data.name} are {list(shape)}: leave backbone away."

@@ -15,6 +15,7 @@ from ssgan.data import file_tree
 from ssgan.data.image_io import SUFFIXES, UnreadableImage, decode
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
+from ssgan.settings.catalog import is_picture_shape
 
 __all__ = ["InputImage", "InputSource", "chunk_sources", "find_inputs", "read_image", "read_inputs"]
 
@@ -140,7 +141,7 @@ def _decode_to_shape(
     name: str, open_stream: Callable[[], BinaryIO], image_shape: Sequence[int], scale: float, depth: int
 ) -> np.ndarray:
     """Decode a picture to a shape; raise a UserError that names it if it cannot be used."""
-    if len(image_shape) not in (2, 3) or (len(image_shape) == 3 and image_shape[2] not in (1, 3)):
+    if not is_picture_shape(image_shape):
         raise UserError(f"{name} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
     height, width = image_shape[:2]
     try:

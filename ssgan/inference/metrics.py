@@ -26,6 +26,7 @@ __all__ = [
     "error_percent",
     "expected_calibration_error",
     "generated_probability",
+    "mean_or_none",
     "measure_diversity",
     "nearest_neighbors",
     "negative_log_likelihood",
@@ -314,11 +315,11 @@ def measure_diversity(
         images = generate(len(real))
         results.append(diversity(images, real)._asdict() if np.isfinite(images).all() else _UNKNOWN)
     finite = [result for result in results if result is not _UNKNOWN]
-    means = {name: _mean_or_none([result[name] for result in finite]) for name in Diversity._fields}
+    means = {name: mean_or_none([result[name] for result in finite]) for name in Diversity._fields}
     return {"images": len(real), **means, "real": diversity(others, real)._asdict(), "models": results}
 
 
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
+def mean_or_none(values: Sequence[float | None]) -> float | None:
     """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

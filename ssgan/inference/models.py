@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ssgan import runs
 from ssgan.data.feature_map import FeatureMap
+from ssgan.data.image_io import FULL_DEPTH
 from ssgan.data.splits import load as load_splits
 from ssgan.devices import float32_precision
 from ssgan.errors import UserError
@@ -140,6 +141,11 @@ class Models:
     def input_scale(self) -> float:
         """The value of full intensity of such images."""
         return self.scale if self.feature_map is None else self.feature_map.picture_scale
+
+    @property
+    def input_depth(self) -> int:
+        """Bits of full intensity of 16-bit grey pictures."""
+        return self.config.image_depth or FULL_DEPTH
 
     @property
     def bounded(self) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "open_predictor",
     "predict",
     "predict_sources",
+    "round_to_float32",
     "write_predictions",
 ]
 
@@ -126,8 +127,8 @@ def chunks_for(models: Models, sources: Sequence[InputSource]) -> Iterator[Seque
 
 def predict_sources(models: Models, sources: Iterable[InputSource]) -> Iterator[Prediction]:
     """Read and predict the images of one chunk of :func:`chunks_for`, in order. Every engine runs this function."""
-    depth = models.config.image_depth or 16
-    return predict(models, read_inputs(sources, models.input_shape, models.input_scale, models.bounded, depth))
+    images = read_inputs(sources, models.input_shape, models.input_scale, models.bounded, models.input_depth)
+    return predict(models, images)
 
 
 def _batch_rows(models: Models) -> int:
@@ -140,21 +141,21 @@ def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) ->
     if not np.isfinite(p_K).all():
         return Prediction(name, None, None, None, f"{name} drives the model beyond finite numbers.", None)
     if models.config.unconditional:
-        return Prediction(name, None, None, _round(generated), GENERATED if generated > 0.5 else "", [])
+        return Prediction(name, None, None, round_to_float32(generated), GENERATED if generated > 0.5 else "", [])
     best, says_unlike = int(p_K.argmax()), models.judges_foreign
     return Prediction(
         file=name,
         label=models.classes[best],
-        probability=_round(p_K[best]),
-        p_generated=_round(generated) if says_unlike else None,
+        probability=round_to_float32(p_K[best]),
+        p_generated=round_to_float32(generated) if says_unlike else None,
         note=UNLIKE_CLASSES if says_unlike and generated > 0.5 else "",
-        probabilities=[_round(p) for p in p_K],
+        probabilities=[round_to_float32(p) for p in p_K],
     )
 
 
-def _round(p: float) -> float:
+def round_to_float32(value: float) -> float:
     """Round to six significant digits, about the precision of a float32 network."""
-    return float(f"{p:.6g}")
+    return float(f"{value:.6g}")
 
 
 def columns(classes: Sequence[str], probabilities: bool) -> list[str]:

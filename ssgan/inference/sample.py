@@ -19,13 +19,14 @@ from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
 from ssgan.figures.fonts import legible
-from ssgan.figures.image_grid import Tile, draw_grid, draw_table, is_drawable, to_uint8
+from ssgan.figures.image_grid import Tile, draw_grid, draw_table, to_uint8
 from ssgan.files import open_atomic
 from ssgan.inference import latents
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import nearest_neighbors, softmax
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import NETWORK_PAIRS
+from ssgan.settings.catalog import is_picture_shape
 from ssgan.settings.config import Config
 
 __all__ = ["Request", "class_histogram", "sample_run"]
@@ -149,7 +150,7 @@ def sample_run(
                 f"{run} generates features of {models.config.backbone}, not pictures: --nearest shows the pictures "
                 f"nearest to them."
             )
-        if models.feature_map is None and not is_drawable(models.image_shape):
+        if models.feature_map is None and not is_picture_shape(models.image_shape):
             if (run / curves.DENSITY_PICTURE).exists():
                 raise UserError(
                     f"{run} generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density."
@@ -387,7 +388,7 @@ def _training_data(
     elif request.data is not None or saved["name"] in DATASETS:
         report = {"dataset": saved["name"]}
     else:
-        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
+        raise runs.unknown_data(run)
     name, root, options = runs.data_source(run, report, config, request.data_dir)
     data = load(request.data or name, root, options, progress)
     if data.sha256 != saved["sha256"]:

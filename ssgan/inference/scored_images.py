@@ -162,12 +162,10 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     if isinstance(images, str | os.PathLike):
         images = [images]
     if isinstance(images, list | tuple) and images and all(isinstance(path, str | os.PathLike) for path in images):
-        depth = models.config.image_depth or 16
         shape, scale = models.input_shape, models.input_scale
         rows = []
-        for image in read_inputs(
-            find_inputs([os.fspath(path) for path in images]), shape, scale, models.bounded, depth
-        ):
+        sources = find_inputs([os.fspath(path) for path in images])
+        for image in read_inputs(sources, shape, scale, models.bounded, models.input_depth):
             if image.pixels is None:
                 raise UserError(image.reason)
             rows.append(image.pixels)

@@ -19,10 +19,11 @@ from ssgan.data.file_tree import FileTree, open_tree
 from ssgan.data.layouts import SHARES
 from ssgan.errors import UserError
 from ssgan.figures.fonts import legible
-from ssgan.figures.image_grid import Tile, draw_table, is_drawable, to_uint8
+from ssgan.figures.image_grid import Tile, draw_table, to_uint8
 from ssgan.files import open_atomic, open_file
 from ssgan.inference.inputs import InputSource
 from ssgan.inference.predict import Prediction
+from ssgan.settings.catalog import is_picture_shape
 
 __all__ = ["UNSURE", "ContactSheet", "Pictures", "Sorter", "folder_names", "read_tiles", "save_sheet"]
 
@@ -278,11 +279,11 @@ def read_tiles(data: Data, rows: Sequence[int], source: str) -> list[Tile]:
         The folder or the zip of the files.
     """
     data = data.source
-    if not is_drawable(data.image_shape):
+    if not is_picture_shape(data.image_shape):
         return [None] * len(rows)
     if not data.files_train:
         return [to_uint8(data.x_train[row] / data.scale) for row in rows]
-    depth = data.image_depth or 16
+    depth = data.image_depth or image_io.FULL_DEPTH
     # Names of the data are printable; the tree knows the files that they stand for.
     with open_tree(Path(source), tuple(image_io.SUFFIXES), SHARES) as tree:
         return [_read_tile(partial(tree.open, data.files_train[row]), depth) for row in rows]

@@ -20,6 +20,7 @@ from ssgan.inference.evaluate import options_for
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import generated_probability, softmax
 from ssgan.inference.models import Models, open_latest
+from ssgan.inference.predict import round_to_float32
 from ssgan.labeling import selection
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
@@ -142,9 +143,9 @@ def suggest(
         if p_SNK is not None and models is not None:
             p_SK = p_SNK[:, place]
             mean_K = p_SK.mean(axis=0)
-            predicted, probability = models.classes[mean_K.argmax()], _rounded(mean_K.max())
+            predicted, probability = models.classes[mean_K.argmax()], round_to_float32(mean_K.max())
         reason = _reason(strategy, chosen.details[place], p_SK, () if models is None else models.classes)
-        score = _rounded(chosen.scores[place])
+        score = round_to_float32(chosen.scores[place])
         suggestions.append(Suggestion(row, str(names[row]), place + 1, strategy, score, reason, predicted, probability))
     return suggestions
 
@@ -235,11 +236,6 @@ def _features(models: Models, x: np.ndarray) -> np.ndarray:
     first = models.select(models.seeds[:1])
     step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
     return np.concatenate([first.features(x[start : start + step])[0] for start in range(0, len(x), step)])
-
-
-def _rounded(value: float) -> float:
-    """Round to six significant digits."""
-    return float(f"{value:.6g}")
 
 
 def _reason(strategy: str, detail: dict[str, Any], p_SK: np.ndarray | None, classes: Sequence[str]) -> str:
@@ -349,7 +345,7 @@ def load_run_pool(
     """
     models, report = open_latest(run, select(device))
     if models.progress and source is None and report["dataset"] not in DATASETS:
-        raise UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
+        raise runs.unknown_data(run)
     named, run_root, options = runs.data_source(run, report, models.config, root)
     if source is not None:
         options = options_for(models, labels_csv)

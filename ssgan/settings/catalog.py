@@ -26,6 +26,7 @@ __all__ = [
     "check_widths",
     "for_labels",
     "for_method",
+    "is_picture_shape",
     "overlay",
     "square_of",
     "suits",
@@ -217,6 +218,11 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
         raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
 
 
+def is_picture_shape(image_shape: Sequence[int]) -> bool:
+    """Return whether images of this shape are grey or colour pictures, [H, W] or [H, W, C] with C = 1 or 3."""
+    return len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
+
+
 def suits(network: str, image_shape: Sequence[int]) -> bool:
     """Return whether the network takes images of this shape."""
     traits = NETWORKS[network]
@@ -224,8 +230,7 @@ def suits(network: str, image_shape: Sequence[int]) -> bool:
         return len(image_shape) == 1
     if not traits.convolutional:
         return True
-    picture = len(image_shape) == 2 or (len(image_shape) == 3 and image_shape[2] in (1, 3))
-    sides = tuple(image_shape[:2]) if picture else (0, 0)
+    sides = tuple(image_shape[:2]) if is_picture_shape(image_shape) else (0, 0)
     return min(sides) >= traits.smallest and (not traits.squares or max(sides) <= max(traits.squares))
 
 

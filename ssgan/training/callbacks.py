@@ -20,6 +20,7 @@ from ssgan.errors import Interrupted, counted
 from ssgan.figures import curves, image_grid
 from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.models import Models
+from ssgan.settings.catalog import is_picture_shape
 from ssgan.settings.config import Config
 from ssgan.training import interrupts
 from ssgan.training.interrupts import Interrupts
@@ -185,7 +186,7 @@ class Frames(Callback):
         """Draw the frame after ``images`` images of training; none if a generated image is not finite."""
         side = models.config.grid_side
         samples = models.select(models.seeds[:1]).sample(side**2, seed=models.config.seed)[0]
-        if image_grid.is_drawable(models.image_shape) and np.isfinite(samples).all():
+        if is_picture_shape(models.image_shape) and np.isfinite(samples).all():
             self.folder.mkdir(exist_ok=True)
             with open_atomic(self.folder / f"{images:09d}.png") as stream:
                 image_grid.draw_grid(image_grid.to_uint8(samples), side).save(stream, format="png")

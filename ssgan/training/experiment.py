@@ -25,13 +25,13 @@ from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
 from ssgan.figures import curves
-from ssgan.figures.image_grid import draw_classes, draw_grid, is_drawable, to_uint8
+from ssgan.figures.image_grid import draw_classes, draw_grid, to_uint8
 from ssgan.files import open_atomic, write_atomic, write_json
 from ssgan.inference.confidence import POOL_IMAGES, Confidence, flagged_share, no_calibration
 from ssgan.inference.metrics import measure_diversity, summarize_scores
 from ssgan.inference.models import Models, open_run
 from ssgan.inference.scores import score
-from ssgan.settings.catalog import for_method
+from ssgan.settings.catalog import for_method, is_picture_shape
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.presets import PRESETS
 from ssgan.training.callbacks import Paused, run_callbacks
@@ -51,6 +51,7 @@ UNKNOWN_LABELS = (
     "The run whose weights this one started from did not keep from which images it learned: test images may be among "
     "them, and the accuracy too high."
 )
+
 SAME_SPREAD = 0.1  # below this fraction of the spread of real images, generated images count as the same
 
 
@@ -203,7 +204,7 @@ def _tensorboard(folder: Path, config: Config, failed_parts: FailedParts) -> Ten
 
 def _draw_labeled(path: Path, data: Data, split: Split) -> None:
     """Draw the labelled images of a split after the names of their classes."""
-    if len(split.y) and is_drawable(data.source.image_shape):
+    if len(split.y) and is_picture_shape(data.source.image_shape):
         count = max(1, LABELED_IMAGES_SHOWN // len(data.classes))
         x, scale = data.source.x_train, data.source.scale
         images = [x[split.indices[split.y == label][:count]] for label in range(len(data.classes))]
@@ -341,7 +342,7 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
 def _diversity(run: Run) -> dict[str, Any] | None:
     """Measure the diversity of each model's generated images; None if there are none."""
     models, seed = run.models, run.config.seed
-    if models.G is None or not is_drawable(models.image_shape):
+    if models.G is None or not is_picture_shape(models.image_shape):
         return None
     each = [partial(lambda one, count: models.select([one]).sample(count, seed)[0], one) for one in models.seeds]
     return measure_diversity(each, run.data.x_train, run.data.scale)
@@ -373,6 +374,6 @@ def settings_beyond_preset(config: Config) -> dict[str, Any]:
 
 def _draw(path: Path, images: np.ndarray, columns: int = 10) -> None:
     """Write images in [0, 1] as a grid; nothing if they are not grey or colour images."""
-    if is_drawable(images.shape[1:]):
+    if is_picture_shape(images.shape[1:]):
         with open_atomic(path) as stream:
             draw_grid(to_uint8(images), columns).save(stream, format="png")

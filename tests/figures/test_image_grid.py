@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.figures.image_grid import add_caption, draw_classes, draw_grid, draw_table, is_drawable, to_uint8
+from ssgan.figures.image_grid import add_caption, draw_classes, draw_grid, draw_table, to_uint8
 
 
 def test_size_in_pixels() -> None:
@@ -103,14 +103,6 @@ def test_words_below_an_image() -> None:
     assert image.mode == "RGB"
     assert image.size == (98, 98 + 16)
     assert np.asarray(image)[98:].min() < 128
-
-
-def test_what_can_be_drawn() -> None:
-    assert is_drawable((8, 8))
-    assert is_drawable((8, 8, 1))
-    assert is_drawable((8, 8, 3))
-    assert not is_drawable((64,))
-    assert not is_drawable((8, 8, 2))
 
 
 def test_pixels_are_rounded_and_bounded() -> None:

@@ -6,7 +6,7 @@ import pytest
 from setting_values import refusal
 
 from ssgan.errors import UserError
-from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape
+from ssgan.settings.catalog import NETWORK_NAMES, NETWORK_SETTINGS, NETWORKS, check_image_shape, is_picture_shape
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
 
@@ -142,3 +142,11 @@ def test_the_presets_of_the_paper_are_its_recipes() -> None:
         assert (config.adam_beta1, config.adam_epsilon, config.adam_epsilon_inside_root) == (0.5, 1e-8, True)
         assert (config.batch_size, config.init_images, config.latent_size) == (100, 500, 100)
         assert config.ema_half_life_images == Config().ema_half_life_images
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_picture"),
+    [((8, 8), True), ((8, 8, 1), True), ((8, 8, 3), True), ((64,), False), ((8, 8, 2), False), ((8, 8, 3, 1), False)],
+)
+def test_the_shapes_of_pictures(shape: tuple[int, ...], is_picture: bool) -> None:
+    assert is_picture_shape(shape) is is_picture
