@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "device_name",
     "float32_precision",
-    "noise_state",
     "precision_warnings",
     "processor_name",
-    "restore_noise",
+    "rng_state",
     "run_in_threads",
     "select",
+    "set_rng_state",
 ]
 
 
@@ -141,7 +141,7 @@ def precision_warnings(device: torch.device, precision: str, convolutional: bool
     ]
 
 
-def noise_state(device: torch.device) -> torch.Tensor:
+def rng_state(device: torch.device) -> torch.Tensor:
     """Return the state of a device's random number generator, uint8."""
     import torch
 
@@ -150,8 +150,8 @@ def noise_state(device: torch.device) -> torch.Tensor:
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
 
 
-def restore_noise(device: torch.device, state: torch.Tensor) -> None:
-    """Restore the state that :func:`noise_state` returned."""
+def set_rng_state(device: torch.device, state: torch.Tensor) -> None:
+    """Restore the state that :func:`rng_state` returned."""
     import torch
 
     if device.type == "cuda":

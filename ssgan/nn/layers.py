@@ -39,25 +39,25 @@ class GaussianNoise(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Set each entry to zero with probability ``share`` in training mode and scale up the rest.
+    """Set each entry to zero with probability ``p`` in training mode and scale up the rest.
 
     The same as ``torch.nn.Dropout``, but by a uniform draw, which takes a third of the time on a CPU.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.share = share
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor of any shape to one of the same shape."""
-        if not self.training or self.share == 0.0:
+        if not self.training or self.p == 0.0:
             return x
-        mask = noise.uniform_like(x) >= self.share
-        return x * (mask.to(x.dtype) / (1.0 - self.share))
+        mask = noise.uniform_like(x) >= self.p
+        return x * (mask.to(x.dtype) / (1.0 - self.p))
 
     def extra_repr(self) -> str:
         """Return what ``print(network)`` shows."""
-        return f"share={self.share}"
+        return f"p={self.p}"
 
 
 class BatchStatNorm(nn.Module):

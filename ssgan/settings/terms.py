@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TERMS", "VIEWS", "Need", "Term", "parameters_of_terms"]
+__all__ = ["INPUTS_OF_D", "TERMS", "Need", "Term", "parameters_of_terms"]
 
 #: Batches for which D's logits can be requested, in the order in which they pass through D.
-VIEWS = ("labeled", "unlabeled", "unlabeled_again", "strong", "fake")
+INPUTS_OF_D = ("labeled", "unlabeled", "unlabeled_again", "strong", "fake")
 
 Need = Literal["classes", "unlabeled images", "different passes", "an augmentation", "a generator"]
 
@@ -31,8 +31,8 @@ class Term:
     loss : str
         The function, by its name in :mod:`ssgan.losses`; that of VAT is in :mod:`ssgan.training.methods`.
     inputs : tuple of str
-        Arguments of the function. For D: logits on one of ``VIEWS``, ``"teacher"`` (logits of the averaged D on second
-        weak views), ``"labels"``, and for VAT ``"discriminator"`` and ``"images"``. For G: ``"real_features"``,
+        Arguments of the function. For D: logits on one of ``INPUTS_OF_D``, ``"teacher"`` (logits of the averaged D on
+        second weak views), ``"labels"``, and for VAT ``"discriminator"`` and ``"images"``. For G: ``"real_features"``,
         ``"fake_features"`` and ``"fake_logits"``.
     constant : tuple of str
         Inputs through which the term sends no gradient.
@@ -82,7 +82,7 @@ class Term:
     @property
     def views(self) -> tuple[str, ...]:
         """The views on which D's logits receive its gradient."""
-        return tuple(name for name in self.inputs if name in VIEWS and name not in self.constant)
+        return tuple(name for name in self.inputs if name in INPUTS_OF_D and name not in self.constant)
 
 
 _D_TERMS = (

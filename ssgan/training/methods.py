@@ -22,7 +22,7 @@ from torch import Tensor
 from ssgan import losses
 from ssgan.nn import noise
 from ssgan.settings.config import Config
-from ssgan.settings.terms import VIEWS, Term
+from ssgan.settings.terms import INPUTS_OF_D, Term
 
 __all__ = ["Batch", "Logs", "Nets", "Phase", "perturbation", "phases", "scale_to_rms", "virtual_adversarial"]
 
@@ -149,7 +149,7 @@ def _logits_of_views(nets: Nets, batch: Batch, terms: Sequence[Term]) -> dict[st
         "unlabeled_again": batch.x_again,
         "strong": batch.x_strong,
     }
-    inputs = {name: nets.G(batch.z) if name == "fake" else images[name] for name in VIEWS if name in views}
+    inputs = {name: nets.G(batch.z) if name == "fake" else images[name] for name in INPUTS_OF_D if name in views}
     logits = {name: output[0] for name, output in _separate_passes(nets.D, inputs).items()}
     if "unlabeled" not in logits and any("unlabeled" in term.constant for term in terms):
         with torch.no_grad():  # weak views are only a target

@@ -8,7 +8,7 @@ import torch
 
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
-from ssgan.devices import noise_state, select
+from ssgan.devices import rng_state, select
 from ssgan.errors import CannotResume, UserError, counted
 from ssgan.inference.checkpoints import check_fields, check_models, check_tensors, damaged
 from ssgan.nn.stack import Stack, choose_strategy
@@ -112,7 +112,7 @@ def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[
 
 def _check_noise(saved: Any, config: Config, device: torch.device) -> None:
     """Check that the noise state is that of a random number generator, or of one for each model if it has its own."""
-    expected, strategy = noise_state(device), str(config.seed_strategy)
+    expected, strategy = rng_state(device), str(config.seed_strategy)
     if strategy == "auto":
         strategy = choose_strategy(config.seeds, device.type)
     own = device.type == "cpu" and strategy != "vmap"

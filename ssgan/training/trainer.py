@@ -15,7 +15,7 @@ from ssgan import devices, distributed
 from ssgan.data.dataset import Data
 from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, check_splits, make_splits
-from ssgan.devices import float32_precision, noise_state, restore_noise, select
+from ssgan.devices import float32_precision, rng_state, select, set_rng_state
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.models import Models
 from ssgan.nn.registry import build_stacks
@@ -220,12 +220,12 @@ class Trainer:
 
     def _noise_state(self) -> Tensor:
         states = [part.generator.get_state() for part in self.parts if part.generator]
-        return torch.stack(states) if states else noise_state(self.batches.device)
+        return torch.stack(states) if states else rng_state(self.batches.device)
 
     def _restore_noise(self, state: Tensor) -> None:
         generators = [part.generator for part in self.parts if part.generator]
         if not generators:
-            restore_noise(self.batches.device, state)
+            set_rng_state(self.batches.device, state)
             return
         if len(state) != len(generators):
             raise ValueError(f"the noise is of {len(state)} seeds")

@@ -14,7 +14,7 @@ import ssgan
 from ssgan import losses
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.rules import NEEDS
-from ssgan.settings.terms import TERMS, VIEWS
+from ssgan.settings.terms import INPUTS_OF_D, TERMS
 from ssgan.training import methods
 
 PACKAGE = Path(ssgan.__file__).parent
@@ -104,7 +104,7 @@ def test_every_row_names_what_there_is(term: methods.Term) -> None:
         "D": {"labels", "teacher", "discriminator", "images"},
         "G": {"real_features", "fake_features", "fake_logits"},
     }
-    assert set(term.inputs) <= others[term.net] | (set(VIEWS) if term.net == "D" else set())
+    assert set(term.inputs) <= others[term.net] | (set(INPUTS_OF_D) if term.net == "D" else set())
     assert set(term.constant) <= set(term.inputs)
 
 
