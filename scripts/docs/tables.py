@@ -51,23 +51,14 @@ def first_table() -> str:
         count = len(cells[method, labels[0]])
         fewer = f" ({count} draws)" if count < whole else ""
         lines.append(f"| {name}{fewer} | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
-    one = cells["gan", labels[len(labels) // 2]][0]
     lines += [
         "",
         f"Test error in % on scikit-learn's digits, mean ± standard deviation over {whole} label draws, the same for",
-        "all methods. No setting was chosen on test images. Training the "
-        f"{len(one['stack'])} GANs with {one['labels']} labels side by side took",
-        f"{one['seconds'] / 60:.1f} minutes on {_machine(one)}.",
+        "all methods. No setting was chosen on test images.",
         "",
         mnist_sentence(),
     ]
     return "\n".join(lines)
-
-
-def _machine(row: dict[str, Any]) -> str:
-    """Describe the device of a row in words."""
-    name, _, threads = row["device_name"].partition(", ")
-    return f"one thread of an {name}" if threads == "1 thread" else row["device_name"]
 
 
 def digits_table() -> str:
