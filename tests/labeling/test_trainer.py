@@ -256,14 +256,14 @@ def test_a_real_training_gives_hints_and_an_error(tmp_path: Path, monkeypatch: p
             one.consider(Counter({"cat": 6, "dog": 6}))
             fractions = set()
             end = time.monotonic() + 200
-            while not found:
+            while not any(found):  # the first order, of typical pictures, has no hints
                 assert time.monotonic() < end, one.status()
                 assert not one.status()["error"], one.status()
                 fractions.add(one.status()["fraction"])
                 time.sleep(0.05)
         finally:
             one.stop()
-    assert set(found[0]) == {f"{i}.png" for i in range(20)}
+    assert set(next(hints for hints in found if hints)) == {f"{i}.png" for i in range(20)}
     measured = one.status()["measured"]
     assert measured["labels"] == 12
     assert measured["folds"] == 5
