@@ -306,13 +306,13 @@ def train(
         if word not in FIELDS and (near := did_you_mean(word, [*FIELDS, *OTHER_WORDS])):
             raise UserError(f"Unknown setting {word!r}.{near}")
     if config is not None and preset is not None:
-        raise UserError(f"preset={preset!r} does not go with config, which has every setting: leave one of them away.")
+        raise UserError(f"preset={preset!r} cannot be combined with config, which has every setting: omit one of them.")
     if epochs is not None and "total_images" in settings:
-        raise UserError("epochs and total_images set the same length twice: leave one away.")
+        raise UserError("epochs and total_images set the same length twice: omit one.")
     source, named = None, None
     if isinstance(data, str | os.PathLike):
         if test is not None:
-            raise UserError(f"test is for arrays, but {os.fspath(data)} is read with its own test set: leave it away.")
+            raise UserError(f"test is for arrays, but {os.fspath(data)} has its own test set: omit test.")
         named, table = str(expand_user(Path(data))), None if labels_csv is None else Path(labels_csv)
         if config is None and preset is None and named not in datasets.DATASETS:
             settings = backbone_of_photographs(Path(named), settings).settings
@@ -320,9 +320,7 @@ def train(
         data = datasets.load(named, data_dir if data_dir is None else Path(data_dir), Options.of(early, table))
         source = _source(named, data_dir, labels_csv)
     elif data_dir is not None or labels_csv is not None:
-        raise UserError(
-            "data_dir and labels_csv are for names and paths of data, but data are arrays: leave them away."
-        )
+        raise UserError("data_dir and labels_csv are for names and paths of data, but data are arrays: omit them.")
     else:
         data = as_data(data, test)
     if epochs is not None:
@@ -408,7 +406,7 @@ def _new_folder(folder: str | os.PathLike[str]) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         taken = any(path.iterdir())
     except OSError as cause:
-        raise UserError(f"The folder {path} cannot be made ({cause.strerror}): choose another.") from None
+        raise UserError(f"The folder {path} cannot be created ({cause.strerror}): choose another.") from None
     if taken:
         raise UserError(f"{path} exists already and is not empty: save the run into another folder.")
     return path

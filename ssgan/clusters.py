@@ -46,7 +46,9 @@ def check_engine(engine: str, address: str | None) -> None:
         )
     if engine != "ray":
         if address is not None:
-            raise UserError(f"--ray-address {address} would do nothing without --engine ray: add it, or leave it away.")
+            raise UserError(
+                f"--ray-address {address} would do nothing without --engine ray: add it, or omit --ray-address."
+            )
         return
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         are = "is" if len(missing) == 1 else "are"
@@ -88,7 +90,7 @@ def connect(address: str | None = None) -> Iterator[Any]:
             raise UserError(f"Ray cannot be started here ({reason}).") from None
         if where == "auto" and isinstance(cause, ConnectionError):
             advice = "start it with `ray start --head`, or name a cluster by HOST:PORT"
-            raise UserError(f"{name} is auto, but no Ray runs on this machine: {advice}.") from None
+            raise UserError(f"{name} is auto, but Ray is not running on this machine: {advice}.") from None
         token = "" if where == "auto" else ": if the cluster asks for a token, set RAY_AUTH_MODE=token"
         raise UserError(f"{name} is {where}, which cannot be used ({reason}){token}.") from None
     finally:

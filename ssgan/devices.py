@@ -55,7 +55,7 @@ def select(name: str, dtype: str = "float32", precision: str = "float32") -> tor
         raise UserError(f"There is no device {name!r} here: choose from auto, {', '.join(names)}.")
     device = torch.device(full_name)
     if device.type == "mps" and dtype == "float64":
-        raise UserError("dtype is float64, which the device mps does not have: choose float32, or --device cpu.")
+        raise UserError("dtype is float64, which the device mps does not support: choose float32, or --device cpu.")
     if device.type != "cuda" and precision == "tf32":
         raise UserError(f"precision is tf32, which {device.type} does not have: choose float32 or bfloat16.")
     return device
@@ -76,7 +76,7 @@ def _name_of_process(name: str) -> str:
         )
     if distributed.local_rank() >= gpus:
         raise UserError(
-            f"There are more processes than GPUs ({gpus}) on this machine: start one for each GPU by torchrun "
+            f"There are more processes than GPUs ({gpus}) on this machine: start one for each GPU with torchrun "
             f"--nproc-per-node, or choose --device cpu."
         )
     return f"cuda:{distributed.local_rank()}"

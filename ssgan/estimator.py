@@ -212,10 +212,10 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
-            raise UserError(f"n_samples is {n_samples!r}, but must be a whole number, at least 1.")
+            raise UserError(f"n_samples is {n_samples!r}, but must be an integer, at least 1.")
         if self.backbone is not None and self.models_.G is not None:
             raise UserError(
-                f"The generator makes features of {self.backbone}, which are no images: train without a backbone."
+                f"The generator makes features of {self.backbone}, which are not images: train without a backbone."
             )
         seed = self.config_.seed if random_state is None else _seed(random_state)
         images = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
@@ -266,7 +266,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         last, now = (self.classes_.tolist(), list(shape), seeds), (classes.tolist(), list(X.shape[1:]), self.n_seeds)
         if last != now:
             raise UserError(
-                "warm_start begins with the models of the last fit, of classes {}, rows of shape {} and n_seeds {}, "
+                "warm_start continues from the models of the last fit, of classes {}, rows of shape {} and n_seeds {}, "
                 "but these are {}, {} and {}: fit with warm_start=False.".format(*last, *now)
             )
         return _open_models(self._state, self._state["seeds"], self.device)
@@ -293,7 +293,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         if X.dtype.kind not in "uif":
             raise UserError(f"X holds images of type {X.dtype}, but they must be uint8 or floats.")
         if not X.size:
-            raise UserError(f"X, of shape {list(X.shape)}, holds no pixel.")
+            raise UserError(f"X, of shape {list(X.shape)}, has no pixels.")
         floats = X.dtype.kind == "f"
         if not reset:
             if self.scale is None and getattr(self, "_float_images", floats) != floats:
@@ -314,18 +314,17 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         """Return labels as indices and classes, and warn about what they lack."""
         if y is None:
             raise UserError(
-                "fit requires y to be passed, but the target y is None: give one label for each row, -1 where there is "
-                "none."
+                "fit requires y to be passed, but the target y is None: give one label for each row, -1 if it has none."
             )
         y = column_or_1d(y, warn=True)
         if len(y) != len(X):
             raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(len(X), 'row')} of X.")
         if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
-            raise UserError("Unknown label type: continuous. y holds fractions, but labels are whole numbers or words.")
+            raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
         labels = split_labels(y)
         if labels.binary:
             warnings.warn(
-                "y holds -1 and 1 alone, so both are classes and no row is unlabelled; to leave rows unlabelled number "
+                "y holds only -1 and 1, so both are classes and no row is unlabelled; to leave rows unlabelled number "
                 "the classes from 0.",
                 stacklevel=3,
             )
@@ -345,12 +344,12 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         if self.method not in METHOD_NAMES:
             raise UserError(f"method is {self.method!r}, but must be one of {', '.join(METHOD_NAMES)}.")
         if isinstance(self.n_seeds, bool) or not isinstance(self.n_seeds, int | np.integer) or self.n_seeds < 1:
-            raise UserError(f"n_seeds is {self.n_seeds!r}, but must be a whole number, at least 1.")
+            raise UserError(f"n_seeds is {self.n_seeds!r}, but must be an integer, at least 1.")
         table = X.ndim == 2
         if table and self.backbone is not None:
-            raise UserError(f"backbone is {self.backbone!r}, which takes images, but X is a table [n, features].")
+            raise UserError(f"backbone is {self.backbone!r}, which accepts images, but X is a table [n, features].")
         if table and self.method == "fixmatch":
-            raise UserError("method 'fixmatch' compares views of images, which a table has not: choose another method.")
+            raise UserError("method 'fixmatch' compares views of images, but X is a table: choose another method.")
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
         overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
         if self.total_images is not None:
@@ -393,7 +392,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         finite = [seed for seed in run.seeds if is_whole[seed] and seed not in run.diverged]
         if not finite:
             raise UserError(
-                "Every model diverged, so there is none to predict with: set lower learning rates by "
+                "Every model diverged, so there is none to predict with: set lower learning rates with "
                 "settings={'learning_rate_d': ..., 'learning_rate_g': ...}."
             )
         if len(finite) < len(run.seeds):

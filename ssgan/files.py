@@ -90,7 +90,7 @@ def _check_regular(path: str | Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise IrregularFile(errno.EINVAL, "it is no regular file", str(path))
+        raise IrregularFile(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def read_file(path: str | Path) -> bytes:
@@ -109,7 +109,7 @@ def refuse_irregular(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise UserError(f"{path} is no regular file: take it away.")
+            raise UserError(f"{path} is not a regular file: remove it.")
 
 
 def check_growth(archive: zipfile.ZipFile, path: str | Path) -> None:
@@ -226,7 +226,7 @@ def lock(path: Path, busy: str) -> Iterator[None]:
         If the lock file cannot be created, because its folder is read-only or something else has its name.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UserError(f"{path} is no regular file, so it cannot be used as a lock: delete it.")
+        raise UserError(f"{path} is not a regular file, so it cannot be used as a lock: delete it.")
     with warnings.catch_warnings():
         # If the system has no locks, filelock warns and records the owner in the file instead, which is enough.
         warnings.simplefilter("ignore", UserWarning)
@@ -333,9 +333,9 @@ def check_table_path(out: str) -> None:
             f"--out is {out}, but must end in {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}, or be - ."
         )
     if path.is_dir() or not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is not a folder"
         if path.parent.is_dir() and not path.is_dir():
-            what = "is no regular file"
+            what = "is not a regular file"
         raise UserError(f"--out is {out}, which {what}: choose another file.")
 
 

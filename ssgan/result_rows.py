@@ -56,10 +56,10 @@ ANYTHING = Field(lambda _: True, "")
 # The keys that even the row of a failed training must have.
 NAMED: dict[str, Field] = {
     "dataset": Field(is_text, "a name"),
-    "labels": Field(whole(0), "a whole number"),
+    "labels": Field(whole(0), "an integer"),
     "method": Field(is_text, "a name"),
-    "seed": Field(whole(0), "a whole number"),
-    "draw_seed": Field(or_null(whole(0)), "a whole number or null"),
+    "seed": Field(whole(0), "an integer"),
+    "draw_seed": Field(or_null(whole(0)), "an integer or null"),
 }
 REQUIRED: dict[str, Field] = {
     **NAMED,
@@ -67,7 +67,7 @@ REQUIRED: dict[str, Field] = {
     "preset": Field(or_null(is_text), "a name or null"),
     "settings": Field(is_object, "an object"),
     "config_sha256": Field(is_text, "a hash"),
-    "images": Field(or_null(whole(0)), "a whole number or null"),
+    "images": Field(or_null(whole(0)), "an integer or null"),
     "split_sha256": Field(is_text, "a hash"),
     "error": Field(or_null(number(0, 100)), "a percentage or null"),
     "error_raw": Field(or_null(number(0, 100)), "a percentage or null"),
@@ -132,17 +132,17 @@ def parse_row(line: bytes) -> dict[str, Any]:
     except RowError:
         raise
     except UnicodeDecodeError:
-        raise RowError("is no UTF-8 text") from None
+        raise RowError("is not UTF-8 text") from None
     except UnicodeEncodeError:
-        raise RowError("holds text that is no Unicode") from None
+        raise RowError("holds text that is not Unicode") from None
     except RecursionError:
         raise RowError("is nested too deeply") from None
     except json.JSONDecodeError as cause:
-        raise RowError(f"is no JSON: it is cut off or damaged at character {cause.pos + 1}") from None
+        raise RowError(f"is not JSON: it is truncated or damaged at character {cause.pos + 1}") from None
     except ValueError:
         raise RowError("holds a number that is not finite, or too long") from None
     if not isinstance(row, dict):
-        raise RowError("is JSON, but no object")
+        raise RowError("is JSON, but not an object")
     _check(row)
     return row
 
@@ -156,7 +156,7 @@ def _check(row: Mapping[str, Any]) -> None:
     failed = row.get("failed") is not None
     if missing := [key for key in (NAMED if failed else REQUIRED) if key not in row]:
         named = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise RowError(f"lacks {named}: it is no row of a result, or of another version")
+        raise RowError(f"lacks {named}: it is not a result row, or is of another version")
     for key in sorted(KNOWN.keys() & row.keys()):
         field = KNOWN[key]
         if not field.holds(row[key]) and not (failed and row[key] is None and key not in NAMED):
@@ -171,7 +171,7 @@ def _check(row: Mapping[str, Any]) -> None:
 
 
 def _refuse_constant(constant: str) -> None:
-    raise RowError(f"holds {constant}, which is no number")
+    raise RowError(f"holds {constant}, which is not a number")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,17 +197,17 @@ def check_row_file(path: Path) -> None:
         If they cannot.
     """
     if path.suffix != SUFFIX:
-        raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row in each line.")
+        raise UserError(f"--out is {path}, but must end in {SUFFIX}: it is a file with one row per line.")
     if name_to_unicode(path.name) != path_to_text(path.name):
         raise UserError(
-            f"--out is {path}, whose name is no UTF-8, but rows name their run folders by it: choose another."
+            f"--out is {path}, whose name is not UTF-8, but rows name their run folders by it: choose another."
         )
     if path.is_dir():
         raise UserError(f"--out is {path}, which is a folder: name a file.")
     if path.exists() and not path.is_file():
-        raise UserError(f"--out is {path}, which is no regular file: choose another.")
+        raise UserError(f"--out is {path}, which is not a regular file: choose another.")
     if not path.parent.is_dir():
-        raise UserError(f"--out is {path}, but there is no folder {path.parent}: make it, or choose another file.")
+        raise UserError(f"--out is {path}, but there is no folder {path.parent}: create it, or choose another file.")
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise UserError(f"--out is {path}, which cannot be written to: choose another file.")
 
@@ -244,8 +244,8 @@ class RowFile:
         if length < size:
             os.truncate(path, length)
             self.repaired = (
-                f"{path} ended in the midst of a training's rows: its last {size - length:,} bytes are cut away, to be "
-                f"written anew."
+                f"{path} ended in the middle of a training's rows: its last {size - length:,} bytes are removed and "
+                f"will be rewritten."
             )
         elif size and not read_file(path).endswith(b"\n"):
             with open_file(path, "ab") as stream:
@@ -293,7 +293,7 @@ def _complete_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
         length = path.stat().st_size if path.exists() else 0
     for line in lines:
         if line.error is not None:
-            raise UserError(f"{path}:{line.number} {line.error}: mend it, or choose another file with --out.")
+            raise UserError(f"{path}:{line.number} {line.error}: fix it, or choose another file with --out.")
     incomplete = _incomplete_rows([line.value for line in lines])
     if incomplete:
         length = lines[-incomplete].start

@@ -46,15 +46,15 @@ _PERCENT = Field(or_null(number(0, 100)), "a percentage or null")
 _PERCENTAGES = Field(each(or_null(number(0, 100))), "a list of percentages or nulls")
 _MEASURE = Field(or_null(number(0)), "a number at least 0 or null")
 _NUMBER = Field(or_null(number()), "a number or null")
-_INDICES = Field(each(whole(0)), "a list of whole numbers")
+_INDICES = Field(each(whole(0)), "a list of integers")
 
 _DIVERSITY: dict[str, Field] = {
     key: KNOWN[key]._replace(required=True) for key in ("spread", "coverage", "recall", "density", "collapse")
 }
 _FOLDS: dict[str, Field] = {
-    **dict.fromkeys(("folds", "labels", "labels_each"), Field(whole(1), "a whole number above 0")),
+    **dict.fromkeys(("folds", "labels", "labels_each"), Field(whole(1), "an integer above 0")),
     "error": _PERCENT,
-    "wrong": Field(or_null(whole(0)), "a whole number or null"),
+    "wrong": Field(or_null(whole(0)), "an integer or null"),
     "interval": Field(or_null(each(number(0, 100), 2, 2)), "two percentages or null"),
     **{key: KNOWN[key] for key in ("ece", "nll")},
     "errors": _PERCENTAGES,
@@ -66,14 +66,14 @@ _FOLDS: dict[str, Field] = {
 _CALIBRATION: dict[str, Field] = {
     "temperature": Field(or_null(number(0, above=True)), "a number above 0 or null"),
     "fitted_on": Field(or_null(is_text), "a name or null"),
-    "labels": Field(whole(0), "a whole number"),
+    "labels": Field(whole(0), "an integer"),
     **{key: KNOWN[key]._replace(required=True) for key in ("ece", "nll", "ece_scaled", "nll_scaled")},
     "reason": Field(or_null(is_text), "a sentence or null"),
 }
 _FOREIGN: dict[str, Field] = {
     "pool": Field(each(or_null(number(0, 1))), "a list of numbers from 0 to 1 or nulls"),
     "held_out": Field(or_null(number(0, 1)), "a number from 0 to 1 or null"),
-    "held_out_images": Field(whole(0), "a whole number"),
+    "held_out_images": Field(whole(0), "an integer"),
 }
 _SOURCE: dict[str, Field] = {
     "data": Field(is_path, "a name or a path"),
@@ -100,8 +100,8 @@ _ORIGIN: dict[str, Field] = {
     "run": Field(is_path, "a path"),
     "weights_sha256": _HASH,
     "dataset": _NAME,
-    "images": Field(whole(0), "a whole number"),
-    "labels": Field(whole(0), "a whole number"),
+    "images": Field(whole(0), "an integer"),
+    "labels": Field(whole(0), "an integer"),
     "seeds": _SEEDS,
 }
 PARENT: Schema = {
@@ -113,9 +113,9 @@ PARENT: Schema = {
 REPORT: Schema = {
     **dict.fromkeys(("dataset", "preset"), _NAME),
     "dataset_sha256": _HASH,
-    "labels": Field(whole(0), "a whole number"),
+    "labels": Field(whole(0), "an integer"),
     "method": Field(is_text, "a name"),
-    "images": Field(whole(1), "a whole number above 0"),
+    "images": Field(whole(1), "an integer above 0"),
     **dict.fromkeys(("device", "device_name"), Field(or_null(is_any_text), "a name or null")),
     **dict.fromkeys(("images_per_second", "seconds"), _MEASURE),
     "classes": Field(each(is_any_text), "a list of names"),
@@ -129,7 +129,7 @@ REPORT: Schema = {
         "an object or null",
         required=False,
         inside={
-            "images": Field(whole(1), "a whole number above 0"),
+            "images": Field(whole(1), "an integer above 0"),
             **_DIVERSITY,
             "real": Field(is_object, "an object", inside=_DIVERSITY),
         },
@@ -171,17 +171,17 @@ def find_report_fault(report: Any) -> str | None:
 
 
 LOG_LINE: Schema = {
-    "step": Field(whole(0), "a whole number"),
-    "images": Field(whole(0), "a whole number"),
+    "step": Field(whole(0), "an integer"),
+    "images": Field(whole(0), "an integer"),
 }
 
 SPLITS: Schema = {
-    "format_version": Field(whole(0), "a whole number"),
+    "format_version": Field(whole(0), "an integer"),
     "splits": Field(
         each(is_object, 1, LARGEST_SEED_COUNT),
         f"a list of 1 to {LARGEST_SEED_COUNT} splits",
         inside={
-            "draw_seed": Field(or_null(whole(0)), "a whole number or null", required=False),
+            "draw_seed": Field(or_null(whole(0)), "an integer or null", required=False),
             "sha256": _HASH,
             "indices": Field(each(whole(0)), "a list of row numbers"),
             "y": Field(each(whole(0)), "a list of classes"),
@@ -229,7 +229,7 @@ MODELS: Schema = {
     "scale": Field(number(0, above=True), "a number above 0"),
     "seeds": _SEEDS,
     "split_sha256": Field(each(is_text), "a list of hashes"),
-    "steps_done": Field(whole(0), "a whole number at least 0"),
+    "steps_done": Field(whole(0), "an integer at least 0"),
     "networks": Field(
         is_object,
         "an object",

@@ -98,7 +98,7 @@ def create_run_folder(out: Path | None, dataset: str, config: Config, parent: di
             if out is not None:
                 raise UserError(_taken(folder)) from None
         except OSError as cause:
-            words = f"The folder {folder} cannot be made ({cause.strerror}): choose another with --out."
+            words = f"The folder {folder} cannot be created ({cause.strerror}): choose another with --out."
             raise UserError(words) from None
     with lock_run(folder):  # another process may have found the folder free
         if not _is_free(folder):
@@ -117,7 +117,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _taken(folder: Path) -> str:
-    return f"{folder} exists already: choose another folder with --out, or go on with the run in it by --resume."
+    return f"{folder} exists already: choose another folder with --out, or resume the run in it with --resume."
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def read_finished_report(run: Path, config: Config, dataset: str, dataset_sha256
         return None
     report = read_report(run)
     if report["dataset_sha256"] != dataset_sha256:
-        raise CannotResume(f"{dataset} does not hold what {report['dataset']} held when {run} was trained.")
+        raise CannotResume(f"{dataset} does not match {report['dataset']} as it was when {run} was trained.")
     return report if report["images"] == config.steps * config.images_per_step else None
 
 
@@ -209,7 +209,7 @@ def read_report(run: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         fault = fault or "holds a number that is not finite, or is nested too deeply"
     if fault is not None:
-        raise UserError(f"{run / 'report.json'} {fault}: it is damaged or something else.")
+        raise UserError(f"{run / 'report.json'} {fault}: it is damaged or in another format.")
     return report
 
 
@@ -225,7 +225,7 @@ def read_parent(run: Path) -> dict[str, Any] | None:
         return None
     parent = _read_json(run, PARENT_NAME)
     if (fault := find_fault(parent, PARENT)) is not None:
-        raise UserError(f"{run / PARENT_NAME} {fault}: it is damaged or something else.")
+        raise UserError(f"{run / PARENT_NAME} {fault}: it is damaged or in another format.")
     return parent
 
 
@@ -261,7 +261,7 @@ def check_usable(run: Path) -> None:
 
 def unknown_data(run: Path | str) -> UserError:
     """Return the error for a run without a report, whose data must be named."""
-    return UserError(f"{run} did not finish, so it does not say where its data lie: say so with --data.")
+    return UserError(f"{run} did not finish, so it does not record where its data are: name them with --data.")
 
 
 def data_source(
@@ -352,15 +352,15 @@ def _read_json(run: Path, name: str) -> dict[str, Any]:
     try:
         content = parse_json(read_file(run / name))
     except FileNotFoundError:
-        unfinished = "is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`)"
-        missing = "is no run folder" if name == "config.json" or not is_run(run) else unfinished
+        unfinished = "is a run that did not finish (resume it with `ssgan train DATA --out RUN --resume`)"
+        missing = "is not a run folder" if name == "config.json" or not is_run(run) else unfinished
         raise UserError(f"{run} {missing}: there is no {name} in it.") from None
     except OSError as cause:
         raise UserError(f"{run / name} cannot be read ({cause.strerror}).") from None
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{run / name} cannot be read: it is damaged or something else.")
+        raise UserError(f"{run / name} cannot be read: it is damaged or in another format.")
     return content
 
 
@@ -396,15 +396,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             stream.seek(0)
             state: Any = None if damaged else torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"There is no {path}: the run did not finish, or this is no run folder.") from None
+        raise UserError(f"There is no {path}: the run did not finish, or this is not a run folder.") from None
     except UserError:
         raise
     except OSError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
     except Exception as cause:  # reading arbitrary bytes can fail in any way; no code of this package runs here
-        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.") from cause
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or in another format.") from cause
     if damaged:
-        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or something else.")
+        raise UserError(f"{path} cannot be read as a checkpoint: it is damaged or in another format.")
     version = state.get("format_version") if isinstance(state, dict) else None
     if not whole(CHECKPOINT_VERSION, CHECKPOINT_VERSION)(version):
         raise UserError(

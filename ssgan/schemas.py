@@ -68,7 +68,9 @@ def find_fault(content: Any, schema: Schema, place: str = "") -> str | None:
         Prefix of the field names in the message.
     """
     if not isinstance(content, dict):
-        return f"has {place.rstrip('.')} = {shorten(content)}, which should be an object" if place else "is no object"
+        return (
+            f"has {place.rstrip('.')} = {shorten(content)}, which should be an object" if place else "is not an object"
+        )
     for name, field in schema.items():
         if name not in content:
             if field.required:

@@ -69,7 +69,7 @@ def described(layers: nn.Sequential) -> list[str]:
             case nn.LeakyReLU():
                 words.append(f"leaky {layer.negative_slope}")
             case Dropout():
-                words.append(f"dropout {layer.share}")
+                words.append(f"dropout {layer.p}")
             case GaussianNoise():
                 words.append(f"noise {layer.std}")
             case BatchStatNorm():

@@ -28,7 +28,7 @@ def last_object(text: str) -> dict[str, Any]:
     """The JSON object in the last line, read as strictly as any other program would."""
 
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     read = json.loads(text.splitlines()[-1], parse_constant=refuse)
     assert isinstance(read, dict)

@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {
 }
 X_ERROR = "but must be uint8 images [N, H, W] or [N, H, W, C], or float32 vectors [N, F]."
 UNREADABLE = "cannot be read as an .npz of plain arrays"
-HOW = "write it by numpy.savez, from arrays of numbers and words."
+HOW = "write it with numpy.savez, from arrays of numbers and words."
 
 
 def small(**changes: Any) -> Data:

@@ -40,6 +40,6 @@ def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 def not_whole(folder: Path, reason: str, *absent: str) -> str:
     return (
-        f"mnist is not whole in {folder} and could not be downloaded into it ({reason}): put "
-        f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds MNIST/raw."
+        f"mnist is incomplete in {folder} and could not be downloaded into it ({reason}): put "
+        f"{', '.join(absent)} there, or set --data-dir or SSGAN_DATA to the folder that holds MNIST/raw."
     )

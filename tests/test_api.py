@@ -57,7 +57,7 @@ def test_keywords_are_settings(run: TrainedRun, few_digits: Data) -> None:
 def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
     changed = ssgan.train(few_digits, tiny(), seed=4)
     assert changed.config == tiny(seed=4)
-    words = "preset='digits' does not go with config, which has every setting: leave one of them away."
+    words = "preset='digits' cannot be combined with config, which has every setting: omit one of them."
     assert sentence(lambda: ssgan.train(few_digits, tiny(), preset="digits")) == words
 
 
@@ -68,9 +68,9 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
         ({"epoch": 2}, "Unknown setting 'epoch'. Did you mean 'epochs'?"),
         ({"labels": "many"}, "labels is 'many', but must be"),
         ({"epochs": 0}, "epochs is 0, but must be a number above 0."),
-        ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: leave one away."),
+        ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: omit one."),
         ({"labels_csv": "l.csv"}, "data_dir and labels_csv are for names and paths of data, but data are arrays"),
-        ({"network": "paper-conv"}, "Network paper-conv takes images of at least 9x9 pixels"),
+        ({"network": "paper-conv"}, "Network paper-conv accepts images of at least 9x9 pixels"),
     ],
 )
 def test_wrong_keywords_are_answered_in_words(few_digits: Data, settings: dict[str, Any], words: str) -> None:
@@ -223,7 +223,7 @@ def test_three_files_of_a_run_predict(saved: Path, run: TrainedRun, few_digits: 
     x = few_digits.x_test
     assert np.array_equal(ssgan.open_run(tmp_path).predict_proba(x), run.predict_proba(x))
     (tmp_path / "config.json").unlink()
-    assert "is no run folder" in sentence(lambda: ssgan.open_run(tmp_path))
+    assert "is not a run folder" in sentence(lambda: ssgan.open_run(tmp_path))
 
 
 def test_an_opened_run_is_copied(saved: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def fitted() -> SSGANClassifier:
 
 
 @parametrize_with_checks([SSGANClassifier(total_images=1_920)])
-@pytest.mark.filterwarnings("ignore:y contains no unlabeled samples", "ignore:y holds -1 and 1 alone")
+@pytest.mark.filterwarnings("ignore:y contains no unlabeled samples", "ignore:y holds only -1 and 1")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 def test_it_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -112,7 +112,7 @@ def test_samples_have_the_units_of_the_table(fitted: SSGANClassifier) -> None:
     assert np.array_equal(fitted.sample(5), rows[:5])
     assert not np.array_equal(fitted.sample(5, random_state=9), rows[:5])
     assert fast(n_seeds=2).fit(X, HIDDEN).sample(3).shape == (3, 4)
-    with pytest.raises(UserError, match="n_samples is 0, but must be a whole number, at least 1"):
+    with pytest.raises(UserError, match="n_samples is 0, but must be an integer, at least 1"):
         fitted.sample(0)
 
 
@@ -120,7 +120,9 @@ def test_a_warm_start_begins_with_the_last_weights(fitted: SSGANClassifier) -> N
     warm = pickle.loads(pickle.dumps(fitted)).set_params(warm_start=True, total_images=64)
     cold = fast(total_images=64).fit(X, HIDDEN)
     assert warm.fit(X, HIDDEN).score(X, Y) > cold.score(X, Y)
-    with pytest.raises(UserError, match=r"^warm_start begins with the models of the last fit, of classes \[0, 1, 2\]"):
+    with pytest.raises(
+        UserError, match=r"^warm_start continues from the models of the last fit, of classes \[0, 1, 2\]"
+    ):
         warm.fit(X[:100], HIDDEN[:100])
 
 
@@ -152,7 +154,7 @@ def test_labels_of_words() -> None:
 
 def test_minus_one_and_one_alone_are_classes() -> None:
     y = np.where(Y == 0, -1, 1)
-    with pytest.warns(UserWarning, match="y holds -1 and 1 alone, so both are classes"):
+    with pytest.warns(UserWarning, match="y holds only -1 and 1, so both are classes"):
         model = fast(total_images=1_920).fit(X, y)
     assert model.classes_.tolist() == [-1, 1]
     assert model.score(X, y) > 0.8
@@ -211,7 +213,7 @@ def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), model.predict_proba(x))
     with pytest.raises(UserError, match="The generator makes features of efficientnet-lite0"):
         model.sample()
-    with pytest.raises(UserError, match="which takes images"):
+    with pytest.raises(UserError, match="which accepts images"):
         model.fit(X, HIDDEN)
 
 
@@ -271,7 +273,7 @@ REFUSED = {
     "large numbers": ({"scaling": None}, 1e9 * X, HIDDEN, "X holds 7.9e+09, which is too large: set scaling="),
     "method": ({"method": "gann"}, X, HIDDEN, "method is 'gann', but must be one of gan, supervised"),
     "views": ({"method": "fixmatch"}, X, HIDDEN, "method 'fixmatch' compares views of images"),
-    "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be a whole number, at least 1."),
+    "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be an integer, at least 1."),
     "scaling": ({"scaling": "robust"}, X, HIDDEN, "scaling is 'robust', but must be 'standard', 'quantile' or None."),
     "setting": ({"settings": {"batch_sise": 9}}, X, HIDDEN, "Unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
     "device": ({"device": "tpu"}, X, HIDDEN, "There is no device 'tpu' here"),

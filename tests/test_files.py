@@ -261,7 +261,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(UserError) as refused:
             runs.load_checkpoint(path)
-        assert str(refused.value) == f"{path} cannot be read as a checkpoint: it is damaged or something else."
+        assert str(refused.value) == f"{path} cannot be read as a checkpoint: it is damaged or in another format."
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "checkpoint"
     path.write_text(text)
-    with pytest.raises(UserError, match="cannot be read as a checkpoint: it is damaged or something else"):
+    with pytest.raises(UserError, match="cannot be read as a checkpoint: it is damaged or in another format"):
         runs.load_checkpoint(path)
 
 
@@ -333,7 +333,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     with pytest.raises(UserError) as refused:
         runs.load_checkpoint(path)
-    assert str(refused.value) == f"There is no {path}: the run did not finish, or this is no run folder."
+    assert str(refused.value) == f"There is no {path}: the run did not finish, or this is not a run folder."
     path.mkdir()
     with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
         runs.load_checkpoint(path)
@@ -378,7 +378,7 @@ def test_a_run_goes_on_under_its_settings(tmp_path: Path) -> None:
     assert (folder / "config.json").stat().st_mtime_ns == before
     runs.update_config(folder, config.replace(report_every_images=7))
     assert runs.read_config(folder) == config.replace(report_every_images=7)
-    with pytest.raises(UserError, match=r"is no run folder: there is no config\.json in it\.$"):
+    with pytest.raises(UserError, match=r"is not a run folder: there is no config\.json in it\.$"):
         runs.update_config(tmp_path, config)
     assert visible(tmp_path) == ["run"]
 
@@ -407,7 +407,7 @@ def test_a_run_is_finished_when_its_report_is_of_that_length_and_those_data(tmp_
         assert runs.read_finished_report(tmp_path, config.replace(total_images=other), "digits", "abc") is None
     with pytest.raises(UserError) as refused:
         runs.read_finished_report(tmp_path, config, "mine", "other")
-    assert str(refused.value) == f"mine does not hold what digits held when {tmp_path} was trained."
+    assert str(refused.value) == f"mine does not match digits as it was when {tmp_path} was trained."
 
 
 def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_what_is_no_regular_file_is_no_lock(tmp_path: Path, kind: str) -> None:
     else:
         path.symlink_to(target)
     with (
-        pytest.raises(UserError, match="is no regular file, so it cannot be used as a lock: delete it"),
+        pytest.raises(UserError, match="is not a regular file, so it cannot be used as a lock: delete it"),
         lock(path, "busy"),
     ):
         pytest.fail("locked")

@@ -87,8 +87,8 @@ def test_what_is_no_number_is_not_written(tmp_path: Path, suffix: str) -> None:
         ("a.txt", "must end in .csv, .jsonl or .json, or be -"),
         ("predictions", "must end in"),
         ("folder.csv", "which is a folder"),
-        ("gone/a.csv", "which lies in gone, which is no folder"),
-        ("file/a.csv", "which lies in file, which is no folder"),
+        ("gone/a.csv", "which lies in gone, which is not a folder"),
+        ("file/a.csv", "which lies in file, which is not a folder"),
     ],
 )
 def test_a_place_that_cannot_hold_rows_is_refused(

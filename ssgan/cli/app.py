@@ -146,7 +146,8 @@ def predict(
         ),
     ] = None,
     sort_into: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Copy the pictures into a folder for each class; none is lost.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Copy the pictures into a folder for each class, overwriting none."),
     ] = None,
     link: Annotated[
         bool, typer.Option("--link", help="Make symbolic links instead of copies; members of a .zip are copied.")
@@ -160,7 +161,7 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also print the probability of every class.")
     ] = False,
-    seed: Annotated[str | None, typer.Option(metavar="S", help="The model of this seed alone.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="Only the model of this seed.")] = None,
     device: Device = "auto",
     engine: Engine = "local",
     ray_address: RayAddress = None,
@@ -182,7 +183,7 @@ def predict(
 
     inputs = find_inputs(images, streams.read_path_list())
     if not inputs:
-        raise UserError("Standard input names no image: give one path in each line, or files and folders.")
+        raise UserError("Standard input names no image: give one path per line, or files and folders.")
     predictor = open_predictor(run, model_seed, "cpu" if choice.is_ray else device)
     if predictor.models.progress:
         terminal.warn(predictor.models.progress)
@@ -218,12 +219,12 @@ def _note_confidence(models: "Models") -> None:
     if models.classes and not models.progress and (sentence := models.confidence.about_probabilities):
         terminal.note(sentence)
     if models.G is not None and not models.judges_foreign:
-        terminal.note(f"Nothing is said of images of none of the classes: {models.confidence.silence}.")
+        terminal.note(f"Images of none of the classes are not flagged: {models.confidence.silence}.")
 
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES.jsonl...", help="Files of rows, one in each line, or run folders.")
+        list[Path], typer.Argument(metavar="FILES.jsonl...", help="Files of rows, one row per line, or run folders.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for report.html, report.md and the pictures.")],
     baseline: Annotated[
@@ -260,7 +261,7 @@ app.command(short_help="Suggest which images to label next.")(suggest)
 app.command(short_help="List labels that may be wrong, likeliest first.")(audit)
 app.command(short_help="Compare methods on the same labelled images.")(compare)
 app.command(short_help="Make a page, Markdown and pictures from rows of results.")(report)
-app.command(short_help="Write the classifier as one file: ONNX, torch, safetensors.")(export)
+app.command(short_help="Export the classifier to one file: ONNX, torch, safetensors.")(export)
 app.command(short_help="Generate images: grids, interpolations, classes, animations.")(sample)
 
 
@@ -341,7 +342,7 @@ def error_message(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"There is no room left on the disk ({error.filename or 'output'}): make some and try again."
+        return f"There is no space left on the disk ({error.filename or 'output'}): free some and try again."
     if isinstance(error, OSError) and (error.errno in REFUSED or isinstance(error, IrregularFile)):
         return f"{terminal.cut(str(error.filename or 'A file'), PATH_WIDTH)} cannot be used ({error.strerror})."
     if message := memory_message(error):

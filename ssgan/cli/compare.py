@@ -87,12 +87,13 @@ class CompareOptions:
 
 def compare(
     data: DataArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; what it holds is kept.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; existing rows are kept.")],
     labels: Annotated[str | None, typer.Option(metavar="N,N,...", help="Numbers of labelled images, or 'all'.")] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="With commas. [default: gan,supervised and the classical]", autocompletion=complete_list(METHOD_NAMES)
+            help="Comma-separated. [default: gan,supervised and the classical]",
+            autocompletion=complete_list(METHOD_NAMES),
         ),
     ] = None,
     preset: Preset = None,
@@ -171,7 +172,7 @@ def run_comparison(options: CompareOptions) -> None:
                 else:
                     runner.compare(*arguments)
         except KeyboardInterrupt as stop:
-            words = f"{options.out} holds what is finished; the same command goes on from there."
+            words = f"{options.out} holds what is finished; the same command continues from there."
             raise Interrupted(words, signal_number(stop)) from None
         cells = runner.summary(grid, row_file.rows)
     folder = options.out.with_name(f"{options.out.stem}-report")
@@ -330,7 +331,7 @@ def show_comparison(cells: Sequence[Mapping[str, Any]], dataset: str) -> None:
                 seeds = [str(seed) for seed, text in cell["failed"].items() if text == reason]
                 remarks.append(f"{name}, seed {', '.join(seeds)}: {reason}")
     terminal.say(f"Test error on {dataset} in %")
-    terminal.say("mean +- standard deviation over n trainings; * has the lowest mean of its labels")
+    terminal.say("mean +- standard deviation over n trainings; * marks the lowest mean")
     terminal.table(["labels", "method", "error %", "", "n"], rows, left=2, gap=2)
     for line in remarks:
         terminal.say(line, style="yellow")

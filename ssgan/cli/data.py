@@ -54,15 +54,13 @@ def data(
         }
         for flag, value in flags.items():
             if value not in (None, []):
-                raise UserError(
-                    f"{flag} is for a data set, but a run has its data and draws already: leave {flag} away."
-                )
+                raise UserError(f"{flag} is for a data set, but a run has its data and draws already: omit {flag}.")
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_run(Path(source), data_dir, progress)
         picture = Path(source) / "labeled.png"
     else:
         if draw_seed is not None and labels is None:
-            raise UserError(f"--draw-seed {draw_seed} would do nothing: say with --labels how many to draw.")
+            raise UserError(f"--draw-seed {draw_seed} would do nothing: set --labels to the number to draw.")
         options = data_options(location, parse_settings(set_, image_size=image_size))
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)
@@ -86,7 +84,7 @@ def data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
     names = Options.settings()
     for name in settings:
         if name not in names:
-            raise UserError(f"{name} has no part in what data hold: set one of {', '.join(names)}.")
+            raise UserError(f"{name} does not affect the data: set one of {', '.join(names)}.")
     return Options.of(Config(**settings), location.labels_csv)
 
 
@@ -159,7 +157,7 @@ def describe_run(run: Path, root: Path | None, progress: "ReadProgress | None" =
     if [split.sha256 for split in run_splits] != [row["split_sha256"] for row in report["rows"]]:
         raise UserError(f"The split.json and report.json of {run} are not of the same run.")
     if data.sha256 != report["dataset_sha256"]:
-        raise UserError(f"{data.name} is not what it was when {run} was trained: its hash has changed.")
+        raise UserError(f"{data.name} has changed since {run} was trained: its hash differs.")
     named = {f"seed {row['seed']}": split for row, split in zip(report["rows"], run_splits, strict=True)}
     origin = {"parent": report["parent"]} if "parent" in report else {}
     return {**_describe(data, named, is_own=source[0] not in DATASETS), **origin}
@@ -214,7 +212,7 @@ def _notes(data: "Data", copies: "Copies") -> list[str]:
         return [*checks.warn_of_copies(copies), *checks.warn_of_labels(pool_size, 0)]
     notes = splits.imbalance_warnings([data.y_train[data.y_train >= 0]], data.classes)
     if not len(data.y_test):
-        notes += checks.warn_of_tests(data) or ["There is no test image: only --folds would measure an error."]
+        notes += checks.warn_of_tests(data) or ["There are no test images: only --folds can measure an error."]
     elif not tested.all():
         without = [name for name, count in zip(data.classes, tested, strict=True) if not count]
         notes.append(f"No test image of {counted(len(without), 'class')}: {', '.join(without[:DUPLICATES_SHOWN])}.")

@@ -24,7 +24,7 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="onnx; torch, for torch.export.load; or safetensors, the weights alone.",
+            help="onnx; torch, for torch.export.load; or safetensors, the weights only.",
             autocompletion=among(SUFFIXES),
         ),
     ] = "onnx",
@@ -32,7 +32,7 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="The file. [default: model.onnx and so on in RUN]")
     ] = None,
     seed: Annotated[
-        str | None, typer.Option(metavar="S", help="The model of this seed alone. [default: as predict]")
+        str | None, typer.Option(metavar="S", help="Only the model of this seed. [default: as predict]")
     ] = None,
     check: Annotated[
         bool,
@@ -69,9 +69,9 @@ def _export_path(run: Path, format: str, out: Path | None) -> Path:
         raise UserError(f"--out is {path}, but with --format {format} must end in {suffix}.")
     problem = ""
     if not path.parent.is_dir():
-        problem = f"lies in {path.parent}, which is no folder"
+        problem = f"lies in {path.parent}, which is not a folder"
     elif path.exists() and not path.is_file():
-        problem = "is a folder" if path.is_dir() else "is no regular file"
+        problem = "is a folder" if path.is_dir() else "is not a regular file"
     elif not os.access(path.parent, os.W_OK):
         problem = f"lies in {path.parent}, which cannot be written to"
     if problem:
@@ -82,7 +82,7 @@ def _export_path(run: Path, format: str, out: Path | None) -> Path:
 def _show(result: Mapping[str, Any], asked_to_check: bool) -> None:
     """Print the result of :func:`ssgan.inference.export.export_run`: the file, its input and output, and the check."""
     metadata, check = result["metadata"], result["check"]
-    kind = {"onnx": f"ONNX, opset {metadata.get('opset')}", "torch": "torch.export", "safetensors": "weights alone"}
+    kind = {"onnx": f"ONNX, opset {metadata.get('opset')}", "torch": "torch.export", "safetensors": "weights only"}
     terminal.say(f"{result['out']}: {kind[result['format']]}, {result['bytes'] / 1000:,.0f} kB")
     note = f" ({result['note']})" if result["note"] else ""
     terminal.say(f"by {result['predictions_of']}{note}")

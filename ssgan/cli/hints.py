@@ -22,15 +22,15 @@ def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Con
     """Return a sentence about an interrupted run: how to resume it, and how to see what it has learned."""
     from ssgan.settings.catalog import is_picture_shape
 
-    words = f"{folder} is unfinished; go on with it by: {_resume_command(location, folder)}"
+    words = f"{folder} is unfinished; resume it with: {_resume_command(location, folder)}"
     is_sampled = config.trains_generator and config.backbone is None and is_picture_shape(data.image_shape)
     if is_sampled and (folder / "checkpoint").exists():
-        words += f"; see what it generates by: {shlex.join(['ssgan', 'sample', str(folder)])}"
+        words += f"; see what it generates with: {shlex.join(['ssgan', 'sample', str(folder)])}"
     if (folder / "checkpoint").exists():
-        words += f"; use what it has learned by: {predict_command(folder, data)}"
+        words += f"; use what it has learned with: {predict_command(folder, data)}"
         if len(data.x_test):
             score = ["ssgan", "evaluate", str(folder), "--data", location.data]
-            words += f"; score that by: {shlex.join([*score, *location.words()])}"
+            words += f"; score it with: {shlex.join([*score, *location.words()])}"
     return words
 
 

@@ -101,12 +101,12 @@ def _whole_number(option: str, text: str | None, default: int) -> int:
 def _check_folder(folder: Path) -> None:
     """Check that ``folder`` can be a folder of pictures."""
     if not folder.is_dir():
-        what = "is a zip: unpack it first" if folder.suffix.lower() == ".zip" and folder.exists() else "is no folder"
-        raise UserError(f"{folder} {what if folder.exists() else 'is not there: give a folder of pictures'}.")
+        what = "is a zip: unpack it first" if folder.suffix.lower() == ".zip" and folder.exists() else "is not a folder"
+        raise UserError(f"{folder} {what if folder.exists() else 'does not exist: give a folder of pictures'}.")
     if runs.is_run(folder):
         raise UserError(f"{folder} is a run: give the folder of pictures, and the run with --run.")
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written to, but the answers go into a file in it: make it writable.")
+        raise UserError(f"{folder} cannot be written to, but the answers are saved in it: make it writable.")
 
 
 def _parse_classes(text: str | None) -> list[str]:
@@ -136,7 +136,7 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
     from ssgan.data.layouts import folder_labels
 
     if not tree.pictures:
-        raise UserError(f"{tree.path} holds no picture: no {FORMAT_NAMES}, told by the suffix.")
+        raise UserError(f"{tree.path} holds no picture: no {FORMAT_NAMES}, judged by the suffix.")
     given = folder_labels(tree)
     if classes:
         return {name: one for name, one in given.items() if one in classes}
@@ -149,7 +149,7 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
             raise UserError(
                 f"Every picture of {tree.path} lies in a class folder ({', '.join(names[:FOLDERS_SHOWN])}{more}), so "
                 f"none is left to label: put others into unlabeled/, or name the classes with --classes if these are "
-                f"none."
+                f"not classes."
             )
     return given
 
@@ -172,7 +172,7 @@ def _announce(link: str, session: "Session", run: Path | None) -> None:
     terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} labelled.")
     if run is not None:
         terminal.say(f"Order and groups come from {run} in a moment.")
-    terminal.say("Open this link on this machine; Ctrl-C ends the page:")
+    terminal.say("Open this link on this machine; Ctrl-C stops the server:")
     terminal.say(link)
 
 
@@ -198,5 +198,5 @@ def _how_to_go_on(folder: Path, session: "Session") -> str:
     source = f".{os.sep}{folder}" if str(folder) in DATASETS else str(folder)
     words = f"{counted(labels.total(), 'picture')} labelled in {table}"
     if len(labels) > 1:
-        return f"{words}; train on them by: {shlex.join(['ssgan', 'train', source, '--labels-csv', str(table)])}"
-    return f"{words}; go on by: {shlex.join(['ssgan', 'label', str(folder)])}"
+        return f"{words}; train on them with: {shlex.join(['ssgan', 'train', source, '--labels-csv', str(table)])}"
+    return f"{words}; continue with: {shlex.join(['ssgan', 'label', str(folder)])}"

@@ -66,12 +66,12 @@ def suggest(
     strategy: Annotated[
         str,
         typer.Option(
-            help="typical (of clusters), uncertain (by a run), random, or auto: by the labels there are.",
+            help="typical (of clusters), uncertain (by a run), random, or auto: by the labels available.",
             autocompletion=among(["auto", "typical", "uncertain", "random"]),
         ),
     ] = "auto",
     seed: Annotated[str, typer.Option(metavar="S", help="Seed of the clustering and of random choices.")] = "0",
-    data: Annotated[str | None, typer.Option(help="Another pool for a run, or the new place of its data.")] = None,
+    data: Annotated[str | None, typer.Option(help="Another pool for a run, or the new location of its data.")] = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
@@ -85,7 +85,7 @@ def suggest(
     if count < 1:
         raise UserError(f"--n is {n}, but must be at least 1.")
     if not 0 <= seed_number < LARGEST_INTEGER:
-        raise UserError(f"--seed is {seed}, but must be a whole number from 0 to {LARGEST_INTEGER - 1}.")
+        raise UserError(f"--seed is {seed}, but must be an integer from 0 to {LARGEST_INTEGER - 1}.")
     check_sheet(sheet)
     check_table_path(out)
     _check_no_labels(out)
@@ -158,7 +158,7 @@ def _check_flags(is_run: bool, of_data: dict[str, Any], of_run: dict[str, Any]) 
     for flag, value in (of_data if is_run else of_run).items():
         if value not in (None, []):
             kind, other = ("a data set", "a run, which has its settings") if is_run else ("a run", "a data set")
-            raise UserError(f"{flag} is for {kind}, and this is {other}: leave {flag} away.")
+            raise UserError(f"{flag} is for {kind}, and this is {other}: omit {flag}.")
 
 
 def _check_no_labels(out: str) -> None:
@@ -278,7 +278,7 @@ def audit(
             )
     except KeyboardInterrupt as stop:
         folder = run / AUDIT_FOLDER
-        words = f"{folder} holds what the models have learned; the same command goes on from there."
+        words = f"{folder} holds what the models have learned; the same command continues from there."
         raise Interrupted(words if folder.exists() else "", signal_number(stop)) from None
     write_mistakes(result.mistakes, out)
     drawn = sheet is not None and bool(result.mistakes) and _draw(sheet, _audited_groups(result))
@@ -300,7 +300,7 @@ def audit(
         return
     say = terminal.note if out == STDOUT else terminal.say
     say(
-        f"{counted(result.labels, 'label')}, {counted(result.models, 'model')} that never saw the image to judge: "
+        f"{counted(result.labels, 'label')}, {counted(result.models, 'model')} that never saw the judged image: "
         f"{len(result.mistakes) - twins:,} contradicted"
     )
     say(f"likely to be wrong by the threshold of each class: {result.likely:,}")
@@ -359,11 +359,11 @@ def _how_to_mend(result: "Audit", run: Path, out: str) -> str:
     if source.is_dir() and is_page_table and Path(out).suffix.lower() == ".csv":
         label = shlex.join(["ssgan", "label", result.source, "--only", out])
         train += ["--labels-csv", str(answers)]
-        return f"Look at each one, and mend wrong labels on a page: {label}; then: {shlex.join(train)}"
+        return f"Look at each one, and fix wrong labels in the browser: {label}; then: {shlex.join(train)}"
     if not result.data.files_train:
         how = f"change y_train of {result.source}"
     elif table is not None:
         how, train = f"change its line in {table}", [*train, "--labels-csv", str(table)]
     else:
         how = "move the picture into the folder of its class, or into unlabeled/"
-    return f"Look at each one. Where a label is wrong, {how}; then: {shlex.join(train)}"
+    return f"Look at each one. If a label is wrong, {how}; then: {shlex.join(train)}"

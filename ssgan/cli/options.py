@@ -111,7 +111,7 @@ LabelsCsv = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Also show calibration and diversity: ECE, NLL, ...")]
 Preset = Annotated[
     str | None,
-    typer.Option(help=f"One of {', '.join(PRESETS)}; the data set names it.", autocompletion=among(PRESETS)),
+    typer.Option(help=f"One of {', '.join(PRESETS)}; default by data set.", autocompletion=among(PRESETS)),
 ]
 Method = Annotated[
     str | None, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.", autocompletion=among(METHOD_NAMES))
@@ -238,7 +238,7 @@ class EngineChoice:
         """
         if self.is_ray and backbone is None:
             raise UserError(
-                "--engine ray computes features of a backbone, and this training has none: leave it away, or choose "
+                "--engine ray computes features of a backbone, and this training has none: omit it, or choose "
                 "one with --backbone."
             )
 
@@ -263,7 +263,7 @@ def parse_settings(assignments: Iterable[str] | None, **flags: str | None) -> di
     for assignment in [*named, *(assignments or [])]:
         name, value = parse(assignment)
         if name in settings:
-            raise UserError(f"{name} is set twice, the second time by {assignment}: leave one of the two away.")
+            raise UserError(f"{name} is set twice, the second time by {assignment}: omit one of the two.")
         settings[name] = value
     return settings
 
@@ -323,7 +323,7 @@ def say_without_generator(configs: Iterable[Config | None]) -> None:
     for config in configs:
         if config is not None and config.preset == "images-fast" and config.method == "gan":
             if not config.trains_generator:
-                terminal.say("No generator, which would take twice the time; --preset images trains one")
+                terminal.say("No generator, which would double the time; --preset images trains one")
             return
 
 
@@ -331,7 +331,7 @@ def check_epochs(epochs: str | None, settings: Mapping[str, Any]) -> None:
     """Check that ``--epochs`` and ``total_images`` do not both set the length."""
     if epochs is not None and "total_images" in settings:
         images = settings["total_images"]
-        raise UserError(f"total_images={images} and --epochs set the same length twice: leave one away.")
+        raise UserError(f"total_images={images} and --epochs set the same length twice: omit one.")
 
 
 def epochs_to_images(epochs: str, pool_size: int) -> int:
@@ -352,4 +352,4 @@ def parse_integer(option: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"{option} is {text}, but must be a whole number.") from None
+        raise UserError(f"{option} is {text}, but must be an integer.") from None

@@ -62,9 +62,7 @@ def _diversity(diversity: Mapping[str, Any] | None) -> None:
     """Print the diversity of generated images and that of real ones, if it was measured."""
     if not diversity or diversity["coverage"] is None:
         return
-    terminal.say(
-        f"Diversity of {diversity['images']:,} images; collapse is 1 where all are the same or like no real one"
-    )
+    terminal.say(f"Diversity of {diversity['images']:,} images; collapse is 1 if all are the same or like no real one")
     names = sorted(diversity["real"], key=lambda name: name != "collapse")
     kinds = {"generated": diversity, "real": diversity["real"]}
     rows = [[kind, *(_format(values[name]) for name in names)] for kind, values in kinds.items()]
@@ -162,9 +160,9 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
         if result["present"]:
             print_line(f"{result['present']:,} of them were there already")
         if result["elsewhere"]:
-            print_line(f"{result['elsewhere']:,} of them also lie in another folder, from an earlier time")
+            print_line(f"{result['elsewhere']:,} of them are also in another folder, from an earlier run")
         if result["not_files"]:
-            print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, for there is no file to sort")
+            print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, because they are not files")
     if summary.get("sheet"):
         print_line(f"Least sure pictures of each class: {summary['sheet']}")
         note_names([row["class"] for row in summary["per_class"] or ()])
@@ -178,8 +176,8 @@ def note_names(names: Sequence[str]) -> None:
         listed = ", ".join(f"#{k} {name}" for k, name in [*numbered.items()][:LISTED_CLASSES])
         more = ", ..." if len(numbered) > LISTED_CLASSES else ""
         terminal.note(
-            f"No installed font can draw some names, so the picture shows their numbers: {listed}{more}. With such a "
-            f"font installed, such as Debian's fonts-noto-cjk, new pictures show the names."
+            f"No installed font can draw some names, so the picture shows their numbers: {listed}{more}. Install such "
+            f"a font, for example Debian's fonts-noto-cjk, to show the names in new pictures."
         )
 
 
@@ -195,7 +193,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
         )
     elif kind == "arithmetic" and result["clipped"]:
         terminal.say(
-            f"{100 * result['clipped']:.1f} % of the sum's numbers left the cube of the noise and were cut off"
+            f"{100 * result['clipped']:.1f} % of the sum's values were outside the range of the noise and were clipped"
         )
     elif kind == "nearest":
         what = "L2 of features" if result["features"] else "L2 of pixels in 0 to 1"
@@ -244,7 +242,7 @@ def _folds(result: Mapping[str, Any], classes: Sequence[str], verbose: bool) -> 
         terminal.say(terminal.cut(f"by fold: {each} %", terminal.WIDTH))
         table = result.get("predictions")
         if table is not None and Path(table).exists():
-            terminal.say(f"Labels least believed first: {table}")
+            terminal.say(f"Least plausible labels first: {table}")
         terminal.say()
         _confusion(result["confusion"], classes, "the models of the folds")
         terminal.say()
@@ -287,7 +285,7 @@ def _predictor(result: Mapping[str, Any]) -> str:
 def _real_or_generated(result: Mapping[str, Any]) -> None:
     """Print how well D distinguishes real from generated images, for a GAN without classes."""
     names = [f"accuracy_{kind}{raw}" for raw in ("", "_raw") for kind in ("real", "fake")]
-    terminal.say("Of 100 images, how many D judges rightly: test images, and generated ones")
+    terminal.say("Of 100 images, how many D judges correctly: test images, and generated ones")
     rows = [[row["seed"], *(_percent(row[name]) for name in names)] for row in result["rows"]]
     terminal.table(["seed", "real", "generated", "real (raw)", "generated (raw)"], rows)
     if "ks" in result:
@@ -303,7 +301,9 @@ def accuracy_in_words(accuracy: float, tested: int) -> str:
 
     base = 10 if accuracy < NEARLY_ALL else 100
     low, high = (base * bound for bound in binomial_interval(round(accuracy * tested), tested))
-    return f"Right for about {base * accuracy:.0f} of {base} images (95 % confidence interval: {low:.1f} to {high:.1f})"
+    return (
+        f"Correct for about {base * accuracy:.0f} of {base} images (95 % confidence interval: {low:.1f} to {high:.1f})"
+    )
 
 
 def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:
@@ -399,7 +399,7 @@ def _confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], predi
 def _pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], predictor: str) -> None:
     wrong = [(n, i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) if n and i != j]
     if not wrong:
-        terminal.say(f"No class is taken for another, by {predictor}")
+        terminal.say(f"No class is confused with another, by {predictor}")
         return
     wrong.sort(key=lambda pair: (-pair[0], *pair[1:]))
     terminal.say(f"The most confused of {len(classes)} classes, by {predictor}")

@@ -74,7 +74,7 @@ def run_alike(run: Callable[[list[str]], Outcome], arguments: list[str]) -> int:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if count > 1 and arguments[:1] != ["train"]:
         if rank == 0:
-            terminal.note(f"ssgan: {count} processes run `ssgan train` and no other command: type it without torchrun.")
+            terminal.note(f"ssgan: {count} processes run `ssgan train` and no other command: run it without torchrun.")
         return 2
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # an error is printed once, as a message
     import torch.distributed as dist
@@ -197,7 +197,7 @@ def goes_on(out: Path | None) -> bool:
     if not are_launched():
         return False
     if out is None:
-        raise UserError("Under torchrun, name the run folder with --out: after a restart the training goes on in it.")
+        raise UserError("Under torchrun, name the run folder with --out: after a restart the training resumes in it.")
     from ssgan import distributed
 
     begun = False
@@ -209,7 +209,7 @@ def goes_on(out: Path | None) -> bool:
 
 def _lost() -> Outcome:
     """Return the outcome if another process has ended without reporting one."""
-    again = "torchrun starts all of them again" if _restarts() < _most_restarts() else "go on by --resume"
+    again = "torchrun starts all of them again" if _restarts() < _most_restarts() else "continue with --resume"
     return Outcome(1, f"ssgan: A process of this training has ended unexpectedly: {again}.", is_lost=True)
 
 

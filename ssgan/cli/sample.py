@@ -48,7 +48,7 @@ def sample(
         str | None,
         typer.Option(metavar="TERMS", help="Arithmetic on mean latents, such as '0,1,2 - 3,4,5 + 6,7,8'."),
     ] = None,
-    nearest: Annotated[bool, typer.Option("--nearest", help="Each beside the most similar training images.")] = False,
+    nearest: Annotated[bool, typer.Option("--nearest", help="Each next to the most similar training images.")] = False,
     per_class: Annotated[
         bool,
         typer.Option(
@@ -67,10 +67,10 @@ def sample(
         str | None, typer.Option(metavar="N", help="Images measured by --per-class (1000) and --nearest (100).")
     ] = None,
     path: Annotated[str | None, typer.Option(help="straight or spherical. [default: by the latents]")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="S", help="Of the noise. [default: the run's first]")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="S", help="Seed of the noise. [default: the run's first]")] = None,
     model: Annotated[str | None, typer.Option(metavar="S", help="Seed of the model. [default: the first]")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: RUN/sample-<kind>.png, or .gif]")] = None,
-    data: Annotated[str | None, typer.Option(help="New place of the run's data, for --nearest.")] = None,
+    data: Annotated[str | None, typer.Option(help="New location of the run's data, for --nearest.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of downloaded data sets, for --nearest.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -138,7 +138,7 @@ def build_request(
         For two kinds at once, an option that the kind does not take, and values out of their range.
     """
     if len(kinds) > 1:
-        raise UserError(f"--{kinds[0]} and --{kinds[1]} are two pictures: ask for one at a time.")
+        raise UserError(f"--{kinds[0]} and --{kinds[1]} are two pictures: choose one of them.")
     kind = kinds[0] if kinds else "grid"
     values = _parse_options(kind, options)
     values["out"] = _picture_path(run, kind, out)
@@ -156,7 +156,7 @@ def _parse_options(kind: str, options: dict[str, str | Path | bool | None]) -> d
             continue
         if name not in KINDS[kind]:
             others = " or ".join(f"--{other}" for other, names in KINDS.items() if name in names)
-            raise UserError(f"{_flag(name)} does nothing with --{kind}: it goes with {others}.")
+            raise UserError(f"{_flag(name)} does nothing with --{kind}: it is for {others}.")
         if name in RANGES:
             low, high = RANGES[name]
             values[name] = _parse_integer(_flag(name), str(value), LOWEST.get((kind, name), low), high)
@@ -197,7 +197,7 @@ def _parse_integer(option: str, text: str, low: int, high: int) -> int:
     except ValueError:
         number = low - 1
     if not low <= number <= high:
-        raise UserError(f"{option} is {text}, but must be a whole number from {low} to {high}.")
+        raise UserError(f"{option} is {text}, but must be an integer from {low} to {high}.")
     return number
 
 
@@ -213,6 +213,6 @@ def _picture_path(run: Path, kind: str, out: Path | None) -> Path:
     if out.suffix.lower() not in suffixes:
         raise UserError(f"--out is {out}, but with --{kind} must end in {' or '.join(suffixes)}.")
     if out.is_dir() or not out.parent.is_dir():
-        problem = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is no folder"
+        problem = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is not a folder"
         raise UserError(f"--out is {out}, which {problem}: choose another file.")
     return out

@@ -28,7 +28,7 @@ def check_sheet(sheet: Path | None) -> None:
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet is {sheet}, but must end in .png.")
     if sheet.is_dir() or not sheet.parent.is_dir():
-        problem = "is a folder" if sheet.is_dir() else f"lies in {sheet.parent}, which is no folder"
+        problem = "is a folder" if sheet.is_dir() else f"lies in {sheet.parent}, which is not a folder"
         raise UserError(f"--sheet is {sheet}, which {problem}: choose another file.")
 
 
@@ -66,7 +66,7 @@ class SortOptions:
         """
         self._least_probability()
         if self.folder is None and (self.link or self.unsure is not None):
-            raise UserError(f"{'--link' if self.link else '--unsure'} would do nothing: it goes with --sort-into.")
+            raise UserError(f"{'--link' if self.link else '--unsure'} would do nothing: it is for --sort-into.")
         folder = None if self.folder is None else self.folder.resolve()
         for name in images:
             if folder is not None and Path(name).is_dir() and folder.is_relative_to(Path(name).resolve()):
@@ -74,7 +74,7 @@ class SortOptions:
                     f"--sort-into {self.folder} lies in {name}, among the pictures: choose a folder elsewhere."
                 )
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"--sort-into is {self.folder}, which is no folder: choose another.")
+            raise UserError(f"--sort-into is {self.folder}, which is not a folder: choose another.")
         check_sheet(self.sheet)
 
     def _least_probability(self) -> float:
@@ -99,7 +99,7 @@ class SortOptions:
         from ssgan.inference.sorting import ContactSheet, Pictures, Sorter
 
         if not models.classes:
-            raise UserError("These models have no classes to sort by: leave --sort-into and --sheet away.")
+            raise UserError("These models have no classes to sort by: omit --sort-into and --sheet.")
         pictures, sorter = Pictures(sources), None
         if self.folder is not None:
             sorter = Sorter(self.folder, models.classes, pictures, self.link, self._least_probability())

@@ -40,9 +40,11 @@ def check_resume(out: Path | None, config: Path | None) -> None:
         If either is not the case.
     """
     if out is None:
-        raise UserError("--resume needs --out, the folder of the run to go on with.")
+        raise UserError("--resume needs --out, the folder of the run to resume.")
     if config is not None:
-        raise UserError(f"--config {config} does not go with --resume, which has the settings of {out}: choose one.")
+        raise UserError(
+            f"--config {config} cannot be combined with --resume, which uses the settings of {out}: choose one."
+        )
 
 
 def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -> Config:
@@ -64,8 +66,8 @@ def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -
         conflicts = [f"preset {earlier.preset}, now {preset}", *conflicts]
     if conflicts:
         raise CannotResume(
-            f"{run} was begun with other settings, so it cannot go on: {', '.join(conflicts)}; leave them as they "
-            f"were, or begin another run with --config {run}."
+            f"{run} was started with other settings, so it cannot be resumed: {', '.join(conflicts)}; leave them as "
+            f"they were, or start another run with --config {run}."
         )
     return config
 
@@ -79,17 +81,19 @@ def check_start(run: Path, out: Path | None, resume: bool, config: Path | None) 
         If it is not.
     """
     if config is not None:
-        raise UserError(f"--config {config} does not go with --from, which has the settings of {run}: choose one.")
+        raise UserError(
+            f"--config {config} cannot be combined with --from, which uses the settings of {run}: choose one."
+        )
     if resume and out is not None and out.exists():
         record = runs.read_parent(out) if runs.is_run(out) else None
         begun = None if record is None else Path(path_from_text(record["run"]))
         if begun is None or begun.resolve() != run.resolve():
-            origin = "anew" if begun is None else f"from {begun}"
-            raise UserError(f"{out} was begun {origin}, not from {run}: leave --from away, or --resume.")
+            origin = "from scratch" if begun is None else f"from {begun}"
+            raise UserError(f"{out} was started {origin}, not from {run}: omit --from or --resume.")
     elif out is not None and out.resolve() == run.resolve():
         raise UserError(
             f"--from and --out are both {out}, but a run that starts from another one is a run of its own: choose "
-            f"another --out, or go on with it by --resume."
+            f"another --out, or resume it with --resume."
         )
 
 
@@ -135,7 +139,7 @@ def settings_of_child(run: Path, preset: str | None, settings: Mapping[str, Any]
     earlier = runs.read_config(run)
     if preset not in (None, earlier.preset):
         raise UserError(
-            f"--preset {preset} does not go with --from {run}, a run of preset {earlier.preset!r}: choose one."
+            f"--preset {preset} cannot be combined with --from {run}, a run of preset {earlier.preset!r}: choose one."
         )
     settings = {"folds": 0, **settings} if earlier.folds else settings
     if earlier.preset not in PRESETS:  # started in Python

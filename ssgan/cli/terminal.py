@@ -141,7 +141,7 @@ def lost_files(skipped: Sequence[Sequence[str]], file_counts: Mapping[str, Mappi
             f"Skipped files that cannot be read: {len(skipped):,} ({labelled:,} of them labelled): {few}{more}"
         )
     if ignored := file_counts.get("ignored"):
-        lines.append(f"Ignored files that are no pictures: {sum(ignored.values()):,} ({format_counts(ignored)})")
+        lines.append(f"Ignored files that are not pictures: {sum(ignored.values()):,} ({format_counts(ignored)})")
     return lines
 
 

@@ -214,7 +214,7 @@ def _run_training(options: TrainOptions) -> None:
         _show_result(report, folder, data, options.verbose)
     if len(report["diverged"]) == len(report["seeds"]):
         raise UserError(
-            f"Every model diverged, so {folder} holds none to use: lower learning_rate_d and learning_rate_g."
+            f"Every model diverged, so {folder} holds no model to use: lower learning_rate_d and learning_rate_g."
         )
 
 
@@ -233,8 +233,8 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     resizes = early.image_size if run else PRESETS.get(early.preset, {}).get("image_size")
     if is_array and "image_size" not in options.settings and resizes and early.backbone is None:
         raise UserError(
-            f"{run or f'Preset {early.preset}'} is for files of pictures, which it brings to {early.image_size} pixels,"
-            f" and {location.data} holds arrays: choose {'other data' if run else 'another preset'}."
+            f"{run or f'Preset {early.preset}'} is for files of pictures, which it resizes to {early.image_size} "
+            f"pixels, and {location.data} holds arrays: choose {'other data' if run else 'another preset'}."
         )
     learned = frozenset() if parent is None else parent.learned_images
     if options.resume and options.out is not None:
@@ -268,7 +268,7 @@ def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[
     earlier_preset = earlier.get("preset")
     if options.preset is not None and earlier_preset not in (None, options.preset):
         raise UserError(
-            f"--preset {options.preset} does not go with --config {options.config}, a run of preset "
+            f"--preset {options.preset} cannot be combined with --config {options.config}, a run of preset "
             f"{earlier_preset!r}: choose one."
         )
     named = options.preset or earlier_preset

@@ -255,11 +255,13 @@ def parse_labels(text: str) -> list[int | str]:
         number: int | str = part if part == "all" else int(part) if part.isdecimal() and part.isascii() else 0
         if part.isdecimal() and not number:
             raise UserError(
-                f"--labels is {text}, but 0 is a GAN without classes, which has no error to compare: leave 0 away."
+                f"--labels is {text}, but 0 is a GAN without classes, which has no error to compare: omit 0."
             )
         if not number:
             near = did_you_mean(part, ["all"])
-            raise UserError(f"--labels is {text}, but must be numbers above 0 with commas, or 'all': 20,50,100.{near}")
+            raise UserError(
+                f"--labels is {text}, but must be comma-separated numbers above 0, or 'all': 20,50,100.{near}"
+            )
         if number in labels:
             raise UserError(f"--labels names {part} twice: name each once.")
         labels.append(number)
@@ -353,9 +355,9 @@ def _check_request(data: Data, methods: Sequence[str], settings: Mapping[str, An
         if name in settings:
             raise UserError(f"{name}={settings[name]} cannot be set for a comparison: each cell has its own.")
     if ablate and ABLATED not in methods:
-        raise UserError(f"--ablate takes parts away from {ABLATED}, which --methods does not name.")
+        raise UserError(f"--ablate removes parts from {ABLATED}, which --methods does not name.")
     if not len(data.x_test):
-        raise UserError(f"{data.name} has no test images, and errors on them are what is compared.")
+        raise UserError(f"{data.name} has no test images, so there is no error to compare.")
 
 
 def _check_label_counts(labels: Sequence[int | str], splits: Mapping[tuple[int | str, int], Split], seed: int) -> None:
@@ -363,7 +365,7 @@ def _check_label_counts(labels: Sequence[int | str], splits: Mapping[tuple[int |
     counts = [len(splits[number, seed].indices) for number in labels]
     if len(set(counts)) < len(counts):
         twice = next(count for count in counts if counts.count(count) > 1)
-        raise UserError(f"--labels names {twice} twice, once as 'all': leave one of them away.")
+        raise UserError(f"--labels names {twice} twice, once as 'all': omit one of them.")
 
 
 def _check_settings(

@@ -69,7 +69,9 @@ def split_labels(y: np.ndarray) -> Labels:
         classes, inverse = np.unique(given, return_inverse=True)
     except TypeError:
         kinds = " and ".join(sorted({type(label).__name__ for label in given}))
-        raise UserError(f"y holds labels of types that have no order, {kinds}: give all of them one type.") from None
+        raise UserError(
+            f"y holds labels of types that cannot be sorted together, {kinds}: give all of them one type."
+        ) from None
     if len(classes) == 1 and classes.dtype.kind in "if" and classes[0] == 1 and not _has_other_missing(y):
         minus = missing
         if minus.any():
@@ -90,7 +92,7 @@ def _missing_numbers(y: np.ndarray) -> np.ndarray:
     """Return a mask of the missing labels in an array of numbers or strings."""
     if y.dtype.kind == "f":
         if np.isinf(y).any():
-            raise UserError("y holds infinity, which is no label.")
+            raise UserError("y holds infinity, which is not a label.")
         return np.isnan(y) | (y == -1)
     return y == -1 if y.dtype.kind == "i" else np.zeros(len(y), bool)
 
@@ -118,7 +120,7 @@ def _refuse_text(y: np.ndarray) -> None:
     words = [word for word in MISSING_WORDS if word in texts]
     if y.dtype.kind in "US" and words:
         raise UserError(
-            f"y holds the text {words[0]!r}, which numpy makes of a missing label in an array of text: give y the "
+            f"y holds the text {words[0]!r}, which is numpy's form of a missing label in an array of text: give y the "
             f"dtype object, with None for unlabelled rows."
         )
 
@@ -141,7 +143,7 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
     unknown = [str(label) for label in labels.classes if str(label) not in position]
     if unknown:
         near = did_you_mean(unknown[0], classes)
-        raise UserError(f"{name} holds the label {unknown[0]!r}, which is none of the classes.{near}")
+        raise UserError(f"{name} holds the label {unknown[0]!r}, which is not one of the classes.{near}")
     return np.array([-1, *(position[str(label)] for label in labels.classes)], np.int64)[labels.indices + 1]
 
 
@@ -170,7 +172,7 @@ def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.nda
         For values outside 0 to ``scale``.
     """
     if images.size and not np.isfinite(images).all():
-        raise UserError(f"{name} holds NaN or infinity: mend or leave out such images.")
+        raise UserError(f"{name} holds NaN or infinity: fix or remove such images.")
     if images.size and not (images.min() >= 0 and images.max() <= scale):
         raise UserError(
             f"{name} holds values from {images.min():g} to {images.max():g}, but images must lie in 0 to {scale:g}, "
@@ -201,7 +203,9 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     for i in range(len(dataset)):
         item = dataset[i]
         if not (isinstance(item, tuple | list) and len(item) == 2):
-            raise UserError(f"Item {i} of the data set is no pair (image, label); without a label give (image, None).")
+            raise UserError(
+                f"Item {i} of the data set is not a pair (image, label); without a label give (image, None)."
+            )
         images.append(_image_array(item[0]))
         labels.append(_plain(item[1]))
     shapes = {image.shape for image in images}
@@ -209,7 +213,7 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         two = " and ".join(str(list(shape)) for shape in sorted(shapes, key=str)[:2])
         raise UserError(f"The images of the data set have different shapes, such as {two}: resize them to one.")
     if not images:
-        raise UserError("The data set holds no item.")
+        raise UserError("The data set is empty.")
     y = np.empty(len(labels), object)
     y[:] = labels
     names = getattr(dataset, "classes", None)

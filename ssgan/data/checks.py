@@ -72,12 +72,12 @@ def warn_of_copies(copies: Copies) -> list[str]:
     warnings = []
     if copies.two_labels:
         warnings.append(
-            f"Pictures with two labels, for they are equal pixel for pixel: {len(copies.two_labels):,} "
+            f"Pictures that are equal pixel for pixel but have two labels: {len(copies.two_labels):,} "
             f"({_pairs(copies.two_labels)})."
         )
     if copies.in_test:
         warnings.append(
-            f"Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: "
+            f"Test images that are in the pool too, pixel for pixel, so that the measured error may be too low: "
             f"{len(copies.in_test):,} ({_pairs(copies.in_test)})."
         )
     return warnings
@@ -86,7 +86,10 @@ def warn_of_copies(copies: Copies) -> list[str]:
 def warn_of_labels(count: int, labeled_count: int) -> list[str]:
     """Return sentences about a pool of ``count`` pictures that is too small, or has no unlabelled picture."""
     if count < FEW_IMAGES:
-        return [f"There {'is' if count == 1 else 'are'} only {counted(count, 'picture')} to learn from: expect little."]
+        return [
+            f"There {'is' if count == 1 else 'are'} only {counted(count, 'picture')} to learn from: expect a high "
+            f"error."
+        ]
     if labeled_count == count:
         return [
             "Every picture of the pool is used with its label: more pictures without one, in unlabeled/ or not listed "
@@ -101,10 +104,10 @@ def warn_of_tests(data: Data) -> list[str]:
     if data.file_counts.get("tested") != {"held out": 0} or not 1 <= most <= MOST_UNTESTED:
         return []
     if most == 1:
-        return ["One labelled picture a class is too few to test with, so no error is measured: label more of them."]
+        return ["One labelled picture per class is too few to test with, so no error is measured: label more of them."]
     return [
-        f"{most} labelled pictures a class are too few to hold a fifth out, so no error is measured: --folds {most} "
-        f"tests each of them by a model that learned from the others."
+        f"{most} labelled pictures per class are too few to hold a fifth out, so no error is measured: --folds {most} "
+        f"tests each of them with a model that learned from the others."
     ]
 
 

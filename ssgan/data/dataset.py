@@ -99,7 +99,7 @@ class Data:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
         if str(UNLABELED) in self.classes:
             raise UserError(
-                "A class is named '-1', but -1 means that there is no label: give those images the label -1, and no "
+                "A class is named '-1', but -1 marks unlabelled images: give those images the label -1, and remove the "
                 "class."
             )
         for share in ("train", "test"):
@@ -110,9 +110,9 @@ class Data:
                     f"[N, H, W, C], or float32 vectors [N, F]."
                 )
             if 0 in x.shape[1:]:
-                raise UserError(f"x_{share} is of shape {list(x.shape)}: its images hold no pixel.")
+                raise UserError(f"x_{share} is of shape {list(x.shape)}: its images have no pixels.")
             if x.dtype == np.float32 and not np.isfinite(x).all():
-                raise UserError(f"x_{share} holds a value that is not finite: mend or leave out such rows.")
+                raise UserError(f"x_{share} holds a value that is not finite: fix or remove such rows.")
             if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
                 raise UserError(
                     f"y_{share} is {y.dtype} of shape {list(y.shape)}, but must hold one integer for each of the "
@@ -245,7 +245,7 @@ def as_data(data: Any, test: Any = None) -> Data:
     """
     if isinstance(data, Data):
         if test is not None:
-            raise UserError("test is for arrays and data sets of torch, but Data have a test set of their own.")
+            raise UserError("test is for arrays and data sets of torch, but Data has its own test set.")
         return data
     is_pair = isinstance(data, tuple | list) and len(data) == 2
     if is_pair:

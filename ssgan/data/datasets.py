@@ -103,8 +103,8 @@ def _read_shares(
         reason = next(iter(str(cause).splitlines()), "").rstrip(":. ") or type(cause).__name__
         if missing:
             raise UserError(
-                f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
-                f"{', '.join(missing)} there, or say with --data-dir or SSGAN_DATA which folder holds {place}."
+                f"{name} is incomplete in {folder} and could not be downloaded into it ({reason}): put "
+                f"{', '.join(missing)} there, or set --data-dir or SSGAN_DATA to the folder that holds {place}."
             ) from cause
         raise UserError(
             f"{folder} holds a file of {name} that cannot be read or is not the original ({reason}): delete "
@@ -135,8 +135,8 @@ def _load_idx(kind: str, name: str, root: Path | None) -> Data:
         if absent := missing():
             reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1].rstrip(":. ")
             raise UserError(
-                f"{name} is not whole in {folder} and could not be downloaded into it ({reason}): put "
-                f"{', '.join(absent)} there, or say with --data-dir or SSGAN_DATA which folder holds {kind}/raw."
+                f"{name} is incomplete in {folder} and could not be downloaded into it ({reason}): put "
+                f"{', '.join(absent)} there, or set --data-dir or SSGAN_DATA to the folder that holds {kind}/raw."
             ) from cause
     for file, md5 in zip(IDX_FILES, IDX_MD5[kind], strict=True):
         try:
@@ -164,8 +164,8 @@ def _load_cifar10(root: Path | None) -> Data:
         if data.image_shape != (32, 32, 3) or len(data.classes) != len(CIFAR10_CLASSES):
             raise UserError(
                 f"{root / 'cifar10.npz'} holds {counted(len(data.classes), 'class')} of images "
-                f"{list(data.image_shape)}, but CIFAR-10 has 10 of [32, 32, 3]: take the file away, and cifar10 is "
-                f"read from {CIFAR10_FOLDER}."
+                f"{list(data.image_shape)}, but CIFAR-10 has 10 of [32, 32, 3]: remove the file, and cifar10 is read "
+                f"from {CIFAR10_FOLDER}."
             )
         return dataclasses.replace(data, name="cifar10", classes=CIFAR10_CLASSES)
 
@@ -188,7 +188,7 @@ def _load_svhn(root: Path | None) -> Data:
     try:
         import scipy.io  # noqa: F401 - torchvision reads the files with it
     except ImportError as cause:
-        raise UserError("svhn needs scipy to read its .mat files: install it by `pip install scipy`.") from cause
+        raise UserError("svhn needs scipy to read its .mat files: install it with `pip install scipy`.") from cause
     from torchvision.datasets import SVHN
 
     root = default_root() if root is None else root
@@ -224,13 +224,13 @@ def read_npz(path: Path) -> Data:
             names = {*archive}
             arrays = {key: archive[key] for key in NPZ_ARRAYS if key in names}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise TypeError("a member of the archive is no .npy file")
+            raise TypeError("a member of the archive is not an .npy file")
     except UserError:
         raise
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(
-            f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}): write it by numpy.savez, from "
-            f"arrays of numbers and words."
+            f"{path} cannot be read as an .npz of plain arrays ({type(cause).__name__}): write it with numpy.savez, "
+            f"from arrays of numbers and words."
         ) from cause
     absent = [key for key in NPZ_ARRAYS if key not in arrays]
     for key in ["x_train", "y_train"] + ["x_test", "y_test"] * ("x_test" in arrays or "y_test" in arrays):
@@ -241,7 +241,7 @@ def read_npz(path: Path) -> Data:
             )
     for key in sorted(names - set(NPZ_ARRAYS)):
         if near := did_you_mean(key, absent):
-            raise UserError(f"{path} holds an array {key!r}, which means nothing here.{near}")
+            raise UserError(f"{path} holds an array {key!r}, which is not recognized.{near}")
     x_train, y_train = arrays["x_train"], arrays["y_train"]
     x_test = arrays.get("x_test", np.atleast_1d(x_train)[:0])
     y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
@@ -343,9 +343,7 @@ def _without_learned_tests(data: Data, learned: frozenset[str]) -> Data:
     if not gone:
         return data
     rows = np.array([row for row, one in enumerate(ids) if one not in gone], np.int64)
-    note = (
-        f"Test images left out, because the weights to start from learned from their labels: {len(ids) - len(rows):,}"
-    )
+    note = f"Test images left out, because the starting weights were trained on their labels: {len(ids) - len(rows):,}"
     return dataclasses.replace(
         data,
         x_test=data.x_test[rows],
@@ -385,7 +383,7 @@ def _no_such_data(name: str, path: Path) -> str:
     """Return the message about a name that is neither a data set nor a readable file, with the closest one that is."""
     known = f"choose from {', '.join(DATASETS)}, or give a folder or .zip of pictures, or an .npz file."
     if path.exists():
-        return f"{path} is no data set: {known}"
+        return f"{path} is not a data set: {known}"
     if (likely := did_you_mean(name, DATASETS)) and path.name == name and not path.suffix:
         return f"Unknown data set {name!r}: {known}{likely}"
 

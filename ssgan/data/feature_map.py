@@ -168,7 +168,9 @@ class FeatureMap:
             tensor = state[name]
             dense = isinstance(tensor, torch.Tensor) and not (tensor.is_nested or tensor.is_meta)
             if not (dense and tensor.layout == torch.strided and tensor.dtype == getattr(torch, dtype)):
-                raise UserError(f"The checkpoint holds a map of features whose {name} is no dense tensor of {dtype}.")
+                raise UserError(
+                    f"The checkpoint holds a map of features whose {name} is not a dense tensor of {dtype}."
+                )
             if not tensor.isfinite().all():
                 raise UserError(
                     f"The checkpoint holds a map of features whose {name} holds numbers that are not finite."

@@ -124,7 +124,7 @@ def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()
         except OSError as cause:
             raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
         except Exception as cause:  # a reader of arbitrary bytes can fail in any way
-            raise UserError(f"{path} cannot be read as a zip: it is damaged or something else.") from cause
+            raise UserError(f"{path} cannot be read as a zip: it is damaged or in another format.") from cause
         yield _list_zip(path, archive, suffixes, known)
 
 
@@ -152,7 +152,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
                 status = entry.stat()
             except OSError:  # a broken link, or a loop of links
                 if listing.is_picture(name):
-                    listing.unreadable.append((name, "is a link that leads nowhere"))
+                    listing.unreadable.append((name, "is a broken link"))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if _is_hidden(entry.name):
@@ -165,7 +165,7 @@ def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
                 queue.append((entry.path, f"{name}/", (*parents, real) if real else parents))
             elif listing.is_picture(name):
                 if not stat.S_ISREG(status.st_mode):
-                    listing.unreadable.append((name, "is no regular file"))
+                    listing.unreadable.append((name, "is not a regular file"))
                     continue
                 _check_unique(listing, name, path)
                 # The change time of the inode moves even if a copy keeps size and date.
@@ -253,8 +253,8 @@ def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
     parts = [part for part in path_name.split("/") if part not in ("", ".")]
     if "\0" in name or path_name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts:
         raise UserError(
-            f"{path} holds a member named {name!r}, but names in a zip must be relative and without '..': pack it "
-            f"anew, or unpack it and give the folder."
+            f"{path} holds a member named {name!r}, but names in a zip must be relative and without '..': repack it, "
+            f"or unpack it and give the folder."
         )
     return printable("/".join(parts)), path_name.endswith("/")
 

@@ -215,7 +215,7 @@ def _decode_all(
         except Exception as cause:
             return _reason(cause)
         if pixels.shape != x.shape[1:]:
-            return f"is {pixels.shape[1]}x{pixels.shape[0]}, though its head says {width}x{height}"
+            return f"is {pixels.shape[1]}x{pixels.shape[0]}, though its header says {width}x{height}"
         x[row] = pixels
         return None
 
@@ -273,7 +273,7 @@ def _note_dark_colours(largest: Sequence[int]) -> list[str]:
         return []
     return [
         f"Colour pictures of 16 bits: {len(largest):,}, with values of at most {max(largest):,} of 65,535, so they are "
-        f"dark and coarse: save them with 8 bits a channel."
+        f"dark and coarse: save them with 8 bits per channel."
     ]
 
 
@@ -342,8 +342,8 @@ def _image_size(tree: FileTree, headers: dict[str, Header], image_size: int | No
         words = ", ".join(f"{width}x{height}: {count:,}" for (width, height), count in common[:SIZES_SHOWN])
         more = ", ..." if len(sizes) > SIZES_SHOWN else ""
         raise UserError(
-            f"{tree.path} holds pictures of {len(sizes):,} sizes ({words}{more}): say with --image-size PX to what "
-            f"square all of them are cut, such as --image-size 32."
+            f"{tree.path} holds pictures of {len(sizes):,} sizes ({words}{more}): set --image-size PX to resize all "
+            f"of them to one square, such as --image-size 32."
         )
     ((width, height),) = sizes
     return height, width

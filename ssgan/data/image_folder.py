@@ -63,7 +63,7 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
     with file_tree.open_tree(path, image_io.SUFFIXES, SHARES) as tree:
         if not tree.pictures:
             others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
-            words = f"is without pictures: it holds no {image_io.FORMAT_NAMES}, told by the suffix"
+            words = f"has no pictures: it holds no {image_io.FORMAT_NAMES}, judged by the suffix"
             raise UserError(f"{path} {words}{others}.")
         if options.labels_csv is not None:
             labeling = label_by_table(tree, Path(options.labels_csv), options)
@@ -128,7 +128,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
         kept = find_learned(images.x[: len(y)], options.learned)
         in_test[draw_test_rows(y, options.test_share, options.test_seed, kept)] = True
         if kept is not None and options.test_share and kept.any():
-            learned_notes.append(f"Not held out, because the weights to start from learned from them: {kept.sum():,}")
+            learned_notes.append(f"Not held out, because the starting weights were trained on them: {kept.sum():,}")
     else:
         in_test = np.array([name in labeling.test for name in images.names], bool)
     present = set(y[~in_test].tolist())
@@ -140,8 +140,8 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
                 if labeling.labels[file] == label and file not in (labeling.test or ())
             ]
             raise UserError(
-                f"The class {name!r} of {path} has no picture left to learn from, for {len(unreadable):,} cannot be "
-                f"read (the first: {unreadable[0]}): mend them, or leave the class away."
+                f"The class {name!r} of {path} has no picture left to learn from, because {len(unreadable):,} cannot "
+                f"be read (the first: {unreadable[0]}): fix them, or remove the class."
             )
     in_pool = ~in_test & np.array([name not in labeling.left_out for name in images.names], bool)
     order = np.concatenate([np.flatnonzero(in_pool), np.flatnonzero(in_test)])

@@ -167,15 +167,15 @@ def describe_decoding(size: int | None, grey: bool, depth: int = FULL_DEPTH) -> 
     steps = [
         "Open the first frame.",
         f"Grey of 16 bits (mode I or I;16): (value * 255 + {full // 2}) // {full}, at most 255.",
-        "Transparency: convert to RGBA and lay over white by Image.alpha_composite.",
+        "Transparency: convert to RGBA and composite over white by Image.alpha_composite.",
         f"Convert to mode {mode}.",
-        "Bring upright by EXIF's orientation, as ImageOps.exif_transpose does.",
+        "Apply the EXIF orientation, as ImageOps.exif_transpose does.",
     ]
     if size is not None:
         steps[0] = f"Open the first frame; a JPEG after image.draft(None, ({2 * size}, {2 * size}))."
         steps.append(
-            f"Take the square in the middle, side = min(width, height), left = (width - side) / 2, top = (height - "
-            f"side) / 2, and bring it to {size} x {size} pixels by image.resize(({size}, {size}), BICUBIC, "
+            f"Crop the central square, side = min(width, height), left = (width - side) / 2, top = (height - "
+            f"side) / 2, and resize it to {size} x {size} pixels by image.resize(({size}, {size}), BICUBIC, "
             f"(left, top, left + side, top + side), reducing_gap={REDUCING_GAP})."
         )
     return {
@@ -238,7 +238,7 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
     except (UnreadableImage, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UnreadableImage("is no picture that can be read") from None
+        raise UnreadableImage("is not a picture that can be read") from None
     except Image.DecompressionBombError:
         raise UnreadableImage(f"has far more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}") from None
     except OSError as cause:

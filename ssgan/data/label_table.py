@@ -140,7 +140,7 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
     except OSError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise UserError(f"{path} is a workbook or an archive, no text: save its sheet as CSV.")
+        raise UserError(f"{path} is a workbook or an archive, not text: save its sheet as CSV.")
     if label_log.is_log(content):
         content = content[: label_log.complete_length(content)]
     encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -153,10 +153,10 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         pass
     try:
         if encoding == "utf-8" and b"\0" not in content:
-            return content.decode("cp1252"), [f"{path} is no UTF-8: it was read as Windows-1252."]
+            return content.decode("cp1252"), [f"{path} is not UTF-8: it was read as Windows-1252."]
     except UnicodeDecodeError:
         pass
-    raise UserError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
+    raise UserError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -169,7 +169,7 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, [unicodedata.normalize("NFC", cell) for cell in cells]
     except csv.Error as cause:
-        raise UserError(f"{path}, line {reader.line_num}: this is no CSV ({cause}).") from None
+        raise UserError(f"{path}, line {reader.line_num}: this is not CSV ({cause}).") from None
 
 
 def _find_delimiter(path: Path, text: str) -> str:
@@ -234,12 +234,10 @@ def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str
     surplus = [cell for cell in cells[columns.width :] if cell.strip()]
     if surplus or len(cells) <= max(columns.file, columns.label):
         name = {"\t": "tab", ";": "semicolon", ",": "comma", "|": "bar"}[delimiter]
-        return (
-            f"there are {len(cells)} fields, but the header has {columns.width}: put quotes round a field with a {name}"
-        )
+        return f"there are {len(cells)} fields, but the header has {columns.width}: quote each field with a {name}"
     file, label = printable(cells[columns.file]).removeprefix("./"), cells[columns.label].strip()
     if not file.strip():
-        return "the file is empty: name one, or take the line away"
+        return "the file is empty: name one, or remove the line"
     if columns.is_log and len(cells) == columns.width:
         return LabelRow(line, file, label, cells[2], cells[3].strip() or "label")
     return LabelRow(line, file, label, action="label" if columns.is_log else "")
@@ -281,7 +279,7 @@ def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
             problems.append((row.line, f"{tree.path} holds no picture {row.file}"))
         elif picture in lines:
             same = "" if row.file == picture else f" (as {picture})"
-            problems.append((row.line, f"{row.file} stands in line {lines[picture]} already{same}: keep one"))
+            problems.append((row.line, f"{row.file} is in line {lines[picture]} already{same}: keep one"))
         else:
             lines[picture], labels[picture] = row.line, row.label
             if picture != row.file.replace("\\", "/"):

@@ -111,13 +111,13 @@ def label_by_folders(tree: FileTree) -> Labeling:
     others = sorted({_top(name) for name in tree.pictures if "/" in name} - set(shares.values())) if above else []
     if others:
         raise UserError(
-            f"{tree.path} holds {others[0]}/ beside {above}, which means nothing here: beside train/ there may be "
+            f"{tree.path} holds {others[0]}/ next to {above}, which is not recognized: next to train/ there may be "
             f"test/ and unlabeled/.{did_you_mean(others[0], SHARES)}"
         )
     if not classes:
         raise UserError(
             f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
-            f"say with --labels-csv FILE which label which file has; --labels 0 trains a GAN without classes on them."
+            f"give their labels in a table with --labels-csv FILE; --labels 0 trains a GAN without classes on them."
             + "".join(f" {note}" for note in note_answers(tree.path))
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
@@ -158,8 +158,8 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     is_beside = has_classes and path.is_file() and label_log.is_log(read_file(path))
     if has_classes and not is_beside:
         raise UserError(
-            f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; leave "
-            f"it away, or put the pictures into one folder."
+            f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; omit "
+            f"it, or put the pictures into one folder."
         )
     table = read_label_table(path, words)
     labels, notes, left_out = match_pictures(table, tree)
@@ -167,12 +167,12 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     if not classes:
         raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
     if len(classes) == 1:
-        raise UserError(f"{path} knows one label, {classes[0]!r}, but at least two classes are needed.")
+        raise UserError(f"{path} has only one label, {classes[0]!r}, but at least two classes are needed.")
     vague = [name for name in classes if _is_vague(name) and name not in words]
     if vague:
         notes.append(
-            f"{_listed(vague)} in {path}: if that means that there is no label, leave the cell empty, for an empty "
-            f"label is unlabelled."
+            f"{_listed(vague)} in {path}: if that means that there is no label, leave the cell empty, which means "
+            f"unlabelled."
         )
     number = {name: label for label, name in enumerate(classes)}
     every = dict.fromkeys(tree.pictures, UNLABELED)
@@ -189,7 +189,7 @@ def note_answers(path: Path) -> list[str]:
     except OSError:  # an unreadable table is not mentioned
         is_answers = False
     words = shlex.join(["--labels-csv", str(table)])
-    return [f"{table} holds labels that were given in `ssgan label`: {words} takes them."] if is_answers else []
+    return [f"{table} holds labels that were given in `ssgan label`: {words} uses them."] if is_answers else []
 
 
 def note_level(path: Path) -> list[str]:
@@ -207,7 +207,7 @@ def note_level(path: Path) -> list[str]:
     above = os.path.relpath(place.parent) if not path.is_absolute() else str(path.parent)
     names = " and ".join(f"{name}/" for name in others)
     return [
-        f"{path} lies beside {names}, not read here: `ssgan data {shlex.quote(above)}` shows what the folder above "
+        f"{path} lies next to {names}, not read here: `ssgan data {shlex.quote(above)}` shows what the folder above "
         f"gives, with all of them."
     ]
 
@@ -236,8 +236,8 @@ def _find_shares(tree: FileTree, tops: set[str]) -> dict[str, str]:
             shares[share] = top
         elif not has_train and share in OTHER_SHARES and _folders_in(tree, f"{top}/"):
             raise UserError(
-                f"{tree.path} holds {top}/ with folders in it, which would be a class: call it {OTHER_SHARES[share]}/ "
-                f"if its folders are the classes, or take it away."
+                f"{tree.path} holds {top}/ with folders in it, which would be a class: rename it to "
+                f"{OTHER_SHARES[share]}/ if its folders are the classes, or remove it."
             )
     return shares
 
@@ -246,12 +246,12 @@ def _check_class_names(tree: FileTree, classes: Sequence[str], above: str) -> No
     """Raise a UserError for a class folder whose name says that there is no label."""
     for name in classes:
         if name.lower() in WITHOUT_LABELS:
-            raise UserError(f"{tree.path / above / name} would be a class: put it beside {above}, not into it.")
+            raise UserError(f"{tree.path / above / name} would be a class: put it next to {above}, not into it.")
         if name in NEVER_CLASSES:
-            beside = f" and put it beside {above}" if above else ""
+            beside = f" and put it next to {above}" if above else ""
             raise UserError(
-                f"{tree.path / above / name} would be a class, but {name} means that there is no label: call it "
-                f"unlabeled{beside}."
+                f"{tree.path / above / name} would be a class, but {name} means that there is no label: rename it "
+                f"to unlabeled{beside}."
             )
 
 
@@ -260,8 +260,8 @@ def _check_test_classes(tree: FileTree, classes: Sequence[str], above: str, shar
     test = shares.get("test", "test")
     for unknown in sorted(set(_folders_in(tree, f"{test}/")) - set(classes)):
         raise UserError(
-            f"{tree.path} holds the class {unknown!r} in {test}/ but not in {above or 'the training pool'}: put "
-            f"pictures to learn it from there, or take it out of {test}/.{did_you_mean(unknown, classes)}"
+            f"{tree.path} holds the class {unknown!r} in {test}/ but not in {above or 'the training pool'}: add "
+            f"pictures of it there, or remove it from {test}/.{did_you_mean(unknown, classes)}"
         )
 
 
@@ -283,9 +283,7 @@ def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int]
     present = set(labels)
     for label, name in enumerate(classes):
         if label not in present:
-            raise UserError(
-                f"The class folder {tree.path / above / name} holds no picture: put some in, or take it away."
-            )
+            raise UserError(f"The class folder {tree.path / above / name} holds no picture: put some in, or remove it.")
 
 
 def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
@@ -312,12 +310,12 @@ def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -
     notes = []
     vague = [name for name in classes if _is_vague(name)]
     if vague:
-        beside = f", beside {above}" if above else ""
-        notes.append(f"{_listed(vague)} here: if its pictures have no label, call the folder unlabeled{beside}.")
+        beside = f", next to {above}" if above else ""
+        notes.append(f"{_listed(vague)} here: if its pictures have no label, rename the folder to unlabeled{beside}.")
     for name in [] if above else classes:
         near = difflib.get_close_matches(name.lower(), [s for s in SHARES if s not in shares], 1, TYPING_ERROR)
         if near:
-            notes.append(f"{_listed([name])} here: call the folder {near[0]} if that is what it is.")
+            notes.append(f"{_listed([name])} here: rename the folder to {near[0]} if that is what it is.")
     return notes
 
 

@@ -102,7 +102,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
     if not 0 <= seed < 2**32:
         raise UserError(f"The draw seed is {seed}, but must lie between 0 and {2**32 - 1}.")
     if isinstance(labels, bool) or not isinstance(labels, int | np.integer):
-        raise UserError(f"The number of labels is {labels!r}, but must be a whole number or 'all'.")
+        raise UserError(f"The number of labels is {labels!r}, but must be an integer or 'all'.")
     if not len(present) <= labels <= len(known):
         raise UserError(
             f"The number of labels is {labels}, but must lie between {len(present)} (one for each class) and "
@@ -210,9 +210,11 @@ class SemiSupervisedKFold:
         from sklearn.utils import column_or_1d
 
         if groups is not None:
-            raise UserError("SemiSupervisedKFold takes no groups: split by groups yourself, and pass the folds as cv.")
+            raise UserError(
+                "SemiSupervisedKFold does not accept groups: split by groups yourself, and pass the folds as cv."
+            )
         if y is None:
-            raise UserError("SemiSupervisedKFold needs y: one label for each row, -1 where there is none.")
+            raise UserError("SemiSupervisedKFold needs y: one label for each row, -1 if it has none.")
         labels = split_labels(column_or_1d(y))
         known = np.flatnonzero(labels.indices >= 0)
         if not len(known):
@@ -293,15 +295,13 @@ def check_splits(splits: Sequence[Split], y: np.ndarray, labels: int | str | Non
     if any(len(np.intersect1d(split.indices, split.held_out)) for split in splits):
         raise UserError("held_out names rows that indices names too: an image is learned from or held out, not both.")
     if labels == 0 and any(len(split.y) for split in splits):
-        raise UserError(
-            "indices names labelled images, but labels is 0, a GAN without classes: leave one of them away."
-        )
+        raise UserError("indices names labelled images, but labels is 0, a GAN without classes: omit one of them.")
     if labels != 0 and not all(len(split.y) for split in splits):
         raise UserError("There is no labelled image to learn from: label some, or give indices.")
     if any(split.y.min(initial=0) < 0 for split in splits):
         raise UserError("indices names an image that has no label.")
     if any(not np.array_equal(split.y, y[split.indices]) for split in splits):
-        raise UserError("A split holds other labels than the data: was it made from other data?")
+        raise UserError("A split holds other labels than the data: was it created from other data?")
 
 
 def imbalance_warnings(labels: Sequence[np.ndarray], classes: Sequence[str]) -> list[str]:
@@ -323,7 +323,7 @@ def imbalance_warnings(labels: Sequence[np.ndarray], classes: Sequence[str]) -> 
         if counts[most] >= IMBALANCE * counts[least]:
             return [
                 f"The labelled images are uneven: {counts[most]:,} of {classes[most]}, {counts[least]:,} of "
-                f"{classes[least]}. Label more of {classes[least]}, or draw fewer by --labels, which takes the same "
+                f"{classes[least]}. Label more of {classes[least]}, or draw fewer with --labels, which draws the same "
                 f"number of each class as long as it can."
             ]
     return []
@@ -367,17 +367,19 @@ def load(path: Path) -> list[Split]:
     except OSError as cause:
         raise UserError(f"{path} cannot be read ({cause.strerror or cause}).") from None
     except (ValueError, RecursionError) as cause:
-        raise UserError(f"{path} is no split file that can be read ({type(cause).__name__}).") from cause
+        raise UserError(f"{path} is not a split file that can be read ({type(cause).__name__}).") from cause
     if (fault := find_split_fault(content)) is not None:
-        raise UserError(f"{path} is no split file that can be read: it {fault}.")
+        raise UserError(f"{path} is not a split file that can be read: it {fault}.")
     if (version := content["format_version"]) != SPLIT_VERSION:
-        raise UserError(f"{path} is no split file that can be read: it is of version {version}, not {SPLIT_VERSION}.")
+        raise UserError(
+            f"{path} is not a split file that can be read: it is of version {version}, not {SPLIT_VERSION}."
+        )
     entries = content["splits"]
     keys = ("indices", "y", "held_out")
     arrays = [{key: np.array(entry.get(key, []), np.int64) for key in keys} for entry in entries]
     splits = [Split(**each, ids=entry.get("ids", [])) for each, entry in zip(arrays, entries, strict=True)]
     if len({len(split.y) > 0 for split in splits}) > 1:
-        raise UserError(f"{path} holds a split without labelled images beside others with some.")
+        raise UserError(f"{path} holds a split without labelled images next to others with some.")
     if any(split.sha256 != entry["sha256"] for split, entry in zip(splits, entries, strict=True)):
         raise UserError(f"{path} does not match its own SHA-256: it was changed after it was written.")
     return splits

@@ -210,7 +210,7 @@ def animate(frames: dict[int, Path], suffix: str) -> Callable[[BinaryIO], None]:
         except (OSError, ValueError, SyntaxError):
             raise UserError(f"{path} cannot be read as a picture: remove it.") from None
         if pictures[-1].size != pictures[0].size:
-            raise UserError(f"{path} is not of the size of the frames before it: remove it.")
+            raise UserError(f"{path} differs in size from the frames before it: remove it.")
     times = [FRAME_MILLISECONDS] * (len(pictures) - 1) + [LAST_FRAME_MILLISECONDS]
     options = {"lossless": True} if suffix == ".webp" else {"disposal": 1}
 

@@ -38,7 +38,7 @@ class SavedModels(NamedTuple):
 
 def damaged(fault: str) -> UserError:
     """Return the error about a damaged checkpoint; ``fault`` is the predicate of its sentence."""
-    return UserError(f"The checkpoint {fault}: it is damaged or something else.")
+    return UserError(f"The checkpoint {fault}: it is damaged or in another format.")
 
 
 def check_fields(state: Any, schema: Schema) -> None:

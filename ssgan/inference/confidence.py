@@ -24,7 +24,7 @@ __all__ = ["FLAGGED_LIMIT", "LEAST_LABELS", "POOL_IMAGES", "Confidence", "calibr
 LEAST_LABELS = 20  # fewest labels to fit a temperature to
 NEAR_LIMIT = 0.01  # distance of log temperatures below which a temperature counts as at a limit
 POOL_IMAGES = 1000  # images of the run's pool on which the fraction that looks like none of the classes is measured
-OWN = "how many of the run's own pictures look so"
+OWN = "the share of the run's own pictures that look so"
 FLAGGED_LIMIT = 0.05  # if a larger fraction does, nothing is said about other images
 
 
@@ -62,13 +62,13 @@ def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> di
     }
     folds = np.unique(folds_N)
     if len(y_N) < LEAST_LABELS:
-        return {**result, "reason": f"fitting a temperature takes {LEAST_LABELS} labels, and these are {len(y_N)}"}
+        return {**result, "reason": f"fitting a temperature needs {LEAST_LABELS} labels, and there are only {len(y_N)}"}
     if len(folds) < 2:
         return {**result, "reason": "the models of all folds but one diverged"}
     if (p_NK.argmax(axis=1) == y_N).all():
         return {
             **result,
-            "reason": f"the folds predicted all {len(y_N):,} labels rightly, so no temperature is the best",
+            "reason": f"the folds predicted all {len(y_N):,} labels correctly, so there is no best temperature",
         }
     scaled_NK = np.empty_like(p_NK)
     for fold in folds:
@@ -82,13 +82,13 @@ def calibrate(logits_NK: np.ndarray, y_N: np.ndarray, folds_N: np.ndarray) -> di
         return {**result, "reason": f"a temperature would not lower the NLL of images it was not fitted to ({words})"}
     temperature = best_temperature(logits_NK, y_N)
     if np.abs(np.log(temperature) - np.array(LOG_TEMPERATURES)).min() < NEAR_LIMIT:
-        return {**result, "reason": f"the best temperature lies at a limit of what is tried, {temperature:.3g}"}
+        return {**result, "reason": f"the best temperature lies at a limit of the search range, {temperature:.3g}"}
     return {**result, "temperature": temperature}
 
 
 def no_calibration(failed: bool) -> dict[str, Any]:
     """Return what a report says about the calibration of a run without folds, or whose folds failed or diverged."""
-    without = "there are no labels to fit a temperature to but those that were trained on"
+    without = "there are no labels to fit a temperature to except those that were trained on"
     return {
         **dict.fromkeys(("temperature", "fitted_on", "nll", "ece", "nll_scaled", "ece_scaled")),
         "labels": 0,

@@ -195,7 +195,7 @@ def _evaluate_unconditional(
 ) -> dict[str, Any]:
     """Evaluate a GAN without classes: there is no error, but a measure of how well D tells real from generated."""
     if ensemble:
-        raise UserError(f"The models of {run} have no classes to vote on: leave --ensemble away.")
+        raise UserError(f"The models of {run} have no classes to vote on: omit --ensemble.")
     data = scored.data
     judgements = models.judgements(data.x_test, models.config.seed, data.normal)
     missing: list[float | None] = [None] * len(models.seeds)

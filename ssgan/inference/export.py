@@ -101,7 +101,7 @@ def export_run(
     predictor = open_predictor(run, seed, "cpu")
     models = predictor.models
     if models.config.unconditional:
-        raise UserError(f"{run} was trained without classes, so it holds no classifier that could be exported.")
+        raise UserError(f"{run} was trained without classes, so it has no classifier to export.")
     report = runs.read_report(run) if (run / "report.json").exists() else {}
     metadata = {**describe(predictor, report), **({"opset": OPSET} if format == "onnx" else {})}
     classifier = build_classifier(models)
@@ -230,7 +230,7 @@ def _write_onnx(classifier: Ensemble, example: np.ndarray, metadata: dict[str, A
         external_data=False,
     )
     if model is None:
-        raise UserError("ONNX cannot express this network: export it by --format torch.")
+        raise UserError("ONNX cannot express this network: export it with --format torch.")
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
@@ -275,7 +275,7 @@ def _write_torch(classifier: Ensemble, example: np.ndarray, metadata: dict[str, 
         if models.feature_map is None:
             raise
         name = models.feature_map.backbone
-        raise UserError(f"torch.export cannot express the backbone {name}: export it by --format onnx.") from cause
+        raise UserError(f"torch.export cannot express the backbone {name}: export it with --format onnx.") from cause
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     stream = io.BytesIO()
@@ -342,7 +342,7 @@ def _check(kind: Format, content: bytes, run: Path, models: Models, report: dict
             p_K, p_generated = np.array(prediction.probabilities), prediction.p_generated
             differences = [float(np.abs(p_K - p_NK[i]).max())]
             if (p_generated is None) != (generated_N is None):
-                raise UserError(f"The exported file would say of p(generated) what `ssgan predict` does not: {engine}.")
+                raise UserError(f"The exported file would give another p(generated) than `ssgan predict`: {engine}.")
             if p_generated is not None and generated_N is not None:
                 differences.append(abs(p_generated - float(generated_N[i])))
             largest = max(largest, *differences)

@@ -137,7 +137,7 @@ def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str 
     """
     if pictures.dtype != np.uint8 or pictures.shape[1:] != feature_map.picture_shape:
         raise UserError(
-            f"The images are {pictures.dtype} of shape {list(pictures.shape)}, but these models take uint8 of shape "
+            f"The images are {pictures.dtype} of shape {list(pictures.shape)}, but these models accept uint8 of shape "
             f"[N, {', '.join(map(str, feature_map.picture_shape))}], 0 to {feature_map.picture_scale:g}."
         )
     backbone = backbone_of(feature_map, device)
@@ -180,8 +180,8 @@ def check_pictures(data: Data, backbone: str) -> None:
     shape = data.image_shape
     if not is_picture_shape(shape):
         raise UserError(
-            f"backbone is {backbone!r}, which takes pictures [H, W] or [H, W, C] with 1 or 3 channels, but those of "
-            f"{data.name} are {list(shape)}: leave backbone away."
+            f"backbone is {backbone!r}, which accepts pictures [H, W] or [H, W, C] with 1 or 3 channels, but those of "
+            f"{data.name} are {list(shape)}: omit backbone."
         )
 
 

@@ -142,7 +142,9 @@ def _decode_to_shape(
 ) -> np.ndarray:
     """Decode a picture to a shape; raise a UserError that names it if it cannot be used."""
     if not is_picture_shape(image_shape):
-        raise UserError(f"{name} is a picture, but the models take arrays of shape {list(image_shape)}: give an .npz.")
+        raise UserError(
+            f"{name} is a picture, but the models accept arrays of shape {list(image_shape)}: give an .npz."
+        )
     height, width = image_shape[:2]
     try:
         with open_stream() as stream:
@@ -155,7 +157,7 @@ def _decode_to_shape(
         raise UserError(f"{name} {reason}.") from None
     if pixels.shape[:2] != (height, width):
         raise UserError(
-            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but the models take {width} x {height}: "
+            f"{name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, but the models accept {width} x {height}: "
             f"resize it."
         )
     if scale != 255:
@@ -190,18 +192,18 @@ def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, boun
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(f"{name} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
     if x is None:
-        raise UserError(f"{name} holds {', '.join(keys) or 'no images'}: call the array to classify x_test.")
+        raise UserError(f"{name} holds {', '.join(keys) or 'no images'}: name the array to classify x_test.")
     kind = np.dtype(np.uint8 if len(image_shape) > 1 else np.float32)
     if x.dtype != kind or x.shape[1:] != image_shape or not len(x):
         raise UserError(
-            f"{name} holds {candidates[0]}, {x.dtype} of shape {list(x.shape)}, but the models take {kind} of shape "
+            f"{name} holds {candidates[0]}, {x.dtype} of shape {list(x.shape)}, but the models accept {kind} of shape "
             f"[N, {', '.join(map(str, image_shape))}]."
         )
     if not np.isfinite(x).all():
-        raise UserError(f"{name} holds values that are no finite numbers: leave their rows out.")
+        raise UserError(f"{name} holds values that are not finite: remove their rows.")
     if full != scale or (bounded and not (x.min() >= 0 and x.max() <= scale)):
         raise UserError(
-            f"{name} holds values from {x.min():g} to {x.max():g}, full intensity {full:g}, but the models take 0 to "
+            f"{name} holds values from {x.min():g} to {x.max():g}, full intensity {full:g}, but the models accept 0 to "
             f"{scale:g}: rescale them."
         )
     return x

@@ -182,7 +182,7 @@ class Models:
         kind = np.uint8 if len(self.image_shape) > 1 else np.float32
         if x.dtype != kind or x.shape[1:] != self.image_shape:
             raise UserError(
-                f"The images are {x.dtype} of shape {list(x.shape)}, but these models take {np.dtype(kind)} of shape "
+                f"The images are {x.dtype} of shape {list(x.shape)}, but these models accept {np.dtype(kind)} of shape "
                 f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)

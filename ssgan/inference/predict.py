@@ -139,7 +139,7 @@ def _batch_rows(models: Models) -> int:
 def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) -> Prediction:
     """Make the prediction of one image from its probabilities."""
     if not np.isfinite(p_K).all():
-        return Prediction(name, None, None, None, f"{name} drives the model beyond finite numbers.", None)
+        return Prediction(name, None, None, None, f"{name} makes the outputs of the model non-finite.", None)
     if models.config.unconditional:
         return Prediction(name, None, None, round_to_float32(generated), GENERATED if generated > 0.5 else "", [])
     best, says_unlike = int(p_K.argmax()), models.judges_foreign

@@ -134,9 +134,7 @@ def sample_run(
     config = runs.read_config(run)
     check_generator(run, config)
     if config.unconditional and request.kind == "per-class":
-        raise UserError(
-            f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: leave it away."
-        )
+        raise UserError(f"{run} is a GAN without classes (labels is 0), so --per-class has none to sort by: omit it.")
     if request.kind == "grid":
         rows, columns = request.rows or config.grid_side, request.columns or config.grid_side
         request = dataclasses.replace(request, rows=rows, columns=columns)
@@ -156,7 +154,9 @@ def sample_run(
                     f"{run} generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density."
                 )
             shape = "x".join(map(str, models.image_shape))
-            raise UserError(f"The images of {run} are arrays of {shape} numbers, which are no grey or colour pictures.")
+            raise UserError(
+                f"The images of {run} are arrays of {shape} numbers, which are not grey or colour pictures."
+            )
         source = ImageSource(
             _select_model(models, request.model, run), config.seed if request.seed is None else request.seed
         )
@@ -392,5 +392,5 @@ def _training_data(
     name, root, options = runs.data_source(run, report, config, request.data_dir)
     data = load(request.data or name, root, options, progress)
     if data.sha256 != saved["sha256"]:
-        raise UserError(f"{data.name} does not hold what {saved['name']} held when {run} was trained.")
+        raise UserError(f"{data.name} does not match {saved['name']} as it was when {run} was trained.")
     return data

@@ -103,15 +103,14 @@ def _pool_images(
     if same.sha256 == report.get("dataset_sha256"):
         return same.x_train, []
     if report.get("source") is None and report["dataset"] not in DATASETS:
-        return None, [f"{run} does not say where its data lie, {UNKNOWN}."]
+        return None, [f"{run} does not record where its data are, {UNKNOWN}."]
     try:
         trained = load(*runs.data_source(run, report, config, root), progress)
     except UserError as mistake:
         return None, [f"The data of {run} cannot be read, {UNKNOWN}: {mistake}"]
     if trained.sha256 != report["dataset_sha256"]:
         return trained.x_train, [
-            f"{trained.name} is not what it was when {run} was trained: the pictures that it trains on now are left "
-            f"out."
+            f"{trained.name} has changed since {run} was trained: the pictures that it trains on now are left out."
         ]
     return trained.x_train, []
 

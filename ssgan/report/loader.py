@@ -109,7 +109,7 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
         skipped += bad
     if not rows:
         first = f": {skipped[0].file}:{skipped[0].line} {skipped[0].reason}" if skipped else ": there are no lines"
-        raise UserError(f"There is no row of a result in {', '.join(files)}{first}.")
+        raise UserError(f"There is no result row in {', '.join(files)}{first}.")
     conditions, measured = _unknown_keys(rows)
     rows = [_with_conditions(row, conditions[row["dataset"]]) for row in rows]
     rows, repeated = _without_repeats(_complete_failed(rows))
@@ -125,7 +125,7 @@ def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
     if runs.is_run(run):
         return _read_run(run, _printable(path))
     if path.is_dir():
-        raise UserError(f"{path} is a folder, but no run: {_rows_in(path)}.")
+        raise UserError(f"{path} is a folder, but not a run: {_rows_in(path)}.")
     try:
         lines = read_json_lines(path, parse_row)
     except FileNotFoundError:

@@ -62,7 +62,7 @@ def confusion_picture(section: Section, group: RowGroup, file_names: FileNames) 
     with style.context("default"):
         png = _reduce_colours(confusion_png(matrix, classes, title), 160)
     correct, total = sum(matrix[i][i] for i in K), sum(map(sum, matrix))
-    alt = f"Confusion matrix of {title}: {correct:,} of {total:,} predictions are right."
+    alt = f"Confusion matrix of {title}: {correct:,} of {total:,} predictions are correct."
     caption = f"{title}: {_seed_count(rows, group)}, counted together."
     page = Matrix(classes, matrix) if size <= COUNTED_CLASSES else None
     return Picture(file_names.take("confusion", title), png, alt, caption, page)

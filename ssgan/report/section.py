@@ -25,8 +25,8 @@ __all__ = [
 
 MOST_WARNINGS = 10  # of the rows, in a section
 INTERVAL = (
-    "A pair learned from the same labelled images. The interval is Student's t over the pairs; it holds for one "
-    "comparison at a time."
+    "The models of a pair learned from the same labelled images. The interval is Student's t over the pairs; it holds "
+    "for one comparison at a time."
 )
 
 
@@ -38,7 +38,7 @@ def baseline_part(
     Returns a sentence if the data set has no row of the requested method.
     """
     if method is None:
-        return [Text(f"There is no row of {requested} on this data set to compare with.", "note")]
+        return [Text(f"There is no result of {requested} on this data set to compare with.", "note")]
     pairs = sorted(differences(section, method), key=_by_difference)
     if not pairs:
         return []
@@ -92,7 +92,9 @@ def _verdict(difference: Difference) -> str:
         return "One pair gives no interval."
     verdict = "Includes 0." if includes_zero else "Does not include 0."
     if difference.draws < len(difference.values):
-        verdict += f" The pairs are of {counted(difference.draws, 'draw')} of labels, whose luck it leaves out."
+        verdict += (
+            f" The pairs are of {counted(difference.draws, 'draw')} of labels, whose variation it does not include."
+        )
     return verdict
 
 
@@ -174,14 +176,14 @@ def published_part(section: Section, best: Sequence[Variant]) -> list[Block]:
         rows.append([one.method, *map(one.errors.get, labels), f"published: {one.source}"])
     caption = "Test error in %, mean ± deviation by number of labels."
     explanation = (
-        "Published figures are those of the papers named, with networks, augmentation, budgets and draws of labels of "
-        "their own. They are in no mean and in no difference of this report."
+        "Published figures come from the papers named, with their own networks, augmentation, budgets and draws of "
+        "labels. They are not included in any mean or difference of this report."
     )
     columns = ["method", *(counted(n, "label") for n in labels), "source"]
     errors_table = table(caption, columns, rows, {0, len(labels) + 1})
     sources = [f"{source}: {SOURCES[source]}." for source in sorted({one.source for one in published})]
     details = Details("Sources", [Bullets(sources)])
-    return [Part("Beside published figures", [errors_table, Text(explanation, "note"), details])]
+    return [Part("Compared with published figures", [errors_table, Text(explanation, "note"), details])]
 
 
 def _error_with_count(group: RowGroup) -> str:
@@ -191,8 +193,8 @@ def _error_with_count(group: RowGroup) -> str:
 RELIABILITY, CONFUSION, SAMPLES = "Reliability diagrams", "Confusion matrices", "Generated images"
 EXPLANATIONS = {
     RELIABILITY: (
-        "Bars: the share of right answers by confidence. Outlined: its gap to the mean confidence. Dashed: no gap. "
-        "Below: the number of images, on a logarithmic scale."
+        "Bars: the share of correct predictions by confidence. Outlined: its gap to the mean confidence. Dashed: no "
+        "gap. Below: the number of images, on a logarithmic scale."
     ),
     CONFUSION: "Rows are true classes, columns predicted ones; the shade is the share of the true class.",
     SAMPLES: "",
@@ -201,7 +203,7 @@ RULE = (
     "The best settings of a method are those with the lowest test error, averaged over its numbers of labels. Settings "
     "trained with more numbers of labels come first, since errors with few and with many labels cannot be compared. "
     "Ablations are not among them. The choice is made on the test images, so a method looks a little better than it is "
-    "where many settings were tried."
+    "if many settings were tried."
 )
 # Row groups with pictures: each takes half a second and 10 kB of the page.
 MOST_PICTURED = 24
@@ -271,18 +273,18 @@ def _warnings(section: Section) -> list[str]:
         )
     if len(section.data) > 1:
         warnings.append(
-            f"{len(section.data)} different data lie under this name. Rows of different data are not averaged: they "
-            f"are listed apart, each named by the beginning of its hash."
+            f"{len(section.data)} different data sets have this name. Rows of different data are not averaged: they "
+            f"are listed separately, each named by the beginning of its hash."
         )
     if any(variant.config_sha256 for variant in section.names):
         warnings.append(
-            "Some rows say the same of their settings, but have different configurations. They are not averaged: they "
-            "are listed apart, each named by the beginning of its configuration's hash."
+            "Some rows have the same settings, but different configurations. They are not averaged: they "
+            "are listed separately, each named by the beginning of its configuration's hash."
         )
     if section.measured:
         keys = ", ".join(section.measured)
         warnings.append(
-            f"Keys that this version does not know are taken for measurements, since their numbers differ from row to "
+            f"Keys that this version does not know are treated as measurements, since their numbers differ from row to "
             f"row, and do not tell settings apart: {keys}."
         )
     return warnings + _warnings_of_rows(section)
@@ -297,7 +299,7 @@ def _warnings_of_rows(section: Section) -> list[str]:
             counts.update({line for line in lines if isinstance(line, str)})
     shown = [f"{line} ({count:,} rows)" if count > 1 else line for line, count in sorted(counts.items())]
     left = len(shown) - MOST_WARNINGS
-    return [*shown[:MOST_WARNINGS], *([f"Rows bring {left:,} more warnings."] if left > 0 else [])]
+    return [*shown[:MOST_WARNINGS], *([f"The rows contain {left:,} more warnings."] if left > 0 else [])]
 
 
 def _best(section: Section, best: Sequence[Variant], file_names: FileNames) -> list[Block]:

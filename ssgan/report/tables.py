@@ -123,7 +123,7 @@ def seed_table(section: Section, groups: Sequence[RowGroup]) -> Table:
 def lost_table(section: Section, groups: Sequence[RowGroup]) -> Table:
     """Tabulate the trainings without a result and what happened."""
     rows = [[*_identity(section, group, row), _reason(row)] for group in groups for row in group.lost]
-    caption = "In no mean and in no difference."
+    caption = "Not included in any mean or difference."
     return table(caption, ["method", "labels", "draw", "seed", "what happened"], rows, {0, 4})
 
 
@@ -185,7 +185,7 @@ def cost_table(section: Section, groups: Sequence[RowGroup]) -> Table:
         )
     columns = ["method", "labels", "images", "side by side", "seconds", "images/s", "device"]
     caption = (
-        "Images seen by each model; models trained side by side, for which the seconds are; images per second of each "
+        "Images seen by each model; models trained side by side, to which the seconds refer; images per second of each "
         "model (median)."
     )
     return table(caption, columns, rows, {0, 6})
@@ -207,12 +207,12 @@ def settings_table(section: Section) -> Table:
         hashes = []
         for group in groups:
             short = sorted({row["config_sha256"][:HASH] for row in group.all_rows} - {""})
-            hashes.append(f"{counted(group.labels, 'label')}: {', '.join(short) or 'not said'}")
+            hashes.append(f"{counted(group.labels, 'label')}: {', '.join(short) or 'not recorded'}")
         count = str(sum(len(group.all_rows) for group in groups))
         data = variant.dataset_sha256[:HASH] or None
         rows.append([name, variant.preset or None, _settings(variant), data, "; ".join(hashes), count])
     columns = ["method and settings", "preset", "settings beyond it", "data", "configuration", "rows"]
-    return table("Hashes are shown by their beginning.", columns, rows, {0, 1, 2, 3, 4})
+    return table("Only the beginning of each hash is shown.", columns, rows, {0, 1, 2, 3, 4})
 
 
 def _settings(variant: Variant) -> str | None:

@@ -215,7 +215,7 @@ def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
     count = NETWORKS[network].widths.get(name, len(widths))
     if len(widths) != count:
         shown, numbers = ",".join(map(str, widths)), counted(count, "number")
-        raise UserError(f"{name} is {shown}, but network {network} takes {numbers}.")
+        raise UserError(f"{name} is {shown}, but network {network} accepts {numbers}.")
 
 
 def is_picture_shape(image_shape: Sequence[int]) -> bool:
@@ -246,13 +246,13 @@ def check_image_shape(network: str, image_shape: Sequence[int]) -> None:
         traits = NETWORKS[network]
         if traits.vectors:
             raise UserError(
-                f"Network {network} takes vectors, such as those of gaussian or features of a backbone, but these are "
-                f"images {list(image_shape)}: choose another network, or set a backbone for network features."
+                f"Network {network} accepts vectors, such as those of gaussian or features of a backbone, but these "
+                f"are images {list(image_shape)}: choose another network, or set a backbone for network features."
             )
         sizes, n = f"{traits.smallest}x{traits.smallest}", max(traits.squares, default=0)
         sizes = f"{sizes} to {n}x{n}" if n else f"at least {sizes}"
         raise UserError(
-            f"Network {network} takes images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
+            f"Network {network} accepts images of {sizes} pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
             f"but these are {list(image_shape)}: choose another network, or for files of pictures another image_size."
         )
 
@@ -288,7 +288,7 @@ def check_range(network: str, name: str, bounded: bool) -> None:
     if not bounded and not NETWORKS[network].vectors:
         networks = " or ".join(key for key, traits in NETWORKS.items() if traits.vectors)
         raise UserError(
-            f"{name} holds numbers of any size, but network {network} takes images from 0 to full intensity: leave "
+            f"{name} holds numbers of any size, but network {network} accepts images from 0 to full intensity: leave "
             f"network at {networks}."
         )
 

@@ -163,7 +163,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     )
     vat_power_iterations: int = setting(1, "steps", "of the power method that finds that direction", 1)
     pseudo_label_threshold: float = setting(
-        UNSET, "probability", "above which a weak view is sure of its class; default by method"
+        UNSET, "probability", "above which the prediction for a weak view is used as its class; default by method"
     )
     ramp_up_fraction: float = setting(
         UNSET,
@@ -208,7 +208,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     )
     dropout_input: float = setting(UNSET, "share", "dropout of D's input while training; default by network", 0, 0.99)
     dropout_hidden: float = setting(UNSET, "share", "dropout inside D while training; default by network", 0, 0.99)
-    minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0 has none")
+    minibatch_kernels: int = setting(0, "kernels", "minibatch discrimination in D; 0: none")
     minibatch_kernel_dim: int = setting(5, "features", "size of a kernel of minibatch discrimination", 1)
     latent_size: int = setting(100, "features", "size of G's noise", 1)
     latent_distribution: Literal["uniform", "normal", "spread"] = setting(
@@ -275,14 +275,14 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
         "name",
-        "of what the networks compute, not of the losses; tf32 is of CUDA alone",
+        "of what the networks compute, not of the losses; tf32 is for CUDA only",
     )
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
         "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"
     )
     cuda_graph: bool = setting(True, "yes or no", "on CUDA, record the step once and replay it")
     compile_losses: bool = setting(
-        False, "yes or no", "on CUDA, fuse the kernels of each loss by torch.compile, which takes minutes first"
+        False, "yes or no", "on CUDA, fuse the kernels of each loss with torch.compile, which first takes minutes"
     )
 
     def __post_init__(self) -> None:

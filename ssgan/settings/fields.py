@@ -37,9 +37,9 @@ def allowed(field: "dataclasses.Field[Any]", annotation: Any) -> str:
     bounds = f"above {meta['low']:g}" if meta["above"] else f"at least {meta['low']:g}"
     if meta["high"] != INFINITY:
         bounds += f" and at most {meta['high']:.12g}"
-    kind = "a finite number" if _fractional(annotation) else "a whole number"
+    kind = "a finite number" if _fractional(annotation) else "an integer"
     if annotation == tuple[int, ...]:
-        kind = "whole numbers separated by commas, each"
+        kind = "integers separated by commas, each"
     words = [repr(word) for word in _words(annotation)]
     words += ["none"] if type(None) in typing.get_args(annotation) else []
     return f"{kind} {bounds}" + "".join(f", or {word}" for word in words)

@@ -17,14 +17,14 @@ ImageMode = Literal["auto", "grey", "rgb"]
 # Unit, text and range: the settings of a run have other defaults.
 IMAGE_SIZE = (
     "pixels",
-    "square that files of pictures are brought to: shorter side resized, middle kept; none: as they are; with a "
+    "square that files of pictures are resized to: shorter side resized, center cropped; none: unchanged; with a "
     "backbone the square that it sees, default its own",
     1,
     4096,
 )
 TEST_SHARE = (
     "share",
-    "of each class's labelled pictures held out for testing, where files have no test set of their own; "
+    "of each class's labelled pictures held out for testing, if the files have no test set of their own; "
     "default 0.2, with folds 0",
     0,
     0.9,
@@ -42,7 +42,7 @@ class DataSettings:
         f"{', '.join(BACKBONES)}, torchvision:NAME or timm:NAME",
     )
     image_size: int | None = setting(None, *IMAGE_SIZE)
-    image_mode: ImageMode = setting("auto", "name", "channels of files of pictures; auto: grey where every file is")
+    image_mode: ImageMode = setting("auto", "name", "channels of files of pictures; auto: grey if every file is")
     image_depth: int | None = setting(
         None,
         "bits",
@@ -52,7 +52,7 @@ class DataSettings:
         16,
     )
     label_words: str = setting(
-        "", "words", "labels in a table that are classes, although NA, None, nan, ... mean no label; with commas"
+        "", "words", "labels in a table that are classes, although NA, None, nan, ... mean no label; comma-separated"
     )
     test_share: float = setting(0.2, *TEST_SHARE)
     test_seed: int = setting(0, "seed", "which pictures are held out for testing", 0, 2**31)

@@ -265,15 +265,15 @@ def resolve(
     if "folds" in overrides and earlier.get("test_share") == (0.0 if earlier.get("folds") else Options.test_share):
         del earlier["test_share"]  # nobody chose it: it followed from the folds
     if "preset" in overrides:
-        raise UserError(f"preset={overrides['preset']} cannot be set beside a preset: choose it with --preset.")
+        raise UserError(f"preset={overrides['preset']} cannot be set together with a preset: choose it with --preset.")
     base = {"method": FIELDS["method"].default, **PRESETS[preset], "preset": preset}
     method = overrides.get("method", earlier.get("method", base["method"]))
     base, earlier = for_method(base, method), for_method({"method": method, **earlier}, method)
     labels = overrides.get("labels", earlier.get("labels", base.get("labels")))
     if base.get("labels") == 0 and labels != 0:
         raise UserError(
-            f"labels is {fields.show(labels)}, but preset {preset} is a GAN without classes and takes no labels: leave "
-            f"labels away, or choose another preset, with --set network={base.get('network', 'mlp')} for its network."
+            f"labels is {fields.show(labels)}, but preset {preset} is a GAN without classes and uses no labels: omit "
+            f"labels, or choose another preset, with --set network={base.get('network', 'mlp')} for its network."
         )
     base, earlier = for_labels(base, labels), for_labels({"labels": labels, **earlier}, labels)
     config = Config(**overlay(overlay(base, earlier), overrides))
@@ -299,7 +299,7 @@ def parse(assignment: str) -> tuple[str, Any]:
     name, equals, text = assignment.partition("=")
     name, text = name.strip(), text.strip()
     if not equals:
-        raise UserError(f"{assignment!r} is no setting: write field=value, such as batch_size=100.")
+        raise UserError(f"{assignment!r} is not a setting: write field=value, such as batch_size=100.")
     _known(name)
     return name, fields.read(FIELDS[name], _TYPES[name], text)
 

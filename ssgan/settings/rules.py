@@ -53,7 +53,7 @@ NEEDS: dict[str, Need] = {
     **_needs_of_terms(),
     "evaluate_every_images": _CLASSES,
     "ramp_up_fraction": (
-        "a weight of unlabelled images beside weight_unlabeled, such as weight_consistency",
+        "a weight of unlabelled images in addition to weight_unlabeled, such as weight_consistency",
         lambda c: c.needs_class_probabilities,
     ),
     "label_spreading_fraction": (
@@ -149,7 +149,7 @@ def check_config(config: Any) -> None:
     if config.folds and len(set(config.draw_seeds)) > 1 and isinstance(config.labels, int):
         raise UserError(
             f"folds is {config.folds}, but the {config.seeds} models have different labelled images: set draw_seed, so "
-            f"that there is one draw to cut into folds."
+            f"that there is one draw to split into folds."
         )
     if config.folds and config.seed_strategy == "direct":
         raise UserError(
@@ -167,8 +167,8 @@ def check_config(config: Any) -> None:
         )
     if config.batches_with_fakes < config.discriminator_steps and all(term.adversarial for term in config.terms("D")):
         raise UserError(
-            f"adversarial_steps is {config.adversarial_steps} of {config.discriminator_steps}, but D's loss is U and V "
-            f"alone, so the other steps would learn nothing: set it to 0."
+            f"adversarial_steps is {config.adversarial_steps} of {config.discriminator_steps}, but D's loss is only U "
+            f"and V, so the other steps would learn nothing: set it to 0."
         )
     if config.latent_distribution == "spread" and config.latent_size != 1:
         raise UserError(
@@ -179,11 +179,13 @@ def check_config(config: Any) -> None:
         raise UserError("init_images is 1, but must be 0 for none, or at least 2: one image has no deviation.")
     if not config.init_images and config.stores_images:
         why = "minibatch discrimination" if config.minibatch_kernels else f"network {config.network}"
-        raise UserError(f"init_images is 0, but {why} keeps images from then to compare others with: set 2 or more.")
+        raise UserError(
+            f"init_images is 0, but {why} compares with images kept from the initialisation: set 2 or more."
+        )
     if config.uses_adam and config.adam_epsilon_inside_root and not config.adam_beta2:
-        raise UserError("adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it.")
+        raise UserError("adam_beta2 is 0, with which epsilon cannot be inside the root: raise it.")
     if config.precision != "float32" and config.dtype == "float64":
-        raise UserError(f"precision is {config.precision!r}, which rounds what dtype 'float64' is for: drop one.")
+        raise UserError(f"precision is {config.precision!r}, which defeats the purpose of dtype 'float64': change one.")
     if config.trains_generator and not any(term.objective for term in config.terms("G")):
         objectives = ", ".join(term.setting for term in TERMS if term.objective)
         raise UserError(
@@ -202,12 +204,11 @@ def _check_backbone_settings(config: Any) -> None:
     what = f"backbone is {config.backbone!r}"
     if not NETWORKS[config.network].vectors:
         raise UserError(
-            f"{what}, but network {config.network} does not take features: set network=features, or leave --preset "
-            f"away."
+            f"{what}, but network {config.network} does not accept features: set network=features, or omit --preset."
         )
     if config.augmentation in ("digits", "drawings", "natural"):
         raise UserError(
-            f"{what}, so the networks see features and no pixels, but augmentation is {config.augmentation!r}: leave "
+            f"{what}, so the networks see features and not pixels, but augmentation is {config.augmentation!r}: leave "
             f"it at 'none', or choose 'crops'."
         )
 
@@ -221,7 +222,7 @@ def _check_unconditional(config: Any) -> None:
         weight = config.weight(term.name)
         if term.ramped and weight:
             raise UserError(
-                f"{what}, but {term.setting} is {weight:g} and asks which class an image has: set it to 0, or "
+                f"{what}, but {term.setting} is {weight:g} and needs class probabilities: set it to 0, or "
                 f"labels above 0."
             )
     for name in ("unlabeled", "fake"):
@@ -229,7 +230,7 @@ def _check_unconditional(config: Any) -> None:
             raise UserError(f"{what}, but weight_{name} is 0, so it would learn nothing: set it above 0.")
     if config.folds:
         raise UserError(
-            f"{what}, but folds is {config.folds} and cuts labelled images: set it to 0, or labels above 0."
+            f"{what}, but folds is {config.folds} and splits labelled images: set it to 0, or labels above 0."
         )
 
 

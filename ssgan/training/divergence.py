@@ -105,7 +105,7 @@ class FailureDetector:
 
     def _diverged(self, step: int, finite: np.ndarray, what: str) -> list[str]:
         warnings = []
-        others = " The other seeds go on." if len(self.seeds) > 1 else ""
+        others = " The other seeds continue." if len(self.seeds) > 1 else ""
         for seed, is_finite in zip(self.seeds, finite, strict=True):
             if not is_finite and seed not in self.diverged:
                 self.diverged[seed] = step

@@ -48,7 +48,7 @@ __all__ = ["Paused", "make_report", "run_experiment", "save_run", "settings_beyo
 
 LABELED_IMAGES_SHOWN = 200
 UNKNOWN_LABELS = (
-    "The run whose weights this one started from did not keep from which images it learned: test images may be among "
+    "The run whose weights this one started from did not record which images it learned from: test images may be among "
     "them, and the accuracy too high."
 )
 
@@ -353,7 +353,7 @@ def _warn_of_collapse(diversity: Mapping[str, Any] | None, seeds: Sequence[int])
     if diversity is None:
         return []
     return [
-        f"Seed {seed}: the generated images are all but the same ({model['spread']:.2f} times as far from each other "
+        f"Seed {seed}: the generated images are nearly identical ({model['spread']:.2f} times as far from each other "
         f"as real ones): train longer, or with a lower learning_rate_g."
         for seed, model in zip(seeds, diversity["models"], strict=True)
         if model["spread"] is not None and model["spread"] < SAME_SPREAD

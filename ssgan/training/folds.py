@@ -45,8 +45,8 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
         different = {digest for digest, y in zip(hashes, whole.y, strict=True) if y == label}
         if len(different) == 1:
             raise UserError(
-                f"The class {name!r} has one labelled image, copies aside, and a model that never saw it cannot know "
-                f"the class: give it another label, or train without --folds."
+                f"The class {name!r} has one labelled image, not counting copies, and a model that never saw it cannot "
+                f"know the class: give it another label, or train without --folds."
             )
     parts = fold_splits(whole, config.folds, config.seed, hashes)
     rows_of = _rows_by_hash(pool_hashes)

@@ -26,8 +26,8 @@ HUB_DATASETS = {
 }
 METHODS = {
     "gan": "K+1 GAN: labelled, unlabelled and generated images (Salimans et al., 2016)",
-    "supervised": "labelled images alone",
-    "pseudo-label": "labelled images, and unlabelled ones with the classes that the model gives them",
+    "supervised": "labelled images only",
+    "pseudo-label": "labelled images, and unlabelled ones with the classes that the model predicts",
     "pi": "labelled images, and consistent predictions for unlabelled ones (Pi model)",
     "mean-teacher": "labelled images, and consistency with an average of the weights (mean teacher)",
     "vat": "labelled images, and virtual adversarial training on unlabelled ones",
@@ -36,7 +36,7 @@ METHODS = {
 DRAWS = (
     "With few labels the error depends on which images have them; another draw of labels gives other models and errors."
 )
-PREPARED = "Other images are brought to the size and colours of the training images before they are classified."
+PREPARED = "Other images are converted to the size and colours of the training images before they are classified."
 
 
 def model_card(report: Mapping[str, Any], pool: int, tested: int, image_shape: Sequence[int]) -> str:
@@ -187,11 +187,11 @@ _SCORES = (("error", 2), ("nll", 3), ("ece", 3))  # and the digits after the poi
 def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
     """Return the limitations of the models, from what was measured."""
     if not report["classes"]:
-        return [f"What is generated is like the {noun}s of the pool, with what these lack.", *report["warnings"]]
+        return [f"What is generated resembles the {noun}s of the pool, including its gaps.", *report["warnings"]]
     limits = [DRAWS]
     if tested:
         limits.append(f"The error is that of {noun}s like the test set of {report['dataset']}; no others were tested.")
-    limits.append("Every input gets one of the classes, also one that belongs to none of them.")
+    limits.append("Every input gets one of the classes, even if it belongs to none of them.")
     if noun == "image":
         limits.append(PREPARED)
     if report.get("foreign"):
@@ -199,7 +199,7 @@ def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
         judged = (
             f"p_generated is not shown: {silence}."
             if silence
-            else f"p_generated tells some inputs of none of the classes; of the run's own {noun}s at most "
+            else f"p_generated detects some inputs of none of the classes; of the run's own {noun}s at most "
             f"{100 * FLAGGED_LIMIT:g} % look so."
         )
         limits.append(judged)

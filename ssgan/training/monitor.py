@@ -145,7 +145,9 @@ class Monitor:
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
         self.warnings += precision_warnings(clock.device, self.config.precision, self.config.convolutional)
         if not (self.config.weight("labeled") or self.config.unconditional):
-            self.warnings.append("weight_labeled is 0: no label was learned from, so which class is which is chance.")
+            self.warnings.append(
+                "weight_labeled is 0: no label was learned from, so the order of the classes is arbitrary."
+            )
         self.images_per_second, self.seconds_before = 0.0, 0.0
         self.last_report = 0
         self.timer = StepTimer(clock, self.config.steps, self._evaluation_interval)

@@ -176,7 +176,7 @@ def open_parent(run: Path) -> Parent:
         If ``run`` is not a run folder, has no checkpoint yet, or its files are damaged or of different runs.
     """
     if run.is_file():
-        raise UserError(f"{run} is a file: --from takes a run folder of `ssgan train`, which keeps the weights.")
+        raise UserError(f"{run} is a file: --from needs a run folder of `ssgan train`, which keeps the weights.")
     config = runs.read_config(run)
     if not (run / "checkpoint").exists():
         raise UserError(f"{run} has no checkpoint yet, so there are no weights to start from.")
@@ -226,8 +226,8 @@ def check_parent(parent: Parent, config: Config, data: Data | None = None, split
     run, models = parent.run, parent.models
     if config.folds:
         raise UserError(
-            f"folds is {config.folds}, but no fold would be new to weights that {run} has trained: leave --folds away, "
-            f"or leave --from away."
+            f"folds is {config.folds}, but no fold would be new to weights that {run} has trained: omit --folds, or "
+            f"omit --from."
         )
     if len(models.seeds) > 1 and not set(config.all_seeds) <= set(models.seeds):
         raise UserError(
@@ -243,7 +243,7 @@ def check_parent(parent: Parent, config: Config, data: Data | None = None, split
         if old != new:
             raise UserError(
                 f"{name} of {run} is {fields.show(old)}, and this run would have {fields.show(new)}: its weights fit "
-                f"only what they were trained with, so leave {name} away."
+                f"only what they were trained with, so omit {name}."
             )
     _check_finite(parent, config)
     if data is not None:
@@ -258,7 +258,7 @@ def _check_finite(parent: Parent, config: Config) -> None:
     lost = [parent.models.seeds[i] for i in dict.fromkeys(parent._indices(config)) if not finite[i]]
     if lost:
         raise UserError(
-            f"{parent.run} diverged (seed {fields.show(lost)}), so its weights are no start: train from scratch."
+            f"{parent.run} diverged (seed {fields.show(lost)}), so its weights cannot be used: train from scratch."
         )
 
 
@@ -266,7 +266,9 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
     """Check that images and classes fit, and that no label that the parent learned from is hidden or tested on."""
     run, models, source = parent.run, parent.models, data.source
     if source.image_shape != models.input_shape:
-        hint = "" if len(models.input_shape) == 1 else ": --image-size and --set image_mode= bring pictures to a shape"
+        hint = (
+            "" if len(models.input_shape) == 1 else ": --image-size and --set image_mode= change the shape of pictures"
+        )
         raise UserError(
             f"{run} learned from images of shape {list(models.input_shape)}, and {data.name} holds "
             f"{list(source.image_shape)}{hint}."
@@ -291,7 +293,7 @@ def _check_data(parent: Parent, config: Config, data: Data, splits: Sequence[Spl
         if hidden:
             raise UserError(
                 f"{run} learned from {counted(len(learned), 'label')}, of which this run would hide {len(hidden):,} "
-                f"(seed {seed}), so that it would know more labels than it says: take at least as many, of the same "
+                f"(seed {seed}), so that it would know more labels than it reports: use at least as many, of the same "
                 f"draw (--draw-seed), or all."
             )
     tested = {one for one in image_ids(source.x_test) if one in parent.learned_images} - set(pool)
@@ -331,7 +333,7 @@ def find_parent(folder: Path, parent: Parent | None = None) -> Parent | None:
         raise UserError(f"{folder} has not started from its parent yet: {mistake}") from None
     if parent.weights_sha256 != record["weights_sha256"]:
         raise UserError(
-            f"{folder} was to start from {run}, which has other weights by now: begin another run with --from {run}."
+            f"{folder} was to start from {run}, whose weights have changed since: start another run with --from {run}."
         )
     return parent
 

@@ -72,6 +72,6 @@ class FailedParts:
         if isinstance(content, list | tuple):
             return [self.without_odd_numbers(value, f"{place}[{i}]") for i, value in enumerate(content)]
         if isinstance(content, float) and not np.isfinite(content):
-            self.reasons.setdefault(place, f"{content} is no finite number")
+            self.reasons.setdefault(place, f"{content} is not a finite number")
             return None
         return content

@@ -64,7 +64,9 @@ def follow(data: Data, config: Config, folder: Path, parent: Parent | None = Non
     """
     with distributed.main_first():
         if not (folder / "split.json").exists():
-            raise UserError(f"A process cannot see {folder}: every machine must reach the same run folder, by --out.")
+            raise UserError(
+                f"A process cannot see {folder}: every machine must reach the same run folder, set with --out."
+            )
         data, start, splits, state = open_session(data, config, folder, parent)
     stop = interrupts.current()
 
@@ -96,8 +98,8 @@ def check_processes(config: Config) -> None:
     models = {"seeds": config.seeds > 1, "folds": config.folds > 0}
     for name in (name for name, several in models.items() if several):
         raise UserError(
-            f"{name} is {getattr(config, name)}, but torchrun trains one model by {count} processes: leave {name} "
-            f"away, or train without torchrun."
+            f"{name} is {getattr(config, name)}, but torchrun trains one model with {count} processes: omit "
+            f"{name}, or train without torchrun."
         )
     if config.minibatch_kernels:
         raise UserError(
@@ -140,7 +142,7 @@ def _splits_of_run(data: Data, config: Config, folder: Path, splits: Sequence[Sp
         splits = splits or make_splits(data.y_train, config.labels, config.draw_seeds)
         return [replace(split, ids=image_ids(data.source.x_train[split.indices])) for split in splits]
     saved = load_splits(path)
-    other = f"{path} holds other labels than {data.name}: was the run begun on other data?"
+    other = f"{path} holds other labels than {data.name}: was the run started on other data?"
     try:
         check_splits(saved, data.y_train, config.labels, config.seeds)
     except UserError:

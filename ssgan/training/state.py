@@ -36,8 +36,8 @@ def check_state(state: Any, data: Data, config: Config, splits: Sequence[Split])
     check_fields(state, MODELS)
     if not whole(STATE_VERSION, STATE_VERSION)(state.get("version")):
         raise CannotResume(
-            "The run was begun by another version of this program: its models can be used, but its training cannot "
-            "go on."
+            "The run was started by another version of this program: its models can be used, but its training cannot "
+            "be resumed."
         )
     check_fields(state, TRAINING)
     _check_run(state, data, config, splits)
@@ -62,13 +62,13 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
     """Check that the plain values of a checkpoint are those of this run."""
     changed = Config.from_dict(state["config"]).resume_conflicts(config)
     if changed:
-        raise CannotResume(f"The run was begun with other settings, so it cannot go on: {', '.join(changed)}.")
+        raise CannotResume(f"The run was started with other settings, so it cannot be resumed: {', '.join(changed)}.")
     # The hash covers only the arrays.
     dataset = (state["dataset"]["sha256"], state["scale"], state["classes"])
     if dataset != (data.sha256, data.scale, list(data.classes)):
-        raise CannotResume(f"{data.name} does not hold what {state['dataset']['name']} held when the run began.")
+        raise CannotResume(f"{data.name} does not match {state['dataset']['name']} as it was when the run began.")
     if state["split_sha256"] != [split.sha256 for split in splits]:
-        raise CannotResume("The run was begun with other labelled images, so it cannot go on with these.")
+        raise CannotResume("The run was started with other labelled images, so it cannot be resumed with these.")
     if state["seeds"] != config.all_seeds:
         raise damaged(f"has the seeds {shorten(state['seeds'])}, but its settings {shorten(config.all_seeds)}")
     if state["image_shape"] != list(data.image_shape):
@@ -76,8 +76,8 @@ def _check_run(state: Mapping[str, Any], data: Data, config: Config, splits: Seq
     device = select(config.device).type
     if state["device_type"] != device:
         raise CannotResume(
-            f"The run was begun on {state['device_type']}, and on {device} it would see other noise: "
-            f"go on with --device {state['device_type']}."
+            f"The run was started on {state['device_type']}, and on {device} it would see other noise: "
+            f"resume with --device {state['device_type']}."
         )
 
 
@@ -99,12 +99,12 @@ def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[
         expected = {*tensors} | ({"steps"} if isinstance(optimizer, Adam) else set())
         state = saved[net] if isinstance(saved[net], dict) else {}
         if state.keys() != expected:
-            raise damaged(f"has not {', '.join(sorted(expected))} of the optimizer of {net}, but something else")
+            raise damaged(f"has other entries than {', '.join(sorted(expected))} for the optimizer of {net}")
         if "steps" in state and not whole(0)(state["steps"]):
-            raise damaged(f"has no whole number of steps of the optimizer of {net}")
+            raise damaged(f"has a non-integer number of steps of the optimizer of {net}")
         for key, values in tensors.items():
             if not isinstance(state[key], list) or len(state[key]) != len(values):
-                raise damaged(f"has not one tensor for each parameter in {key} of the optimizer of {net}")
+                raise damaged(f"does not have one tensor for each parameter in {key} of the optimizer of {net}")
             names = stack.parameters if values else ()  # there is no velocity without momentum
             moments, others = (dict(zip(names, each, strict=True)) for each in (state[key], values))
             check_tensors(moments, others, f"values of {key} of the optimizer of {net}")
@@ -118,14 +118,14 @@ def _check_noise(saved: Any, config: Config, device: torch.device) -> None:
     own = device.type == "cpu" and strategy != "vmap"
     shape = (config.seeds, *expected.shape) if own else expected.shape
     if not isinstance(saved, torch.Tensor) or saved.is_nested or saved.is_meta or saved.layout != torch.strided:
-        raise damaged("has noise that is no dense tensor")
+        raise damaged("has noise that is not a dense tensor")
     if saved.dtype != expected.dtype or saved.shape != shape:
         raise damaged(f"has noise of {list(saved.shape)} {saved.dtype}, which should be {list(shape)} {expected.dtype}")
     try:
         for row in saved if own else [saved] if device.type == "cpu" else []:
             torch.Generator().set_state(row.clone())
     except RuntimeError as cause:
-        raise damaged("has noise that is no state of a generator") from cause
+        raise damaged("has noise that is not a state of a generator") from cause
 
 
 @contextmanager

@@ -33,8 +33,8 @@ def check_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise UserError(
-            "tensorboard is true, but TensorBoard is not installed: pip install 'ssgan[tensorboard]', or leave the "
-            "setting away."
+            "tensorboard is true, but TensorBoard is not installed: pip install 'ssgan[tensorboard]', or omit the "
+            "setting."
         ) from None
 
 

@@ -286,7 +286,7 @@ def test_an_interrupted_training_names_what_it_leaves(
 
     monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
     assert status_of("train", "digits", "--labels", "20", "--out", "run") == 130
-    again = "ssgan: run is unfinished; go on with it by: ssgan train digits --out run --resume"
+    again = "ssgan: run is unfinished; resume it with: ssgan train digits --out run --resume"
     assert capsys.readouterr().err.splitlines() == [again]
     assert splits.load(tmp_path / "run" / "split.json")[0].indices.tolist()
 

@@ -216,12 +216,12 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], arrays: Path, tm
     train = ("train", "coloured.npz", "--labels", "9")
     assert "Did you mean 'efficientnet-lite0'?" in mistake(*train, "--backbone", "efficientnet-lit0")
     assert "choose from efficientnet-lite0" in mistake("compare", "coloured.npz", "--out", "r.jsonl", "--backbone", "x")
-    assert "but network mlp does not take features: set network=features" in mistake(
+    assert "but network mlp does not accept features: set network=features" in mistake(
         *train, "--backbone", NAME, "--set", "network=mlp"
     )
-    assert "see features and no pixels" in mistake(*train, "--backbone", NAME, "--set", "augmentation=natural")
+    assert "see features and not pixels" in mistake(*train, "--backbone", NAME, "--set", "augmentation=natural")
     assert "there is no backbone" in mistake(*train, "--preset", "images", "--set", "augmentation=crops")
-    assert "which takes pictures" in mistake("train", "gaussian", "--backbone", NAME, "--set", "labels=none")
+    assert "which accepts pictures" in mistake("train", "gaussian", "--backbone", NAME, "--set", "labels=none")
     assert "feature_components=5 would do nothing" in mistake(*train, "--set", "feature_components=5")
     assert "set network=features" in mistake(*train, "--preset", "images", "--backbone", NAME)
     assert not (tmp_path / "runs").exists()

@@ -81,4 +81,4 @@ def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
     np.savez(partly, x_train=data.x_train ^ 1, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
     with pytest.raises(UserError) as refused:
         describe_run(folder, None)
-    assert str(refused.value) == f"partly is not what it was when {folder} was trained: its hash has changed."
+    assert str(refused.value) == f"partly has changed since {folder} was trained: its hash differs."

@@ -82,7 +82,7 @@ def test_a_disk_that_refuses_a_write_is_one_sentence(
         if failed:
             assert said[-1].startswith("ssgan: ")
             assert said[-1].endswith((".", "?"))
-            assert os.strerror(number) in said[-1] or "There is no room left on the disk" in said[-1]
+            assert os.strerror(number) in said[-1] or "There is no space left on the disk" in said[-1]
         if command != "resume":
             assert {name: contents(place / "run").get(name) for name in before} == before
         else:

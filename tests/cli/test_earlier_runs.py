@@ -95,27 +95,27 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "another preset": (
         '{"preset": "digits"}',
         ["--preset", "mnist-paper"],
-        "--preset mnist-paper does not go with --config mine.json, a run of preset 'digits': choose one.",
+        "--preset mnist-paper cannot be combined with --config mine.json, a run of preset 'digits': choose one.",
     ),
     "unknown preset": (
         '{"preset": "digit"}',
         [],
         f"Unknown preset 'digit': choose from {', '.join(PRESETS)}. Did you mean 'digits'?",
     ),
-    "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or something else."),
-    "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or something else."),
-    "a list": ('["labels"]', [], "mine.json cannot be read: it is damaged or something else."),
+    "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or in another format."),
+    "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or in another format."),
+    "a list": ('["labels"]', [], "mine.json cannot be read: it is damaged or in another format."),
     "nothing there": (None, [], "There is no file mine.json: give a run folder, or its config.json."),
-    "a word for a number": ('{"batch_size": "100"}', [], "batch_size is '100', but must be a whole number at least 2."),
-    "a fraction": ('{"batch_size": 10.0}', [], "batch_size is 10.0, but must be a whole number at least 2."),
+    "a word for a number": ('{"batch_size": "100"}', [], "batch_size is '100', but must be an integer at least 2."),
+    "a fraction": ('{"batch_size": 10.0}', [], "batch_size is 10.0, but must be an integer at least 2."),
     "no number": ('{"learning_rate_d": NaN}', [], "learning_rate_d is nan, but must be a finite number at least 0."),
     "endless": ('{"learning_rate_d": 1e999}', [], "learning_rate_d is inf, but must be a finite number at least 0."),
     "nothing": ('{"device": null}', [], "device is none, but must be a word."),
-    "a truth value": ('{"seeds": true}', [], "seeds is true, but must be a whole number at least 1 and at most 4096."),
+    "a truth value": ('{"seeds": true}', [], "seeds is true, but must be an integer at least 1 and at most 4096."),
     "a number for widths": (
         '{"generator_widths": 300}',
         [],
-        "generator_widths is 300, but must be whole numbers separated by commas, each at least 1.",
+        "generator_widths is 300, but must be integers separated by commas, each at least 1.",
     ),
     "a list for a word": (
         '{"method": ["gan"]}',
@@ -126,7 +126,7 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
     "twice, by flags": (
         "{}",
         ["--labels", "20", "--set", "labels=30"],
-        "labels is set twice, the second time by labels=30: leave one of the two away.",
+        "labels is set twice, the second time by labels=30: omit one of the two.",
     ),
     "a flag that would do nothing": (
         '{"method": "supervised"}',
@@ -147,7 +147,7 @@ def test_mistakes_of_config(
 
 def test_config_of_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    expected = "folder is no run folder: there is no config.json in it."
+    expected = "folder is not a run folder: there is no config.json in it."
     assert mistake("train", "digits", "--config", "folder") == expected
 
 

@@ -87,18 +87,18 @@ def test_export_answers_its_own_mistakes(
     expected = "--format is onx, but must be one of onnx, torch, safetensors. Did you mean 'onnx'?"
     assert mistake("export", "run", "--format", "onx") == expected
     assert mistake("export", "run", "--out", "m.pt2") == "--out is m.pt2, but with --format onnx must end in .onnx."
-    assert "lies in gone, which is no folder" in mistake("export", "run", "--out", "gone/m.onnx")
+    assert "lies in gone, which is not a folder" in mistake("export", "run", "--out", "gone/m.onnx")
     (tmp_path / "d.onnx").mkdir()
     assert "is a folder" in mistake("export", "run", "--out", "d.onnx")
     (tmp_path / "p.onnx").symlink_to(os.devnull)
-    expected = "--out is p.onnx, which is no regular file: choose another file."
+    expected = "--out is p.onnx, which is not a regular file: choose another file."
     assert mistake("export", "run", "--out", "p.onnx") == expected
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
         assert "lies in run, which cannot be written to" in mistake("export", "run")
-    assert mistake("export", "run", "--seed", "x") == "--seed is x, but must be a whole number."
+    assert mistake("export", "run", "--seed", "x") == "--seed is x, but must be an integer."
     assert "choose from 3, 4" in mistake("export", "run", "--seed", "5")
-    assert mistake("export", "d.onnx") == "d.onnx is no run folder: there is no config.json in it."
+    assert mistake("export", "d.onnx") == "d.onnx is not a run folder: there is no config.json in it."
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     expected = "--format safetensors needs safetensors, which is not installed: pip install 'ssgan[onnx]'."
     assert mistake("export", "run", "--format", "safetensors") == expected
@@ -107,5 +107,5 @@ def test_export_answers_its_own_mistakes(
 def test_a_run_without_classes_is_not_exported(mistake: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--labels", "0", "--device", "cpu", "--out", "run", *TINY_OPTIONS]
     assert status_of("train", "digits", *options) == 0
-    expected = "run was trained without classes, so it holds no classifier that could be exported."
+    expected = "run was trained without classes, so it has no classifier to export."
     assert mistake("export", "run", "--format", "torch") == expected

@@ -100,7 +100,7 @@ def test_pictures_that_the_parent_learned_from_are_never_tested_on(
     plain = load("photos")
     assert learned & {*image_ids(plain.x_test)}  # without this care
     assert status_of("train", "photos", "--from", "run", "--out", "child") == 0
-    assert "Not held out, because the weights to start from learned from them: 16" in capsys.readouterr().err
+    assert "Not held out, because the starting weights were trained on them: 16" in capsys.readouterr().err
     data = load(*runs.data_source(here / "child", runs.read_report(here / "child"), runs.read_config(here / "child")))
     assert data.sha256 == runs.read_report(here / "child")["dataset_sha256"]
     assert not learned & {*image_ids(data.x_test)}
@@ -131,7 +131,7 @@ def test_arrays_are_not_tested_on_what_the_parent_learned_from(
     arrays["y_test"] = np.concatenate([arrays["y_test"], few_digits.y_test[:9]])
     np.savez("cut.npz", **arrays, classes=np.array(few_digits.classes), scale=few_digits.scale)
     assert status_of("train", "cut.npz", "--from", "few", "--out", "child") == 0
-    assert "the weights to start from learned from their labels: 20" in " ".join(capsys.readouterr().err.split())
+    assert "the starting weights were trained on their labels: 20" in " ".join(capsys.readouterr().err.split())
     for command in (["evaluate", "child"], ["evaluate", "child", "--data", "cut.npz"]):
         assert status_of(*command, "--json") == 0
         assert last_object(capsys.readouterr().out)["test_images"] == 9
@@ -157,7 +157,7 @@ def test_resume_names_the_command_that_starts_from_the_weights(here: Path, mista
     assert shlex.join(longer[1]).endswith("--out few-3 --set total_images=400 --set batch_size=20")
     photos(here / "photos", 12, first=10)
     said, command = refusal(run="run", data="photos")
-    assert said == "photos does not hold what photos held when run was trained."
+    assert said == "photos does not match photos as it was when run was trained."
     assert command == ["train", "photos", "--from", "run", "--out", "run-2"]
     assert status_of(*command) == 0
 
@@ -183,28 +183,29 @@ def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., 
         return mistake("train", data, "--from", *more)
 
     assert said("nowhere") == "There is no run folder nowhere: give the folder that `ssgan train` printed."
-    assert said("photos") == "photos is no run folder: there is no config.json in it."
+    assert said("photos") == "photos is not a run folder: there is no config.json in it."
     assert said("few.npz") == (
-        "few.npz is a file: --from takes a run folder of `ssgan train`, which keeps the weights."
+        "few.npz is a file: --from needs a run folder of `ssgan train`, which keeps the weights."
     )
     assert said("few", "--out", "few") == (
         "--from and --out are both few, but a run that starts from another one is a run of its own: choose another "
-        "--out, or go on with it by --resume."
+        "--out, or resume it with --resume."
     )
     assert said("few", "--config", "run") == (
-        "--config run does not go with --from, which has the settings of few: choose one."
+        "--config run cannot be combined with --from, which uses the settings of few: choose one."
     )
     assert said("few", "--preset", "mnist-fast") == (
-        "--preset mnist-fast does not go with --from few, a run of preset 'vectors': choose one."
+        "--preset mnist-fast cannot be combined with --from few, a run of preset 'vectors': choose one."
     )
     assert said("few", "--folds", "3").startswith("folds is 3, but no fold would be new to weights that few has ")
     assert said("run").startswith("run learned from images of shape [6, 6], and few holds [8, 8]: --image-size")
-    assert said("few", "--out", "run", "--resume") == (
-        "run was begun anew, not from few: leave --from away, or --resume."
+    assert (
+        said("few", "--out", "run", "--resume")
+        == "run was started from scratch, not from few: omit --from or --resume."
     )
     shutil.copytree("few", "bare")
     (here / "bare" / "checkpoint").write_bytes(b"damaged")
-    assert said("bare") == "bare/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    assert said("bare") == "bare/checkpoint cannot be read as a checkpoint: it is damaged or in another format."
     (here / "bare" / "checkpoint").unlink()
     assert said("bare") == "bare has no checkpoint yet, so there are no weights to start from."
 
@@ -214,7 +215,7 @@ def test_the_settings_of_a_run_on_pictures_are_not_blamed_on_the_user(here: Path
     assert status_of("train", "photos", "--out", "sized", "--image-size", "8", *SHORT) == 0
     for option in ("--from", "--config"):
         assert mistake("train", "few.npz", option, "sized", "--out", "child") == (
-            "sized is for files of pictures, which it brings to 8 pixels, and few.npz holds arrays: choose other data."
+            "sized is for files of pictures, which it resizes to 8 pixels, and few.npz holds arrays: choose other data."
         )
 
 
@@ -224,7 +225,7 @@ def test_the_command_that_began_a_child_may_be_typed_again_with_resume(here: Pat
     shutil.rmtree("few")
     assert status_of(*begun, "--resume") == 0
     (here / "child" / "parent.json").write_text('{"run": "few"}')
-    assert mistake("evaluate", "child") == "child/parent.json lacks weights_sha256: it is damaged or something else."
+    assert mistake("evaluate", "child") == "child/parent.json lacks weights_sha256: it is damaged or in another format."
     (here / "child" / "parent.json").unlink()
     assert mistake("evaluate", "child") == (
         "child started from another run, but there is no parent.json in it: it is damaged."

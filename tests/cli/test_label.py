@@ -60,7 +60,7 @@ def test_the_link_and_the_next_command_are_said(
     assert out.splitlines()[0] == "2 of 4 pictures labelled."
     assert out.splitlines()[-1] == served[0].link
     assert err == (
-        f"ssgan: 2 pictures labelled in {folder}/labels.csv; train on them by: ssgan train {folder} --labels-csv "
+        f"ssgan: 2 pictures labelled in {folder}/labels.csv; train on them with: ssgan train {folder} --labels-csv "
         f"{folder}/labels.csv\n"
     )
     assert served[0].session.classes == ["cat", "dog", "cow"]
@@ -119,12 +119,12 @@ def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys
     (tmp_path / "p.zip").write_bytes(b"PK")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    assert "none.png is not there: give a folder" in refusal(capsys, "none.png")
+    assert "none.png does not exist: give a folder" in refusal(capsys, "none.png")
     assert "p.zip is a zip: unpack it first" in refusal(capsys, "p.zip")
-    assert "0.png is no folder" in refusal(capsys, folder / "0.png")
+    assert "0.png is not a folder" in refusal(capsys, folder / "0.png")
     assert "empty holds no picture: no JPEG, PNG" in refusal(capsys, "empty")
     assert "run is a run: give the folder of pictures" in refusal(capsys, "run")
-    assert "--port is x, but must be a whole number" in refusal(capsys, folder, "--port", "x")
+    assert "--port is x, but must be an integer" in refusal(capsys, folder, "--port", "x")
     assert "--port is 70000, but must lie between" in refusal(capsys, folder, "--port", "70000")
     assert "--train-every is -1, but must be at least 0" in refusal(capsys, folder, "--train-every", "-1")
     assert "--classes names cat twice" in refusal(capsys, folder, "--classes", "cat,dog, Cat")
@@ -137,13 +137,13 @@ def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys
 
 def test_a_folder_that_is_labelled_already_is_busy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_store(folder):
-        assert "Another `ssgan label` writes" in refusal(capsys, folder)
+        assert "Another `ssgan label` is writing" in refusal(capsys, folder)
 
 
 def test_a_port_in_use_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with page.open_socket(0) as taken:
         number = str(taken.getsockname()[1])
-        assert f"--port is {number}, which cannot be had" in refusal(capsys, folder, "--port", number)
+        assert f"--port is {number}, which cannot be used" in refusal(capsys, folder, "--port", number)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -167,7 +167,7 @@ def test_a_signal_ends_it_in_one_line(folder: Path, number: int, status: int) ->
         with urllib.request.build_opener(jar).open(server.link, timeout=30) as shown:
             assert b"<h1>flat</h1>" in shown.read()
         assert server.stop(number).splitlines() == [
-            f"ssgan: 0 pictures labelled in {folder}/labels.csv; go on by: ssgan label {folder}"
+            f"ssgan: 0 pictures labelled in {folder}/labels.csv; continue with: ssgan label {folder}"
         ]
         assert server.process.returncode == status
     assert (folder / "labels.csv").read_text() == "file,label,time,action\n"

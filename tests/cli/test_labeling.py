@@ -140,7 +140,7 @@ def test_an_unfinished_run_suggests_too(run: Path, capsys: pytest.CaptureFixture
 
 def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Callable[..., str]) -> None:
     assert mistake("suggest", "flat", "--n", "0") == "--n is 0, but must be at least 1."
-    assert mistake("suggest", "flat", "--n", "x") == "--n is x, but must be a whole number."
+    assert mistake("suggest", "flat", "--n", "x") == "--n is x, but must be an integer."
     assert mistake("suggest", "flat", "--seed", "-1").startswith("--seed is -1, but must be")
     expected = "n is 14, but flat holds 13 different images without a label: ask for fewer."
     assert mistake("suggest", "flat", "--n", "14") == expected
@@ -152,7 +152,7 @@ def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Ca
     assert mistake("suggest", run, "--image-size", "8").startswith("--image-size is for a data set, and this is a run")
     assert mistake("suggest", "flet") == "There is no folder flet. Did you mean flat?"
     Path("empty").mkdir()
-    assert "is without pictures" in mistake("suggest", "empty")
+    assert "has no pictures" in mistake("suggest", "empty")
     write(Path("all"), {f"{name}/{i}.png": grey(i) for name in ("cat", "dog") for i in range(3)})
     assert "Every image of all has a label already" in mistake("suggest", "all")
     assert "flat holds images of shape" in mistake("suggest", run, "--data", "flat")
@@ -204,7 +204,7 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert status_of("audit", "r", "--sheet", "a.png") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("18 labels, 3 models that never saw the image to judge: ")
+    assert said[0].startswith("18 labels, 3 models that never saw the judged image: ")
     assert contents(Path("r")) == before
     rows = read("audit.csv")
     assert list(rows[0]) == ["path", "given", "suggested", "margin", "reason"]
@@ -215,7 +215,7 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     assert max(map(len, said[:-1])) <= 80
     place = mislabeled.resolve()
     assert said[-1] == (
-        f"Look at each one, and mend wrong labels on a page: ssgan label {place} --only audit.csv; "
+        f"Look at each one, and fix wrong labels in the browser: ssgan label {place} --only audit.csv; "
         f"then: ssgan train {place} --config r --labels-csv {place}/labels.csv"
     )
     with Image.open("a.png") as sheet:
@@ -239,7 +239,9 @@ def test_an_interrupted_audit_says_how_to_go_on(run: Path, monkeypatch: pytest.M
         raise Interrupted(number=signal.SIGTERM)
 
     monkeypatch.setattr("ssgan.labeling.audit.train_folds", interrupt)
-    with pytest.raises(Interrupted, match="audit holds what the models have learned; the same command goes") as stop:
+    with pytest.raises(
+        Interrupted, match="audit holds what the models have learned; the same command continues"
+    ) as stop:
         labeling.audit(run)
     assert stop.value.number == signal.SIGTERM
 
@@ -263,7 +265,7 @@ def test_a_run_without_folds_trains_them_once(mislabeled: Path, capsys: pytest.C
     # Another number of rounds, or the data changed.
     write(mislabeled, {"cat/more.png": grey(7)})
     assert status_of("audit", "r") == 2
-    assert "p is not what it was when r was trained" in capsys.readouterr().err
+    assert "p has changed since r was trained" in capsys.readouterr().err
 
 
 def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,7 +283,7 @@ def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: 
     assert "must lie between 2 and 20" in mistake("audit", run, "--folds", "21")
     assert "There is no run folder gone" in mistake("audit", "gone")
     (tmp_path / "pictures").mkdir()
-    assert mistake("audit", "pictures").startswith("pictures is no run folder")
+    assert mistake("audit", "pictures").startswith("pictures is not a run folder")
     table(tmp_path / "mine.csv", "a.png,cat")
     assert "mine.csv holds 1 label that would be lost" in mistake("audit", run, "--out", "mine.csv")
     assert status_of("train", "digits", "--labels", "0", "--out", "gan", *TINY_OPTIONS, "--device", "cpu") == 0

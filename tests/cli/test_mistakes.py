@@ -18,22 +18,22 @@ TRAIN_MISTAKES = {
     "preset": (["digits", "--preset", "digit"], ["preset 'digit'", "Did you mean 'digits'?"]),
     "field": (["digits", "--set", "lerning_rate_d=1"], ["'lerning_rate_d'", "Did you mean 'learning_rate_d'?"]),
     "strange field": (["digits", "--set", "zzzz=1"], ["'zzzz'", "ssgan train DATA --dry-run"]),
-    "unreadable value": (["digits", "--set", "batch_size=abc"], ["batch_size", "'abc'", "a whole number at least 2"]),
-    "value out of range": (["digits", "--set", "batch_size=1"], ["batch_size is 1,", "a whole number at least 2"]),
+    "unreadable value": (["digits", "--set", "batch_size=abc"], ["batch_size", "'abc'", "an integer at least 2"]),
+    "value out of range": (["digits", "--set", "batch_size=1"], ["batch_size is 1,", "an integer at least 2"]),
     "not a number": (
         ["digits", "--set", "learning_rate_d=nan"],
         ["learning_rate_d is nan", "a finite number at least 0"],
     ),
     "no assignment": (["digits", "--set", "batch_size"], ["'batch_size'", "field=value"]),
     "same field twice": (["digits", "--set", "batch_size=8", "--set", "batch_size=9"], ["batch_size=9", "twice"]),
-    "flag and field": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "leave one"]),
+    "flag and field": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "omit one"]),
     "epochs and images": (["digits", "--epochs", "1", "--set", "total_images=9"], ["total_images=9", "twice"]),
     "useless setting": (["digits", "--method", "supervised", "--set", "weight_fake=0.7"], ["=0.7", "method=gan"]),
     "too many labels": (["digits", "--labels", "1258"], ["1258", "between 10", "and 1257", "'all'"]),
     "fewer labels than classes": (["digits", "--labels", "9"], ["is 9,", "between 10", "one for each class"]),
     "negative labels": (["digits", "--labels", "-5"], ["labels is -5", "at least 0", "'all'"]),
     "no labels to learn from": (["digits", "--labels", "0", "--method", "vat"], ["labels is 0", "vat", "method gan"]),
-    "labels no number": (["digits", "--labels", "abc"], ["labels is 'abc'", "a whole number", "'all'"]),
+    "labels no number": (["digits", "--labels", "abc"], ["labels is 'abc'", "an integer", "'all'"]),
     "draw seed for all": (["digits", "--labels", "all", "--draw-seed", "3"], ["draw_seed=3", "a number of labels"]),
     "no seeds": (["digits", "--seeds", "0"], ["seeds is 0", "at least 1 and at most 4096"]),
     "negative seed": (["digits", "--seed", "-1"], ["seed is -1", "at least 0"]),
@@ -76,7 +76,7 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
         path.write_text("mine") if name == "file" else (path / "mine").mkdir(parents=True)
         sentence = mistake("train", "digits", "--out", path, *TINY_OPTIONS)
         assert sentence == (
-            f"{path} exists already: choose another folder with --out, or go on with the run in it by --resume."
+            f"{path} exists already: choose another folder with --out, or resume the run in it with --resume."
         )
 
 
@@ -84,12 +84,12 @@ def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tm
     (tmp_path / "file").write_text("mine")
     for name in ("file/run", "file/deep/run"):
         sentence = mistake("train", "digits", "--out", name, *TINY_OPTIONS)
-        assert sentence == f"The folder {name} cannot be made (Not a directory): choose another with --out."
+        assert sentence == f"The folder {name} cannot be created (Not a directory): choose another with --out."
 
 
 def test_runs_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
-    assert "runs/1-digits-50-gan cannot be made" in mistake("train", "digits", *TINY_OPTIONS)
+    assert "runs/1-digits-50-gan cannot be created" in mistake("train", "digits", *TINY_OPTIONS)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "data"])
@@ -101,8 +101,8 @@ def test_a_run_that_is_not_there_is_refused(mistake: Callable[..., str], command
 
 def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    assert mistake("evaluate", "folder") == "folder is no run folder: there is no config.json in it."
-    assert mistake("data", "folder").startswith("folder is ")
+    assert mistake("evaluate", "folder") == "folder is not a run folder: there is no config.json in it."
+    assert mistake("data", "folder").startswith("folder has no pictures: ")
     assert "there is no folder" not in mistake("evaluate", "folder")
 
 
@@ -111,20 +111,20 @@ def test_a_run_without_a_checkpoint_is_refused(mistake: Callable[..., str], run:
     (run / "report.json").unlink()
     (run / "checkpoint").unlink()
     assert mistake(command[0], "run", *command[1:]) == (
-        "run is a run that did not finish (go on with it by `ssgan train DATA --out RUN --resume`): there is no "
+        "run is a run that did not finish (resume it with `ssgan train DATA --out RUN --resume`): there is no "
         "report.json in it."
     )
 
 
 def test_the_data_of_a_run_that_did_not_finish_are_not_shown(mistake: Callable[..., str], run: Path) -> None:
     (run / "report.json").unlink()
-    assert "go on with it by `ssgan train DATA --out RUN --resume`" in mistake("data", "run")
+    assert "resume it with `ssgan train DATA --out RUN --resume`" in mistake("data", "run")
 
 
 @pytest.mark.parametrize("name", ["config.json", "report.json"])
 def test_a_damaged_file_of_a_run_is_refused(mistake: Callable[..., str], run: Path, name: str) -> None:
     (run / name).write_bytes((run / name).read_bytes()[:-20])
-    assert mistake("evaluate", "run") == f"run/{name} cannot be read: it is damaged or something else."
+    assert mistake("evaluate", "run") == f"run/{name} cannot be read: it is damaged or in another format."
 
 
 def test_a_run_of_another_version_is_refused(mistake: Callable[..., str], run: Path) -> None:
@@ -138,10 +138,12 @@ def test_a_run_of_another_version_is_refused(mistake: Callable[..., str], run: P
 def test_a_damaged_checkpoint_is_refused(mistake: Callable[..., str], run: Path) -> None:
     whole = (run / "checkpoint").read_bytes()
     (run / "checkpoint").write_bytes(whole[: len(whole) // 2])
-    expected = "run/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    expected = "run/checkpoint cannot be read as a checkpoint: it is damaged or in another format."
     assert mistake("evaluate", "run") == expected
     (run / "checkpoint").unlink()
-    assert mistake("evaluate", "run") == "There is no run/checkpoint: the run did not finish, or this is no run folder."
+    assert (
+        mistake("evaluate", "run") == "There is no run/checkpoint: the run did not finish, or this is not a run folder."
+    )
 
 
 def test_a_checkpoint_of_other_networks_is_refused(mistake: Callable[..., str], run: Path) -> None:
@@ -165,8 +167,8 @@ def test_a_run_with_a_changed_split_is_refused(mistake: Callable[..., str], run:
 
 
 def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str], run: Path) -> None:
-    assert "leave --labels away" in mistake("data", "run", "--labels", "20")
-    assert "leave --draw-seed away" in mistake("data", "run", "--draw-seed", "3")
+    assert "omit --labels" in mistake("data", "run", "--labels", "20")
+    assert "omit --draw-seed" in mistake("data", "run", "--draw-seed", "3")
     assert "--draw-seed 7 would do nothing" in mistake("data", "digits", "--draw-seed", "7")
     assert "'nodata'" in mistake("evaluate", "run", "--data", "nodata")
     assert "'tpu'" in mistake("evaluate", "run", "--device", "tpu")

@@ -160,7 +160,7 @@ def test_every_command_takes_paths_that_are_no_text(capsys: pytest.CaptureFixtur
     assert status_of("report", "d\udce9/r.jsonl", "--out", "p\udce9") == 0
     capsys.readouterr()
     assert status_of(*comparison, "--out", "r\udce9.jsonl") == 2
-    assert capsys.readouterr().err.startswith("ssgan: --out is r\\xe9.jsonl, whose name is no UTF-8")
+    assert capsys.readouterr().err.startswith("ssgan: --out is r\\xe9.jsonl, whose name is not UTF-8")
     assert Path("p\udce9", "report.html").read_text(encoding="utf-8")
 
 

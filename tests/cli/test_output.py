@@ -95,7 +95,8 @@ def test_many_classes_show_the_pairs_most_confused(capsys: pytest.CaptureFixture
 def test_many_classes_that_are_all_right_are_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     confusion = [[5 if i == j else 0 for j in range(40)] for i in range(40)]
     assert (
-        shown(capsys, result(list(map(str, range(40))), confusion))[-1] == "No class is taken for another, by 1 model"
+        shown(capsys, result(list(map(str, range(40))), confusion))[-1]
+        == "No class is confused with another, by 1 model"
     )
 
 
@@ -173,10 +174,10 @@ def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> No
 @pytest.mark.parametrize(
     ("accuracy", "tested", "words"),
     [
-        (0.8, 60, "Right for about 8 of 10 images (95 % confidence interval: 6.8 to 8.8)"),
-        (0.98, 100, "Right for about 98 of 100 images (95 % confidence interval: 93.0 to 99.4)"),
-        (0.0, 4, "Right for about 0 of 10 images (95 % confidence interval: 0.0 to 4.9)"),
-        (1.0, 4, "Right for about 100 of 100 images (95 % confidence interval: 51.0 to 100.0)"),
+        (0.8, 60, "Correct for about 8 of 10 images (95 % confidence interval: 6.8 to 8.8)"),
+        (0.98, 100, "Correct for about 98 of 100 images (95 % confidence interval: 93.0 to 99.4)"),
+        (0.0, 4, "Correct for about 0 of 10 images (95 % confidence interval: 0.0 to 4.9)"),
+        (1.0, 4, "Correct for about 100 of 100 images (95 % confidence interval: 51.0 to 100.0)"),
     ],
 )
 def test_an_accuracy_is_said_in_words(accuracy: float, tested: int, words: str) -> None:

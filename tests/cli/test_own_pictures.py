@@ -75,9 +75,9 @@ def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Pa
 def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, str, str]) -> None:
     lines = trained_on_photos[2].splitlines()
     assert lines[:2] == [
-        "Skipped files that cannot be read: 2 (1 of them labelled): cat/broken.png is empty; unlabeled/text.jpg is no "
-        "picture that can be read",
-        "Ignored files that are no pictures: 1 (.txt: 1)",
+        "Skipped files that cannot be read: 2 (1 of them labelled): cat/broken.png is empty; unlabeled/text.jpg is not "
+        "a picture that can be read",
+        "Ignored files that are not pictures: 1 (.txt: 1)",
     ]
 
 
@@ -115,7 +115,7 @@ def test_a_run_on_photos_goes_on(
     report = runs.read_report(run)
     assert (report["images"], report["dataset_sha256"]) == (2200, begun)
     refused = mistake("train", photos, "--out", run, "--resume", "--image-size", "7")
-    assert "so it cannot go on: image_size 6, now 7; leave them as they were" in refused
+    assert "so it cannot be resumed: image_size 6, now 7; leave them as they were" in refused
 
 
 def test_a_table_is_part_of_where_data_come_from(
@@ -154,7 +154,7 @@ def test_an_interrupted_run_says_how_to_load_its_photos_again(
     monkeypatch.setattr("ssgan.training.experiment.train", interrupt)
     assert status_of("train", "my flat", "--labels-csv", "l.csv", "--out", "run", "--json") == 130
     again = "ssgan train 'my flat' --labels-csv l.csv --out run --resume"
-    assert f"ssgan: run is unfinished; go on with it by: {again}" in capsys.readouterr().err.splitlines()
+    assert f"ssgan: run is unfinished; resume it with: {again}" in capsys.readouterr().err.splitlines()
 
 
 def test_what_is_held_out_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,15 +228,15 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
     }
     assert found["skipped"] == [
         ["cat/broken.png", "is empty"],
-        ["unlabeled/text.jpg", "is no picture that can be read"],
+        ["unlabeled/text.jpg", "is not a picture that can be read"],
     ]
     uneven, untested, copies = found["notes"]
     assert uneven.startswith(
-        "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer by "
+        "The labelled images are uneven: 36 of cat, 1 of owl. Label more of owl, or draw fewer with "
     )
     assert untested == "No test image of 1 class: dog."
     assert copies == (
-        "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 2 "
+        "Test images that are in the pool too, pixel for pixel, so that the measured error may be too low: 2 "
         "(test/cat/a.png is cat/3.png, test/cat/b.png is unlabeled/2.png)."
     )
     assert status_of("data", folder, "--image-size", "8", "--set", "image_mode=grey") == 0
@@ -252,7 +252,7 @@ def test_uneven_labels_are_said_while_training_and_stand_in_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a", {**classes(each=10), "owl/1.png": grey(900)})
-    said = "The labelled images are uneven: 8 of cat, 1 of owl. Label more of owl, or draw fewer by --labels"
+    said = "The labelled images are uneven: 8 of cat, 1 of owl. Label more of owl, or draw fewer with --labels"
     for options, count in (([], 1), (["--labels", "all"], 1), (["--labels", "5"], 0), (["--labels", "9"], 1)):
         assert status_of("train", "a", *options, *TINIER[2:], "--set", "total_images=20", "--json") == 0
         shown = capsys.readouterr()
@@ -288,7 +288,7 @@ def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], ph
         assert "'../x.png'" in mistake(command, "bad.zip")
         assert "nothing.zip" in mistake(command, "nothing.zip")
     assert "There is no folder or file no/such." in mistake("train", "no/such")
-    assert "batch_size has no part in what data hold: set one of backbone, image_size" in mistake(
+    assert "batch_size does not affect the data: set one of backbone, image_size" in mistake(
         "data", photos, "--set", "batch_size=3"
     )
 
@@ -298,7 +298,7 @@ def test_a_run_takes_no_options_of_pictures(
 ) -> None:
     run = trained_on_photos[0]
     for option, value in (("--image-size", "8"), ("--labels-csv", "l.csv"), ("--set", "test_share=0")):
-        assert f"leave {option} away" in mistake("data", run, option, value)
+        assert f"omit {option}" in mistake("data", run, option, value)
 
 
 def test_a_run_does_not_lie_among_the_pictures(
@@ -353,12 +353,12 @@ def said_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
 def test_what_is_odd_about_folders_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
     files = {**classes("train/", 10), "train/unknown/1.png": grey(999), "train/dog/copy.png": grey(2)}
     write(tmp_path / "letters", {**files, **{f"Test/{c}/1.png": grey(4 + i) for i, c in enumerate(("cat", "dog"))}})
-    copies = "so that the error may be measured too low: 2 (Test/cat/1.png is train/cat/4.png, Test/dog/1.png is train"
+    copies = "so that the measured error may be too low: 2 (Test/cat/1.png is train/cat/4.png, Test/dog/1.png is train"
     expected = [
-        "unknown is a class here: if its pictures have no label, call the folder unlabeled, beside train/.",
+        "unknown is a class here: if its pictures have no label, rename the folder to unlabeled, next to train/.",
         "The labelled images are uneven: 11 of dog, 1 of unknown.",
-        "Pictures with two labels, for they are equal pixel for pixel: 2 (train/dog/copy.png is train/cat/2.png, ",
-        f"Test images that lie in the pool too, pixel for pixel, {copies}/cat/5.png).",
+        "Pictures that are equal pixel for pixel but have two labels: 2 (train/dog/copy.png is train/cat/2.png, ",
+        f"Test images that are in the pool too, pixel for pixel, {copies}/cat/5.png).",
         "Every picture of the pool is used with its label: ",
     ]
     shown = said_of("letters")
@@ -380,7 +380,7 @@ def test_a_pool_of_one_picture_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     write(tmp_path / "one", {"a.png": grey(1)})
     tiny = [*TINIER[2:], "--set", "total_images=20", "--preset", "vectors", "--json"]
     assert status_of("train", "one", "--labels", "0", *tiny) == 0
-    assert capsys.readouterr().err.splitlines() == ["There is only 1 picture to learn from: expect little."]
+    assert capsys.readouterr().err.splitlines() == ["There is only 1 picture to learn from: expect a high error."]
 
 
 def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
@@ -390,7 +390,7 @@ def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y)
     tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
     assert status_of("train", "own.npz", "--labels", "4", "--preset", "vectors", *tiny) == 0
-    two_labels = "Pictures with two labels, for they are equal pixel for pixel: 12 (x_train[12] is x_train[0], "
+    two_labels = "Pictures that are equal pixel for pixel but have two labels: 12 (x_train[12] is x_train[0], "
     assert two_labels in capsys.readouterr().err
     assert status_of("data", "own.npz") == 0
     assert two_labels in capsys.readouterr().out
@@ -414,12 +414,12 @@ def test_a_misspelt_folder_and_one_in_the_home_folder(
 @pytest.mark.parametrize(
     ("each", "folds", "hint"),
     [
-        (1, 0, "One labelled picture a class is too few to test with, so no error is measured: label more of them."),
+        (1, 0, "One labelled picture per class is too few to test with, so no error is measured: label more of them."),
         (
             2,
             0,
-            "2 labelled pictures a class are too few to hold a fifth out, so no error is measured: --folds 2 tests "
-            "each of them by a model that learned from the others.",
+            "2 labelled pictures per class are too few to hold a fifth out, so no error is measured: --folds 2 tests "
+            "each of them with a model that learned from the others.",
         ),
         (2, 2, None),
         (3, 0, None),

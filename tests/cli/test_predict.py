@@ -90,7 +90,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     rows = rows_of("\n".join(table))
     assert [row["file"] for row in rows] == names
     assert [row["class"] != "" for row in rows] == [False, True, False, False, False]
-    assert rows[0]["note"] == "notes.txt is no picture that can be read."
+    assert rows[0]["note"] == "notes.txt is not a picture that can be read."
     assert rows[3]["note"] == "There is no file gone.png."
     assert rows[4]["note"] == "*.tif matches no file."
     assert said.err.splitlines()[1:] == [*(row["note"] for row in rows if not row["class"]), UNCALIBRATED]
@@ -117,7 +117,7 @@ def test_predict_answers_its_own_mistakes(
     assert "lies in gone" in mistake("predict", "run", "pictures", "--out", "gone/p.csv")
     assert "'tpu'" in mistake("predict", "run", "pictures", "--device", "tpu")
     assert "choose from 3, 4" in mistake("predict", "run", "pictures", "--seed", "5")
-    assert mistake("predict", "run", "pictures", "--seed", "abc") == "--seed is abc, but must be a whole number."
-    assert mistake("predict", "pictures", "pictures") == "pictures is no run folder: there is no config.json in it."
+    assert mistake("predict", "run", "pictures", "--seed", "abc") == "--seed is abc, but must be an integer."
+    assert mistake("predict", "pictures", "pictures") == "pictures is not a run folder: there is no config.json in it."
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
     assert "Standard input names no image" in mistake("predict", "run", "-")

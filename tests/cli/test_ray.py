@@ -88,7 +88,7 @@ def test_auto_where_no_ray_runs_says_how_to_start_it(monkeypatch: pytest.MonkeyP
         raise ConnectionError("Could not find any running Ray instance. Please specify it by the --address flag.")
 
     monkeypatch.setattr(ray, "init", find_none)
-    words = r"^--ray-address is auto, but no Ray runs on this machine: start it with `ray start --head`, or name"
+    words = r"^--ray-address is auto, but Ray is not running on this machine: start it with `ray start --head`, or name"
     with pytest.raises(UserError, match=words), clusters.connect("auto"):
         pass
 
@@ -256,14 +256,14 @@ def test_wrong_options_are_answered(mistake: Callable[..., str], monkeypatch: py
     compare = ["compare", "digits", "--out", "rows.jsonl"]
     assert mistake(*compare, "--engine", "rai") == "--engine is rai, but must be one of local, ray. Did you mean 'ray'?"
     assert mistake(*compare, "--ray-address", "auto") == (
-        "--ray-address auto would do nothing without --engine ray: add it, or leave it away."
+        "--ray-address auto would do nothing without --engine ray: add it, or omit --ray-address."
     )
     monkeypatch.setattr(clusters, "find_spec", lambda name: object())
     assert mistake(*compare, "--engine", "ray", "--ray-address", "ray://a:1") == (
         "--ray-address is ray://a:1, but must be HOST:PORT, such as 10.0.0.1:6379, or auto."
     )
     assert mistake("train", "digits", "--engine", "ray", "--out", "run") == (
-        "--engine ray computes features of a backbone, and this training has none: leave it away, or choose one with "
+        "--engine ray computes features of a backbone, and this training has none: omit it, or choose one with "
         "--backbone."
     )
 

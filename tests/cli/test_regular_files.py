@@ -22,7 +22,7 @@ from ssgan.files import IrregularFile, open_atomic, open_file, refuse_irregular
 # Where a pipe is opened, the process waits for ever.
 pytestmark = [pytest.mark.usefixtures("in_an_empty_folder"), pytest.mark.timeout(60)]
 
-IRREGULAR = "it is no regular file"
+IRREGULAR = "it is not a regular file"
 
 
 def pipe(path: str | Path) -> Path:
@@ -148,11 +148,14 @@ DATA = {
     "npz": (lambda: [str(pipe("a.npz"))], f"a.npz cannot be read ({IRREGULAR})."),
     "zip": (lambda: [str(pipe("a.zip"))], f"a.zip cannot be read ({IRREGULAR})."),
     "labels": (labels_csv, f"l.csv cannot be read ({IRREGULAR})."),
-    "pipe": (lambda: [str(pipe("a/b"))], "a/b is no data set"),
-    "device": (lambda: ["/dev/zero"], "/dev/zero is no data set"),
-    "cifar10": (lambda: ["cifar10", "--data-dir", str(pipe("d/cifar10.npz").parent)], "is no regular file: take it"),
-    "mnist": (lambda: ["mnist", "--data-dir", str(pipe(f"d/MNIST/raw/{IDX_FILES[0]}").parents[2])], "is no regular"),
-    "gz": (lambda: ["mnist", "--data-dir", str(pipe(f"d/MNIST/raw/{IDX_FILES[1]}.gz").parents[2])], "is no regular"),
+    "pipe": (lambda: [str(pipe("a/b"))], "a/b is not a data set"),
+    "device": (lambda: ["/dev/zero"], "/dev/zero is not a data set"),
+    "cifar10": (
+        lambda: ["cifar10", "--data-dir", str(pipe("d/cifar10.npz").parent)],
+        "is not a regular file: remove it",
+    ),
+    "mnist": (lambda: ["mnist", "--data-dir", str(pipe(f"d/MNIST/raw/{IDX_FILES[0]}").parents[2])], "is not a regular"),
+    "gz": (lambda: ["mnist", "--data-dir", str(pipe(f"d/MNIST/raw/{IDX_FILES[1]}.gz").parents[2])], "is not a regular"),
 }
 
 
@@ -168,7 +171,7 @@ def test_a_pipe_among_pictures_is_skipped_and_named(capsys: pytest.CaptureFixtur
     assert status_of("data", *folder("cat/x.png", "notes.txt", "dog/y.PNG")) == 0
     said = capsys.readouterr().out
     assert "Skipped files that cannot be read: 2 " in said
-    assert "cat/x.png is no regular file; dog/y.PNG is no regular file" in said
+    assert "cat/x.png is not a regular file; dog/y.PNG is not a regular file" in said
 
 
 def test_a_pipe_among_the_images_to_classify_is_a_row_with_the_reason(
@@ -187,12 +190,12 @@ def test_a_pipe_among_the_images_to_classify_is_a_row_with_the_reason(
 def test_files_of_rows_are_regular(mistake: Callable[..., str]) -> None:
     path = pipe("r.jsonl")
     assert mistake("report", path, "--out", "page") == f"r.jsonl cannot be read ({IRREGULAR})."
-    assert "which is no regular file" in mistake("compare", "digits", "--labels", "20", "--out", path)
+    assert "which is not a regular file" in mistake("compare", "digits", "--labels", "20", "--out", path)
 
 
 def test_a_pipe_is_not_replaced_by_a_table(mistake: Callable[..., str], run: Path) -> None:
     assert mistake("predict", run, "x.png", "--out", pipe("t.csv")) == (
-        "--out is t.csv, which is no regular file: choose another file."
+        "--out is t.csv, which is not a regular file: choose another file."
     )
 
 
@@ -218,5 +221,5 @@ def test_pipes_in_the_caches_count_as_missing(tmp_path: Path, monkeypatch: pytes
 def test_what_a_library_opens_is_looked_at_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     refuse_irregular([tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / ("x" * 300)])
-    with pytest.raises(UserError, match="pipe is no regular file: take it away"):
+    with pytest.raises(UserError, match="pipe is not a regular file: remove it"):
         refuse_irregular([tmp_path / "file", pipe(tmp_path / "pipe")])

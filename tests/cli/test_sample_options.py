@@ -66,19 +66,19 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "words"),
     [
-        ("grid", {"rows": "0"}, "--rows is 0, but must be a whole number from 1 to 100."),
-        ("grid", {"columns": "101"}, "--columns is 101, but must be a whole number from 1 to 100."),
-        ("grid", {"rows": "x"}, "--rows is x, but must be a whole number from 1 to 100."),
-        ("grid", {"rows": "2.0"}, "--rows is 2.0, but must be a whole number from 1 to 100."),
-        ("interpolate", {"columns": "1"}, "--columns is 1, but must be a whole number from 2 to 100."),
-        ("nearest", {"samples": "10001"}, "--samples is 10001, but must be a whole number from 1 to 10000."),
-        ("grid", {"seed": "-1"}, "--seed is -1, but must be a whole number from 0 to 2147483648."),
+        ("grid", {"rows": "0"}, "--rows is 0, but must be an integer from 1 to 100."),
+        ("grid", {"columns": "101"}, "--columns is 101, but must be an integer from 1 to 100."),
+        ("grid", {"rows": "x"}, "--rows is x, but must be an integer from 1 to 100."),
+        ("grid", {"rows": "2.0"}, "--rows is 2.0, but must be an integer from 1 to 100."),
+        ("interpolate", {"columns": "1"}, "--columns is 1, but must be an integer from 2 to 100."),
+        ("nearest", {"samples": "10001"}, "--samples is 10001, but must be an integer from 1 to 10000."),
+        ("grid", {"seed": "-1"}, "--seed is -1, but must be an integer from 0 to 2147483648."),
         ("interpolate", {"path": "round"}, "--path is round, but must be straight or spherical."),
-        ("grid", {"samples": "5"}, "--samples does nothing with --grid: it goes with --nearest or --per-class."),
-        ("per-class", {"rows": "5"}, "--rows does nothing with --per-class: it goes with --grid or --interpolate or "),
-        ("grid", {"data_dir": "x"}, "--data-dir does nothing with --grid: it goes with --nearest."),
-        ("nearest", {"numbered": True}, "--numbered does nothing with --nearest: it goes with --grid."),
-        ("animate", {"seed": "1"}, "--seed does nothing with --animate: it goes with "),
+        ("grid", {"samples": "5"}, "--samples does nothing with --grid: it is for --nearest or --per-class."),
+        ("per-class", {"rows": "5"}, "--rows does nothing with --per-class: it is for --grid or --interpolate or "),
+        ("grid", {"data_dir": "x"}, "--data-dir does nothing with --grid: it is for --nearest."),
+        ("nearest", {"numbered": True}, "--numbered does nothing with --nearest: it is for --grid."),
+        ("animate", {"seed": "1"}, "--seed does nothing with --animate: it is for "),
     ],
 )
 def test_values_out_of_place_or_range_are_answered(kind: str, given: dict[str, str], words: str) -> None:
@@ -88,7 +88,7 @@ def test_values_out_of_place_or_range_are_answered(kind: str, given: dict[str, s
 
 
 def test_two_kinds_at_once_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^--grid and --nearest are two pictures: ask for one at a time\.$"):
+    with pytest.raises(UserError, match=r"^--grid and --nearest are two pictures: choose one of them\.$"):
         build_request(Path("run"), ["grid", "nearest"])
 
 
@@ -101,7 +101,7 @@ def test_the_file_must_fit_the_kind_and_lie_in_a_folder(tmp_path: Path) -> None:
         ("grid", "a", "but with --grid must end in .png."),
         ("animate", "a.png", "but with --animate must end in .gif or .webp."),
         ("grid", "d.png", "which is a folder: choose another file."),
-        ("grid", "no/a.png", f"which lies in {tmp_path / 'no'}, which is no folder: choose another file."),
+        ("grid", "no/a.png", f"which lies in {tmp_path / 'no'}, which is not a folder: choose another file."),
     ]:
         with pytest.raises(UserError) as mistake:
             request_of(kind, out=tmp_path / name)

@@ -144,7 +144,7 @@ def test_a_pool_that_has_changed_is_said(
     try:
         result = evaluated("--data", others)
         assert scored(result) == (10, "labelled pictures", 1)
-        assert result["notes"][1].startswith("photos is not what it was when ")
+        assert result["notes"][1].startswith("photos has changed since ")
     finally:
         (trained_place / "photos" / "unlabeled" / "new.png").unlink()
 

@@ -83,7 +83,7 @@ def test_data_of_numbers_counts_numbers_and_has_no_empty_table(
         assert len(lines) == 3 + (source == "gaussian")  # how to train on them
     assert status_of("report", "run", "--out", "page") == 2
     reason = "run:1 is of a GAN without classes (labels 0), which has no error"
-    assert capsys.readouterr().err == f"ssgan: There is no row of a result in run: {reason}.\n"
+    assert capsys.readouterr().err == f"ssgan: There is no result row in run: {reason}.\n"
 
 
 def test_vectors_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,8 +27,8 @@ TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--s
 TRAIN = ["train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY]
 AGAIN = "ssgan train digits --out run --resume"
 USE = (
-    "use what it has learned by: ssgan predict run PICTURES --out predictions.csv; "
-    "score that by: ssgan evaluate run --data digits"
+    "use what it has learned with: ssgan predict run PICTURES --out predictions.csv; "
+    "score it with: ssgan evaluate run --data digits"
 )
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -69,7 +69,7 @@ def test_a_training_finishes_its_step_and_says_how_to_go_on(
         capsys.readouterr()
         assert status_of(*TRAIN) == status
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"ssgan: run is unfinished; go on with it by: {AGAIN}; see what it generates by: ssgan sample run; {USE}"
+        f"ssgan: run is unfinished; resume it with: {AGAIN}; see what it generates with: ssgan sample run; {USE}"
     )
     run = Path("run")
     assert sorted(path.name for path in run.iterdir()) == [
@@ -92,7 +92,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: p
             assert status_of(*TRAIN[:-7], f"run-{status}", *TINY) == status
         assert not (Path(f"run-{status}") / "checkpoint").exists()
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"ssgan: run-{status} is unfinished; go on with it by: {AGAIN.replace('run', f'run-{status}')}"
+        assert line == f"ssgan: run-{status} is unfinished; resume it with: {AGAIN.replace('run', f'run-{status}')}"
 
 
 def test_before_the_first_step_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_in_the_last_step_the_checkpoint_is_the_last_one(
     with monkeypatch.context() as patch:
         at_step(patch, 20, signal.SIGINT)
         assert status_of(*TRAIN) == 130
-    assert f"go on with it by: {AGAIN}" in capsys.readouterr().err
+    assert f"resume it with: {AGAIN}" in capsys.readouterr().err
     assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 20
     assert status_of("train", "digits", "--out", "run", "--resume") == 0
 
@@ -128,7 +128,7 @@ def test_a_training_of_folds_stops_in_any_of_its_parts(
         assert status_of(*TRAIN, "--folds", "2") == 130
         assert runs.load_checkpoint(Path("run", "folds", "checkpoint"))["steps_done"] == 5
         said = capsys.readouterr().err.splitlines()
-        assert said[-1] == f"ssgan: run is unfinished; go on with it by: {AGAIN}"
+        assert said[-1] == f"ssgan: run is unfinished; resume it with: {AGAIN}"
     with monkeypatch.context() as patch:
         at_step(patch, 9, signal.SIGINT)  # the folds have it behind them only once they went on
         assert status_of("train", "digits", "--out", "run", "--resume") == 130
@@ -143,7 +143,7 @@ def test_a_comparison_stops_after_the_step_and_goes_on_from_there(
     with monkeypatch.context() as patch:
         at_step(patch, 7, signal.SIGTERM)
         assert status_of(*command) == 143
-    line = "ssgan: rows.jsonl holds what is finished; the same command goes on from there."
+    line = "ssgan: rows.jsonl holds what is finished; the same command continues from there."
     assert capsys.readouterr().err.splitlines()[-1] == line
     (checkpoint,) = Path("rows.cells").glob("*/checkpoint")
     assert runs.load_checkpoint(checkpoint)["steps_done"] == 7
@@ -158,7 +158,7 @@ def test_reading_pictures_and_computing_features_end_quietly(
     monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(number))
     assert status_of(*TRAIN) == status
     (line,) = capsys.readouterr().err.splitlines()
-    assert line in ("ssgan: interrupted.", f"ssgan: run is unfinished; go on with it by: {AGAIN}")
+    assert line in ("ssgan: interrupted.", f"ssgan: run is unfinished; resume it with: {AGAIN}")
 
 
 def test_who_calls_the_library_keeps_the_signals(
@@ -194,6 +194,6 @@ def test_a_process_ends_as_its_signal_says(tmp_path: Path, number: int) -> None:
         finally:
             process.kill()
     assert process.returncode == 128 + number
-    assert said.splitlines()[-1].startswith("ssgan: run is unfinished; go on with it by: ")
+    assert said.splitlines()[-1].startswith("ssgan: run is unfinished; resume it with: ")
     assert "Traceback" not in said
     assert (tmp_path / "run" / "checkpoint").exists()

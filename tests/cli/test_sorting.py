@@ -89,7 +89,7 @@ def test_copies_of_an_earlier_time_in_another_folder_are_counted(
 ) -> None:
     """A picture of the same name with other bytes is another picture."""
     command = ["predict", run, "pictures", "--sort-into", "sorted", "--device", "cpu", *link]
-    words = "of them also lie in another folder, from an earlier time"
+    words = "of them are also in another folder, from an earlier run"
     assert status_of(*command, "--unsure", "1") == 0
     assert words not in capsys.readouterr().out
     Path("sorted/unsure/a.png").unlink()
@@ -111,7 +111,7 @@ def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pyte
 def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("x.npz", x_test=np.zeros((2, 8, 8), np.uint8))
     assert status_of("predict", run, "x.npz", "--sort-into", "s", "--out", "p.csv", "--device", "cpu") == 0
-    assert "2 rows of arrays not sorted, for there is no file to sort" in capsys.readouterr().out.splitlines()
+    assert "2 rows of arrays not sorted, because they are not files" in capsys.readouterr().out.splitlines()
     assert files_in(Path("s")) == {}
     assert len(Path("p.csv").read_text().splitlines()) == 3
 
@@ -170,7 +170,7 @@ def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "sorted" / "cat").symlink_to(tmp_path / "elsewhere")
     file = str(tmp_path / "in" / "1.png")
     sorter = Sorter(tmp_path / "sorted", ["cat"], Pictures([InputSource(file)]))
-    with pytest.raises(Exception, match="is no folder but a link or a file"):
+    with pytest.raises(Exception, match="is a link or a file, not a folder"):
         sorter.add(row(file, "cat"))
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -204,13 +204,13 @@ def test_the_sheet_shows_the_least_sure_first(
 
 
 def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Callable[..., str]) -> None:
-    assert mistake("predict", run, "pictures", "--link") == "--link would do nothing: it goes with --sort-into."
+    assert mistake("predict", run, "pictures", "--link") == "--link would do nothing: it is for --sort-into."
     assert mistake("predict", run, "pictures", "--unsure", "0.3").startswith("--unsure would do nothing")
     for text in ("2", "x", "nan"):
         expected = f"--unsure is {text}, but must be a number from 0 to 1."
         assert mistake("predict", run, "pictures", "--sort-into", "s", "--unsure", text) == expected
     expected = "--sort-into pictures/s lies in pictures, among the pictures: choose a folder elsewhere."
     assert mistake("predict", run, "pictures", "--sort-into", "pictures/s") == expected
-    assert "which is no folder" in mistake("predict", run, pictures[1], "--sort-into", pictures[0])
+    assert "which is not a folder" in mistake("predict", run, pictures[1], "--sort-into", pictures[0])
     assert mistake("predict", run, "pictures", "--sheet", "s.jpg") == "--sheet is s.jpg, but must end in .png."
-    assert "lies in gone, which is no folder" in mistake("predict", run, "pictures", "--sheet", "gone/s.png")
+    assert "lies in gone, which is not a folder" in mistake("predict", run, "pictures", "--sheet", "gone/s.png")

@@ -43,7 +43,7 @@ def test_closed_output_is_as_the_null_device(shell: Shell, tmp_path: Path) -> No
 def test_closed_input_names_no_image(shell: Shell) -> None:
     done = shell("ssgan predict run - --device cpu <&-")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "ssgan: Standard input names no image: give one path in each line, or files and folders.\n"
+    assert done.stderr == "ssgan: Standard input names no image: give one path per line, or files and folders.\n"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_full_output_is_one_sentence(shell: Shell, command: str) -> None:
     done = shell(f"ssgan {command} >/dev/full")
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if not line.startswith("by the model")]
-    assert lines == ["ssgan: There is no room left on the disk (output): make some and try again."]
+    assert lines == ["ssgan: There is no space left on the disk (output): free some and try again."]
 
 
 def test_names_are_printed_as_bytes_to_a_file_and_escaped_to_a_terminal(

@@ -204,7 +204,7 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
     assert (result["errors"], result["errors_raw"], result["error_mean"]) == ([None], [None], None)
     assert result["diverged"] == [0]
     assert said.err.splitlines()[-1] == (
-        "ssgan: Every model diverged, so run holds none to use: lower learning_rate_d and learning_rate_g."
+        "ssgan: Every model diverged, so run holds no model to use: lower learning_rate_d and learning_rate_g."
     )
     assert last_object((tmp_path / "run" / "log.jsonl").read_text())["L"] == [None]
     assert status_of("evaluate", "run", "--json") == 0

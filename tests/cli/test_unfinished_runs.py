@@ -46,7 +46,7 @@ def stopped(
     signal.signal(signal.SIGINT, before)
     assert not Path("run", "report.json").exists()
     line = capsys.readouterr().err.splitlines()[-1]
-    commands = [shlex.split(part.partition("by: ")[2]) for part in line.split("; ") if "by: " in part]
+    commands = [shlex.split(part.partition("with: ")[2]) for part in line.split("; ") if "with: " in part]
     return {words[1]: words[2:] for words in commands}
 
 
@@ -77,13 +77,13 @@ def test_the_commands_of_the_last_line_use_the_run(
 def test_an_unfinished_run_does_not_say_where_its_data_lie(
     stopped: dict[str, list[str]], mistake: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = "run did not finish, so it does not say where its data lie: say so with --data."
+    expected = "run did not finish, so it does not record where its data are: name them with --data."
     assert mistake("evaluate", "run", "--device", "cpu") == expected
     others = write(tmp_path / "others", classes(each=3, first=3000))
     assert status_of("evaluate", "run", "--data", others, "--device", "cpu", "--json") == 0
     assert last_object(capsys.readouterr().out)["notes"] == [
         PROGRESS,
-        "run does not say where its data lie, so pictures that it trained on may be among those scored.",
+        "run does not record where its data are, so pictures that it trained on may be among those scored.",
     ]
 
 

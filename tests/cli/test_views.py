@@ -51,7 +51,7 @@ def test_a_line_names_the_views_and_what_sets_others(
         assert status_of("train", data, "--labels", "4", "--out", f"run-{data}", *SHORT) == 0
         lines = capsys.readouterr().out.splitlines()
         assert f"Views: {words}; --set augmentation=NAME sets others" in lines
-        assert "No generator, which would take twice the time; --preset images trains one" in lines
+        assert "No generator, which would double the time; --preset images trains one" in lines
         assert all(len(line) <= 80 for line in lines if line.startswith(("Views:", "No generator")))
         config = runs.read_config(Path(f"run-{data}"))
         assert (config.preset, config.augmentation) == ("images-fast", words.split(",")[0])
@@ -109,7 +109,7 @@ def test_methods_are_compared_with_the_chosen_views(photographs: str, capsys: py
     assert status_of(*command, *methods, *SHORT) == 0
     printed = capsys.readouterr().out
     assert "Views: natural, for colour photographs" in printed
-    assert printed.count("No generator, which would take twice the time") == 1
+    assert printed.count("No generator, which would double the time") == 1
     assert [row["settings"]["augmentation"] for row in rows(Path("rows.jsonl"))] == ["natural"] * 3
     assert status_of(*command, *methods, *SHORT) == 0
     assert "nothing left to train" in capsys.readouterr().out

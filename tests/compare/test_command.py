@@ -197,7 +197,7 @@ def test_an_interruption_says_that_it_goes_on(
 
     monkeypatch.setattr(experiment, "train", interrupt)
     assert run("--labels", "20", "--methods", "gan", "--seeds", "1") == 130
-    assert "rows.jsonl holds what is finished; the same command goes on from there." in capsys.readouterr().err
+    assert "rows.jsonl holds what is finished; the same command continues from there." in capsys.readouterr().err
 
 
 # Mistakes
@@ -210,14 +210,17 @@ def test_an_interruption_says_that_it_goes_on(
         (["--methods", "superviced"], "Unknown method 'superviced': choose from gan, supervised"),
         (["--methods", "gan,gan"], "--methods names gan twice: name each once."),
         (["--methods", ""], "Unknown method ''"),
-        (["--labels", "20,many"], "--labels is 20,many, but must be numbers above 0 with commas, or 'all': 20,50,100."),
+        (
+            ["--labels", "20,many"],
+            "--labels is 20,many, but must be comma-separated numbers above 0, or 'all': 20,50,100.",
+        ),
         (["--labels", "20,al"], "Did you mean 'all'?"),
-        (["--labels", ""], "--labels is , but must be numbers"),
+        (["--labels", ""], "--labels is , but must be comma-separated numbers"),
         (
             ["--labels", "0"],
-            "--labels is 0, but 0 is a GAN without classes, which has no error to compare: leave 0 away.",
+            "--labels is 0, but 0 is a GAN without classes, which has no error to compare: omit 0.",
         ),
-        (["--labels", "-20"], "--labels is -20, but must be numbers above 0"),
+        (["--labels", "-20"], "--labels is -20, but must be comma-separated numbers above 0"),
         (["--labels", "20,20"], "--labels names 20 twice: name each once."),
         (["--labels", "1257,all"], "--labels names 1257 twice, once as 'all'"),
         (
@@ -225,27 +228,27 @@ def test_an_interruption_says_that_it_goes_on(
             "The number of labels is 1258, but must lie between 10 (one for each class) and 1257",
         ),
         (["--labels", "9"], "The number of labels is 9, but must lie between 10"),
-        (["--seeds", "0"], "seeds is 0, but must be a whole number at least 1 and at most 4096."),
-        (["--seeds", "x"], "seeds is 'x', but must be a whole number"),
-        (["--seed", "-1"], "seed is -1, but must be a whole number at least 0"),
-        (["--draw-seed", "x"], "draw_seed is 'x', but must be a whole number"),
+        (["--seeds", "0"], "seeds is 0, but must be an integer at least 1 and at most 4096."),
+        (["--seeds", "x"], "seeds is 'x', but must be an integer"),
+        (["--seed", "-1"], "seed is -1, but must be an integer at least 0"),
+        (["--draw-seed", "x"], "draw_seed is 'x', but must be an integer"),
         (["--preset", "digit"], "Unknown preset 'digit'"),
         (["--epochs", "0"], "--epochs is 0, but must be a number above 0."),
         (["--epochs", "1", "--set", "total_images=100"], "total_images=100 and --epochs set the same length twice"),
         (["--set", "bach_size=3"], "Unknown setting 'bach_size'. Did you mean 'batch_size'?"),
-        (["--set", "batch_size=1"], "batch_size is 1, but must be a whole number at least 2."),
+        (["--set", "batch_size=1"], "batch_size is 1, but must be an integer at least 2."),
         (["--set", "labels=30"], "labels=30 cannot be set for a comparison: each cell has its own."),
         (["--set", "method=gan"], "method=gan cannot be set for a comparison"),
         (["--set", "folds=3"], "folds=3 cannot be set for a comparison"),
         (["--set", "image_size=8"], "image_size=8 would do nothing"),
-        (["--set", "network=dcgan"], "Network dcgan takes images of 17x17 to 64x64 pixels"),
+        (["--set", "network=dcgan"], "Network dcgan accepts images of 17x17 to 64x64 pixels"),
         (["--methods", "supervised", "--set", "latent_size=3"], "latent_size=3 would do nothing: it needs a method"),
         (["--methods", "knn", "--set", "batch_size=3"], "batch_size=3 would do nothing: --methods names no network."),
         (["--methods", "knn", "--epochs", "3"], "--epochs 3 would do nothing: --methods names no network."),
-        (["--methods", "supervised", "--ablate"], "--ablate takes parts away from gan, which --methods does not name."),
+        (["--methods", "supervised", "--ablate"], "--ablate removes parts from gan, which --methods does not name."),
         (["--device", "cuda:77"], "There is no device 'cuda:77' here"),
         (["--out", "rows.json"], "--out is rows.json, but must end in .jsonl"),
-        (["--out", "none/rows.jsonl"], "--out is none/rows.jsonl, but there is no folder none: make it"),
+        (["--out", "none/rows.jsonl"], "--out is none/rows.jsonl, but there is no folder none: create it"),
         (["--out", "folder.jsonl"], "--out is folder.jsonl, which is a folder: name a file."),
     ],
 )
@@ -270,7 +273,7 @@ def test_a_file_that_cannot_be_written_is_refused(
 def test_data_without_a_test_share_are_refused(few_digits: Data, tmp_path: Path, mistake: Callable[..., str]) -> None:
     np.savez(tmp_path / "few.npz", x_train=few_digits.x_train, y_train=few_digits.y_train)
     assert mistake("compare", "few.npz", "--out", "rows.jsonl", "--labels", "20") == (
-        "few has no test images, and errors on them are what is compared."
+        "few has no test images, so there is no error to compare."
     )
 
 

@@ -175,11 +175,10 @@ def test_torn_rows_are_cut_away_and_done_again(
         return
     assert timeless(rows(out)) == timeless(rows(undisturbed))
     assert trainings == [("supervised", [0, 1])]
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cut away" in line]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "will be rewritten" in line]
     cut = size - (len(content) - stack)
-    assert line == f"{out} ended in the midst of a training's rows: its last {cut:,} bytes are cut away, to be " + (
-        "written anew."
-    )
+    ending = f"its last {cut:,} bytes are removed and will be rewritten."
+    assert line == f"{out} ended in the middle of a training's rows: {ending}"
 
 
 def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_path: Path) -> None:
@@ -197,13 +196,13 @@ def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp
     options = ("--labels", "20", "--methods", "knn", "--seeds", "1")
     for content, said in (
         ('{"step": 20}\n', "lacks dataset, labels, method, seed and"),
-        ("my notes", "is no JSON"),
-        ('{"dataset": "digits", "lab\n{"dataset": ', "is no JSON"),
+        ("my notes", "is not JSON"),
+        ('{"dataset": "digits", "lab\n{"dataset": ', "is not JSON"),
     ):
         out.write_text(content)
         sentence = mistake("compare", "digits", "--out", out, *options)
         assert sentence.startswith(f"{out}:1 {said}")
-        assert sentence.endswith(": mend it, or choose another file with --out.")
+        assert sentence.endswith(": fix it, or choose another file with --out.")
 
 
 def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

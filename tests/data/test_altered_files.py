@@ -234,13 +234,13 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": (dict.fromkeys(SMALL), f"{{}} holds nothing, but no x_train: {NEEDS}"),
     "misspelt test": (
         {**NO_TEST, "x_tset": SMALL["x_test"], "y_tset": SMALL["y_test"]},
-        "{} holds an array 'x_tset', which means nothing here. Did you mean 'x_test'?",
+        "{} holds an array 'x_tset', which is not recognized. Did you mean 'x_test'?",
     ),
     "misspelt classes": (
         {"classes": None, "class": ["a", "b"]},
-        "{} holds an array 'class', which means nothing here. Did you mean 'classes'?",
+        "{} holds an array 'class', which is not recognized. Did you mean 'classes'?",
     ),
-    "misspelt scale": ({"scal": 40}, "{} holds an array 'scal', which means nothing here. Did you mean 'scale'?"),
+    "misspelt scale": ({"scal": 40}, "{} holds an array 'scal', which is not recognized. Did you mean 'scale'?"),
     "two scales": ({"scale": [1, 2]}, "{}: scale is int64 of shape [2], but must be one number."),
     "scale a word": ({"scale": "255"}, "{}: scale is <U3 of shape [], but must be one number."),
     "scale a truth": ({"scale": True}, "{}: scale is bool of shape [], but must be one number."),

@@ -52,9 +52,9 @@ def test_minus_one_and_one_alone_are_two_classes(dtype: Any) -> None:
         (np.array(["-1", "a"]), "y holds the text '-1', which would be a class"),
         (np.array(["-1", None], object), "y holds the text '-1', which would be a class"),
         (np.array([b"-1", b"a"]), "y holds the text '-1', which would be a class"),
-        (np.array(["a", np.nan]), "y holds the text 'nan', which numpy makes of a missing label"),
-        (np.array(["a", 1], object), "y holds labels of types that have no order, int and str"),
-        (np.array([0.0, np.inf]), "y holds infinity, which is no label"),
+        (np.array(["a", np.nan]), "y holds the text 'nan', which is numpy's form of a missing label"),
+        (np.array(["a", 1], object), "y holds labels of types that cannot be sorted together, int and str"),
+        (np.array([0.0, np.inf]), "y holds infinity, which is not a label"),
         (np.zeros((2, 2)), "y is of shape [2, 2], but must hold one label for each row"),
     ],
 )
@@ -87,7 +87,9 @@ def test_words_are_looked_up_among_the_classes() -> None:
     x = np.zeros((2, 3), np.float32)
     data = Data(x, ["dog", "cat"], x, ["cat", "cat"], ("dog", "cat", "cow"))  # type: ignore[arg-type]
     assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 1], [1, 1])
-    with pytest.raises(UserError, match=r"^y_test holds the label 'cqt', which is none of the classes. Did you mean"):
+    with pytest.raises(
+        UserError, match=r"^y_test holds the label 'cqt', which is not one of the classes. Did you mean"
+    ):
         Data(x, ["dog", "cat"], x, ["cat", "cqt"], ("dog", "cat"))  # type: ignore[arg-type]
 
 
@@ -136,9 +138,9 @@ def test_pictures_of_pillow_with_words_or_none_for_labels() -> None:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        (Items(torch.zeros(2)), "Item 0 of the data set is no pair (image, label)"),
+        (Items(torch.zeros(2)), "Item 0 of the data set is not a pair (image, label)"),
         (Items((torch.zeros(2, 2), 0), (torch.zeros(2, 3), 0)), "The images of the data set have different shapes"),
-        (Items(), "The data set holds no item."),
+        (Items(), "The data set is empty."),
         (Items((torch.full((2, 2), -1.0), 0)), "x_train holds values from -1 to -1, but images must lie in 0 to 1"),
         (np.zeros((2, 2)), "data is of type ndarray, but must be a name, a path, Data, a pair"),
         (iter([1]), "data is of type list_iterator, but must be"),
@@ -181,7 +183,7 @@ def test_unlabelled_rows_are_in_every_training_fold_and_labelled_ones_in_one_tes
 @pytest.mark.parametrize(
     ("y", "groups", "words"),
     [
-        ([0, 1, -1], [0, 0, 1], "SemiSupervisedKFold takes no groups"),
+        ([0, 1, -1], [0, 0, 1], "SemiSupervisedKFold does not accept groups"),
         (None, None, "SemiSupervisedKFold needs y"),
         ([-1, -1], None, "Every label is -1 or missing, so there is no row to test on"),
         ([0, 0, 1, -1], None, "n_splits is 5, but must lie between 2 and 2"),

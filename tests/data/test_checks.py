@@ -27,7 +27,7 @@ def test_a_picture_with_two_labels_is_named(tmp_path: Path) -> None:
     Image.fromarray(grey(3)).save(folder / "dog" / "other-format.bmp")
     data = load(folder, None, ALL)
     assert data_warnings(data) == [
-        "Pictures with two labels, for they are equal pixel for pixel: 2 (dog/copy.png is cat/2.png, "
+        "Pictures that are equal pixel for pixel but have two labels: 2 (dog/copy.png is cat/2.png, "
         "dog/other-format.bmp is cat/3.png)."
     ]
 
@@ -43,7 +43,7 @@ def test_copies_in_the_test_share_are_counted_and_the_first_named(tmp_path: Path
     copied = {f"test/cat/{i}.png": encoded(grey(i)) for i in range(5)}
     data = load(write(tmp_path / "a", {**classes("train/", 10), **UNLABELED, **copied, "test/dog/9.png": grey(777)}))
     assert data_warnings(data) == [
-        "Test images that lie in the pool too, pixel for pixel, so that the error may be measured too low: 5 (test/"
+        "Test images that are in the pool too, pixel for pixel, so that the measured error may be too low: 5 (test/"
         "cat/0.png is train/cat/0.png, test/cat/1.png is train/cat/1.png, test/cat/2.png is train/cat/2.png, ...)."
     ]
 
@@ -62,7 +62,9 @@ def test_equal_pictures_with_one_label_are_no_mistake() -> None:
 
 @pytest.mark.parametrize(("count", "words"), [(1, "is only 1 picture"), (9, "are only 9 pictures")])
 def test_a_pool_of_a_few_pictures_is_named(count: int, words: str) -> None:
-    assert data_warnings(arrays([*range(count)], [-1] * count)) == [f"There {words} to learn from: expect little."]
+    assert data_warnings(arrays([*range(count)], [-1] * count)) == [
+        f"There {words} to learn from: expect a high error."
+    ]
     assert data_warnings(arrays([*range(10)], [-1] * 10)) == []
 
 

@@ -189,11 +189,11 @@ MISFITS |= {
     "scale not a number": ({"scale": float("nan")}, "scale is nan, but must be the value of full intensity, above 0."),
     "no pixel": (
         {"x_train": np.zeros((6, 0, 3), np.uint8)},
-        "x_train is of shape [6, 0, 3]: its images hold no pixel.",
+        "x_train is of shape [6, 0, 3]: its images have no pixels.",
     ),
     "not finite": (
         {"x_train": np.full((2, 6), np.nan, np.float32), "x_test": np.zeros((2, 6), np.float32)},
-        "x_train holds a value that is not finite: mend or leave out such rows.",
+        "x_train holds a value that is not finite: fix or remove such rows.",
     ),
 }
 

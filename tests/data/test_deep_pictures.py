@@ -74,9 +74,7 @@ def test_a_setting_says_otherwise_and_values_beyond_it_are_named(tmp_path: Path)
         "Grey pictures with values above 2,047, which image_depth=11 makes white: 1 of 10, such as debris/9.tiff (up "
         "to 4,032).",
     )
-    assert refusal(folder, image_depth=17).startswith(
-        "image_depth is 17, but must be a whole number at least 1 and at "
-    )
+    assert refusal(folder, image_depth=17).startswith("image_depth is 17, but must be an integer at least 1 and at ")
 
 
 def test_pictures_of_8_bits_beside_them_stay_as_they_are(tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ def test_dark_colour_of_16_bits_is_said(tmp_path: Path) -> None:
     dark = load(write(tmp_path / "a", {"a/1.png": colour(4032), "b/1.png": colour(4000)}), None, ALL)
     assert dark.notes == (
         "Colour pictures of 16 bits: 2, with values of at most 4,095 of 65,535, so they are dark and coarse: save them "
-        "with 8 bits a channel.",
+        "with 8 bits per channel.",
     )
     assert dark.image_depth is None
     assert load(write(tmp_path / "b", {"a/1.png": colour(65535), "b/1.png": colour(4000)}), None, ALL).notes == ()

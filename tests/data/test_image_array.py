@@ -104,7 +104,7 @@ def test_a_picture_that_is_not_what_its_head_says_is_skipped(
         image_io, "decode", lambda stream, *rest: decode(stream, *rest)[: 7 if "1.png" in stream.name else 8]
     )
     found = album(write(tmp_path / "a", {f"{i}.png": grey(i) for i in range(3)}))
-    assert found.skipped == [("1.png", "is 8x7, though its head says 8x8")]
+    assert found.skipped == [("1.png", "is 8x7, though its header says 8x8")]
     assert found.names == ["0.png", "2.png"]
 
 

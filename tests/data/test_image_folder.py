@@ -217,8 +217,8 @@ def test_a_share_beside_a_test_folder_is_refused(tmp_path: Path) -> None:
 # Layouts that are none
 
 LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
-    "nothing": ({}, ["is without pictures", "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"]),
-    "other files": ({"cat/a.txt": b"x", "cat/b.mov": b"x"}, ["is without pictures", "but 2 other files."]),
+    "nothing": ({}, ["has no pictures", "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"]),
+    "other files": ({"cat/a.txt": b"x", "cat/b.mov": b"x"}, ["has no pictures", "but 2 other files."]),
     "flat": ({"a.png": grey(1), "b.png": grey(2)}, ["no class folders", "--labels-csv FILE"]),
     "unlabeled alone": ({"unlabeled/a.png": grey(1)}, ["no class folders"]),
     "beside class folders": ({**classes(), "x.png": grey(1)}, ["1 picture outside", "x.png", "into unlabeled/"]),
@@ -229,9 +229,9 @@ LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
     ),
     "beside train": (
         {**classes("train/"), "unlabled/a.png": grey(1)},
-        ["unlabled/ beside train/", "Did you mean 'unlabeled'?"],
+        ["unlabled/ next to train/", "Did you mean 'unlabeled'?"],
     ),
-    "validation beside train": ({**classes("train/"), **classes("val/")}, ["val/ beside train/", "test/ and unlab"]),
+    "validation beside train": ({**classes("train/"), **classes("val/")}, ["val/ next to train/", "test/ and unlab"]),
     "class in test alone": (
         {**classes("train/"), **classes("test/", names=("cat", "Dog"))},
         ["'Dog' in test/ but not in train/", "Did you mean 'dog'?"],
@@ -239,11 +239,11 @@ LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
     "class in test alone, plain": ({**classes(), "test/owl/a.png": grey(1)}, ["'owl' in test/ but not in the train"]),
     "unlabeled in train": (
         {**classes("train/"), "train/Unlabeled/1.png": grey(1)},
-        ["train/Unlabeled would be a class: put it beside train/"],
+        ["train/Unlabeled would be a class: put it next to train/"],
     ),
     "one class": (classes(names=("cat",)), ["one class folder, cat, ", "at least two"]),
     "one folder too high": (classes("photos/"), ["one class folder, photos, ", "photos the folder to give?"]),
-    "empty class": ({**classes(), "owl/a.txt": b""}, ["owl holds no picture", "take it away"]),
+    "empty class": ({**classes(), "owl/a.txt": b""}, ["owl holds no picture", "or remove it"]),
     "empty class in train": (
         {**classes("train/"), "train/owl/a.txt": b"", "test/owl/a.png": grey(3)},
         ["train/owl holds no picture"],
@@ -270,7 +270,7 @@ def test_other_layouts_are_refused(
 def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", classes())
     (folder / "owl").mkdir()
-    assert refusal(folder) == f"The class folder {folder}/owl holds no picture: put some in, or take it away."
+    assert refusal(folder) == f"The class folder {folder}/owl holds no picture: put some in, or remove it."
     zipped = packed(tmp_path / "a.zip", {**classes(), "owl/": b""})
     assert refusal(zipped).startswith(f"The class folder {zipped}/owl holds no picture")
 
@@ -313,10 +313,10 @@ def test_arrays_take_no_options(tmp_path: Path, option: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ({"image_size": 0}, "image_size is 0, but must be a whole number at least 1 and at most 4096, or none."),
+        ({"image_size": 0}, "image_size is 0, but must be an integer at least 1 and at most 4096, or none."),
         ({"image_mode": "gray"}, "Unknown image_mode 'gray': choose from auto, grey, rgb. Did you mean 'grey'?"),
         ({"test_share": 1.0}, "test_share is 1.0, but must be a finite number at least 0 and at most 0.9."),
-        ({"test_seed": -1}, "test_seed is -1, but must be a whole number at least 0 and at most 2147483648."),
+        ({"test_seed": -1}, "test_seed is -1, but must be an integer at least 0 and at most 2147483648."),
     ],
 )
 def test_options_have_the_ranges_of_the_settings(tmp_path: Path, option: dict[str, Any], sentence: str) -> None:

@@ -68,7 +68,7 @@ def test_a_jpeg_is_near_what_was_saved() -> None:
 @pytest.mark.parametrize("form", ["PPM", "ICO", "EPS", "TGA", "PCX"])
 def test_other_formats_are_not_read_under_any_name(form: str) -> None:
     content = saved(noise(16, 16, 3), form).getvalue()
-    assert reason(content) == "is no picture that can be read"
+    assert reason(content) == "is not a picture that can be read"
 
 
 # Modes
@@ -276,8 +276,8 @@ def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
 
 def test_what_is_no_picture_is_broken() -> None:
     assert reason(b"") == "is empty"
-    assert reason(b"dear diary, ...") == "is no picture that can be read"
-    assert reason(bytes(1000)) == "is no picture that can be read"
+    assert reason(b"dear diary, ...") == "is not a picture that can be read"
+    assert reason(bytes(1000)) == "is not a picture that can be read"
     with pytest.raises(UnreadableImage, match="is empty"):
         image_io.read_header(io.BytesIO())
 

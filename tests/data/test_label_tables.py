@@ -40,7 +40,7 @@ TABLES = {
     "missing file": (["file,label", "0.png,a", "1.pgn,b"], ["line 3", "no picture 1.pgn", "Did you mean '1.png'?"]),
     "no picture": (["file,label", "0.png,a", "notes.txt,b"], ["line 3", "no picture notes.txt"]),
     "outside": (["file,label", "../9.png,a"], ["line 2", "no picture ../9.png"]),
-    "doubled": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png stands in line 2 already"]),
+    "doubled": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png is in line 2 already"]),
     "empty labels": (["file,label", "0.png,", "1.png, "], ["labels no file", "2 of 2 lines", "(empty)"]),
     "empty file": (["file,label", " ,a"], ["line 2", "the file is empty"]),
     "unknown column": (["file,lable", "0.png,a"], ["line 1", "the header is file,lable", "Did you mean 'label'?"]),
@@ -52,7 +52,7 @@ TABLES = {
     ),
     "one column": (["file", "0.png"], ["line 1", "the header is file, but needs"]),
     "short line": (["file,label", "0.png,a", "1.png"], ["line 3", "there are 1 fields"]),
-    "long line": (["file,label", "0.png,a,b"], ["line 2", "there are 3 fields", "put quotes"]),
+    "long line": (["file,label", "0.png,a,b"], ["line 2", "there are 3 fields", "quote each field with a comma"]),
     "no line": (["file,label"], ["labels no file"]),
     "nothing": ([""], ["labels no file"]),
     "one class": (["file,label", "0.png,a", "1.png,a"], ["one label, 'a'", "at least two"]),
@@ -77,13 +77,13 @@ def test_a_table_that_cannot_be_read_is_refused(flat: Path, tmp_path: Path) -> N
     assert refusal(flat, labels_csv=tmp_path / "no.csv").startswith(f"There is no file {tmp_path / 'no.csv'}")
     assert "cannot be read (Is a directory)" in refusal(flat, labels_csv=tmp_path)
     for content, reason in {
-        b"file,label\n\x81.png,a\n": "is no text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.",
-        b"PK\x03\x04 of a workbook": "is a workbook or an archive, no text: save its sheet as CSV.",
+        b"file,label\n\x81.png,a\n": "is not text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.",
+        b"PK\x03\x04 of a workbook": "is a workbook or an archive, not text: save its sheet as CSV.",
     }.items():
         (tmp_path / "l.csv").write_bytes(content)
         assert refusal(flat, labels_csv=tmp_path / "l.csv") == f"{tmp_path / 'l.csv'} {reason}"
     (tmp_path / "l.csv").write_text(f"file,label\n0.png,{'a' * 200_000}\n")
-    assert refusal(flat, labels_csv=tmp_path / "l.csv").startswith(f"{tmp_path / 'l.csv'}, line 2: this is no CSV (")
+    assert refusal(flat, labels_csv=tmp_path / "l.csv").startswith(f"{tmp_path / 'l.csv'}, line 2: this is not CSV (")
 
 
 def test_a_table_beside_class_folders_is_refused(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_a_table_beside_class_folders_is_refused(tmp_path: Path) -> None:
     for name, files in {"plain": classes(), "train": classes("train/")}.items():
         folder = write(tmp_path / name, files)
         assert refusal(folder, labels_csv=csv) == (
-            f"labels_csv={csv} would do nothing: {folder} holds class folders, whose names are the labels; leave it "
-            f"away, or put the pictures into one folder."
+            f"labels_csv={csv} would do nothing: {folder} holds class folders, whose names are the labels; omit "
+            f"it, or put the pictures into one folder."
         )
 
 
@@ -131,7 +131,7 @@ def test_delimiters_and_encodings_of_spreadsheets_are_read(
 def test_windows_1252_is_said(flat: Path, tmp_path: Path) -> None:
     csv = written(tmp_path / "l.csv", encoding="cp1252")
     data = load(flat, None, Options(labels_csv=csv))
-    assert f"{csv} is no UTF-8: it was read as Windows-1252." in data.notes
+    assert f"{csv} is not UTF-8: it was read as Windows-1252." in data.notes
 
 
 @pytest.mark.parametrize(
@@ -191,17 +191,16 @@ def test_of_pictures_with_one_name_the_one_in_the_same_folder_is_taken(tmp_path:
 
 def test_a_base_name_gives_no_picture_two_labels(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "other/0.png,dog", "1.png,dog")
-    assert refusal(flat, labels_csv=csv) == (
-        f"{csv}, line 3: other/0.png stands in line 2 already (as 0.png): keep one."
-    )
+    assert refusal(flat, labels_csv=csv) == (f"{csv}, line 3: other/0.png is in line 2 already (as 0.png): keep one.")
 
 
 def test_all_problems_are_listed_at_once(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "0.png,dog", "1.png", *(f"no{i}.png,cat" for i in range(10)))
     sentence = refusal(flat, labels_csv=csv)
     assert sentence.startswith(
-        f"{csv} has 12 lines that cannot be used: line 3: 0.png stands in line 2 already: keep one; line 4: there are "
-        f"1 fields, but the header has 2: put quotes round a field with a comma; line 5: {flat} holds no picture no0.pn"
+        f"{csv} has 12 lines that cannot be used: line 3: 0.png is in line 2 already: keep one; line 4: there are "
+        f"1 fields, but the header has 2: quote each field with a comma; line 5: {flat} holds no picture "
+        f"no0.pn"
     )
     assert sentence.endswith("; and 2 more.")
     assert [f"line {i}:" in sentence for i in (2, 3, 12, 13)] == [False, True, True, False]
@@ -254,8 +253,8 @@ def test_a_vague_label_is_a_class_with_a_word(flat: Path, tmp_path: Path) -> Non
     data = load(flat, None, Options(labels_csv=csv))
     assert data.classes == ("Unknown", "cat")
     assert data.notes == (
-        f"Unknown is a class in {csv}: if that means that there is no label, leave the cell empty, for an empty label "
-        f"is unlabelled.",
+        f"Unknown is a class in {csv}: if that means that there is no label, leave the cell empty, which means "
+        f"unlabelled.",
     )
 
 

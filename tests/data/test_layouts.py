@@ -51,8 +51,8 @@ def test_a_gan_without_classes_leaves_out_what_is_in_test(tmp_path: Path) -> Non
 def test_shares_of_other_programs_do_not_become_classes(tmp_path: Path, name: str, share: str) -> None:
     folder = write(tmp_path / "a", {**classes(f"{name}/"), **classes("other/", first=500)})
     assert refusal(folder) == (
-        f"{folder} holds {name}/ with folders in it, which would be a class: call it {share}/ if its folders are the "
-        f"classes, or take it away."
+        f"{folder} holds {name}/ with folders in it, which would be a class: rename it to {share}/ if its folders are "
+        f"the classes, or remove it."
     )
     assert load(write(tmp_path / "b", classes(names=(name, "resting")))).classes == tuple(sorted((name, "resting")))
 
@@ -108,16 +108,16 @@ def test_a_share_that_is_given_alone_is_said(tmp_path: Path, monkeypatch: pytest
     files = {**classes("train/"), **classes("test/", 2, first=500), **POOL}
     folder = write(tmp_path / "my letters", files)
     assert load(folder / "train").notes == (
-        f"{folder}/train lies beside test/ and unlabeled/, not read here: `ssgan data '{folder}'` shows what the "
+        f"{folder}/train lies next to test/ and unlabeled/, not read here: `ssgan data '{folder}'` shows what the "
         f"folder above gives, with all of them.",
     )
     monkeypatch.chdir(tmp_path)
     assert (
-        load("my letters/test").notes[0].startswith("my letters/test lies beside train/ and unlabeled/, not read here")
+        load("my letters/test").notes[0].startswith("my letters/test lies next to train/ and unlabeled/, not read here")
     )
     assert "`ssgan data 'my letters'`" in load("my letters/test").notes[0]
     monkeypatch.chdir(folder / "train")
-    assert load(".").notes[0].startswith(". lies beside test/ and unlabeled/, not read here: `ssgan data ..`")
+    assert load(".").notes[0].startswith(". lies next to test/ and unlabeled/, not read here: `ssgan data ..`")
     assert load(folder).notes == ()
     alone = write(tmp_path / "b", classes("train/"))
     assert load(alone / "train").notes == ()
@@ -130,29 +130,31 @@ def test_a_share_that_is_given_alone_is_said(tmp_path: Path, monkeypatch: pytest
 def test_a_vague_folder_is_a_class_with_a_word(tmp_path: Path, name: str) -> None:
     data = load(write(tmp_path / "a", {**classes(), f"{name}/1.png": grey(901)}))
     assert name in data.classes
-    said = f"{name} is a class here: if its pictures have no label, call the folder unlabeled"
+    said = f"{name} is a class here: if its pictures have no label, rename the folder to unlabeled"
     assert data.notes == (f"{said}.",)
     data = load(write(tmp_path / "b", {**classes("train/"), f"train/{name}/1.png": grey(901)}))
-    assert data.notes == (f"{said}, beside train/.",)
+    assert data.notes == (f"{said}, next to train/.",)
 
 
 @pytest.mark.parametrize("name", ["unlabled", "Unlabeld", "tests"])
 def test_a_share_with_a_typing_error_is_said(tmp_path: Path, name: str) -> None:
     data = load(write(tmp_path / "a", {**classes(), f"{name}/1.png": grey(901)}))
     (note,) = data.notes
-    assert note.startswith(f"{name} is a class here: call the folder {'test' if name == 'tests' else 'unlabel'}")
+    assert note.startswith(f"{name} is a class here: rename the folder to {'test' if name == 'tests' else 'unlabel'}")
 
 
 def test_minus_one_is_never_a_class(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {**classes(), "-1/1.png": grey(901)})
-    assert refusal(folder) == (f"{folder}/-1 would be a class, but -1 means that there is no label: call it unlabeled.")
+    assert refusal(folder) == (
+        f"{folder}/-1 would be a class, but -1 means that there is no label: rename it to unlabeled."
+    )
     folder = write(tmp_path / "b", {**classes("train/"), "train/-1/1.png": grey(901)})
-    assert refusal(folder).endswith("call it unlabeled and put it beside train/.")
+    assert refusal(folder).endswith("rename it to unlabeled and put it next to train/.")
     x, y = np.zeros((3, 4, 4), np.uint8), [0, 1, 2]
     np.savez(tmp_path / "c.npz", x_train=x, y_train=y, classes=["-1", "a", "b"])
     assert refusal(tmp_path / "c.npz") == (
-        f"{tmp_path / 'c.npz'}: A class is named '-1', but -1 means that there is no label: give those images the "
-        f"label -1, and no class."
+        f"{tmp_path / 'c.npz'}: A class is named '-1', but -1 marks unlabelled images: give those images the label -1, "
+        f"and remove the class."
     )
     csv = table(tmp_path / "l.csv", "0.png,a", "1.png,b", "2.png,-1")
     flat = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(3)})
@@ -216,7 +218,7 @@ def test_answers_of_the_labelling_page_are_named_where_they_are_not_read(tmp_pat
     flat = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
     for folder in (beside, flat):
         (folder / "labels.csv").write_text(answers)
-    sentence = "{0}/labels.csv holds labels that were given in `ssgan label`: --labels-csv {0}/labels.csv takes them."
+    sentence = "{0}/labels.csv holds labels that were given in `ssgan label`: --labels-csv {0}/labels.csv uses them."
     assert sentence.format(beside) in load(beside, None, ALL).notes
     assert refusal(flat).endswith(sentence.format(flat))
     assert load(flat, None, Options(labels_csv=flat / "labels.csv", test_share=0)).notes == ()

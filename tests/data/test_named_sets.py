@@ -67,9 +67,9 @@ def test_cifar10_that_is_not_the_original_is_refused(cifar: Path, monkeypatch: p
 def test_cifar10_that_cannot_be_downloaded_says_what_to_put_where(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
     sentence = refusal("cifar10", tmp_path)
-    assert "cifar10 is not whole in" in sentence
+    assert "cifar10 is incomplete in" in sentence
     assert "(no network here): put data_batch_1, " in sentence
-    assert "which folder holds cifar-10-batches-py." in sentence
+    assert "the folder that holds cifar-10-batches-py." in sentence
 
 
 def test_cifar10_is_read_from_an_npz_where_there_is_one(cifar: Path) -> None:
@@ -118,7 +118,7 @@ def test_svhn_that_cannot_be_downloaded_says_what_to_put_where(tmp_path: Path, m
 def test_svhn_needs_scipy(svhn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    assert refusal("svhn", svhn) == "svhn needs scipy to read its .mat files: install it by `pip install scipy`."
+    assert refusal("svhn", svhn) == "svhn needs scipy to read its .mat files: install it with `pip install scipy`."
 
 
 # Names

@@ -29,7 +29,7 @@ def test_an_npz_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "x.npz").mkdir()
-    assert refusal(tmp_path / "x.npz").startswith(f"{tmp_path / 'x.npz'} is without pictures: it holds no JPEG")
+    assert refusal(tmp_path / "x.npz").startswith(f"{tmp_path / 'x.npz'} has no pictures: it holds no JPEG")
 
 
 def damaged_zip(path: Path) -> None:

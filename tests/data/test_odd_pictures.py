@@ -26,8 +26,8 @@ def test_one_size_is_kept_and_several_need_a_word(tmp_path: Path) -> None:
     assert load(write(tmp_path / "a", {"cat/1.png": oblong, "dog/1.png": oblong})).image_shape == (8, 16)
     folder = write(tmp_path / "b", {**classes(each=3), "dog/x.png": oblong, "cat/y.png": grey(1, 20)})
     assert refusal(folder) == (
-        f"{folder} holds pictures of 3 sizes (8x8: 6, 16x8: 1, 20x20: 1): say with --image-size PX to what square all "
-        f"of them are cut, such as --image-size 32."
+        f"{folder} holds pictures of 3 sizes (8x8: 6, 16x8: 1, 20x20: 1): set --image-size PX to resize all of them "
+        f"to one square, such as --image-size 32."
     )
     data = load(folder, None, Options(image_size=12))
     assert data.image_shape == (12, 12)
@@ -66,7 +66,7 @@ def test_what_no_machine_can_hold_is_refused_before_it_is_tried(tmp_path: Path, 
     assert load(tmp_path / "a", None, Options(image_size=7)).image_shape == (7, 7)
 
 
-# Files that are broken, and files that are no pictures
+# Files that are broken, and files that are not pictures
 
 
 def test_broken_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_broken_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
         *["cat/cut.jpg", "cat/cut.png", "dog/empty.png", "dog/text.png", "unlabeled/text.jpg"]
     ]
     assert reasons["dog/empty.png"] == "is empty"
-    assert reasons["dog/text.png"] == reasons["unlabeled/text.jpg"] == "is no picture that can be read"
+    assert reasons["dog/text.png"] == reasons["unlabeled/text.jpg"] == "is not a picture that can be read"
     assert reasons["cat/cut.png"].startswith("cannot be decoded (")
     assert reasons["cat/cut.jpg"].startswith("cannot be decoded (")
     assert data.file_counts["skipped"] == {"labelled": 4, "unlabelled": 1}
@@ -118,8 +118,8 @@ def test_it_is_fatal_where_no_picture_or_no_class_is_left(tmp_path: Path) -> Non
     assert refusal(folder) == f"No picture of {folder} can be read, of 2 (the first: cat/1.png is empty)."
     write(folder, {"dog/2.png": grey(1)})
     assert refusal(folder) == (
-        f"The class 'cat' of {folder} has no picture left to learn from, for 1 cannot be read (the first: cat/1.png is "
-        f"empty): mend them, or leave the class away."
+        f"The class 'cat' of {folder} has no picture left to learn from, because 1 cannot be read (the first: "
+        f"cat/1.png is empty): fix them, or remove the class."
     )
 
 
@@ -186,9 +186,9 @@ def test_links_that_lead_nowhere_are_listed(linked: Path) -> None:
     os.mkfifo(linked / "cat" / "pipe.png")
     data = load(linked, None, ALL)
     assert data.skipped == (
-        ("cat/gone.png", "is a link that leads nowhere"),
-        ("cat/pipe.png", "is no regular file"),
-        ("cat/ring.png", "is a link that leads nowhere"),
+        ("cat/gone.png", "is a broken link"),
+        ("cat/pipe.png", "is not a regular file"),
+        ("cat/ring.png", "is a broken link"),
     )
     assert len(data.x_train) == 4
 

@@ -151,7 +151,7 @@ def test_a_count_that_cannot_be_drawn_is_refused(digits: Data, labels: int) -> N
 def test_a_count_that_is_no_whole_number_is_refused(digits: Data, labels: object) -> None:
     with pytest.raises(UserError) as refused:
         splits.draw(digits.y_train, labels, seed=0)  # type: ignore[arg-type]
-    assert str(refused.value) == f"The number of labels is {labels!r}, but must be a whole number or 'all'."
+    assert str(refused.value) == f"The number of labels is {labels!r}, but must be an integer or 'all'."
 
 
 def test_the_bounds_themselves_can_be_drawn(digits: Data) -> None:
@@ -174,7 +174,7 @@ def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ([[0, 0, 0, 1]], "3 of cat, 1 of dog. Label more of dog, or draw fewer by --labels"),
+        ([[0, 0, 0, 1]], "3 of cat, 1 of dog. Label more of dog, or draw fewer with --labels"),
         ([[0, 1, 1, 1, 1]], "4 of dog, 1 of cat. Label more of cat"),
         ([[0, 1], [1, 1]], "2 of dog, 0 of cat."),
         ([[0, 0, 1]], None),
@@ -306,7 +306,7 @@ FOREIGN_JSON = [
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))} is no split file that can be read"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))} is not a split file that can be read"):
         splits.load(path)
 
 
@@ -316,7 +316,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     whole = path.read_text().rstrip()
     for length in (len(whole) // 2, len(whole) - 1):
         path.write_text(whole[:length])
-        with pytest.raises(UserError, match="is no split file that can be read"):
+        with pytest.raises(UserError, match="is not a split file that can be read"):
             splits.load(path)
 
 

@@ -88,7 +88,7 @@ def test_a_damaged_member_is_listed_and_a_damaged_zip_refused(tmp_path: Path) ->
     assert (name, reason.split(" (")[0]) == ("cat/1.png", "cannot be unpacked")
     for damaged in (content[: len(content) // 2], b"", b"no zip"):
         path.write_bytes(damaged)
-        assert refusal(path) == f"{path} cannot be read as a zip: it is damaged or something else."
+        assert refusal(path) == f"{path} cannot be read as a zip: it is damaged or in another format."
 
 
 def test_names_of_a_zip_in_utf8_without_the_flag_are_read(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def test_what_no_font_has_is_said_with_its_numbers(
     assert fonts.unreadable(NAMES) == {3: "狗"}
     output.note_names(NAMES)
     assert capsys.readouterr().err == (
-        "No installed font can draw some names, so the picture shows their numbers: #3 狗. With such a font installed, "
-        "such as Debian's fonts-noto-cjk, new pictures show the names.\n"
+        "No installed font can draw some names, so the picture shows their numbers: #3 狗. Install such a font, for "
+        "example Debian's fonts-noto-cjk, to show the names in new pictures.\n"
     )
     output.note_names(["cat", "猫"])
     assert capsys.readouterr().err == ""

@@ -83,9 +83,9 @@ def test_a_temperature_that_does_not_lower_the_nll_of_new_images_is_not_used() -
 @pytest.mark.parametrize(
     ("count", "folds", "wrong", "reason"),
     [
-        (LEAST_LABELS - 1, 4, True, "fitting a temperature takes 20 labels, and these are 19"),
+        (LEAST_LABELS - 1, 4, True, "fitting a temperature needs 20 labels, and there are only 19"),
         (40, 1, True, "the models of all folds but one diverged"),
-        (40, 4, False, "the folds predicted all 40 labels rightly, so no temperature is the best"),
+        (40, 4, False, "the folds predicted all 40 labels correctly, so there is no best temperature"),
     ],
 )
 def test_no_temperature_without_what_it_takes(count: int, folds: int, wrong: bool, reason: str) -> None:
@@ -101,7 +101,7 @@ def test_a_temperature_at_the_limit_is_not_used() -> None:
     result = calibrate(logits, 1 - y, folds)
     assert (result["temperature"], result["reason"]) == (
         None,
-        "the best temperature lies at a limit of what is tried, 20.1",
+        "the best temperature lies at a limit of the search range, 20.1",
     )
 
 
@@ -129,7 +129,7 @@ def report_of(pool: list[float | None], held_out: float | None, images: int = 40
         ([0.0, 0.01], 4 / 40, ""),  # may be 5 % by chance: Wilson's interval is 4 to 23 %
         ([0.0, 0.231], None, "23 % of its own pictures look so to it, more than 5 %"),
         ([0.0, 0.01], 0.2, "20 % of the labelled pictures that a fold left out look so to it, more than 5 %"),
-        ([None, 0.0], None, "how many of the run's own pictures look so could not be measured"),
+        ([None, 0.0], None, "the share of the run's own pictures that look so could not be measured"),
     ],
 )
 def test_a_model_that_flags_its_own_images_says_nothing(
@@ -147,7 +147,7 @@ def test_each_model_answers_for_itself() -> None:
 
 def test_an_earlier_run_says_nothing_because_nothing_was_measured() -> None:
     confidence = Confidence.of_report({"seeds": [0, 1], "labels": 30})
-    assert confidence.select([1]).silence == "how many of the run's own pictures look so was not measured"
+    assert confidence.select([1]).silence == "the share of the run's own pictures that look so was not measured"
     assert confidence.temperature is None
 
 
@@ -276,7 +276,7 @@ def test_a_run_without_folds_has_no_temperature(few_digits: Data, tmp_path: Path
     run = runs.create_run_folder(tmp_path / "run", "few", tiny())
     report = run_experiment(few_digits, tiny(), run)
     assert report["calibration"]["temperature"] is None
-    assert report["calibration"]["reason"].startswith("there are no labels to fit a temperature to but those")
+    assert report["calibration"]["reason"].startswith("there are no labels to fit a temperature to except those")
     assert not {"temperature", "nll_scaled"} & report["rows"][0].keys()
     assert open_run(run, CPU)[0].confidence.temperature is None
 
@@ -319,9 +319,7 @@ def test_a_silent_model_leaves_the_column_empty(
         assert all(row["probability"] > 0 for row in rows)
         assert status_of("predict", run, source, "--out", tmp_path / "p.csv") == 0
         said = capsys.readouterr().err
-        words = (
-            "Nothing is said of images of none of the classes: 30 % of its own pictures look so to it, more than 5 %"
-        )
+        words = "Images of none of the classes are not flagged: 30 % of its own pictures look so to it, more than 5 %"
         assert (f"{words}." in said) == bool(share)
         assert "Probabilities are calibrated on labels that folds left out (temperature" in said
         # The first model alone flags none of its own.

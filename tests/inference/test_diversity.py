@@ -165,7 +165,7 @@ def test_a_report_holds_the_diversity_of_every_model(
     assert "density" not in capsys.readouterr().out
     output.show_report(report, verbose=True)
     said = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 150 images; collapse is 1 where all are the same or like no real one")
+    place = said.index("Diversity of 150 images; collapse is 1 if all are the same or like no real one")
     names = ["collapse", "spread", "coverage", "recall", "density"]
     assert said[place + 1].split() == ["images", *names]
     for line, kind, of in zip(said[place + 2 :], ("generated", "real"), (found, found["real"]), strict=False):

@@ -364,7 +364,7 @@ def test_a_network_that_onnx_cannot_express_is_said(run: Path, tmp_path: Path, m
         raise torch.onnx.errors.OnnxExporterError("unknown operator")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(UserError, match=r"^ONNX cannot express this network: export it by --format torch\.$"):
+    with pytest.raises(UserError, match=r"^ONNX cannot express this network: export it with --format torch\.$"):
         export_run(run, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 

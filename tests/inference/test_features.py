@@ -243,7 +243,7 @@ def test_a_picture_has_one_answer_everywhere(seen: list[int], tmp_path: Path) ->
 def test_pictures_of_another_shape_are_refused(seen: list[int], tmp_path: Path) -> None:
     models = models_of(finished_run(tmp_path / "run"))
     for images in (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, SIDE, SIDE, 3), np.float32), np.zeros((2, 7))):
-        with pytest.raises(UserError, match="these models take uint8 of shape"):
+        with pytest.raises(UserError, match="these models accept uint8 of shape"):
             models.logits(images)
 
 
@@ -309,5 +309,5 @@ def test_vectors_have_no_features() -> None:
     vectors = Data(
         np.zeros((4, 3), np.float32), np.zeros(4, int), np.zeros((1, 3), np.float32), np.zeros(1, int), ("a", "b")
     )
-    with pytest.raises(UserError, match="which takes pictures"):
+    with pytest.raises(UserError, match="which accepts pictures"):
         apply_backbone(vectors, feature_config())

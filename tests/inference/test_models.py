@@ -104,7 +104,7 @@ def test_a_sample_follows_the_seed_and_not_the_size_of_its_grid_with_batch_norm(
     ],
 )
 def test_images_of_another_kind_are_refused(run: Run, x: Any) -> None:
-    with pytest.raises(UserError, match=r"these models take uint8 of shape \[N, 8, 8\], 0 to 16"):
+    with pytest.raises(UserError, match=r"these models accept uint8 of shape \[N, 8, 8\], 0 to 16"):
         run.models.probabilities(x)
 
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_holds_no_hidden_label_and_no_image_but_the_reference(run: 
         (lambda s: s["average"]["sums"].pop("output.b"), "averaged parameters"),
         (lambda s: s["config"].update(discriminator_widths=[16, 13]), "do not fit its network"),
         (lambda s: s["config"].update(tomorrow=1), "does not know: tomorrow"),
-        (lambda s: s.pop("networks"), "The checkpoint lacks networks: it is damaged or something else"),
+        (lambda s: s.pop("networks"), "The checkpoint lacks networks: it is damaged or in another format"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_its_network_is_refused(run: Run, damage: Any, words: str) -> None:

@@ -205,7 +205,9 @@ def test_what_drives_the_model_beyond_numbers_has_no_class(one_draw: Path, few_d
     (row,) = predict.predict(
         dataclasses.replace(models, averaged=averaged), [InputImage("a.png", few_digits.x_test[0])]
     )
-    assert row == predict.Prediction("a.png", None, None, None, "a.png drives the model beyond finite numbers.", None)
+    assert row == predict.Prediction(
+        "a.png", None, None, None, "a.png makes the outputs of the model non-finite.", None
+    )
 
 
 def test_classes_of_one_name_are_told_apart() -> None:

@@ -124,18 +124,18 @@ def test_vectors_are_read_from_an_npz() -> None:
     assert [item.reason for item in read_inputs([InputSource("x.npz")], (3,), 1.0)] == ["", ""]
     np.savez("x.npz", x=np.ones((2, 3)))
     (item,) = read_inputs([InputSource("x.npz")], (3,), 1.0)
-    assert item.reason == "x.npz holds x, float64 of shape [2, 3], but the models take float32 of shape [N, 3]."
+    assert item.reason == "x.npz holds x, float64 of shape [2, 3], but the models accept float32 of shape [N, 3]."
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"a": X, "b": X}, "holds a, b: call the array to classify x_test"),
+        ({"a": X, "b": X}, "holds a, b: name the array to classify x_test"),
         ({"y_test": X}, "holds no images"),
-        ({"x": X[:, :3]}, r"holds x, uint8 of shape [5, 3, 4], but the models take uint8 of shape [N, 4, 4]"),
+        ({"x": X[:, :3]}, r"holds x, uint8 of shape [5, 3, 4], but the models accept uint8 of shape [N, 4, 4]"),
         ({"x": X[:0]}, "of shape [0, 4, 4]"),
-        ({"x": X + 1}, "full intensity 16, but the models take 0 to 16"),
-        ({"x": X, "scale": 255}, "full intensity 255, but the models take 0 to 16"),
+        ({"x": X + 1}, "full intensity 16, but the models accept 0 to 16"),
+        ({"x": X, "scale": 255}, "full intensity 255, but the models accept 0 to 16"),
         ({"x": np.array([{}], object)}, "cannot be read as an .npz of plain arrays (ValueError)"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_zip_stands_for_the_pictures_in_it() -> None:
     assert [(item.name, item.reason) for item in found] == [
         ("all.ZIP/a.png", ""),
         ("all.ZIP/b/c.png", ""),
-        ("all.ZIP/bad.png", "all.ZIP/bad.png is no picture that can be read."),
+        ("all.ZIP/bad.png", "all.ZIP/bad.png is not a picture that can be read."),
     ]
     assert [int(item.pixels.mean()) for item in found if item.pixels is not None] == [10, 30]
     assert [path.name for path in Path().iterdir()] == ["all.ZIP"]
@@ -183,7 +183,7 @@ def test_a_zip_stands_for_the_pictures_in_it() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"PK\x03\x04 nothing more", "bad.zip cannot be read as a zip: it is damaged or something else."),
+        (b"PK\x03\x04 nothing more", "bad.zip cannot be read as a zip: it is damaged or in another format."),
         (None, "There is no folder or file bad.zip."),
         ({"notes.txt": b"n"}, "bad.zip holds no picture (.avif, "),
         ({"../a.png": b"n"}, "bad.zip holds a member named '../a.png', but "),

@@ -112,7 +112,7 @@ def test_other_depths_and_formats_are_read(tmp_path: Path) -> None:
 
 def test_models_of_vectors_take_no_picture(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", [[0]])
-    with pytest.raises(UserError, match=r"is a picture, but the models take arrays of shape \[64\]: give an .npz"):
+    with pytest.raises(UserError, match=r"is a picture, but the models accept arrays of shape \[64\]: give an .npz"):
         read_image(path, (64,))
     with pytest.raises(UserError, match=r"shape \[8, 8, 4\]"):
         read_image(path, (8, 8, 4))

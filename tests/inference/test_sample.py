@@ -392,11 +392,11 @@ def test_nearest_needs_the_images_it_was_trained_on(
         **result, "dataset": "moved"
     }  # fmt: skip
     assert mistake("sample", "run", "--nearest", "--data", "digits") == (
-        "digits does not hold what own held when run was trained."
+        "digits does not match own as it was when run was trained."
     )
     Path("run/report.json").unlink()
     assert mistake("sample", "run", "--nearest") == (
-        "run did not finish, so it does not say where its data lie: say so with --data."
+        "run did not finish, so it does not record where its data are: name them with --data."
     )
     assert sampled(capsys, Path("run"), "--nearest", "--samples", "5", "--data", "moved.npz")["pool_images"] == 300
 
@@ -407,15 +407,15 @@ def test_nearest_needs_the_images_it_was_trained_on(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--grid", "--nearest"], "--grid and --nearest are two pictures: ask for one at a time."),
-        (["--arithmetic", "1", "--animate"], "--arithmetic and --animate are two pictures: ask for one at a time."),
-        (["--rows", "0"], "--rows is 0, but must be a whole number from 1 to 100."),
+        (["--grid", "--nearest"], "--grid and --nearest are two pictures: choose one of them."),
+        (["--arithmetic", "1", "--animate"], "--arithmetic and --animate are two pictures: choose one of them."),
+        (["--rows", "0"], "--rows is 0, but must be an integer from 1 to 100."),
         (["--arithmetic", "1 x"], "--arithmetic is '1 x', with '1 x' where a number should be: write numbers of the "
          "grid with commas, and + or - between the terms, such as '0,1,2 - 3,4,5 + 6,7,8'."),
         (["--model", "5"], "The model of seed 5 of run is not there: choose from 3, 4."),
         (["--out", "a.jpg"], "--out is a.jpg, but with --grid must end in .png."),
         (["--animate", "--out", "a.png"], "--out is a.png, but with --animate must end in .gif or .webp."),
-        (["--out", "no/a.png"], "--out is no/a.png, which lies in no, which is no folder: choose another file."),
+        (["--out", "no/a.png"], "--out is no/a.png, which lies in no, which is not a folder: choose another file."),
         (["--device", "tpu"], "There is no device 'tpu' here: choose from auto, cpu."),
     ],
 )  # fmt: skip
@@ -438,9 +438,13 @@ def test_no_run_and_no_checkpoint(run: Path, mistake: Callable[..., str]) -> Non
         "There is no run folder nowhere: give the folder that `ssgan train` printed."
     )
     (run / "checkpoint").unlink()
-    assert mistake("sample", "run") == "There is no run/checkpoint: the run did not finish, or this is no run folder."
+    assert (
+        mistake("sample", "run") == "There is no run/checkpoint: the run did not finish, or this is not a run folder."
+    )
     (run / "checkpoint").write_bytes(b"odd")
-    assert mistake("sample", "run") == "run/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    assert (
+        mistake("sample", "run") == "run/checkpoint cannot be read as a checkpoint: it is damaged or in another format."
+    )
 
 
 def test_a_checkpoint_of_another_run(run: Path, mistake: Callable[..., str]) -> None:
@@ -478,7 +482,7 @@ def test_vectors_are_no_pictures(
     run_experiment(data, config, runs.create_run_folder(Path("run"), "flat", config))
     assert not Path("run/frames").exists()
     assert mistake("sample", "run") == (
-        "The images of run are arrays of 64 numbers, which are no grey or colour pictures."
+        "The images of run are arrays of 64 numbers, which are not grey or colour pictures."
     )
 
 
@@ -598,7 +602,7 @@ def test_a_damaged_frame_is_named(run: Path, mistake: Callable[..., str]) -> Non
     assert mistake("sample", "run", "--animate") == ("run/frames/000001200.png cannot be read as a picture: remove it.")
     Image.new("L", (9, 9)).save(run / "frames" / "000001200.png")
     assert mistake("sample", "run", "--animate") == (
-        "run/frames/000001200.png is not of the size of the frames before it: remove it."
+        "run/frames/000001200.png differs in size from the frames before it: remove it."
     )
 
 

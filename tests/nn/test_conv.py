@@ -58,9 +58,9 @@ def test_the_least_size_works_and_vectors_do_not(network: str) -> None:
     D.initialize(pictures(8, least, least))
     assert D(G(noise(config, 3)))[0].isfinite().all()
     for shape in ((784,), (least - 1, least - 1), (3, 32, 32), (32, 32, 2)):
-        with pytest.raises(UserError, match=f"Network {network} takes images of"):
+        with pytest.raises(UserError, match=f"Network {network} accepts images of"):
             NETWORK_PAIRS[network].discriminator(config, shape, 10)
-        with pytest.raises(UserError, match=f"Network {network} takes images of"):
+        with pytest.raises(UserError, match=f"Network {network} accepts images of"):
             NETWORK_PAIRS[network].generator(config, shape)
 
 

@@ -360,7 +360,7 @@ def test_images_of_the_wrong_size_are_refused_before_anything_is_written(
         with pytest.raises(SystemExit) as stop:
             main(["train", "digits", "--set", "network=dcgan", "--out", str(folder), *more])
         assert stop.value.code == 2
-        assert "Network dcgan takes images of 17x17 to 64x64 pixels" in capsys.readouterr().err
+        assert "Network dcgan accepts images of 17x17 to 64x64 pixels" in capsys.readouterr().err
     assert not folder.exists()
 
 

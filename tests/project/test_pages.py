@@ -86,7 +86,7 @@ def answer_by_name(app: Any, _: Any) -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the files that the pages name, and random images of the sizes of MNIST and CIFAR-10."""
+    """A folder with the files that the pages name, and random images in place of downloaded sets."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     use_small_backbone(monkeypatch)
@@ -105,7 +105,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         few = path.read_text(encoding="utf-8").splitlines()[:3]
         (tmp_path / "results" / "rows" / path.name).write_text("".join(line + "\n" for line in few))
     monkeypatch.setattr("ssgan.labeling.page.serve", answer_by_name)
-    for data, images, shape in (("mnist", 200, (28, 28)), ("cifar10", 4000, (32, 32, 3))):
+    for data, images, shape in (
+        ("mnist", 200, (28, 28)),
+        ("fashion-mnist", 200, (28, 28)),
+        ("cifar10", 4000, (32, 32, 3)),
+    ):
         monkeypatch.setitem(DATASETS, data, lambda _, given=(data, images, shape): random_images(*given))
     return tmp_path
 

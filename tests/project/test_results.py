@@ -151,5 +151,5 @@ def test_a_reproduction_says_where_the_data_are_missing(tmp_path: Path, data: st
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"ssgan: {data} is not whole in")
+    assert done.stderr.startswith(f"ssgan: {data} is incomplete in")
     assert "Traceback" not in done.stderr

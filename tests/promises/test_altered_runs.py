@@ -221,9 +221,9 @@ def test_a_checkpoint_with_an_altered_field_is_refused_or_used(folder: Path, few
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"steps_done": -5}, "has steps_done = -5, which should be a whole number at least 0"),
-        ({"steps_done": "3"}, 'has steps_done = "3", which should be a whole number at least 0'),
-        ({"steps_done": 2.5}, "has steps_done = 2.5, which should be a whole number at least 0"),
+        ({"steps_done": -5}, "has steps_done = -5, which should be an integer at least 0"),
+        ({"steps_done": "3"}, 'has steps_done = "3", which should be an integer at least 0'),
+        ({"steps_done": 2.5}, "has steps_done = 2.5, which should be an integer at least 0"),
         ({"steps_done": 11}, "has steps_done = 11, but its training has 10 steps"),
         ({"scale": 0.0}, "has scale = 0.0, which should be a number above 0"),
         ({"scale": "16"}, 'has scale = "16", which should be a number above 0'),

@@ -47,9 +47,9 @@ BROKEN = {
     "PNG cut short": ("cat/a.png", encoded(grey(1, 40))[:900], "cannot be decoded ("),
     "JPEG cut short": ("dog/a.jpg", jpeg(grey(1, 40))[:500], "cannot be decoded ("),
     "head of a PNG": ("cat/a.png", encoded(grey(1))[:20], "cannot be decoded ("),
-    "text": ("cat/a.png", b"I am no picture", "is no picture that can be read"),
+    "text": ("cat/a.png", b"I am no picture", "is not a picture that can be read"),
     "empty": ("unlabeled/a.webp", b"", "is empty"),
-    "zip": ("cat/a.gif", b"PK\x03\x04" + bytes(50), "is no picture that can be read"),
+    "zip": ("cat/a.gif", b"PK\x03\x04" + bytes(50), "is not a picture that can be read"),
     "bomb": ("cat/a.png", png(60_000, 60_000, PIXELS), "has far more pixels than the limit of 89,478,485"),
     "small bomb": ("cat/a.png", png(10_000, 10_000, PIXELS), "has 10,000 x 10,000 pixels, above the limit of 89,478"),
     "bomb of letters": ("cat/a.png", png(8, 8, LETTERS, PIXELS), "cannot be decoded (Decompressed data too large"),
@@ -104,7 +104,7 @@ def test_a_broken_file_is_a_row_with_the_reason(
     assert unread["reason"].startswith(f"a/{name} {reason}")
     first, *others = said.err.splitlines()[1:]
     assert first == unread["reason"]
-    assert all(line.startswith("Nothing is said of images of none of the classes: ") for line in others)
+    assert all(line.startswith("Images of none of the classes are not flagged: ") for line in others)
     assert status_of("predict", run, f"a/{name}", "--device", "cpu") == 2
     assert capfd.readouterr().err.splitlines()[1:] == [unread["reason"], "ssgan: None of the images could be read."]
     assert contents(tmp_path) == before
@@ -148,18 +148,18 @@ def arrays(**changed: Any) -> list[str]:
 
 
 FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
-    "empty folder": (lambda: folder({}), "is without pictures"),
+    "empty folder": (lambda: folder({}), "has no pictures"),
     "empty class": (lambda: folder(GOOD, "owl"), "The class folder a/owl holds no picture"),
     "all broken": (lambda: folder({"cat/1.png": b"", "dog/1.png": b"x"}), "can be read, of 2 (the first: cat/1.png is"),
     "a class broken": (lambda: folder({**GOOD, "owl/1.png": b"x"}), "'owl' of a has no picture left to learn from"),
-    "mixed sizes": (lambda: folder({**GOOD, "cat/x.png": grey(7, 20)}), "2 sizes (8x8: 12, 20x20: 1): say with --im"),
+    "mixed sizes": (lambda: folder({**GOOD, "cat/x.png": grey(7, 20)}), "2 sizes (8x8: 12, 20x20: 1): set --im"),
     "ring of links": (ring, "Unknown data set 'a': choose from"),
     "name too long": (lambda: ["x" * 5000], "cannot be used (File name too long)."),
     "zip that leads out": (lambda: archive({**GOOD, "../x.png": grey(1)}), "holds a member named '../x.png'"),
     "zip that climbs": (lambda: archive({**GOOD, "cat/../../x.png": grey(1)}), "holds a member named 'cat/../../x.png"),
     "zip of no zip": (lambda: file(b"no zip", "a.zip"), "cannot be read as a zip"),
     "table, missing file": (lambda: table("file,label\n0.png,a\n9.png,b\n"), "line 3: a holds no picture 9.png"),
-    "table, doubled file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png stands in line 2"),
+    "table, doubled file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png is in line 2"),
     "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "Did you mean 'label'?"),
     "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "labels_csv=no.csv would do nothing"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, images=X), "holds images, y_train, but no x_train"),
@@ -169,12 +169,12 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
     ),
     "arrays, integers": (lambda: arrays(x_train=X.astype(int)), "x_train is int64 of shape [30, 8, 8]"),
     "arrays, one image": (lambda: arrays(x_train=X[0]), "x_train is uint8 of shape [8, 8]"),
-    "arrays, no pixel": (lambda: arrays(x_train=X[:, :0]), "x_train is of shape [30, 0, 8]: its images hold no pixel"),
-    "arrays, no channel": (lambda: arrays(x_train=X[..., None][..., :0]), "its images hold no pixel"),
+    "arrays, no pixel": (lambda: arrays(x_train=X[:, :0]), "x_train is of shape [30, 0, 8]: its images have no pixels"),
+    "arrays, no channel": (lambda: arrays(x_train=X[..., None][..., :0]), "its images have no pixels"),
     "arrays, objects": (lambda: arrays(x_train=np.array([{}], object)), "cannot be read as an .npz of plain arrays"),
     "arrays, too few labels": (lambda: arrays(y_train=Y[1:]), "y_train is int64 of shape [29]"),
     "arrays, -1 as a word": (lambda: arrays(y_train=(Y - 1).astype(str)), "y holds the text '-1', which would be"),
-    "arrays, labels of bytes": (lambda: arrays(y_train=Y.astype("S")), "which is none of the classes"),
+    "arrays, labels of bytes": (lambda: arrays(y_train=Y.astype("S")), "which is not one of the classes"),
     "arrays, labels below -1": (lambda: arrays(y_train=Y - 2), "y_train holds -2 to 0"),
     "arrays, other test images": (lambda: arrays(x_test=X[:, :4], y_test=Y), "must have the same type and shape"),
     "no arrays": (lambda: file(b"no arrays", "a.npz"), "cannot be read as an .npz of plain arrays"),
@@ -194,11 +194,14 @@ UNREAD: dict[str, tuple[Callable[[], list[str]], str]] = {
     "ring of links": (ring, "a cannot be opened (Too many levels of symbolic links)."),
     "name too long": (lambda: ["x" * 5000], "cannot be opened (File name too long)."),
     "zip": (lambda: archive({**GOOD, "../x.png": grey(1)}), "a.zip holds a member named '../x.png', but"),
-    "arrays, wrong keys": (lambda: arrays(x_train=None, a=X, b=X), "a.npz holds a, b: call the array to classify x_"),
-    "arrays, floats": (lambda: arrays(x_train=X / 255), "x_train, float64 of shape [30, 8, 8], but the models take ui"),
-    "arrays, other shape": (lambda: arrays(x_train=X[:, 1:]), "uint8 of shape [30, 7, 8], but the models take uint8"),
-    "arrays, one image": (lambda: arrays(x_train=X[0]), "uint8 of shape [8, 8], but the models take uint8"),
-    "arrays, no image": (lambda: arrays(x_train=X[:0]), "uint8 of shape [0, 8, 8], but the models take uint8"),
+    "arrays, wrong keys": (lambda: arrays(x_train=None, a=X, b=X), "a.npz holds a, b: name the array to classify x_"),
+    "arrays, floats": (
+        lambda: arrays(x_train=X / 255),
+        "x_train, float64 of shape [30, 8, 8], but the models accept ui",
+    ),
+    "arrays, other shape": (lambda: arrays(x_train=X[:, 1:]), "uint8 of shape [30, 7, 8], but the models accept uint8"),
+    "arrays, one image": (lambda: arrays(x_train=X[0]), "uint8 of shape [8, 8], but the models accept uint8"),
+    "arrays, no image": (lambda: arrays(x_train=X[:0]), "uint8 of shape [0, 8, 8], but the models accept uint8"),
     "arrays, objects": (lambda: arrays(x_train=np.array([{}], object)), "cannot be read as an .npz of plain arrays"),
     "no arrays": (lambda: file(b"no arrays", "a.npz"), "a.npz cannot be read as an .npz of plain arrays"),
 }
@@ -230,8 +233,8 @@ def test_odd_folders_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture
     report = last_object(said.out)
     assert (report["dataset"], report["classes"], report["labels"]) == ("ünï 日本", ["a b", "Éclair", "☃"], 11)
     assert said.err.splitlines()[:2] == [
-        "Skipped files that cannot be read: 1 (0 of them labelled): ☃/ring.png is a link that leads nowhere",
-        "Ignored files that are no pictures: 1 (link: 1)",
+        "Skipped files that cannot be read: 1 (0 of them labelled): ☃/ring.png is a broken link",
+        "Ignored files that are not pictures: 1 (link: 1)",
     ]
     assert status_of("data", "ünï 日本") == 0
     assert "No test image of 1 class: ☃." in capfd.readouterr().out.splitlines()

@@ -101,11 +101,11 @@ def test_the_processes_do_take_different_rows(monkeypatch: pytest.MonkeyPatch) -
     [
         (
             {"seeds": 2},
-            "seeds is 2, but torchrun trains one model by 2 processes: leave seeds away, or train without torchrun.",
+            "seeds is 2, but torchrun trains one model with 2 processes: omit seeds, or train without torchrun.",
         ),
         (
             {"folds": 3},
-            "folds is 3, but torchrun trains one model by 2 processes: leave folds away, or train without torchrun.",
+            "folds is 3, but torchrun trains one model with 2 processes: omit folds, or train without torchrun.",
         ),
         (
             {"minibatch_kernels": 4},
@@ -166,7 +166,7 @@ def test_the_outcome_of_all_is_the_first_error_with_a_reason() -> None:
     assert processes._joint({1: fine, 0: error}, 2) == error
     assert processes._joint({0: lost}, 2) == lost
     assert processes._joint({1: fine}, 2) == lost  # the other was killed at the very end
-    assert lost.text == "ssgan: A process of this training has ended unexpectedly: go on by --resume."
+    assert lost.text == "ssgan: A process of this training has ended unexpectedly: continue with --resume."
 
 
 def test_only_the_torchrun_that_began_a_run_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_a_refusal_is_one_sentence_and_the_status_of_every_process(tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     ours = [line for line in done.stderr.splitlines() if line.startswith("ssgan: ")]
     assert ours == [
-        "ssgan: seeds is 2, but torchrun trains one model by 2 processes: leave seeds away, or train without torchrun."
+        "ssgan: seeds is 2, but torchrun trains one model with 2 processes: omit seeds, or train without torchrun."
     ]
     assert done.stderr.count("exitcode  : 2 ") == 2
     assert list(tmp_path.iterdir()) == []
@@ -286,4 +286,4 @@ def test_other_commands_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         monkeypatch.setenv("WORLD_SIZE", "2")
         assert processes.run_alike(lambda _: pytest.fail("it ran"), ["predict", "run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "ssgan: 2 processes run `ssgan train` and no other command: type it without torchrun."
+    assert line == "ssgan: 2 processes run `ssgan train` and no other command: run it without torchrun."

@@ -67,16 +67,16 @@ def refusal(here: Path, mistake: Callable[..., str]) -> Callable[..., str]:
 
 
 def test_resume_needs_a_run(here: Path, refusal: Callable[..., str], mistake: Callable[..., str]) -> None:
-    words = "--resume needs --out, the folder of the run to go on with."
+    words = "--resume needs --out, the folder of the run to resume."
     assert mistake("train", "few.npz", "--resume", "--dry-run") == words
     assert refusal("--config", "done", "--dry-run") == (
-        "--config done does not go with --resume, which has the settings of run: choose one."
+        "--config done cannot be combined with --resume, which uses the settings of run: choose one."
     )
     for name in ("nowhere", "few.npz"):
         expected = f"There is no run folder {name}: give the folder that `ssgan train` printed."
         assert refusal(run=name) == expected
     (here / "empty").mkdir()
-    assert refusal(run="empty") == "empty is no run folder: there is no config.json in it."
+    assert refusal(run="empty") == "empty is not a run folder: there is no config.json in it."
     (here / "empty" / "config.json").write_text('{"labels": 20, "weight_of_tomorrow": 1}')
     assert refusal(run="empty") == (
         "empty/config.json: The configuration holds settings that this version does not know: weight_of_tomorrow."
@@ -86,8 +86,8 @@ def test_resume_needs_a_run(here: Path, refusal: Callable[..., str], mistake: Ca
 def test_other_settings_are_refused(refusal: Callable[..., str]) -> None:
     def words(*changes: str, run: str = "run") -> str:
         return (
-            f"{run} was begun with other settings, so it cannot go on: {', '.join(changes)}; leave them as they were, "
-            f"or begin another run with --config {run}."
+            f"{run} was started with other settings, so it cannot be resumed: {', '.join(changes)}; leave them as they "
+            f"were, or start another run with --config {run}."
         )
 
     assert refusal("--set", "learning_rate_d=0.1") == words("learning_rate_d 0.002, now 0.1")
@@ -108,9 +108,7 @@ def test_other_settings_are_refused(refusal: Callable[..., str]) -> None:
 
 
 def test_a_setting_out_of_its_range_is_refused(refusal: Callable[..., str]) -> None:
-    assert (
-        refusal("--set", "report_every_images=0") == "report_every_images is 0, but must be a whole number at least 1."
-    )
+    assert refusal("--set", "report_every_images=0") == "report_every_images is 0, but must be an integer at least 1."
     assert refusal("--device", "tpu").startswith("There is no device 'tpu' here: choose from auto, ")
 
 
@@ -130,14 +128,14 @@ def test_other_data_are_refused(
     write_npz(here / "few.npz", few_digits, x_train=pixel)
     when = {"run": "the run began", "done": "done was trained"}[run]
     more = longer if run == "done" else []
-    assert refusal(*more, run=run) == f"few does not hold what few held when {when}."
-    assert refusal(*more, run=run, data="digits") == f"digits does not hold what few held when {when}."
+    assert refusal(*more, run=run) == f"few does not match few as it was when {when}."
+    assert refusal(*more, run=run, data="digits") == f"digits does not match few as it was when {when}."
 
 
 def test_data_of_other_labels_or_fewer_images_are_refused(
     here: Path, refusal: Callable[..., str], few_digits: Data
 ) -> None:
-    words = "run/split.json holds other labels than few: was the run begun on other data?"
+    words = "run/split.json holds other labels than few: was the run started on other data?"
     for checkpointed in (True, False):
         if not checkpointed:
             (here / "run" / "checkpoint").unlink()
@@ -156,9 +154,9 @@ def test_other_labelled_images_are_refused(here: Path, refusal: Callable[..., st
     assert refusal() == "run/split.json does not match its own SHA-256: it was changed after it was written."
     content["splits"][1]["sha256"] = splits.Split(rows, few_digits.y_train[rows]).sha256
     path.write_text(json.dumps(content))
-    assert refusal() == "The run was begun with other labelled images, so it cannot go on with these."
+    assert refusal() == "The run was started with other labelled images, so it cannot be resumed with these."
     path.write_text(json.dumps({**content, "splits": content["splits"][:1] * 3}))
-    assert refusal() == "run/split.json holds other labels than few: was the run begun on other data?"
+    assert refusal() == "run/split.json holds other labels than few: was the run started on other data?"
 
 
 def edited(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -170,12 +168,12 @@ def edited(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def test_another_device_is_refused(here: Path, refusal: Callable[..., str]) -> None:
     edited(here / "run", lambda state: state.update(device_type="cuda"))
-    assert refusal() == "The run was begun on cuda, and on cpu it would see other noise: go on with --device cuda."
+    assert refusal() == "The run was started on cuda, and on cpu it would see other noise: resume with --device cuda."
 
 
 def test_a_checkpoint_of_other_settings_than_its_config_is_refused(here: Path, refusal: Callable[..., str]) -> None:
     edited(here / "run", lambda state: state["config"].update(batch_size=25))
-    assert refusal() == ("The run was begun with other settings, so it cannot go on: batch_size 25, now 20.")
+    assert refusal() == ("The run was started with other settings, so it cannot be resumed: batch_size 25, now 20.")
 
 
 @pytest.mark.parametrize("run", ["run", "done"])
@@ -185,7 +183,7 @@ def test_a_damaged_checkpoint_is_refused(here: Path, refusal: Callable[..., str]
     edited(here / run, lambda state: state["optimizers"]["D"]["first"].pop())
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    words = f"{run}/checkpoint cannot be read as a checkpoint: it is damaged or something else."
+    words = f"{run}/checkpoint cannot be read as a checkpoint: it is damaged or in another format."
     assert refusal(*more, run=run) == words
     path.write_bytes(whole)
     edited(here / run, lambda state: state.update(format_version=1))
@@ -198,7 +196,7 @@ def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Calla
     for key in STATE_KEYS - {"version"}:
         (here / run / "checkpoint").write_bytes(whole)
         edited(here / run, lambda state, key=key: state.pop(key))
-        assert refusal(*more, run=run) == f"The checkpoint lacks {key}: it is damaged or something else."
+        assert refusal(*more, run=run) == f"The checkpoint lacks {key}: it is damaged or in another format."
 
 
 def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
@@ -306,4 +304,4 @@ def test_an_interruption_says_how_to_go_on(
     assert status_of(*given) == 130
     (again,) = capsys.readouterr().err.splitlines()
     words = "ssgan train 'my few.npz' --data-dir 'my cache' --out 'my run' --resume"
-    assert again == f"ssgan: my run is unfinished; go on with it by: {words}"
+    assert again == f"ssgan: my run is unfinished; resume it with: {words}"

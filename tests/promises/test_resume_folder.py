@@ -161,7 +161,7 @@ def test_a_folder_with_anything_else_is_not(tmp_path: Path, name: str) -> None:
     if not name.endswith("/"):
         (tmp_path / "run" / name).write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="exists already: choose another folder with --out, or go on"):
+    with pytest.raises(UserError, match="exists already: choose another folder with --out, or resume"):
         runs.create_run_folder(tmp_path / "run", "digits", tiny())
     assert contents(tmp_path) == before
 

@@ -37,21 +37,22 @@ def saved(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: Data, saved: Path) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     assert refused(few_digits, config.replace(batch_size=25, dtype="float64"), state) == (
-        "The run was begun with other settings, so it cannot go on: batch_size 20, now 25, dtype float32, now float64."
+        "The run was started with other settings, so it cannot be resumed: batch_size 20, now 25, dtype float32, now "
+        "float64."
     )
     pixel = few_digits.x_train.copy()
     pixel[0, 0, 0] ^= 1
     swapped = ("1", "0", *few_digits.classes[2:])
     for change in ({"x_train": pixel}, {"y_test": few_digits.y_test * 0}, {"scale": 17.0}, {"classes": swapped}):
         other = dataclasses.replace(few_digits, name="mine", **change)
-        assert refused(other, config, state) == "mine does not hold what digits held when the run began."
+        assert refused(other, config, state) == "mine does not match digits as it was when the run began."
     with pytest.raises(UserError) as caught:
         train(
             few_digits, config, labeled_splits(few_digits, config, splits.draw(few_digits.y_train, 20, 9)), state=state
         )
-    assert str(caught.value) == "The run was begun with other labelled images, so it cannot go on with these."
+    assert str(caught.value) == "The run was started with other labelled images, so it cannot be resumed with these."
     assert refused(few_digits, config, {**state, "device_type": "cuda"}) == (
-        "The run was begun on cuda, and on cpu it would see other noise: go on with --device cuda."
+        "The run was started on cuda, and on cpu it would see other noise: resume with --device cuda."
     )
 
 
@@ -59,7 +60,7 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
 def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, key: str) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     del state[key]
-    assert refused(few_digits, config, state) == f"The checkpoint lacks {key}: it is damaged or something else."
+    assert refused(few_digits, config, state) == f"The checkpoint lacks {key}: it is damaged or in another format."
 
 
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -69,7 +70,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "moment too few": (
         lambda s: s["optimizers"]["G"]["first"].pop(),
-        " has not one tensor for each parameter in first of the optimizer of G:",
+        " does not have one tensor for each parameter in first of the optimizer of G:",
     ),
     "moment without seeds": (
         lambda s: s["optimizers"]["D"]["first"].__setitem__(0, torch.zeros(())),
@@ -78,7 +79,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "optimizer too few": (lambda s: s["optimizers"].pop("G"), " has optimizers of D, not of D, G:"),
     "steps of Adam": (
         lambda s: s["optimizers"]["G"].pop("steps"),
-        " has not first, second, steps of the optimizer of G, but something else:",
+        " has other entries than first, second, steps for the optimizer of G:",
     ),
     "average of another shape": (
         lambda s: s["average"]["sums"].update({"output.b": torch.zeros(2, 1)}),
@@ -124,11 +125,11 @@ def test_a_state_of_another_version_is_refused(few_digits: Data, saved: Path) ->
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     for other in (1, None):
         state["version"] = other
-        assert refused(few_digits, config, state).startswith("The run was begun by another version of this program: ")
+        assert refused(few_digits, config, state).startswith("The run was started by another version of this program: ")
 
 
 def test_a_network_that_does_not_fit_is_named(few_digits: Data, saved: Path) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     state["networks"]["D"]["parameters"]["output.v"] = torch.zeros(2, 1, 1)
     assert refused(few_digits, config, state) == "The checkpoint's parameters do not fit its network: output.v."
-    assert refused(few_digits, config, [1, 2]) == "The checkpoint is no object: it is damaged or something else."
+    assert refused(few_digits, config, [1, 2]) == "The checkpoint is not an object: it is damaged or in another format."

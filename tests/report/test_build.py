@@ -98,8 +98,8 @@ def test_errors_differences_and_seeds_are_told() -> None:
     assert ["gan", "50", "4", "4", "failed: There was no room."] in rows
     assert ["gan", "50", "600,000", "3", "600", "1,000", "a CPU, 1 threads (cpu)"] in rows
     assert (
-        "8 trainings on 1 data set, from 1 file of rows. Of them 1 failed and 1 diverged, and are in no mean.\n"
-        in found.markdown
+        "8 trainings on 1 data set, from 1 file of rows. Of them 1 failed and 1 diverged, and are not included in any "
+        "mean.\n" in found.markdown
     )
     assert (
         "* digits, 50 labels: gan has 6.00 % test error and supervised 11.00 %; on the same labels they differ by "
@@ -115,7 +115,7 @@ def test_an_interval_that_includes_zero_is_told() -> None:
 def test_another_baseline() -> None:
     found = build(*pair(), row(dataset="other", method="x"), baseline="gan")
     assert ["supervised", "50", "+5.00", "+2.52 to +7.48", "3", "Does not include 0."] in cells_of(found.markdown)
-    assert "There is no row of gan on this data set to compare with." in found.markdown
+    assert "There is no result of gan on this data set to compare with." in found.markdown
 
 
 def test_calibration_is_averaged_over_the_rows_that_have_it() -> None:
@@ -137,7 +137,7 @@ def test_warnings_of_rows_stand_in_the_report() -> None:
     many = build(*(row(seed=seed, warnings=[f"warning {seed:02d}"]) for seed in range(13)))
     assert "warning 09" in many.markdown
     assert "warning 10" not in many.markdown
-    assert "Rows bring 3 more warnings." in many.markdown
+    assert "The rows contain 3 more warnings." in many.markdown
 
 
 def test_published_figures_stand_beside_ours_and_are_marked() -> None:
@@ -166,8 +166,8 @@ def test_what_was_left_out_is_listed() -> None:
     part = found.markdown.split("## What was left out")[1].split("##")[0]
     assert part.strip().splitlines() == [
         "* rows.jsonl:2 repeats rows.jsonl:1.",
-        "* rows.jsonl:3-4 is no JSON: it is cut off or damaged at character 1.",
-        "* rows.jsonl:5 lacks dataset, labels, method, seed and 20 more: it is no row of a result, or of another "
+        "* rows.jsonl:3-4 is not JSON: it is truncated or damaged at character 1.",
+        "* rows.jsonl:5 lacks dataset, labels, method, seed and 20 more: it is not a result row, or is of another "
         "version.",
     ]
     assert "4 lines were left out" in found.lead
@@ -175,7 +175,7 @@ def test_what_was_left_out_is_listed() -> None:
 
 def test_different_data_under_one_name_are_told() -> None:
     found = build(row(), row(dataset_sha256="e" * 64, seed=1), row(seed=2, word="w"))
-    assert "2 different data lie under this name." in found.markdown
+    assert "2 different data sets have this name." in found.markdown
     measured = build(row(auroc=0.5), row(seed=1, auroc=0.7))
     assert "do not tell settings apart: auroc." in measured.markdown
 
@@ -367,7 +367,7 @@ def test_the_command_writes_and_says_where(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr()
     assert said.out.splitlines()[-1] == "Report: deep/out/report.html (and deep/out/report.md)"
     assert said.err.splitlines() == [
-        "left out: rows.jsonl:7 is no JSON: it is cut off or damaged at character 1"
+        "left out: rows.jsonl:7 is not JSON: it is truncated or damaged at character 1"
     ]  # fmt: skip
     assert sorted(contents(Path("deep/out"))) == ["errors-digits.png", "report.html", "report.md"]
     assert status_of("report", "rows.jsonl", "--out", "deep/out", "--json") == 0
@@ -378,7 +378,9 @@ def test_the_command_writes_and_says_where(capsys: pytest.CaptureFixture[str]) -
         "rows_used": 6,
         "rows_without_result": 0,
         "rows_skipped": 1,
-        "skipped": [{"file": "rows.jsonl", "line": 7, "reason": "is no JSON: it is cut off or damaged at character 1"}],
+        "skipped": [
+            {"file": "rows.jsonl", "line": 7, "reason": "is not JSON: it is truncated or damaged at character 1"}
+        ],
         "datasets": ["digits"],
     }
 
@@ -410,18 +412,21 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     (tmp_path / "rows").mkdir()
     write(tmp_path / "rows" / "some.jsonl", pair())
-    reason = "is no JSON: it is cut off or damaged at character 1"
+    reason = "is not JSON: it is truncated or damaged at character 1"
     for arguments, sentence in [
         (["none.jsonl", "--out", "out"], "There is no file none.jsonl."),
         (
             ["folder", "--out", "out"],
-            "folder is a folder, but no run: give files of rows, which `ssgan compare` writes, or folders of runs, "
+            "folder is a folder, but not a run: give files of rows, which `ssgan compare` writes, or folders of runs, "
             "which `ssgan train` writes.",
         ),
-        (["rows", "--out", "out"], "rows is a folder, but no run: give the files of rows in it, such as rows/*.jsonl."),
+        (
+            ["rows", "--out", "out"],
+            "rows is a folder, but not a run: give the files of rows in it, such as rows/*.jsonl.",
+        ),
         ([good, "--out", "file"], "--out is file, but file is a file: choose another folder."),
         ([good, "--out", "file/deep"], "--out is file/deep, but file is a file: choose another folder."),
-        (["bad.jsonl", "--out", "out"], f"There is no row of a result in bad.jsonl: bad.jsonl:1 {reason}."),
+        (["bad.jsonl", "--out", "out"], f"There is no result row in bad.jsonl: bad.jsonl:1 {reason}."),
         (
             [good, "--baseline", "supervise", "--out", "out"],
             "--baseline is supervise, but the rows are of gan, supervised. Did you mean 'supervised'?",

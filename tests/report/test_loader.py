@@ -17,25 +17,25 @@ def without(*keys: str) -> dict[str, Any]:
     return {key: value for key, value in row().items() if key not in keys}
 
 
-LACKS = "it is no row of a result, or of another version"
+LACKS = "it is not a result row, or is of another version"
 BAD = {
-    "cut off": (json.dumps(row())[:-20], "is no JSON: it is cut off or damaged"),
-    "no JSON": ("hello", "is no JSON: it is cut off or damaged at character 1"),
-    "a list": ("[1, 2]", "is JSON, but no object"),
+    "cut off": (json.dumps(row())[:-20], "is not JSON: it is truncated or damaged"),
+    "no JSON": ("hello", "is not JSON: it is truncated or damaged at character 1"),
+    "a list": ("[1, 2]", "is JSON, but not an object"),
     "of another version": (without("nll", "split_sha256"), f"lacks split_sha256, nll: {LACKS}"),
     "something else": ({"a": 1}, f"lacks dataset, labels, method, seed and 20 more: {LACKS}"),
-    "NaN": (json.dumps(row()).replace("0.05", "NaN"), "holds NaN, which is no number"),
-    "infinity": (json.dumps(row()).replace("0.05", "-Infinity"), "holds -Infinity, which is no number"),
+    "NaN": (json.dumps(row()).replace("0.05", "NaN"), "holds NaN, which is not a number"),
+    "infinity": (json.dumps(row()).replace("0.05", "-Infinity"), "holds -Infinity, which is not a number"),
     "endless": (json.dumps(row()).replace("0.05", "1e999"), "holds a number that is not finite, or too long"),
     "a long number": (json.dumps(row()).replace("0.05", "1" * 5000), "holds a number that is not finite, or too long"),
     "deep": ("[" * 100_000, "is nested too deeply"),
-    "half a character": (json.dumps(row(method="\ud800")), "holds text that is no Unicode"),
+    "half a character": (json.dumps(row(method="\ud800")), "holds text that is not Unicode"),
     "a key twice": (json.dumps(row())[:-1] + ', "error": 1.0}', 'has the key "error" twice'),
     "text for a number": (row(error="5.0"), 'has error = "5.0", which should be a percentage or null'),
-    "a truth value": (row(seed=True, draw_seed=0), "has seed = true, which should be a whole number"),
+    "a truth value": (row(seed=True, draw_seed=0), "has seed = true, which should be an integer"),
     "no percentage": (row(error=100.1), "has error = 100.1, which should be a percentage or null"),
     "negative": (row(seconds=-1.0), "has seconds = -1.0, which should be a number at least 0 or null"),
-    "a fraction": (row(labels=50.5), "has labels = 50.5, which should be a whole number"),
+    "a fraction": (row(labels=50.5), "has labels = 50.5, which should be an integer"),
     "no name": (row(method=""), 'has method = "", which should be a name'),
     "a list of settings": (row(settings=[]), "has settings = [], which should be an object"),
     "no split": (row(split_sha256=None), "has split_sha256 = null, which should be a hash"),
@@ -64,7 +64,7 @@ def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xff\xfe\n\n\xef\xbb\xbf".replace(b"\xef\xbb\xbf", b"") + json.dumps(GOOD).encode() + b"\r\n")
     found = load_rows([path])
-    assert [(one.line, one.reason) for one in found.skipped] == [(1, "is no UTF-8 text")]
+    assert [(one.line, one.reason) for one in found.skipped] == [(1, "is not UTF-8 text")]
     assert found.rows[0].line == 3
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # as some editors save it, and without a last newline
     assert (len(load_rows([path]).rows), load_rows([path]).skipped) == (1, [])
@@ -157,8 +157,8 @@ def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
 
 def test_no_row_is_a_mistake(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl", [])
-    with pytest.raises(UserError, match=r"There is no row of a result in .*empty.jsonl: there are no lines\."):
+    with pytest.raises(UserError, match=r"There is no result row in .*empty.jsonl: there are no lines\."):
         load_rows([empty])
     bad = write(tmp_path / "bad.jsonl", ["", "x"])
-    with pytest.raises(UserError, match=r"no row of a result in .*bad.jsonl: .*bad.jsonl:2 is no JSON"):
+    with pytest.raises(UserError, match=r"no result row in .*bad.jsonl: .*bad.jsonl:2 is not JSON"):
         load_rows([bad])

@@ -66,24 +66,24 @@ WRONG_WIDTHS = {
     "paper-conv": (
         "discriminator_widths",
         (96,),
-        "discriminator_widths is 96, but network paper-conv takes 2 numbers.",
+        "discriminator_widths is 96, but network paper-conv accepts 2 numbers.",
     ),
     "compact-conv": (
         "discriminator_widths",
         (1000, 500, 250, 250, 250),
-        "discriminator_widths is 1000,500,250,250,250, but network compact-conv takes 3 numbers.",
+        "discriminator_widths is 1000,500,250,250,250, but network compact-conv accepts 3 numbers.",
     ),
     "whitened-conv": (
         "discriminator_widths",
         (32, 64),
-        "discriminator_widths is 32,64, but network whitened-conv takes 3 numbers.",
+        "discriminator_widths is 32,64, but network whitened-conv accepts 3 numbers.",
     ),
     "wide-resnet": (
         "discriminator_widths",
         (32, 64),
-        "discriminator_widths is 32,64, but network wide-resnet takes 3 numbers.",
+        "discriminator_widths is 32,64, but network wide-resnet accepts 3 numbers.",
     ),
-    "dcgan": ("generator_widths", (64, 32), "generator_widths is 64,32, but network dcgan takes 1 number."),
+    "dcgan": ("generator_widths", (64, 32), "generator_widths is 64,32, but network dcgan accepts 1 number."),
 }
 
 
@@ -112,7 +112,7 @@ def test_a_network_says_which_images_it_takes(network: str) -> None:
     for shape in fit:
         check_image_shape(network, shape)
     for shape in unfit:
-        with pytest.raises(UserError, match=f"Network {network} takes (images of .* pixels|vectors)") as refused:
+        with pytest.raises(UserError, match=f"Network {network} accepts (images of .* pixels|vectors)") as refused:
             check_image_shape(network, shape)
         assert str(list(shape)) in str(refused.value)
 
@@ -121,10 +121,10 @@ def test_the_sentence_about_images_names_the_sizes() -> None:
     with pytest.raises(UserError) as refused:
         check_image_shape("dcgan", (28, 65))
     assert str(refused.value) == (
-        "Network dcgan takes images of 17x17 to 64x64 pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
+        "Network dcgan accepts images of 17x17 to 64x64 pixels, [H, W] or [H, W, C] with 1 or 3 channels, "
         "but these are [28, 65]: choose another network, or for files of pictures another image_size."
     )
-    with pytest.raises(UserError, match="takes images of at least 9x9 pixels"):
+    with pytest.raises(UserError, match="accepts images of at least 9x9 pixels"):
         check_image_shape("paper-conv", (8, 8))
 
 

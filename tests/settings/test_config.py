@@ -168,12 +168,12 @@ RANGES = [
         ({"init_images": 1}, "init_images is 1, but must be 0 for none, or at least 2: one image has no deviation."),
         (
             {"init_images": 0, "minibatch_kernels": 3},
-            "init_images is 0, but minibatch discrimination keeps images from then to compare others with: set 2 or "
-            "more.",
+            "init_images is 0, but minibatch discrimination compares with images kept from the initialisation: set 2 "
+            "or more.",
         ),
         (
             {"init_images": 0, "network": "dcgan"},
-            "init_images is 0, but network dcgan keeps images from then to compare others with: set 2 or more.",
+            "init_images is 0, but network dcgan compares with images kept from the initialisation: set 2 or more.",
         ),
     ],
 )
@@ -215,13 +215,13 @@ def test_no_number_may_be_nan_infinite_a_truth_value_or_a_word(name: str, bad: A
     "name", [name for name in NUMBERS if float not in (TYPES[name], *typing.get_args(TYPES[name]))]
 )
 def test_a_whole_number_may_not_be_a_fraction(name: str) -> None:
-    assert refusal(**{name: 50.5}).startswith(f"{name} is 50.5, but must be a whole number")
-    assert "but must be a whole number" in refusal(**{name: 50.0})
+    assert refusal(**{name: 50.5}).startswith(f"{name} is 50.5, but must be an integer")
+    assert "but must be an integer" in refusal(**{name: 50.0})
 
 
 @pytest.mark.parametrize("widths", [(10, True), (10, 2.5), (math.nan,), "300", 300, None])
 def test_widths_are_whole_numbers(widths: Any) -> None:
-    assert "but must be whole numbers separated by commas, each at least 1." in refusal(discriminator_widths=widths)
+    assert "but must be integers separated by commas, each at least 1." in refusal(discriminator_widths=widths)
 
 
 def test_every_field_is_a_number_widths_a_word_or_a_truth_value() -> None:
@@ -236,7 +236,7 @@ def test_whole_numbers_become_fractions_and_lists_tuples() -> None:
 
 
 SENTENCES = {
-    "batch_size": (1, "batch_size is 1, but must be a whole number at least 2."),
+    "batch_size": (1, "batch_size is 1, but must be an integer at least 2."),
     "real_target": (1.5, "real_target is 1.5, but must be a finite number at least 0 and at most 1."),
     "adam_epsilon": (0, "adam_epsilon is 0, but must be a finite number above 0 and at most 1."),
     "method": (

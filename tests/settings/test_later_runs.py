@@ -164,5 +164,5 @@ def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -
 
 
 def test_epsilon_inside_the_root_needs_a_second_moment() -> None:
-    assert refusal(adam_beta2=0.0) == "adam_beta2 is 0, with which epsilon cannot stand inside the root: raise it."
+    assert refusal(adam_beta2=0.0) == "adam_beta2 is 0, with which epsilon cannot be inside the root: raise it."
     assert Config(adam_beta2=0.0, adam_epsilon_inside_root=False).adam_beta2 == 0.0

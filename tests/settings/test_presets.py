@@ -84,19 +84,19 @@ def test_a_setting_is_read_as_the_type_of_its_field(assignment: str, value: Any)
 
 
 UNREADABLE = {
-    "batch_size": "'batch_size' is no setting: write field=value, such as batch_size=100.",
-    "batch_size=abc": "batch_size is 'abc', but must be a whole number at least 2.",
-    "batch_size=": "batch_size is '', but must be a whole number at least 2.",
-    "batch_size=1.5": "batch_size is '1.5', but must be a whole number at least 2.",
+    "batch_size": "'batch_size' is not a setting: write field=value, such as batch_size=100.",
+    "batch_size=abc": "batch_size is 'abc', but must be an integer at least 2.",
+    "batch_size=": "batch_size is '', but must be an integer at least 2.",
+    "batch_size=1.5": "batch_size is '1.5', but must be an integer at least 2.",
     "learning_rate_d=fast": "learning_rate_d is 'fast', but must be a finite number at least 0.",
     "real_target=x": "real_target is 'x', but must be a finite number at least 0 and at most 1.",
     "adam_epsilon=x": "adam_epsilon is 'x', but must be a finite number above 0 and at most 1.",
     "adam_epsilon_inside_root=maybe": "adam_epsilon_inside_root is 'maybe', but must be true or false.",
     "discriminator_widths=30,x": (
-        "discriminator_widths is '30,x', but must be whole numbers separated by commas, each at least 1."
+        "discriminator_widths is '30,x', but must be integers separated by commas, each at least 1."
     ),
-    "labels=few": "labels is 'few', but must be a whole number at least 0, or 'all', or none.",
-    "draw_seed=all": "draw_seed is 'all', but must be a whole number at least 0 and at most 2147483648, or none.",
+    "labels=few": "labels is 'few', but must be an integer at least 0, or 'all', or none.",
+    "draw_seed=all": "draw_seed is 'all', but must be an integer at least 0 and at most 2147483648, or none.",
     "lerning_rate_d=1": "Unknown setting 'lerning_rate_d'. Did you mean 'learning_rate_d'?",
     "zzzz=1": "Unknown setting 'zzzz'. `ssgan train DATA --dry-run` lists them all.",
 }

@@ -146,7 +146,7 @@ def test_without_the_extra_nothing_is_begun(
     out, err = capsys.readouterr()
     assert (out, err) == (
         "",
-        "ssgan: tensorboard is true, but TensorBoard is not installed: pip install 'ssgan[tensorboard]', or leave the "
-        "setting away.\n",
+        "ssgan: tensorboard is true, but TensorBoard is not installed: pip install 'ssgan[tensorboard]', or omit the "
+        "setting.\n",
     )
     assert contents(tmp_path) == {}

@@ -103,8 +103,8 @@ def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> 
     with pytest.raises(UserError) as refused:
         cut_folds(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
     assert str(refused.value) == (
-        f"The class '{three}' has one labelled image, copies aside, and a model that never saw it cannot know the "
-        f"class: give it another label, or train without --folds."
+        f"The class '{three}' has one labelled image, not counting copies, and a model that never saw it cannot know "
+        f"the class: give it another label, or train without --folds."
     )
     cut_folds(few_digits, tiny(folds=4))
 
@@ -417,7 +417,7 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
     ("options", "sentence"),
     [
         (["--folds", "1"], "folds is 1, but must be 0 for none, or at least 2: each is left out in turn."),
-        (["--folds", "many"], "folds is 'many', but must be a whole number at least 0 and at most 4096."),
+        (["--folds", "many"], "folds is 'many', but must be an integer at least 0 and at most 4096."),
         (
             ["--folds", "13"],
             "folds is 13, but must lie between 2 and 12, the number of different labelled images.",
@@ -425,7 +425,7 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
         (
             ["--folds", "2", "--labels", "4", "--seeds", "2"],
             "folds is 2, but the 2 models have different labelled images: set draw_seed, so that there is one draw to "
-            "cut into folds.",
+            "split into folds.",
         ),
         (
             ["--folds", "2", "--set", "seed_strategy=direct"],
@@ -433,8 +433,8 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
         ),
         (
             ["--folds", "2", "--labels", "3"],
-            "The class 'cat' has one labelled image, copies aside, and a model that never saw it cannot know the "
-            "class: give it another label, or train without --folds.",
+            "The class 'cat' has one labelled image, not counting copies, and a model that never saw it cannot know "
+            "the class: give it another label, or train without --folds.",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_te
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "arrays have a size": (["small.npz", "--preset", "dcgan-64"], "is for files of pictures"),
-    "labels": (["small.npz", "--preset", "dcgan", "--labels", "3"], "takes no labels"),
+    "labels": (["small.npz", "--preset", "dcgan", "--labels", "3"], "uses no labels"),
     "dropout": (["small.npz", "--preset", "gan-mlp", *options("dropout_hidden=0.5")], "dropout_hidden=0.5"),
     "images": (["small.npz", "--preset", "gan-mlp", *options("init_images=100")], "init_images=100 would do nothing"),
     "too large": (["large.npz", "--preset", "dcgan"], "17x17 to 64x64"),
@@ -160,7 +160,7 @@ SHOWN = ["--device", "cpu", "--out", "run", "--verbose"]
 def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), *SHOWN) == 0
     said: list[Any] = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 30 images; collapse is 1 where all are the same or like no real one")
+    place = said.index("Diversity of 30 images; collapse is 1 if all are the same or like no real one")
     assert said[place + 1].split()[:2] == ["images", "collapse"]
     assert max(len(line) for line in said if not line.startswith("Seed 0:")) <= 80  # sentences may be longer
 
@@ -173,7 +173,7 @@ def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.Ca
         (["gaussian", "--set", "grid_side=7"], "grid_side=7 would do nothing: it needs "),
         (
             ["digits", "--preset", "dcgan-64"],
-            "Preset dcgan-64 is for files of pictures, which it brings to 64 pixels, ",
+            "Preset dcgan-64 is for files of pictures, which it resizes to 64 pixels, ",
         ),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_generator_that_draws_one_image_is_named(few_digits: Data, tmp_path: P
     data = dataclasses.replace(few_digits, x_train=grown(few_digits.x_train), x_test=grown(few_digits.x_test))
     folder = runs.create_run_folder(tmp_path / "run", data.name, config)
     report = run_experiment(data, config, folder)
-    (said,) = [line for line in report["warnings"] if "all but the same" in line]
+    (said,) = [line for line in report["warnings"] if "nearly identical" in line]
     assert said.startswith("Seed 0: ")
     assert f"({report['rows'][0]['spread']:.2f} times as far" in said
 

@@ -155,9 +155,9 @@ def test_the_discriminator_has_tanh_and_the_generator_relu() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["digits", "--set", "network=toy"], "Network toy takes vectors, such as those of gaussian"),
+        (["digits", "--set", "network=toy"], "Network toy accepts vectors, such as those of gaussian"),
         (["gaussian", "--set", "network=mlp", "--set", "latent_size=1"], "gaussian holds numbers of any size"),
-        (["gaussian", "--labels", "100"], "preset gaussian is a GAN without classes and takes no labels"),
+        (["gaussian", "--labels", "100"], "preset gaussian is a GAN without classes and uses no labels"),
         (["gaussian", "--method", "supervised"], "but method supervised learns classes"),
         (["gaussian", "--set", "latent_size=2"], "latent_distribution is 'spread', which is one number a row"),
         (["gaussian", "--set", "adam_beta1=0.9"], "adam_beta1=0.9 would do nothing: it needs Adam"),
@@ -313,4 +313,4 @@ def test_numbers_of_any_size_are_judged_and_others_are_named(
     np.savez("odd.npz", x=np.array([[np.nan]], np.float32))
     capsys.readouterr()
     assert status_of("predict", "run", "odd.npz", "--out", "odd.csv") == 2
-    assert "odd.npz holds values that are no finite numbers: leave their rows out." in capsys.readouterr().err
+    assert "odd.npz holds values that are not finite: remove their rows." in capsys.readouterr().err

@@ -212,7 +212,7 @@ def test_a_child_without_a_checkpoint_starts_from_the_parent_that_it_names(
         run_experiment(few_digits, LONGER, other)
     assert str(caught.value).startswith(f"{other} has not started from its parent yet: There is no run folder {parent}")
     finished(parent, few_digits, tiny(labels=20, seed=0, total_images=200))
-    with pytest.raises(UserError, match="which has other weights by now"):
+    with pytest.raises(UserError, match="whose weights have changed since"):
         run_experiment(few_digits, LONGER, other)
     shutil.rmtree(parent)
     (tmp_path / "gone").rename(parent)
@@ -242,7 +242,8 @@ def test_a_folder_without_a_run_forgets_an_earlier_parent(run: Path, tmp_path: P
 def test_labels_that_the_parent_learned_from_are_not_hidden(few_digits: Data, run: Path) -> None:
     parent = open_parent(run)
     words = (
-        "so that it would know more labels than it says: take at least as many, of the same draw (--draw-seed), or all."
+        "so that it would know more labels than it reports: use at least as many, of the same draw "
+        "(--draw-seed), or all."
     )
     for config in (LONGER.replace(draw_seed=7), LONGER.replace(labels=10)):
         assert refused(parent, few_digits, config).endswith(words)
@@ -284,7 +285,7 @@ def test_a_run_that_did_not_keep_its_images_says_so(few_digits: Data, run: Path,
     parent = open_parent(old)
     assert parent.learned is None
     child = finished(tmp_path / "child", few_digits, LONGER, parent)
-    assert "did not keep from which images it learned" in runs.read_report(child)["warnings"][0]
+    assert "did not record which images it learned from" in runs.read_report(child)["warnings"][0]
 
 
 # What does not fit
@@ -327,7 +328,7 @@ def test_a_parent_that_diverged_is_no_start(few_digits: Data, two: Path, tmp_pat
     torch.save(state, lost / "checkpoint")
     parent = open_parent(lost)
     assert refused(parent, few_digits, LONGER.replace(seed=3, seeds=2)) == (
-        f"{lost} diverged (seed 4), so its weights are no start: train from scratch."
+        f"{lost} diverged (seed 4), so its weights cannot be used: train from scratch."
     )
     check_parent(parent, LONGER.replace(seed=3))
 

@@ -242,7 +242,7 @@ def test_a_divergence_in_the_last_step_is_seen(few_digits: Data) -> None:
 
 
 def test_training_without_labels_in_the_loss_is_said(few_digits: Data) -> None:
-    assert "which class is which is chance" in train(few_digits, tiny(weight_labeled=0.0)).warnings[0]
+    assert "the order of the classes is arbitrary" in train(few_digits, tiny(weight_labeled=0.0)).warnings[0]
     assert train(few_digits, tiny()).warnings == []
 
 
@@ -533,7 +533,7 @@ def test_numbers_of_64_bits_are_made_on_the_host_alone(few_digits: Data, monkeyp
 
 def test_a_device_without_64_bits_is_not_asked_for_them(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    with pytest.raises(UserError, match="dtype is float64, which the device mps does not have"):
+    with pytest.raises(UserError, match="dtype is float64, which the device mps does not support"):
         train(few_digits, tiny(dtype="float64", device="mps"))
 
 

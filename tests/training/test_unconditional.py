@@ -224,16 +224,16 @@ def test_a_diverged_model_is_judged_by_nobody(few_digits: Data) -> None:
     [
         ({"method": "supervised"}, "but method supervised learns classes"),
         ({"method": "vat"}, "but method vat learns classes"),
-        ({"weight_entropy": 0.1}, "but weight_entropy is 0.1 and asks which class an image has"),
-        ({"weight_self_label": 1.0}, "but weight_self_label is 1 and asks which class"),
+        ({"weight_entropy": 0.1}, "but weight_entropy is 0.1 and needs class probabilities"),
+        ({"weight_self_label": 1.0}, "but weight_self_label is 1 and needs class"),
         ({"weight_fake": 0.0, "weight_unlabeled": 1.0}, "but weight_fake is 0, so it would learn nothing"),
         ({"weight_unlabeled": 0.0}, "but weight_unlabeled is 0, so it would learn nothing"),
-        ({"folds": 5, "draw_seed": 0}, "but folds is 5 and cuts labelled images"),
+        ({"folds": 5, "draw_seed": 0}, "but folds is 5 and splits labelled images"),
         ({"weight_labeled": 2.0}, "weight_labeled=2 would do nothing: it needs classes to learn"),
         ({"draw_seed": 3}, "draw_seed=3 would do nothing: it needs a number of labels"),
         (
             {"discriminator_steps": 4, "adversarial_steps": 1},
-            "adversarial_steps is 1 of 4, but D's loss is U and V alone, so the other steps would learn nothing",
+            "adversarial_steps is 1 of 4, but D's loss is only U and V, so the other steps would learn nothing",
         ),
         ({"evaluate_every_images": 100}, "evaluate_every_images=100 would do nothing: it needs classes"),
     ],
@@ -302,7 +302,7 @@ def test_evaluate_says_the_same(a_run: tuple[Path, str], capsys: pytest.CaptureF
     assert (found["errors"], found["confusion"]) == ([None, None], None)
     assert status_of("evaluate", folder) == 0
     said = capsys.readouterr().out
-    assert "how many D judges rightly" in said
+    assert "how many D judges correctly" in said
     assert max(map(len, said.splitlines())) <= 80 + len(str(folder))
 
 

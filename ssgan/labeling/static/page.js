@@ -163,10 +163,10 @@ function drawTraining() {
   const { phase, fraction, error, note, measured, every, missing, waiting, trainings } = state.training;
   const names = { train: "Training", predict: "Asking the model about every picture", suggest: "Choosing the next pictures" };
   let text = "";
-  if (phase) text = `${names[phase]}${fraction === null ? "" : `: ${percent(fraction)}`}. You can go on.`;
-  else if (waiting) text = "A training starts.";
+  if (phase) text = `${names[phase]}${fraction === null ? "" : `: ${percent(fraction)}`}. You can continue.`;
+  else if (waiting) text = "A training is starting.";
   else if (every && missing) text = `The next training starts after ${plural(missing, "more label")}.`;
-  else text = trainings ? "No training runs." : "No training has run yet.";
+  else text = trainings ? "No training is running." : "No training has run yet.";
   $("training").textContent = text;
   $("training-bar").hidden = phase !== "train";
   if (fraction === null) $("training-bar").removeAttribute("value");
@@ -256,7 +256,7 @@ async function passUnreadable(picture) {
     state.retry = show;
     return;
   }
-  say(`Cannot be read, passed over: ${reason}`);
+  say(`Cannot be read, skipped: ${reason}`);
   state.pictures.shift();
   await fill();
   await show();
@@ -304,7 +304,7 @@ function undo() {
   if (state.busy) return;
   const entry = history.read().at(-1);
   if (!entry) {
-    say("This tab has given no answer that could be undone.");
+    say("This tab has no answer to undo.");
     return;
   }
   attempt(async () => {
@@ -346,8 +346,8 @@ function drawGroup() {
     $("group-message").textContent = trainings || run
       ? "No group is left: every picture has an answer, or was taken out of its group. One by one shows the rest."
       : phase || !every
-        ? "Groups are made of what a model says. They come after the first training."
-        : `Groups are made of what a model says. They come after the first training, which needs ${plural(missing, "more label")}.`;
+        ? "Groups are made from the predictions of a model, after the first training."
+        : `Groups are made from the predictions of a model, after the first training, which needs ${plural(missing, "more label")}.`;
   }
   $("grid").replaceChildren(...pictures.map((picture, i) => {
     const image = element("img", { alt: "" });
