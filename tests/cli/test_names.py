@@ -170,6 +170,7 @@ def run_program(*arguments: str, **changes: str) -> "subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_locale_without_utf8_gives_the_same_data_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """And what it writes is read under another locale, in both directions."""
     data = str(folder())

@@ -144,6 +144,7 @@ def no_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "COPY_MEGABYTES", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_mnist")
 def test_the_table_is_printed_and_the_row_added(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "speed.jsonl"

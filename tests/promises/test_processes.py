@@ -227,6 +227,7 @@ def workers(launcher: int) -> dict[int, int]:
     return ranks
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes of torchrun in /proc")
 def test_after_a_killed_process_all_go_on_to_the_same_bits(two: Path, tmp_path: Path) -> None:
     """One process writes and prints, before and after."""

@@ -146,6 +146,7 @@ def test_the_page_of_real_rows_is_small_and_bears_no_name_twice(name: str) -> No
 # Size and time
 
 
+@pytest.mark.slow
 def test_three_hundred_settings_are_a_small_page_in_a_minute(rows_file: Any) -> None:
     """Of 20 methods, each row with all that a row may bring; Markdown has every row, the page those that fit."""
     source = (ROOT / "results").glob("**/digits-compare.jsonl")
