@@ -168,6 +168,7 @@ print("helped", heavy())
     assert (lines[0], lines[-1]) == ("imported []", "helped []")
 
 
+@pytest.mark.slow
 def test_commands_run_where_there_is_no_fcntl(tmp_path: Path) -> None:
     """As on Windows. A run folder and a file of rows are locked all the same, and freed at the end."""
     begin = "import sys; sys.modules['fcntl'] = None; from ssgan.cli import main; main(sys.argv[1:])"
