@@ -11,7 +11,7 @@ from ssgan.report.published import PUBLISHED
 from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
-PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN (the preset)", "without a generator", "without label spreading"
+PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN", "without a generator", "without label spreading"
 KINDS = (PRESET, NO_GENERATOR, NOT_SPREAD)
 ABLATED_LABELS, FAST_LABELS, FEWEST_LABELS = 50, 100, 20
 WIDTH = 115
@@ -45,7 +45,7 @@ def fast_table(dataset: str) -> str:
 
 
 def mnist_sentence() -> str:
-    """Write what `ssgan train mnist` reaches with as many labels as the paper has, and in which time."""
+    """Write the errors of `mnist-fast` with the paper's numbers of labels, and the length and minutes of a training."""
     published = next(one for one in PUBLISHED["mnist"] if one.method == "Improved GAN").errors
     parts = []
     for labels in (FEWEST_LABELS, FAST_LABELS):
@@ -56,10 +56,10 @@ def mnist_sentence() -> str:
         minutes = statistics.median(row["seconds"] / 60 for row in found)
         parts.append(
             f"{labels} labels {statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f} % ({len(errors)} draws of "
-            f"{minutes:.0f} minutes; paper {published[labels]})"
+            f"{found[0]['images']:,} images, {minutes:.0f} minutes; paper {published[labels]})"
         )
     text = (
-        f"**MNIST**, `ssgan train mnist` (GAN, views, pseudo-labels, label spreading), one thread: {', '.join(parts)}."
+        f"**MNIST**, preset `mnist-fast` (GAN, views, pseudo-labels, label spreading), one thread: {', '.join(parts)}."
     )
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
@@ -114,8 +114,8 @@ def generator_sentence() -> str:
             fast[_kind(row)][row["draw_seed"]] = row["error"]
     if len(fast[PRESET].keys() & fast[NO_GENERATOR].keys()) > 1:
         text += (
-            f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in the same time "
-            f"changes the error by {_gap(fast[PRESET], fast[NO_GENERATOR])}."
+            f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in about the same "
+            f"CPU time changes the error by {_gap(fast[PRESET], fast[NO_GENERATOR])}."
         )
     else:
         text += (
@@ -129,7 +129,7 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
     """Say by how many points of error others are above ours, paired by draw, with the standard error."""
     gaps = [others[draw] - ours[draw] for draw in sorted(ours.keys() & others.keys())]
     error = statistics.stdev(gaps) / len(gaps) ** 0.5
-    return f"{statistics.mean(gaps):+.2f} ± {error:.2f} points ({len(gaps)} draws)"
+    return f"{round(statistics.mean(gaps), 2) + 0.0:+.2f} ± {error:.2f} points ({len(gaps)} draws)"
 
 
 def _kind(row: Row) -> str | None:
