@@ -1,4 +1,4 @@
-"""The user's cache folder: whether it is used, and a limit on its size."""
+"""The user's cache folder, and a limit on its size."""
 
 import os
 from collections import defaultdict

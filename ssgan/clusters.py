@@ -47,7 +47,7 @@ def check_engine(engine: str, address: str | None) -> None:
     if engine != "ray":
         if address is not None:
             raise UserError(
-                f"--ray-address {address} would do nothing without --engine ray: add it, or omit --ray-address."
+                f"--ray-address {address} has no effect without --engine ray: add it, or omit --ray-address."
             )
         return
     if missing := [package for package in PACKAGES if find_spec(package) is None]:

@@ -1,4 +1,4 @@
-"""Devices: choose one by name, its noise and precision, and tasks on CPU threads."""
+"""Devices: selection by name, random state, precision and CPU threads."""
 
 from __future__ import annotations
 

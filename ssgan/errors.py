@@ -1,4 +1,4 @@
-"""Errors for the user, as sentences, and text safe to print."""
+"""Errors for the user, and text safe to print."""
 
 import difflib
 import signal

@@ -1,37 +1,32 @@
-"""Regular files, written whole; tables of rows."""
+"""Read and write files: atomic writes, appends, locks and lines of JSON."""
 
 import codecs
-import csv
 import errno
-import io
 import json
 import os
 import stat
-import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import platformdirs
 
-from ssgan.errors import Busy, UserError, visible
+from ssgan.errors import Busy, UserError
 
 __all__ = [
     "GROWTH_LIMIT",
-    "STDOUT",
     "IrregularFile",
     "JsonLine",
+    "append_file",
     "check_growth",
-    "check_table_path",
     "default_root",
     "lock",
     "name_to_unicode",
     "open_atomic",
     "open_file",
-    "open_table",
     "parse_json",
     "path_from_text",
     "path_to_text",
@@ -42,13 +37,7 @@ __all__ = [
     "write_json",
 ]
 
-STDOUT = "-"
-NAME_ERRORS = "ssgan-names"  # error handler for text of a table that UTF-8 cannot encode
-TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
-
 GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
-
-WriteRow = Callable[[Sequence[Any]], None]
 
 
 class IrregularFile(OSError):  # noqa: N818 - about a file, not a fault of the program
@@ -197,6 +186,36 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
+def append_file(path: Path, content: bytes, sync: bool = False) -> None:
+    """Append to a file, which is created if there is none; if the disk has no room for all, none is kept.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+    sync : bool, default: False
+        Whether to sync the file to the disk.
+
+    Raises
+    ------
+    OSError
+        With the name of the file; it then has the length that it had before.
+    """
+    with open_file(path, "ab", buffering=0) as stream:
+        length = os.fstat(stream.fileno()).st_size
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[stream.write(rest) :]
+            if sync:
+                os.fsync(stream.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                stream.truncate(length)
+            error.filename = error.filename or str(path)
+            raise
+
+
 def default_root() -> Path:
     """Return the folder of downloaded data: ``SSGAN_DATA``, or ``ssgan`` in the user's cache folder."""
     if chosen := os.environ.get("SSGAN_DATA"):
@@ -315,106 +334,3 @@ def read_json_lines(path: Path, parse: Callable[[bytes], Any] = parse_json) -> l
                 lines.append(JsonLine(number, start, text, value, error))
             start += len(text)
     return lines
-
-
-def check_table_path(out: str) -> None:
-    """Check that rows can be written to ``out``, before any are computed.
-
-    Raises
-    ------
-    UserError
-        If the suffix is of no known format, or no file can be written there.
-    """
-    path = Path(out)
-    if out == STDOUT:
-        return
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise UserError(
-            f"--out is {out}, but must end in {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}, or be - ."
-        )
-    if path.is_dir() or not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is not a folder"
-        if path.parent.is_dir() and not path.is_dir():
-            what = "is not a regular file"
-        raise UserError(f"--out is {out}, which {what}: choose another file.")
-
-
-@contextmanager
-def open_table(out: str, columns: Sequence[str]) -> Iterator[WriteRow]:
-    """Open a table and yield a function that writes one row; a file appears complete at the end, or not at all.
-
-    Parameters
-    ----------
-    out : str
-        A file, whose suffix gives the format; ``-`` is CSV on standard output, with control characters escaped if that
-        is a terminal. For an empty string, rows are dropped.
-    columns : sequence of str
-        Names of the values of a row: the header of a CSV, the keys of JSON. A value of None is an empty cell, or null.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be created.
-    """
-    if not out:
-        yield lambda row: None
-        return
-    with ExitStack() as stack:
-        if out == STDOUT:
-            if isinstance(sys.stdout, io.TextIOWrapper):  # as in a file; file names are not always valid text
-                sys.stdout.reconfigure(encoding="utf-8", errors=NAME_ERRORS)
-            stream: TextIO = sys.stdout
-        else:
-            check_table_path(out)
-            try:
-                raw = stack.enter_context(open_atomic(Path(out)))
-            except OSError as cause:
-                raise UserError(f"--out is {out}, which cannot be written ({cause.strerror}).") from cause
-            stream = io.TextIOWrapper(raw, encoding="utf-8", errors=NAME_ERRORS, newline="")
-            stack.callback(stream.detach)
-        with _FORMATS[Path(out).suffix.lower() if out != STDOUT else ".csv"](stream, columns) as write:
-            if out == STDOUT and stream.isatty():  # as `ls` does; a file or another program gets names as they are
-                yield lambda row: write([visible(cell) if isinstance(cell, str) else cell for cell in row])
-            else:
-                yield write
-        stream.flush()
-
-
-def _encode_names(error: UnicodeError) -> tuple[bytes, int]:
-    """Encode lone surrogates: those of file names as their original bytes, others as escape sequences."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    characters = error.object[error.start : error.end]
-    coded = (bytes([ord(c) - 0xDC00]) if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape") for c in characters)
-    return b"".join(coded), error.end
-
-
-codecs.register_error(NAME_ERRORS, _encode_names)
-
-
-@contextmanager
-def _csv(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
-    writer, head = csv.writer(stream, lineterminator="\n"), [columns]
-    yield lambda row: writer.writerows([head.pop(), row] if head else [row])
-    writer.writerows(head)  # without rows only now, so that an error before the first leaves no output
-
-
-@contextmanager
-def _json_lines(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
-    yield lambda row: print(json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False), file=stream)
-
-
-@contextmanager
-def _json(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
-    before = "[\n"
-
-    def write(row: Sequence[Any]) -> None:
-        nonlocal before
-        stream.write(before + json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False))
-        before = ",\n"
-
-    yield write
-    stream.write("\n]\n" if before != "[\n" else "[]\n")
-
-
-_FORMATS = dict(zip(TABLE_SUFFIXES, (_csv, _json_lines, _json), strict=True))

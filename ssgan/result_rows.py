@@ -1,6 +1,5 @@
 """Rows of results: the schema of a row, and the file of rows."""
 
-import errno
 import json
 import os
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError, counted
-from ssgan.files import lock, name_to_unicode, open_file, path_to_text, read_file, read_json_lines
+from ssgan.files import append_file, lock, name_to_unicode, path_to_text, read_file, read_json_lines
 from ssgan.schemas import Field, each, is_matrix, is_names, is_object, is_text, number, or_null, shorten, whole
 
 __all__ = [
@@ -237,33 +236,13 @@ class RowFile:
         A sentence about what was truncated when the file was opened; empty if nothing was.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.repaired = path, ""
-        self.rows, length = _complete_rows(path)
-        size = path.stat().st_size
-        if length < size:
-            os.truncate(path, length)
-            self.repaired = (
-                f"{path} ended in the middle of a training's rows: its last {size - length:,} bytes are removed and "
-                f"will be rewritten."
-            )
-        elif size and not read_file(path).endswith(b"\n"):
-            with open_file(path, "ab") as stream:
-                stream.write(b"\n")
+    def __init__(self, path: Path, repaired: str = "") -> None:
+        self.path, self.repaired = path, repaired
+        self.rows = read_row_file(path)
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append rows in one write; if the disk has no room for all of them, none is kept."""
-        content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        size = self.path.stat().st_size
-        try:
-            with open_file(self.path, "ab", buffering=0) as stream:
-                written = stream.write(content)
-                if written != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-                os.fsync(stream.fileno())
-        except OSError:
-            os.truncate(self.path, size)
-            raise
+        """Append rows and sync them to the disk; if it has no room for all of them, none is kept."""
+        append_file(self.path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode(), sync=True)
         self.rows += rows
 
 
@@ -281,7 +260,21 @@ def open_row_file(path: Path) -> Iterator[RowFile]:
     busy = f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
     with lock(path.with_name(f".{path.name}.lock"), busy):
         path.touch()
-        yield RowFile(path)
+        yield RowFile(path, _repair(path))
+
+
+def _repair(path: Path) -> str:
+    """Remove an incomplete end of a file of rows, end its last line, and return a sentence about what was removed."""
+    length, size = _complete_rows(path)[1], path.stat().st_size
+    if length < size:
+        os.truncate(path, length)
+        return (
+            f"{path} ended in the middle of a training's rows: its last {size - length:,} bytes are removed and "
+            f"will be rewritten."
+        )
+    if size and not read_file(path).endswith(b"\n"):
+        append_file(path, b"\n")
+    return ""
 
 
 def _complete_rows(path: Path) -> tuple[list[dict[str, Any]], int]:

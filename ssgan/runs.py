@@ -1,4 +1,4 @@
-"""Read and write run folders: settings, log, report and checkpoint, and the provenance of results.
+"""Read and write run folders, and the provenance of results.
 
 A checkpoint holds tensors and plain types only. It is written atomically, and reading it runs no code.
 """
@@ -6,7 +6,6 @@ A checkpoint holds tensors and plain types only. It is written atomically, and r
 import io
 import itertools
 import json
-import os
 import platform
 import re
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 from ssgan import __version__
 from ssgan.errors import CannotResume, UserError
 from ssgan.files import (
+    append_file,
     check_growth,
     lock,
     open_file,
@@ -292,15 +292,7 @@ def is_run(path: Path) -> bool:
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append one line of JSON for each row; if the disk has no room for all of them, none is kept."""
-    content = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with open_file(path, "ab") as stream:
-            stream.write(content.encode())
-    except OSError:
-        with suppress(OSError):
-            os.truncate(path, size)
-        raise
+    append_file(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
 
 
 def trim_log(path: Path, steps_done: int) -> None:

@@ -1,4 +1,4 @@
-"""Schemas of what a file holds.
+"""Schemas: check what a file holds.
 
 A schema has a predicate for each field; :func:`find_fault` names the first field whose value is not allowed.
 """

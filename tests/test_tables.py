@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from ssgan import files
 from ssgan.errors import UserError
+from ssgan.table_files import check_table_path, open_table
 
 COLUMNS = ["file", "class", "p"]
 ROWS: list[list[Any]] = [['ü, "quoted"\nline.png', "猫", 0.125], ["b", None, None], ["", "=1+1", 1e-07]]
 
 
 def write(path: Path, rows: list[list[Any]]) -> bytes:
-    with files.open_table(str(path), COLUMNS) as add:
+    with open_table(str(path), COLUMNS) as add:
         for row in rows:
             add(row)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -51,7 +51,7 @@ def test_a_name_that_is_no_text_keeps_its_bytes(tmp_path: Path) -> None:
 def test_rows_go_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
-    with files.open_table("-", COLUMNS) as add:
+    with open_table("-", COLUMNS) as add:
         add([os.fsdecode(b"\xe9"), "ü", 0.5])
     assert raw.getvalue() == b"file,class,p\n\xe9," + "ü,0.5\n".encode()
     assert not raw.closed
@@ -59,17 +59,20 @@ def test_rows_go_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_standard_output_begins_with_the_first_row(capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake before it leaves nothing there; a table without rows has its columns."""
-    with pytest.raises(UserError), files.open_table("-", COLUMNS):
+    with pytest.raises(UserError), open_table("-", COLUMNS):
         raise UserError("No image could be read.")
     assert capsys.readouterr().out == ""
-    with files.open_table("-", COLUMNS):
+    with open_table("-", COLUMNS):
         pass
     assert capsys.readouterr().out == "file,class,p\n"
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("mine")
-    with pytest.raises(ValueError, match="argument 2"), files.open_table(str(tmp_path / "a.json"), COLUMNS) as add:
+    with (
+        pytest.raises(ValueError, match="argument 2"),
+        open_table(str(tmp_path / "a.json"), COLUMNS) as add,
+    ):
         add(["too", "few"])
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "mine")]
 
@@ -97,6 +100,9 @@ def test_a_place_that_cannot_hold_rows_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("folder.csv").mkdir()
     Path("file").touch()
-    for attempt in (lambda: files.check_table_path(out), lambda: files.open_table(out, COLUMNS).__enter__()):
+    for attempt in (
+        lambda: check_table_path(out),
+        lambda: open_table(out, COLUMNS).__enter__(),
+    ):
         with pytest.raises(UserError, match=words):
             attempt()

@@ -168,7 +168,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
-    from ssgan.files import STDOUT, check_table_path
+    from ssgan.table_files import STDOUT, check_table_path
 
     model_seed = None if seed is None else parse_integer("--seed", seed)
     sorting = SortOptions(folder=sort_into, link=link, unsure=unsure, sheet=sheet)

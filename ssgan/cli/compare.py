@@ -238,7 +238,7 @@ def _check_options(options: CompareOptions, methods: Sequence[str]) -> None:
         check_epochs(options.epochs, options.settings)
         epochs_to_images(options.epochs, 1)
         if not {*methods} & {*METHOD_NAMES}:
-            raise UserError(f"--epochs {options.epochs} would do nothing: --methods names no network.")
+            raise UserError(f"--epochs {options.epochs} has no effect: --methods names no network.")
     result_rows.check_row_file(options.out)
     if options.location.holds(options.out):
         raise UserError(

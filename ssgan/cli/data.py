@@ -60,7 +60,7 @@ def data(
         picture = Path(source) / "labeled.png"
     else:
         if draw_seed is not None and labels is None:
-            raise UserError(f"--draw-seed {draw_seed} would do nothing: set --labels to the number to draw.")
+            raise UserError(f"--draw-seed {draw_seed} has no effect: set --labels to the number to draw.")
         options = data_options(location, parse_settings(set_, image_size=image_size))
         with terminal.reading_progress(quiet=as_json) as progress:
             contents = describe_data(source, data_dir, labels, draw_seed, options, progress)

@@ -1,4 +1,4 @@
-"""Commands that messages of ``ssgan train`` name: how to go on, what to do next, and how to start from a run."""
+"""Commands that the messages of ``ssgan train`` suggest."""
 
 import shlex
 from collections.abc import Mapping

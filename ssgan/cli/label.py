@@ -19,9 +19,9 @@ from ssgan.errors import Interrupted, UserError, counted, signal_number
 
 if TYPE_CHECKING:
     from ssgan.data.file_tree import FileTree
-    from ssgan.labeling.session import Session
+    from ssgan.labeling.background import BackgroundTrainer
+    from ssgan.labeling.session import LabelingSession
     from ssgan.labeling.store import LabelStore
-    from ssgan.labeling.trainer import Trainer
 
 __all__ = ["label"]
 
@@ -65,7 +65,7 @@ def label(
     if run is not None:
         runs.check_usable(run)
     from ssgan.labeling import page, store
-    from ssgan.labeling.trainer import Trainer, latest_run
+    from ssgan.labeling.background import BackgroundTrainer, latest_run
 
     named = _parse_classes(classes)
     runs_folder = Path("runs")
@@ -80,7 +80,7 @@ def label(
             run = latest_run(runs_folder, folder)
         known = named or [*sorted(set(given.values())), *_classes_of_run(run)]
         session = _make_session(tree, labels, known, only)
-        trainer = Trainer(folder, labels.path, runs_folder, run, every, session.set_hints)
+        trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
         for note in labels.notes:
             terminal.warn(note)
@@ -154,19 +154,21 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
     return given
 
 
-def _make_session(tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None) -> "Session":
+def _make_session(
+    tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None
+) -> "LabelingSession":
     """Create the session of a page; pictures of the test set are left out."""
-    from ssgan.labeling.session import Session, read_review
+    from ssgan.labeling.session import LabelingSession, read_review
     from ssgan.labeling.store import timestamp
 
     names = [name for name in tree.pictures if not name.lower().startswith("test/")]
     if only is None:
-        return Session(names, labels, classes)
+        return LabelingSession(names, labels, classes)
     hints = read_review(only, names)
-    return Session(list(hints), labels, classes, timestamp(only.stat().st_mtime), hints)
+    return LabelingSession(list(hints), labels, classes, timestamp(only.stat().st_mtime), hints)
 
 
-def _announce(link: str, session: "Session", run: Path | None) -> None:
+def _announce(link: str, session: "LabelingSession", run: Path | None) -> None:
     """Print the link, and how much is labelled."""
     counts = session.counts()
     terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} labelled.")
@@ -176,7 +178,7 @@ def _announce(link: str, session: "Session", run: Path | None) -> None:
     terminal.say(link)
 
 
-def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer: "Trainer") -> None:
+def _serve(serve: Callable[[], None], folder: Path, session: "LabelingSession", trainer: "BackgroundTrainer") -> None:
     """Serve the page until a signal ends it; the error that is raised then says how to continue."""
     number = int(signal.SIGINT)
     try:
@@ -189,7 +191,7 @@ def _serve(serve: Callable[[], None], folder: Path, session: "Session", trainer:
     raise Interrupted(_how_to_go_on(folder, session), number)
 
 
-def _how_to_go_on(folder: Path, session: "Session") -> str:
+def _how_to_go_on(folder: Path, session: "LabelingSession") -> str:
     """Return the number of labels, and the next command."""
     from ssgan.data.datasets import DATASETS
 

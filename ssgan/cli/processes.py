@@ -1,4 +1,4 @@
-"""Run a command in each of the processes that torchrun has started: one of them prints, and all end alike."""
+"""Run a command in the processes that torchrun has started: one prints, and all exit with the same status."""
 
 import contextlib
 import json
@@ -171,7 +171,7 @@ def in_turn() -> Iterator[None]:
 def check_config(config: Config) -> None:
     """Check that the processes can train this configuration; raise a UserError if not."""
     if are_launched():
-        from ssgan.training.session import check_processes
+        from ssgan.training.setup import check_processes
 
         check_processes(config)
 
@@ -247,7 +247,7 @@ def end(folder: Path) -> None:
 def follow(data: "Data", config: Config, folder: Path, parent: "Parent | None") -> None:
     """Train in a process that writes nothing, if the main one reports that there is anything to train."""
     from ssgan import distributed
-    from ssgan.training import session
+    from ssgan.training import setup
 
     if distributed.largest(0):
-        session.follow(data, config, folder, parent)
+        setup.follow(data, config, folder, parent)

@@ -1,4 +1,4 @@
-"""Progress of trainings on standard error: an estimate, then a live bar in a terminal, or lines elsewhere."""
+"""Show the progress of trainings on standard error: an estimate, then a live bar in a terminal, or lines elsewhere."""
 
 import threading
 import time

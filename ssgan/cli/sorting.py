@@ -66,7 +66,7 @@ class SortOptions:
         """
         self._least_probability()
         if self.folder is None and (self.link or self.unsure is not None):
-            raise UserError(f"{'--link' if self.link else '--unsure'} would do nothing: it is for --sort-into.")
+            raise UserError(f"{'--link' if self.link else '--unsure'} has no effect: it is for --sort-into.")
         folder = None if self.folder is None else self.folder.resolve()
         for name in images:
             if folder is not None and Path(name).is_dir() and folder.is_relative_to(Path(name).resolve()):

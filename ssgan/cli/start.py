@@ -1,4 +1,4 @@
-"""``ssgan train --resume`` and ``--from``: the settings of a run that goes on, or that starts from another one."""
+"""Settings of ``ssgan train --resume`` and ``--from``."""
 
 import json
 from collections.abc import Mapping

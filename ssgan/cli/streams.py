@@ -1,4 +1,4 @@
-"""The standard streams of the process: closed ones, and a reader that leaves."""
+"""The standard streams of the process: closed streams, and broken pipes."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""``ssgan train``: train a classifier into a run folder, go on with a training, or start from another one."""
+"""``ssgan train``: train a classifier into a run folder, resume a training, or start from another run."""
 
 import dataclasses
 import json

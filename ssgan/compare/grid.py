@@ -378,7 +378,7 @@ def _check_settings(
         raise UserError(full[0].refusal)
     for name, value in settings.items():
         if not networks and name not in (*Options.settings(), *FEATURE_SETTINGS, "device"):
-            raise UserError(f"{name}={show(value)} would do nothing: --methods names no network.")
+            raise UserError(f"{name}={show(value)} has no effect: --methods names no network.")
         if len(configs) == len(full) > 0 and all(getattr(config, name) != value for config in configs):
             # Resolved as a required setting, it raises the error that says why it has no effect.
             effective = {other: v for other, v in settings.items() if getattr(configs[0], other) == v}

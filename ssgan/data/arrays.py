@@ -1,4 +1,4 @@
-"""Bring a user's arrays, labels and torch data sets to the types that training takes. Imports no torch."""
+"""Convert a user's arrays, labels and torch data sets to the types that training takes. Imports no torch."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Bring images to vectors whose distances mean something: principal components, or features of length 1."""
+"""Project images to vectors for nearest neighbours: principal components, or features of unit length."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of answers that ``ssgan label`` appends to: the last line of a picture says its label.
+"""The format of the table of answers that ``ssgan label`` appends to: the last line of a picture holds its label.
 
 Its columns are ``file,label,time,action``, which tell it apart from other tables. An empty label means none. The
 actions:

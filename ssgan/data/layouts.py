@@ -1,4 +1,4 @@
-"""Find the label and the share of each picture of a folder or a zip, before any picture is opened."""
+"""Find the label of each picture of a folder or a zip, and whether it is a test picture, before any is opened."""
 
 import difflib
 import os
@@ -158,7 +158,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     is_beside = has_classes and path.is_file() and label_log.is_log(read_file(path))
     if has_classes and not is_beside:
         raise UserError(
-            f"labels_csv={path} would do nothing: {tree.path} holds class folders, whose names are the labels; omit "
+            f"labels_csv={path} has no effect: {tree.path} holds class folders, whose names are the labels; omit "
             f"it, or put the pictures into one folder."
         )
     table = read_label_table(path, words)
@@ -220,7 +220,7 @@ def _label_words(options: Options) -> list[str]:
             raise UserError(f"label_words is {options.label_words!r}, but {word} always means that there is no label.")
         if word not in MISSING and options.strict:
             known = ", ".join(sorted(MISSING - {""}))
-            raise UserError(f"label_words={word} would do nothing: {word} is a label, none of {known}.")
+            raise UserError(f"label_words={word} has no effect: {word} is a label, none of {known}.")
     return words
 
 

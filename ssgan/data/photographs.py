@@ -1,4 +1,4 @@
-"""Tell colour photographs from drawings, letters and grey images by a sample of the files."""
+"""Distinguish colour photographs from drawings, letters and grey images by a sample of the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

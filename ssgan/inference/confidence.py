@@ -1,4 +1,4 @@
-"""Calibrate probabilities on labels that no model trained on, and decide what is said of images of none of the classes.
+"""Calibrate probabilities on labels that no model trained on, and decide whether images of no class are flagged.
 
 Shapes: N rows, K classes.
 """

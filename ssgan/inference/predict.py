@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import files
+from ssgan import files, table_files
 from ssgan.data import image_io
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
@@ -167,7 +167,7 @@ def columns(classes: Sequence[str], probabilities: bool) -> list[str]:
 def write_predictions(
     predictor: Predictor,
     sources: Sequence[InputSource],
-    out: str = files.STDOUT,
+    out: str = table_files.STDOUT,
     probabilities: bool = False,
     on_row: Callable[[int], None] = lambda done: None,
     on_prediction: Callable[[Prediction], None] = lambda row: None,
@@ -205,7 +205,7 @@ def write_predictions(
     if predictions is None:
         parts = chunks_for(models, sources)
         predictions = itertools.chain.from_iterable(predict_sources(models, part) for part in parts)
-    with image_io.ignore_warnings(), files.open_table(out, columns(models.classes, probabilities)) as write:
+    with image_io.ignore_warnings(), table_files.open_table(out, columns(models.classes, probabilities)) as write:
         for done, row in enumerate(predictions, 1):
             p_K = [None] * len(models.classes) if row.probabilities is None else row.probabilities
             file = files.path_to_text(row.file)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import files, runs
+from ssgan import files, runs, table_files
 from ssgan.data.checks import find_copies
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
@@ -309,6 +309,6 @@ def write_mistakes(mistakes: Sequence[Mistake], out: str) -> None:
     UserError
         If the file cannot be made.
     """
-    with files.open_table(out, COLUMNS) as write:
+    with table_files.open_table(out, COLUMNS) as write:
         for one in mistakes:
             write([files.path_to_text(one.path), *one[2:6]])

@@ -1,4 +1,4 @@
-"""Serve the labelling page on this machine alone.
+"""Serve the labelling page to this machine only.
 
 Every request needs the token of the printed link, first in the link and then in a cookie; every change needs the second
 token of the page in a header. Requests from other origins and to other host names are refused, so that no other page
@@ -32,8 +32,8 @@ from ssgan.data.file_tree import FileTree, printable
 from ssgan.data.image_io import UnreadableImage, decode_within, ignore_warnings
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
-from ssgan.labeling.session import Session
-from ssgan.labeling.trainer import Trainer
+from ssgan.labeling.background import BackgroundTrainer
+from ssgan.labeling.session import LabelingSession
 
 __all__ = ["HOST", "LabelingApp", "open_socket", "serve"]
 
@@ -93,7 +93,7 @@ class Guard:
         """Return the response to a request that is refused or redirected; None for others."""
         headers = request.headers
         if headers.get("host") not in self.hosts:
-            return PlainTextResponse("This server has another name.", 421)
+            return PlainTextResponse("The request names another host: open the link that `ssgan label` printed.", 421)
         if headers.get("origin", next(iter(self.origins))) not in self.origins:
             return PlainTextResponse("Requests from other pages are refused.", 403)
         if request.method not in ("GET", "HEAD", "POST"):
@@ -139,8 +139,8 @@ class LabelingApp:
     ----------
     tree : FileTree
         The folder of pictures.
-    session : Session
-    trainer : Trainer
+    session : LabelingSession
+    trainer : BackgroundTrainer
     port : int
         Port at which it is served; host names and origins are checked with it.
 
@@ -150,7 +150,7 @@ class LabelingApp:
         Link that opens the page; it holds the token.
     """
 
-    def __init__(self, tree: FileTree, session: Session, trainer: Trainer, port: int) -> None:
+    def __init__(self, tree: FileTree, session: LabelingSession, trainer: BackgroundTrainer, port: int) -> None:
         self.tree, self.session, self.trainer = tree, session, trainer
         self.link_token, self.page_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.start = secrets.token_hex(4)  # part of the URLs of pictures, whose numbers are valid for this start

@@ -18,7 +18,7 @@ from ssgan.errors import UserError, did_you_mean
 from ssgan.files import path_from_text, path_to_text, read_file
 from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
 
-__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "Session", "rank", "read_hints", "read_order", "read_review"]
+__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "LabelingSession", "rank", "read_hints", "read_order", "read_review"]
 
 LEASE_SECONDS = 180.0  # for which a picture stays with a silent tab: hidden tabs report once a minute
 AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
@@ -129,7 +129,7 @@ def _read_rows(table: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines(keepends=True)))
 
 
-class Session:
+class LabelingSession:
     """The pictures, classes, answers and tabs of one labelling page. Safe to use from several threads.
 
     Parameters

@@ -14,7 +14,7 @@ from ssgan.data import label_log
 from ssgan.data.label_table import NEVER_CLASSES, read_label_table
 from ssgan.data.layouts import WITHOUT_LABELS
 from ssgan.errors import UserError
-from ssgan.files import lock, open_file, read_file
+from ssgan.files import append_file, lock, open_file, read_file
 
 __all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "timestamp"]
 
@@ -167,22 +167,11 @@ class LabelStore:
         """Append lines and sync them to the disk."""
         if not lines:
             return
+        if self.path.stat().st_size != self._size:
+            raise UserError(f"Another program has changed {self.path}: start `ssgan label` again.")
         content = b"".join(lines)
-        with open_file(self.path, "r+b", 0) as stream:
-            if os.fstat(stream.fileno()).st_size != self._size:
-                raise UserError(f"Another program has changed {self.path}: start `ssgan label` again.")
-            stream.seek(self._size)
-            try:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[stream.write(rest) :]
-                os.fsync(stream.fileno())
-            except OSError as error:
-                with suppress(OSError):
-                    stream.truncate(self._size)
-                error.filename = error.filename or str(self.path)
-                raise
-            self._size += len(content)
+        append_file(self.path, content, sync=True)
+        self._size += len(content)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan import files, runs
+from ssgan import files, runs, table_files
 from ssgan.data import splits
 from ssgan.data.dataset import Data, image_hashes
 from ssgan.data.datasets import DATASETS, load
@@ -403,7 +403,7 @@ def write_suggestions(suggestions: Sequence[Suggestion], out: str) -> None:
     UserError
         If the file cannot be written.
     """
-    with files.open_table(out, COLUMNS) as write:
+    with table_files.open_table(out, COLUMNS) as write:
         for one in suggestions:
             path = files.path_to_text(one.path)
             write([path, None, *one[2:]])

@@ -1,4 +1,4 @@
-"""Draw the random numbers of noise layers.
+"""Draw random numbers for noise layers.
 
 A layer asks for numbers in the shape of its input. Inside :func:`use_generator` they come from the generator of one
 seed, so that they do not depend on other seeds; outside, and under ``vmap``, from torch's global generator. The

@@ -101,7 +101,7 @@ class Options(DataSettings):
             value = getattr(self, name)
             # test_share=0 has no effect on any source.
             if self.strict and value != getattr(Options(), name) and not (name == "test_share" and value == 0):
-                raise UserError(f"{name}={value} would do nothing: {why}.")
+                raise UserError(f"{name}={value} has no effect: {why}.")
 
     def refuse_all(self, source: str) -> None:
         """Raise a :class:`UserError` for any option of image files that is set: the source holds arrays."""

@@ -245,7 +245,7 @@ def resolve(
 ) -> Config:
     """Return the configuration of a preset, updated by the settings of an earlier run and then by ``overrides``.
 
-    Overrides named in ``optional`` are dropped if they would have no effect.
+    Overrides named in ``optional`` are dropped if they has no effect.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def resolve(
         if getattr(config, name) != config.default(name) and not holds(config):
             if name in optional:
                 return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
-            raise UserError(f"{name}={fields.show(overrides[name])} would do nothing: it needs {needed}.")
+            raise UserError(f"{name}={fields.show(overrides[name])} has no effect: it needs {needed}.")
     return config
 
 

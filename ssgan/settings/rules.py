@@ -1,4 +1,4 @@
-"""Derive facts from settings, and check what settings need of each other."""
+"""Derive facts from settings, and check that settings fit each other."""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter

@@ -1,4 +1,4 @@
-"""Warn of models that diverge and of generators that collapse, from what training logs."""
+"""Warn of models that diverge and of generators that collapse."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Train a whole run: from data and a configuration to a run folder, in one session or several.
+"""Train a run: from data and a configuration to a run folder, in one training or several resumed ones.
 
 ``config.json`` is written first, with ``parent.json`` if the run starts from the weights of another one: its first
 checkpoint is then written before its first step. Training adds ``split.json`` and ``labeled.png`` (if images are
@@ -39,7 +39,7 @@ from ssgan.training.model_card import CARD_NAME, model_card
 from ssgan.training.monitor import Run, TrainingProgress
 from ssgan.training.parent import Parent
 from ssgan.training.parts import FailedParts
-from ssgan.training.session import open_session
+from ssgan.training.setup import set_up
 from ssgan.training.tensorboard import TensorBoard
 from ssgan.training.timing import StepProgress
 from ssgan.training.trainer import train
@@ -88,7 +88,7 @@ def run_experiment(
         If data, settings and folder do not fit; if the time was up, or a signal was received, before the end.
     """
     with distributed.main_first():  # the others read what this process writes
-        data, start, splits, state = open_session(data, config, folder, parent, splits)
+        data, start, splits, state = set_up(data, config, folder, parent, splits)
         failed_parts = failed_parts or FailedParts()
         events = _tensorboard(folder, config, failed_parts)
         # Nothing is written before here: a folder that cannot be resumed is unchanged.

@@ -9,12 +9,12 @@ import numpy as np
 from ssgan.data.dataset import Data, image_hashes
 from ssgan.data.splits import Split, fold_splits, make_splits
 from ssgan.errors import UserError
-from ssgan.files import open_table
 from ssgan.inference.confidence import calibrate, flagged_share
 from ssgan.inference.metrics import binomial_interval, confusion, softmax
 from ssgan.inference.models import Models
 from ssgan.inference.scores import METRICS, finite_mask
 from ssgan.settings.config import Config
+from ssgan.table_files import open_table
 from ssgan.training.experiment import train_or_resume
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts

@@ -1,4 +1,4 @@
-"""Stop a training between two steps where a signal asks for it.
+"""Stop a training between two steps on a signal.
 
 The handlers only record the signal; the training checks between its steps. Before the first step and after the last
 one, and outside of :func:`stop_between_steps`, signals have their usual effect.

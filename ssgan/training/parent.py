@@ -1,4 +1,4 @@
-"""Start a training from the weights of another run: its parent.
+"""Start a training from the weights of another run, its parent.
 
 A model starts from its parent's last weights, of G and D. The average of D, the moments of the optimisers, the learning
 rate and the order of the images start afresh; until the first step, the average is that of the parent. Rows of D's

@@ -1,4 +1,4 @@
-"""Note the pictures and measurements of a run that fail, so that its training is not lost."""
+"""Record pictures and measurements that could not be written, so that the training is not lost."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

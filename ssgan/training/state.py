@@ -1,4 +1,4 @@
-"""Check that a checkpoint belongs to a run, and is whole, before its training goes on."""
+"""Check that a checkpoint is complete and belongs to a run before its training is resumed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Time the steps and evaluations of a training, and estimate the time that is left."""
+"""Time the steps and evaluations of a training, and estimate the time left."""
 
 import time
 from collections.abc import Iterator

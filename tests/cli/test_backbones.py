@@ -222,7 +222,7 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], arrays: Path, tm
     assert "see features and not pixels" in mistake(*train, "--backbone", NAME, "--set", "augmentation=natural")
     assert "there is no backbone" in mistake(*train, "--preset", "images", "--set", "augmentation=crops")
     assert "which accepts pictures" in mistake("train", "gaussian", "--backbone", NAME, "--set", "labels=none")
-    assert "feature_components=5 would do nothing" in mistake(*train, "--set", "feature_components=5")
+    assert "feature_components=5 has no effect" in mistake(*train, "--set", "feature_components=5")
     assert "set network=features" in mistake(*train, "--preset", "images", "--backbone", NAME)
     assert not (tmp_path / "runs").exists()
 

@@ -128,10 +128,10 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
         ["--labels", "20", "--set", "labels=30"],
         "labels is set twice, the second time by labels=30: omit one of the two.",
     ),
-    "a flag that would do nothing": (
+    "a flag that has no effect": (
         '{"method": "supervised"}',
         ["--set", "weight_fake=0.7"],
-        "weight_fake=0.7 would do nothing: it needs method=gan, or another that learns from unlabelled images.",
+        "weight_fake=0.7 has no effect: it needs method=gan, or another that learns from unlabelled images.",
     ),
 }
 

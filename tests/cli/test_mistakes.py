@@ -169,7 +169,7 @@ def test_a_run_with_a_changed_split_is_refused(mistake: Callable[..., str], run:
 def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str], run: Path) -> None:
     assert "omit --labels" in mistake("data", "run", "--labels", "20")
     assert "omit --draw-seed" in mistake("data", "run", "--draw-seed", "3")
-    assert "--draw-seed 7 would do nothing" in mistake("data", "digits", "--draw-seed", "7")
+    assert "--draw-seed 7 has no effect" in mistake("data", "digits", "--draw-seed", "7")
     assert "'nodata'" in mistake("evaluate", "run", "--data", "nodata")
     assert "'tpu'" in mistake("evaluate", "run", "--device", "tpu")
     assert "labels is 'abc'" in mistake("data", "digits", "--labels", "abc")

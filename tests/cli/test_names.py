@@ -20,7 +20,8 @@ import ssgan
 from ssgan import runs
 from ssgan.cli import terminal
 from ssgan.errors import visible
-from ssgan.files import open_table, path_from_text, path_to_text
+from ssgan.files import path_from_text, path_to_text
+from ssgan.table_files import open_table
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 

@@ -282,8 +282,8 @@ def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], ph
     (tmp_path / "empty").mkdir()
     packed(tmp_path / "bad.zip", {**classes(), "../x.png": encoded(grey(1))})
     for command in ("train", "data"):
-        assert "image_size=8 would do nothing" in mistake(command, "digits", "--image-size", "8")
-        assert "labels_csv=l.csv would do nothing" in mistake(command, photos, "--labels-csv", "l.csv")
+        assert "image_size=8 has no effect" in mistake(command, "digits", "--image-size", "8")
+        assert "labels_csv=l.csv has no effect" in mistake(command, photos, "--labels-csv", "l.csv")
         assert mistake(command, "empty").startswith("empty ")
         assert "'../x.png'" in mistake(command, "bad.zip")
         assert "nothing.zip" in mistake(command, "nothing.zip")

@@ -256,7 +256,7 @@ def test_wrong_options_are_answered(mistake: Callable[..., str], monkeypatch: py
     compare = ["compare", "digits", "--out", "rows.jsonl"]
     assert mistake(*compare, "--engine", "rai") == "--engine is rai, but must be one of local, ray. Did you mean 'ray'?"
     assert mistake(*compare, "--ray-address", "auto") == (
-        "--ray-address auto would do nothing without --engine ray: add it, or omit --ray-address."
+        "--ray-address auto has no effect without --engine ray: add it, or omit --ray-address."
     )
     monkeypatch.setattr(clusters, "find_spec", lambda name: object())
     assert mistake(*compare, "--engine", "ray", "--ray-address", "ray://a:1") == (

@@ -204,8 +204,8 @@ def test_the_sheet_shows_the_least_sure_first(
 
 
 def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Callable[..., str]) -> None:
-    assert mistake("predict", run, "pictures", "--link") == "--link would do nothing: it is for --sort-into."
-    assert mistake("predict", run, "pictures", "--unsure", "0.3").startswith("--unsure would do nothing")
+    assert mistake("predict", run, "pictures", "--link") == "--link has no effect: it is for --sort-into."
+    assert mistake("predict", run, "pictures", "--unsure", "0.3").startswith("--unsure has no effect")
     for text in ("2", "x", "nan"):
         expected = f"--unsure is {text}, but must be a number from 0 to 1."
         assert mistake("predict", run, "pictures", "--sort-into", "s", "--unsure", text) == expected

@@ -123,7 +123,7 @@ def test_a_setting_is_for_the_networks_that_have_a_use_for_it(few_digits: Data) 
     assert supervised is not None
     assert (gan.latent_size, supervised.latent_size) == (7, 100)
     assert gan.discriminator_widths == supervised.discriminator_widths == (16, 12)
-    with pytest.raises(UserError, match=r"^latent_size=7 would do nothing: it needs a method that trains a generator"):
+    with pytest.raises(UserError, match=r"^latent_size=7 has no effect: it needs a method that trains a generator"):
         grid_of(few_digits, "supervised", settings={"latent_size": 7})
 
 

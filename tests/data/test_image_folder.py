@@ -209,9 +209,9 @@ def test_an_empty_test_folder_is_no_test_share(tmp_path: Path) -> None:
 def test_a_share_beside_a_test_folder_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {**classes("train/"), **classes("test/")})
     assert refusal(folder, test_share=0.5) == (
-        f"test_share=0.5 would do nothing: {folder} has a test set of its own, in test/."
+        f"test_share=0.5 has no effect: {folder} has a test set of its own, in test/."
     )
-    assert refusal(folder, test_seed=3).startswith("test_seed=3 would do nothing: ")
+    assert refusal(folder, test_seed=3).startswith("test_seed=3 has no effect: ")
 
 
 # Layouts that are none
@@ -305,7 +305,7 @@ def test_arrays_take_no_options(tmp_path: Path, option: dict[str, Any]) -> None:
     ((name, value),) = option.items()
     for source in ("digits", tmp_path / "a.npz"):
         assert refusal(Path(source) if source != "digits" else source, **option) == (  # type: ignore[arg-type]
-            f"{name}={value} would do nothing: it is for files of pictures (a folder or a .zip), and {source} holds "
+            f"{name}={value} has no effect: it is for files of pictures (a folder or a .zip), and {source} holds "
             f"arrays."
         )
 

@@ -91,7 +91,7 @@ def test_a_table_beside_class_folders_is_refused(tmp_path: Path) -> None:
     for name, files in {"plain": classes(), "train": classes("train/")}.items():
         folder = write(tmp_path / name, files)
         assert refusal(folder, labels_csv=csv) == (
-            f"labels_csv={csv} would do nothing: {folder} holds class folders, whose names are the labels; omit "
+            f"labels_csv={csv} has no effect: {folder} holds class folders, whose names are the labels; omit "
             f"it, or put the pictures into one folder."
         )
 
@@ -241,10 +241,10 @@ def test_a_setting_makes_them_classes(flat: Path, tmp_path: Path) -> None:
         "label_words is 'NA,-1', but -1 always means that there is no label."
     )
     assert refusal(flat, labels_csv=csv, label_words="cat").startswith(
-        "label_words=cat would do nothing: cat is a label, none of #N/A, "
+        "label_words=cat has no effect: cat is a label, none of #N/A, "
     )
     assert refusal(write(tmp_path / "b", classes()), label_words="NA") == (
-        f"label_words=NA would do nothing: it is for the labels of a table, and {tmp_path / 'b'} has none."
+        f"label_words=NA has no effect: it is for the labels of a table, and {tmp_path / 'b'} has none."
     )
 
 

@@ -608,7 +608,7 @@ def test_a_damaged_frame_is_named(run: Path, mistake: Callable[..., str]) -> Non
 
 def test_frames_need_a_generator(mistake: Callable[..., str]) -> None:
     words = mistake("train", "digits", "--method", "supervised", "--set", "frames_every_images=100", "--dry-run")
-    assert words.startswith("frames_every_images=100 would do nothing: it needs a method that trains a generator")
+    assert words.startswith("frames_every_images=100 has no effect: it needs a method that trains a generator")
 
 
 def test_the_models_of_the_folds_draw_no_frames(few_digits: Data, tmp_path: Path) -> None:

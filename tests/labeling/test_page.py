@@ -19,10 +19,10 @@ from starlette.testclient import TestClient
 from ssgan.data import file_tree, image_io
 from ssgan.errors import UserError
 from ssgan.labeling import page, session
+from ssgan.labeling.background import BackgroundTrainer
 from ssgan.labeling.page import LabelingApp
-from ssgan.labeling.session import Hint, Session, rank, read_review
+from ssgan.labeling.session import Hint, LabelingSession, rank, read_review
 from ssgan.labeling.store import LabelStore, open_store, timestamp
-from ssgan.labeling.trainer import Trainer
 
 PORT = 8731
 ROOT = f"http://127.0.0.1:{PORT}"
@@ -46,8 +46,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def app(folder: Path) -> Iterator[LabelingApp]:
     with file_tree.open_tree(folder, image_io.SUFFIXES) as tree, open_store(folder) as store:
-        pictures = Session(tree.pictures, store, ["cat", "dog"])
-        trainer = Trainer(folder, store.path, folder.parent / "runs", None, 0, pictures.set_hints)
+        pictures = LabelingSession(tree.pictures, store, ["cat", "dog"])
+        trainer = BackgroundTrainer(folder, store.path, folder.parent / "runs", None, 0, pictures.set_hints)
         yield LabelingApp(tree, pictures, trainer, PORT)
 
 
@@ -230,8 +230,8 @@ def test_an_answer_names_a_picture_of_the_listing(app: LabelingApp) -> None:
 def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:
     folder = write(tmp_path / "<script>", {"0.png": grey(0)})
     with file_tree.open_tree(folder, image_io.SUFFIXES) as tree:
-        pictures = Session(tree.pictures, LabelStore(folder / "labels.csv"), [])
-        trainer = Trainer(folder, folder / "labels.csv", tmp_path / "runs", None, 0, pictures.set_hints)
+        pictures = LabelingSession(tree.pictures, LabelStore(folder / "labels.csv"), [])
+        trainer = BackgroundTrainer(folder, folder / "labels.csv", tmp_path / "runs", None, 0, pictures.set_hints)
         shown = Visitor(LabelingApp(tree, pictures, trainer, PORT)).client.get("/").text
     assert "<h1>&lt;script&gt;</h1>" in shown
 
@@ -300,7 +300,7 @@ def test_a_large_folder_is_listed_without_opening_its_pictures(tmp_path: Path, m
     opened: list[object] = []
     monkeypatch.setattr(file_tree, "open_file", lambda path: opened.append(path))
     with file_tree.open_tree(folder, image_io.SUFFIXES) as tree, open_store(folder) as store:
-        pictures = Session(tree.pictures, store, ["cat", "dog"])
+        pictures = LabelingSession(tree.pictures, store, ["cat", "dog"])
         assert len(pictures.next_pictures("a")) == session.AHEAD
         assert pictures.counts()["total"] == 2000
     assert opened == []
@@ -345,11 +345,11 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
     table.write_text("path,given,suggested,margin,reason\n4.png,cat,dog,0.9,contradicted\n2.png,dog,cat,0.5,copy\n")
     with open_store(folder) as store:
         names = [f"{i}.png" for i in range(6)]
-        first = Session(names, store, ["cat", "dog"])
+        first = LabelingSession(names, store, ["cat", "dog"])
         first.answer([("4.png", 0)], "label", "cat")
         hints = read_review(table, names)
         time.sleep(0.005)  # times are in milliseconds
-        again = Session(list(hints), store, [], timestamp(), hints)
+        again = LabelingSession(list(hints), store, [], timestamp(), hints)
         time.sleep(0.005)
         (entry, other) = again.next_pictures("a")
         assert (entry["file"], entry["given"], entry["guess"], entry["reason"]) == (

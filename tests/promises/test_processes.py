@@ -24,7 +24,7 @@ from ssgan.errors import UserError
 from ssgan.settings.config import Config
 from ssgan.training import interrupts, trainer
 from ssgan.training.interrupts import Interrupts
-from ssgan.training.session import check_processes, follow
+from ssgan.training.setup import check_processes, follow
 
 ROOT = Path(ssgan.__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

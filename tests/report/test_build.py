@@ -268,7 +268,7 @@ def test_samples_that_cannot_be_shown_are_named(name: str, reason: str) -> None:
     Image.new("L", (5000, 1)).save("wide.png")
     found = build(row(4.0, samples=name))
     (said,) = found.skipped
-    assert said.reason == f"is used, but its samples {name} {reason}"
+    assert said.reason == f"is shown without its samples: {name} {reason}"
     assert ["gan", "50", "4.00", "4.00", "1"] in cells_of(found.markdown)
     assert report.report_numbers(found)["rows_skipped"] == 0
 
@@ -543,6 +543,6 @@ def test_the_committed_rows_make_a_small_report(monkeypatch: pytest.MonkeyPatch,
     rows = [json.loads(line) for line in Path(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     assert f"{len(rows):,} trainings on 1 data set, from 1 file of rows." in built.markdown
     samples = [row["samples"] for row in rows if row.get("samples")]
-    missing = re.findall(r"is used, but its samples (\S+) are not there", html.unescape(built.html))
+    missing = re.findall(r"is shown without its samples: (\S+) are not there", html.unescape(built.html))
     assert missing
     assert set(missing) <= set(samples)

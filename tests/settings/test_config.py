@@ -191,7 +191,7 @@ def test_optional_settings_that_would_do_nothing_are_left_away() -> None:
     assert resolve("digits", {**given, "method": "gan"}, optional=["latent_size"]).latent_size == 7
     chain = {"method": "supervised", "weight_pseudo_label": 1.0, "pseudo_label_threshold": 0.9}
     assert resolve("digits", chain, optional=chain.keys() - {"method"}).pseudo_label_threshold == 0.95
-    with pytest.raises(UserError, match="latent_size=7 would do nothing"):
+    with pytest.raises(UserError, match="latent_size=7 has no effect"):
         resolve("digits", given, optional=["batch_size"])
 
 

@@ -159,7 +159,7 @@ def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset
 def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -> None:
     earlier = Config(method="supervised", weight_fake=0.7, latent_size=9).to_dict()
     assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
-    with pytest.raises(UserError, match=r"^weight_fake=0\.8 would do nothing: it needs method=gan, or another "):
+    with pytest.raises(UserError, match=r"^weight_fake=0\.8 has no effect: it needs method=gan, or another "):
         resolve("mnist-paper", {"weight_fake": 0.8}, earlier)
 
 

@@ -1,4 +1,4 @@
-"""Settings that contradict each other, or would do nothing, are refused."""
+"""Settings that contradict each other, or has no effect, are refused."""
 
 import pytest
 from setting_values import refusal
@@ -110,7 +110,7 @@ def test_a_setting_that_would_do_nothing_is_refused(name: str) -> None:
     overrides, setting, needed = USELESS[name]
     with pytest.raises(UserError) as refused:
         resolve("digits", overrides)
-    assert str(refused.value).startswith(f"{setting} would do nothing: it needs ")
+    assert str(refused.value).startswith(f"{setting} has no effect: it needs ")
     assert needed in str(refused.value)
 
 

@@ -128,7 +128,7 @@ def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_te
     folder = write(tmp_path / "sorted", sorted_files)
     assert load(folder, options=without).files_test == load(folder).files_test != ()
     assert load(folder, options=without).classes == ("cat", "dog")
-    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing: .* has no classes to hold pictures out"):
+    with pytest.raises(UserError, match=r"test_share=0\.5 has no effect: .* has no classes to hold pictures out"):
         load(tmp_path / "loose", options=Options(classes=False, test_share=0.5))
     with pytest.raises(UserError, match="outside its class folders"):
         load(tmp_path / "loose")
@@ -138,7 +138,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "arrays have a size": (["small.npz", "--preset", "dcgan-64"], "is for files of pictures"),
     "labels": (["small.npz", "--preset", "dcgan", "--labels", "3"], "uses no labels"),
     "dropout": (["small.npz", "--preset", "gan-mlp", *options("dropout_hidden=0.5")], "dropout_hidden=0.5"),
-    "images": (["small.npz", "--preset", "gan-mlp", *options("init_images=100")], "init_images=100 would do nothing"),
+    "images": (["small.npz", "--preset", "gan-mlp", *options("init_images=100")], "init_images=100 has no effect"),
     "too large": (["large.npz", "--preset", "dcgan"], "17x17 to 64x64"),
     "side": (["small.npz", "--preset", "dcgan", *options("grid_side=0")], "grid_side is 0, but must be"),
 }
@@ -169,8 +169,8 @@ def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.Ca
     ("asked", "said"),
     [
         (["gaussian", "--set", "augmentation=natural"], "augmentation is 'natural', but these data are vectors of 1 "),
-        (["gaussian", "--set", "frames_every_images=1000"], "frames_every_images=1000 would do nothing: it needs "),
-        (["gaussian", "--set", "grid_side=7"], "grid_side=7 would do nothing: it needs "),
+        (["gaussian", "--set", "frames_every_images=1000"], "frames_every_images=1000 has no effect: it needs "),
+        (["gaussian", "--set", "grid_side=7"], "grid_side=7 has no effect: it needs "),
         (
             ["digits", "--preset", "dcgan-64"],
             "Preset dcgan-64 is for files of pictures, which it resizes to 64 pixels, ",

@@ -160,11 +160,11 @@ def test_the_discriminator_has_tanh_and_the_generator_relu() -> None:
         (["gaussian", "--labels", "100"], "preset gaussian is a GAN without classes and uses no labels"),
         (["gaussian", "--method", "supervised"], "but method supervised learns classes"),
         (["gaussian", "--set", "latent_size=2"], "latent_distribution is 'spread', which is one number a row"),
-        (["gaussian", "--set", "adam_beta1=0.9"], "adam_beta1=0.9 would do nothing: it needs Adam"),
-        (["gaussian", "--set", "init_images=9"], "init_images=9 would do nothing"),
+        (["gaussian", "--set", "adam_beta1=0.9"], "adam_beta1=0.9 has no effect: it needs Adam"),
+        (["gaussian", "--set", "init_images=9"], "init_images=9 has no effect"),
         (["gaussian", "--set", "gaussian_std=0"], "gaussian_std is 0.0, but must be a finite number above 0"),
-        (["gaussian", "--image-size", "8"], "image_size=8 would do nothing"),
-        (["digits", "--set", "gaussian_mean=4"], "gaussian_mean=4.0 would do nothing: it is for the data set gaussian"),
+        (["gaussian", "--image-size", "8"], "image_size=8 has no effect"),
+        (["digits", "--set", "gaussian_mean=4"], "gaussian_mean=4.0 has no effect: it is for the data set gaussian"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -167,7 +167,7 @@ def test_two_passes_need_something_that_tells_them_apart() -> None:
     still = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
     with pytest.raises(UserError, match=r"^method=pi would learn nothing from unlabelled images: it needs passes that"):
         resolve("digits", {"method": "pi", **still})
-    with pytest.raises(UserError, match=r"^weight_consistency=2 would do nothing: .* passes that differ"):
+    with pytest.raises(UserError, match=r"^weight_consistency=2 has no effect: .* passes that differ"):
         resolve("digits", {"weight_consistency": 2.0, **still})
     for enough in (VIEWS, {"noise_input_std": 0.1}, {"network": "paper-conv"}):
         assert resolve("digits", {"method": "pi", **still, **enough}).passes_differ

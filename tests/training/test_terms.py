@@ -90,7 +90,7 @@ def test_a_new_term_leaves_other_trainings_as_they_were(extended: Path, tmp_path
 def test_a_new_term_needs_a_method_that_uses_it(extended: Path, tmp_path: Path) -> None:
     done = run_with(extended, tmp_path, "--method", "supervised", "--set", "weight_certainty=0.5")
     assert done.returncode == 2
-    assert "weight_certainty=0.5 would do nothing: it needs method=gan, or another" in done.stderr
+    assert "weight_certainty=0.5 has no effect: it needs method=gan, or another" in done.stderr
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)

@@ -229,13 +229,13 @@ def test_a_diverged_model_is_judged_by_nobody(few_digits: Data) -> None:
         ({"weight_fake": 0.0, "weight_unlabeled": 1.0}, "but weight_fake is 0, so it would learn nothing"),
         ({"weight_unlabeled": 0.0}, "but weight_unlabeled is 0, so it would learn nothing"),
         ({"folds": 5, "draw_seed": 0}, "but folds is 5 and splits labelled images"),
-        ({"weight_labeled": 2.0}, "weight_labeled=2 would do nothing: it needs classes to learn"),
-        ({"draw_seed": 3}, "draw_seed=3 would do nothing: it needs a number of labels"),
+        ({"weight_labeled": 2.0}, "weight_labeled=2 has no effect: it needs classes to learn"),
+        ({"draw_seed": 3}, "draw_seed=3 has no effect: it needs a number of labels"),
         (
             {"discriminator_steps": 4, "adversarial_steps": 1},
             "adversarial_steps is 1 of 4, but D's loss is only U and V, so the other steps would learn nothing",
         ),
-        ({"evaluate_every_images": 100}, "evaluate_every_images=100 would do nothing: it needs classes"),
+        ({"evaluate_every_images": 100}, "evaluate_every_images=100 has no effect: it needs classes"),
     ],
 )
 def test_what_needs_classes_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -388,5 +388,5 @@ def test_a_folder_needs_no_class_folders(tmp_path: Path, place: str) -> None:
     # With classes to learn they are missing.
     with pytest.raises(UserError, match="class folder"):
         load(folder, None, Options.of(Config(labels=2)))
-    with pytest.raises(UserError, match=r"test_share=0\.5 would do nothing"):
+    with pytest.raises(UserError, match=r"test_share=0\.5 has no effect"):
         load(folder, None, Options.of(Config(labels=0, test_share=0.5)))

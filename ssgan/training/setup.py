@@ -1,4 +1,4 @@
-"""Open a session of a run, which is its first or goes on from its checkpoint; train where another process writes."""
+"""Set up the training of a run, new or resumed from its checkpoint; train in processes that write nothing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,11 +20,11 @@ from ssgan.training.parent import Parent, find_parent, inherited_map
 from ssgan.training.state import check_state
 from ssgan.training.trainer import train
 
-__all__ = ["Session", "check_processes", "follow", "open_session"]
+__all__ = ["TrainingSetup", "check_processes", "follow", "set_up"]
 
 
-class Session(NamedTuple):
-    """What a session of a run begins with.
+class TrainingSetup(NamedTuple):
+    """What a training starts from, new or resumed.
 
     Attributes
     ----------
@@ -44,14 +44,14 @@ class Session(NamedTuple):
     state: dict[str, Any] | None
 
 
-def open_session(
+def set_up(
     data: Data, config: Config, folder: Path, parent: Parent | None = None, splits: Sequence[Split] | None = None
-) -> Session:
-    """Open a session; parameters and errors are those of :func:`ssgan.training.experiment.run_experiment`."""
+) -> TrainingSetup:
+    """Set up a training; parameters and errors are those of :func:`ssgan.training.experiment.run_experiment`."""
     start = find_parent(folder, parent)
     data = apply_backbone(data, config, feature_map=inherited_map(folder, config, start))
     splits = _splits_of_run(data, config, folder, splits)
-    return Session(data, start, splits, _saved_state(folder, data, config, splits))
+    return TrainingSetup(data, start, splits, _saved_state(folder, data, config, splits))
 
 
 def follow(data: Data, config: Config, folder: Path, parent: Parent | None = None) -> None:
@@ -67,7 +67,7 @@ def follow(data: Data, config: Config, folder: Path, parent: Parent | None = Non
             raise UserError(
                 f"A process cannot see {folder}: every machine must reach the same run folder, set with --out."
             )
-        data, start, splits, state = open_session(data, config, folder, parent)
+        data, start, splits, state = set_up(data, config, folder, parent)
     stop = interrupts.current()
 
     def due(_: int) -> bool:

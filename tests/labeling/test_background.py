@@ -18,10 +18,10 @@ from ssgan.data.file_tree import open_tree
 from ssgan.data.image_io import SUFFIXES
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
-from ssgan.labeling import trainer as trainers
+from ssgan.labeling import background
+from ssgan.labeling.background import BackgroundTrainer, Commands, Failed, latest_run
 from ssgan.labeling.session import Hint, read_hints
 from ssgan.labeling.store import Change, open_store
-from ssgan.labeling.trainer import Commands, Failed, Trainer, latest_run
 
 FEW = Counter({"cat": 3, "dog": 3})
 ERROR = {"error": 12.5, "interval": [5.0, 25.0], "labels": 6, "folds": 5}
@@ -66,15 +66,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainer]]:
+def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BackgroundTrainer]]:
     """Make a trainer whose runs have the error above."""
     source = {"data": path_to_text(folder.resolve())}
     monkeypatch.setattr(runs, "read_report", lambda run: {"folds": ERROR, "source": source})
     made = []
 
-    def make_one(commands: Commands, every: int = 4, run: Path | None = None) -> Trainer:
+    def make_one(commands: Commands, every: int = 4, run: Path | None = None) -> BackgroundTrainer:
         hints: list[tuple[Mapping[str, Hint], Sequence[str]]] = []
-        one = Trainer(
+        one = BackgroundTrainer(
             folder,
             folder / "labels.csv",
             folder.parent / "runs",
@@ -92,7 +92,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
         one.stop()
 
 
-def settle(one: Trainer, trainings: int) -> dict[str, Any]:
+def settle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
     """Wait until so many trainings have ended and nothing runs."""
     end = time.monotonic() + 20
     while (status := one.status())["trainings"] < trainings or status["phase"] or status["waiting"]:
@@ -223,10 +223,10 @@ def test_a_command_that_fails_says_its_sentence() -> None:
 
 def test_commands_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom ssgan.labeling import trainer\n"
-        "trainer.CHILD = trainer.CHILD.replace('from ssgan.cli import main\\nmain()', 'import os, sys, time\\n"
+        "import sys\nfrom ssgan.labeling import background\n"
+        "background.CHILD = background.CHILD.replace('from ssgan.cli import main\\nmain()', 'import os, sys, time\\n"
         'print(os.getpid(), file=open(sys.argv[1], "w"), flush=True)\\ntime.sleep(60)\')\n'
-        "trainer.Commands().run([sys.argv[1]])"
+        "background.Commands().run([sys.argv[1]])"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "pid")])
     end = time.monotonic() + 60
@@ -243,14 +243,16 @@ def test_commands_end_with_the_process_that_started_them(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_real_training_gives_hints_and_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers, "TOTAL_IMAGES", 400)
+    monkeypatch.setattr(background, "TOTAL_IMAGES", 400)
     small = ["--set", "batch_size=20", "--set", "report_every_images=100"]
-    monkeypatch.setattr(trainers, "QUICK", [*trainers.QUICK, *small])
+    monkeypatch.setattr(background, "QUICK", [*background.QUICK, *small])
     folder = write(tmp_path / "digits", {f"{i}.png": grey(i, 28) for i in range(20)})
     found: list[Mapping[str, Hint]] = []
     with open_store(folder) as store:
         store.append([Change(f"{i}.png", "cat" if i % 2 else "dog", "label") for i in range(12)])
-        one = Trainer(folder, store.path, tmp_path / "runs", None, 4, lambda hints, first: found.append(hints))
+        one = BackgroundTrainer(
+            folder, store.path, tmp_path / "runs", None, 4, lambda hints, first: found.append(hints)
+        )
         try:
             one.start(Counter())
             one.consider(Counter({"cat": 6, "dog": 6}))

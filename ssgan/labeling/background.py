@@ -1,4 +1,4 @@
-"""Train in the background while pictures are labelled, and read what the models say of every picture.
+"""Train in the background while pictures are labelled, and predict every picture.
 
 The work is done by commands of ``ssgan`` in separate processes, one at a time and with a low priority, so that the page
 stays usable. They end with the server, even if it is killed.
@@ -20,7 +20,7 @@ from ssgan.data.photographs import backbone_of_photographs
 from ssgan.errors import UserError
 from ssgan.labeling.session import Hint, read_hints, read_order
 
-__all__ = ["FOLDS", "Commands", "Failed", "Trainer", "latest_run"]
+__all__ = ["FOLDS", "BackgroundTrainer", "Commands", "Failed", "latest_run"]
 
 FOLDS = 5
 SUGGESTED = (100, 20, 5)  # pictures requested from `ssgan suggest`; the next number is tried if that fails
@@ -124,7 +124,7 @@ class _Measured(NamedTuple):
     run: str
 
 
-class Trainer:
+class BackgroundTrainer:
     """Train on the labels so far, in a thread, whenever there are enough new ones.
 
     Parameters
