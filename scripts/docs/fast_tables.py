@@ -20,15 +20,14 @@ MARKS = 5  # lines of the table of errors during a training
 
 def fast_table(dataset: str) -> str:
     """Make the table of error by labels, with and without a generator, and of the error during training."""
-    cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
+    cells: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
     for row in sorted(rows(f"{dataset}-fast"), key=lambda row: row["draw_seed"]):
         if (kind := _kind(row)) is not None:
-            cells[row["labels"], kind].append(row)
+            cells[row["labels"], kind, row["images"]].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
-    for labels in sorted({labels for labels, _ in cells}):
-        for kind in KINDS:
-            if found := cells.get((labels, kind)):
-                lines.append(_line(labels, kind, found))
+    for labels in sorted({labels for labels, _, _ in cells}):
+        of_labels = [(images, KINDS.index(kind), kind) for n, kind, images in cells if n == labels]
+        lines += [_line(labels, kind, cells[labels, kind, images]) for images, _, kind in sorted(of_labels)]
         for published in PUBLISHED.get(dataset, ()):
             if published.method == "Improved GAN" and labels in published.errors:
                 lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
@@ -150,13 +149,13 @@ def _line(labels: int, name: str, found: list[Row]) -> str:
     return f"| {labels:,} | {name} | {images:,} | {mean:.2f}{spread} | {each} | {minutes:.0f} |"
 
 
-def _curve(dataset: str, cells: dict[tuple[int, str], list[Row]]) -> list[str]:
+def _curve(dataset: str, cells: dict[tuple[int, str, int], list[Row]]) -> list[str]:
     """Return the table of the error during the trainings of the preset, where it was measured."""
     if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
         return []
     models = max(
-        (found for (_, kind), found in cells.items() if kind == PRESET),
-        key=lambda found: (len(found), found[0]["images"]),
+        (found for (_, kind, _), found in cells.items() if kind == PRESET),
+        key=lambda found: (found[0]["images"], len(found)),
         default=[],
     )
     if not models:
