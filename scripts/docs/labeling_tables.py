@@ -49,7 +49,7 @@ def labeling_table() -> str:
         [
             *lines,
             f"Test error in %, mean ± standard deviation over {draws} pools; in brackets the mean number of classes",
-            "with a label, where that is not all of them. Models are trained shortly: these are differences between",
+            "with a label, where that is not all of them. The trainings are short: these are differences between",
             "choices, not the errors of the presets. Each training is a row of",
             "[results/rows/labeling.jsonl](../results/rows/labeling.jsonl).",
         ]
