@@ -26,8 +26,8 @@ def fast_table(dataset: str) -> str:
             cells[row["labels"], kind, row["images"]].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _, _ in cells}):
-        of_labels = [(images, KINDS.index(kind), kind) for n, kind, images in cells if n == labels]
-        lines += [_line(labels, kind, cells[labels, kind, images]) for images, _, kind in sorted(of_labels)]
+        of_labels = [(kind not in KINDS, images, kind) for n, kind, images in cells if n == labels]
+        lines += [_line(labels, kind, cells[labels, kind, images]) for _, images, kind in sorted(of_labels)]
         for published in PUBLISHED.get(dataset, ()):
             if published.method == "Improved GAN" and labels in published.errors:
                 lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
@@ -132,9 +132,11 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
 
 
 def _kind(row: Row) -> str | None:
-    """Say which training a row is of; None where the preset has changed since."""
-    settings = {"labels": row["labels"], **row["settings"]}
+    """Return the name of the training of a row; None if the preset has changed since."""
+    settings = {"labels": row["labels"], "method": row["method"], **row["settings"]}
     if resolve(row["preset"], settings).sha256 == row["config_sha256"]:
+        if row["method"] != "gan":
+            return f"`{row['method']}`"
         return NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
     given = resolve(row["preset"], {**settings, "label_spreading_fraction": 0.0})
     return NOT_SPREAD if given.sha256 == row["config_sha256"] else None
