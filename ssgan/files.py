@@ -23,6 +23,7 @@ __all__ = [
     "append_file",
     "check_growth",
     "default_root",
+    "is_npz",
     "lock",
     "name_to_unicode",
     "open_atomic",
@@ -37,6 +38,8 @@ __all__ = [
     "write_json",
 ]
 
+# Errors of file systems that have no locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
 
 
@@ -117,6 +120,11 @@ def check_growth(archive: zipfile.ZipFile, path: str | Path) -> None:
             f"{path} unpacks to {unpacked / 2**20:,.0f} MiB, over {GROWTH_LIMIT // 2**20:,} MiB more than its size: if "
             "you trust it, store it without compression, as numpy.savez does."
         )
+
+
+def is_npz(path: str | Path) -> bool:
+    """Return whether a path has the suffix of an ``.npz``, in upper or lower case."""
+    return str(path).lower().endswith(".npz")
 
 
 def path_to_text(path: str | Path) -> str:
@@ -259,7 +267,7 @@ def lock(path: Path, busy: str) -> Iterator[None]:
             stale = f" If nothing runs there, delete {path}." if isinstance(file_lock, SoftFileLock) else ""
             raise Busy(busy + stale) from None
         except OSError as cause:
-            if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if cause.errno not in NO_LOCKS:
                 raise UserError(f"{path.parent} cannot be written to ({cause.strerror}).") from None
     try:
         yield

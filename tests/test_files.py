@@ -208,7 +208,7 @@ def test_a_lock_is_not_shared_within_a_process(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EMFILE])
 def test_a_lock_in_a_read_only_folder_is_answered_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:

@@ -192,7 +192,7 @@ def check_equal(config: Config, data: Data, steps: int = 5) -> float:
     pairs: list[tuple[Tensor, Tensor]] = []
     for batch in trainer.batches.from_batch(0, steps):
         trainer.step([batch])
-        logs = trainer.read_logs(1)
+        logs = trainer.pop_logs(1)
         for model, plain in enumerate(plains):
             terms = plain.step(*(tensor[model] for tensor in batch[:6]))  # no strong views
             pairs += [(torch.tensor(logs[name][model]), term.cpu()) for name, term in terms.items()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssgan import runs
+from ssgan import files, runs
 from ssgan.cli import terminal
 from ssgan.cli.completion import among
 from ssgan.cli.data import data_options
@@ -49,7 +49,6 @@ __all__ = ["audit", "suggest"]
 
 SHOWN = 10
 NAME_WIDTH = 24
-REASON_WIDTH = 50
 CLASS_WIDTH = 14
 GUESSING = 1 / 3  # fraction of contradicted labels above which the models are more likely to be wrong than the labels
 SHEET_PICTURES = 96
@@ -182,7 +181,7 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
 
     settings = choose_backbone(location, settings, quiet, "suggest", "compares")
     backbone = settings.pop("backbone", None)
-    is_files = not location.is_named and Path(location.data).suffix.lower() != ".npz"
+    is_files = not location.is_named and not files.is_npz(location.data)
     if backbone is None and is_files:
         settings.setdefault("image_size", IMAGE_SIZE)
     image_size = settings.get("image_size")

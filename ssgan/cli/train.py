@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssgan import runs
+from ssgan import files, runs
 from ssgan.cli import output, processes, start, terminal
 from ssgan.cli.hints import how_to_go_on, predict_command
 from ssgan.cli.options import (
@@ -227,7 +227,7 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
         options = dataclasses.replace(options, settings=settings)
     early = _resolve_without_data(options)
     processes.check_config(early)
-    is_array = location.is_named or Path(location.data).suffix == ".npz"
+    is_array = location.is_named or files.is_npz(location.data)
     run = options.parent or options.config
     # A run that another program started need not have a preset.
     resizes = early.image_size if run else PRESETS.get(early.preset, {}).get("image_size")

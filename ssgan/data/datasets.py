@@ -16,7 +16,7 @@ from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.files import default_root, name_to_unicode, read_file, refuse_irregular
+from ssgan.files import default_root, is_npz, name_to_unicode, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -373,7 +373,7 @@ def _load(name_or_path: str | Path, root: str | Path | None, options: Options, p
         raise UserError(_no_such_data(str(name_or_path), path))
     if path.is_dir() or path.suffix.lower() == ".zip":
         return image_folder.read_folder(path, options, progress)
-    if path.suffix == ".npz":
+    if is_npz(path):
         options.refuse_all(str(path))
         return read_npz(path)
     raise UserError(_no_such_data(str(name_or_path), path))
@@ -399,4 +399,4 @@ def _no_such_data(name: str, path: Path) -> str:
         return f"There is no {'folder' if near.is_dir() else 'file'} {path}. Did you mean {near}?"
     if path.name == name and path.suffix.lower() not in (".zip", ".npz"):
         return f"Unknown data set {name!r}: {known}"
-    return f"There is no {'file' if path.suffix.lower() == '.npz' else 'folder or file'} {path}."
+    return f"There is no {'file' if is_npz(path) else 'folder or file'} {path}."

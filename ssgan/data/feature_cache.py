@@ -65,6 +65,7 @@ def compute_features(
     on_progress: Callable[[int, int], None] | None = None,
     context: str = "",
     spread: Spread | None = None,
+    read_only: bool = False,
 ) -> np.ndarray:
     """Return the features of images, computing only those that the cache lacks.
 
@@ -86,6 +87,8 @@ def compute_features(
         What else the features depend on, such as the scale of the pixels.
     spread : callable, optional
         Computes features instead of ``compute``, from chunks of at most 64 images.
+    read_only : bool, default: False
+        Whether to add nothing to the cache.
 
     Returns
     -------
@@ -99,11 +102,11 @@ def compute_features(
         If ``compute`` returns another shape.
     """
     keys, first, numbers = np.unique(_hash_images(images, context), return_index=True, return_inverse=True)
-    with _Store(folder, width) as store, ExitStack() as stack:
+    with _Store(folder, width, read_only) as store, ExitStack() as stack:
         rows = store.find(keys)
         missing = np.flatnonzero(rows < 0)
         missing = missing[np.argsort(first[missing])]  # in the order of the images
-        if len(missing) and not _is_first(stack, folder):
+        if len(missing) and not read_only and not _is_first(stack, folder):
             missing = missing[::-1]
         unsaved = _Unsaved(len(missing), len(keys), width)
         if on_progress is not None and len(missing):
@@ -133,7 +136,7 @@ def compute_features(
             if on_progress is not None:
                 on_progress(start + len(part), len(missing))
         result = _gather(store, rows, unsaved, numbers)
-    if folder is not None and folder.parent == cache_folder(KIND):
+    if folder is not None and not read_only and folder.parent == cache_folder(KIND):
         make_room(folder.parent, ("*/*.features", "*/*.keys"), CACHE_BYTES, keep=folder)
     result.setflags(write=False)
     return result
@@ -145,8 +148,8 @@ class _Store:
     Rows are read and written through the files that were opened first, even if another process deletes them.
     """
 
-    def __init__(self, folder: Path | None, width: int) -> None:
-        self.folder, self.width = folder, width
+    def __init__(self, folder: Path | None, width: int, read_only: bool = False) -> None:
+        self.folder, self.width, self.read_only = folder, width, read_only
         self._row_bytes = width * FLOAT16.itemsize
         self._stack = ExitStack()
         self._features: BinaryIO | None = None
@@ -158,7 +161,7 @@ class _Store:
     def __enter__(self) -> Self:
         if self.folder is not None:
             paths = [self.folder / f"{self.width}.{kind}" for kind in ("features", "keys")]
-            for mode in ("r+b", "rb"):
+            for mode in ("rb",) if self.read_only else ("r+b", "rb"):
                 try:
                     if mode == "r+b":
                         self.folder.mkdir(parents=True, exist_ok=True)

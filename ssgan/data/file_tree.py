@@ -18,13 +18,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ssgan.data.image_io import UnreadableImage
 from ssgan.errors import UserError
 from ssgan.files import open_file, path_to_text
 
-__all__ = ["MEMBER_LIMIT", "TOTAL_LIMIT", "FileTree", "expand_user", "nearest_entry", "open_tree", "printable"]
+__all__ = [
+    "MEMBER_LIMIT",
+    "TOTAL_LIMIT",
+    "Entry",
+    "FileTree",
+    "expand_user",
+    "is_picture",
+    "nearest_entry",
+    "open_tree",
+    "printable",
+    "walk",
+]
 
 
 # Largest unpacked size in bytes of one picture in a zip, and of all together.
@@ -78,8 +89,7 @@ class _Listing:
 
     def is_picture(self, name: str) -> bool:
         """Return whether a file is a picture by its suffix; if not, count it as ignored."""
-        last = name.rpartition("/")[2]
-        suffix = "hidden" if _is_hidden(last) else posixpath.splitext(last)[1].lower() or "without suffix"
+        suffix = _suffix(name)
         if suffix in self.suffixes:
             return True
         self.ignored[suffix] += 1
@@ -128,50 +138,104 @@ def open_tree(path: Path, suffixes: Collection[str], known: Collection[str] = ()
         yield _list_zip(path, archive, suffixes, known)
 
 
-def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
-    """List a folder.
+class Entry(NamedTuple):
+    """A file or folder below a folder.
 
-    A link to a folder is followed if it leads out of ``path``, and not back to it or to a folder on the way.
+    Attributes
+    ----------
+    path : str
+        As the system names it.
+    name : str
+        Relative, printable, with forward slashes.
+    status : os.stat_result or None
+        None for a broken link, a folder that cannot be opened, and a link to a folder that is not followed.
+    problem : str
+        Why it cannot be read.
     """
-    listing, paths = _Listing(suffixes), {}
-    root = os.path.realpath(path)
+
+    path: str
+    name: str
+    status: os.stat_result | None
+    problem: str = ""
+
+
+def walk(folder: str | Path) -> Iterator[Entry]:
+    """Iterate over all below a folder except hidden folders: the entries of a folder sorted, then its folders in turn.
+
+    A link to a folder is followed if it leads out of ``folder``, and not back to it or to a folder on the way.
+
+    Raises
+    ------
+    OSError
+        If the folder itself cannot be opened.
+    """
+    root = os.path.realpath(folder)
     # Each folder still to list: its path, its name with a slash, the real paths of the folders above it.
-    queue: list[tuple[str, str, tuple[str, ...]]] = [(str(path), "", (root,))]
+    queue: list[tuple[str, str, tuple[str, ...]]] = [(str(folder), "", (root,))]
     while queue:
-        folder, prefix, parents = queue.pop()
+        path, prefix, parents = queue.pop()
         try:
-            entries = list(os.scandir(folder))
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as cause:
             if not prefix:
-                raise UserError(f"The folder {path} cannot be opened ({cause.strerror}).") from None
-            listing.unreadable.append((prefix.rstrip("/"), f"cannot be opened ({cause.strerror})"))
+                raise
+            yield Entry(path, prefix.rstrip("/"), None, f"cannot be opened ({cause.strerror})")
             continue
+        folders = []
         for entry in entries:
             name = prefix + printable(path_to_text(entry.name))
             try:
                 status = entry.stat()
             except OSError:  # a broken link, or a loop of links
-                if listing.is_picture(name):
-                    listing.unreadable.append((name, "is a broken link"))
+                yield Entry(entry.path, name, None, "is a broken link")
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if _is_hidden(entry.name):
                     continue
                 real = os.path.realpath(entry.path) if entry.is_symlink() else ""
                 if real and (_is_in(real, root) or any(_is_in(parent, real) for parent in parents)):
+                    yield Entry(entry.path, name, None)
+                    continue
+                folders.append((entry.path, f"{name}/", (*parents, real) if real else parents))
+            yield Entry(entry.path, name, status)
+        queue += reversed(folders)
+
+
+def is_picture(name: str, suffixes: Collection[str]) -> bool:
+    """Return whether a file is not hidden and has one of these suffixes, which are in lower case."""
+    return _suffix(name) in suffixes
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a file in lower case, ``hidden`` or ``without suffix``."""
+    last = name.rpartition("/")[2]
+    return "hidden" if _is_hidden(last) else posixpath.splitext(last)[1].lower() or "without suffix"
+
+
+def _list_folder(path: Path, suffixes: Collection[str]) -> FileTree:
+    """List a folder by :func:`walk`."""
+    listing, paths = _Listing(suffixes), {}
+    try:
+        for entry in walk(path):
+            if entry.status is None:
+                if not entry.problem:
                     listing.ignored["link"] += 1
+                elif os.path.isdir(entry.path) or listing.is_picture(entry.name):
+                    listing.unreadable.append((entry.name, entry.problem))
+            elif stat.S_ISDIR(entry.status.st_mode):
+                listing.folders.add(entry.name)
+            elif listing.is_picture(entry.name):
+                if not stat.S_ISREG(entry.status.st_mode):
+                    listing.unreadable.append((entry.name, "is not a regular file"))
                     continue
-                listing.folders.add(name)
-                queue.append((entry.path, f"{name}/", (*parents, real) if real else parents))
-            elif listing.is_picture(name):
-                if not stat.S_ISREG(status.st_mode):
-                    listing.unreadable.append((name, "is not a regular file"))
-                    continue
-                _check_unique(listing, name, path)
+                _check_unique(listing, entry.name, path)
                 # The change time of the inode moves even if a copy keeps size and date.
-                listing.pictures[name] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-                paths[name] = entry.path
-    return listing.to_tree(path, root, lambda name: open_file(paths[name]))
+                size, times = entry.status.st_size, (entry.status.st_mtime_ns, entry.status.st_ctime_ns)
+                listing.pictures[entry.name] = f"{size} {times[0]} {times[1]}"
+                paths[entry.name] = entry.path
+    except OSError as cause:
+        raise UserError(f"The folder {path} cannot be opened ({cause.strerror}).") from None
+    return listing.to_tree(path, os.path.realpath(path), lambda name: open_file(paths[name]))
 
 
 def _list_zip(path: Path, archive: zipfile.ZipFile, suffixes: Collection[str], known: Collection[str]) -> FileTree:

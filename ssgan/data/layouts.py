@@ -166,7 +166,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
         raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
-    if len(classes) == 1:
+    if len(classes) == 1 and options.classes:
         raise UserError(f"{path} has only one label, {classes[0]!r}, but at least two classes are needed.")
     vague = [name for name in classes if _is_vague(name) and name not in words]
     if vague:

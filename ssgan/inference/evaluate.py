@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssgan import runs
+from ssgan import files, runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -90,7 +90,7 @@ def evaluate_models(
     if models.progress and data is None and report["dataset"] not in DATASETS:
         raise runs.unknown_data(run)
     source, source_root, options = runs.data_source(run, report, models.config, root)
-    has_arrays = data is not None and (data in DATASETS or data.endswith(".npz"))
+    has_arrays = data is not None and (data in DATASETS or files.is_npz(data))
     if has_arrays:
         options = Options(labels_csv=labels_csv, backbone=models.config.backbone, learned=runs.learned_images(run))
     elif data is not None:
@@ -108,7 +108,7 @@ def evaluate_models(
         dataset = dataclasses.replace(
             dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
         )
-    dataset = apply_backbone(dataset, models.config, progress, models.feature_map)
+    dataset = apply_backbone(dataset, models.config, progress, models.feature_map, device=str(models.device))
     return _score_data(models, report, scored._replace(data=dataset), run, ensemble)
 
 
@@ -116,7 +116,7 @@ def _score_data(
     models: Models, report: dict[str, Any], scored: Scored, run: Path, ensemble: bool = False
 ) -> dict[str, Any]:
     """Score models on the test set of data that fit them, which are features if the models take features."""
-    dataset, torch_device = scored.data, next(iter(models.averaged.values())).device
+    dataset, torch_device = scored.data, models.device
     if models.config.unconditional:
         return _evaluate_unconditional(models, report, scored, run, torch_device, ensemble)
     logits_SNK, temperature = models.logits(dataset.x_test), models.confidence.temperature
@@ -169,7 +169,7 @@ def score_arrays(
         _check_fit(data, models, run)
     if not len(data.x_test) and not models.config.unconditional:
         raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
-    data = apply_backbone(data, models.config, None, models.feature_map)
+    data = apply_backbone(data, models.config, None, models.feature_map, device=str(models.device))
     return _score_data(models, report, Scored(data), run, ensemble)
 
 

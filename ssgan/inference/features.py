@@ -1,9 +1,10 @@
-"""Turn pictures into features of a backbone: for training and evaluation with a cache, for predictions without."""
+"""Turn pictures into features of a backbone; those of training and evaluation are cached."""
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def apply_backbone(
     progress: FeatureProgress | None = None,
     feature_map: FeatureMap | None = None,
     engine: FeatureEngine | None = None,
+    device: str | None = None,
 ) -> Data:
     """Replace pictures by features if a backbone is set; return other data, and these features, unchanged.
 
@@ -46,6 +48,8 @@ def apply_backbone(
         The map of a run, instead of one fitted to this pool; features by another map are computed again.
     engine : callable, optional
         Computes elsewhere what the cache lacks, as :func:`ssgan.inference.ray_data.feature_engine` returns it.
+    device : str, optional
+        Where features are computed; by default the device of ``config``.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def apply_backbone(
         return data
     data = data.source  # of features with other settings, or without the views that are needed now
     check_pictures(data, config.backbone)
-    backbone = open_backbone(config.backbone, config.image_size, config.device)
+    backbone = open_backbone(config.backbone, config.image_size, device or config.device)
     spread = None if engine is None else engine(backbone, data.scale)
     compute = _Computation(backbone, data.scale, progress or _no_progress, spread)
     train, test = compute(data.x_train), compute(data.x_test)
@@ -105,10 +109,13 @@ class _Computation:
             speed = f", {rate:,.0f}/s" if done else ""
             self.progress(f"features by {self.backbone.name}{speed}:", done, total)
 
-        compute = partial(self.backbone.features, scale=self.scale)
-        folder = feature_folder(self.backbone.cache_name)
-        context = f"scale {self.scale:g}"
-        return compute_features(images, compute, folder, self.backbone.width, on_progress, context, self.spread)
+        return _cached_features(images, self.backbone, self.scale, on_progress=on_progress, spread=self.spread)
+
+
+def _cached_features(images: np.ndarray | ViewedImages, backbone: Backbone, scale: float, **options: Any) -> np.ndarray:
+    """Return the features of images by :func:`compute_features`, with these options of it."""
+    compute, folder = partial(backbone.features, scale=scale), feature_folder(backbone.cache_name)
+    return compute_features(images, compute, folder, backbone.width, context=f"scale {scale:g}", **options)
 
 
 def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) -> bool:
@@ -128,7 +135,9 @@ def _has_features(data: Data, config: Config, feature_map: FeatureMap | None) ->
 
 
 def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str = "cpu") -> np.ndarray:
-    """Compute the input of the networks, float32 [N, D], from pictures [N, H, W] or [N, H, W, C], without the cache.
+    """Compute the input of the networks, float32 [N, D], from pictures [N, H, W] or [N, H, W, C].
+
+    What the cache holds is taken from it; nothing is added to it.
 
     Raises
     ------
@@ -141,7 +150,8 @@ def picture_features(pictures: np.ndarray, feature_map: FeatureMap, device: str 
             f"[N, {', '.join(map(str, feature_map.picture_shape))}], 0 to {feature_map.picture_scale:g}."
         )
     backbone = backbone_of(feature_map, device)
-    return feature_map.apply(backbone.features(pictures, feature_map.picture_scale))
+    scale = feature_map.picture_scale
+    return feature_map.apply(_cached_features(pictures, backbone, scale, read_only=True))
 
 
 def backbone_of(feature_map: FeatureMap, device: str = "cpu") -> Backbone:

@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -72,14 +73,15 @@ def _expand(name: str) -> list[InputSource]:
     if not os.path.isdir(name):
         return [InputSource(name)]
     sources: list[InputSource] = []
-
-    def add_error(error: OSError) -> None:
-        sources.append(InputSource(str(error.filename), f"{error.filename} cannot be read ({error.strerror})."))
-
-    for base, folders, file_names in os.walk(name, onerror=add_error):
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        pictures = sorted(f for f in file_names if f.lower().endswith(tuple(SUFFIXES)) and not f.startswith("."))
-        sources += [InputSource(os.path.join(base, file)) for file in pictures]
+    try:
+        for entry in file_tree.walk(name):
+            is_picture = file_tree.is_picture(entry.name, SUFFIXES)
+            if entry.problem and (is_picture or os.path.isdir(entry.path)):
+                sources.append(InputSource(entry.path, f"{entry.path} {entry.problem}."))
+            elif entry.status is not None and is_picture and not stat.S_ISDIR(entry.status.st_mode):
+                sources.append(InputSource(entry.path))
+    except OSError as error:
+        sources.append(InputSource(name, f"{name} cannot be opened ({error.strerror})."))
     return sources or [InputSource(name, f"{name} holds no picture ({', '.join(sorted(SUFFIXES))}).")]
 
 
@@ -104,7 +106,7 @@ def read_inputs(
         try:
             if reason:
                 raise UserError(reason)
-            if name.lower().endswith(".npz"):
+            if files.is_npz(name):
                 rows = _read_npz_images(name, tuple(image_shape), scale, bounded)
                 yield from (InputImage(f"{name}[{i}]", row) for i, row in enumerate(rows))
             elif name.lower().endswith(".zip"):

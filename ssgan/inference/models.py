@@ -23,7 +23,7 @@ from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
-from ssgan.nn.stack import Stack
+from ssgan.nn.stack import EVALUATION_ROWS, Stack
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
@@ -113,6 +113,11 @@ class Models:
         )
 
     @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        return next(iter(self.averaged.values())).device
+
+    @property
     def finite(self) -> list[bool]:
         """Whether every averaged parameter of each seed is finite; otherwise the model diverged."""
         by_tensor = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in self.averaged.values()])
@@ -178,23 +183,27 @@ class Models:
         """Compute the output of D at an index, [S, N, ...], on the CPU."""
         x = np.asarray(x)
         if self.feature_map is not None and x.shape[1:] != self.image_shape:
-            x = picture_features(x, self.feature_map, str(next(iter(self.averaged.values())).device))
+            x = picture_features(x, self.feature_map, str(self.device))
         kind = np.uint8 if len(self.image_shape) > 1 else np.float32
         if x.dtype != kind or x.shape[1:] != self.image_shape:
             raise UserError(
                 f"The images are {x.dtype} of shape {list(x.shape)}, but these models accept {np.dtype(kind)} of shape "
                 f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
             )
-        stored = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(next(iter(self.averaged.values())).device)
-        images = NETWORK_PAIRS[self.config.network].to_input(stored, self.scale, getattr(torch, self.config.dtype))
-        parameters, count = self.averaged if averaged else None, len(images)
-        with float32_precision(self.config.precision, images.device):
-            if self.feature_map is None and self.config.network != "features":
-                outputs = self.D.evaluate(images, parameters, pick=itemgetter(place))
-            else:  # passes of one size, the last one padded: results are bit-for-bit identical alone and among others
-                images = F.pad(images, (0, 0, 0, -count % FEATURE_ROWS))
-                outputs = self.D.evaluate(images, parameters, rows=FEATURE_ROWS, pick=itemgetter(place))[:, :count]
-        return outputs.cpu()
+        stored = torch.from_numpy(np.require(x, requirements=["C", "W"]))
+        parameters = self.averaged if averaged else None
+        pair, dtype = NETWORK_PAIRS[self.config.network], getattr(torch, self.config.dtype)
+        # Passes of features have one size, the last one padded: bits are the same alone and among others.
+        has_features = self.feature_map is not None or self.config.network == "features"
+        rows, outputs = FEATURE_ROWS if has_features else EVALUATION_ROWS, []
+        with float32_precision(self.config.precision, self.device):
+            for block in stored.split(rows):
+                images = pair.to_input(block.to(self.device), self.scale, dtype)
+                if has_features:
+                    images = F.pad(images, (0, 0, 0, -len(block) % rows))
+                part = self.D.evaluate(images, parameters, rows, pick=itemgetter(place))
+                outputs.append(part[:, : len(block)].cpu())
+        return torch.cat(outputs, dim=1)
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""

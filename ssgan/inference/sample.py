@@ -284,7 +284,7 @@ def _nearest(source: ImageSource, request: Request, data: Data) -> Drawing:
     """
     feature_map = source.models.feature_map
     if feature_map is not None:
-        data = apply_backbone(data, source.models.config, feature_map=feature_map)
+        data = apply_backbone(data, source.models.config, feature_map=feature_map, device=str(source.models.device))
     samples = source.images(source.noise(max(request.samples, request.rows)))
     row_count, neighbours = min(request.rows, len(samples)), min(request.columns, len(data.x_train))
     rows_NR, distances_NR = nearest_neighbors(samples, data.x_train, data.scale, neighbours)

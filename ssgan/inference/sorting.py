@@ -1,5 +1,6 @@
 """Sort classified pictures into a folder for each class, and draw the least sure ones of each class."""
 
+import hashlib
 import heapq
 import os
 import re
@@ -140,6 +141,7 @@ class Sorter:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise UserError(f"The folder {folder} cannot be created ({cause.strerror}): choose another.") from None
+        self._placed: dict[Path, _Numbered] = {}
         self._earlier = [name for name in (*self.names.values(), UNSURE) if (folder / name).is_dir()]
 
     def add(self, row: Prediction) -> None:
@@ -166,22 +168,25 @@ class Sorter:
 
     def _place(self, stream: BinaryIO, file: str, folder: Path) -> None:
         """Put a picture into a folder under its own name, or with a number after it."""
-        is_file, base = file in self.pictures.files, self._base(file)
-        stem, suffix = os.path.splitext(base)
-        number = 1
+        path = folder / self._base(file)
+        placed = self._placed.get(path)
+        if placed is None:
+            placed = self._placed[path] = _Numbered(path)
+        if placed.holds(stream):
+            self.present += 1
+            return
         while True:
-            path = folder / (base if number == 1 else f"{stem}-{number}{suffix}")
+            new = placed.path()
             try:
-                if self.link and is_file:
-                    path.symlink_to(os.path.abspath(file))
+                if self.link and file in self.pictures.files:
+                    new.symlink_to(os.path.abspath(file))
                 else:
-                    _copy(stream, path)
-                return
-            except FileExistsError:
-                if self._holds(path, stream):
-                    self.present += 1
-                    return
-            number += 1
+                    _copy(stream, new)
+            except FileExistsError:  # another program has made it since
+                placed.skip()
+                continue
+            placed.add(new)
+            return
 
     def _base(self, file: str) -> str:
         """Return the name under which a picture is put into a folder."""
@@ -208,6 +213,56 @@ def _copy(stream: BinaryIO, path: Path) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+class _Numbered:
+    """The files of one name in a folder, ``a.png``, ``a-2.png`` and so on, by size and content.
+
+    Parameters
+    ----------
+    first : Path
+        The one without a number.
+    """
+
+    def __init__(self, first: Path) -> None:
+        self.first, self.number = first, 1
+        self._unread: defaultdict[int, list[Path]] = defaultdict(list)  # by size; content is read when it is needed
+        self._contents: defaultdict[int, set[bytes]] = defaultdict(set)
+        while os.path.lexists(self.path()):
+            self.add(self.path())
+
+    def path(self) -> Path:
+        """Return the next free path."""
+        if self.number == 1:
+            return self.first
+        return self.first.with_name(f"{self.first.stem}-{self.number}{self.first.suffix}")
+
+    def skip(self) -> None:
+        """Go on to the next number."""
+        self.number += 1
+
+    def add(self, path: Path) -> None:
+        """Add the file at the next path."""
+        with suppress(OSError):  # a broken link
+            self._unread[path.stat().st_size].append(path)
+        self.number += 1
+
+    def holds(self, stream: BinaryIO) -> bool:
+        """Return whether one of the files, or the target of a link, has the content of a stream."""
+        size = stream.seek(0, os.SEEK_END)
+        for path in self._unread.pop(size, []):
+            with suppress(OSError), open_file(path) as other:
+                self._contents[size].add(_digest(other))
+        return size in self._contents and _digest(stream) in self._contents[size]
+
+
+def _digest(stream: BinaryIO) -> bytes:
+    """Return the SHA-256 of a whole stream."""
+    digest = hashlib.sha256()
+    stream.seek(0)
+    while block := stream.read(CHUNK):
+        digest.update(block)
+    return digest.digest()
 
 
 class ContactSheet:

@@ -182,7 +182,7 @@ def audit_run(
         raise UserError(f"{run} is a GAN without classes (labels is 0), so it has no labels to audit.")
     data, source, labels_csv = _load_data(run, config, report, root, progress)
     configs = [_round_config(config, folds, k, device) for k in range(rounds)]
-    seen = apply_backbone(data, config, progress)
+    seen = apply_backbone(data, config, progress, device=device)
     for one in configs:
         cut_folds(seen, one)  # a mistake is found before anything is trained
     sums: dict[int, np.ndarray] = {}

@@ -1,12 +1,13 @@
 """Decide which picture each tab of the labelling page shows next, and take its answers."""
 
 import csv
+import itertools
 import os
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,8 @@ class LabelingSession:
         self._classes: list[str] = []
         self._leases: dict[str, _Lease] = {}
         self._exceptions: set[tuple[str, str]] = set()
+        self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
+        self._closed = 0  # pictures at the beginning of the order that have an answer
         self._mutex = threading.RLock()
         answers = (store[name] for name in (*self.names, *store.files))
         for name in (*classes, *(answer.label for answer in answers if answer and answer.label), *self._guessed()):
@@ -194,6 +197,7 @@ class LabelingSession:
                 self.add_class(name)
             self.order = rank(self.names, self.hints, first)
             self.order_number += 1
+            self._closed = 0
 
     def next_pictures(self, tab: str, holding: Sequence[str] = (), skipped: bool = False) -> list[dict[str, Any]]:
         """Return the next pictures of a tab and lease them to it, those that it holds first.
@@ -203,7 +207,7 @@ class LabelingSession:
         with self._mutex:
             self._keep(tab, holding)
             held = [name for name in holding if self._is_open(name, skipped) and self._is_free(name, tab)]
-            for name in self.order if len(held) < AHEAD else ():
+            for name in self._waiting(skipped) if len(held) < AHEAD else ():
                 if name not in held and self._is_open(name, skipped) and self._is_free(name, tab):
                     held.append(name)
                     if len(held) >= AHEAD:
@@ -258,6 +262,7 @@ class LabelingSession:
         with self._mutex:
             versions = dict(items)
             changed = self.store.undo(versions.items())
+            self._closed = 0
             undone = [name for name in versions if name not in changed]
             return {"pictures": self._lease(tab, undone), "changed": [self._describe(name) for name in changed]}
 
@@ -281,9 +286,13 @@ class LabelingSession:
     def counts(self) -> dict[str, Any]:
         """Count pictures by their answers."""
         with self._mutex:
-            answers = [answer for name in self.names if (answer := self._answer(name))]
-            actions = Counter(answer.action for answer in answers)
-            per_class = Counter(answer.label for answer in answers if answer.label)
+            if self._counted[0] != self.store.line_count:
+                answers = [
+                    answer for name in self.store.files if name in self.places and (answer := self._answer(name))
+                ]
+                actions = Counter(answer.action for answer in answers)
+                self._counted = self.store.line_count, actions, Counter(one.label for one in answers if one.label)
+            _, actions, per_class = self._counted
             return {
                 "total": len(self.names),
                 "labeled": per_class.total(),
@@ -296,8 +305,7 @@ class LabelingSession:
     def label_counts(self) -> Counter[str]:
         """Count the current labels of all pictures of the table."""
         with self._mutex:
-            answers = (self.store[name] for name in self.store.files)
-            return Counter(answer.label for answer in answers if answer and answer.label)
+            return self.store.label_counts()
 
     def _guessed(self) -> list[str]:
         """Return the classes that the hints name, in alphabetical order."""
@@ -314,6 +322,12 @@ class LabelingSession:
             return False
         answer = self._answer(name)
         return (answer is not None and answer.action == "skip") if skipped else answer is None
+
+    def _waiting(self, skipped: bool) -> Iterator[str]:
+        """Iterate over the order, without the pictures at its beginning that have an answer."""
+        while self._closed < len(self.order) and not self._is_open(self.order[self._closed]):
+            self._closed += 1
+        return itertools.islice(self.order, 0 if skipped else self._closed, None)
 
     def _is_free(self, name: str, tab: str) -> bool:
         """Return whether no other tab holds a picture."""

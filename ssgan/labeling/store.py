@@ -4,6 +4,7 @@ import codecs
 import os
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -58,6 +59,8 @@ class LabelStore:
     path : Path
     notes : list of str
         Sentences for the user about what was repaired.
+    line_count : int
+        The number of lines.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,6 +68,8 @@ class LabelStore:
         self.notes: list[str] = []
         self._lines: dict[str, int] = {}
         self._answers: dict[str, list[Answer]] = {}
+        self._labels: Counter[str] = Counter()
+        self.line_count = 0
         self._mutex = threading.RLock()
         self._size = self._mend()
         self._read()
@@ -83,6 +88,10 @@ class LabelStore:
     def files(self) -> list[str]:
         """The pictures with a line."""
         return list(self._lines)
+
+    def label_counts(self) -> Counter[str]:
+        """Count the current labels of all pictures."""
+        return +self._labels
 
     def append(self, changes: Sequence[Change]) -> list[int]:
         """Write answers, all or none, and return their versions once they are on the disk.
@@ -155,12 +164,17 @@ class LabelStore:
 
     def _apply(self, file: str, label: str, time: str, action: str) -> int:
         """Apply a line to the answers; return its version."""
+        self.line_count += 1
         version = self._lines[file] = self._lines.get(file, 0) + 1
         answers = self._answers.setdefault(file, [])
+        before = answers[-1].label if answers else ""
         if action == "undo":
             del answers[-1:]
         else:
             answers.append(Answer(label, action, time, version))
+        after = answers[-1].label if answers else ""
+        self._labels.subtract([label for label in (before,) if label])
+        self._labels.update([label for label in (after,) if label])
         return version
 
     def _write(self, lines: Sequence[bytes]) -> None:

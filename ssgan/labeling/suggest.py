@@ -128,14 +128,14 @@ def suggest(
         chosen = chosen._replace(indices=drawn[chosen.indices])
     else:
         assert models is not None
-        logits = _logits(models, data.x_train[rows])
+        logits = models.logits(data.x_train[rows])
         generated = None if models.G is None else generated_probability(logits).mean(axis=0)
-        used, x = models, data.x_train
+        first, x = models.select(models.seeds[:1]), data.x_train
         chosen = selection.select_uncertain(
-            softmax(logits), lambda places: _features(used, x[rows[places]]), n, is_known, generated, seed
+            softmax(logits), lambda places: first.features(x[rows[places]])[0], n, is_known, generated, seed
         )
     picks = rows[chosen.indices]
-    p_SNK = None if predictions is None else softmax(_logits(predictions, data.x_train[picks]))
+    p_SNK = None if predictions is None else predictions.probabilities(data.x_train[picks])
     names: Sequence[Any] = data.files_train or range(len(data.x_train))
     suggestions = []
     for place, row in enumerate(picks.tolist()):
@@ -198,44 +198,34 @@ def _choose_strategy(strategy: str, models: Models | None, labeled_count: int) -
 
 
 def _draw_rows(is_known: np.ndarray, count: int, n: int, seed: int) -> np.ndarray:
-    """Return the labelled rows and as many others as the limit of the embedding allows, at least n, ascending."""
+    """Return labelled rows, at most half of the limit of the embedding, and others up to it, at least n, ascending."""
+    random = np.random.RandomState(seed)
     others = np.setdiff1d(np.arange(count), is_known)
+    if len(is_known) > selection.EMBEDDED_IMAGES // 2:
+        is_known = random.permutation(is_known)[: selection.EMBEDDED_IMAGES // 2]
     most = max(n, selection.EMBEDDED_IMAGES - len(is_known))
     if len(others) > most:
-        others = np.random.RandomState(seed).permutation(others)[:most]
+        others = random.permutation(others)[:most]
     return np.sort(np.concatenate([is_known, others]))
 
 
 def _vectors(data: Data, rows: np.ndarray, models: Models | None) -> np.ndarray:
     """Return the vectors [n, D] by which images are compared: features of D or of the backbone, or PCA of pixels."""
     if models is not None:
-        return _features(models, data.x_train[rows])
+        return models.select(models.seeds[:1]).features(data.x_train[rows])[0]
     if data.feature_map is not None:
         return data.x_train[rows]
     from sklearn.decomposition import PCA
 
     numbers = math.prod(data.image_shape)
     x = data.x_train[rows].reshape(len(rows), -1)
-    fitted = x[:: max(1, len(x) * numbers // PIXEL_NUMBERS)].astype(np.float32) / data.scale
+    fitted = x[:: max(1, math.ceil(len(x) * numbers / PIXEL_NUMBERS))].astype(np.float32) / data.scale
     components = min(COMPONENTS, numbers, len(fitted))
     pca = PCA(components, svd_solver="randomized" if components < min(fitted.shape) else "full", random_state=0)
     pca.fit(fitted)
     step = max(1, BATCH_NUMBERS // numbers)
     parts = (x[start : start + step].astype(np.float32) / data.scale for start in range(0, len(x), step))
     return np.concatenate([pca.transform(part) for part in parts])
-
-
-def _logits(models: Models, x: np.ndarray) -> np.ndarray:
-    """Compute logits [S, N, K] in batches of bounded memory."""
-    step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
-    return np.concatenate([models.logits(x[start : start + step]) for start in range(0, len(x), step)], axis=1)
-
-
-def _features(models: Models, x: np.ndarray) -> np.ndarray:
-    """Compute the features [N, F] of the first D, in batches of bounded memory."""
-    first = models.select(models.seeds[:1])
-    step = max(1, BATCH_NUMBERS // math.prod(x.shape[1:]))
-    return np.concatenate([first.features(x[start : start + step])[0] for start in range(0, len(x), step)])
 
 
 def _reason(strategy: str, detail: dict[str, Any], p_SK: np.ndarray | None, classes: Sequence[str]) -> str:
@@ -382,7 +372,7 @@ def _as_seen(data: Data, models: Models, progress: ReadProgress | None) -> Data:
         y_test=np.zeros(len(data.x_train), np.int64),
         files_test=(),
     )
-    features = apply_backbone(pool, models.config, progress, models.feature_map)
+    features = apply_backbone(pool, models.config, progress, models.feature_map, device=str(models.device))
     return dataclasses.replace(
         data,
         x_train=features.x_test,

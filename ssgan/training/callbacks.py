@@ -57,8 +57,8 @@ class Paused(Exception):  # noqa: N818 - not an error
 class Callback:
     """Do nothing at any report: the base class of the others."""
 
-    def due(self, step: int) -> bool:
-        """Return whether a report is needed after this step, besides those at the report interval."""
+    def after_step(self, step: int) -> bool:
+        """Act after every step, and return whether it needs a report, besides those at the report interval."""
         return False
 
     def rewind(self, steps_done: int) -> None:
@@ -74,9 +74,10 @@ class Callbacks(Callback):
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = callbacks
 
-    def due(self, step: int) -> bool:
-        """Return whether one of them needs a report after this step."""
-        return any(callback.due(step) for callback in self.callbacks)
+    def after_step(self, step: int) -> bool:
+        """Call each of them, and return whether one needs a report."""
+        wanted = [callback.after_step(step) for callback in self.callbacks]
+        return any(wanted)
 
     def rewind(self, steps_done: int) -> None:
         """Rewind each of them."""
@@ -103,9 +104,9 @@ class Guarded(Callback):
     def __init__(self, callback: Callback, name: str, failed_parts: FailedParts) -> None:
         self.callback, self.name, self.failed_parts = callback, name, failed_parts
 
-    def due(self, step: int) -> bool:
-        """Return whether it needs a report after this step."""
-        return self.callback.due(step)
+    def after_step(self, step: int) -> bool:
+        """Call it, and return whether it needs a report."""
+        return self.callback.after_step(step)
 
     def rewind(self, steps_done: int) -> None:
         """Rewind it."""
@@ -163,6 +164,10 @@ class Frames(Callback):
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder, self.config = folder / image_grid.FRAMES_FOLDER, config
 
+    def after_step(self, step: int) -> bool:
+        """Return whether a frame is due."""
+        return self.due(step)
+
     def due(self, step: int) -> bool:
         """Return whether a frame is due: at every interval and at the end, if there is a generator."""
         config = self.config
@@ -205,6 +210,10 @@ class Densities(Callback):
 
     def __init__(self, folder: Path, config: Config, normal: curves.Normal) -> None:
         self.folder, self.config, self.normal = folder, config, normal
+
+    def after_step(self, step: int) -> bool:
+        """Return whether the densities are due."""
+        return self.due(step)
 
     def due(self, step: int) -> bool:
         """Return whether a step is at one of ``DENSITY_MOMENTS``."""
@@ -279,8 +288,8 @@ class Checkpoints(Callback):
         self.events, self.started_at, self.saved_at = events, time.monotonic(), time.monotonic()
         self.interrupts = interrupts
 
-    def due(self, step: int) -> bool:
-        """Return whether a signal was received; signals are caught from the first step on."""
+    def after_step(self, step: int) -> bool:
+        """Record signals from the first step on, and return whether one was received."""
         if self.interrupts is None:
             return False
         self.interrupts.watch()

@@ -98,7 +98,7 @@ def run_experiment(
     steps_done, save = 0 if state is None else state["steps_done"], partial(runs.save_checkpoint, folder / "checkpoint")
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
     with run_callbacks(*arguments) as callbacks:
-        reported = (callbacks.on_report, state, callbacks.due, failed_parts)
+        reported = (callbacks.on_report, state, callbacks.after_step, failed_parts)
         run = train(data, config, splits, *reported, start=start, on_start=save, on_step=on_step)
     return _write_report(run, folder, source, extra or {})
 

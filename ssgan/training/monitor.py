@@ -199,10 +199,10 @@ class Monitor:
         interval = max(1, self.config.report_every_images // self.config.images_per_step)
         return steps_done % interval == 0 or steps_done in (FIRST_REPORT_STEP, self.config.steps)
 
-    def read_logs(self) -> dict[str, np.ndarray]:
-        """Return the mean of each logged value since the last report, arrays [S]."""
+    def pop_logs(self) -> dict[str, np.ndarray]:
+        """Return the mean of each logged value since the last report, arrays [S], and start new ones."""
         steps_done = self.trainer.steps_done
-        means: dict[str, np.ndarray] = self.trainer.read_logs(steps_done - self.last_report)
+        means: dict[str, np.ndarray] = self.trainer.pop_logs(steps_done - self.last_report)
         self.last_report = steps_done
         return means
 
@@ -237,13 +237,13 @@ class Monitor:
         """Return the progress of training between two reports."""
         steps_done, config = self.trainer.steps_done, self.config
         progress = StepProgress(steps_done, config.steps, steps_done * config.images_per_step)
-        if (per_step := self.seconds_per_step()) is None:
+        if (per_step := self.measure_seconds_per_step()) is None:
             return progress
         return progress._replace(
             images_per_second=config.images_per_step / per_step, seconds_left=self.timer.estimate(steps_done, per_step)
         )
 
-    def seconds_per_step(self) -> float | None:
+    def measure_seconds_per_step(self) -> float | None:
         """Return the time of a step, None as long as too few are measured; the first time an evaluation is timed too.
 
         The evaluation is one of a few images of the test set; their logits are discarded.

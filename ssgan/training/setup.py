@@ -70,7 +70,7 @@ def follow(data: Data, config: Config, folder: Path, parent: Parent | None = Non
         data, start, splits, state = set_up(data, config, folder, parent)
     stop = interrupts.current()
 
-    def due(_: int) -> bool:
+    def after_step(_: int) -> bool:
         if stop is not None:
             stop.watch()
         return stop is not None and stop.received is not None
@@ -81,7 +81,7 @@ def follow(data: Data, config: Config, folder: Path, parent: Parent | None = Non
         if stop is not None and stop.received is not None:
             raise Interrupted(number=stop.received)
 
-    train(data, config, splits, on_report, state, due, start=start)
+    train(data, config, splits, on_report, state, after_step, start=start)
 
 
 def check_processes(config: Config) -> None:

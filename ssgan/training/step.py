@@ -80,7 +80,7 @@ class Part:
         self.sums: dict[str, Tensor] = {}
 
     def step(self, batches: Sequence[Batch], numbers: Mapping[str, float | Tensor]) -> None:
-        """Run every phase, each on its ``repeat`` batches, and update the averages.
+        """Run every phase on ``repeat`` batches from its ``first`` one on, and update the averages.
 
         ``numbers`` change from step to step: ``rate_D`` and ``rate_G``, the learning rates; ``history_share``, the
         weight of this step in the history; ``average_mass``, the weight of the steps so far in the average; ``ramp``,

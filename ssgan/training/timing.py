@@ -127,8 +127,8 @@ class StepTimer:
         self.evaluation_seconds = time.perf_counter() - began
         self.seconds_of_evaluations += self.evaluation_seconds
 
-    def is_due(self) -> bool:
-        """Return whether the next step is to be reported: a few times per second."""
+    def restart_if_due(self) -> bool:
+        """Return whether a step is to be reported, a few times per second; if so, start the next interval."""
         now = time.perf_counter()
         if now - self._told_at < SECONDS_BETWEEN_STEPS:
             return False

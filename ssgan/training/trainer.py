@@ -96,7 +96,7 @@ class Trainer:
                 value.copy_(self.stacks[name].parameters[key])
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Take one step with every model: the phases in turn, each on its first ``repeat`` batches."""
+        """Take one step with every model: the phases in turn, each on its own part of the batches."""
         if self.parent_mass:
             self._begin_average()
         numbers = {
@@ -185,8 +185,8 @@ class Trainer:
         values = [*self.ema.values(), *(v for stack in self.stacks.values() for v in stack.parameters.values())]
         return torch.stack([v.flatten(1).isfinite().all(dim=1) for v in values]).all(dim=0).cpu().numpy()
 
-    def read_logs(self, steps: int) -> dict[str, np.ndarray]:
-        """Return the mean of each logged value over the last ``steps`` steps, arrays [S]; reads from the device."""
+    def pop_logs(self, steps: int) -> dict[str, np.ndarray]:
+        """Return the mean of each logged value over the last ``steps`` steps, arrays [S], and restart the sums at 0."""
         sums = [torch.stack([value.reshape(-1) for value in part.sums.values()]) for part in self.parts]
         (means,) = distributed.average([torch.cat(sums, dim=1) / steps])
         values = means.cpu().double().numpy()
@@ -273,7 +273,7 @@ def train(
     splits: Sequence[Split] | None = None,
     on_report: Callable[[TrainingProgress], None] | None = None,
     state: dict[str, Any] | None = None,
-    due: Callable[[int], bool] | None = None,
+    after_step: Callable[[int], bool] | None = None,
     failed_parts: FailedParts | None = None,
     start: Parent | None = None,
     on_start: Callable[[dict[str, Any]], None] | None = None,
@@ -292,8 +292,8 @@ def train(
     state : dict, optional
         What ``TrainingProgress.state()`` or ``Run.state()`` returned: training is resumed from there, to weights that
         are bit-for-bit the same as if it had not been interrupted (on the same kind of device and number of threads).
-    due : callable, optional
-        Whether a report is needed after a step, besides those at the interval.
+    after_step : callable, optional
+        Called after every step; returns whether it needs a report, besides those at the interval.
     failed_parts : FailedParts, optional
         Receives what cannot be measured, so that it does not end the training.
     start : Parent, optional
@@ -339,11 +339,12 @@ def train(
         for step_batches in remaining:
             trainer.step(step_batches)
             clock.tick()
-            if on_step is not None and (monitor.timer.is_due() or trainer.steps_done == config.steps):
+            if on_step is not None and (monitor.timer.restart_if_due() or trainer.steps_done == config.steps):
                 on_step(monitor.step_progress())
+            needs_report = after_step is not None and after_step(trainer.steps_done)
             evaluate = monitor.evaluation_due()
-            if interrupts.agree(evaluate or monitor.report_due() or (due is not None and due(trainer.steps_done))):
-                means = monitor.read_logs()
+            if interrupts.agree(evaluate or monitor.report_due() or needs_report):
+                means = monitor.pop_logs()
                 with clock.paused():
                     progress = monitor.report(means, evaluate and distributed.is_main())
                     if on_report is not None:
@@ -381,14 +382,14 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
         for step_batches in itertools.islice(remaining, int(share * config.steps)):
             monitor.trainer.step(step_batches)
             monitor.clock.tick()
-            if (per_step := monitor.seconds_per_step()) is not None:
+            if (per_step := monitor.measure_seconds_per_step()) is not None:
                 return monitor.timer.estimate(0, per_step)
     return None
 
 
 @contextmanager
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
-    """Restore torch's generators and its precision at the end."""
+    """Restore torch's CPU and CUDA generators and its precision at the end."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         yield

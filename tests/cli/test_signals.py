@@ -85,6 +85,14 @@ def test_a_training_finishes_its_step_and_says_how_to_go_on(
     assert differences(*rows) == []
 
 
+def test_with_a_report_after_every_step_signals_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that was due for another reason once kept the handlers from being set."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, signal.SIGINT)
+        assert status_of(*TRAIN, "--set", "report_every_images=1") == 130
+    assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 7
+
+
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for numbers, status in (((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGINT, signal.SIGTERM), 143)):
         with monkeypatch.context() as patch:

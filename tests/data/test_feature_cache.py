@@ -86,6 +86,16 @@ def test_ten_more_images_cost_ten(folder: Path) -> None:
     check(np.concatenate([IMAGES, random_images(10, seed=1)]), folder, 0)
 
 
+def test_a_reader_adds_nothing(folder: Path) -> None:
+    check(IMAGES[:50], folder, 50, read_only=True)
+    assert not folder.exists()
+    check(IMAGES, folder, 200)
+    before = {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()}
+    check(np.concatenate([IMAGES, random_images(10, seed=1)]), folder, 10, read_only=True)
+    check(random_images(10, seed=1), folder, 10, read_only=True)
+    assert {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
 def test_equal_images_cost_one(folder: Path) -> None:
     numbers = np.random.default_rng(0).integers(0, 30, 200)
     different = len(set(numbers.tolist()))

@@ -20,7 +20,7 @@ from small_trainings import same_bits, weights
 
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
-from ssgan.inference import features
+from ssgan.inference import evaluate, features
 from ssgan.inference.evaluate import evaluate_run
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.inputs import find_inputs, read_inputs
@@ -240,6 +240,18 @@ def test_a_picture_has_one_answer_everywhere(seen: list[int], tmp_path: Path) ->
     assert np.array_equal(models.logits(x)[:, 4:5], models.logits(x[4:5]))
 
 
+def test_pictures_of_the_pool_are_predicted_by_the_cache(seen: list[int], tmp_path: Path) -> None:
+    models = models_of(finished_run(tmp_path / "run"))
+    x = coloured_data().x_train
+    del seen[:]
+    logits = models.logits(x)
+    assert seen == []
+    assert np.array_equal(logits[:, :5], models.logits(x[:5]))
+    models.logits(coloured(3, 99)[0])
+    models.logits(coloured(3, 99)[0])
+    assert seen == [3, 3]  # nothing is added to it
+
+
 def test_pictures_of_another_shape_are_refused(seen: list[int], tmp_path: Path) -> None:
     models = models_of(finished_run(tmp_path / "run"))
     for images in (np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, SIDE, SIDE, 3), np.float32), np.zeros((2, 7))):
@@ -274,6 +286,21 @@ def test_evaluation_of_arrays_gives_the_error_of_the_report(seen: list[int], tmp
     checkpoint = load_checkpoint(run / "checkpoint")
     assert checkpoint["feature_map"]["weights_sha256"] == "5" * 64
     assert checkpoint["feature_map"]["backbone"] == NAME
+
+
+def test_a_run_of_a_missing_gpu_is_evaluated_on_the_cpu(
+    seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = coloured_data(), finished_run(tmp_path / "run")
+    models, report = open_run(run, features.select("cpu"))
+    models.config = dataclasses.replace(models.config, device="cuda:7")
+    monkeypatch.setattr(evaluate, "open_latest", lambda *_: (models, report))
+    with pytest.raises(UserError, match="There is no device 'cuda:7' here"):
+        apply_backbone(data, models.config, None, models.feature_map)
+    arrays = {"x_train": data.x_train, "y_train": data.y_train, "x_test": data.x_test, "y_test": data.y_test}
+    np.savez(tmp_path / "coloured.NPZ", **arrays, classes=np.array(data.classes))
+    (tmp_path / "coloured.NPZ.npz").rename(tmp_path / "coloured.NPZ")
+    assert evaluate_run(run, str(tmp_path / "coloured.NPZ"), device="cpu")["errors"] == report["errors"]
 
 
 def test_generated_features_are_shown_by_the_nearest_pictures(seen: list[int], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from small_trainings import labeled_splits
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.errors import UserError
+from ssgan.inference import models as models_module
 from ssgan.inference.models import Models, open_run
 from ssgan.inference.scores import METRICS, finite_mask
 from ssgan.nn.registry import NETWORK_PAIRS
@@ -38,6 +39,24 @@ def test_a_prediction_does_not_depend_on_its_batch_mates(few_digits: Data, run: 
     np.testing.assert_allclose(run.models.probabilities(x[::-1].copy())[:, ::-1], whole, rtol=1e-5, atol=1e-7)
     many = np.concatenate([x] * (EVALUATION_ROWS // len(x) + 1))
     np.testing.assert_allclose(run.models.probabilities(many)[:, : len(x)], whole, rtol=1e-5, atol=1e-7)
+
+
+def test_images_become_floats_in_blocks(few_digits: Data, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The floats of all images at once take eight times the memory of the images in float64."""
+    sizes = []
+    convert = type(NETWORK_PAIRS[run.config.network]).to_input
+
+    def counted(self: Any, stored: torch.Tensor, *others: Any) -> torch.Tensor:
+        sizes.append(len(stored))
+        return convert(self, stored, *others)
+
+    monkeypatch.setattr(type(NETWORK_PAIRS[run.config.network]), "to_input", counted)
+    many = np.concatenate([few_digits.x_test] * (2 * EVALUATION_ROWS // len(few_digits.x_test) + 1))
+    logits = run.models.logits(many)
+    assert sum(sizes) == len(many)
+    assert max(sizes) <= EVALUATION_ROWS
+    monkeypatch.setattr(models_module, "EVALUATION_ROWS", len(many))
+    assert np.array_equal(run.models.logits(many), logits)
 
 
 def test_a_prediction_draws_nothing_and_is_a_distribution(few_digits: Data, run: Run) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssgan.data.file_tree import open_tree
 from ssgan.data.image_io import SUFFIXES
 from ssgan.inference.inputs import InputSource, find_inputs, read_inputs
 
@@ -46,6 +47,19 @@ def test_a_folder_stands_for_its_pictures_at_every_depth() -> None:
     )
     assert names("f") == ["f/a.JPEG", "f/b.png", "f/sub/deep/c.tif"]
     assert names("f/") == ["f/a.JPEG", "f/b.png", "f/sub/deep/c.tif"]
+
+
+def test_a_folder_is_listed_as_for_training() -> None:
+    """Links out of it are followed, those back are not, and what a Mac adds to a zip is left out."""
+    touch("f/b.png", "f/__MACOSX/b.png", "other/c.png")
+    Path("f/away").symlink_to(Path("other").resolve())
+    Path("f/back").symlink_to(Path("f").resolve())
+    Path("f/gone.png").symlink_to("nowhere.png")
+    assert [one.name for one in find_inputs(["f"])] == ["f/b.png", "f/gone.png", "f/away/c.png"]
+    with open_tree(Path("f"), SUFFIXES) as tree:
+        assert sorted(f"f/{name}" for name in tree.pictures) == ["f/away/c.png", "f/b.png"]
+    (broken,) = [source for source in find_inputs(["f"]) if source.reason]
+    assert broken.reason == "f/gone.png is a broken link."
 
 
 def test_a_pattern_stands_for_what_it_matches() -> None:

@@ -183,7 +183,7 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
     worst = 0.0
     for batches in itertools.islice(ours.remaining_batches(), steps):
         ours.step(batches)
-        logs = ours.read_logs(1)
+        logs = ours.pop_logs(1)
         for place, plain in enumerate(plains):
             theirs = plain.step([Batch(*(tensor[place] for tensor in batch)) for batch in batches])
             assert theirs.keys() == logs.keys()

@@ -42,7 +42,7 @@ every_rival = pytest.mark.parametrize("method", OWN_TERM)
 def logged(data: Data, config: Config) -> set[str]:
     ours = trainer(data, config)
     ours.step(list(ours.batches.from_batch(0, config.discriminator_steps)))
-    return set(ours.read_logs(1))
+    return set(ours.pop_logs(1))
 
 
 # One comparison
@@ -294,7 +294,7 @@ def test_two_passes_see_two_weak_views(few_digits: Data) -> None:
         assert torch.equal(still.x_again, still.x_unl)
     ours = trainer(few_digits, tiny(method="pi", **VIEWS, **QUIET))
     ours.step(list(ours.batches.from_batch(0, 1)))
-    assert ours.read_logs(1)["consistency"][0] > 1e-5
+    assert ours.pop_logs(1)["consistency"][0] > 1e-5
 
 
 @every_method
@@ -395,7 +395,7 @@ def test_generated_images_only_in_the_first_steps_of_d(few_digits: Data) -> None
         ("D", 2, ["L", "entropy"]),
         ("G", 0, []),
     ]
-    means = ours.read_logs(1)  # each over the steps of D that have it
+    means = ours.pop_logs(1)  # each over the steps of D that have it
     assert means["L"][0] == pytest.approx(np.mean([logs["L"] for _, _, logs in seen[:3]]), rel=1e-6)
     assert means["V"][0] == pytest.approx(seen[0][2]["V"], rel=1e-6)
 

@@ -57,7 +57,7 @@ def test_in_the_library_nothing_is_timed_or_printed(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "SECONDS_TO_MEASURE", 0.0)
-    monkeypatch.setattr(StepTimer, "is_due", lambda _: pytest.fail("nobody asked"))
+    monkeypatch.setattr(StepTimer, "restart_if_due", lambda _: pytest.fail("nobody asked"))
     train(few_digits, tiny())
     assert capsys.readouterr() == ("", "")
 
