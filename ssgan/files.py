@@ -268,7 +268,8 @@ def lock(path: Path, busy: str) -> Iterator[None]:
             raise Busy(busy + stale) from None
         except OSError as cause:
             if cause.errno not in NO_LOCKS:
-                raise UserError(f"{path.parent} cannot be written to ({cause.strerror}).") from None
+                place = path if path.exists() else path.parent
+                raise UserError(f"{place} cannot be written to ({cause.strerror}).") from None
     try:
         yield
     finally:

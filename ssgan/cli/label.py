@@ -75,12 +75,12 @@ def label(
         tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
         given = _given_labels(tree, named, is_review=only is not None)
         listener = stack.enter_context(page.open_socket(number))
-        labels = stack.enter_context(store.open_store(folder, given))
+        labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
         if run is None:
             run = latest_run(runs_folder, folder)
-        known = named or [*sorted(set(given.values())), *_classes_of_run(run)]
+        known = named or labels.read_classes() or [*sorted(set(given.values())), *_classes_of_run(run)]
         session = _make_session(tree, labels, known, only)
-        trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, session.set_hints)
+        trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, None if only else session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
         for note in labels.notes:
             terminal.warn(note)
@@ -105,8 +105,11 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"{folder} {what if folder.exists() else 'does not exist: give a folder of pictures'}.")
     if runs.is_run(folder):
         raise UserError(f"{folder} is a run: give the folder of pictures, and the run with --run.")
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written to, but the answers are saved in it: make it writable.")
+    from ssgan.data.label_log import TABLE
+
+    for path in (folder, folder / TABLE):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(f"{path} cannot be written to, but the answers are saved in it: make it writable.")
 
 
 def _parse_classes(text: str | None) -> list[str]:
@@ -115,7 +118,10 @@ def _parse_classes(text: str | None) -> list[str]:
 
     names: list[str] = []
     for part in (text or "").split(",") if text is not None else ():
-        name = check_class_name(part, names)
+        try:
+            name = check_class_name(part, names)
+        except UserError as mistake:
+            raise UserError(f"--classes is {text!r}: {mistake}") from None
         if name in names:
             raise UserError(f"--classes names {name} twice.")
         names.append(name)
@@ -164,16 +170,22 @@ def _make_session(
     names = [name for name in tree.pictures if not name.lower().startswith("test/")]
     if only is None:
         return LabelingSession(names, labels, classes)
-    hints = read_review(only, names)
+    hints, missing = read_review(only, names, tree.path)
+    if missing:
+        terminal.warn(f"{only} names {counted(len(missing), 'picture')} not in {tree.path}, such as {missing[0]}.")
     return LabelingSession(list(hints), labels, classes, timestamp(only.stat().st_mtime), hints)
 
 
 def _announce(link: str, session: "LabelingSession", run: Path | None) -> None:
     """Print the link, and how much is labelled."""
     counts = session.counts()
-    terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} labelled.")
-    if run is not None:
-        terminal.say(f"Order and groups come from {run} in a moment.")
+    done = "reviewed" if session.review_since else "labelled"
+    terminal.say(f"{counts['labeled']:,} of {counted(counts['total'], 'picture')} {done}.")
+    if of_folders := session.store.folder_labels():
+        names = ", ".join(f"{name}: {count:,}" for name, count in sorted(of_folders.items()))
+        terminal.say(f"Labelled by their folders ({names}); --classes names others.")
+    if run is not None and not session.review_since:
+        terminal.say(f"{run} will soon order and group the pictures.")
     terminal.say("Open this link on this machine; Ctrl-C stops the server:")
     terminal.say(link)
 

@@ -193,12 +193,17 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
 
 def _how_to_train(data: "Data", place: str, table: Path | None, out: str, settings_words: Sequence[str]) -> str:
     """Describe how to label suggested images and how to train on them; empty for a named data set."""
+    from ssgan.data import label_log
+
     location = DataLocation(data=place)
     if location.is_named:
         return ""
     train = ["ssgan", "train", place]
     if not data.files_train:
         how = f"Write their labels into y_train of {place}"
+    elif table is not None and out.lower().endswith(".csv") and label_log.is_log(files.read_file(table)):
+        label = shlex.join(["ssgan", "label", place, "--only", out])
+        how, train = f"Label them with: {label}", [*train, "--labels-csv", str(table)]
     elif table is not None:
         how, train = f"Write their labels into {table}", [*train, "--labels-csv", str(table)]
     elif data.source.classes == ("picture",) and out.lower().endswith(".csv"):

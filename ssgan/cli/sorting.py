@@ -64,6 +64,8 @@ class SortOptions:
         ------
         UserError
         """
+        from ssgan.data.label_log import TABLE
+
         self._least_probability()
         if self.folder is None and (self.link or self.unsure is not None):
             raise UserError(f"{'--link' if self.link else '--unsure'} has no effect: it is for --sort-into.")
@@ -73,6 +75,11 @@ class SortOptions:
                 raise UserError(
                     f"--sort-into {self.folder} lies in {name}, among the pictures: choose a folder elsewhere."
                 )
+        if self.folder is not None and (self.folder / TABLE).exists():
+            raise UserError(
+                f"--sort-into {self.folder} holds {TABLE}, the answers of `ssgan label`, which would take the "
+                f"predictions for labels: choose another folder."
+            )
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--sort-into is {self.folder}, which is not a folder: choose another.")
         check_sheet(self.sheet)

@@ -12,10 +12,22 @@ actions:
 
 import csv
 import io
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["ACTIONS", "COLUMNS", "HEADER", "TABLE", "complete_length", "format_line", "is_log", "of_no_class"]
+__all__ = [
+    "ACTIONS",
+    "COLUMNS",
+    "HEADER",
+    "TABLE",
+    "complete_length",
+    "format_line",
+    "how_to_label",
+    "is_log",
+    "last_actions",
+]
 
 TABLE = "labels.csv"  # beside the pictures
 COLUMNS = ("file", "label", "time", "action")
@@ -52,12 +64,20 @@ def format_line(file: str, label: str, time: str, action: str) -> bytes:
     return stream.getvalue().encode()
 
 
-def of_no_class(lines: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the pictures whose last valid answer is ``none``, from the picture and the action of each line."""
+def how_to_label(folder: Path) -> str:
+    """Return how to add answers."""
+    return f"label some pictures with: {shlex.join(['ssgan', 'label', str(folder)])}"
+
+
+def last_actions(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the action of the last valid answer by picture, from the picture and the action of each line.
+
+    It is empty if every answer was undone.
+    """
     answers = defaultdict[str, list[str]](list)
     for file, action in lines:
         if action == "undo":
             del answers[file][-1:]
         else:
             answers[file].append(action)
-    return {file for file, actions in answers.items() if actions[-1:] == ["none"]}
+    return {file: actions[-1] if actions else "" for file, actions in answers.items()}

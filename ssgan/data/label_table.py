@@ -110,7 +110,9 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
             row = row._replace(label=None)
         rows.append(row)
     if columns is None or not (rows or problems):
-        raise UserError(f"{path} labels no file: it needs a header, with {HEADER}, and a line for each label.")
+        needed = f"it needs a header, with {HEADER}, and a line for each label"
+        needed = label_log.how_to_label(path.parent) if columns and columns.is_log else needed
+        raise UserError(f"{path} labels no file: {needed}.")
     if columns.ignored:
         notes.append(f"Columns of {path} that are not used: {', '.join(columns.ignored)}.")
     if missing:
@@ -304,13 +306,14 @@ def _match_answers(table: LabelTable, tree: FileTree) -> Matches:
     names_of = {row.file: [row.file, names.prefix + row.file] for row in table.rows}
     pictures = {file: next((one for one in forms if one in names.names), "") for file, forms in names_of.items()}
     labels = {pictures[row.file]: row.label for row in table.rows if pictures[row.file]}
-    of_no_class = {pictures[file] for file in label_log.of_no_class((row.file, row.action) for row in table.rows)}
-    of_no_class &= labels.keys()
+    actions = label_log.last_actions((row.file, row.action) for row in table.rows)
+    last = {picture: actions[file] for file, picture in pictures.items() if picture}
+    of_no_class = {picture for picture, action in last.items() if action == "none"}
     gone = [file for file, picture in pictures.items() if not picture]
     notes = list(table.notes)
     if of_no_class:
         notes.append(f"{table.path}: {counted(len(of_no_class), 'picture')} of none of the classes left out.")
-    if skipped := sum(label is None for label in labels.values()) - len(of_no_class):
+    if skipped := sum(action == "skip" for action in last.values()):
         notes.append(f"{table.path}: {counted(skipped, 'picture')} without a label, because skipped.")
     if gone:
         notes.append(f"{table.path} names {counted(len(gone), 'picture')} no longer there, such as {min(gone)}.")
@@ -322,10 +325,8 @@ def _problem_text(table: LabelTable, problems: list[tuple[int, str]], tree: File
     problems = sorted(problems)
     files = {row.line: row.file for row in table.rows}
 
-    first = problems[0][0]
-
     def near(line: int, text: str) -> str:
-        is_slow = len(tree.pictures) > NAMES_COMPARED and line != first
+        is_slow = len(tree.pictures) > NAMES_COMPARED and line != problems[0][0]
         return did_you_mean(files[line], tree.pictures) if "holds no picture" in text and not is_slow else ""
 
     if len(problems) == 1:
@@ -349,14 +350,8 @@ class _PictureNames:
         # A table among the pictures may name them relative to its own folder.
         self.prefix = f"{folder.relative_to(self.root).as_posix()}/" if folder.is_relative_to(self.root) else ""
         # From the strictest to the loosest, all in lower case: path and base name, each with its suffix and without.
-        keys: tuple[Callable[[str], str], ...] = (
-            str,
-            _without_suffix,
-            _base,
-            lambda name: _without_suffix(_base(name)),
-        )
+        keys: list[Callable[[str], str]] = [str, _without_suffix, _base, lambda name: _without_suffix(_base(name))]
         self.by_key = [_group(tree.pictures, key) for key in keys]
-        # For each key with several pictures, those below each sequence of folders; made when it is needed.
         self.by_folders: dict[tuple[int, str], dict[tuple[str, ...], list[str]]] = {}
 
     def find(self, name: str) -> list[str]:
@@ -386,7 +381,7 @@ class _PictureNames:
             for picture in matches:
                 for above in _folders_above(f"{self.root.name}/{picture}".casefold()):
                     by_folders.setdefault(above, []).append(picture)
-        best: list[str] = next((by_folders[above] for above in _folders_above(folded) if above in by_folders), [])
+        best = next((by_folders[above] for above in _folders_above(folded) if above in by_folders), matches)
         return best if len(best) == 1 else matches
 
 
@@ -399,7 +394,7 @@ def _group(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[st
 
 
 def _folders_above(path: str) -> list[tuple[str, ...]]:
-    """Return the folders directly above a file, from the inside out, the longest sequence first."""
+    """Return the folders above a file, from the inside out: all, then fewer and fewer of the innermost."""
     folders = tuple(path.split("/")[-2::-1])
     return [folders[:count] for count in range(len(folders), 0, -1)]
 

@@ -165,7 +165,8 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     labels, notes, left_out = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
     if not classes:
-        raise UserError(f"{path} labels no file: {' '.join(notes)} Write the label of some pictures into it.")
+        how = label_log.how_to_label(tree.path) if table.is_log else "write the labels of some into it"
+        raise UserError(" ".join([f"{path} gives no picture of {tree.path} a label: {how}.", *notes]))
     if len(classes) == 1 and options.classes:
         raise UserError(f"{path} has only one label, {classes[0]!r}, but at least two classes are needed.")
     vague = [name for name in classes if _is_vague(name) and name not in words]

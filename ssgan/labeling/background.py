@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,8 +139,8 @@ class BackgroundTrainer:
         A run whose models predict first.
     every : int
         Number of new labels after which a training starts; 0 for never.
-    on_hints : callable
-        Called with the hints by picture and the suggested pictures.
+    on_hints : callable or None
+        Called with the hints by picture and the suggested pictures; None if the order is given.
     commands : Commands, optional
     """
 
@@ -151,7 +151,7 @@ class BackgroundTrainer:
         runs_folder: Path,
         run: Path | None,
         every: int,
-        on_hints: Callable[[Mapping[str, Hint], Sequence[str]], None],
+        on_hints: Callable[[Mapping[str, Hint], Sequence[str]], None] | None,
         commands: Commands | None = None,
     ) -> None:
         # Absolute paths, because a folder can have the name of a data set.
@@ -162,7 +162,7 @@ class BackgroundTrainer:
         self._counts: Counter[str] = Counter()
         self._wanted = self._ended = False
         self._phase, self._error, self._note = "", "", ""
-        self._measured = _read_measured(run)
+        self._measured = _read_measured(run) or _last_measured(run, runs_folder, folder)
         self._current: Path | None = None
         self._started = 0.0
         self._trainings = 0
@@ -269,7 +269,8 @@ class BackgroundTrainer:
         if not single and counts.total() >= FOLDS and grown:
             attempts.append([*settings, "--folds", str(FOLDS)])
         elif single:
-            self._note = f"The error is not measured: {single[0]} has one label, and needs a second one."
+            again = " again" if self._measured else ""
+            self._note = f"The error is not measured{again}: {single[0]} has one label, and needs a second one."
         if self.run is not None:
             attempts.append(["--from", str(self.run)])
         attempts.append(settings)
@@ -299,6 +300,8 @@ class BackgroundTrainer:
 
     def _ask(self, scratch: Path) -> None:
         """Get predictions and pictures to label next from the models of the run; without a run, typical pictures."""
+        if self.on_hints is None:
+            return
         hints: dict[str, Hint] = {}
         predictions, suggestions = scratch / "predictions.csv", scratch / "suggestions.csv"
         if self.run is not None:
@@ -311,10 +314,14 @@ class BackgroundTrainer:
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
         table = ["--labels-csv", str(self.table)] if +self._counts else []
         for count in SUGGESTED:
-            with suppress(Failed):  # there is already an order by margin, or a random one
+            try:
                 self.commands.run(["suggest", *source, *table, "--n", str(count), "--out", str(suggestions)])
-                self.on_hints(hints, read_order(suggestions))
-                return
+            except Failed as failure:  # there is already an order by margin, or a random one
+                self._note = f"No pictures are suggested: {failure}"
+                continue
+            self._note = "" if self._note.startswith("No pictures") else self._note
+            self.on_hints(hints, read_order(suggestions))
+            return
 
     def _new_run(self) -> Path:
         """Return the folder of a new run."""
@@ -350,17 +357,28 @@ def _run_number(path: Path, folder: Path) -> int:
 
 def latest_run(runs_folder: Path, folder: Path) -> Path | None:
     """Return the latest finished run that the page trained on the pictures of a folder."""
+    return next(_finished_runs(runs_folder, folder), None)
+
+
+def _finished_runs(runs_folder: Path, folder: Path) -> Iterator[Path]:
+    """Iterate over the finished runs that the page trained on the pictures of a folder, the latest first."""
     try:
         entries = sorted(runs_folder.iterdir(), key=lambda path: -_run_number(path, folder))
     except OSError:
-        return None
+        return
     for path in entries:
         if _run_number(path, folder) and (path / "report.json").is_file():
             with suppress(UserError):
                 source = runs.read_report(path).get("source") or {}
                 if source.get("data") == files.path_to_text(folder.resolve()):
-                    return path
-    return None
+                    yield path
+
+
+def _last_measured(run: Path | None, runs_folder: Path, folder: Path) -> _Measured | None:
+    """Return the last cross-validated error of the page, if the run is one of its runs."""
+    finished = list(_finished_runs(runs_folder, folder))
+    measured = (_read_measured(path) for path in finished if run in finished)
+    return next((one for one in measured if one is not None), None)
 
 
 def _read_measured(run: Path | None) -> _Measured | None:

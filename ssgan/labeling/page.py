@@ -11,6 +11,7 @@ import hmac
 import io
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -117,6 +118,8 @@ class Guard:
         if headers.get("content-type", "").partition(";")[0] != "application/json":
             return PlainTextResponse("Only JSON is accepted.", 415)
         length = headers.get("content-length", "")
+        if "transfer-encoding" in headers:  # then the length counts for nothing
+            length = ""
         if not length.isascii() or not length.isdecimal() or int(length) > BODY_LIMIT:
             return PlainTextResponse("The request is too large, or does not give its length.", 413)
         return None
@@ -173,7 +176,7 @@ class LabelingApp:
         routes = [
             Route("/", self._show),
             Route("/static/{name}", self._send_static),
-            Route("/picture/{start}/{place:int}/{side:int}", self._send_picture),
+            Route("/picture/{start}/{place}/{side}", self._send_picture),
             *(Route(f"/do/{name}", self._action(work), methods=["POST"]) for name, work in actions.items()),
         ]
         self.app = Guard(Starlette(routes=routes), port, self.link_token, self.page_token)
@@ -192,7 +195,7 @@ class LabelingApp:
 
     async def _send_picture(self, request: Request) -> Response:
         """Send a picture by its number, upright and at most as large as a page shows it."""
-        place, side = request.path_params["place"], request.path_params["side"]
+        place, side = (_number(request.path_params[name]) for name in ("place", "side"))
         if request.path_params["start"] != self.start or place >= len(self.session.names) or side not in SIDES:
             return PlainTextResponse("There is no such picture.", 404)
         try:
@@ -241,19 +244,19 @@ class LabelingApp:
         return {"counts": counts, "training": training, "order": self.session.order_number}
 
     def _next(self, body: dict[str, Any]) -> dict[str, Any]:
-        holding = [str(name) for name in body.get("holding", [])]
-        pictures = self.session.next_pictures(_text(body, "tab"), holding, bool(body.get("skipped")))
+        pictures = self.session.next_pictures(_text(body, "tab"), _texts(body, "holding"), bool(body.get("skipped")))
         return {"pictures": pictures, **self._status(body)}
 
     def _group(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {**self.session.group(_text(body, "tab"), str(body.get("label", ""))), **self._status(body)}
+        return {**self.session.group(_text(body, "tab"), _text(body, "label", "")), **self._status(body)}
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        action, label = _text(body, "action"), str(body.get("label", ""))
+        action, label, items = _text(body, "action"), _text(body, "label", ""), _pairs(body, "items")
+        exceptions, _ = _texts(body, "exceptions"), _text(body, "tab")
         if action not in ("label", "none", "skip"):
             raise ValueError
-        result = self.session.answer(_pairs(body, "items"), action, label)
-        self.session.except_from(label, [str(name) for name in body.get("exceptions", [])])
+        result = self.session.answer(items, action, label)
+        self.session.except_from(label, exceptions)
         self.trainer.consider(self.session.label_counts())
         return {**result, **self._status(body)}
 
@@ -267,20 +270,43 @@ class LabelingApp:
         return {}
 
     def _train(self, body: dict[str, Any]) -> dict[str, Any]:
+        _text(body, "tab")
         self.trainer.train_now()
         return self._status(body)
 
 
-def _text(body: dict[str, Any], key: str) -> str:
-    """Return a string of a request."""
-    if not isinstance(body[key], str):
+def _number(text: str) -> int:
+    """Return a number of an address; one that is too large for any picture if it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 10**9
+
+
+def _as_text(value: Any) -> str:
+    """Return a string of a request; lone surrogates, which UTF-8 lacks, are an error."""
+    if not isinstance(value, str):
         raise TypeError
-    return body[key]
+    value.encode()
+    return value
+
+
+def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
+    """Return a string of a request."""
+    return _as_text(body[key] if default is None else body.get(key, default))
+
+
+def _texts(body: dict[str, Any], key: str) -> list[str]:
+    """Return a list of strings of a request, which may lack it."""
+    values = body.get(key, [])
+    if not isinstance(values, list):
+        raise TypeError
+    return [_as_text(value) for value in values]
 
 
 def _pairs(body: dict[str, Any], key: str) -> list[tuple[str, int]]:
     """Return pairs of a picture and a version of a request."""
-    return [(str(name), int(version)) for name, version in body[key]]
+    pairs = [(_as_text(name), version) for name, version in body[key]]
+    if not all(type(version) is int for _, version in pairs):
+        raise TypeError
+    return pairs
 
 
 def open_socket(port: int) -> socket.socket:

@@ -19,7 +19,17 @@ from ssgan.errors import UserError, did_you_mean
 from ssgan.files import path_from_text, path_to_text, read_file
 from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
 
-__all__ = ["GROUP_SIZE", "LEASE_SECONDS", "Hint", "LabelingSession", "rank", "read_hints", "read_order", "read_review"]
+__all__ = [
+    "GROUP_SIZE",
+    "LEASE_SECONDS",
+    "Hint",
+    "LabelingSession",
+    "Review",
+    "rank",
+    "read_hints",
+    "read_order",
+    "read_review",
+]
 
 LEASE_SECONDS = 180.0  # for which a picture stays with a silent tab: hidden tabs report once a minute
 AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
@@ -73,19 +83,28 @@ def rank(names: Sequence[str], hints: Mapping[str, Hint], first: Sequence[str] =
     return sorted(shuffled, key=key)
 
 
-def read_review(table: Path, names: Sequence[str]) -> dict[str, Hint]:
+class Review(NamedTuple):
+    """The pictures to look at again, with what is said of each, and the names of those that are not there."""
+
+    hints: dict[str, Hint]
+    missing: list[str]
+
+
+def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
     """Read a table of pictures to look at again, such as that of ``ssgan audit``, in its order.
 
-    Its column of files is one of those of a table of labels; ``suggested``, ``predicted`` or ``class``, ``probability``
-    and ``reason`` are shown if it has them.
+    Its column of files is one of those of a table of labels, with names below ``folder`` or paths; ``suggested``,
+    ``predicted`` or ``class``, ``probability`` and ``reason`` are shown if it has them.
 
     Raises
     ------
     UserError
-        If it cannot be read, or names no picture or one that is not there.
+        If it cannot be read, or names no picture that is there.
     """
     try:
-        rows = list(csv.DictReader(read_file(table).decode("utf-8-sig", "surrogateescape").splitlines(keepends=True)))
+        text = read_file(table).decode("utf-8-sig", "surrogateescape")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter))
     except FileNotFoundError:
         raise UserError(f"There is no file {table}: --only names a CSV of pictures.") from None
     except (OSError, csv.Error) as cause:
@@ -93,29 +112,39 @@ def read_review(table: Path, names: Sequence[str]) -> dict[str, Hint]:
     column = next((name for name in rows[0] if name and name.lower() in FILE_COLUMNS), None) if rows else None
     if column is None:
         raise UserError(f"{table} names no picture: --only needs a CSV with a column file or path and a line for each.")
-    known, hints = set(names), {}
-    for number, row in enumerate(rows, 2):
-        name = (row[column] or "").removeprefix("./")
+    known, hints, missing = set(names), {}, []
+    for row in rows:
+        written = (row[column] or "").removeprefix("./")
+        name = written if written in known else _below(written, folder)
         if name not in known:
-            raise UserError(f"{table}, line {number}: there is no picture {name!r} here.{did_you_mean(name, names)}")
+            missing.append(written)
+            continue
         guess = next((row[key] or "" for key in GUESS_COLUMNS if key in row), "")
         probability = None
         with suppress(ValueError):
             probability = float(row.get("probability") or "")
         hints[name] = Hint(guess, probability, reason=row.get("reason") or "")
-    return hints
+    if not hints:
+        near = did_you_mean(missing[0], names)
+        raise UserError(f"{table}, line 2: there is no picture {missing[0]!r} in {folder}.{near}")
+    return Review(hints, missing)
+
+
+def _below(path: str, folder: Path) -> str:
+    """Return the name below a folder of a picture that is named by its path."""
+    relative = os.path.relpath(path_from_text(path), folder).replace(os.sep, "/")
+    return printable(path_to_text(relative))
 
 
 def read_hints(table: Path, folder: Path) -> dict[str, Hint]:
     """Read the rows of ``ssgan predict --probabilities``, by the names of pictures below their folder."""
     hints = {}
     for row in _read_rows(table):
-        relative = os.path.relpath(path_from_text(row["file"]), folder).replace(os.sep, "/")
         p = sorted(float(value) for name, value in row.items() if name and name.startswith("p(") and value)
         if row["class"] and p:
             margin = p[-1] - p[-2] if len(p) > 1 else 1.0
             # A note on a picture that has a class says that it looks like none.
-            hints[printable(path_to_text(relative))] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
+            hints[_below(row["file"], folder)] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
     return hints
 
 
@@ -169,9 +198,9 @@ class LabelingSession:
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
         self._closed = 0  # pictures at the beginning of the order that have an answer
         self._mutex = threading.RLock()
-        answers = (store[name] for name in (*self.names, *store.files))
-        for name in (*classes, *(answer.label for answer in answers if answer and answer.label), *self._guessed()):
+        for name in (*classes, *store.labels(), *self._guessed()):
             self.add_class(name)
+        self._lasting = set(self._classes)
 
     @property
     def classes(self) -> list[str]:
@@ -184,7 +213,16 @@ class LabelingSession:
             name = check_class_name(text, self._classes)
             if name not in self._classes:
                 self._classes.append(name)
+                self.store.write_classes(self._classes)
             return name
+
+    def _remove_unused(self, names: Iterable[str]) -> None:
+        """Remove classes that were added on this page, by mistake it seems, and have no label left."""
+        counts = self.store.label_counts()
+        unused = {name for name in names if name not in self._lasting and not counts[name]}
+        if unused:
+            self._classes = [name for name in self._classes if name not in unused]
+            self.store.write_classes(self._classes)
 
     def set_hints(self, hints: Mapping[str, Hint], first: Sequence[str] = ()) -> None:
         """Take the hints of a new model, and order the pictures by them; a review keeps those of its table."""
@@ -193,8 +231,6 @@ class LabelingSession:
         with self._mutex:
             self.hints = {name: hint for name, hint in hints.items() if name in self.places}
             self._exceptions.clear()
-            for name in self._guessed():
-                self.add_class(name)
             self.order = rank(self.names, self.hints, first)
             self.order_number += 1
             self._closed = 0
@@ -242,9 +278,8 @@ class LabelingSession:
         """
         with self._mutex:
             items = list(dict(items).items())
-            if unknown := [name for name, _ in items if name not in self.places]:
-                raise UserError(f"There is no picture {unknown[0]} here.")
-            label = self.add_class(label) if action == "label" else ""
+            self._check_known(name for name, _ in items)
+            label = self.add_class(label) if action == "label" and items else ""
             kept = [name for name, version in items if self.store.version(name) == version]
             changed = [self._describe(name) for name, _ in items if name not in kept]
             versions = self.store.append([Change(name, label, action) for name in kept])
@@ -261,8 +296,11 @@ class LabelingSession:
         """Undo answers, and lease the pictures to the tab again."""
         with self._mutex:
             versions = dict(items)
+            self._check_known(versions)
+            before = [answer.label for name in versions if (answer := self.store[name])]
             changed = self.store.undo(versions.items())
             self._closed = 0
+            self._remove_unused(before)
             undone = [name for name in versions if name not in changed]
             return {"pictures": self._lease(tab, undone), "changed": [self._describe(name) for name in changed]}
 
@@ -306,6 +344,11 @@ class LabelingSession:
         """Count the current labels of all pictures of the table."""
         with self._mutex:
             return self.store.label_counts()
+
+    def _check_known(self, names: Iterable[str]) -> None:
+        """Raise a UserError for a picture that is not here."""
+        if unknown := [name for name in names if name not in self.places]:
+            raise UserError(f"There is no picture {unknown[0]} here.")
 
     def _guessed(self) -> list[str]:
         """Return the classes that the hints name, in alphabetical order."""

@@ -5,7 +5,7 @@ import os
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import NamedTuple
 from ssgan.data import label_log
 from ssgan.data.label_table import NEVER_CLASSES, read_label_table
 from ssgan.data.layouts import WITHOUT_LABELS
-from ssgan.errors import UserError
-from ssgan.files import append_file, lock, open_file, read_file
+from ssgan.errors import UserError, counted
+from ssgan.files import append_file, lock, open_file, read_file, write_atomic
 
 __all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "timestamp"]
 
 BY_A_PERSON = ("label", "none", "skip")
 LONGEST_CLASS_NAME = 80
+JOINERS = dict.fromkeys([0x200C, 0x200D])  # join the letters of some scripts, and the parts of emoji
 
 
 class Answer(NamedTuple):
@@ -54,17 +55,22 @@ class Change(NamedTuple):
 class LabelStore:
     """The answers of a table, and the only writer of it. Safe to use from several threads.
 
-    Attributes
+    Parameters
     ----------
     path : Path
+    present : collection of str, optional
+        The pictures whose labels count; by default all.
+
+    Attributes
+    ----------
     notes : list of str
         Sentences for the user about what was repaired.
     line_count : int
         The number of lines.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, present: Collection[str] | None = None) -> None:
+        self.path, self.present = path, present
         self.notes: list[str] = []
         self._lines: dict[str, int] = {}
         self._answers: dict[str, list[Answer]] = {}
@@ -73,6 +79,9 @@ class LabelStore:
         self._mutex = threading.RLock()
         self._size = self._mend()
         self._read()
+        absent = [file for file in self.files if not self._counts(file)]
+        if absent:
+            self.notes.append(f"{path} names {counted(len(absent), 'picture')} not in {path.parent}: not counted.")
 
     def __getitem__(self, file: str) -> Answer | None:
         """Return the current answer; None if there is none."""
@@ -90,8 +99,40 @@ class LabelStore:
         return list(self._lines)
 
     def label_counts(self) -> Counter[str]:
-        """Count the current labels of all pictures."""
+        """Count the current labels of the pictures that are present."""
         return +self._labels
+
+    def folder_labels(self) -> Counter[str]:
+        """Count the labels that are those of folders."""
+        answers = (self[file] for file in self.files if self._counts(file))
+        return Counter(answer.label for answer in answers if answer and answer.action == "folder")
+
+    def labels(self) -> list[str]:
+        """Return the current labels, in the order of their first use."""
+        answers = (self[file] for file in self.files)
+        return list(dict.fromkeys(answer.label for answer in answers if answer and answer.label))
+
+    def read_classes(self) -> list[str]:
+        """Return the classes of the last page in the order of their keys; none if they are not known."""
+        names: list[str] = []
+        with suppress(OSError, UnicodeDecodeError, UserError):
+            for line in read_file(self._classes_path).decode().splitlines():
+                names.append(check_class_name(line))
+            return list(dict.fromkeys(names))
+        return []
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Keep the classes beside the table, so that their keys stay the same; a failure costs only their order."""
+        with suppress(OSError):
+            write_atomic(self._classes_path, "".join(f"{name}\n" for name in names).encode())
+
+    @property
+    def _classes_path(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.classes")
+
+    def _counts(self, file: str) -> bool:
+        """Return whether the label of a picture counts."""
+        return self.present is None or file in self.present
 
     def append(self, changes: Sequence[Change]) -> list[int]:
         """Write answers, all or none, and return their versions once they are on the disk.
@@ -173,8 +214,9 @@ class LabelStore:
         else:
             answers.append(Answer(label, action, time, version))
         after = answers[-1].label if answers else ""
-        self._labels.subtract([label for label in (before,) if label])
-        self._labels.update([label for label in (after,) if label])
+        if self._counts(file):
+            self._labels.subtract([label for label in (before,) if label])
+            self._labels.update([label for label in (after,) if label])
         return version
 
     def _write(self, lines: Sequence[bytes]) -> None:
@@ -189,14 +231,19 @@ class LabelStore:
 
 
 @contextmanager
-def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator[LabelStore]:
+def open_store(
+    folder: Path, given: Mapping[str, str] | None = None, present: Collection[str] | None = None
+) -> Iterator[LabelStore]:
     """Open the table of a folder of pictures, which no other process can open meanwhile.
 
     Parameters
     ----------
     folder : Path
     given : mapping of str to str, optional
-        Labels by the folders of pictures. Those that the table does not hold are added to it.
+        Labels by the folders of pictures. Those that the table does not hold are added to it; others that it holds as
+        labels of folders are undone.
+    present : collection of str, optional
+        The pictures of the folder; labels of others do not count.
 
     Raises
     ------
@@ -207,12 +254,23 @@ def open_store(folder: Path, given: Mapping[str, str] | None = None) -> Iterator
     busy = f"Another `ssgan label` is writing {path}: continue in its page, or stop it first."
     with lock(path.with_name(f".{label_log.TABLE}.lock"), busy):
         try:
-            store = LabelStore(path)
-            new = [Change(file, label, "folder") for file, label in (given or {}).items() if store[file] is None]
-            store.append(new)
+            store = LabelStore(path, present)
+            if given is not None:
+                store.append(_former_folders(store, given))
+                store.append([Change(file, label, "folder") for file, label in given.items() if store[file] is None])
         except OSError as cause:
             raise UserError(f"{path} cannot be written ({cause.strerror}).") from None
         yield store
+
+
+def _former_folders(store: LabelStore, given: Mapping[str, str]) -> list[Change]:
+    """Return the changes that undo labels of folders that are no longer given."""
+    answers = [(file, store[file]) for file in store.files if store.present is None or file in store.present]
+    return [
+        Change(file, "", "undo")
+        for file, answer in answers
+        if answer and answer.action == "folder" and given.get(file) != answer.label
+    ]
 
 
 def check_class_name(text: str, known: Sequence[str] = ()) -> str:
@@ -226,8 +284,12 @@ def check_class_name(text: str, known: Sequence[str] = ()) -> str:
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
         raise UserError("A class needs a name.")
-    if not name.isprintable() or len(name) > LONGEST_CLASS_NAME:
-        raise UserError(f"A class has at most {LONGEST_CLASS_NAME} visible characters in one line.")
+    if len(name) > LONGEST_CLASS_NAME:
+        raise UserError(
+            f"The name of a class has {len(name):,} characters, but at most {LONGEST_CLASS_NAME} are allowed."
+        )
+    if not name.translate(JOINERS).isprintable():
+        raise UserError("The name of a class has a character that cannot be shown, such as a tab or a line break.")
     if name in NEVER_CLASSES or name.lower() in WITHOUT_LABELS:
         raise UserError(f"{name} means that there is no label: choose another name.")
     return next((one for one in known if one.casefold() == name.casefold()), name)

@@ -46,7 +46,7 @@ def cut_folds(data: Data, config: Config) -> list[Split]:
         if len(different) == 1:
             raise UserError(
                 f"The class {name!r} has one labelled image, not counting copies, and a model that never saw it cannot "
-                f"know the class: give it another label, or train without --folds."
+                f"know the class: folds need a second label of it."
             )
     parts = fold_splits(whole, config.folds, config.seed, hashes)
     rows_of = _rows_by_hash(pool_hashes)

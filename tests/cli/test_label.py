@@ -66,6 +66,41 @@ def test_the_link_and_the_next_command_are_said(
     assert served[0].session.classes == ["cat", "dog", "cow"]
 
 
+def test_what_is_not_as_it_seems_is_said_at_the_start(
+    folder: Path, tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels of folders, of pictures that are gone, and a review, in which an earlier answer does not count."""
+    write(folder, {"phone/5.png": grey(5)})
+    status_of("label", folder)
+    out, _ = capsys.readouterr()
+    assert out.splitlines()[:2] == [
+        "1 of 5 pictures labelled.",
+        "Labelled by their folders (phone: 1); --classes names others.",
+    ]
+    assert served[-1].session.classes == ["phone"]
+    status_of("label", folder, "--classes", "cat,dog")
+    assert capsys.readouterr().out.splitlines()[0] == "0 of 5 pictures labelled."
+    assert served[-1].session.classes == ["cat", "dog"]
+    (folder / "phone/5.png").unlink()
+    (folder / "phone").rmdir()
+    with open_store(folder) as store:
+        store.append([Change("0.png", "cat", "label"), Change("gone.png", "dog", "label")])
+    table = tmp_path / "predictions.csv"
+    table.write_text(f"file,class\n{folder}/0.png,dog\n{folder}/9.png,cat\n")
+    status_of("label", folder, "--only", table)
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:2] == [
+        "0 of 1 picture reviewed.",
+        "Open this link on this machine; Ctrl-C stops the server:",
+    ]
+    assert f"{folder}/labels.csv names 2 pictures not in {folder}: not counted." in err
+    assert f"{table} names 1 picture not in {folder}, such as {folder}/9.png." in err
+    assert (
+        err.splitlines()[-1] == f"ssgan: 1 picture labelled in {folder}/labels.csv; continue with: ssgan label {folder}"
+    )
+    assert served[-1].trainer.on_hints is None
+
+
 def test_the_next_command_is_that_of_the_folder_and_not_of_a_data_set(
     tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +163,7 @@ def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys
     assert "--port is 70000, but must lie between" in refusal(capsys, folder, "--port", "70000")
     assert "--train-every is -1, but must be at least 0" in refusal(capsys, folder, "--train-every", "-1")
     assert "--classes names cat twice" in refusal(capsys, folder, "--classes", "cat,dog, Cat")
-    assert "A class needs a name" in refusal(capsys, folder, "--classes", "cat,,dog")
+    assert "--classes is 'cat,,dog': A class needs a name" in refusal(capsys, folder, "--classes", "cat,,dog")
     assert "There is no file none.csv: --only" in refusal(capsys, folder, "--only", "none.csv")
     assert "none" in refusal(capsys, folder, "--run", "none")
     (folder / "labels.csv").write_text("image,label\n")

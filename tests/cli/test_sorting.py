@@ -230,3 +230,12 @@ def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Call
     assert "which is not a folder" in mistake("predict", run, pictures[1], "--sort-into", pictures[0])
     assert mistake("predict", run, "pictures", "--sheet", "s.jpg") == "--sheet is s.jpg, but must end in .png."
     assert "lies in gone, which is not a folder" in mistake("predict", run, "pictures", "--sheet", "gone/s.png")
+
+
+def test_no_predictions_become_labels_of_the_labelling_page(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("flat").mkdir()
+    Path("flat/labels.csv").write_text("file,label,time,action\n")
+    assert status_of("predict", run, "pictures", "--sort-into", "flat", "--device", "cpu") == 2
+    assert "flat holds labels.csv, the answers of `ssgan label`" in capsys.readouterr().err

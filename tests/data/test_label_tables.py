@@ -44,7 +44,10 @@ TABLES = {
     "no picture": (["file,label", "0.png,a", "notes.txt,b"], ["line 3", "no picture notes.txt"]),
     "outside": (["file,label", "../9.png,a"], ["line 2", "no picture ../9.png"]),
     "doubled": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png is in line 2 already"]),
-    "empty labels": (["file,label", "0.png,", "1.png, "], ["labels no file", "2 of 2 lines", "(empty)"]),
+    "empty labels": (
+        ["file,label", "0.png,", "1.png, "],
+        ["gives no picture of", "write the labels", "2 of 2 lines", "(empty)"],
+    ),
     "empty file": (["file,label", " ,a"], ["line 2", "the file is empty"]),
     "unknown column": (["file,lable", "0.png,a"], ["line 1", "the header is file,lable", "Did you mean 'label'?"]),
     "no header": (["0.png,a", "1.png,b"], ["line 1", "the header is 0.png,a, but needs a column of files (file, "]),

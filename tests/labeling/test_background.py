@@ -101,6 +101,34 @@ def settle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
     return status
 
 
+def test_a_review_asks_no_model(make: Callable[..., Any], folder: Path) -> None:
+    """Its order is that of its table."""
+    commands = Recorded()
+    one = make(commands, run=folder.parent / "runs" / "label-pictures-1")
+    one.on_hints = None
+    one.start(Counter())
+    one.consider(FEW)
+    settle(one, 1)
+    assert commands.named("predict") == commands.named("suggest") == []
+    assert len(commands.named("train")) == 1
+
+
+def test_the_error_of_an_earlier_training_outlasts_a_start(
+    make: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last run may have been trained without folds, because a class had one label."""
+    source = {"data": path_to_text(folder.resolve())}
+    for number in (1, 2):
+        report = folder.parent / "runs" / f"label-pictures-{number}" / "report.json"
+        report.parent.mkdir(parents=True)
+        report.touch()
+    first, last = (folder.parent / "runs" / f"label-pictures-{number}" for number in (1, 2))
+    reports = {first: {"folds": ERROR, "source": source}, last: {"source": source}}
+    monkeypatch.setattr(runs, "read_report", lambda run: reports.get(run, {}))
+    assert make(Recorded(), run=last).status()["measured"] == {**ERROR, "run": str(first)}
+    assert make(Recorded(), run=folder / "other").status()["measured"] is None
+
+
 def test_a_training_starts_after_so_many_labels(make: Callable[..., Any], folder: Path) -> None:
     commands = Recorded()
     one = make(commands)

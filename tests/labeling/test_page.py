@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ pytest.importorskip("httpx2", reason="needs the test extra")
 from starlette.testclient import TestClient
 
 from ssgan.data import file_tree, image_io
+from ssgan.data.file_tree import open_tree
+from ssgan.data.image_io import SUFFIXES
 from ssgan.errors import UserError
 from ssgan.labeling import page, session
 from ssgan.labeling.background import BackgroundTrainer
 from ssgan.labeling.page import LabelingApp
 from ssgan.labeling.session import Hint, LabelingSession, rank, read_review
-from ssgan.labeling.store import LabelStore, open_store, timestamp
+from ssgan.labeling.store import Change, LabelStore, open_store, timestamp
 
 PORT = 8731
 ROOT = f"http://127.0.0.1:{PORT}"
@@ -117,6 +120,7 @@ def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
         ({page.TOKEN_HEADER: "x"}, 403),
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Length": str(page.BODY_LIMIT + 1)}, 413),
+        ({"Transfer-Encoding": "chunked"}, 413),
     ],
 )
 def test_a_change_by_another_page_is_refused(app: LabelingApp, headers: dict[str, str], status: int) -> None:
@@ -133,14 +137,57 @@ def test_localhost_is_this_machine_too_and_other_methods_are_refused(app: Labeli
     assert visitor.client.put("/").status_code == 405
 
 
+ANSWER = '"items": [["0.png", 0]], "action": "label", "label": "cat"'
+
+
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{", '{"tab": 1}', '{"tab": "a", "items": 3, "action": "label"}', "[" * 9999]
+    "body",
+    [
+        *("", "[]", "{", '{"tab": 1}', '{"tab": "a", "items": 3, "action": "label"}', "[" * 9999),
+        f"{{{ANSWER}}}",
+        f'{{"tab": "a", "exceptions": 5, {ANSWER}}}',
+        f'{{"tab": "a", "exceptions": [5], {ANSWER}}}',
+        f'{{"tab": "a", {ANSWER.replace(", 0]", ", 0.0]")}}}',
+        f'{{"tab": "a", {ANSWER.replace(", 0]", ", true]")}}}',
+        *(f'{{"tab": "a", {ANSWER.replace(chr(34) + "cat" + chr(34), label)}}}' for label in ("null", '["cat"]', "3")),
+        '{"tab": "a", "items": [["\\ud800", 0]], "action": "label", "label": "cat"}',
+        '{"tab": "a", "items": [["0.png", 0]], "action": "label", "label": "\\ud800"}',
+    ],
 )
-def test_what_is_no_request_is_answered_with_a_sentence(app: LabelingApp, body: str) -> None:
+def test_what_is_no_request_is_answered_with_a_sentence_and_changes_nothing(app: LabelingApp, body: str) -> None:
     client = Visitor(app).client
     headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
     answer = client.post("/do/answer", content=body, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"error": "The request is not understood: reload the page."})
+    assert app.session.store.line_count == 0
+    assert app.session.classes == ["cat", "dog"]
+
+
+def test_a_training_is_not_started_by_what_is_no_request(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    for number in range(4):
+        visitor.answer(f"{number}.png", label="cat" if number % 2 else "dog")
+    headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
+    assert visitor.client.post("/do/train", content="{}", headers=headers).status_code == 400
+    assert not app.trainer.status()["waiting"]
+
+
+def test_a_picture_that_is_not_there_is_not_found(app: LabelingApp) -> None:
+    visitor = Visitor(app)
+    for place, side in (
+        ("7", "320"),
+        ("9" * 5000, "320"),
+        ("0", "9" * 5000),
+        ("-1", "320"),
+        ("x", "320"),
+        ("0", "321"),
+    ):
+        assert visitor.client.get(f"/picture/{app.start}/{place}/{side}").status_code == 404
+    assert visitor.ask("undo", {}, items=[["../../x", 0]]).json() == {"error": "There is no picture ../../x here."}
+    assert visitor.ask("answer", items=[], action="label", label="new")["counts"]["classes"] == [
+        {"name": "cat", "count": 0},
+        {"name": "dog", "count": 0},
+    ]
 
 
 def test_a_version_that_is_no_number_is_not_understood(app: LabelingApp) -> None:
@@ -282,6 +329,11 @@ def test_undo_brings_the_picture_back(app: LabelingApp) -> None:
     undone = visitor.ask("undo", items=[[file, 1]])
     assert [picture["file"] for picture in undone["pictures"]] == [file]
     assert undone["counts"]["labeled"] == 0
+    # The answer had added the class; a class with other labels, or given at the start, stays.
+    assert [one["name"] for one in undone["counts"]["classes"]] == ["cat", "dog"]
+    for name in visitor.files()[:2]:
+        visitor.answer(name, label="bird")
+    undone = visitor.ask("undo", items=[[name, 1]])
     assert [one["name"] for one in undone["counts"]["classes"]] == ["cat", "dog", "bird"]
 
 
@@ -347,7 +399,8 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
         names = [f"{i}.png" for i in range(6)]
         first = LabelingSession(names, store, ["cat", "dog"])
         first.answer([("4.png", 0)], "label", "cat")
-        hints = read_review(table, names)
+        hints, missing = read_review(table, names, folder)
+        assert missing == []
         time.sleep(0.005)  # times are in milliseconds
         again = LabelingSession(list(hints), store, [], timestamp(), hints)
         time.sleep(0.005)
@@ -373,4 +426,83 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
 def test_a_review_of_another_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=words):
-        read_review(tmp_path / "t.csv", ["1.png", "2.png"])
+        read_review(tmp_path / "t.csv", ["1.png", "2.png"], tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_review_takes_paths_and_passes_over_pictures_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
+) -> None:
+    """Tables of `ssgan predict` have paths from the current folder; Excel writes semicolons."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        ["file", "class", "probability"],
+        ["in/2.png", "cat", "0.5"],
+        ["in/9.png", "cat", "0.6"],
+        ["1.png", "dog", "0.9"],
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(map(delimiter.join, rows)), encoding="utf-8-sig")
+    hints, missing = read_review(Path("t.csv"), ["1.png", "2.png"], Path("in"))
+    assert list(hints) == ["2.png", "1.png"]
+    assert (hints["2.png"].label, hints["2.png"].probability) == ("cat", 0.5)
+    assert missing == ["in/9.png"]
+
+
+def test_keys_of_classes_outlast_a_start(folder: Path) -> None:
+    """In the order in which they were given, and not of the names of pictures, with those that have no label yet."""
+    names = [f"{i}.png" for i in range(6)]
+    with open_store(folder) as store:
+        first = LabelingSession(names, store, ["zebra", "glass", "apple"])
+        first.answer([("0.png", 0)], "label", "glass")
+        first.answer([("1.png", 0)], "label", "new")
+        assert first.classes == ["zebra", "glass", "apple", "new"]
+    with open_store(folder) as store:
+        assert LabelingSession(names, store, store.read_classes()).classes == first.classes
+        (folder / ".labels.csv.classes").unlink()
+        assert LabelingSession(names, store, store.read_classes()).classes == ["glass", "new"]  # by their first use
+    with open_tree(folder, SUFFIXES) as tree:
+        assert not any("classes" in name for name in (*tree.pictures, *tree.ignored))
+
+
+def test_labels_of_pictures_that_are_gone_do_not_count(folder: Path) -> None:
+    with open_store(folder) as store:
+        store.append([Change("0.png", "cat", "label"), Change("gone.png", "dog", "label")])
+    with open_store(folder, present=[f"{i}.png" for i in range(6)]) as store:
+        session = LabelingSession(["0.png"], store, [])
+        assert session.label_counts() == {"cat": 1}
+        assert store.notes == [f"{folder}/labels.csv names 1 picture not in {folder}: not counted."]
+        store.undo([("gone.png", 1)])
+        assert session.label_counts() == {"cat": 1}
+
+
+def test_labels_of_folders_that_are_no_longer_given_are_undone(folder: Path) -> None:
+    given = {"a/0.png": "a", "b/1.png": "b"}
+    with open_store(folder, given) as store:
+        store.append([Change("b/1.png", "cat", "label")])
+        assert store.folder_labels() == {"a": 1}
+    with open_store(folder, {}) as store:
+        assert [store["a/0.png"], store["b/1.png"].label] == [None, "cat"]
+        assert store.label_counts() == {"cat": 1}
+    with open_store(folder, given) as store:
+        assert store["a/0.png"].label == "a"
+
+
+def test_counts_are_those_of_all_answers(folder: Path) -> None:
+    """They are kept up to date by each line, and are the same as counted anew."""
+    random = np.random.default_rng(0)
+    names = [f"{i}.png" for i in range(6)]
+    with open_store(folder) as store:
+        session = LabelingSession(names, store, ["cat", "dog"])
+        for _ in range(200):
+            name = str(random.choice(names))
+            if random.random() < 0.3 and store[name]:
+                session.undo("a", [(name, store.version(name))])
+            else:
+                action = str(random.choice(["label", "none", "skip"]))
+                session.answer([(name, store.version(name))], action, str(random.choice(["cat", "dog"])))
+            anew = LabelingSession(names, store, ["cat", "dog"])
+            assert session.counts() == anew.counts()
+            answers = [store[name] for name in names]
+            assert session.label_counts() == Counter(one.label for one in answers if one and one.label)
+            shown = {one["file"] for one in session.next_pictures("a")}
+            assert shown == {one["file"] for one in anew.next_pictures("a")}

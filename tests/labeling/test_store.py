@@ -156,7 +156,7 @@ def test_the_last_line_of_a_picture_is_its_answer(
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("  ", "needs a name"), ("-1", "no label"), ("Unlabeled", "no label"), ("a\nb", "in one line"), ("x" * 81, "80")],
+    [("  ", "needs a name"), ("-1", "no label"), ("Unlabeled", "no label"), ("a\nb", "a line break"), ("x" * 81, "80")],
 )
 def test_names_that_no_class_can_have(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -166,6 +166,7 @@ def test_names_that_no_class_can_have(text: str, words: str) -> None:
 def test_a_known_class_is_found_in_upper_and_lower_case() -> None:
     assert check_class_name(" Cat ", ["cat"]) == "cat"
     assert check_class_name(" Cat ") == "Cat"
+    assert check_class_name("\U0001f468\u200d\U0001f469") == "\U0001f468\u200d\U0001f469"  # one sign on the screen
 
 
 # What a training makes of it
@@ -184,7 +185,7 @@ def test_a_training_reads_the_table_beside_the_pictures(tmp_path: Path) -> None:
     assert data.x_train.shape[0] == 5
     notes = " ".join(data.notes)
     assert "1 picture of none of the classes left out" in notes
-    assert "2 pictures without a label, because skipped" in notes
+    assert "1 picture without a label, because skipped" in notes
     assert "names 1 picture no longer there, such as gone.png" in notes
     assert "not used" not in notes
 

@@ -104,7 +104,7 @@ def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> 
         cut_folds(dataclasses.replace(few_digits, x_train=x), tiny(folds=4))
     assert str(refused.value) == (
         f"The class '{three}' has one labelled image, not counting copies, and a model that never saw it cannot know "
-        f"the class: give it another label, or train without --folds."
+        f"the class: folds need a second label of it."
     )
     cut_folds(few_digits, tiny(folds=4))
 
@@ -434,7 +434,7 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
         (
             ["--folds", "2", "--labels", "3"],
             "The class 'cat' has one labelled image, not counting copies, and a model that never saw it cannot know "
-            "the class: give it another label, or train without --folds.",
+            "the class: folds need a second label of it.",
         ),
     ],
 )

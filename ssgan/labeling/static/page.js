@@ -161,7 +161,7 @@ function drawClasses() {
 
 function drawTraining() {
   const { phase, fraction, error, note, measured, every, missing, waiting, trainings } = state.training;
-  const names = { train: "Training", predict: "Asking the model about every picture", suggest: "Choosing the next pictures" };
+  const names = { train: "Training", predict: "Predicting every picture", suggest: "Choosing the next pictures" };
   let text = "";
   if (phase) text = `${names[phase]}${fraction === null ? "" : `: ${percent(fraction)}`}. You can continue.`;
   else if (waiting) text = "A training is starting.";
@@ -174,7 +174,7 @@ function drawTraining() {
   if (measured) {
     const [low, high] = measured.interval;
     $("measured").textContent =
-      `Error ${measured.error.toFixed(0)} % (${low.toFixed(0)} to ${high.toFixed(0)} %), by ${plural(measured.labels, "label")}.`;
+      `Error ${measured.error.toFixed(0)} % (${low.toFixed(0)} to ${high.toFixed(0)} %), from ${plural(measured.labels, "label")}.`;
   }
   $("measured-help").hidden = !measured;
   const sentence = error || note;
@@ -377,7 +377,8 @@ function leave(cell, picture, isLeft) {
 function drawTake() {
   const count = state.group.pictures.length - state.left.size;
   const left = state.left.size ? `, leave ${state.left.size}` : "";
-  $("take").replaceChildren(element("kbd", { textContent: "Enter" }), ` Take ${count} as ${state.group.label}${left}`);
+  const words = count ? `Take ${count} as ${state.group.label}${left}` : `Take none, leave ${state.left.size}`;
+  $("take").replaceChildren(element("kbd", { textContent: "Enter" }), ` ${words}`);
 }
 
 function takeGroup() {
@@ -425,6 +426,9 @@ function choose(view) {
   attempt(async () => {
     if (view === "group") await showGroup("");
     else { await fill(); await show(); }
+    // Enter and Space are for the pictures, no longer for the button that was clicked.
+    (view === "group" && $("grid").querySelector(".cell") || $("stage")).focus({ preventScroll: true });
+    if (view === "group" && !state.group.pictures.length) document.activeElement.blur();
   });
 }
 
