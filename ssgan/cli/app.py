@@ -348,5 +348,6 @@ def error_message(error: BaseException) -> str | None:
         return message
     if hasattr(error, "format_message"):  # the option parser's own errors
         message = error.format_message().rstrip(".")
-        return f"{message}{'' if message.endswith('?') else '.'} See `ssgan --help`."
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "ssgan"
+        return f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`."
     return None

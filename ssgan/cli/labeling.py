@@ -324,7 +324,7 @@ def audit(
                 terminal.cut(one.path, NAME_WIDTH),
                 *(terminal.cut(name or "-", CLASS_WIDTH) for name in (one.given, one.suggested)),
                 "-" if one.margin is None else f"{one.margin:.2f}",
-                one.reason if one.twin else "",
+                one.reason if one.twin else "likely" if one.likely else "",
             ]
             for one in result.mistakes[:SHOWN]
         ]

@@ -144,7 +144,8 @@ def show_contents(contents: dict[str, Any]) -> None:
 def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     """Print how many images were classified, and the file of their rows."""
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
-    remark = f", of which {summary['unlike']:,} look {unlike}" if summary["unlike"] else ""
+    look = "looks" if summary["unlike"] == 1 else "look"
+    remark = f", of which {summary['unlike']:,} {look} {unlike}" if summary["unlike"] else ""
     place = f": {out}" if out else ""
     terminal.say(f"{summary['classified']:,} of {counted(summary['images'], 'image')} {verb}{remark}{place}")
 
@@ -156,11 +157,12 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
         for row in result["folders"]:
             print_line(f"{row['count']:>7,}  {row['folder']}")
         done = f"{'linked' if result['link'] else 'copied'} into {result['into']}"
-        print_line(f"{counted(sum(row['count'] for row in result['folders']), 'picture')} {done}")
+        new = sum(row["count"] for row in result["folders"]) - result["present"]
+        print_line(f"{counted(new, 'picture')} {done}")
         if result["present"]:
-            print_line(f"{result['present']:,} of them were there already")
+            print_line(f"{counted(result['present'], 'picture')} already there")
         if result["elsewhere"]:
-            print_line(f"{result['elsewhere']:,} of them are also in another folder, from an earlier run")
+            print_line(f"{result['elsewhere']:,} also in another folder, from an earlier run")
         if result["not_files"]:
             print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, because they are not files")
     if summary.get("sheet"):

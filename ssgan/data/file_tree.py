@@ -339,9 +339,10 @@ def nearest_entry(path: Path, accept: Callable[[Path], bool] = lambda entry: Tru
 
 
 def printable(name: str) -> str:
-    """Normalise a name to NFC and escape control characters and undecodable bytes."""
+    """Normalise a name to NFC; escape control characters, also those of the text direction, and undecodable bytes."""
     text = unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return re.sub(r"[\u202a-\u202e\u2066-\u2069]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _check_unique(listing: _Listing, name: str, path: Path) -> None:

@@ -116,8 +116,9 @@ def label_by_folders(tree: FileTree) -> Labeling:
         )
     if not classes:
         raise UserError(
-            f"{tree.path} holds pictures but no class folders: sort the labelled ones into a folder for each class, or "
-            f"give their labels in a table with --labels-csv FILE; --labels 0 trains a GAN without classes on them."
+            f"{tree.path} holds pictures but no class folders: {_in_browser(tree)}sort the labelled ones into a folder "
+            f"for each class, or give their labels in a table with --labels-csv FILE; --labels 0 trains a GAN without "
+            f"classes on them."
             + "".join(f" {note}" for note in note_answers(tree.path))
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
@@ -180,6 +181,11 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     every |= {name: number[label] for name, label in labels.items() if label is not None}
     is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
     return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes), left_out)
+
+
+def _in_browser(tree: FileTree) -> str:
+    """Return how the pictures of a folder are labelled; the page does not open a zip."""
+    return f"{label_log.how_to_label(tree.path)}, " if tree.path.is_dir() else ""
 
 
 def note_answers(path: Path) -> list[str]:

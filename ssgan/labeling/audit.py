@@ -73,6 +73,7 @@ class Mistake(NamedTuple):
     margin: float | None
     reason: str
     twin: bool  # whether a copy of it has another label
+    likely: bool = False  # whether it is likely to be wrong by the threshold of its class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +281,8 @@ def _list_mistakes(data: Data, rows: np.ndarray, p_NK: np.ndarray, found: Mistak
                 f"({p_K[label_of[name]]:.2f})"
             )
         path = str(row) if not data.files_train and row >= 0 else name
-        return Mistake(row, path, given, suggested, margin, reason, twin_reason is not None)
+        likely = place is not None and bool(found.likely[place])
+        return Mistake(row, path, given, suggested, margin, reason, twin_reason is not None, likely)
 
     twins: dict[str, list[str]] = {}
     for name, first in find_copies(data).two_labels:

@@ -176,7 +176,7 @@ def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str]
     assert "between 10 (one for each class) and 1257" in mistake("data", "digits", "--labels", "5000")
     assert "draw_seed is -1" in mistake("data", "digits", "--labels", "20", "--draw-seed", "-1")
     for command, argument in (("evaluate", "RUN"), ("data", "DATA|RUN")):
-        assert mistake(command) == f"Missing argument '{argument}'. See `ssgan --help`."
+        assert mistake(command) == f"Missing argument '{argument}'. See `ssgan {command} --help`."
 
 
 def test_a_value_that_typer_refuses_is_named(mistake: Callable[..., str]) -> None:

@@ -112,7 +112,7 @@ def test_predict_lists_a_few_of_many_unreadable_files(run: Path, capsys: pytest.
 def test_predict_answers_its_own_mistakes(
     mistake: Callable[..., str], run: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert mistake("predict", "run") == "Missing argument 'IMAGES...'. See `ssgan --help`."
+    assert mistake("predict", "run") == "Missing argument 'IMAGES...'. See `ssgan predict --help`."
     assert "must end in .csv, .jsonl or .json" in mistake("predict", "run", "pictures", "--out", "p.txt")
     assert "lies in gone" in mistake("predict", "run", "pictures", "--out", "gone/p.csv")
     assert "'tpu'" in mistake("predict", "run", "pictures", "--device", "tpu")

@@ -76,7 +76,7 @@ def test_counts_are_said_and_a_second_run_overwrites_nothing(
     assert lines[-2].split() == ["0", "unsure"]
     first = files_in(Path("sorted"))
     assert status_of(*command) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "3 of them were there already"
+    assert capsys.readouterr().out.splitlines()[-1] == "3 pictures already there"
     assert files_in(Path("sorted")) == first
     (name,) = [name for name in first if name.endswith("/a.png")]
     Path("sorted", name).write_bytes(b"mine")
@@ -90,7 +90,7 @@ def test_copies_of_an_earlier_time_in_another_folder_are_counted(
 ) -> None:
     """A picture of the same name with other bytes is another picture."""
     command = ["predict", run, "pictures", "--sort-into", "sorted", "--device", "cpu", *link]
-    words = "of them are also in another folder, from an earlier run"
+    words = "also in another folder, from an earlier run"
     assert status_of(*command, "--unsure", "1") == 0
     assert words not in capsys.readouterr().out
     Path("sorted/unsure/a.png").unlink()
@@ -106,7 +106,7 @@ def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pyte
         assert status_of(*command) == 0
     links = list(Path("s").rglob("*.png"))
     assert sorted(os.readlink(path) for path in links) == sorted(os.path.abspath(name) for name in pictures)
-    assert "3 of them were there already" in capsys.readouterr().out.splitlines()
+    assert "3 pictures already there" in capsys.readouterr().out.splitlines()
 
 
 def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:

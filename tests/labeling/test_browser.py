@@ -121,6 +121,26 @@ def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
         assert tab.errors == []
 
 
+def test_keys_are_for_the_pictures_after_a_click_on_a_view(folder: Path, browser: Browser) -> None:
+    """Enter and Space once pressed the button again that had been clicked."""
+    with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        tab.wait(IDLE)
+        for _ in range(2):
+            for view in ("#view-group", "#view-one"):
+                tab.value(f"document.querySelector('{view}').focus()")
+                tab.click(view)
+                tab.wait("!state.busy")
+        file = shown(tab)
+        tab.press(" ")
+        tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+        tab.value("document.querySelector('#view-group').focus()")
+        tab.click("#view-group")
+        tab.wait("state.view === 'group' && !state.busy && state.group.pictures.length > 0")
+        tab.press("Enter")
+        tab.wait("!state.busy && state.counts.labeled === 24")
+
+
 def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tabs = [browser.tab(server.link), browser.tab(server.link)]
