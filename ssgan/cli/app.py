@@ -82,7 +82,7 @@ def show_version_or_help(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show versions, device and commit.")] = False,
 ) -> None:
-    """Show versions where they are asked for, and the help where there is no command."""
+    """Show versions with --version, and the help without a command."""
     if version:
         from ssgan.devices import device_name, select
 
@@ -348,6 +348,7 @@ def error_message(error: BaseException) -> str | None:
         return message
     if hasattr(error, "format_message"):  # the option parser's own errors
         message = error.format_message().rstrip(".")
-        command = error.ctx.command_path if getattr(error, "ctx", None) else "ssgan"
+        context = getattr(error, "ctx", None)
+        command = "ssgan" if context is None else context.command_path
         return f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`."
     return None

@@ -210,8 +210,8 @@ def show_samples(result: Mapping[str, Any]) -> None:
         rows = [[n, c, f"{100 * s:.1f}"] for n, c, s in zip(names, result["counts"], result["shares"], strict=True)]
         terminal.table(["class", "samples", "%"], rows, left=1)
         terminal.say(
-            f"entropy of the classes {result['entropy']:.3f} nats of at most {result['entropy_even']:.3f}: as many as "
-            f"{math.exp(result['entropy']):.1f} even classes"
+            f"entropy of the classes {result['entropy']:.3f} nats of at most {result['entropy_even']:.3f}: equivalent "
+            f"to {math.exp(result['entropy']):.1f} equally frequent classes"
         )
     elif kind == "animate":
         terminal.say(

@@ -58,7 +58,7 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
     ------
     UserError
         For a layout that is none of the three, a table that does not fit, pictures of different shapes, and
-        options that has no effect.
+        options without effect.
     """
     with file_tree.open_tree(path, image_io.SUFFIXES, SHARES) as tree:
         if not tree.pictures:

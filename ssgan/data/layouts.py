@@ -118,8 +118,7 @@ def label_by_folders(tree: FileTree) -> Labeling:
         raise UserError(
             f"{tree.path} holds pictures but no class folders: {_in_browser(tree)}sort the labelled ones into a folder "
             f"for each class, or give their labels in a table with --labels-csv FILE; --labels 0 trains a GAN without "
-            f"classes on them."
-            + "".join(f" {note}" for note in note_answers(tree.path))
+            f"classes on them." + "".join(f" {note}" for note in note_answers(tree.path))
         )
     loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
     if loose:

@@ -23,7 +23,7 @@ from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
-from ssgan.nn.stack import EVALUATION_ROWS, Stack
+from ssgan.nn.stack import EVALUATION_ROWS, Stack, finite_seeds
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
@@ -120,8 +120,7 @@ class Models:
     @property
     def finite(self) -> list[bool]:
         """Whether every averaged parameter of each seed is finite; otherwise the model diverged."""
-        by_tensor = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in self.averaged.values()])
-        finite: list[bool] = by_tensor.all(dim=0).tolist()
+        finite: list[bool] = finite_seeds(self.averaged.values()).tolist()
         return finite
 
     def select(self, seeds: Sequence[int]) -> "Models":

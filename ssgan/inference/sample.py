@@ -26,6 +26,7 @@ from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import nearest_neighbors, softmax
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.registry import NETWORK_PAIRS
+from ssgan.nn.stack import finite_seeds
 from ssgan.settings.catalog import is_picture_shape
 from ssgan.settings.config import Config
 
@@ -366,8 +367,8 @@ def _probabilities(models: Models, images: np.ndarray) -> np.ndarray:
 def _select_model(models: Models, seed: int | None, run: Path) -> Models:
     """Select the model of a seed, or the first one with finite weights."""
     assert models.G is not None
-    G_finite = torch.stack([v.isfinite().flatten(1).all(dim=1) for v in models.G.parameters.values()]).all(dim=0)
-    usable = [s for s, g, d in zip(models.seeds, G_finite.tolist(), models.finite, strict=True) if g and d]
+    G_finite = finite_seeds(models.G.parameters.values()).tolist()
+    usable = [s for s, g, d in zip(models.seeds, G_finite, models.finite, strict=True) if g and d]
     if not usable:
         raise UserError(f"Every model of {run} diverged, so there is none to sample from.")
     if seed is None:

@@ -403,7 +403,7 @@ class LabelingSession:
         }
 
     def _describe(self, name: str) -> str:
-        """Say how a picture was answered meanwhile."""
+        """Say how a picture was answered in another tab."""
         answer = self.store[name]
         if answer is None:
             return f"The answer to {name} was undone in another tab."

@@ -1,7 +1,7 @@
 """Stack S networks of one architecture as tensors [S, ...], and run them together or seed by seed."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from ssgan.errors import UserError
 from ssgan.nn.weight_norm import with_weights
 
-__all__ = ["Net", "Stack", "State", "choose_strategy"]
+__all__ = ["Net", "Stack", "State", "choose_strategy", "finite_seeds"]
 
 
 # Parameters, buffers and, with historical averaging, history of a network, by name.
@@ -161,6 +161,11 @@ class Stack:
             parts = [pick(functional_call(self.evaluation, values, (part,))) for part in x.split(rows)]
             outputs.append(tree_map(lambda *tensors: torch.cat(tensors), *parts))
         return tree_map(lambda *tensors: torch.stack(tensors), *outputs)
+
+
+def finite_seeds(values: Iterable[Tensor]) -> Tensor:
+    """Return whether all values of each seed are finite, bool [S], from tensors [S, ...]."""
+    return torch.stack([value.isfinite().flatten(1).all(dim=1) for value in values]).all(dim=0)
 
 
 def choose_strategy(seed_count: int, device_type: str) -> str:

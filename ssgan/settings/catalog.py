@@ -194,7 +194,7 @@ _GAN = {**_NO_TERM, "weight_unlabeled": 0.5, "weight_fake": 0.5}
 # The terms of D's loss that each method has besides L, by their weights. The trials are in docs/notes/methods.md.
 METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "gan": _GAN,
-    "supervised": _GAN,  # not used: the baseline keeps the settings of the method it is compared with
+    "supervised": _GAN,  # without effect: this method ignores these weights
     "pseudo-label": {**_NO_TERM, "weight_self_label": 1.0, "ramp_up_fraction": 0.3},
     "pi": {**_NO_TERM, "weight_consistency": 30.0},
     "mean-teacher": {**_NO_TERM, "weight_mean_teacher": 30.0, "ramp_up_fraction": 0.3},

@@ -245,7 +245,7 @@ def resolve(
 ) -> Config:
     """Return the configuration of a preset, updated by the settings of an earlier run and then by ``overrides``.
 
-    Overrides named in ``optional`` are dropped if they has no effect.
+    Overrides named in ``optional`` are dropped if they have no effect.
 
     Raises
     ------

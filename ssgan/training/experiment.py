@@ -224,7 +224,7 @@ def _draw_samples(folder: Path, run: Run) -> None:
 
 
 def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return further entries of the report with what predictions may say.
+    """Return further entries of the report: the calibration, and the fraction of images flagged as generated.
 
     ``calibration`` is that of the folds, if there are any; ``foreign`` has the fraction of the run's own images that
     look generated to each model, ``pool``, and that of labelled images that look so to the models of the folds that

@@ -1,7 +1,7 @@
 """Spread the labels of a few images to the whole pool over the graph of nearest neighbours.
 
-The beginning of a training may learn from these labels instead of the given ones. The label of an image then comes
-along a chain of near neighbours, so it may be right even if the image itself resembles no labelled one of its class.
+A training may begin with these labels instead of the given ones. Labels are propagated from neighbour to neighbour, so
+the label of an image may be right even if the image resembles no labelled one of its class.
 The trials are in docs/notes/mnist.md.
 
 Source: Zhou et al., *Learning with Local and Global Consistency*, 2004, whose ``alpha`` is 0.99.

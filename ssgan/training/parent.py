@@ -26,7 +26,7 @@ from ssgan.data.splits import load as load_splits
 from ssgan.errors import UserError, counted
 from ssgan.files import path_from_text, path_to_text
 from ssgan.inference.models import Models, open_checkpoint
-from ssgan.nn.stack import Stack
+from ssgan.nn.stack import Stack, finite_seeds
 from ssgan.settings import fields
 from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.config import Config
@@ -253,8 +253,7 @@ def check_parent(parent: Parent, config: Config, data: Data | None = None, split
 def _check_finite(parent: Parent, config: Config) -> None:
     """Check that no model to start from has diverged."""
     networks = [stack.parameters for stack in (parent.models.D, parent.models.G) if stack is not None]
-    values = [value for named in (*networks, parent.sums) for value in named.values()]
-    finite = torch.stack([value.flatten(1).isfinite().all(dim=1) for value in values]).all(dim=0).tolist()
+    finite = finite_seeds(value for named in (*networks, parent.sums) for value in named.values()).tolist()
     lost = [parent.models.seeds[i] for i in dict.fromkeys(parent._indices(config)) if not finite[i]]
     if lost:
         raise UserError(

@@ -19,7 +19,7 @@ from ssgan.devices import float32_precision, rng_state, select, set_rng_state
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.models import Models
 from ssgan.nn.registry import build_stacks
-from ssgan.nn.stack import choose_strategy
+from ssgan.nn.stack import choose_strategy, finite_seeds
 from ssgan.settings.catalog import check_range
 from ssgan.settings.config import Config
 from ssgan.training import interrupts
@@ -183,7 +183,7 @@ class Trainer:
     def finite(self) -> np.ndarray:
         """Return whether every weight and average of each model is finite, bool [S]."""
         values = [*self.ema.values(), *(v for stack in self.stacks.values() for v in stack.parameters.values())]
-        return torch.stack([v.flatten(1).isfinite().all(dim=1) for v in values]).all(dim=0).cpu().numpy()
+        return finite_seeds(values).cpu().numpy()
 
     def pop_logs(self, steps: int) -> dict[str, np.ndarray]:
         """Return the mean of each logged value over the last ``steps`` steps, arrays [S], and restart the sums at 0."""
