@@ -73,11 +73,12 @@ def unique_rows(groups: Sequence[Hashable], labeled: Rows = ()) -> np.ndarray:
     return np.array(sorted(rows.values()), np.int64)
 
 
-def embed(vectors_ND: np.ndarray) -> np.ndarray:
-    """Map vectors to a spectral embedding [N, 20], rows of length 1, in which k-means finds purer clusters.
+def embed(vectors_ND: np.ndarray, clusters: int = DIMENSIONS) -> np.ndarray:
+    """Map vectors to a spectral embedding, rows of length 1, in which k-means finds purer clusters.
 
-    They are the leading eigenvectors of the normalised graph of the ten nearest neighbours (Ng, Jordan and Weiss, On
-    spectral clustering, 2001). Fewer than 100 vectors are returned unchanged.
+    They are the leading eigenvectors of the normalised graph of the ten nearest neighbours: as many as ``clusters``, at
+    least 2 and at most 20 (Ng, Jordan and Weiss, On spectral clustering, 2001). Fewer than 100 vectors are returned
+    unchanged.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -93,7 +94,7 @@ def embed(vectors_ND: np.ndarray) -> np.ndarray:
     graph = graph.maximum(graph.T)
     scale = diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel()))
     start = np.random.RandomState(0).uniform(-1, 1, count)  # makes the result deterministic
-    _, vectors = eigsh(scale @ graph @ scale, k=DIMENSIONS, which="LA", v0=start, tol=1e-3)
+    _, vectors = eigsh(scale @ graph @ scale, k=min(max(clusters, 2), DIMENSIONS), which="LA", v0=start, tol=1e-3)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     embedded: np.ndarray = vectors / np.maximum(lengths, 1e-12)
     return embedded

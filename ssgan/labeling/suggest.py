@@ -124,7 +124,7 @@ def suggest(
         drawn = _draw_rows(is_known, len(rows), n, seed)
         vectors = _vectors(data, rows[drawn], models)
         found = np.flatnonzero(np.isin(drawn, is_known))
-        chosen = selection.select_typical(selection.embed(vectors), n, found, seed)
+        chosen = selection.select_typical(selection.embed(vectors, n + len(found)), n, found, seed)
         chosen = chosen._replace(indices=drawn[chosen.indices])
     else:
         assert models is not None

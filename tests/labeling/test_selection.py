@@ -148,6 +148,7 @@ def test_the_embedding_separates_what_no_neighbours_join() -> None:
     assert np.abs(embedded[:150] @ embedded[150:].T).max() < 0.01
     np.testing.assert_array_equal(embedded, embed(x))
     np.testing.assert_allclose(embed(x[:99]), x[:99], rtol=1e-6)
+    assert [embed(x, clusters).shape[1] for clusters in (1, 7, 30)] == [2, 7, 20]  # one for each cluster
 
 
 def test_typical_digits_are_of_all_classes(digits: Data) -> None:
