@@ -32,6 +32,7 @@ __all__ = [
     "RunPool",
     "Suggestion",
     "check_strategy",
+    "pool_vectors",
     "load_pool",
     "load_run_pool",
     "suggest",
@@ -122,7 +123,7 @@ def suggest(
         chosen = selection.draw_random(len(rows), n, is_known, seed)
     elif strategy == "typical":
         drawn = _draw_rows(is_known, len(rows), n, seed)
-        vectors = _vectors(data, rows[drawn], models)
+        vectors = pool_vectors(data, rows[drawn], models)
         found = np.flatnonzero(np.isin(drawn, is_known))
         chosen = selection.select_typical(selection.embed(vectors, n + len(found)), n, found, seed)
         chosen = chosen._replace(indices=drawn[chosen.indices])
@@ -209,7 +210,7 @@ def _draw_rows(is_known: np.ndarray, count: int, n: int, seed: int) -> np.ndarra
     return np.sort(np.concatenate([is_known, others]))
 
 
-def _vectors(data: Data, rows: np.ndarray, models: Models | None) -> np.ndarray:
+def pool_vectors(data: Data, rows: np.ndarray, models: Models | None = None) -> np.ndarray:
     """Return the vectors [n, D] by which images are compared: features of D or of the backbone, or PCA of pixels."""
     if models is not None:
         return models.select(models.seeds[:1]).features(data.x_train[rows])[0]
