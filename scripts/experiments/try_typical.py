@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from simulate_labeler import FIRST_CHOOSING_SEED, TASKS, draw_pool
 from sklearn.cluster import AgglomerativeClustering, KMeans
 
-from simulate_labeler import FIRST_CHOOSING_SEED, TASKS, draw_pool
 from ssgan.data import load
 from ssgan.inference.features import apply_backbone
 from ssgan.labeling.selection import embed, select_typical, typicality

@@ -32,9 +32,9 @@ __all__ = [
     "RunPool",
     "Suggestion",
     "check_strategy",
-    "pool_vectors",
     "load_pool",
     "load_run_pool",
+    "pool_vectors",
     "suggest",
     "write_suggestions",
 ]
