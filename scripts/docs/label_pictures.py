@@ -68,6 +68,7 @@ def main() -> None:
             tab.resize(*DESKTOP)
             tab.open(server.link)
             tab.wait("state.shown")
+            tab.wait("state.training && !state.training.phase", 300)  # until then it cannot be clicked
             tab.click("#train")
             tab.wait("state.training.trainings && !state.training.phase", 900)
             file = tab.value("state.pictures[0].file")

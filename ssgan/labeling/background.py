@@ -313,15 +313,17 @@ class BackgroundTrainer:
         self._phase = "suggest"
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
         table = ["--labels-csv", str(self.table)] if +self._counts else []
+        reason = ""
         for count in SUGGESTED:
             try:
                 self.commands.run(["suggest", *source, *table, "--n", str(count), "--out", str(suggestions)])
-            except Failed as failure:  # there is already an order by margin, or a random one
-                self._note = f"No pictures are suggested: {failure}"
+            except Failed as failure:
+                reason = str(failure)
                 continue
-            self._note = "" if self._note.startswith("No pictures") else self._note
             self.on_hints(hints, read_order(suggestions))
             return
+        # There is already an order by margin, or a random one.
+        self._note = self._note or f"No pictures are suggested: {reason}"
 
     def _new_run(self) -> Path:
         """Return the folder of a new run."""
