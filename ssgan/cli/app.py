@@ -160,7 +160,7 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also print the probability of every class.")
     ] = False,
-    seed: Annotated[str | None, typer.Option(metavar="S", help="Only the model of this seed.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="S", help="Only the model of this seed.")] = None,
     device: Device = "auto",
     engine: Engine = "local",
     ray_address: RayAddress = None,
@@ -169,7 +169,7 @@ def predict(
     """Classify images: one row each, with the class, its probability, and whether it looks like none."""
     from ssgan.table_files import STDOUT, check_table_path
 
-    model_seed = None if seed is None else parse_integer("--seed", seed)
+    model_seed = None if model is None else parse_integer("--model", model)
     sorting = SortOptions(folder=sort_into, link=link, unsure=unsure, sheet=sheet)
     sorting.check(images)
     out = out or ("" if sorting.is_on else STDOUT)

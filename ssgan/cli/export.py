@@ -31,7 +31,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file. [default: model.onnx and so on in RUN]")
     ] = None,
-    seed: Annotated[
+    model: Annotated[
         str | None, typer.Option(metavar="S", help="Only the model of this seed. [default: as predict]")
     ] = None,
     check: Annotated[
@@ -47,7 +47,7 @@ def export(
         raise UserError(
             f"--format is {format}, but must be one of {', '.join(SUFFIXES)}.{did_you_mean(format, SUFFIXES)}"
         )
-    model_seed = None if seed is None else parse_integer("--seed", seed)
+    model_seed = None if model is None else parse_integer("--model", model)
     runs.check_usable(run)
     path = _export_path(run, format, out)
     from ssgan.inference.export import export_run

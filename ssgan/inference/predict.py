@@ -94,7 +94,7 @@ def choose_models(models: Models, diverged_seeds: Iterable[int], run: Path, seed
         suffix = "" if models.config.unconditional else ", which learned from the same labels"
         return Predictor(models.select(usable), f"the mean of {len(usable)} models{suffix}", note)
     if len(usable) > 1:
-        others = f"{len(usable)} models learned from different labels: --seed picks another"
+        others = f"{len(usable)} models learned from different labels: --model picks another"
         note = "; ".join(filter(None, (others, note)))
     return Predictor(models.select(usable[:1]), f"the model of seed {usable[0]}", note)
 

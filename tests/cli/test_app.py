@@ -52,7 +52,7 @@ def test_commands_and_options_are_pinned() -> None:
         },
         "evaluate": {"--data", "--ensemble", "--device", "--labels-csv", "--data-dir", "--json", "--verbose"},
         "predict": {
-            *["--out", "--probabilities", "--seed", "--device", "--json"],
+            *["--out", "--probabilities", "--model", "--device", "--json"],
             *["--sort-into", "--link", "--unsure", "--sheet", "--engine", "--ray-address"],
         },
         "compare": {
@@ -68,7 +68,7 @@ def test_commands_and_options_are_pinned() -> None:
         "audit": {"--out", "--sheet", "--folds", "--rounds", "--device", "--data-dir", "--json"},
         "label": {"--classes", "--run", "--only", "--train-every", "--port", "--open"},
         "data": {"--labels", "--draw-seed", "--image-size", "--labels-csv", "--set", "--data-dir", "--json"},
-        "export": {"--format", "--out", "--seed", "--check", "--json"},
+        "export": {"--format", "--out", "--model", "--check", "--json"},
         "sample": {
             *["--grid", "--interpolate", "--arithmetic", "--nearest", "--per-class", "--animate", "--numbered"],
             *["--rows", "--columns", "--samples", "--path", "--seed", "--model", "--out", "--data", "--data-dir"],

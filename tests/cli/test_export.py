@@ -25,7 +25,7 @@ def test_export_says_what_it_wrote_and_checked(run: Path, capsys: pytest.Capture
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0] == f"run/model.onnx: ONNX, opset 18, {Path('run/model.onnx').stat().st_size / 1000:,.0f} kB"
-    assert lines[1] == "by the model of seed 3 (2 models learned from different labels: --seed picks another)"
+    assert lines[1] == "by the model of seed 3 (2 models learned from different labels: --model picks another)"
     assert lines[2].startswith("uint8 images [N, 8, 8] to probabilities [N, 10]")
     assert lines[3].endswith(" on 16 images of digits: the same classes,")
     assert lines[4].startswith("probabilities differ from those of predict by at most ")
@@ -34,7 +34,7 @@ def test_export_says_what_it_wrote_and_checked(run: Path, capsys: pytest.Capture
 
 
 def test_export_of_a_chosen_model_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--format", "torch", "--seed", "4", "--out", "digits.pt2", "--no-check", "--json"]
+    arguments = ["--format", "torch", "--model", "4", "--out", "digits.pt2", "--no-check", "--json"]
     assert status_of("export", "run", *arguments) == 0
     result = last_object(capsys.readouterr().out)
     assert (result["out"], result["format"], result["check"]) == ("digits.pt2", "torch", None)
@@ -96,8 +96,8 @@ def test_export_answers_its_own_mistakes(
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
         assert "lies in run, which cannot be written to" in mistake("export", "run")
-    assert mistake("export", "run", "--seed", "x") == "--seed is x, but must be an integer."
-    assert "choose from 3, 4" in mistake("export", "run", "--seed", "5")
+    assert mistake("export", "run", "--model", "x") == "--model is x, but must be an integer."
+    assert "choose from 3, 4" in mistake("export", "run", "--model", "5")
     assert mistake("export", "d.onnx") == "d.onnx is not a run folder: there is no config.json in it."
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     expected = "--format safetensors needs safetensors, which is not installed: pip install 'ssgan[onnx]'."

@@ -34,10 +34,10 @@ def test_predict_gives_the_classes_of_the_first_model(
     assert [row["class"] for row in rows] == [digits.classes[k] for k in p.argmax(axis=1)]
     assert [float(row["probability"]) for row in rows] == pytest.approx(p.max(axis=1), rel=1e-5)
     assert said.err.splitlines() == [
-        "by the model of seed 3 (2 models learned from different labels: --seed picks another)",
+        "by the model of seed 3 (2 models learned from different labels: --model picks another)",
         UNCALIBRATED,
     ]
-    assert status_of("predict", run, "pictures", "--device", "cpu", "--seed", "4") == 0
+    assert status_of("predict", run, "pictures", "--device", "cpu", "--model", "4") == 0
     said = capsys.readouterr()
     assert [row["file"] for row in rows_of(said.out)] == [pictures[1], pictures[0], pictures[2]]
     assert said.err.splitlines() == ["by the model of seed 4", UNCALIBRATED]
@@ -116,8 +116,8 @@ def test_predict_answers_its_own_mistakes(
     assert "must end in .csv, .jsonl or .json" in mistake("predict", "run", "pictures", "--out", "p.txt")
     assert "lies in gone" in mistake("predict", "run", "pictures", "--out", "gone/p.csv")
     assert "'tpu'" in mistake("predict", "run", "pictures", "--device", "tpu")
-    assert "choose from 3, 4" in mistake("predict", "run", "pictures", "--seed", "5")
-    assert mistake("predict", "run", "pictures", "--seed", "abc") == "--seed is abc, but must be an integer."
+    assert "choose from 3, 4" in mistake("predict", "run", "pictures", "--model", "5")
+    assert mistake("predict", "run", "pictures", "--model", "abc") == "--model is abc, but must be an integer."
     assert mistake("predict", "pictures", "pictures") == "pictures is not a run folder: there is no config.json in it."
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
     assert "Standard input names no image" in mistake("predict", "run", "-")

@@ -129,7 +129,7 @@ def test_models_of_one_draw_vote_together(one_draw: Path) -> None:
 def test_of_several_draws_the_first_speaks(draws: Path, few_digits: Data) -> None:
     predictor = predict.open_predictor(draws, device="cpu")
     assert predictor.models.seeds == [4]
-    assert predictor[1:] == ("the model of seed 4", "3 models learned from different labels: --seed picks another")
+    assert predictor[1:] == ("the model of seed 4", "3 models learned from different labels: --model picks another")
     expected = open_run(draws, CPU)[0].probabilities(few_digits.x_test)[:1]
     assert np.array_equal(predictor.models.probabilities(few_digits.x_test), expected)
 
