@@ -85,6 +85,11 @@ class _UsableRun:
         if not self.classes:
             raise UserError(f"The models of {self.name} have no classes: they are a GAN without labels.")
         p_NK: np.ndarray = self.models.confidence.probabilities(self._logits(images, seed)).mean(axis=0)
+        if not (finite := np.isfinite(p_NK).all(axis=1)).all():
+            raise UserError(
+                f"{counted(int((~finite).sum()), 'image')} (the first: {int(finite.argmin())}) make the outputs of the "
+                f"models non-finite: their values are not finite, or far too large."
+            )
         return p_NK
 
     def outlier_score(self, images: Any, seed: int | None = None) -> np.ndarray:
@@ -245,6 +250,8 @@ class OpenedRun(_UsableRun):
         UserError
             If the folder exists already and is not empty.
         """
+        if Path(folder).resolve().is_relative_to(Path(self.folder).resolve()):
+            raise UserError(f"{folder} lies in the run {self.folder}: choose a folder elsewhere.")
         path = _new_folder(folder)
         shutil.copytree(self.folder, path, dirs_exist_ok=True)
         return path

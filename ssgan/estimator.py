@@ -13,13 +13,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ssgan.data.arrays import TableScaler, images_to_uint8, split_labels
+from ssgan.data.arrays import TableScaler, check_training_labels, images_to_uint8, split_labels
 from ssgan.data.dataset import Data
 from ssgan.devices import select
-from ssgan.errors import UserError, counted
+from ssgan.errors import UserError
 from ssgan.inference.checkpoints import models_part
 from ssgan.inference.models import Models
-from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.catalog import METHOD_NAMES, is_picture_shape
 from ssgan.settings.config import Config
 from ssgan.settings.presets import default_preset, resolve
 from ssgan.training.monitor import TrainingProgress
@@ -29,6 +29,8 @@ from ssgan.training.trainer import train
 __all__ = ["SSGANClassifier"]
 
 TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
+# Settings that follow from the parameters of the estimator, or from X and y.
+OWN_SETTINGS = frozenset(["backbone", "device", "draw_seed", "folds", "labels", "method", "seed", "seeds"])
 LARGEST_NUMBER = 1e6  # in a scaled table
 SEED_LIMIT = 2**31 - 4096
 
@@ -152,9 +154,18 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         UserError
             A ``ValueError``: if X or y cannot be learned from, or a parameter has an invalid value.
         """
+        before = dict(self.__dict__)
+        try:
+            return self._fit(X, y)
+        except BaseException:  # an estimator that was fitted before is as it was
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: Any, y: Any) -> "SSGANClassifier":
+        """Fit; an error leaves attributes of both fits."""
         shape = getattr(self, "_row_shape", ())  # of the last fit
         X = self._check_rows(X, reset=True)
-        labels = self._check_y(X, y)
+        labels = check_training_labels(y, len(X))
         warm = self.warm_start and hasattr(self, "models_")
         earlier = self._earlier_models(X, shape, labels.classes) if warm else None
         self.classes_ = labels.classes
@@ -225,7 +236,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         if rows.ndim == 2:
             return rows
         rows = rows * self._image_scale
-        return rows if self._float_images else np.rint(rows).astype(self._image_dtype)
+        return (rows if self._float_images else np.rint(rows)).astype(self._image_dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy over the rows that have a label, 0 to 1.
@@ -238,8 +249,10 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         check_consistent_length(X, y)
         y = column_or_1d(y)
-        binary = -1 in self.classes_.tolist()
-        known = np.ones(len(y), bool) if binary else split_labels(y).indices >= 0
+        labels = split_labels(y)
+        known = labels.indices >= 0
+        if labels.binary and -1 not in self.classes_.tolist():
+            known = labels.classes[labels.indices] != -1
         if not known.any():
             raise UserError("No row has a label to compare with: every label is -1.")
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
@@ -291,7 +304,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
     def _check_images(self, X: np.ndarray, reset: bool) -> np.ndarray:
         """Check images, and record or compare their type."""
         if X.dtype.kind not in "uif":
-            raise UserError(f"X holds images of type {X.dtype}, but they must be uint8 or floats.")
+            raise UserError(f"X holds images of type {X.dtype}, but they must be integers or floats.")
         if not X.size:
             raise UserError(f"X, of shape {list(X.shape)}, has no pixels.")
         floats = X.dtype.kind == "f"
@@ -307,37 +320,16 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = int(np.prod(X.shape[1:]))
         self.__dict__.pop("feature_names_in_", None)
         self._float_images, self._image_dtype = floats, X.dtype
-        self._image_scale = float(self.scale or (1.0 if floats else 255.0))
+        self._image_scale = self._full_intensity(floats)
         return X
 
-    def _check_y(self, X: np.ndarray, y: Any) -> Any:
-        """Return labels as indices and classes, and warn about what they lack."""
-        if y is None:
-            raise UserError(
-                "fit requires y to be passed, but the target y is None: give one label for each row, -1 if it has none."
-            )
-        y = column_or_1d(y, warn=True)
-        if len(y) != len(X):
-            raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(len(X), 'row')} of X.")
-        if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
-            raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
-        labels = split_labels(y)
-        if labels.binary:
-            warnings.warn(
-                "y holds only -1 and 1, so both are classes and no row is unlabelled; to leave rows unlabelled number "
-                "the classes from 0.",
-                stacklevel=3,
-            )
-        if not len(labels.classes):
-            raise UserError("Every label is -1 or missing, so there is no class to learn: label some rows.")
-        if len(labels.classes) == 1:
-            raise UserError(
-                f"Every labelled row is of one class, {labels.classes.tolist()[0]!r}: a classifier needs rows of at "
-                f"least 2 classes."
-            )
-        if (labels.indices >= 0).all() and not labels.binary:
-            warnings.warn("y contains no unlabeled samples", stacklevel=3)
-        return labels
+    def _full_intensity(self, floats: bool) -> float:
+        """Return the value of full intensity of images."""
+        if self.scale is None:
+            return 1.0 if floats else 255.0
+        if isinstance(self.scale, bool | str) or not np.isfinite(self.scale) or self.scale <= 0:
+            raise UserError(f"scale is {self.scale!r}, but must be a finite number above 0.")
+        return float(self.scale)
 
     def _config(self, X: np.ndarray) -> Config:
         """Resolve the parameters into every setting of the training."""
@@ -359,7 +351,9 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         preset = TABLE_PRESET if table else default_preset("", X.shape[1:], self.backbone)
-        preset = SMALL_IMAGE_PRESET if preset == "vectors" else preset
+        preset = SMALL_IMAGE_PRESET if preset == "vectors" and is_picture_shape(X.shape[1:]) else preset
+        if own := sorted(OWN_SETTINGS & set(self.settings or {})):
+            raise UserError(f"settings holds {own[0]}, which follows from the other parameters, X and y: leave it out.")
         return resolve(self.preset or preset, {**overrides, **(self.settings or {})})
 
     def _fit_scaling(self, X: np.ndarray) -> None:
@@ -397,7 +391,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             )
         if len(finite) < len(run.seeds):
             lost = ", ".join(str(seed) for seed in run.seeds if seed not in finite)
-            warnings.warn(f"Left out, because diverged: seed {lost}.", ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"Diverged and left out: seed {lost}.", ConvergenceWarning, stacklevel=4)
         self._state = models_part(run.state())
         self._finite_seeds = finite
         self.models_ = run.models.select(finite)

@@ -234,6 +234,22 @@ def test_an_opened_run_is_copied(saved: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_run_is_not_copied_into_itself(saved: Path) -> None:
+    before = sorted(saved.rglob("*"))
+    assert "lies in the run" in sentence(lambda: ssgan.open_run(saved).save(saved / "copy"))
+    assert sorted(saved.rglob("*")) == before
+
+
+def test_values_without_a_prediction_are_refused(few_digits: Data) -> None:
+    """NaN probabilities once became the first class."""
+    x = np.random.default_rng(0).uniform(0, 1, (60, 4)).astype(np.float32)
+    run = ssgan.train((x, np.arange(60) % 2), total_images=200, device="cpu")
+    for bad in (np.nan, 1e38):
+        images = np.where(np.arange(60)[:, None] == 7, np.float32(bad), x)
+        words = sentence(lambda images=images: run.predict(images))
+        assert words.startswith("1 image (the first: 7) make") or "7" in words
+
+
 def test_a_gan_without_classes_has_no_predictions(tmp_path: Path) -> None:
     trained = ssgan.train("gaussian", total_images=2000)
     assert sentence(lambda: trained.predict(np.zeros((1, 1)))) == (

@@ -180,6 +180,49 @@ def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
 # Images
 
 
+def test_the_score_of_two_classes_from_0_takes_minus_one_for_missing() -> None:
+    """With the labels 1 and -1 alone, both would be classes in `fit`; the classes are known in `score`."""
+    y = np.where(Y == 0, 0, 1)
+    model = fast().fit(X, np.where(np.arange(150) % 5, -1, y))
+    rows = np.flatnonzero(Y == 1)
+    predicted = model.predict(X[rows])
+    hidden = np.where(np.arange(len(rows)) % 2, -1, 1)
+    assert model.score(X[rows], hidden) == np.mean(predicted[hidden == 1] == 1)
+
+
+def test_a_fit_that_is_refused_leaves_the_last_one() -> None:
+    model = fast().fit(X, HIDDEN)
+    expected = model.predict(X)
+    for changes, x, y in (
+        ({"settings": {"nonsense": 1}}, X[:, :3], np.where(HIDDEN < 0, -1, HIDDEN + 5)),
+        ({"settings": None, "warm_start": True}, X[:, :3], HIDDEN),
+    ):
+        with pytest.raises(UserError):
+            model.set_params(**changes).fit(x, y)
+        assert model.n_features_in_ == 4
+        assert np.array_equal(model.predict(X), expected)
+        assert model.settings == changes["settings"]
+
+
+def test_nullable_labels_of_pandas_keep_their_type() -> None:
+    pd = pytest.importorskip("pandas")
+    y = pd.Series(np.where(HIDDEN < 0, None, HIDDEN), dtype="Int64")
+    model = fast().fit(X, y)
+    assert model.classes_.dtype == np.int64
+    assert np.array_equal(model.predict(X), fast().fit(X, HIDDEN).predict(X))
+
+
+def test_images_of_two_channels_and_samples_of_their_type() -> None:
+    x = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 2))
+    y = np.where(np.arange(40) < 20, np.arange(40) % 2, -1)
+    model = fast(total_images=200).fit(x, y)
+    assert model.predict(x).shape == (40,)
+    with pytest.raises(UserError, match="not of 1 or 3 channels"):
+        fast(total_images=200, settings={"augmentation": "digits"}).fit(x, y)
+    grey = fast(total_images=200).fit(x[..., 0], y)
+    assert grey.sample(3).dtype == np.float64
+
+
 def test_images_of_uint8_and_of_floats() -> None:
     digits = load_digits()
     y = np.where(np.arange(1797) < 60, digits.target, -1)
@@ -276,6 +319,14 @@ REFUSED = {
     "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be an integer, at least 1."),
     "scaling": ({"scaling": "robust"}, X, HIDDEN, "scaling is 'robust', but must be 'standard', 'quantile' or None."),
     "setting": ({"settings": {"batch_sise": 9}}, X, HIDDEN, "Unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
+    "own setting": (
+        {"settings": {"seeds": 3}},
+        X,
+        HIDDEN,
+        "settings holds seeds, which follows from the other parameters",
+    ),
+    "scale": ({"scale": 0}, np.ones((150, 4, 4)), HIDDEN, "scale is 0, but must be a finite number above 0."),
+    "text as scale": ({"scale": "255"}, np.ones((150, 4, 4)), HIDDEN, "scale is '255', but must be"),
     "device": ({"device": "tpu"}, X, HIDDEN, "There is no device 'tpu' here"),
     "divergence": (
         {"settings": {"learning_rate_d": 1e30, "learning_rate_g": 1e30}},

@@ -22,7 +22,7 @@ def fast_table(dataset: str) -> str:
     """Make the table of error by labels, with and without a generator, and of the error during training."""
     cells: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
     for row in sorted(rows(f"{dataset}-fast"), key=lambda row: row["draw_seed"]):
-        if (kind := _kind(row)) is not None:
+        if (kind := _kind(row)) is not None and row["error"] is not None:
             cells[row["labels"], kind, row["images"]].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _, _ in cells}):

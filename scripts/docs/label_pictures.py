@@ -68,8 +68,9 @@ def main() -> None:
             tab.resize(*DESKTOP)
             tab.open(server.link)
             tab.wait("state.shown")
-            tab.wait("state.training && !state.training.phase", 300)  # until then it cannot be clicked
+            tab.wait("state.order > 0 && !state.training.phase", 300)  # the first suggestions are there
             tab.click("#train")
+            tab.wait("state.training.phase === 'train'", 60)
             tab.wait("state.training.trainings && !state.training.phase", 900)
             file = tab.value("state.pictures[0].file")
             keys = tab.value("Object.fromEntries(state.counts.classes.map(({name}, i) => [name, state.keys[i]]))")

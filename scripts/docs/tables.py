@@ -53,8 +53,8 @@ def first_table() -> str:
         lines.append(f"| {name}{fewer} | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
     lines += [
         "",
-        f"Test error in % on scikit-learn's digits, mean ± standard deviation over {whole} label draws, the same for",
-        "all methods. No setting was chosen on test images.",
+        f"Test error in % on scikit-learn's digits, mean ± standard deviation over the same {whole} label draws (or",
+        "the first of them). No setting was chosen on test images.",
         "",
         mnist_sentence(),
     ]

@@ -308,7 +308,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-dir", help="where downloaded sets lie")
-    parser.add_argument("--part", default="1/1", help="2/3: the second of three parts, to run beside the others")
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="K/N",
+        help="2/3: the second third of the cells",
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to go on another time")
     args = parser.parse_args(arguments)
     try:
@@ -329,12 +335,20 @@ def _summary(report: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _part(text: str) -> tuple[int, int]:
+    """Parse ``2/3``."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text} is not like 2/3")
+    return int(part), int(parts)
+
+
 def train_missing(args: argparse.Namespace) -> int:
     """Train the cells of a part of a grid that have no rows yet; return the exit status."""
     until = time.monotonic() + 60 * args.minutes
     grid, path = GRIDS[args.grid], ROWS / f"{args.grid}.jsonl"
     whole = load(grid.data, args.data_dir)
-    part, parts = map(int, args.part.split("/"))
+    part, parts = args.part
     for cell in grid.cells[part - 1 :: parts]:
         settings = {name: value for name, value in cell.items() if name != "foreign_share"}
         config = resolve(grid.preset_name, {**settings, "device": args.device})

@@ -1,15 +1,17 @@
 """Convert a user's arrays, labels and torch data sets to the types that training takes. Imports no torch."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssgan.errors import UserError, did_you_mean
+from ssgan.errors import UserError, counted, did_you_mean
 
 __all__ = [
     "Labels",
     "TableScaler",
+    "check_training_labels",
     "class_indices",
     "class_names",
     "images_to_uint8",
@@ -79,6 +81,50 @@ def split_labels(y: np.ndarray) -> Labels:
     indices = np.full(len(y), -1, np.int64)
     indices[~missing] = inverse.ravel()
     return Labels(indices, classes)
+
+
+def check_training_labels(y: Any, count: int) -> Labels:
+    """Return the labels of an estimator's ``fit`` for ``count`` rows, and warn about what they lack.
+
+    Raises
+    ------
+    UserError
+        If they are not of these rows, are continuous, or name fewer than two classes.
+    """
+    if y is None:
+        raise UserError(
+            "fit requires y to be passed, but the target y is None: give one label for each row, -1 if it has none."
+        )
+    from sklearn.utils.validation import column_or_1d
+
+    y = column_or_1d(_without_nullable(y), warn=True)
+    if len(y) != count:
+        raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(count, 'row')} of X.")
+    if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
+        raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
+    labels = split_labels(y)
+    if labels.binary:
+        warnings.warn(
+            "y holds only -1 and 1, so both are classes and no row is unlabelled; to leave rows unlabelled number "
+            "the classes from 0.",
+            stacklevel=4,
+        )
+    if not len(labels.classes):
+        raise UserError("Every label is -1 or missing, so there is no class to learn: label some rows.")
+    if len(labels.classes) == 1:
+        raise UserError(
+            f"Every labelled row is of one class, {labels.classes.tolist()[0]!r}: a classifier needs rows of at "
+            f"least 2 classes."
+        )
+    if (labels.indices >= 0).all() and not labels.binary:
+        warnings.warn("y contains no unlabeled samples", stacklevel=4)
+    return labels
+
+
+def _without_nullable(y: Any) -> Any:
+    """Return a nullable column of pandas as an array of objects, with None for missing labels; others unchanged."""
+    is_nullable = type(getattr(y, "dtype", None)).__module__.startswith("pandas") and hasattr(y, "to_numpy")
+    return y.to_numpy(object, na_value=None) if is_nullable else y
 
 
 def is_missing(label: Any) -> bool:

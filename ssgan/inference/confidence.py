@@ -24,7 +24,7 @@ __all__ = ["FLAGGED_LIMIT", "LEAST_LABELS", "POOL_IMAGES", "Confidence", "calibr
 LEAST_LABELS = 20  # fewest labels to fit a temperature to
 NEAR_LIMIT = 0.01  # distance of log temperatures below which a temperature counts as at a limit
 POOL_IMAGES = 1000  # images of the run's pool on which the fraction that looks like none of the classes is measured
-OWN = "the share of the run's own pictures that look so"
+OWN = "the share of the run's own pictures that look generated"
 FLAGGED_LIMIT = 0.05  # if a larger fraction does, nothing is said about other images
 
 
@@ -178,7 +178,9 @@ def _silence(pool: float | None, held_out: float, held_out_images: int) -> str:
     sure = binomial_interval(round(held_out * held_out_images), held_out_images)[0] if held_out_images else 0.0
     limit = f"more than {100 * FLAGGED_LIMIT:.0f} %"
     if pool > FLAGGED_LIMIT:
-        return f"{100 * pool:.0f} % of its own pictures look so to it, {limit}"
+        return f"the model takes {100 * pool:.1f} % of the run's own pictures for generated ones, {limit}"
     if sure > FLAGGED_LIMIT:
-        return f"{100 * held_out:.0f} % of the labelled pictures that a fold left out look so to it, {limit}"
+        return (
+            f"the models of the folds take {100 * held_out:.1f} % of their held-out labels for generated ones, {limit}"
+        )
     return ""

@@ -163,7 +163,7 @@ def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) ->
     )
     lost = [f"{n:,} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
     if lost:
-        lead += f" Of them {' and '.join(lost)}, and are not included in any mean."
+        lead += f" {' and '.join(lost)}; no mean includes them."
     if skipped:
         were = "line was" if len(skipped) == 1 else "lines were"
         lead += f" {len(skipped):,} {were} left out or shown in part: see the end."
@@ -173,16 +173,17 @@ def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) ->
 def _sentence(section: Section, baseline: str | None) -> str:
     """Summarise a data set in one sentence: the comparison with the most pairs, not the best one."""
     method = baseline_method(section, baseline)
-    pairs = [one for one in (differences(section, method) if method else []) if len(one.values) > 1]
+    pairs = [one for one in (differences(section, method) if method else []) if one.interval is not None]
     groups = [group for group in section.groups_of(*section.names) if group.rows]
     if pairs:
         one = max(pairs, key=lambda one: len(one.values))  # of several, the first
+        of_draws = "" if one.draws == len(one.values) else f" of {counted(one.draws, 'draw')} of labels"
         within = "which includes 0" if one.includes_zero else "which does not include 0"
         return (
             f"{section.dataset}, {counted(one.group.labels, 'label')}: {section.names[one.group.variant]} has "
             f"{one.group.mean:.2f} % test error and {section.names[one.baseline.variant]} "
             f"{one.baseline.mean:.2f} %; on the same labels they differ by {signed_text(one.mean)} points "
-            f"(95 % interval {interval_text(one)}, {counted(len(one.values), 'pair')}), {within}."
+            f"(95 % interval {interval_text(one)}, {counted(len(one.values), 'pair')}{of_draws}), {within}."
         )
     if not groups:
         return f"{section.dataset}: no training gave a result."

@@ -228,7 +228,7 @@ def _block_markdown(block: Block, level: int) -> str:
     if isinstance(block, Text):
         return escape_markdown(block.text)
     if isinstance(block, Bullets):
-        return "\n".join(f"* {_markdown(item)}" for item in block.items)
+        return "\n".join(f"* {escape_markdown(item)}" for item in block.items)
     if isinstance(block, Table):
         return _table_markdown(block)
     if isinstance(block, Picture):

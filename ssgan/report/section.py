@@ -89,7 +89,8 @@ def _verdict(difference: Difference) -> str:
         return "No pair shares its labelled images."
     includes_zero = difference.includes_zero
     if includes_zero is None:
-        return "One pair gives no interval."
+        one = len(difference.values) == 1
+        return "One pair gives no interval." if one else "All pairs differ equally, which gives no interval."
     verdict = "Includes 0." if includes_zero else "Does not include 0."
     if difference.draws < len(difference.values):
         verdict += (

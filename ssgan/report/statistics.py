@@ -33,7 +33,7 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval of the mean; None for fewer than two pairs."""
+        """The 95 % confidence interval of the mean; None for fewer than two pairs, or if all differ equally."""
         return interval(self.values)
 
     @property
@@ -43,11 +43,11 @@ class Difference:
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Compute Student's t interval of the mean of independent values; None for fewer than two."""
+    """Compute Student's t interval of the mean of independent values; None for fewer than two, or if all are equal."""
     from scipy.special import stdtrit
 
     n = len(values)
-    if n < 2:
+    if n < 2 or len(set(values)) == 1:  # without a variance an interval of width 0 would look certain
         return None
     mean = statistics.fmean(values)
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * statistics.stdev(values) / n**0.5

@@ -270,6 +270,11 @@ def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
     UserError
         If the data are vectors.
     """
+    if augmentation != "none" and len(image_shape) > 1 and not is_picture_shape(image_shape):
+        raise UserError(
+            f"augmentation is {augmentation!r}, but these images are {list(image_shape)}, and not of 1 or 3 channels: "
+            f"leave it at 'none'."
+        )
     if augmentation != "none" and len(image_shape) < 2:
         raise UserError(
             f"augmentation is {augmentation!r}, but these data are vectors of {image_shape[0]} numbers, not images: "

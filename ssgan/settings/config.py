@@ -145,7 +145,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     adversarial_steps: int = setting(
         0,
         "steps",
-        "of discriminator_steps that use generated images, with U and V; 0: all; fewer are cheaper",
+        "of discriminator_steps that use generated images (terms U and V); 0: all; fewer are cheaper",
     )
     # Losses, beside the weights of their terms
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)

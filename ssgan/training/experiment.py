@@ -227,8 +227,8 @@ def _with_confidence(run: Run, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return further entries of the report: the calibration, and the fraction of images flagged as generated.
 
     ``calibration`` is that of the folds, if there are any; ``foreign`` has the fraction of the run's own images that
-    look generated to each model, ``pool``, and that of labelled images that look so to the models of the folds that
-    never saw them, ``held_out``. Both are None if there are no classes, the second also without a generator.
+    look generated to each model, ``pool``, and that of labelled images that look generated to the models of the folds
+    that never saw them, ``held_out``. Both are None if there are no classes, the second also without a generator.
     """
     entries: dict[str, Any] = {**extra, "calibration": None, "foreign": None}
     if run.config.unconditional:

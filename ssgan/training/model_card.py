@@ -200,7 +200,7 @@ def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
             f"p_generated is not shown: {silence}."
             if silence
             else f"p_generated detects some inputs of none of the classes; of the run's own {noun}s at most "
-            f"{100 * FLAGGED_LIMIT:g} % look so."
+            f"{100 * FLAGGED_LIMIT:g} % look generated."
         )
         limits.append(judged)
     if report["diverged"]:

@@ -94,7 +94,7 @@ class Parent:
         digest = hashlib.sha256()
         for name in sorted(named):
             digest.update(f"{name} {tuple(named[name].shape)}".encode())
-            digest.update(named[name].contiguous().numpy().data)
+            digest.update(named[name].cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def record(self, config: Config) -> dict[str, Any]:

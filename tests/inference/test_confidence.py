@@ -127,9 +127,13 @@ def report_of(pool: list[float | None], held_out: float | None, images: int = 40
         ([0.0, FLAGGED_LIMIT], None, ""),
         ([0.0, 0.01], FLAGGED_LIMIT, ""),
         ([0.0, 0.01], 4 / 40, ""),  # may be 5 % by chance: Wilson's interval is 4 to 23 %
-        ([0.0, 0.231], None, "23 % of its own pictures look so to it, more than 5 %"),
-        ([0.0, 0.01], 0.2, "20 % of the labelled pictures that a fold left out look so to it, more than 5 %"),
-        ([None, 0.0], None, "the share of the run's own pictures that look so could not be measured"),
+        ([0.0, 0.231], None, "the model takes 23.1 % of the run's own pictures for generated ones, more than 5 %"),
+        (
+            [0.0, 0.01],
+            0.2,
+            "the models of the folds take 20.0 % of their held-out labels for generated ones, more than 5 %",
+        ),
+        ([None, 0.0], None, "the share of the run's own pictures that look generated could not be measured"),
     ],
 )
 def test_a_model_that_flags_its_own_images_says_nothing(
@@ -141,13 +145,13 @@ def test_a_model_that_flags_its_own_images_says_nothing(
 def test_each_model_answers_for_itself() -> None:
     confidence = Confidence.of_report(report_of([0.0, 0.2], None))
     assert confidence.select([0]).silence == ""
-    assert "20 %" in confidence.select([1]).silence
-    assert "20 %" in confidence.select([0, 1]).silence
+    assert "20.0 %" in confidence.select([1]).silence
+    assert "20.0 %" in confidence.select([0, 1]).silence
 
 
 def test_an_earlier_run_says_nothing_because_nothing_was_measured() -> None:
     confidence = Confidence.of_report({"seeds": [0, 1], "labels": 30})
-    assert confidence.select([1]).silence == "the share of the run's own pictures that look so was not measured"
+    assert confidence.select([1]).silence == "the share of the run's own pictures that look generated was not measured"
     assert confidence.temperature is None
 
 
@@ -319,7 +323,8 @@ def test_a_silent_model_leaves_the_column_empty(
         assert all(row["probability"] > 0 for row in rows)
         assert status_of("predict", run, source, "--out", tmp_path / "p.csv") == 0
         said = capsys.readouterr().err
-        words = "Images of none of the classes are not flagged: 30 % of its own pictures look so to it, more than 5 %"
+        words = "Images of none of the classes are not flagged: the model takes 30.0 % of the run's own pictures for "
+        words += "generated ones, more than 5 %"
         assert (f"{words}." in said) == bool(share)
         assert "Probabilities are calibrated on labels that folds left out (temperature" in said
         # The first model alone flags none of its own.

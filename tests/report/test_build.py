@@ -98,8 +98,8 @@ def test_errors_differences_and_seeds_are_told() -> None:
     assert ["gan", "50", "4", "4", "failed: There was no room."] in rows
     assert ["gan", "50", "600,000", "3", "600", "1,000", "a CPU, 1 threads (cpu)"] in rows
     assert (
-        "8 trainings on 1 data set, from 1 file of rows. Of them 1 failed and 1 diverged, and are not included in any "
-        "mean.\n" in found.markdown
+        "8 trainings on 1 data set, from 1 file of rows. 1 failed and 1 diverged; no mean includes "
+        "them.\n" in found.markdown
     )
     assert (
         "* digits, 50 labels: gan has 6.00 % test error and supervised 11.00 %; on the same labels they differ by "

@@ -94,6 +94,14 @@ def test_one_pair_gives_no_interval(section: Any) -> None:
     assert (one.values, one.interval, one.includes_zero) == ((-1.0,), None, None)
 
 
+def test_equal_differences_give_no_interval(section: Any) -> None:
+    """One of width 0 would look certain, and small test sets often have equal errors."""
+    rows = [row(4.0, seed=k, split_sha256=str(k), draw_seed=k) for k in range(2)]
+    others = [row(5.0, seed=k, split_sha256=str(k), draw_seed=k, method="supervised") for k in range(2)]
+    (one,) = differences(section([*rows, *others]), "supervised")
+    assert (one.values, one.interval, one.includes_zero) == ((-1.0, -1.0), None, None)
+
+
 @pytest.mark.parametrize("last", [row(1.0, seed=3), row(None, seed=3, diverged=5)], ids=["no partner", "diverged"])
 def test_only_seeds_of_the_same_split_are_pairs(section: Any, last: dict[str, Any]) -> None:
     rows = [*pair(), last]
