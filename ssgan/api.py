@@ -171,8 +171,7 @@ class TrainedRun(_UsableRun, Run):
         Parameters
         ----------
         data : Data, (images, labels), name or path, optional
-            Of :class:`Data` the test set is scored; of a path without a test set, every labelled picture that is not in
-            the pool.
+            For :class:`Data`, the test set is scored; for a path without one, every labelled picture outside the pool.
         ensemble : bool
             Score the mean of the models' probabilities too.
 

@@ -46,7 +46,7 @@ def grid_cost_table() -> str:
     text = (
         "Mean seconds of a stack on one thread, from rows of "
         + ", ".join(f"`{name}.jsonl`" for name in GRIDS)
-        + f"; the hours are at most so many, where the longest training starts last. A processor-hour at {PRICE} "
+        + f"; the hours are an upper bound, reached if the longest training starts last. A processor-hour at {PRICE} "
         "dollars is an assumption."
     )
     return "\n".join([*lines, "", textwrap.fill(text, 115, break_on_hyphens=False)])

@@ -118,7 +118,11 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         2**31,
     )
     folds: int = setting(
-        0, "folds", "of the labelled images, each left out by one more model to measure the error; 0: none", 0, 4096
+        0,
+        "folds",
+        "of the labelled images; one more model is trained without each, to measure the error; 0: none",
+        0,
+        4096,
     )
     image_size: int | None = setting(UNSET, *IMAGE_SIZE)
     test_share: float = setting(UNSET, *TEST_SHARE)
@@ -134,7 +138,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     feature_neighbors: int = setting(
         0,
         "pictures",
-        "of the pool, nearest by angle, with whose features those of each picture are averaged; 0: none",
+        "of the pool that are nearest by angle and are averaged with each picture's features; 0: none",
         0,
         1000,
     )

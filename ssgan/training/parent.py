@@ -226,8 +226,8 @@ def check_parent(parent: Parent, config: Config, data: Data | None = None, split
     run, models = parent.run, parent.models
     if config.folds:
         raise UserError(
-            f"folds is {config.folds}, but no fold would be new to weights that {run} has trained: omit --folds, or "
-            f"omit --from."
+            f"folds is {config.folds}, but the weights of {run} have already seen the images of every fold: omit "
+            f"--folds, or omit --from."
         )
     if len(models.seeds) > 1 and not set(config.all_seeds) <= set(models.seeds):
         raise UserError(

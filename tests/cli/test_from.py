@@ -197,7 +197,7 @@ def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., 
     assert said("few", "--preset", "mnist-fast") == (
         "--preset mnist-fast cannot be combined with --from few, a run of preset 'vectors': choose one."
     )
-    assert said("few", "--folds", "3").startswith("folds is 3, but no fold would be new to weights that few has ")
+    assert said("few", "--folds", "3").startswith("folds is 3, but the weights of few have already seen")
     assert said("run").startswith("run learned from images of shape [6, 6], and few holds [8, 8]: --image-size")
     assert (
         said("few", "--out", "run", "--resume")
