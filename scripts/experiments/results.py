@@ -43,8 +43,8 @@ NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 # Lengths of `mnist-fast` with a generator and without one, of about the same CPU time: a generator in every fourth step
 # makes each image take 1.4 times as long (docs/notes/mnist.md). By the number of labels; 100 have the preset's length.
 MNIST_LENGTHS = {100: (900_000, 1_240_000), **dict.fromkeys((20, 50, 200), (300_000, 413_000))}
-# Of the same CPU time as 225,000 images of the GAN, which takes 1.52, 1.68 and 1.37 times as long for each (10,000 images
-# of Fashion-MNIST).
+# Of the same CPU time as 225,000 images of the GAN, which takes 1.52, 1.68 and 1.37 times as long for each (measured on
+# 10,000 images of Fashion-MNIST).
 RIVAL_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
 CIFAR10_LENGTHS = (225_000, 297_000)  # with a generator each image takes 1.32 times as long (4,000 images)
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}

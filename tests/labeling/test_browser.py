@@ -141,6 +141,21 @@ def test_keys_are_for_the_pictures_after_a_click_on_a_view(folder: Path, browser
         tab.wait("!state.busy && state.counts.labeled === 24")
 
 
+def test_what_is_clicked_while_pictures_are_fetched_is_done_after(folder: Path, browser: Browser) -> None:
+    """A click on "Train now" was lost when a new order of the pictures had just come."""
+    with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        tab.wait(IDLE)
+        for id, done in (("view-group", "state.view === 'group'"), ("view-one", "state.view === 'one'")):
+            tab.wait("!state.busy")
+            tab.value(
+                "(() => { attempt(() => new Promise((done) => setTimeout(done, 300)), true);"
+                f"document.querySelector('#{id}').click(); return state.busy }})()"
+            )
+            tab.wait(f"!state.busy && {done}")
+        assert tab.errors == []
+
+
 def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tabs = [browser.tab(server.link), browser.tab(server.link)]

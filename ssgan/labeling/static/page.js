@@ -59,10 +59,18 @@ async function ask(action, body, keepalive = false) {
   return content;
 }
 
+// Keep what the user asks for while pictures are fetched in the background; it is done after them.
+function later(work) {
+  if (state.isBackground) state.waiting = work;
+}
+
 // Do one thing at a time; where it fails, say why, and offer to try again. An answer that is given while pictures are fetched in
 // the background is taken after them, for the picture that shows stays.
 async function attempt(work, isBackground = false) {
-  if (state.busy) return;
+  if (state.busy) {
+    if (!isBackground) later(() => attempt(work));
+    return;
+  }
   state.busy = true;
   state.isBackground = isBackground;
   document.body.setAttribute("aria-busy", "true");
@@ -279,10 +287,7 @@ function drawEnd() {
 function answer(action, label = "") {
   const picture = state.pictures[0];
   if (state.view !== "one" || !picture || !state.shown) return;
-  if (state.busy) {
-    if (state.isBackground) state.waiting = () => { if (state.pictures[0]?.file === picture.file) answer(action, label); };
-    return;
-  }
+  if (state.busy) return later(() => { if (state.pictures[0]?.file === picture.file) answer(action, label); });
   const button = [...$("classes").children].find((one) => one.dataset.name === label);
   if (button) button.classList.add("pending");
   attempt(async () => {
@@ -301,7 +306,7 @@ function answer(action, label = "") {
 }
 
 function undo() {
-  if (state.busy) return;
+  if (state.busy) return later(undo);
   const entry = history.read().at(-1);
   if (!entry) {
     say("This tab has no answer to undo.");
@@ -383,7 +388,8 @@ function drawTake() {
 
 function takeGroup() {
   const { label, pictures } = state.group;
-  if (state.view !== "group" || !pictures.length || state.busy) return;
+  if (state.view !== "group" || !pictures.length) return;
+  if (state.busy) return later(takeGroup);
   const taken = pictures.filter((picture) => !state.left.has(picture.file));
   $("take").classList.add("pending");
   attempt(async () => {
@@ -415,7 +421,8 @@ function moveInGrid(key) {
 // The page
 
 function choose(view) {
-  if (state.busy || state.view === view) return;
+  if (state.view === view) return;
+  if (state.busy) return later(() => choose(view));
   state.view = view;
   document.querySelector("main").dataset.view = view;
   $("one").hidden = view !== "one";
