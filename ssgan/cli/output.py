@@ -144,8 +144,7 @@ def show_contents(contents: dict[str, Any]) -> None:
 def show_predictions(summary: Mapping[str, Any], out: str) -> None:
     """Print how many images were classified, and the file of their rows."""
     verb, unlike = ("classified", "like none of the classes") if summary["per_class"] else ("judged", "generated")
-    look = "looks" if summary["unlike"] == 1 else "look"
-    remark = f", of which {summary['unlike']:,} {look} {unlike}" if summary["unlike"] else ""
+    remark = f", {summary['unlike']:,} of them {unlike}" if summary["unlike"] else ""
     place = f": {out}" if out else ""
     terminal.say(f"{summary['classified']:,} of {counted(summary['images'], 'image')} {verb}{remark}{place}")
 
@@ -156,9 +155,8 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
     if (result := summary.get("sorted")) is not None:
         for row in result["folders"]:
             print_line(f"{row['count']:>7,}  {row['folder']}")
-        done = f"{'linked' if result['link'] else 'copied'} into {result['into']}"
-        new = sum(row["count"] for row in result["folders"]) - result["present"]
-        print_line(f"{counted(new, 'picture')} {done}")
+        new, verb = sum(row["count"] for row in result["folders"]), "linked" if result["link"] else "copied"
+        print_line(f"{counted(new - result['present'], 'picture')} {verb} into {result['into']}")
         if result["present"]:
             print_line(f"{counted(result['present'], 'picture')} already there")
         if result["elsewhere"]:

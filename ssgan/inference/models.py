@@ -120,8 +120,7 @@ class Models:
     @property
     def finite(self) -> list[bool]:
         """Whether every averaged parameter of each seed is finite; otherwise the model diverged."""
-        finite: list[bool] = finite_seeds(self.averaged.values()).tolist()
-        return finite
+        return [bool(value) for value in finite_seeds(self.averaged.values())]
 
     def select(self, seeds: Sequence[int]) -> "Models":
         """Return the models of these seeds, in this order; ``config`` stays that of the whole run."""
@@ -190,7 +189,6 @@ class Models:
                 f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"]))
-        parameters = self.averaged if averaged else None
         pair, dtype = NETWORK_PAIRS[self.config.network], getattr(torch, self.config.dtype)
         # Passes of features have one size, the last one padded: bits are the same alone and among others.
         has_features = self.feature_map is not None or self.config.network == "features"
@@ -198,9 +196,8 @@ class Models:
         with float32_precision(self.config.precision, self.device):
             for block in stored.split(rows):
                 images = pair.to_input(block.to(self.device), self.scale, dtype)
-                if has_features:
-                    images = F.pad(images, (0, 0, 0, -len(block) % rows))
-                part = self.D.evaluate(images, parameters, rows, pick=itemgetter(place))
+                images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
+                part = self.D.evaluate(images, self.averaged if averaged else None, rows, pick=itemgetter(place))
                 outputs.append(part[:, : len(block)].cpu())
         return torch.cat(outputs, dim=1)
 

@@ -117,13 +117,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         0,
         2**31,
     )
-    folds: int = setting(
-        0,
-        "folds",
-        "of the labelled images; one more model is trained without each, to measure the error; 0: none",
-        0,
-        4096,
-    )
+    folds: int = setting(0, "folds", "of the labelled images, each held out from one more model; 0: none", 0, 4096)
     image_size: int | None = setting(UNSET, *IMAGE_SIZE)
     test_share: float = setting(UNSET, *TEST_SHARE)
     feature_components: int = setting(
