@@ -198,8 +198,8 @@ class Models:
                 images = pair.to_input(block.to(self.device), self.scale, dtype)
                 images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
                 part = self.D.evaluate(images, self.averaged if averaged else None, rows, pick=itemgetter(place))
-                outputs.append(part[:, : len(block)].cpu())
-        return torch.cat(outputs, dim=1)
+                outputs.append(part[:, : len(block)])
+        return torch.cat(outputs, dim=1).cpu()
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""
