@@ -39,6 +39,7 @@ from ssgan.cli.sample import sample
 from ssgan.cli.sorting import SortOptions
 from ssgan.cli.train import train
 from ssgan.errors import Interrupted, UserError, memory_message
+from ssgan.files import IrregularFile
 from ssgan.training import interrupts
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ __all__ = ["app", "error_message", "main"]
 
 SUMMARY = "Semi-supervised image classification: thousands of images, labels for a few dozen."
 READER_LEFT = 141  # 128 plus the number of SIGPIPE, as for other programs in a pipe
-# Errors of the operating system that are caused by a path or a disk, even if they do not name it.
+# Errors of the operating system that are caused by a path or a disk, not by a fault of the program.
 REFUSED = (
     *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO),
@@ -342,7 +343,7 @@ def error_message(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"There is no space left on the disk ({error.filename or 'output'}): free some and try again."
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in REFUSED):
+    if isinstance(error, OSError) and (error.errno in REFUSED or isinstance(error, IrregularFile)):
         return f"{terminal.cut(str(error.filename or 'A file'), PATH_WIDTH)} cannot be used ({error.strerror})."
     if message := memory_message(error):
         return message

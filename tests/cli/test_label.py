@@ -4,6 +4,7 @@ import http.cookiejar
 import os
 import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def test_what_is_not_as_it_seems_is_said_at_the_start(
     with open_store(folder) as store:
         store.append([Change("0.png", "cat", "label"), Change("gone.png", "dog", "label")])
     table = tmp_path / "predictions.csv"
+    time.sleep(0.005)  # times are in milliseconds
     table.write_text(f"file,class\n{folder}/0.png,dog\n{folder}/9.png,cat\n")
     status_of("label", folder, "--only", table)
     out, err = capsys.readouterr()

@@ -11,7 +11,7 @@ import pytest
 from running import RUN_FILES, status_of
 from small_configs import tiny
 
-from ssgan import runs
+from ssgan import files, runs
 from ssgan.cli import output
 from ssgan.data.dataset import Data
 from ssgan.figures import curves
@@ -122,7 +122,7 @@ def test_folds_that_cannot_be_scored_do_not_hinder_the_training(
 def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.append_rows(tmp_path / "log.jsonl", [{"step": 1, "images": 1}])
     before = (tmp_path / "log.jsonl").read_bytes()
-    write = runs.open_file
+    write = files.open_file
 
     class Short:
         def __init__(self, stream: Any) -> None:
@@ -134,13 +134,15 @@ def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: p
         def __exit__(self, *_: object) -> None:
             self.stream.close()
 
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
         def write(self, content: bytes) -> None:
             self.stream.write(content[: len(content) // 2])
-            self.stream.flush()
             full()
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "open_file", lambda path, mode: Short(write(path, mode)))
+        patch.setattr(files, "open_file", lambda path, *how, **more: Short(write(path, *how, **more)))
         with pytest.raises(OSError, match="No space left"):
             runs.append_rows(tmp_path / "log.jsonl", [{"step": 2, "images": 2}])
     assert (tmp_path / "log.jsonl").read_bytes() == before
