@@ -157,12 +157,12 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         before = dict(self.__dict__)
         try:
             return self._fit(X, y)
-        except BaseException:  # an estimator that was fitted before is as it was
+        except BaseException:  # keep the previous fit
             self.__dict__ = before
             raise
 
     def _fit(self, X: Any, y: Any) -> "SSGANClassifier":
-        """Fit; an error leaves attributes of both fits."""
+        """Fit, without restoring attributes after an error."""
         shape = getattr(self, "_row_shape", ())  # of the last fit
         X = self._check_rows(X, reset=True)
         labels = check_training_labels(y, len(X))

@@ -236,9 +236,8 @@ class RowFile:
         A sentence about what was truncated when the file was opened; empty if nothing was.
     """
 
-    def __init__(self, path: Path, repaired: str = "") -> None:
-        self.path, self.repaired = path, repaired
-        self.rows = read_row_file(path)
+    def __init__(self, path: Path, rows: list[dict[str, Any]], repaired: str = "") -> None:
+        self.path, self.rows, self.repaired = path, rows, repaired
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows and sync them to the disk; if it has no room for all of them, none is kept."""
@@ -260,12 +259,13 @@ def open_row_file(path: Path) -> Iterator[RowFile]:
     busy = f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
     with lock(path.with_name(f".{path.name}.lock"), busy):
         path.touch()
-        yield RowFile(path, _repair(path))
+        rows, length = _complete_rows(path)
+        yield RowFile(path, rows, _repair(path, length))
 
 
-def _repair(path: Path) -> str:
-    """Remove an incomplete end of a file of rows, end its last line, and return a sentence about what was removed."""
-    length, size = _complete_rows(path)[1], path.stat().st_size
+def _repair(path: Path, length: int) -> str:
+    """Remove what follows the complete rows, end the last line, and return a sentence about what was removed."""
+    size = path.stat().st_size
     if length < size:
         os.truncate(path, length)
         return (

@@ -379,8 +379,7 @@ def _finished_runs(runs_folder: Path, folder: Path) -> Iterator[Path]:
 def _last_measured(run: Path | None, runs_folder: Path, folder: Path) -> _Measured | None:
     """Return the last cross-validated error of the page, if the run is one of its runs."""
     finished = list(_finished_runs(runs_folder, folder))
-    measured = (_read_measured(path) for path in finished if run in finished)
-    return next((one for one in measured if one is not None), None)
+    return next(filter(None, map(_read_measured, finished)), None) if run in finished else None
 
 
 def _read_measured(run: Path | None) -> _Measured | None:

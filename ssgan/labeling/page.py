@@ -118,7 +118,7 @@ class Guard:
         if headers.get("content-type", "").partition(";")[0] != "application/json":
             return PlainTextResponse("Only JSON is accepted.", 415)
         length = headers.get("content-length", "")
-        if "transfer-encoding" in headers:  # then the length counts for nothing
+        if "transfer-encoding" in headers:  # the body may be longer than content-length says
             length = ""
         if not length.isascii() or not length.isdecimal() or int(length) > BODY_LIMIT:
             return PlainTextResponse("The request is too large, or does not give its length.", 413)
@@ -276,7 +276,7 @@ class LabelingApp:
 
 
 def _number(text: str) -> int:
-    """Return a number of an address; one that is too large for any picture if it is none."""
+    """Parse a number of a URL; other text becomes a number larger than that of any picture."""
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else 10**9
 
 

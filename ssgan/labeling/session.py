@@ -196,7 +196,7 @@ class LabelingSession:
         self._leases: dict[str, _Lease] = {}
         self._exceptions: set[tuple[str, str]] = set()
         self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
-        self._closed = 0  # pictures at the beginning of the order that have an answer
+        self._closed = 0  # pictures at the beginning of the order that are answered or unreadable
         self._mutex = threading.RLock()
         for name in (*classes, *store.labels(), *self._guessed()):
             self.add_class(name)
@@ -217,7 +217,7 @@ class LabelingSession:
             return name
 
     def _remove_unused(self, names: Iterable[str]) -> None:
-        """Remove classes that were added on this page, by mistake it seems, and have no label left."""
+        """Remove classes that were added on this page and have no label left."""
         counts = self.store.label_counts()
         unused = {name for name in names if name not in self._lasting and not counts[name]}
         if unused:
@@ -367,7 +367,7 @@ class LabelingSession:
         return (answer is not None and answer.action == "skip") if skipped else answer is None
 
     def _waiting(self, skipped: bool) -> Iterator[str]:
-        """Iterate over the order, without the pictures at its beginning that have an answer."""
+        """Iterate over the order from the first picture that may be open; with ``skipped``, over all of it."""
         while self._closed < len(self.order) and not self._is_open(self.order[self._closed]):
             self._closed += 1
         return itertools.islice(self.order, 0 if skipped else self._closed, None)

@@ -100,7 +100,7 @@ class LabelStore:
 
     def label_counts(self) -> Counter[str]:
         """Count the current labels of the pictures that are present."""
-        return +self._labels
+        return Counter({label: count for label, count in self._labels.items() if label and count})
 
     def folder_labels(self) -> Counter[str]:
         """Count the labels that are those of folders."""
@@ -215,8 +215,8 @@ class LabelStore:
             answers.append(Answer(label, action, time, version))
         after = answers[-1].label if answers else ""
         if self._counts(file):
-            self._labels.subtract([label for label in (before,) if label])
-            self._labels.update([label for label in (after,) if label])
+            self._labels[before] -= 1
+            self._labels[after] += 1
         return version
 
     def _write(self, lines: Sequence[bytes]) -> None:

@@ -12,6 +12,7 @@ __all__ = ["Difference", "ablation_differences", "baseline_method", "differences
 
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of differences of errors in %
 DEFAULT_BASELINE = "supervised"
 
 
@@ -47,7 +48,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     from scipy.special import stdtrit
 
     n = len(values)
-    if n < 2 or len(set(values)) == 1:  # without a variance an interval of width 0 would look certain
+    if n < 2 or max(values) - min(values) < ROUNDING:  # an interval of width 0 would look certain
         return None
     mean = statistics.fmean(values)
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * statistics.stdev(values) / n**0.5
