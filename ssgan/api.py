@@ -101,7 +101,7 @@ class _UsableRun:
             If the method trains no generator.
         """
         if self.models.G is None:
-            raise UserError(f"{self.name} has no generator: method {self.config.method!r} trains none.")
+            raise UserError(f"The models of {self.name} have no generator: {self.config.why_no_generator}.")
         p_N: np.ndarray = generated_probability(self._logits(images, seed)).mean(axis=0)
         return p_N
 
@@ -308,7 +308,9 @@ def train(
     >>> run.predict(run.data.x_test[:3]).shape, len(run.classes)
     ((3,), 10)
     """
-    for word in settings:
+    for word, value in {"folds": config and config.folds, **settings}.items():
+        if word in ("folds", "frames_every_images", "tensorboard") and value:
+            raise UserError(f"{word}={value!r} writes into a run folder during training: use `ssgan train --out DIR`.")
         if word not in FIELDS and (near := did_you_mean(word, [*FIELDS, *OTHER_WORDS])):
             raise UserError(f"Unknown setting {word!r}.{near}")
     if config is not None and preset is not None:
@@ -401,7 +403,7 @@ def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
     """Return the location of data, as ``report.json`` keeps it."""
     data = name if name in datasets.DATASETS else path_to_text(Path(name).resolve())
     paths = {"data_dir": data_dir, "labels_csv": labels_csv}
-    rest = {key: None if path is None else path_to_text(Path(path).resolve()) for key, path in paths.items()}
+    rest = {key: path and path_to_text(expand_user(Path(path)).resolve()) for key, path in paths.items()}
     return {"data": data, **rest}
 
 

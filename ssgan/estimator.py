@@ -257,7 +257,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("No row has a label to compare with: every label is -1.")
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
         predicted = self.predict(X)[known]
-        given = y[known].astype(self.classes_.dtype) if y.dtype.kind == "O" else y[known]
+        given = labels.classes[labels.indices[known]] if y.dtype.kind == "O" else y[known]
         return float(accuracy_score(given, predicted, sample_weight=weights))
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -345,6 +345,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
         overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
         if self.total_images is not None:
+            if "total_images" in (self.settings or {}):
+                raise UserError("total_images and settings['total_images'] set the same length twice: omit one.")
             overrides["total_images"] = self.total_images
         if table:
             overrides["backbone"] = None

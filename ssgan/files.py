@@ -16,6 +16,11 @@ import platformdirs
 
 from ssgan.errors import Busy, UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be removed
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "GROWTH_LIMIT",
     "IrregularFile",
@@ -40,6 +45,7 @@ __all__ = [
 
 # Errors of file systems that have no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+MOST_WRITERS = 100  # of one file at a time
 GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
 
 
@@ -154,22 +160,67 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a binary stream that becomes the file ``path`` when the block ends.
 
     The stream writes to a temporary file beside it, which is synced to the disk and then renamed. If the block raises
-    an error, the temporary file is deleted.
+    an error, the temporary file is deleted. Each of several writers of one file has its own temporary file, where the
+    system has locks; the last one to end wins.
     """
-    part = path.with_name(f".{path.name}.part")
+    part, stream = path.with_name(f".{path.name}.part"), None
     try:
-        part.unlink(missing_ok=True)  # left by a killed process; a link or a pipe of this name is not opened
-        with open_file(part, "xb") as stream:
+        for number in range(2, MOST_WRITERS + 2):
+            if (stream := _open_part(part)) is not None:
+                break
+            part = path.with_name(f".{path.name}.{number}.part")
+        if stream is None:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(path)
+            if fcntl is not None:
+                part.replace(path)  # while it is locked
+        if fcntl is None:
+            part.replace(path)
     except BaseException as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if stream is not None:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
             error.filename = str(path)  # the name that the user knows
         raise
+
+
+def _open_part(part: Path) -> BinaryIO | None:
+    """Create a temporary file that is locked until it is closed; None if another process is writing to one."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISREG(part.lstat().st_mode) and os.access(part, os.R_OK):
+            with open_file(part) as left:
+                if not _lock_name(left, part):
+                    return None
+                part.unlink()  # left by a killed process
+        else:
+            part.unlink()  # a link or a pipe of this name is not opened
+    with suppress(FileExistsError):  # another process was faster
+        stream = open_file(part, "xb")
+        if _lock_name(stream, part):
+            return stream
+        stream.close()
+    return None
+
+
+def _lock_name(stream: BinaryIO, path: Path) -> bool:
+    """Lock an open file, if the system has locks; return whether it is ours and has the name ``path``."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as cause:
+        if cause.errno not in NO_LOCKS:
+            raise
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def write_atomic(path: Path, content: bytes) -> None:

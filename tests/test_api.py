@@ -57,6 +57,7 @@ def test_keywords_are_settings(run: TrainedRun, few_digits: Data) -> None:
 def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
     changed = ssgan.train(few_digits, tiny(), seed=4)
     assert changed.config == tiny(seed=4)
+    assert sentence(lambda: ssgan.train(few_digits, tiny(folds=2))).startswith("folds=2 writes into a run folder")
     words = "preset='digits' cannot be combined with config, which has every setting: omit one of them."
     assert sentence(lambda: ssgan.train(few_digits, tiny(), preset="digits")) == words
 
@@ -70,6 +71,9 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
         ({"epochs": 0}, "epochs is 0, but must be a number above 0."),
         ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: omit one."),
         ({"labels_csv": "l.csv"}, "data_dir and labels_csv are for names and paths of data, but data are arrays"),
+        ({"labels": np.zeros(3)}, "labels is a ndarray, but must be"),
+        ({"folds": 3}, "folds=3 writes into a run folder during training: use `ssgan train --out DIR`."),
+        ({"tensorboard": True}, "tensorboard=True writes into a run folder"),
         ({"network": "paper-conv"}, "Network paper-conv accepts images of at least 9x9 pixels"),
     ],
 )
@@ -87,6 +91,16 @@ def test_pairs_of_arrays_with_words_and_floats(few_digits: Data) -> None:
     assert set(trained.predict(x[:5])) <= set(words[:40])
     assert repr(trained) == "<TrainedRun of arrays: gan, 40 labels, 1 model>"
     assert "no test images to score" in sentence(trained.evaluate)
+
+
+def test_labels_as_floats_with_nan(few_digits: Data) -> None:
+    """As pandas stores integers beside missing ones."""
+    y = few_digits.y_train.astype(float)
+    y[40:] = np.nan
+    trained = ssgan.train((few_digits.x_train, y), **{**SHORT, "labels": None})
+    assert np.array_equal(trained.data.y_train, np.where(np.isnan(y), -1, y))
+    y[0] = 0.5
+    assert "must hold one integer" in sentence(lambda: ssgan.train((few_digits.x_train, y), **SHORT))
 
 
 def test_a_data_set_of_torch(few_digits: Data) -> None:
@@ -167,8 +181,15 @@ def test_what_does_not_fit_is_refused(run: TrainedRun, few_digits: Data) -> None
     )
     supervised = ssgan.train(few_digits, tiny(method="supervised"))
     assert sentence(lambda: supervised.outlier_score(few_digits.x_test)) == (
-        "this run has no generator: method 'supervised' trains none."
+        "The models of this run have no generator: method 'supervised' trains none."
     )
+    off = ssgan.train(few_digits, tiny(weight_fake=0.0))
+    assert sentence(lambda: off.outlier_score(few_digits.x_test)) == (
+        "The models of this run have no generator: they were trained with weight_fake=0."
+    )
+    bright = np.full((2, 8, 8), 255, np.uint8)  # these digits have 16 levels
+    words = "The images hold values from 255 to 255, but these models take 0 to 16: rescale them."
+    assert sentence(lambda: run.predict(bright)) == words
 
 
 def test_a_run_evaluates_its_test_share_or_other_images(run: TrainedRun, few_digits: Data) -> None:

@@ -177,6 +177,14 @@ def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
         fitted.score(X[:2], [0])
 
 
+def test_a_label_that_is_no_class_is_wrong() -> None:
+    """It is not cut to the length of the classes."""
+    words = np.array(["cat", "dog"], object)[Y % 2]
+    words[::5] = None
+    model = fast(total_images=64).fit(X, words)
+    assert model.score(X[:2], np.array(["cats", "dogs"], object)) == 0
+
+
 # Images
 
 

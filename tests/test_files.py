@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import ssgan
-from ssgan import runs
+from ssgan import files, runs
 from ssgan.cli.app import error_message
 from ssgan.errors import Busy, UserError
 from ssgan.files import lock, read_json_lines, write_atomic, write_json
@@ -96,6 +96,20 @@ def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path: Path, mon
     write_atomic(path, b"12345")
     assert synced[0] == (5, False)
     assert path.read_bytes() == b"12345"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    """Each has a file of its own until it ends; a part that a killed process left is replaced."""
+    path = tmp_path / "file"
+    (tmp_path / ".file.part").write_bytes(b"left by a killed process")
+    with files.open_atomic(path) as first:
+        first.write(b"A hal")
+        with files.open_atomic(path) as second:
+            second.write(b"B whole")
+        assert path.read_bytes() == b"B whole"
+        first.write(b"f")
+    assert path.read_bytes() == b"A half"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 def test_json_that_not_every_reader_accepts_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,22 @@ from ssgan.report.published import PUBLISHED
 from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
-PRESET, NO_GENERATOR, NOT_SPREAD = "K+1 GAN", "without a generator", "without label spreading"
-KINDS = (PRESET, NO_GENERATOR, NOT_SPREAD)
+PRESET, NO_GENERATOR = "K+1 GAN", "without a generator"
+# What earlier presets lacked, with the settings that they had.
+EARLIER: dict[str, Row] = {
+    "": {},
+    ", Adam": {"optimizer_d": "adam"},
+    ", Adam, without label spreading": {"optimizer_d": "adam", "label_spreading_fraction": 0.0},
+}
+KINDS = [kind + suffix for suffix in EARLIER for kind in (PRESET, NO_GENERATOR)]
 ABLATED_LABELS, FAST_LABELS, FEWEST_LABELS = 50, 100, 20
+# Data sets with trainings of about the same CPU time with and without a generator: the name and the number of labels.
+EQUAL_TIME = {
+    "digits": ("digits", 50),
+    "mnist": ("MNIST", 100),
+    "fashion-mnist": ("Fashion-MNIST", 100),
+    "cifar10": ("CIFAR-10", 4000),
+}
 WIDTH = 115
 MARKS = 5  # lines of the table of errors during a training
 
@@ -26,8 +39,12 @@ def fast_table(dataset: str) -> str:
             cells[row["labels"], kind, row["images"]].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _, _ in cells}):
-        of_labels = [(kind not in KINDS, images, kind) for n, kind, images in cells if n == labels]
-        lines += [_line(labels, kind, cells[labels, kind, images]) for _, images, kind in sorted(of_labels)]
+        of_labels = [
+            (kind not in KINDS, KINDS.index(kind) // 2 if kind in KINDS else 0, images, kind)
+            for n, kind, images in cells
+            if n == labels
+        ]
+        lines += [_line(labels, kind, cells[labels, kind, images]) for *_, images, kind in sorted(of_labels)]
         for published in PUBLISHED.get(dataset, ()):
             if published.method == "Improved GAN" and labels in published.errors:
                 lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
@@ -58,7 +75,8 @@ def mnist_sentence() -> str:
             f"{found[0]['images']:,} images, {minutes:.0f} minutes; paper {published[labels]})"
         )
     text = (
-        f"**MNIST**, preset `mnist-fast` (GAN, views, pseudo-labels, label spreading), one thread: {', '.join(parts)}."
+        "**MNIST**, preset `mnist-fast` (GAN, views, pseudo-labels, label spreading; assumes balanced classes), one "
+        f"thread: {', '.join(parts)}."
     )
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
@@ -98,48 +116,57 @@ def time_table() -> str:
 
 def generator_sentence() -> str:
     """Write what the generator is worth, where, and by how many draws."""
-    parts: dict[str, dict[int, float]] = defaultdict(dict)
+    ablated: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows("digits-compare"):
         if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", ABLATED_LABELS):
-            parts[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
+            ablated[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
+    parts = []
+    for dataset, (name, labels) in EQUAL_TIME.items():
+        lengths: dict[str, dict[int, int]] = defaultdict(dict)
+        errors: dict[str, dict[int, float]] = defaultdict(dict)
+        for row in equal_time_rows(dataset):
+            kind, length = _kind(row), row["images"]
+            # The shortest training of each draw is the one of equal time.
+            if row["labels"] == labels and kind is not None and length <= lengths[kind].get(row["draw_seed"], length):
+                lengths[kind][row["draw_seed"]], errors[kind][row["draw_seed"]] = length, row["error"]
+        ours, others = errors[PRESET], errors[NO_GENERATOR]
+        parts.append(f"{name}, {labels:,} labels: {_gap(ours, others)}")
+    as_many = _gap(ablated["gan"], ablated["without a generator"])
     text = (
-        f"What the generator is worth: on digits with {ABLATED_LABELS} labels and no views, training without it "
-        f"changes the error by {_gap(parts['gan'], parts['without a generator'])} after as many images "
-        "(`--ablate` repeats it)."
+        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws). "
+        f"Without views, for as many images: digits, {ABLATED_LABELS} labels: {as_many} (`--ablate` repeats it). With "
+        f"views and pseudo-labels, for about the same CPU time: {'; '.join(parts)}."
     )
-    fast: dict[str | None, dict[int, float]] = defaultdict(dict)
-    for row in rows("mnist-fast"):
-        if row["labels"] == FAST_LABELS:
-            fast[_kind(row)][row["draw_seed"]] = row["error"]
-    if len(fast[PRESET].keys() & fast[NO_GENERATOR].keys()) > 1:
-        text += (
-            f" On MNIST with {FAST_LABELS} labels, with views and pseudo-labels, training without it in about the same "
-            f"CPU time changes the error by {_gap(fast[PRESET], fast[NO_GENERATOR])}."
-        )
-    else:
-        text += (
-            " With views and pseudo-labels, short trainings of MNIST had a lower error without it in the same time "
-            "([trials](docs/notes/mnist.md))."
-        )
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
+def equal_time_rows(dataset: str) -> list[Row]:
+    """Read the rows of a data set with and without a generator; those of digits with one are of the comparison."""
+    compared = rows("digits-compare") if dataset == "digits" else []
+    full = [
+        row for row in compared if (row["preset"], row["method"]) == ("digits-fast", "gan") and not row.get("ablation")
+    ]
+    return [*full, *rows(f"{dataset}-fast")]
+
+
 def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
-    """Say by how many points of error others are above ours, paired by draw, with the standard error."""
+    """Return by how many points of error others are above ours, paired by draw, with standard error and draws."""
     gaps = [others[draw] - ours[draw] for draw in sorted(ours.keys() & others.keys())]
-    error = statistics.stdev(gaps) / len(gaps) ** 0.5
-    return f"{round(statistics.mean(gaps), 2) + 0.0:+.2f} ± {error:.2f} points ({len(gaps)} draws)"
+    mean = f"{round(statistics.mean(gaps), 2) + 0.0:+.2f}"
+    if len(gaps) == 1:
+        return f"{mean} (1)"
+    return f"{mean} ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.2f} ({len(gaps)})"
 
 
 def _kind(row: Row) -> str | None:
-    """Return the name of the training of a row; None if the preset has changed since."""
-    settings = {"labels": row["labels"], "method": row["method"], **row["settings"]}
-    if resolve(row["preset"], settings).sha256 == row["config_sha256"]:
-        if row["method"] != "gan":
-            return f"`{row['method']}`"
-        return NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
-    given = resolve(row["preset"], {**settings, "label_spreading_fraction": 0.0})
-    return NOT_SPREAD if given.sha256 == row["config_sha256"] else None
+    """Return the name of the training of a row; None if the preset has changed since in another way."""
+    settings = {"labels": row["labels"], "method": row["method"], **row["settings"], "total_images": row["images"]}
+    kind = f"`{row['method']}`" if row["method"] != "gan" else PRESET
+    kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else kind
+    for suffix, earlier in EARLIER.items():
+        if resolve(row["preset"], {**settings, **earlier}).sha256 == row["config_sha256"]:
+            return kind + suffix
+    return None
 
 
 def _line(labels: int, name: str, found: list[Row]) -> str:

@@ -94,7 +94,7 @@ def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
     """Say what the numbers are."""
     of_features, of_pixels = (next(row for row in source if row["method"] == "gan") for source in sources.values())
     text = (
-        f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone']}, computed once "
-        f"before; pixels at 32 px, {of_pixels['images']:,} images. One thread, on a busy machine."
+        f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone'].split(',')[0]}; "
+        f"pixels at 32 px, {of_pixels['images']:,} images. One thread, on a busy machine."
     )
     return textwrap.wrap(text, WIDTH)

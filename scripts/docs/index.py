@@ -51,6 +51,7 @@ SOURCES = {
     "collapse": Source((f"{RESULTS} collapse",), ("gan.md",)),
     "dcgan": Source((f"{RESULTS} dcgan",), ("gan.md",)),
     "digits": Source((f"{RESULTS} digits",), ("digits", "norms")),
+    "digits-fast": Source((f"{RESULTS} digits-fast",), ("digits", "worth")),
     "digits-compare": Source(
         (
             f"{DIGITS} --labels 20,50,100 --seeds 5 --methods gan,supervised,pseudo-label,pi,mean-teacher,vat "
@@ -105,9 +106,9 @@ SOURCES = {
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
         ("choice", "compare-mnist", "grid-cost"),
     ),
-    "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
+    "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast", "worth")),
     "cifar10-fast-curves": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
-    "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast",)),
+    "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast", "worth")),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("first", "mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),

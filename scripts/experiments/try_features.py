@@ -15,6 +15,7 @@ are those of the features, fitted to the pool without its labels, and of the tri
              as ``overall``, but features not standardised
 ``smooth``   each row becomes the mean of itself and its so many nearest rows of the pool, by cosine (0)
 ``rounds``   how often (1)
+``own``      beside the mean each row keeps its own components, times this number; 0: the mean alone (0)
 ``pool``     rows of the pool, chosen by a fixed permutation (all)
 ``expand``   so many rows of each class are labelled by label propagation before training (0)
 ``members``  models of each draw, whose class probabilities are averaged (1)
@@ -47,7 +48,7 @@ from ssgan.settings.presets import parse, resolve
 from ssgan.training.trainer import train
 
 FIRST_SEED = 1000
-OF_FEATURES = {"pca": 128, "scale": "overall", "smooth": 0, "rounds": 1, "pool": 0}
+OF_FEATURES = {"pca": 128, "scale": "overall", "smooth": 0, "rounds": 1, "own": 0.0, "pool": 0}
 OF_TRIAL = {"expand": 0, "members": 1}
 MOST_NEIGHBORS = 50
 EXPAND_NEIGHBORS, EXPAND_STEPS = 20, 30
@@ -75,7 +76,7 @@ class Pool:
         self.classes = int(self.stored_y.max()) + 1
         self.held_out = held_out
 
-    def prepare(self, pca: int, scale: str, smooth: int, rounds: int, pool: int) -> None:
+    def prepare(self, pca: int, scale: str, smooth: int, rounds: int, own: float, pool: int) -> None:
         """Set ``x`` [N, F] and ``y`` of the pool, and ``x_test`` and ``y_test`` of the held-out rows."""
         order, n = np.random.RandomState(1).permutation(len(self.stored_y)), self.held_out
         test, rows = order[:n], order[n : n + pool if pool else None]
@@ -88,11 +89,15 @@ class Pool:
             print(f"# {fit.n_components_} components hold {fit.explained_variance_ratio_.sum():.3f} of the variance")
         if scale == "unit":
             a, b = unit(a), unit(b)
+        own_a, own_b, by_own = a, b, a.std()
         for _ in range(rounds if smooth else 0):
             near = [nearest(unit(a), unit(x), smooth) for x in (a, b)]
             a, b = ((x + a[rows].sum(axis=1)) / (smooth + 1) for x, rows in zip((a, b), near, strict=True))
         by = a.std(axis=0) if scale == "whiten" else a.std()
         self.x, self.x_test = (a / by).astype(np.float32), (b / by).astype(np.float32)
+        if own:
+            self.x = np.hstack([self.x, (own * own_a / by_own).astype(np.float32)])
+            self.x_test = np.hstack([self.x_test, (own * own_b / by_own).astype(np.float32)])
         self.y, self.y_test = self.stored_y[rows], self.stored_y[test]
         self.nearest.cache_clear()
         self.graph.cache_clear()
@@ -274,7 +279,7 @@ def parsed(text: str) -> tuple[str, Any]:
     """Parse ``name=value``, of the features, the trial or training."""
     name, _, value = text.partition("=")
     if name in OF_FEATURES | OF_TRIAL:
-        return name, value if name == "scale" else int(value)
+        return name, value if name == "scale" else float(value) if name == "own" else int(value)
     return parse(text)
 
 

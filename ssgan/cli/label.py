@@ -86,7 +86,7 @@ def label(
             terminal.warn(note)
         _announce(app.link, session, run)
         if open_:
-            webbrowser.open(app.link)
+            webbrowser.open(app.link_for_browser)
         _serve(lambda: page.serve(app, listener), folder, session, trainer)
 
 
@@ -165,7 +165,6 @@ def _make_session(
 ) -> "LabelingSession":
     """Create the session of a page; pictures of the test set are left out."""
     from ssgan.labeling.session import LabelingSession, read_review
-    from ssgan.labeling.store import timestamp
 
     names = [name for name in tree.pictures if not name.lower().startswith("test/")]
     if only is None:
@@ -173,7 +172,7 @@ def _make_session(
     hints, missing = read_review(only, names, tree.path)
     if missing:
         terminal.warn(f"{only} names {counted(len(missing), 'picture')} not in {tree.path}, such as {missing[0]}.")
-    return LabelingSession(list(hints), labels, classes, timestamp(only.stat().st_mtime), hints)
+    return LabelingSession(list(hints), labels, classes, labels.review_start(only), hints)
 
 
 def _announce(link: str, session: "LabelingSession", run: Path | None) -> None:

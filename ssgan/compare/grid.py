@@ -29,6 +29,7 @@ __all__ = [
 
 
 ABLATED = "gan"
+LONGEST_NUMBER = 4000  # digits, which Python converts
 NOISES = ("noise_input_std", "noise_hidden_std", "dropout_input", "dropout_hidden")
 
 
@@ -252,8 +253,9 @@ def parse_labels(text: str) -> list[int | str]:
     """
     labels: list[int | str] = []
     for part in (part.strip() for part in text.split(",")):
-        number: int | str = part if part == "all" else int(part) if part.isdecimal() and part.isascii() else 0
-        if part.isdecimal() and not number:
+        is_number = part.isdecimal() and part.isascii() and len(part) <= LONGEST_NUMBER
+        number: int | str = part if part == "all" else int(part) if is_number else 0
+        if is_number and not number:
             raise UserError(
                 f"--labels is {text}, but 0 is a GAN without classes, which has no error to compare: omit 0."
             )

@@ -172,14 +172,14 @@ def _refuse_text(y: np.ndarray) -> None:
 
 
 def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
-    """Return string labels as indices of named classes, -1 for missing ones; numbers are returned unchanged.
+    """Return string labels as indices of named classes, -1 for missing ones; integers are returned unchanged.
 
     Raises
     ------
     UserError
         For a label that names no class.
     """
-    y = np.asarray(y)
+    y = _whole_numbers(np.asarray(y))
     if y.dtype.kind not in "OUS" or y.ndim != 1:
         return y
     labels = split_labels(y)
@@ -193,9 +193,19 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
     return np.array([-1, *(position[str(label)] for label in labels.classes)], np.int64)[labels.indices + 1]
 
 
+def _whole_numbers(y: np.ndarray) -> np.ndarray:
+    """Return whole floats, as pandas stores integers beside missing ones, as integers, and NaN as -1."""
+    if y.dtype.kind != "f":
+        return y
+    is_missing = np.isnan(y)
+    if not (is_missing | (np.isfinite(y) & (y == np.rint(y)))).all():
+        return y
+    return np.where(is_missing, -1, y).astype(np.int64)
+
+
 def class_names(*labels: Any) -> tuple[str, ...]:
     """Return default names for the classes of labels: the sorted words, or 0 to the highest number."""
-    arrays = [array for array in map(np.asarray, labels) if array.size and array.ndim == 1]
+    arrays = [_whole_numbers(array) for array in map(np.asarray, labels) if array.size and array.ndim == 1]
     words: set[str] = set()
     highest = -1
     for array in arrays:

@@ -1,6 +1,7 @@
 """Hold and check the images and labels of one data set: :class:`Data`."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,6 +133,8 @@ class Data:
                     f"y_{share} holds {y.min()} to {y.max()}, but with {len(self.classes)} classes it must lie in "
                     f"{lowest} to {len(self.classes) - 1}."
                 )
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise UserError(f"Two classes are called {twice[0]!r}: give each a name of its own.")
         object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
         if not (np.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ssgan.errors import UserError
+from ssgan.nn.registry import SPREAD
+
 __all__ = ["PATHS", "combine", "default_path", "interpolate", "perturb", "slerp"]
 
 
 PATHS = ("straight", "spherical")
 # Standard deviation of one component of a latent, by distribution.
-LATENT_STD = {"uniform": 12**-0.5, "normal": 1.0}
+LATENT_STD = {"uniform": 12**-0.5, "normal": 1.0, "spread": SPREAD / 3**0.5}
 SMALLEST_SINE = 1e-6
 
 
 def default_path(distribution: str) -> str:
-    """Return the default path: spherical for normal latents, which lie near a sphere, straight for uniform ones."""
+    """Return the default path: spherical for normal latents, which lie near a sphere, straight for others."""
     return "spherical" if distribution == "normal" else "straight"
 
 
@@ -50,9 +53,16 @@ def interpolate(a: Tensor, b: Tensor, steps: int, path: str, distribution: str) 
         Spherical is :func:`slerp` for normal latents. Uniform latents are mapped to normal ones component by component,
         by the quantiles of the two distributions, and back after the slerp, so that they stay in the cube and have the
         distribution of noise. On a straight path the middle is nearer to the centre than noise.
-    distribution : {"uniform", "normal"}
+    distribution : {"uniform", "normal", "spread"}
         Distribution of the latents.
+
+    Raises
+    ------
+    UserError
+        For a spherical path between spread latents, which are single numbers.
     """
+    if path == "spherical" and distribution == "spread":
+        raise UserError("A spherical path is for uniform and normal latents, but these are spread: use a straight one.")
     t = torch.linspace(0.0, 1.0, steps, dtype=torch.float64)
     first, last = a.double(), b.double()
     if path == "straight":
@@ -76,7 +86,7 @@ def combine(
     z : Tensor, shape [N, L]
     terms : sequence of (sign, rows)
         ``sign`` is 1 or -1, ``rows`` are indices into ``z``.
-    distribution : {"uniform", "normal"}
+    distribution : {"uniform", "normal", "spread"}
         Sums of uniform latents are clipped to [0, 1].
 
     Returns

@@ -356,7 +356,7 @@ CHUNK_NUMBERS = 2**22  # values of the pool at a time, 32 MB as float64
 def nearest_neighbors(
     images: np.ndarray, pool: np.ndarray, scale: float, count: int = 1, chunk_rows: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the ``count`` nearest images of a pool for each image; of equally near ones, the first.
+    """Find the ``count`` nearest images of a pool for each image; of images equally near up to rounding, any.
 
     Parameters
     ----------
@@ -369,7 +369,7 @@ def nearest_neighbors(
     count : int
         At most M.
     chunk_rows : int, optional
-        Images of the pool in one chunk; the result does not depend on it.
+        Images of the pool in one chunk.
 
     Returns
     -------
@@ -396,7 +396,7 @@ def _nearest_in_chunks(
     squares_NR: np.ndarray = np.zeros((len(a_ND), 0))
     for start in range(0, len(pool_MD), step):
         b_BD = pool_MD[start : start + step] / np.float64(scale)
-        # |a - b|^2 without |a|^2, which is the same for all b; in float64 the rounding does not change the order.
+        # |a - b|^2 without |a|^2, which is the same for all b.
         squares_NB = (b_BD * b_BD).sum(axis=1) - 2.0 * a_ND @ b_BD.T
         rows_NB = np.broadcast_to(np.arange(start, start + len(b_BD)), squares_NB.shape)
         squares_NR, rows_NR = np.hstack([squares_NR, squares_NB]), np.hstack([rows_NR, rows_NB])

@@ -186,7 +186,7 @@ class Models:
         if x.dtype != kind or x.shape[1:] != self.image_shape:
             raise UserError(
                 f"The images are {x.dtype} of shape {list(x.shape)}, but these models accept {np.dtype(kind)} of shape "
-                f"[N, {', '.join(map(str, self.image_shape))}], 0 to {self.scale:g}."
+                f"[N, {', '.join(map(str, self.image_shape))}]{f', 0 to {self.scale:g}' if self.bounded else ''}."
             )
         stored = torch.from_numpy(np.require(x, requirements=["C", "W"]))
         pair, dtype = NETWORK_PAIRS[self.config.network], getattr(torch, self.config.dtype)
@@ -214,7 +214,7 @@ class Models:
             If the models never saw a generated image, so that the number would be meaningless.
         """
         if self.G is None:
-            raise UserError(f"These models saw no generated image: {_why_no_generator(self.config)}.")
+            raise UserError(f"These models saw no generated image: {self.config.why_no_generator}.")
         return generated_probability(self.logits(x, averaged))
 
     def scores(
@@ -296,8 +296,12 @@ class Models:
 
         They depend only on the seed and on the size and distribution of the latents.
         """
-        blocks, generator = -(-count // BLOCK_LATENTS), torch.Generator().manual_seed(seed)
-        z = [draw_latents(self.config, BLOCK_LATENTS, generator=generator) for _ in range(blocks)]
+        generator, z = torch.Generator().manual_seed(seed), []
+        for _ in range(-(-count // BLOCK_LATENTS)):
+            block = draw_latents(self.config, BLOCK_LATENTS, generator=generator)
+            if self.config.latent_distribution == "spread":  # shuffled, so that a part of a block is not one-sided
+                block = block[torch.randperm(BLOCK_LATENTS, generator=generator)]
+            z.append(block)
         return torch.cat(z)[:count]
 
     def generate(self, z: Tensor, seed: int = 0) -> np.ndarray:
@@ -312,7 +316,7 @@ class Models:
             If the method trained no generator.
         """
         if self.G is None:
-            raise UserError(f"These models have no generator: {_why_no_generator(self.config)}.")
+            raise UserError(f"These models have no generator: {self.config.why_no_generator}.")
         G, rows, like = self.G, BLOCK_LATENTS, next(iter(self.averaged.values()))
         # Padded to whole batches, because the last bits of an image depend on the shape of its batch.
         batches = torch.cat([z, z.new_zeros(-len(z) % rows, z.shape[1])]).to(like).split(rows)
@@ -320,8 +324,9 @@ class Models:
             G = G.with_evaluation(G.evaluation.with_reference_rows(rows))  # type: ignore[operator]
             reference = self.noise(rows, seed).to(like)
             batches = tuple(torch.cat([reference, batch]) for batch in batches)
-        images = torch.cat([G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches], dim=1)[:, : len(z)]
-        return NETWORK_PAIRS[self.config.network].to_unit(images).cpu().numpy()
+        with float32_precision(self.config.precision, self.device):
+            parts = [G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches]
+        return NETWORK_PAIRS[self.config.network].to_unit(torch.cat(parts, dim=1)[:, : len(z)]).cpu().numpy()
 
     def sample_batch(self, count: int, seed: int = 0) -> np.ndarray:
         """Generate images [S, count, ...] from one draw of latents of ``seed``; spread latents then leave no gaps."""
@@ -336,12 +341,6 @@ class Models:
             If the method trained no generator.
         """
         return self.generate(self.noise(count, seed), seed)
-
-
-def _why_no_generator(config: Config) -> str:
-    """Return what trained no generator: the method, or a weight."""
-    is_off = config.method == "gan"
-    return "they were trained with weight_fake=0" if is_off else f"method {config.method!r} trains none"
 
 
 def _share(correct: Callable[[Any, float], Any], logits_NK: np.ndarray) -> float | None:

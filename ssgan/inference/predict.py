@@ -29,7 +29,7 @@ __all__ = [
     "open_predictor",
     "predict",
     "predict_sources",
-    "round_to_float32",
+    "round_to_six_digits",
     "write_predictions",
 ]
 
@@ -141,27 +141,27 @@ def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) ->
     if not np.isfinite(p_K).all():
         return Prediction(name, None, None, None, f"{name} makes the outputs of the model non-finite.", None)
     if models.config.unconditional:
-        return Prediction(name, None, None, round_to_float32(generated), GENERATED if generated > 0.5 else "", [])
+        return Prediction(name, None, None, round_to_six_digits(generated), GENERATED if generated > 0.5 else "", [])
     best, says_unlike = int(p_K.argmax()), models.judges_foreign
     return Prediction(
         file=name,
         label=models.classes[best],
-        probability=round_to_float32(p_K[best]),
-        p_generated=round_to_float32(generated) if says_unlike else None,
+        probability=round_to_six_digits(p_K[best]),
+        p_generated=round_to_six_digits(generated) if says_unlike else None,
         note=UNLIKE_CLASSES if says_unlike and generated > 0.5 else "",
-        probabilities=[round_to_float32(p) for p in p_K],
+        probabilities=[round_to_six_digits(p) for p in p_K],
     )
 
 
-def round_to_float32(value: float) -> float:
+def round_to_six_digits(value: float) -> float:
     """Round to six significant digits, about the precision of a float32 network."""
     return float(f"{value:.6g}")
 
 
 def columns(classes: Sequence[str], probabilities: bool) -> list[str]:
-    """Return the column names of the rows; classes of the same name get their index."""
-    names = [f"p({name})" if classes.count(name) == 1 else f"p({name} #{k})" for k, name in enumerate(classes)]
-    return ["file", "class", "probability", "p_generated", "note", *(names if probabilities else [])]
+    """Return the column names of the rows."""
+    names = [f"p({name})" for name in classes] if probabilities else []
+    return ["file", "class", "probability", "p_generated", "note", *names]
 
 
 def write_predictions(

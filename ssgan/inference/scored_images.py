@@ -156,7 +156,7 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     Raises
     ------
     UserError
-        If a file cannot be read.
+        If a file cannot be read, or an array holds values above the models' full intensity.
     """
     if isinstance(images, str | os.PathLike):
         images = [images]
@@ -173,4 +173,9 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
         unit = images_to_uint8(x, 1.0, "images")
         return unit if models.input_scale == 255 else np.rint(x * models.input_scale).astype(np.uint8)
+    if models.bounded and x.dtype.kind in "iu" and x.size and not 0 <= x.min() <= x.max() <= models.input_scale:
+        raise UserError(
+            f"The images hold values from {x.min()} to {x.max()}, but these models take 0 to {models.input_scale:g}: "
+            f"rescale them."
+        )
     return x.astype(np.float32) if x.dtype.kind == "f" else x

@@ -120,7 +120,7 @@ class Sorter:
     Raises
     ------
     UserError
-        If the folder cannot be made, or lies among the pictures.
+        If the folder cannot be made.
     """
 
     def __init__(
@@ -190,7 +190,10 @@ class Sorter:
 
     def _base(self, file: str) -> str:
         """Return the name under which a picture is put into a folder."""
-        return os.path.basename(file) if file in self.pictures.files else _safe_name(file.rpartition("/")[2])
+        if file in self.pictures.files:
+            return os.path.basename(file)
+        stem, suffix = os.path.splitext(file.rpartition("/")[2])
+        return _safe_name(stem) + (_safe_name(suffix.removeprefix(".")).join((".", "")) if suffix else "")
 
     @staticmethod
     def _holds(path: Path, stream: BinaryIO) -> bool:

@@ -181,8 +181,9 @@ def audit_run(
     config, report = runs.read_config(run), runs.read_report(run)
     if config.unconditional:
         raise UserError(f"{run} is a GAN without classes (labels is 0), so it has no labels to audit.")
-    data, source, labels_csv = _load_data(run, config, report, root, progress)
     configs = [_round_config(config, folds, k, device) for k in range(rounds)]
+    uses_own_folds = config.folds > 0 and configs[0].folds == config.folds
+    data, source, labels_csv = _load_data(run, config, report, root, progress, with_tests=not uses_own_folds)
     seen = apply_backbone(data, config, progress, device=device)
     for one in configs:
         cut_folds(seen, one)  # a mistake is found before anything is trained
@@ -227,14 +228,22 @@ def audit_run(
 
 
 def _load_data(
-    run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
+    run: Path,
+    config: Config,
+    report: dict[str, Any],
+    root: Path | None,
+    progress: ReadProgress | None,
+    with_tests: bool,
 ) -> tuple[Data, str, Path | None]:
-    """Load the data of a run, with every label of a user's own; return their location and their table, too."""
+    """Load the data of a run; return their location and their table, too.
+
+    ``with_tests`` puts labelled pictures that were held out for testing into the pool; the folds of the run lack them.
+    """
     source, run_root, options = runs.data_source(run, report, config, root)
     data = load(source, run_root, options, progress)
     if data.sha256 != report["dataset_sha256"]:
         raise UserError(f"{data.name} has changed since {run} was trained: train again, and audit that run.")
-    if data.file_counts.get("tested", {}).get("held out") and not isinstance(config.labels, int):
+    if with_tests and data.file_counts.get("tested", {}).get("held out") and not isinstance(config.labels, int):
         data = load(source, run_root, dataclasses.replace(options, test_share=0.0), progress)
     return data, source, options.labels_csv
 

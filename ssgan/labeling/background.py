@@ -162,7 +162,7 @@ class BackgroundTrainer:
         self._counts: Counter[str] = Counter()
         self._wanted = self._ended = False
         self._phase, self._error, self._note = "", "", ""
-        self._measured = _read_measured(run) or _last_measured(run, runs_folder, folder)
+        self._measured = _last_measured(run, runs_folder, folder)
         self._current: Path | None = None
         self._started = 0.0
         self._trainings = 0
@@ -369,23 +369,28 @@ def _finished_runs(runs_folder: Path, folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for path in entries:
-        if _run_number(path, folder) and (path / "report.json").is_file():
-            with suppress(UserError):
-                source = runs.read_report(path).get("source") or {}
-                if source.get("data") == files.path_to_text(folder.resolve()):
-                    yield path
+        if _run_number(path, folder) and (path / "report.json").is_file() and _is_on(path, folder):
+            yield path
 
 
 def _last_measured(run: Path | None, runs_folder: Path, folder: Path) -> _Measured | None:
-    """Return the last cross-validated error of the page, if the run is one of its runs."""
-    finished = list(_finished_runs(runs_folder, folder))
-    return next(filter(None, map(_read_measured, finished)), None) if run in finished else None
-
-
-def _read_measured(run: Path | None) -> _Measured | None:
-    """Return the cross-validated error of a run; None if it was not measured."""
-    if run is None:
+    """Return the cross-validated error of a run on this folder; for a run of the page, else that of its last one."""
+    if run is None or not _is_on(run, folder):
         return None
+    finished = list(_finished_runs(runs_folder, folder))
+    return next(filter(None, map(_read_measured, [run, *(finished if run in finished else [])])), None)
+
+
+def _is_on(run: Path, folder: Path) -> bool:
+    """Return whether a run learned from the pictures of a folder."""
+    with suppress(UserError):
+        source = runs.read_report(run).get("source") or {}
+        return bool(source.get("data") == files.path_to_text(folder.resolve()))
+    return False
+
+
+def _read_measured(run: Path) -> _Measured | None:
+    """Return the cross-validated error of a run; None if it was not measured."""
     with suppress(UserError, OSError):
         folds = runs.read_report(run).get("folds") or {}
         if folds.get("error") is not None:

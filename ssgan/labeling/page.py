@@ -1,12 +1,14 @@
 """Serve the labelling page to this machine only.
 
-Every request needs the token of the printed link, first in the link and then in a cookie; every change needs the second
-token of the page in a header. Requests from other origins and to other host names are refused, so that no other page
-can read pictures or write labels. Pictures are decoded and encoded again, so that nothing else of the folder is ever
+Every request needs the token of the printed link, and then another one in a cookie; every change needs the token of the
+page in a header. The page lies below a random path, which the cookie names, so that browsers do not send it to other
+servers of this machine. Requests from other origins and to other host names are refused, so that no other page can read
+pictures or write labels. Pictures are decoded and encoded again, so that nothing else of the folder is ever
 sent.
 """
 
 import functools
+import hashlib
 import hmac
 import io
 import json
@@ -26,7 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ssgan.data.file_tree import FileTree, printable
@@ -66,12 +68,15 @@ class Guard:
     ----------
     app : ASGI app
     port : int
+    base : str
+        Path of the page.
     link_token, page_token : str
     """
 
-    def __init__(self, app: ASGIApp, port: int, link_token: str, page_token: str) -> None:
-        self.app, self.port = app, port
+    def __init__(self, app: ASGIApp, port: int, base: str, link_token: str, page_token: str) -> None:
+        self.app, self.port, self.base = app, port, base
         self.link_token, self.page_token = link_token, page_token
+        self.cookie_token, self.once_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self.origins = {f"http://{host}" for host in self.hosts}
 
@@ -100,12 +105,15 @@ class Guard:
         if request.method not in ("GET", "HEAD", "POST"):
             return PlainTextResponse("This method is refused.", 405)
         if request.url.path == "/" and "token" in request.query_params:
-            if not _equal(request.query_params["token"], self.link_token):
+            token = request.query_params["token"]
+            if _equal(token, self.once_token):
+                self.once_token = secrets.token_urlsafe(24)
+            elif not _equal(token, self.link_token):
                 return PlainTextResponse(NO_LINK, 403)
-            answer = RedirectResponse("/", 303)
-            answer.set_cookie(self.cookie, self.link_token, httponly=True, samesite="strict")
+            answer = RedirectResponse(self.base, 303)
+            answer.set_cookie(self.cookie, self.cookie_token, path=self.base, httponly=True, samesite="strict")
             return answer
-        if not _equal(request.cookies.get(self.cookie, ""), self.link_token):
+        if not _equal(request.cookies.get(self.cookie, ""), self.cookie_token):
             return PlainTextResponse(NO_LINK, 403)
         return self._refuse_change(headers) if request.method == "POST" else None
 
@@ -151,13 +159,17 @@ class LabelingApp:
     ----------
     link : str
         Link that opens the page; it holds the token.
+    link_for_browser : str
+        Link that opens the page once: other users of this machine may see the arguments of a browser.
     """
 
     def __init__(self, tree: FileTree, session: LabelingSession, trainer: BackgroundTrainer, port: int) -> None:
         self.tree, self.session, self.trainer = tree, session, trainer
         self.link_token, self.page_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.start = secrets.token_hex(4)  # part of the URLs of pictures, whose numbers are valid for this start
-        self.link = f"http://{HOST}:{port}/?token={self.link_token}"
+        self.base = f"/{secrets.token_urlsafe(12)}/"
+        root = f"http://{HOST}:{port}/?token="
+        self.link = f"{root}{self.link_token}"
         folder = resources.files("ssgan.labeling") / "static"
         self._static = {name: (folder / name).read_bytes() for name in STATIC}
         template = (folder / "page.html").read_text(encoding="utf-8")
@@ -179,12 +191,17 @@ class LabelingApp:
             Route("/picture/{start}/{place}/{side}", self._send_picture),
             *(Route(f"/do/{name}", self._action(work), methods=["POST"]) for name, work in actions.items()),
         ]
-        self.app = Guard(Starlette(routes=routes), port, self.link_token, self.page_token)
+        self._done: dict[str, tuple[str, dict[str, Any]]] = {}  # the last change of each tab, by its id
+        pages = Starlette(routes=[Mount(self.base.rstrip("/"), routes=routes)])
+        self.app = Guard(pages, port, self.base, self.link_token, self.page_token)
+        self.link_for_browser = f"{root}{self.app.once_token}"
 
     async def _show(self, request: Request) -> Response:
         """Send the page."""
         name = printable(path_to_text(self.tree.path.resolve().name or self.tree.path))
-        return HTMLResponse(self._page.render(folder=name, token=self.page_token, start=self.start))
+        folder_id = hashlib.sha256(os.fsencode(self.tree.path.resolve())).hexdigest()[:16]
+        page = self._page.render(folder=name, folder_id=folder_id, token=self.page_token, start=self.start)
+        return HTMLResponse(page)
 
     async def _send_static(self, request: Request) -> Response:
         """Send the script or the style of the page."""
@@ -228,15 +245,26 @@ class LabelingApp:
                 body = json.loads(await request.body())
                 if not isinstance(body, dict):
                     raise TypeError
-                return JSONResponse(await run_in_threadpool(work, body))
+                result = await run_in_threadpool(work, body)
             except UserError as mistake:
                 return JSONResponse({"error": str(mistake)}, 409)
             except OSError as cause:
                 return JSONResponse({"error": f"{cause.filename} cannot be written ({cause.strerror})."}, 507)
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 return JSONResponse({"error": "The request is not understood: reload the page."}, 400)
+            return JSONResponse(result)
 
         return handle
+
+    def _once(self, body: dict[str, Any], change: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Make a change; return the earlier result if it is the last one of the tab, asked for again."""
+        tab, number = _text(body, "tab"), _text(body, "id", "")
+        last = self._done.get(tab)
+        if number and last is not None and last[0] == number:
+            return last[1]
+        result = change()
+        self._done[tab] = number, result
+        return result
 
     def _status(self, body: dict[str, Any]) -> dict[str, Any]:
         self.session.renew(_text(body, "tab"))
@@ -255,18 +283,21 @@ class LabelingApp:
         exceptions, _ = _texts(body, "exceptions"), _text(body, "tab")
         if action not in ("label", "none", "skip"):
             raise ValueError
-        result = self.session.answer(items, action, label)
+        result = self._once(body, lambda: self.session.answer(items, action, label))
         self.session.except_from(label, exceptions)
         self.trainer.consider(self.session.label_counts())
         return {**result, **self._status(body)}
 
     def _undo(self, body: dict[str, Any]) -> dict[str, Any]:
-        result = self.session.undo(_text(body, "tab"), _pairs(body, "items"))
+        tab, items = _text(body, "tab"), _pairs(body, "items")
+        result = self._once(body, lambda: self.session.undo(tab, items))
         self.trainer.consider(self.session.label_counts())
         return {**result, **self._status(body)}
 
     def _release(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.session.release(_text(body, "tab"))
+        tab = _text(body, "tab")
+        self.session.release(tab)
+        self._done.pop(tab, None)
         return {}
 
     def _train(self, body: dict[str, Any]) -> dict[str, Any]:

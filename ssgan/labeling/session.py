@@ -1,6 +1,7 @@
 """Decide which picture each tab of the labelling page shows next, and take its answers."""
 
 import csv
+import io
 import itertools
 import os
 import random
@@ -104,7 +105,7 @@ def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
     try:
         text = read_file(table).decode("utf-8-sig", "surrogateescape")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     except FileNotFoundError:
         raise UserError(f"There is no file {table}: --only names a CSV of pictures.") from None
     except (OSError, csv.Error) as cause:
@@ -122,8 +123,9 @@ def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
         guess = next((row[key] or "" for key in GUESS_COLUMNS if key in row), "")
         probability = None
         with suppress(ValueError):
-            probability = float(row.get("probability") or "")
-        hints[name] = Hint(guess, probability, reason=row.get("reason") or "")
+            number = float(row.get("probability") or "")
+            probability = number if 0 <= number <= 1 else None
+        hints[name] = Hint(printable(guess), probability, reason=printable(row.get("reason") or ""))
     if not hints:
         near = did_you_mean(missing[0], names)
         raise UserError(f"{table}, line 2: there is no picture {missing[0]!r} in {folder}.{near}")
@@ -156,7 +158,7 @@ def read_order(table: Path) -> list[str]:
 def _read_rows(table: Path) -> list[dict[str, str]]:
     """Read the rows of a table that a command of ``ssgan`` wrote."""
     text = read_file(table).decode("utf-8", "surrogateescape")
-    return list(csv.DictReader(text.splitlines(keepends=True)))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 class LabelingSession:
@@ -279,8 +281,11 @@ class LabelingSession:
         with self._mutex:
             items = list(dict(items).items())
             self._check_known(name for name, _ in items)
-            label = self.add_class(label) if action == "label" and items else ""
             kept = [name for name, version in items if self.store.version(name) == version]
+            if action == "label" and items:
+                label = self.add_class(label) if kept else check_class_name(label, self._classes)
+            else:
+                label = ""
             changed = [self._describe(name) for name, _ in items if name not in kept]
             versions = self.store.append([Change(name, label, action) for name in kept])
             for name, _ in items:
@@ -367,10 +372,13 @@ class LabelingSession:
         return (answer is not None and answer.action == "skip") if skipped else answer is None
 
     def _waiting(self, skipped: bool) -> Iterator[str]:
-        """Iterate over the order from the first picture that may be open; with ``skipped``, over all of it."""
+        """Iterate over the order from the first picture that may be open; with ``skipped``, by time, earliest first."""
+        if skipped:
+            times = {name: answer.time for name in self.order if (answer := self._answer(name))}
+            return iter(sorted(times, key=times.__getitem__))
         while self._closed < len(self.order) and not self._is_open(self.order[self._closed]):
             self._closed += 1
-        return itertools.islice(self.order, 0 if skipped else self._closed, None)
+        return itertools.islice(self.order, self._closed, None)
 
     def _is_free(self, name: str, tab: str) -> bool:
         """Return whether no other tab holds a picture."""

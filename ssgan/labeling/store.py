@@ -1,6 +1,7 @@
 """Keep the answers of ``ssgan label`` in ``labels.csv``: append-only, on disk before an answer is confirmed."""
 
 import codecs
+import hashlib
 import os
 import threading
 import unicodedata
@@ -77,8 +78,9 @@ class LabelStore:
         self._labels: Counter[str] = Counter()
         self.line_count = 0
         self._mutex = threading.RLock()
-        self._size = self._mend()
+        self._mend()
         self._read()
+        self._state = self._stat()
         absent = [file for file in self.files if not self._counts(file)]
         if absent:
             self.notes.append(f"{path} names {counted(len(absent), 'picture')} not in {path.parent}: not counted.")
@@ -130,6 +132,21 @@ class LabelStore:
     def _classes_path(self) -> Path:
         return self.path.with_name(f".{self.path.name}.classes")
 
+    def review_start(self, table: Path) -> str:
+        """Return the time at which the review of a table of pictures began: now, or that of an earlier start.
+
+        It is kept beside the answers, by the content of the table; a failure costs only the place in the review.
+        """
+        path = self.path.with_name(f".{self.path.name}.reviews")
+        content, starts = hashlib.sha256(read_file(table)).hexdigest(), {}
+        with suppress(OSError, ValueError):
+            starts = dict(line.split() for line in read_file(path).decode().splitlines())
+        if content not in starts:
+            starts[content] = timestamp()
+            with suppress(OSError):
+                write_atomic(path, "".join(f"{key} {time}\n" for key, time in starts.items()).encode())
+        return starts[content]
+
     def _counts(self, file: str) -> bool:
         """Return whether the label of a picture counts."""
         return self.present is None or file in self.present
@@ -160,8 +177,8 @@ class LabelStore:
             self.append([Change(file, before[file][0].label if before[file] else "", "undo") for file in files])
             return changed
 
-    def _mend(self) -> int:
-        """Create the table if there is none, remove an incomplete last line, and return its size.
+    def _mend(self) -> None:
+        """Create the table if there is none, and remove an incomplete last line.
 
         Raises
         ------
@@ -182,7 +199,7 @@ class LabelStore:
         if not whole:
             end = label_log.HEADER + b"\n"
         if whole == content and not end:
-            return length
+            return
         with open_file(self.path, "r+b" if content or self.path.exists() else "xb") as stream:
             stream.truncate(length)
             stream.seek(length)
@@ -190,7 +207,6 @@ class LabelStore:
             stream.flush()
             os.fsync(stream.fileno())
         _sync_folder(self.path.parent)
-        return length + len(end)
 
     def _read(self) -> None:
         """Read the answers of the table."""
@@ -223,11 +239,17 @@ class LabelStore:
         """Append lines and sync them to the disk."""
         if not lines:
             return
-        if self.path.stat().st_size != self._size:
+        if self._stat() != self._state:
             raise UserError(f"Another program has changed {self.path}: start `ssgan label` again.")
-        content = b"".join(lines)
-        append_file(self.path, content, sync=True)
-        self._size += len(content)
+        try:
+            append_file(self.path, b"".join(lines), sync=True)
+        finally:
+            self._state = self._stat()
+
+    def _stat(self) -> tuple[int, int, int]:
+        """Return what changes if another program writes to the table: its inode, size and time."""
+        now = self.path.stat()
+        return now.st_ino, now.st_size, now.st_mtime_ns
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ssgan.inference.evaluate import options_for
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import generated_probability, softmax
 from ssgan.inference.models import Models, open_latest
-from ssgan.inference.predict import round_to_float32
+from ssgan.inference.predict import round_to_six_digits
 from ssgan.labeling import selection
 from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
@@ -144,9 +144,9 @@ def suggest(
         if p_SNK is not None and models is not None:
             p_SK = p_SNK[:, place]
             mean_K = p_SK.mean(axis=0)
-            predicted, probability = models.classes[mean_K.argmax()], round_to_float32(mean_K.max())
+            predicted, probability = models.classes[mean_K.argmax()], round_to_six_digits(mean_K.max())
         reason = _reason(strategy, chosen.details[place], p_SK, () if models is None else models.classes)
-        score = round_to_float32(chosen.scores[place])
+        score = round_to_six_digits(chosen.scores[place])
         suggestions.append(Suggestion(row, str(names[row]), place + 1, strategy, score, reason, predicted, probability))
     return suggestions
 

@@ -103,7 +103,9 @@ class BatchStatNorm(nn.Module):
             self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each feature of [B, F] or [B, F, H, W] over the other axes."""
+        """Normalise each feature of [B, F] or [B, F, H, W] over the other axes; half precision in float32."""
+        dtype = x.dtype
+        x = x.float() if dtype in (torch.float16, torch.bfloat16) else x
         if self.running_decay and not self.training:
             mean, variance = _per_feature(self.running_mean, x), _per_feature(self.running_var, x)
         else:
@@ -116,7 +118,7 @@ class BatchStatNorm(nn.Module):
         y = (x - mean) * torch.rsqrt(variance + self.eps)
         if self.gamma is not None:
             y = _per_feature(self.gamma, x) * y
-        return y + _per_feature(self.beta, x)
+        return (y + _per_feature(self.beta, x)).to(dtype)
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:

@@ -36,10 +36,11 @@ class WeightNormFunction(torch.autograd.Function):
     def forward(v: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and ||v||, which the backward pass needs.
 
-        Kernels of convolutions are stored channels last, which images of one channel do not imply.
+        Kernels of convolutions are stored channels last, which images of one channel do not imply. With a single
+        unit torch cannot differentiate them in this form.
         """
         W, norms = torch._weight_norm_interface(v, _column(g, v), 0)
-        return W.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else W, norms
+        return W.contiguous(memory_format=torch.channels_last) if v.dim() == 4 and len(v) > 1 else W, norms
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:

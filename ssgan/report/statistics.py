@@ -75,6 +75,7 @@ def differences(section: Section, method: str) -> list[Difference]:
     for labels in section.labels:
         variants = [variant for variant in section.names if (variant, labels) in section.groups]
         of_method = [variant for variant in variants if variant.method == method]
+        of_method = [variant for variant in of_method if variant.ablation is None] or of_method
         for variant in variants:
             same_data = [base for base in of_method if base.dataset_sha256 == variant.dataset_sha256]
             base = same_data[0] if variant in same_data else _most_similar(same_data, variant)

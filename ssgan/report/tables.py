@@ -50,7 +50,7 @@ def best_table(section: Section, names: Mapping[Variant, str]) -> Table:
         tried = f"{len(alternatives):,}"
         rows.append([name, *_error_columns(section, variant), describe_settings(variant), tried])
     columns = ["method", *_error_headers(section), "settings", "settings tried"]
-    caption = "Test error in % by number of labels: mean ± standard deviation over n seeds. Lowest first."
+    caption = "Test error in % by number of labels: mean ± standard deviation over n seeds."
     return _without_constant_column(table(caption, columns, rows, {0, len(columns) - 2}), "settings tried", "1")
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ssgan.errors import UserError, counted
+from ssgan.settings.backbones import default_image_size
+from ssgan.settings.options import Options
 from ssgan.settings.terms import TERMS
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "NetworkName",
     "NetworkTraits",
     "OptimizerName",
+    "OptimizerOfD",
     "check_augmentation",
     "check_image_shape",
     "check_range",
@@ -35,6 +38,7 @@ __all__ = [
 
 MethodName = Literal["gan", "supervised", "pseudo-label", "pi", "mean-teacher", "vat", "fixmatch"]
 OptimizerName = Literal["adam", "sgd"]
+OptimizerOfD = Literal["adam", "sgd", "muon"]
 NetworkName = Literal[
     "mlp", "paper-conv", "compact-conv", "whitened-conv", "wide-resnet", "dcgan", "gan-mlp", "toy", "features"
 ]
@@ -303,6 +307,28 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     network = below.get("network", "mlp")
     dropped = NETWORK_SETTINGS if above.get("network", network) != network else ()
     return {**{name: value for name, value in below.items() if name not in dropped}, **above}
+
+
+# Settings whose default follows from another setting.
+DERIVED = {"image_size": "backbone", "test_share": "folds"}
+
+
+def derived_default(name: str, folds: int, backbone: str | None) -> Any:
+    """Return the default of a setting of ``DERIVED``."""
+    if name == "test_share":
+        return 0.0 if folds else Options.test_share
+    return default_image_size(backbone) if backbone else None
+
+
+def without_derived(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without defaults that followed from a setting that ``changes`` sets: nobody chose them."""
+    folds, backbone = settings.get("folds") or 0, settings.get("backbone")
+    dropped = {
+        name
+        for name, source in DERIVED.items()
+        if source in changes and name in settings and settings[name] == derived_default(name, folds, backbone)
+    }
+    return {name: value for name, value in settings.items() if name not in dropped}
 
 
 def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:

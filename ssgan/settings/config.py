@@ -15,57 +15,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssgan.errors import UserError
 from ssgan.settings import fields
-from ssgan.settings.backbones import check_backbone, default_image_size
+from ssgan.settings.backbones import check_backbone
 from ssgan.settings.catalog import (
+    DERIVED,
     METHOD_DEFAULTS,
     NETWORKS,
     UNSET,
     MethodName,
     NetworkName,
     OptimizerName,
+    OptimizerOfD,
     check_widths,
+    derived_default,
     for_method,
     overlay,
+    without_derived,
 )
 from ssgan.settings.fields import setting
-from ssgan.settings.options import IMAGE_SIZE, TEST_SHARE, DataSettings, Options
+from ssgan.settings.options import IMAGE_SIZE, TEST_SHARE, DataSettings
+from ssgan.settings.resuming import INDEPENDENT_OF_STEPS, resume_conflicts
 from ssgan.settings.rules import DerivedSettings, check_config
 from ssgan.settings.terms import TERMS, Term
 
-__all__ = ["FIELDS", "INDEPENDENT_OF_STEPS", "Config"]
-
-
-# Settings that do not change what a step computes, and so may change when a run is resumed.
-INDEPENDENT_OF_STEPS = {
-    *("preset", "device", "cuda_graph", "tensorboard"),
-    *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
-}
-# What depends on the length of training if one of these is set; a message names the first.
-_BY_LENGTH = {
-    "decay_last_fraction": "every step size depends",
-    "decay_last_fraction_g": "every step size depends",
-    "ramp_up_fraction": "every weight depends",
-    "label_spreading_fraction": "the labels of a batch depend",
-}
-
-
-def _resume_conflicts(saved: "Config", requested: "Config") -> list[str]:
-    """List the changes that prevent a run from being resumed: see :meth:`Config.resume_conflicts`."""
-    conflicts = []
-    idle = {
-        "ramp_up_fraction": not saved.needs_class_probabilities,
-        "label_spreading_fraction": not saved.spreads_labels,
-    }
-    cause = next((name for name in _BY_LENGTH if getattr(saved, name) and not idle.get(name)), "")
-    for name, (old, new) in saved.diff(requested).items():
-        longer = name == "total_images" and new > old
-        if name in INDEPENDENT_OF_STEPS or (longer and not cause):
-            continue
-        # Shown values are rounded: two values that differ must not look alike.
-        show = fields.show if fields.show(old) != fields.show(new) else repr
-        why = f" (with {cause} above 0, {_BY_LENGTH[cause]} on the length)" if longer else ""
-        conflicts.append(f"{name} {show(old)}, now {show(new)}{why}")
-    return conflicts
+__all__ = ["FIELDS", "Config"]
 
 
 def _weight_setting(term: Term) -> Any:
@@ -117,7 +89,9 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         0,
         2**31,
     )
-    folds: int = setting(0, "folds", "of the labelled images, each held out from one more model; 0: none", 0, 4096)
+    folds: int = setting(
+        0, "folds", "of cross-validation over the labelled images, one more model each; 0: none", 0, 4096
+    )
     image_size: int | None = setting(UNSET, *IMAGE_SIZE)
     test_share: float = setting(UNSET, *TEST_SHARE)
     feature_components: int = setting(
@@ -143,7 +117,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     adversarial_steps: int = setting(
         0,
         "steps",
-        "of discriminator_steps that use generated images (terms U and V); 0: all; fewer are cheaper",
+        "of the discriminator_steps, how many use generated images (U and V); 0: all; fewer are cheaper",
     )
     # Losses, beside the weights of their terms
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
@@ -218,11 +192,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         500, "images", "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn"
     )
     # Optimisation
-    optimizer_d: OptimizerName = setting("adam", "name", "optimiser of D: Adam, or gradient descent")
+    optimizer_d: OptimizerOfD = setting("adam", "name", "optimiser of D: Adam, gradient descent, or Muon")
     optimizer_g: OptimizerName = setting("adam", "name", "optimiser of G")
     learning_rate_d: float = setting(3e-3, "per step", "learning rate of D")
     learning_rate_g: float = setting(3e-3, "per step", "learning rate of G")
-    momentum_d: float = setting(0.9, "decay per step", "Nesterov's momentum of D under sgd; 0: none", 0, 0.9999999)
+    learning_rate_muon: float = setting(0.03, "radians per step", "by which Muon turns the units of D", 0, above=True)
+    momentum_d: float = setting(0.9, "decay per step", "Nesterov's momentum of D; 0: none", 0, 0.9999999)
     momentum_g: float = setting(0.9, "decay per step", "Nesterov's momentum of G under sgd; 0: none", 0, 0.9999999)
     adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
     adam_beta2: float = setting(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
@@ -369,7 +344,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
 
     def replace(self, **changes: Any) -> "Config":
         """Return a checked copy with other values."""
-        values = {name: getattr(self, name) for name in FIELDS}
+        values = without_derived({name: getattr(self, name) for name in FIELDS}, changes)
         return Config(**overlay(for_method(values, changes.get("method", self.method)), changes))
 
     def diff(self, other: "Config") -> dict[str, tuple[Any, Any]]:
@@ -383,15 +358,13 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         Reporting settings may change, and ``total_images`` may increase if nothing depends on the length: the steps
         taken so far are then the same.
         """
-        return _resume_conflicts(self, other)
+        return resume_conflicts(self, other)
 
 
 def _default(name: str, network: str, method: str, folds: int, backbone: str | None) -> Any:
     """Return the default of a field under the settings that it may depend on."""
-    if name == "test_share":
-        return 0.0 if folds else Options.test_share
-    if name == "image_size":
-        return default_image_size(backbone) if backbone else None
+    if name in DERIVED:
+        return derived_default(name, folds, backbone)
     defaults = {**NETWORKS[network].settings, **METHOD_DEFAULTS[method]}
     return defaults.get(name, FIELDS[name].default)
 

@@ -78,8 +78,12 @@ def checked(field: "dataclasses.Field[Any]", annotation: Any, value: Any) -> Any
         If it has another type or lies outside its range.
     """
     meta = field.metadata
+    if getattr(value, "shape", None) == ():  # a scalar of numpy or torch
+        value = value.item()
     shown = repr(value) if isinstance(value, str | float) else show(value)
     fail = UserError(f"{field.name} is {shown}, but must be {allowed(field, annotation)}.")
+    if not isinstance(value, str | numbers.Real | tuple | list | None):
+        raise UserError(f"{field.name} is a {type(value).__name__}, but must be {allowed(field, annotation)}.")
 
     def number(candidate: Any) -> Any:
         kind: Any = numbers.Real if _fractional(annotation) else numbers.Integral

@@ -25,7 +25,7 @@ IMAGE_SIZE = (
 TEST_SHARE = (
     "share",
     "of each class's labelled pictures held out for testing, if the files have no test set of their own; "
-    "default 0.2, with folds 0",
+    "default 0.2, or 0 with folds",
     0,
     0.9,
 )

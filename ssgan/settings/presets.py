@@ -7,9 +7,8 @@ from typing import Any
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings import fields
 from ssgan.settings.backbones import DEFAULT_BACKBONE
-from ssgan.settings.catalog import for_labels, for_method, overlay, suits
+from ssgan.settings.catalog import for_labels, for_method, overlay, suits, without_derived
 from ssgan.settings.config import FIELDS, Config
-from ssgan.settings.options import Options
 from ssgan.settings.rules import NEEDS
 
 __all__ = [
@@ -33,10 +32,11 @@ _PAPER_CONV = {
     "feature_matching_norm": "l1",
 }
 
-# Short trainings for a CPU: pseudo-labels from weak to strong views, and a low class entropy of weak views.
-# The trials are in docs/notes/mnist.md.
+# Short trainings for a CPU: pseudo-labels from weak to strong views, a low class entropy of weak views, and Muon.
+# The trials are in docs/notes/mnist.md and docs/notes/muon.md.
 _FAST = {
     "batch_size": 50,
+    "optimizer_d": "muon",
     "weight_entropy": 1.0,
     "weight_pseudo_label": 1.0,
     "pseudo_label_threshold": 0.8,
@@ -149,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation": "digits",
         "weight_balance": 1.0,
         "label_spreading_fraction": 0.2,
-        "total_images": 900_000,
+        "total_images": 300_000,
     },
     # The trials are in docs/notes/images.md.
     "cifar10-fast": {
@@ -262,14 +262,14 @@ def resolve(
         raise UserError(f"Unknown preset {preset!r}: choose from {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}")
     for name in [*earlier, *overrides]:
         _known(name)
-    if "folds" in overrides and earlier.get("test_share") == (0.0 if earlier.get("folds") else Options.test_share):
-        del earlier["test_share"]  # nobody chose it: it followed from the folds
+    earlier = without_derived(earlier, overrides)
     if "preset" in overrides:
         raise UserError(f"preset={overrides['preset']} cannot be set together with a preset: choose it with --preset.")
     base = {"method": FIELDS["method"].default, **PRESETS[preset], "preset": preset}
     method = overrides.get("method", earlier.get("method", base["method"]))
     base, earlier = for_method(base, method), for_method({"method": method, **earlier}, method)
     labels = overrides.get("labels", earlier.get("labels", base.get("labels")))
+    labels = fields.checked(FIELDS["labels"], _TYPES["labels"], labels)
     if base.get("labels") == 0 and labels != 0:
         raise UserError(
             f"labels is {fields.show(labels)}, but preset {preset} is a GAN without classes and uses no labels: omit "

@@ -100,7 +100,8 @@ NEEDS: dict[str, Need] = {
         lambda c: c.weight_norm or c.stores_images,
     ),
     **dict.fromkeys(["adam_beta1", "adam_beta2", "adam_epsilon", "adam_epsilon_inside_root"], _ADAM),
-    "momentum_d": ("optimizer_d=sgd", lambda c: c.optimizer_d == "sgd"),
+    "momentum_d": ("optimizer_d=sgd or muon", lambda c: c.optimizer_d != "adam"),
+    "learning_rate_muon": ("optimizer_d=muon", lambda c: c.optimizer_d == "muon"),
     "momentum_g": (
         "optimizer_g=sgd and a method that trains a generator",
         lambda c: c.trains_generator and c.optimizer_g == "sgd",
@@ -184,6 +185,12 @@ def check_config(config: Any) -> None:
         )
     if config.uses_adam and config.adam_epsilon_inside_root and not config.adam_beta2:
         raise UserError("adam_beta2 is 0, with which epsilon cannot be inside the root: raise it.")
+    if config.optimizer_d == "muon" and not config.weight_norm:
+        raise UserError(
+            f"optimizer_d is 'muon', which needs weight norm in D, but {config.network} has none: use adam."
+        )
+    if config.optimizer_d == "muon" and not config.learning_rate_d:
+        raise UserError("learning_rate_d is 0, but the rate of Muon follows its schedule: set it above 0.")
     if config.precision != "float32" and config.dtype == "float64":
         raise UserError(f"precision is {config.precision!r}, which defeats the purpose of dtype 'float64': change one.")
     if config.trains_generator and not any(term.objective for term in config.terms("G")):
@@ -292,6 +299,11 @@ class DerivedSettings:
         return self.has("fake")
 
     @property
+    def why_no_generator(self) -> str:
+        """The setting that is the reason why models have no generator, in words."""
+        return "they were trained with weight_fake=0" if self.method == "gan" else f"method {self.method!r} trains none"
+
+    @property
     def batches_with_fakes(self) -> int:
         """The number of D's batches in a step, the first ones, on which U and V are in its loss."""
         steps: int = self.discriminator_steps
@@ -383,4 +395,4 @@ class DerivedSettings:
     @property
     def uses_adam(self) -> bool:
         """Whether Adam trains one of the networks."""
-        return self.optimizer_d == "adam" or (self.trains_generator and self.optimizer_g == "adam")
+        return self.optimizer_d != "sgd" or (self.trains_generator and self.optimizer_g == "adam")

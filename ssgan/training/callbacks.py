@@ -314,6 +314,7 @@ class Checkpoints(Callback):
         words = f"{self.folder} has {progress.step:,} of {progress.steps:,} steps."
         if self.interrupts is not None and last:
             self.interrupts.unwatch()
+            signal_number = self.interrupts.received  # one may have arrived while the checkpoint was written
         if signal_number is not None:
             raise Interrupted(words, signal_number)
         if paused:

@@ -1,5 +1,6 @@
 """Warn of models that diverge and of generators that collapse."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ __all__ = ["FailureDetector"]
 COLLAPSE_RATIO = 10.0
 COLLAPSE_LOSS = 0.01
 COLLAPSE_HISTORY = 3
+COLLAPSE_REPORTS = 500  # the last reports, whose median is the usual feature-matching loss
 UNLEARNED_KS, UNLEARNED_SPREAD = 0.5, 0.1
 
 
@@ -17,20 +19,23 @@ class FailureDetector:
     """Warn about models that diverge or whose generator collapses, from the mean losses at each report.
 
     *Diverged*: a loss is not finite. *Collapsed*: D separates real from generated images almost without
-    loss (U + V below 0.01) while the feature-matching loss is more than ten times its running median,
-    so D learns nothing more from the generator.
+    loss (U + V less than 0.01 above their minimum) while the feature-matching loss is more than ten times its
+    median over the last 500 reports, so D learns nothing more from the generator.
 
     Parameters
     ----------
     seeds : sequence of int
         Seeds of the S models.
+    real_target : float
+        U's target for real; below 1 the minimum of U is the entropy of this target.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
+    def __init__(self, seeds: Sequence[int], real_target: float = 1.0) -> None:
         self.seeds = list(seeds)
+        self._least_loss = -sum(p * np.log(p) for p in (real_target, 1.0 - real_target) if p > 0)
         self.diverged: dict[int, int] = {}
         self.collapsed: dict[int, int] = {}
-        self._matching: list[np.ndarray] = []
+        self._matching: deque[np.ndarray] = deque(maxlen=COLLAPSE_REPORTS)
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain types."""
@@ -40,7 +45,7 @@ class FailureDetector:
     def restore(self, state: dict[str, Any]) -> None:
         """Load a :meth:`state`."""
         self.diverged, self.collapsed = dict(state["diverged"]), dict(state["collapsed"])
-        self._matching = [np.array(values) for values in state["matching"]]
+        self._matching = deque(map(np.array, state["matching"]), maxlen=COLLAPSE_REPORTS)
 
     def check_losses(self, step: int, means: Mapping[str, np.ndarray]) -> list[str]:
         """Return new warnings, given the mean of each logged value since the last report, arrays [S].
@@ -54,7 +59,7 @@ class FailureDetector:
             return warnings
         if len(self._matching) >= COLLAPSE_HISTORY:
             median = np.median(self._matching, axis=0)
-            separated = means["U"] + means["V"] < COLLAPSE_LOSS
+            separated = means["U"] + means["V"] < self._least_loss + COLLAPSE_LOSS
             for i in np.flatnonzero(finite & separated & (matching > COLLAPSE_RATIO * median)):
                 seed = self.seeds[i]
                 if seed not in self.collapsed:

@@ -141,7 +141,7 @@ class Monitor:
         self.trainer, self.data, self.splits, self.clock = trainer, data, list(splits), clock
         self.failed_parts = FailedParts() if failed_parts is None else failed_parts
         self.config: Config = trainer.config
-        self.watch = FailureDetector(trainer.batches.seeds)
+        self.watch = FailureDetector(trainer.batches.seeds, self.config.real_target)
         self.warnings = imbalance_warnings([split.y for split in splits], data.classes)
         self.warnings += precision_warnings(clock.device, self.config.precision, self.config.convolutional)
         if not (self.config.weight("labeled") or self.config.unconditional):

@@ -15,7 +15,7 @@ from ssgan.nn.stack import Stack, choose_strategy
 from ssgan.run_files import MODELS, TRAINING
 from ssgan.schemas import shorten, whole
 from ssgan.settings.config import Config
-from ssgan.training.step import Adam, build_optimizer
+from ssgan.training.optimizers import Adam, build_optimizer
 
 __all__ = ["STATE_KEYS", "STATE_VERSION", "check_state", "invalid_state_as_user_error"]
 
@@ -94,7 +94,7 @@ def _check_optimizers(saved: Mapping[str, Any], config: Config, stacks: Mapping[
     if saved.keys() != stacks.keys():
         raise damaged(f"has optimizers of {', '.join(map(str, saved)) or 'nothing'}, not of {', '.join(stacks)}")
     for net, stack in stacks.items():
-        optimizer = build_optimizer(config, net, [*stack.parameters.values()])
+        optimizer = build_optimizer(config, net, stack.parameters, stacked=True)
         tensors = optimizer.tensors
         expected = {*tensors} | ({"steps"} if isinstance(optimizer, Adam) else set())
         state = saved[net] if isinstance(saved[net], dict) else {}

@@ -1,9 +1,7 @@
 """Take one step: every phase once, with some of the models of a stack.
 
 A :class:`Part` is one model, or all of them lifted by ``vmap``; its parameters, average and history are views of the
-stack's. Parts share nothing, so each CPU thread can take one. :class:`Adam` and :class:`SGD` update parameters
-elementwise and in place: a leading seed axis changes nothing, and a NaN of one model stays in it.
-:class:`CapturedPart` records the step as a CUDA graph.
+stack's. Parts share nothing, so each CPU thread can take one. :class:`CapturedPart` records the step as a CUDA graph.
 """
 
 import copy
@@ -20,8 +18,9 @@ from ssgan.nn import noise
 from ssgan.nn.stack import Net, Stack, State
 from ssgan.settings.config import Config
 from ssgan.training.methods import Batch, Nets, Phase
+from ssgan.training.optimizers import build_optimizer
 
-__all__ = ["SGD", "Adam", "CapturedPart", "Part", "build_optimizer"]
+__all__ = ["CapturedPart", "Part"]
 
 
 class Part:
@@ -72,7 +71,7 @@ class Part:
             for name, state in self.frozen.items()
         }
         self.optimizers = {
-            name: build_optimizer(config, name, list(state["parameters"].values()))
+            name: build_optimizer(config, name, state["parameters"], stacked=seed is None)
             for name, state in self.trained.items()
         }
         self.average = list(self._select(average).values())
@@ -146,144 +145,6 @@ class Part:
         for state in self.frozen.values():
             for name, mean in state.get("history", {}).items():
                 mean.add_((state["parameters"][name] - mean) * history_share)
-
-
-class Adam:
-    """Adam, with epsilon inside or outside the square root.
-
-    Inside, ``m / sqrt(v + epsilon)``, is the form of the paper's published code: with epsilon = 1e-8 a
-    gradient much smaller than 1e-4 takes a proportionally smaller step, so D slows down as it wins.
-    Outside, ``m / (sqrt(v) + epsilon)``, is the form of torch and of Kingma & Ba, *Adam*, 2015.
-
-    The kernel of torch has epsilon outside. For the form inside, it gets epsilon 0 and ``second`` holds the running
-    mean of ``g^2 + epsilon``, which debiased is ``v + epsilon``.
-
-    Parameters
-    ----------
-    parameters : sequence of Tensor
-        Contiguous.
-    betas : (float, float)
-        Decay rates of the two moments, each debiased.
-    epsilon : float
-    inside_root : bool
-        The second decay rate must then not be 0.
-    """
-
-    def __init__(
-        self, parameters: Sequence[Tensor], betas: tuple[float, float], epsilon: float, inside_root: bool
-    ) -> None:
-        self.parameters = list(parameters)
-        self.betas, self.epsilon, self.inside_root = betas, epsilon, inside_root
-        if not all(p.is_contiguous() for p in self.parameters):
-            raise ValueError("the parameters must be contiguous")
-        # On the device, so that a captured step counts too.
-        self.steps = torch.zeros((), device=self.parameters[0].device)
-        self.first = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
-        self.second = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
-
-    def state(self) -> dict[str, Any]:
-        """Return the moments and the number of steps."""
-        return {"steps": int(self.steps), **self.tensors}
-
-    @property
-    def tensors(self) -> dict[str, list[Tensor]]:
-        """Both moments of each parameter."""
-        return {"first": self.first, "second": self.second}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Load a :meth:`state` of the same parameters; ValueError if it is of others."""
-        self.steps.fill_(state["steps"])
-        _copy_into(self.first, state["first"])
-        _copy_into(self.second, state["second"])
-
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
-        """Take one step; ``gradients`` are in the order of the parameters, the rate is on their device."""
-        beta1, beta2 = self.betas
-        self.steps.add_(1)
-        if self.inside_root:
-            torch._foreach_add_(self.second, self.epsilon * (1.0 - beta2) / beta2)
-        torch._fused_adam_(
-            self.parameters,
-            [gradient.contiguous() for gradient in gradients],  # the kernel ignores strides
-            self.first,
-            self.second,
-            [],
-            [self.steps] * len(self.parameters),
-            lr=learning_rate,
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=0.0,
-            eps=0.0 if self.inside_root else self.epsilon,
-            amsgrad=False,
-            maximize=False,
-        )
-
-
-class SGD:
-    """Gradient descent with Nesterov's momentum, as ``torch.optim.SGD(nesterov=True)`` computes it.
-
-    With momentum ``m``: ``v <- m v + g``, then ``p <- p - rate (g + m v)``; without, ``p <- p - rate g``.
-
-    Source: Sutskever et al., *On the importance of initialization and momentum in deep learning*, 2013, section 2, in
-    torch's form, where the rate does not enter the velocity.
-
-    Parameters
-    ----------
-    parameters : sequence of Tensor
-        Contiguous.
-    momentum : float
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], momentum: float) -> None:
-        self.parameters, self.momentum = list(parameters), momentum
-        if not all(p.is_contiguous() for p in self.parameters):
-            raise ValueError("the parameters must be contiguous")
-        self.velocity = [torch.zeros_like(p, requires_grad=False) for p in self.parameters] if momentum else []
-
-    def state(self) -> dict[str, Any]:
-        """Return the velocities."""
-        return {**self.tensors}
-
-    @property
-    def tensors(self) -> dict[str, list[Tensor]]:
-        """The velocity of each parameter; without momentum there is none."""
-        return {"velocity": self.velocity}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Load a :meth:`state` of the same parameters; ValueError if it is of others."""
-        _copy_into(self.velocity, state["velocity"])
-
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
-        """Take one step; ``gradients`` are in the order of the parameters, the rate is on their device."""
-        torch._fused_sgd_(
-            self.parameters,
-            [gradient.contiguous() for gradient in gradients],  # the kernel ignores strides
-            self.velocity,
-            weight_decay=0.0,
-            momentum=self.momentum,
-            lr=learning_rate,
-            dampening=0.0,
-            nesterov=self.momentum > 0,
-            maximize=False,
-            is_first_step=False,  # a velocity of 0 before it is equivalent
-        )
-
-
-def _copy_into(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    for tensor, value in zip(tensors, saved, strict=True):
-        if tensor.shape != value.shape:
-            raise ValueError(f"a moment has shape {list(value.shape)}, but its parameter {list(tensor.shape)}")
-        tensor.copy_(value)
-
-
-def build_optimizer(config: Config, net: str, parameters: list[Tensor]) -> Adam | SGD:
-    """Create the optimiser of a network."""
-    if getattr(config, f"optimizer_{net.lower()}") == "sgd":
-        return SGD(parameters, getattr(config, f"momentum_{net.lower()}"))
-    betas = (config.adam_beta1, config.adam_beta2)
-    return Adam(parameters, betas, config.adam_epsilon, config.adam_epsilon_inside_root)
 
 
 # Eager steps before the recording, which allocate every buffer; on a side stream, as CUDA graphs require.

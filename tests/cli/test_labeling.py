@@ -234,6 +234,17 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     assert labels == {f"{name}/{i}.png": name for name in ("cat", "dog") for i in range(8)} | {"cat/wrong.png": "dog"}
 
 
+@pytest.mark.usefixtures("mislabeled")
+def test_an_audit_by_folds_beside_a_test_set(capsys: pytest.CaptureFixture[str]) -> None:
+    """The folds were cut without the pictures that were held out for testing, so the audit leaves these out too."""
+    assert status_of("train", "p", "--out", "r", "--folds", "3", "--set", "test_share=0.2", *AUDITED) == 0
+    capsys.readouterr()
+    assert status_of("audit", "r") == 0
+    assert capsys.readouterr().out.startswith("14 labels, 3 models that never saw the judged image: ")
+    assert status_of("audit", "r", "--folds", "2") == 0
+    assert "18 labels, 2 models" in capsys.readouterr().out
+
+
 def test_an_interrupted_audit_says_how_to_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise Interrupted(number=signal.SIGTERM)

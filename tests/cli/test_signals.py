@@ -120,6 +120,19 @@ def test_in_the_last_step_the_checkpoint_is_the_last_one(
     assert status_of("train", "digits", "--out", "run", "--resume") == 0
 
 
+def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    save = runs.save_checkpoint
+
+    def save_and_send(path: Path, state: Any) -> None:
+        save(path, state)
+        if state["steps_done"] == 20:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(runs, "save_checkpoint", save_and_send)
+    assert status_of(*TRAIN) == 130
+    assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 20
+
+
 def test_after_the_last_step_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "summarize", lambda *_: signal.raise_signal(signal.SIGTERM))

@@ -33,6 +33,15 @@ def row(file: str, label: str | None, probability: float | None = 0.9) -> Predic
     return Prediction(file, label, None if label is None else probability, None, "", None)
 
 
+def test_a_long_name_in_a_zip_keeps_its_suffix(tmp_path: Path) -> None:
+    packed(tmp_path / "more.zip", {f"{'x' * 125}.png": grey(5)})
+    pictures = Pictures([InputSource(str(tmp_path / "more.zip"))])
+    Sorter(tmp_path / "sorted", ["cat"], pictures).add(row(f"{tmp_path}/more.zip/{'x' * 125}.png", "cat"))
+    pictures.close()
+    (name,) = files_in(tmp_path / "sorted")
+    assert name == f"cat/{'x' * 120}.png"
+
+
 @pytest.mark.parametrize("unsure", ["0", "0.5", "1"])
 def test_pictures_are_copied_by_class(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], unsure: str, tmp_path: Path

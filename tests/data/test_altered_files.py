@@ -197,7 +197,7 @@ sizes = st.integers(1, 3)
 @st.composite
 def any_arrays(draw: st.DrawFn) -> dict[str, Any]:
     """Any arrays that fit together, in any type that is allowed."""
-    classes = draw(st.lists(words, min_size=1, max_size=4))
+    classes = draw(st.lists(words, min_size=1, max_size=4, unique=True))
     shape = draw(st.one_of(st.tuples(sizes), st.tuples(sizes, sizes), st.tuples(sizes, sizes, sizes)))
     pixel = (np.float32, st.floats(0, 1, width=32)) if len(shape) == 1 else (np.uint8, st.integers(0, 255))
     integer = draw(st.sampled_from(["i1", "<i4", "<i8", ">i2"]))
@@ -261,7 +261,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
         "{}: y_train is int64 of shape [], but must hold one integer for each of the 6 rows of x_train.",
     ),
     "type of labels": (
-        {"y_train": np.zeros(6), "classes": None},
+        {"y_train": np.full(6, 0.5), "classes": None},
         "{}: y_train is float64 of shape [6], but must hold one integer for each of the 6 rows of x_train.",
     ),
     "one-hot labels": (

@@ -139,8 +139,12 @@ MISFITS = {
         "y_test is int64 of shape [2, 2], but must hold one integer for each of the 2 rows of x_test.",
     ),
     "type of labels": (
-        {"y_test": np.array([0.0, 1.0])},
+        {"y_test": np.array([0.0, 0.5])},
         "y_test is float64 of shape [2], but must hold one integer for each of the 2 rows of x_test.",
+    ),
+    "names of classes": (
+        {"classes": ("cat", "cat")},
+        "Two classes are called 'cat': give each a name of its own.",
     ),
     "label too high": (
         {"y_train": np.array([0, 1, -1, 2, 0, 0])},

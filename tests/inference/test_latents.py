@@ -1,11 +1,13 @@
 """Ways between latents and sums of them: values worked by hand."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from ssgan.inference.latents import LATENT_STD, PATHS, combine, default_path, interpolate, perturb, slerp
+from ssgan.errors import UserError
+from ssgan.inference.latents import PATHS, combine, default_path, interpolate, perturb, slerp
 
 
 def double(*numbers: float) -> torch.Tensor:
@@ -46,8 +48,9 @@ def test_straight_at_a_half_is_the_mean() -> None:
     torch.testing.assert_close(points[1], 0.75 * a + 0.25 * b)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("distribution", LATENT_STD)
+@pytest.mark.parametrize(
+    ("distribution", "path"), [*itertools.product(("uniform", "normal"), PATHS), ("spread", PATHS[0])]
+)
 def test_the_ends_of_a_way_are_the_latents_themselves(path: str, distribution: str) -> None:
     """Bit for bit, also where a uniform number is 0."""
     a, b = torch.rand(2, 7)
@@ -110,3 +113,12 @@ def test_neighbours_are_as_far_as_asked_and_follow_their_seed(distribution: str,
     assert not torch.equal(around, perturb(z, 3, distribution, 0.25, seed=2))
     if distribution == "uniform":
         assert 0 <= perturb(z, 3, distribution, 9, 1).min() <= perturb(z, 3, distribution, 9, 1).max() <= 1
+
+
+def test_spread_latents_have_straight_paths_alone() -> None:
+    assert default_path("spread") == "straight"
+    assert interpolate(torch.tensor([-4.0]), torch.tensor([4.0]), 5, "straight", "spread").flatten().tolist() == [
+        *(-4.0, -2.0, 0.0, 2.0, 4.0)
+    ]
+    with pytest.raises(UserError, match="A spherical path is for uniform and normal latents"):
+        interpolate(torch.tensor([-4.0]), torch.tensor([4.0]), 5, "spherical", "spread")

@@ -210,9 +210,9 @@ def test_what_drives_the_model_beyond_numbers_has_no_class(one_draw: Path, few_d
     )
 
 
-def test_classes_of_one_name_are_told_apart() -> None:
+def test_columns_of_probabilities_name_their_class() -> None:
     fixed = ["file", "class", "probability", "p_generated", "note"]
-    assert predict.columns(("a", "note", "a"), True) == [*fixed, "p(a #0)", "p(note)", "p(a #2)"]
+    assert predict.columns(("a", "note"), True) == [*fixed, "p(a)", "p(note)"]
     assert predict.columns(("a", "b"), False) == fixed
 
 

@@ -89,7 +89,7 @@ def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
         waiting = shown(tab)
         tab.press("1")
         tab.wait("!document.querySelector('#banner').hidden")
-        assert "nothing was saved" in tab.text("#banner")
+        assert "The last answer may not be saved" in tab.text("#banner")
         assert waiting not in labels(folder)
     with Server(folder, *options) as server:
         tab = browser.tab(server.link)
@@ -166,11 +166,83 @@ def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
         assert len(given) == 10
         # A picture that both have: the second answer is refused in words, and the tab moves on.
         file, picture = shown(tabs[0]), tabs[0].value("state.pictures[0]")
-        tabs[1].value(f"state.pictures[0] = {{...state.pictures[0], file: '{file}', place: {picture['place']}}}, 0")
+        place = f"file: '{file}', place: {picture['place']}"
+        tabs[1].value(f"state.pictures[0] = {{...state.pictures[0], {place}}}, show()")
         press(tabs[0], "1")
         press(tabs[1], "2")
         assert tabs[1].text("#saved") == f"{file} was labelled dog in another tab; that answer stays."
         assert labels(folder)[file] == "dog"
+
+
+def test_an_answer_is_for_the_picture_that_shows_to_the_end(tmp_path: Path, browser: Browser) -> None:
+    """Another tab leaves its pictures to this one, and at the end the page says so."""
+    folder = write(tmp_path / "pictures", {f"{i}.png": grey(i) for i in range(4)})
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab, other = browser.tab(server.link), browser.tab(server.link)
+        held = shown(other)
+        for _ in range(2):
+            press(tab, "1")
+        other.open("about:blank")
+        for key in "12":
+            file = shown(tab)
+            assert tab.text("#caption").startswith(file)
+            tab.press(key)
+            tab.wait(f"!state.busy && state.pictures[0]?.file !== '{file}'")
+        assert labels(folder)[held] == "cat"
+        tab.wait("!document.querySelector('#message').hidden")
+        assert "Every picture has an answer." in tab.text("#message")
+        assert len(labels(folder)) == 4
+
+
+def test_a_tab_without_a_picture_says_that_another_has_it(tmp_path: Path, browser: Browser) -> None:
+    folder = write(tmp_path / "pictures", {"0.png": grey(0)})
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        first = browser.tab(server.link)
+        shown(first)
+        second = browser.tab(server.link)
+        second.wait("!document.querySelector('#message').hidden")
+        assert second.text("#message") == "1 picture without an answer: another tab shows it."
+        first.press(" ")
+        second.wait("!!document.querySelector('#message button')")
+        assert "Show the 1 skipped picture again" in second.text("#message")
+
+
+def test_an_answer_whose_response_is_lost_can_be_tried_again_and_undone(folder: Path, browser: Browser) -> None:
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        for lost in ("do/answer", "do/next"):
+            file = shown(tab)
+            tab.value(
+                f"window.send ??= fetch, fetch = async (path, how) => {{ const answer = await send(path, how);"
+                f" if (path === '{lost}') {{ fetch = send; throw new TypeError('lost'); }} return answer; }}, 0"
+            )
+            tab.press("1")
+            tab.wait("!document.querySelector('#banner').hidden")
+            tab.click("#retry")
+            tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+            assert labels(folder) == {file: "dog"}
+            tab.press("Backspace")
+            tab.wait(f"{IDLE} && state.pictures[0].file === '{file}'")
+            assert labels(folder) == {file: None}
+            tab.press("1")
+            tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+            tab.press("Backspace")
+            tab.wait(f"{IDLE} && state.pictures[0].file === '{file}'")
+
+
+def test_answers_of_another_folder_are_not_undone(tmp_path: Path, browser: Browser) -> None:
+    """A fixed port has one store in the browser for every folder."""
+    folders = [write(tmp_path / name, {f"{i}.png": grey(i) for i in range(5)}) for name in ("a", "b")]
+    with Server(folders[0], "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        press(tab, "1")
+        port = server.link.partition("127.0.0.1:")[2].partition("/")[0]
+    with Server(folders[1], "--classes", "dog,cat", "--train-every", "0", "--port", port) as server:
+        tab.open(server.link)
+        shown(tab)
+        tab.press("Backspace")
+        tab.wait("document.querySelector('#saved').textContent")
+        assert tab.text("#saved") == "This tab has no answer to undo."
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(folder: Path, browser: Browser) -> None:

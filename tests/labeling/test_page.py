@@ -59,7 +59,7 @@ class Visitor:
 
     def __init__(self, app: LabelingApp, tab: str = "a") -> None:
         self.app, self.tab = app, tab
-        self.client = TestClient(app.app, base_url=ROOT)
+        self.client = TestClient(app.app, base_url=ROOT + app.base)
         assert self.client.get(app.link).status_code == 200
 
     def ask(self, work: str, headers: dict[str, str] | None = None, /, **body: Any) -> Any:
@@ -86,9 +86,11 @@ class Visitor:
 def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: LabelingApp) -> None:
     client = TestClient(app.app, base_url=ROOT, follow_redirects=False)
     answer = client.get(app.link)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert {"HttpOnly", "SameSite=strict"} <= set(answer.headers["set-cookie"].split("; "))
-    shown = client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, app.base)
+    assert {"HttpOnly", "SameSite=strict", f"Path={app.base}"} <= set(answer.headers["set-cookie"].split("; "))
+    assert app.link_token not in answer.headers["set-cookie"]
+    assert client.get("/").status_code == 403  # browsers send the cookie to the path of the page alone
+    shown = client.get(app.base)
     assert shown.status_code == 200
     assert app.link_token not in shown.text
     policy = shown.headers["content-security-policy"]
@@ -102,7 +104,8 @@ def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: Lab
 @pytest.mark.parametrize("token", ["", "x", "%C3%A9", "0" * 32])
 def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
     client = TestClient(app.app, base_url=ROOT)
-    for path in ("/", f"/?token={token}", "/static/page.js", f"/picture/{app.start}/0/1600"):
+    below = app.base.rstrip("/")
+    for path in ("/", f"/?token={token}", f"{below}/static/page.js", f"{below}/picture/{app.start}/0/1600"):
         answer = client.get(path, headers={"Cookie": f"ssgan-label-{PORT}={token}"})
         assert answer.status_code == 403
         assert "with the link that" in answer.text
@@ -135,6 +138,47 @@ def test_localhost_is_this_machine_too_and_other_methods_are_refused(app: Labeli
     visitor = Visitor(app)
     assert visitor.client.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
     assert visitor.client.put("/").status_code == 405
+
+
+def test_the_link_that_a_browser_is_started_with_opens_the_page_once(app: LabelingApp) -> None:
+    """Other users of the machine see the arguments of a program."""
+    first, second = (TestClient(app.app, base_url=ROOT) for _ in range(2))
+    assert first.get(app.link_for_browser).status_code == 200
+    assert second.get(app.link_for_browser).status_code == 403
+    assert second.get(app.link).status_code == 200
+    assert first.get(app.base).status_code == 200
+
+
+def test_a_change_that_is_asked_for_again_is_made_once(app: LabelingApp) -> None:
+    """A response may be lost: the same request gets the same result, so that it can be undone."""
+    visitor = Visitor(app)
+    body = {"id": "1", "items": [["0.png", 0]], "action": "label", "label": "cat"}
+    first, again = visitor.ask("answer", **body), visitor.ask("answer", **body)
+    assert first["saved"] == again["saved"] == [["0.png", 1]]
+    assert again["changed"] == []
+    assert app.session.store.line_count == 1
+    undo = {"id": "2", "items": first["saved"]}
+    assert [visitor.ask("undo", **undo)["changed"] for _ in range(2)] == [[], []]
+    assert app.session.store.line_count == 2
+
+
+def test_a_class_is_added_with_its_first_picture(app: LabelingApp) -> None:
+    visitor, other = Visitor(app), Visitor(app, "b")
+    other.answer("0.png")
+    late = visitor.answer("0.png", label="mouse")
+    assert (late["saved"], app.session.classes) == ([], ["cat", "dog"])
+
+
+def test_skipped_pictures_come_again_earliest_first(app: LabelingApp) -> None:
+    visitor, shown = Visitor(app), []
+    while files := visitor.files():
+        visitor.answer(files[0], action="skip")
+    for _ in range(7):
+        time.sleep(0.002)  # times of answers are in milliseconds
+        picture = visitor.ask("next", skipped=True)["pictures"][0]
+        shown.append(picture["file"])
+        visitor.answer(picture["file"], picture["version"], action="skip")
+    assert sorted(shown) == sorted(app.session.names)
 
 
 ANSWER = '"items": [["0.png", 0]], "action": "label", "label": "cat"'
@@ -251,7 +295,7 @@ def test_what_is_no_picture_is_not_sent_and_passed_over(app: LabelingApp, folder
     [
         "/picture/{start}/99/1600", "/picture/{start}/-1/1600", "/picture/{start}/0/9999", "/picture/0/0/1600",
         "/picture/{start}/..%2fsecret.png/1600", "/static/../page.py", "/static/..%2f..%2fpage.py", "/static/page.html",
-        "/secret.png", "/../secret.png",
+        "/secret.png",
     ],
 )  # fmt: skip
 def test_a_path_that_leads_out_is_not_there(app: LabelingApp, path: str) -> None:
@@ -506,3 +550,16 @@ def test_counts_are_those_of_all_answers(folder: Path) -> None:
             assert session.label_counts() == Counter(one.label for one in answers if one and one.label)
             shown = {one["file"] for one in session.next_pictures("a")}
             assert shown == {one["file"] for one in anew.next_pictures("a")}
+
+
+def test_odd_cells_of_a_review_are_shown_or_left_out(folder: Path, tmp_path: Path) -> None:
+    """JSON has no NaN, and UTF-8 no lone surrogates; a line separator within a name is no end of a line."""
+    write(folder, {"x\u2028y.png": grey(1)})
+    table = tmp_path / "t.csv"
+    rows = [b"file,probability,reason", b"0.png,nan,caf\xe9", b"1.png,inf,", b"2.png,1.5,", b"3.png,0.5,"]
+    table.write_bytes(b"\n".join([*rows, "x\u2028y.png,0.25,".encode()]))
+    names = [f"{i}.png" for i in range(4)] + ["x\u2028y.png"]
+    hints, missing = read_review(table, names, folder)
+    assert [hints[name].probability for name in names] == [None, None, None, 0.5, 0.25]
+    assert missing == []
+    hints["0.png"].reason.encode()

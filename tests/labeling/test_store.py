@@ -1,6 +1,7 @@
 """The table of answers: what is on the disk, what is mended, and how a training reads it."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ssgan.data.label_log import HEADER, complete_length
 from ssgan.data.label_table import read_label_table
 from ssgan.errors import Busy, UserError
 from ssgan.labeling import store as stores
-from ssgan.labeling.store import Change, LabelStore, check_class_name, open_store
+from ssgan.labeling.store import Change, LabelStore, check_class_name, open_store, timestamp
 from ssgan.settings.options import Options
 
 
@@ -227,3 +228,28 @@ def test_another_table_beside_class_folders_is_refused_as_before(tmp_path: Path)
     folder = write(tmp_path / "mixed", classes(each=2))
     (folder / "l.csv").write_text("file,label\ncat/0.png,dog\n")
     assert "holds class folders" in refusal(folder, labels_csv=folder / "l.csv")
+
+
+def test_a_review_keeps_its_start_by_the_content_of_its_table(tmp_path: Path) -> None:
+    """Not by the time of the file: pictures may be labelled after the list was written, and clocks differ."""
+    table, other = tmp_path / "a.csv", tmp_path / "b.csv"
+    table.write_text("file\n1.png\n")
+    other.write_text("file\n2.png\n")
+    os.utime(table, (2**32, 2**32))
+    with open_store(tmp_path) as store:
+        began = store.review_start(table)
+        assert began <= timestamp()
+        time.sleep(0.002)
+        assert store.review_start(other) > began
+    with open_store(tmp_path) as store:
+        assert store.review_start(table) == began
+
+
+def test_a_table_that_another_program_has_edited_in_place_is_not_written(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.append([Change("1.png", "a", "label")])
+        content = store.path.read_bytes()
+        time.sleep(0.01)
+        store.path.write_bytes(content.replace(b"1.png,a", b"1.png,b"))  # of the same length
+        with pytest.raises(UserError, match="Another program has changed"):
+            store.append([Change("2.png", "a", "label")])

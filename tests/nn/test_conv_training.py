@@ -263,6 +263,12 @@ def test_stacked_training_equals_separate_training(network: str, settings: dict[
                 torch.testing.assert_close(stacked[name][seed], value[0], rtol=0, atol=1e-12, msg=f"{strategy} {name}")
 
 
+def test_a_layer_of_one_channel_trains_in_float64_under_vmap() -> None:
+    """torch cannot differentiate its kernel in channels-last layout."""
+    settings = {"discriminator_widths": (1, 2, 3), "dtype": "float64", "seed_strategy": "vmap", "total_images": 4}
+    assert train(random_images(32, 32, 3), narrow("compact-conv", **settings)).models.finite == [True]
+
+
 def test_seeds_take_a_thread_each_on_a_cpu_and_one_kernel_on_a_gpu() -> None:
     assert choose_strategy(1, "cpu") == choose_strategy(1, "cuda") == "direct"
     assert choose_strategy(2, "cpu") == "loop"

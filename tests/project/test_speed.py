@@ -19,7 +19,7 @@ from ssgan.data.dataset import Data
 from ssgan.nn import noise
 from ssgan.nn.stack import Net
 from ssgan.settings.presets import resolve
-from ssgan.training.step import Adam
+from ssgan.training.optimizers import Adam
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 SETTINGS = {

@@ -76,9 +76,8 @@ def test_each_moment_of_a_write_leaves_the_old_file_or_the_new_one(tmp_path: Pat
     path.write_bytes(old)
     outcome_of(lambda: (watched.install(), write_atomic(path, new)), tmp_path)
     assert path.read_bytes() == new
-    # Before the removal of an older part, of which there is none; the new file; the middle of its one write; around
-    # fsync and replace.
-    assert watched.count == 1 + 1 + 1 + 2 + 2
+    # The new file; the middle of its one write; around fsync and replace.
+    assert watched.count == 1 + 1 + 2 + 2
     found, parts = [], set()
     for moment in range(1, watched.count + 1):
         path.write_bytes(old)

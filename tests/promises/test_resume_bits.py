@@ -15,7 +15,7 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.training.monitor import FailureDetector, Run, TrainingProgress
 from ssgan.training.state import STATE_KEYS
-from ssgan.training.step import Adam
+from ssgan.training.optimizers import Adam
 from ssgan.training.trainer import Trainer, train
 
 

@@ -11,7 +11,8 @@ from rows_of_results import ROOT, failed, pair, row, write
 from ssgan.report.grouping import QUIET, Section, best_variants, group_rows
 from ssgan.report.loader import load_rows
 from ssgan.report.statistics import ablation_differences, baseline_method, differences, interval
-from ssgan.settings import config
+from ssgan.settings.config import FIELDS
+from ssgan.settings.resuming import INDEPENDENT_OF_STEPS
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_the_real_rows_give_what_the_readme_says() -> None:
 
 def test_what_has_no_part_in_a_step_is_in_no_short_name() -> None:
     """But for what other columns tell."""
-    assert config.INDEPENDENT_OF_STEPS - {"preset", "device", "cuda_graph"} <= QUIET <= config.FIELDS.keys()
+    assert INDEPENDENT_OF_STEPS - {"preset", "device", "cuda_graph"} <= QUIET <= FIELDS.keys()
 
 
 def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:
@@ -204,3 +205,11 @@ def test_names_stay_unique_where_a_method_is_called_like_a_numbered_one(section:
     names = list(section(rows).names.values())
     assert len(set(names)) == len(names) == 5
     assert all(name.isprintable() for name in names)
+
+
+def test_an_ablation_is_no_baseline_beside_the_full_method(section: Any) -> None:
+    """It may have fewer settings beyond the preset than the GAN, and so come first."""
+    full = row(5.0, settings={"noise_input_std": 0.3})
+    ablation = row(9.0, ablation="without noise", config_sha256="other")
+    pairs = differences(section([full, ablation]), "gan")
+    assert [(one.group.variant.ablation, one.baseline.variant.ablation) for one in pairs] == [("without noise", None)]

@@ -137,6 +137,7 @@ RANGES = [
     ("init_images", -1, 0),
     ("learning_rate_d", -1e-9, 0),
     ("learning_rate_g", -1e-9, 0),
+    ("learning_rate_muon", 0, 1e-9),
     ("adam_beta1", 1.0, 0.9999999),
     ("adam_beta2", 1.0, 0.9999999),
     ("adam_epsilon", 0, 1e-300),
@@ -309,6 +310,7 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "seed",
         "seeds",
         "draw_seed",
+        "folds",
         "device",
         "tensorboard",
         "report_every_images",
@@ -320,6 +322,18 @@ def test_the_hash_knows_what_decides_a_result() -> None:
         "image_depth",
     }
     assert Config().sha256 == Config().sha256
+
+
+def test_defaults_that_follow_from_another_setting_follow_its_change() -> None:
+    """As in a new configuration, so equal configurations have equal hashes; a chosen value stays."""
+    assert Config().replace(folds=5) == Config(folds=5)
+    assert Config(folds=5).replace(folds=0) == Config()
+    assert Config(test_share=0.3).replace(folds=5).test_share == 0.3
+    old, new = (resolve("features", {"backbone": f"efficientnet-lite{k}"}) for k in (0, 1))
+    assert old.image_size != new.image_size
+    assert old.replace(backbone=new.backbone) == new
+    assert resolve("features", {"backbone": new.backbone}, earlier=old.to_dict()) == new
+    assert old.replace(image_size=96).replace(backbone=new.backbone).image_size == 96
 
 
 @pytest.mark.parametrize("config", [Config(), *(resolve(preset, {}) for preset in PRESETS), Config(labels="all")])

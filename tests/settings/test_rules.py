@@ -73,7 +73,8 @@ USELESS = {
     "init_images": ({"network": "gan-mlp", "init_images": 50}, "init_images=50", "minibatch_kernels above 0"),
     "draw_seed": ({"labels": "all", "draw_seed": 3}, "draw_seed=3", "labels"),
     "test_seed": ({"test_share": 0, "test_seed": 3}, "test_seed=3", "test_share above 0"),
-    "momentum_d": ({"momentum_d": 0.6}, "momentum_d=0.6", "optimizer_d=sgd"),
+    "momentum_d": ({"momentum_d": 0.6}, "momentum_d=0.6", "optimizer_d=sgd or muon"),
+    "learning_rate_muon": ({"learning_rate_muon": 0.1}, "learning_rate_muon=0.1", "optimizer_d=muon"),
     "momentum_g": ({"optimizer_d": "sgd", "momentum_g": 0.6}, "momentum_g=0.6", "optimizer_g=sgd"),
     "optimizer_g": ({"method": "supervised", "optimizer_g": "sgd"}, "optimizer_g=sgd", "trains a generator"),
     "adam_beta1": (

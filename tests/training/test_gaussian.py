@@ -93,6 +93,15 @@ def test_the_numbers_are_those_of_the_target(numbers: Data) -> None:
     assert resolve("gaussian", {"gaussian_mean": 4.0}).sha256 != resolve("gaussian", {}).sha256
 
 
+def test_a_part_of_the_fixed_noise_is_not_one_sided() -> None:
+    """The noise comes in blocks of a hundred, whose first half must not be the lower one."""
+    models = train(load("gaussian"), resolve("gaussian", {"total_images": 2000})).models
+    z = models.noise(150)
+    assert torch.equal(models.noise(50), z[:50])
+    assert abs(float(z[100:].mean())) < 1
+    assert float(z[:50].min()) < -4 < 4 < float(z[:50].max())
+
+
 def test_spread_noise_is_even_with_a_little_jitter() -> None:
     config = Config(latent_size=1, latent_distribution="spread")
     z = draw_latents(config, 3, 201, generator=torch.Generator().manual_seed(0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssgan.training.divergence import FailureDetector
+from ssgan.training.divergence import COLLAPSE_REPORTS, FailureDetector
 
 FINE = {"L": 0.1, "U": 0.3, "V": 0.3, "feature_matching": 1.0}
 COLLAPSED = {"L": 0.1, "U": 0.001, "V": 0.001, "feature_matching": 50.0}
@@ -79,6 +79,25 @@ def test_the_measure_is_the_median_of_all_reports() -> None:
     history = [1.0, 1.0, 1.0, 30.0, 30.0]
     assert len(watch_with_history(*history).check_losses(40, means(COLLAPSED))) == 1
     assert len(watch_with_history(*history, 30.0, 30.0).check_losses(40, means(COLLAPSED))) == 0
+
+
+@pytest.mark.parametrize(("above", "told"), [(0.009, True), (0.011, False)])
+def test_label_smoothing_raises_the_least_loss(above: float, told: bool) -> None:
+    """U is at least the entropy of its target: for 0.9, 0.325."""
+    watch = FailureDetector([0], real_target=0.9)
+    least = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    for step in (10, 20, 30):
+        watch.check_losses(step, means(FINE))
+    assert len(watch.check_losses(40, means({**COLLAPSED, "U": least + above / 2, "V": above / 2}))) == told
+
+
+def test_the_history_is_bounded() -> None:
+    """It is part of every checkpoint, and its median is computed at every report."""
+    watch = watch_with_history(*[1.0] * (COLLAPSE_REPORTS + 5))
+    assert len(watch.state()["matching"]) == COLLAPSE_REPORTS
+    other = FailureDetector([0])
+    other.restore(watch.state())
+    assert other.state() == watch.state()
 
 
 def test_collapse_is_told_once_and_other_seeds_are_untouched() -> None:

@@ -1,4 +1,4 @@
-"""Adam and SGD against torch and worked values."""
+"""Adam, SGD and Muon against torch and worked values."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssgan.training.step import SGD, Adam
+from ssgan.settings.config import Config
+from ssgan.training.optimizers import SGD, Adam, Muon, build_optimizer, orthogonalize
 
 # A step's learning rate, so that a schedule is followed too.
 RATES = [0.01 * (1.0 - 0.03 * step) for step in range(20)]
@@ -194,3 +195,85 @@ def test_a_velocity_of_other_parameters_is_refused():
     optimizer = SGD([torch.zeros(3)], 0.6)
     with pytest.raises(ValueError, match=r"a moment has shape \[4\]"):
         optimizer.restore(SGD([torch.zeros(4)], 0.6).state())
+
+
+# Muon
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5), (7, 7), (3, 2, 9)])
+def test_the_singular_values_become_about_1_and_the_singular_vectors_stay(shape):
+    matrices = torch.randn(*shape, dtype=torch.float64)
+    U, _, Vh = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonalize(1e-3 * matrices)
+    in_its_basis = U.mT @ found @ Vh.mT
+    values = in_its_basis.diagonal(dim1=-2, dim2=-1)
+    assert ((values > 0.6) & (values < 1.3)).all()
+    torch.testing.assert_close(in_its_basis, torch.diag_embed(values), rtol=0, atol=1e-9)
+    assert torch.equal(orthogonalize(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def muon(parameters, directions, **options):
+    settings = {"momentum": 0.9, "multiple": 10.0, **options}
+    return Muon(parameters, (0.5, 0.999), 1e-8, True, directions, **settings)
+
+
+def test_units_turn_by_the_formula_and_keep_their_lengths():
+    v = torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    expected, velocity = v.flatten(1).numpy().copy(), np.zeros((4, 18))
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    optimizer = muon([v], [True])
+    for rate in RATES:
+        gradient = torch.randn_like(v)
+        optimizer.step([gradient], rate)
+        g = gradient.flatten(1).numpy()
+        velocity = 0.9 * velocity + g
+        update = orthogonalize(torch.from_numpy(g + 0.9 * velocity)).numpy()
+        update /= np.linalg.norm(update, axis=1).mean()
+        expected = expected / lengths - 10.0 * rate * update
+        expected *= lengths / np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(v.flatten(1).numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_one_unit_turns_by_the_rate():
+    """Of a single unit the update has length 1; at a right angle to the unit its angle has the tangent of the rate."""
+    v = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+    muon([v], [True]).step([torch.tensor([[0.0, 7.0]], dtype=torch.float64)], 0.01)
+    angle = math.atan(10 * 0.01)
+    np.testing.assert_allclose(v.numpy(), [[2 * math.cos(angle), -2 * math.sin(angle)]], rtol=0, atol=1e-12)
+
+
+def test_other_parameters_are_those_of_adam_bit_for_bit():
+    start, gradients = torch.randn(3, 4), [torch.randn(3, 4) for _ in range(5)]
+    ours, theirs, v = start.clone(), start.clone(), torch.randn(3, 4)
+    mixed, plain = muon([v, ours], [True, False]), Adam([theirs], (0.5, 0.999), 1e-8, True)
+    for gradient in gradients:
+        mixed.step([gradient, gradient], 0.01)
+        plain.step([gradient], 0.01)
+    assert torch.equal(ours, theirs)
+    assert mixed.state().keys() == plain.state().keys()
+
+
+def test_muon_steps_stacked_seeds_as_separate_ones_and_a_nan_stays_in_its_seed():
+    start = torch.randn(3, 4, 2, 3, dtype=torch.float64)
+    gradients = [torch.randn_like(start) for _ in range(5)]
+    stacked, separate = start.clone(), [one.clone() for one in start]
+    together, alone = muon([stacked], [True], stacked=True), [muon([one], [True]) for one in separate]
+    for step, gradient in enumerate(gradients):
+        if step == 2:
+            gradient[1] = math.nan
+        together.step([gradient], 0.01)
+        for seed, optimizer in enumerate(alone):
+            optimizer.step([gradient[seed]], 0.01)
+    torch.testing.assert_close(stacked[[0, 2]], torch.stack(separate)[[0, 2]], rtol=0, atol=1e-12)
+    assert stacked[1].isnan().all()
+    assert not torch.equal(stacked[0], start[0])
+
+
+def test_the_hidden_directions_of_a_network_are_turned():
+    config = Config(optimizer_d="muon", learning_rate_muon=0.06, learning_rate_d=3e-3, momentum_d=0.5)
+    names = {name: torch.zeros(2, 2) for name in ("trunk.0.v", "trunk.0.b", "output.v", "output.g")}
+    found = build_optimizer(config, "D", names, stacked=False)
+    assert isinstance(found, Muon)
+    assert (found.turned, found.others) == ([0], [1, 2, 3])
+    assert (found.momentum, found.multiple) == (0.5, pytest.approx(20.0))
+    assert type(build_optimizer(config, "G", names, stacked=False)) is Adam

@@ -459,6 +459,18 @@ def test_the_decay_of_g_may_be_none_where_d_has_one(few_digits: Data) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_muon_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
+    config = tiny(seeds=2, seed_strategy=strategy, optimizer_d="muon")
+    states: list[dict[str, Any]] = []
+    whole = train(few_digits, config, on_report=lambda report: states.append(copy.deepcopy(report.state())))
+    assert 0 < states[0]["steps_done"] < config.steps
+    assert same_bits(weights(train(few_digits, config, state=states[0])), weights(whole))
+    for velocity in states[1]["optimizers"]["D"]["first"]:
+        velocity.zero_()
+    assert not same_bits(weights(train(few_digits, config, state=states[1])), weights(whole))
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_gradient_descent_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
     descent = {"optimizer_d": "sgd", "optimizer_g": "sgd", "momentum_g": 0.0, "learning_rate_d": 0.01}
     config = tiny(seeds=2, seed_strategy=strategy, **descent)
@@ -611,6 +623,7 @@ CONDITIONAL = {
     "reference_rows": ({"generator_norm": "virtual"}, 30),
     "precision": ({}, "bfloat16"),
     "momentum_d": ({"optimizer_d": "sgd"}, 0.3),
+    "learning_rate_muon": ({"optimizer_d": "muon"}, 0.1),
     "momentum_g": ({"optimizer_g": "sgd"}, 0.3),
     "learning_rate_factor_d": ({"learning_rate_factor_every_images": 40}, 0.5),
     "learning_rate_factor_g": ({"learning_rate_factor_every_images": 40}, 0.5),

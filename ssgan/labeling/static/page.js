@@ -6,7 +6,7 @@
 const KEYS = [..."123456789abcdefghijklmnopqrstuvwxyz"];
 const SMALL = 64; // pixels of the longer side, up to which a picture is enlarged without smoothing
 const tab = crypto.getRandomValues(new Uint32Array(4)).join("-");
-const { token, start } = document.body.dataset;
+const { token, start, folder } = document.body.dataset;
 const $ = (id) => document.getElementById(id);
 
 const state = {
@@ -19,7 +19,7 @@ const state = {
   order: 0,
   skipped: false, // whether the skipped pictures are shown again
   busy: false,
-  shown: false, // whether the picture can be seen, before which no answer is taken
+  shown: "", // the file of the picture that can be seen; no answer is taken before the first picture is seen
   retry: null,
   keys: [], // of the classes
   none: "0", // the key for none of them
@@ -27,13 +27,14 @@ const state = {
   waiting: null, // an answer that was given meanwhile
 };
 
-// What this tab has answered, for undo; it outlives a reload of the page and a new start of the server.
+// What this tab has answered in this folder, for undo; it outlives a reload of the page and a new start of the server.
 const history = {
+  key: `answers-${folder}`,
   read() {
-    try { return JSON.parse(sessionStorage.getItem("answers")) || []; } catch { return []; }
+    try { return JSON.parse(sessionStorage.getItem(this.key)) || []; } catch { return []; }
   },
   write(entries) {
-    try { sessionStorage.setItem("answers", JSON.stringify(entries.slice(-500))); } catch { /* full or forbidden */ }
+    try { sessionStorage.setItem(this.key, JSON.stringify(entries.slice(-500))); } catch { /* full or forbidden */ }
   },
   push(entry) { this.write([...this.read(), entry]); },
   pop() {
@@ -47,7 +48,7 @@ const history = {
 class Refused extends Error {}
 
 async function ask(action, body, keepalive = false) {
-  const answer = await fetch(`/do/${action}`, {
+  const answer = await fetch(`do/${action}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-SSGAN-Token": token },
     body: JSON.stringify({ tab, ...body }),
@@ -81,7 +82,7 @@ async function attempt(work, isBackground = false) {
   } catch (error) {
     const reason = error instanceof Refused
       ? error.message
-      : "The server does not answer, so nothing was saved. Start `ssgan label` again and open its new link.";
+      : "The server does not answer. The last answer may not be saved: try again, or start `ssgan label` again and open its new link.";
     $("banner-text").textContent = reason;
     $("banner").hidden = false;
     state.retry = work;
@@ -96,9 +97,10 @@ async function attempt(work, isBackground = false) {
 }
 
 const say = (text) => { $("saved").textContent = text; };
+const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 const percent = (p) => `${p >= 0.995 && p < 1 ? ">99" : Math.round(100 * p)} %`;
-const address = (picture, side) => `/picture/${start}/${picture.place}/${side}`;
+const address = (picture, side) => `picture/${start}/${picture.place}/${side}`;
 const progressWords = () => `${state.counts.labeled.toLocaleString("en")} of ${state.counts.total.toLocaleString("en")}`;
 
 function element(tag, properties = {}, ...children) {
@@ -221,7 +223,7 @@ async function refresh() {
 async function show() {
   const picture = state.pictures[0];
   const image = $("picture");
-  state.shown = false;
+  state.shown = "";
   drawClasses();
   $("message").hidden = Boolean(picture);
   image.hidden = !picture;
@@ -232,7 +234,7 @@ async function show() {
   drawCaption(picture);
   try {
     await load(image, picture, 1600);
-    if (state.pictures[0]?.file === picture.file) state.shown = true;
+    if (state.pictures[0]?.file === picture.file) state.shown = picture.file;
   } catch {
     await passUnreadable(picture);
   }
@@ -271,8 +273,12 @@ async function passUnreadable(picture) {
 }
 
 function drawEnd() {
-  const { skipped, none, unreadable } = state.counts;
-  const parts = [element("p", { textContent: state.skipped ? "No skipped picture is left." : "Every picture has an answer." })];
+  const { total, labeled, skipped, none, unreadable } = state.counts;
+  const elsewhere = total - labeled - none - skipped - unreadable;
+  const words = elsewhere > 0
+    ? `${plural(elsewhere, "picture")} without an answer: another tab shows ${elsewhere === 1 ? "it" : "them"}.`
+    : state.skipped ? "No skipped picture is left." : "Every picture has an answer.";
+  const parts = [element("p", { textContent: words })];
   const others = [none && `${plural(none, "picture")} of no class`, unreadable && `${unreadable} cannot be read`].filter(Boolean);
   if (others.length) parts.push(element("p", { textContent: `${others.join(", ")}.` }));
   if (skipped && !state.skipped) {
@@ -286,21 +292,26 @@ function drawEnd() {
 
 function answer(action, label = "") {
   const picture = state.pictures[0];
-  if (state.view !== "one" || !picture || !state.shown) return;
+  if (state.view !== "one" || !picture || state.shown !== picture.file) return;
   if (state.busy) return later(() => { if (state.pictures[0]?.file === picture.file) answer(action, label); });
   const button = [...$("classes").children].find((one) => one.dataset.name === label);
   if (button) button.classList.add("pending");
+  const id = newId(); // by which the server recognises a repeated request
+  let isSaved = false;
   attempt(async () => {
-    const result = await ask("answer", { items: [[picture.file, picture.version]], action, label });
-    if (result.saved.length) history.push({ items: result.saved, words: result.label || action });
-    state.pictures.shift();
-    take(result);
-    const words = { label: `saved as ${result.label}`, none: "saved as none of these", skip: "skipped" }[action];
-    say(result.changed.length ? result.changed[0] : `${picture.file} ${words} (${progressWords()})`);
-    $("new-name").value = "";
-    if (state.pictures.length) show(); // it is loaded already, so it shows while the next ones are asked for
+    if (!isSaved) {
+      const result = await ask("answer", { id, items: [[picture.file, picture.version]], action, label });
+      isSaved = true;
+      if (result.saved.length) history.push({ items: result.saved, words: result.label || action });
+      state.pictures = state.pictures.filter((one) => one.file !== picture.file);
+      take(result);
+      const words = { label: `saved as ${result.label}`, none: "saved as none of these", skip: "skipped" }[action];
+      say(result.changed.length ? result.changed[0] : `${picture.file} ${words} (${progressWords()})`);
+      $("new-name").value = "";
+      if (state.pictures.length) show(); // it is loaded already, so it shows while the next ones are asked for
+    }
     await fill();
-    if (!state.shown) await show();
+    if (!state.pictures.length || state.shown !== state.pictures[0].file) await show();
     $("stage").focus({ preventScroll: true });
   });
 }
@@ -312,8 +323,15 @@ function undo() {
     say("This tab has no answer to undo.");
     return;
   }
+  const id = newId();
   attempt(async () => {
-    const result = await ask("undo", { items: entry.items });
+    let result;
+    try {
+      result = await ask("undo", { id, items: entry.items });
+    } catch (error) {
+      if (error instanceof Refused) history.pop(); // so that it does not stand before the earlier ones
+      throw error;
+    }
     history.pop();
     take(result);
     const count = result.pictures.length;
@@ -392,13 +410,18 @@ function takeGroup() {
   if (state.busy) return later(takeGroup);
   const taken = pictures.filter((picture) => !state.left.has(picture.file));
   $("take").classList.add("pending");
+  const id = newId();
+  let isSaved = false;
   attempt(async () => {
-    const items = taken.map((picture) => [picture.file, picture.version]);
-    const result = await ask("answer", { items, action: "label", label, exceptions: [...state.left] });
-    if (result.saved.length) history.push({ items: result.saved, words: label });
-    take(result);
-    const elsewhere = result.changed.length ? ` ${result.changed.join(" ")}` : "";
-    say(`${plural(result.saved.length, "picture")} saved as ${label} (${progressWords()}).${elsewhere}`);
+    if (!isSaved) {
+      const items = taken.map((picture) => [picture.file, picture.version]);
+      const result = await ask("answer", { id, items, action: "label", label, exceptions: [...state.left] });
+      isSaved = true;
+      if (result.saved.length) history.push({ items: result.saved, words: label });
+      take(result);
+      const elsewhere = result.changed.length ? ` ${result.changed.join(" ")}` : "";
+      say(`${plural(result.saved.length, "picture")} saved as ${label} (${progressWords()}).${elsewhere}`);
+    }
     await showGroup(label);
     $("grid").querySelector(".cell")?.focus();
   });
@@ -485,7 +508,7 @@ async function poll() {
       const before = state.order;
       take(await ask("status", {}));
       if (state.order !== before && state.view === "group" && !state.group.pictures.length) await showGroup("");
-      else if (state.order !== before && state.view === "one") await attempt(refresh, true);
+      else if (state.view === "one" && (state.order !== before || !state.pictures.length)) await attempt(refresh, true);
     }
   } catch { /* an answer will say it */ }
   setTimeout(poll, state.training && (state.training.phase || state.training.waiting) ? 1500 : 8000);
