@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 
 from ssgan.errors import UserError
-from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.config import Config
+from ssgan.settings.options import FEATURE_SETTINGS
 
 TYPES = typing.get_type_hints(Config)
 

@@ -11,8 +11,8 @@ from ssgan.data.dataset import Data
 from ssgan.inference import features
 from ssgan.nn import backbones
 from ssgan.nn.backbones import Backbone, Pretrained
-from ssgan.settings.backbones import check_backbone
 from ssgan.settings.config import Config
+from ssgan.settings.options import check_backbone
 from ssgan.settings.presets import resolve
 
 SIDE = 16

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scipy import stats
-from table_rows import cell, rows
+from table_rows import adam_note, cell, rows
 
 Row = dict[str, Any]
 #: Methods in the order of the table, with their names.
@@ -96,5 +96,6 @@ def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
     text = (
         f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone'].split(',')[0]}; "
         f"pixels at 32 px, {of_pixels['images']:,} images. One thread, on a busy machine."
+        f"{''.join(f' {note}' for note in adam_note([of_pixels]))}"
     )
     return textwrap.wrap(text, WIDTH)

@@ -51,7 +51,6 @@ SOURCES = {
     "collapse": Source((f"{RESULTS} collapse",), ("gan.md",)),
     "dcgan": Source((f"{RESULTS} dcgan",), ("gan.md",)),
     "digits": Source((f"{RESULTS} digits",), ("digits", "norms")),
-    "digits-fast": Source((f"{RESULTS} digits-fast",), ("digits", "worth")),
     "digits-compare": Source(
         (
             f"{DIGITS} --labels 20,50,100 --seeds 5 --methods gan,supervised,pseudo-label,pi,mean-teacher,vat "

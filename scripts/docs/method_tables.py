@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from feature_tables import SMOOTH, WIDTH
-from table_rows import rows
+from table_rows import adam_note, rows
 
 Row = dict[str, Any]
 SHOWN = 3  # methods with the lowest errors
@@ -90,12 +90,14 @@ def choice_table() -> str:
     devices = sorted({row["device_name"] for line in all_lines for each in line.methods.values() for row in each})
     files = ", ".join(f"[{c.name}.jsonl](../results/rows/{c.name}.jsonl)" for c in COMPARISONS)
     machines = "; ".join(devices)
+    every = [row for line in all_lines for each in line.methods.values() for row in each]
+    notes = "".join(f"{note} " for note in adam_note(every))
     text = (
         f"Mean test error in % over label draws that all methods of the line share, and in brackets the time of a "
         f"model. Lines in which a method has the lowest mean, of {len(all_lines)}: {lowest}; in which it is among the "
         f"lowest {SHOWN}: {often}. With so few draws, methods whose errors are close are not told apart. Times are "
         f"those of the rows ({machines}), partly with other work beside them, and without the computation of features, "
-        f"which are averaged with their neighbours here ([without](features.md) some errors are lower). "
+        f"which are averaged with their neighbours here ([without](features.md) some errors are lower). {notes}"
         f"Rows: {files}."
     )
     return "\n".join([*table, "", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)])

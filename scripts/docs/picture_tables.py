@@ -4,7 +4,7 @@ import statistics
 import textwrap
 from collections import defaultdict
 
-from table_rows import cell, rows
+from table_rows import adam_note, cell, rows
 
 SETS = {
     "letters": "letters of many fonts, dark on light",
@@ -67,6 +67,7 @@ def generator_table() -> str:
         "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference "
         f"with its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One "
         "thread, on a busy machine. None of these pictures is of the test set of a published figure."
+        f"{''.join(f' {note}' for note in adam_note([one, other]))}"
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH)])
 
@@ -75,9 +76,11 @@ def views_table() -> str:
     """Make the table of error by views."""
     found = _cells()
     lines = ["| pictures | views chosen | error | other views | error | difference | lower |", "|---" * 7 + "|"]
+    shown: list[dict] = []
     for name, (chosen, other) in VIEWS.items():
         if len(found[name, chosen, False].keys() & found[name, other, False].keys()) < 2:
             continue
+        shown += [*found[name, chosen, False].values(), *found[name, other, False].values()]
         first, second, difference, lower = _paired(found[name, chosen, False], found[name, other, False])
         lines.append(f"| {SETS[name]} | `{chosen}` | {first} | `{other}` | {second} | {difference} | {lower} |")
     text = (
@@ -85,4 +88,4 @@ def views_table() -> str:
         "paired difference with its standard error. Every draw is a row of"
     )
     source = "[results/rows/own-pictures.jsonl](../results/rows/own-pictures.jsonl)."
-    return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH), source])
+    return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH), source, *adam_note(shown)])

@@ -2,8 +2,11 @@
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ssgan.settings.presets import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ROOT / "results" / "rows"
@@ -13,6 +16,19 @@ def rows(name: str) -> list[dict[str, Any]]:
     """Read the rows of a file."""
     text = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()]  # of earlier versions
+
+
+def adam_note(found: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a sentence if rows of networks are of presets before they had Muon."""
+    earlier = set()
+    for row in found:
+        if row["preset"]:
+            settings = {"labels": row["labels"], "method": row["method"], **row["settings"]}
+            config = resolve(row["preset"], settings)
+            if config.optimizer_d == "muon" and config.replace(optimizer_d="adam").sha256 == row["config_sha256"]:
+                earlier.add(f"`{row['preset']}`")
+    names = " and ".join(sorted(earlier))
+    return [f"These rows of {names} are from before it had Muon: D was trained with Adam."] if earlier else []
 
 
 def cell(cell_rows: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
 from picture_tables import generator_table, views_table
-from table_rows import cell, rows
+from table_rows import adam_note, cell, rows
 
 MNIST_POOL = 60_000
 EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
@@ -79,10 +79,6 @@ def digits_table() -> str:
             lines.append(
                 f"| {words.format(method)} | " + " | ".join(cell(preset_cells[method, n]) for n in labels) + " |"
             )
-    without = {n: [row for row in rows("digits-fast") if row["labels"] == n] for n in labels}
-    longer = without[labels[0]][0]["images"]
-    name = f"the same without a generator, {longer:,} images"
-    lines.append(f"| {name} | " + " | ".join(cell(without[n]) for n in labels) + " |")
     one, short = cells["gan", labels[len(labels) // 2]][0], fast["gan", labels[0]][0]
     draws = " or ".join(map(str, sorted({len(cell_rows) for cell_rows in cells.values()})))
     lines += [
@@ -91,9 +87,8 @@ def digits_table() -> str:
         f"step. All have the same draws and one network, both methods {one['images']:,} images without augmentation;",
         f"`digits-fast` adds small affine views and has {short['images']:,} images; for `gan` alone it also adds",
         "pseudo-labels, conditional entropy, class balance and label spreading. Labelled images also lie in",
-        f"the pool. Without a generator {longer:,} images take about the same CPU time. Every seed is a row of",
-        "[results/rows/digits.jsonl](../results/rows/digits.jsonl),",
-        "[results/rows/digits-fast.jsonl](../results/rows/digits-fast.jsonl) or",
+        "the pool. Every seed is a row of",
+        "[results/rows/digits.jsonl](../results/rows/digits.jsonl) or",
         "[results/rows/digits-compare.jsonl](../results/rows/digits-compare.jsonl).",
         f"Training the {len(one['stack'])} models of the cell with {one['labels']} labels side by side took "
         f"{one['seconds'] / 60:.1f} minutes on {one['device_name']}.",
@@ -283,6 +278,7 @@ def compare_table(name: str = "digits-compare") -> str:
         f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
         f"Every network is trained on {lengths};",
         "settings that the preset leaves open are the defaults of the method.",
+        *adam_note(models),
         *(["`gan` of `digits-fast` alone starts from label spreading."] if name == "digits-compare" else []),
         "Bold is the best mean of a column over the draws that every line has. For every seed, paired differences,",
         f"calibration and confusion run `ssgan report results/rows/{name}.jsonl --out report`.",

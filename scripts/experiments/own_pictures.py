@@ -53,15 +53,15 @@ WITHOUT = {True: 22_800, False: 19_000}
 TRAININGS = (
     ("trashnet", "natural", True),
     ("trashnet", "natural", False),
-    ("cells", "drawings", True),
-    ("cells", "drawings", False),
+    ("cells", "natural", True),
+    ("cells", "natural", False),
     ("letters", "drawings", True),
     ("letters", "drawings", False),
     ("trashnet", "digits", False),
     ("cifar10", "natural", False),
     ("cifar10", "digits", False),
 )
-MORE_TRAININGS = (("cells", "natural", False), ("letters", "digits", False))
+MORE_TRAININGS = (("cells", "drawings", False), ("letters", "digits", False))
 
 
 def draw_letter(letter: str, font: Path, random: np.random.RandomState) -> np.ndarray:

@@ -37,10 +37,9 @@ from ssgan.cli.options import (
 )
 from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
 from ssgan.errors import Interrupted, UserError, counted, signal_number
-from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
-from ssgan.settings.options import Options
+from ssgan.settings.options import FEATURE_SETTINGS, Options
 from ssgan.settings.presets import PRESETS, default_preset, resolve
 
 if TYPE_CHECKING:

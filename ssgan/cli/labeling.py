@@ -33,10 +33,9 @@ from ssgan.cli.options import (
 from ssgan.cli.progress import training_progress
 from ssgan.cli.sorting import check_sheet
 from ssgan.errors import Interrupted, UserError, counted, signal_number
-from ssgan.settings.backbones import default_image_size
 from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
-from ssgan.settings.options import Options
+from ssgan.settings.options import Options, default_image_size
 from ssgan.table_files import STDOUT, check_table_path
 
 if TYPE_CHECKING:

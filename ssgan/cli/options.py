@@ -13,11 +13,10 @@ from ssgan.cli import terminal
 from ssgan.cli.completion import among, complete_run, complete_setting
 from ssgan.errors import UserError
 from ssgan.files import path_to_text
-from ssgan.settings.backbones import BACKBONES, DEFAULT_BACKBONE
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
-from ssgan.settings.options import Options
+from ssgan.settings.options import BACKBONES, DEFAULT_BACKBONE, Options
 from ssgan.settings.presets import PRESETS, parse
 
 if TYPE_CHECKING:

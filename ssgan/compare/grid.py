@@ -8,11 +8,10 @@ from ssgan.compare.baselines import BASELINES
 from ssgan.data.dataset import Data
 from ssgan.data.splits import Split, make_splits
 from ssgan.errors import UserError, did_you_mean
-from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import METHOD_NAMES, NETWORKS, check_image_shape
 from ssgan.settings.config import Config
 from ssgan.settings.fields import show
-from ssgan.settings.options import Options
+from ssgan.settings.options import FEATURE_SETTINGS, Options
 from ssgan.settings.presets import resolve
 
 __all__ = [

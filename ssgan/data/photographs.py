@@ -10,7 +10,7 @@ import numpy as np
 from ssgan.data import file_tree, image_io
 from ssgan.data.image_io import UnreadableImage
 from ssgan.errors import UserError
-from ssgan.settings.backbones import DEFAULT_BACKBONE, default_image_size, is_installed
+from ssgan.settings.options import DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.presets import resolve
 
 __all__ = ["SHARE", "BackboneChoice", "PictureKind", "backbone_of_photographs", "is_photograph", "look_at_pictures"]

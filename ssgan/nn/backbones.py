@@ -35,7 +35,7 @@ from ssgan.devices import float32_precision
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import read_file, refuse_irregular, write_atomic
 from ssgan.nn.export import export_graph
-from ssgan.settings.backbones import BACKBONES, check_backbone
+from ssgan.settings.options import BACKBONES, check_backbone
 
 __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
 
@@ -203,7 +203,7 @@ def load_backbone(name: str, image_size: int | None = None, device: torch.device
     Parameters
     ----------
     name : str
-        A name of ``ssgan.settings.backbones.BACKBONES``, ``torchvision:NAME`` or ``timm:NAME``.
+        A name of ``ssgan.settings.options.BACKBONES``, ``torchvision:NAME`` or ``timm:NAME``.
     image_size : int, optional
         Pixels of a side, instead of the size with which it was trained.
     device : torch.device, optional

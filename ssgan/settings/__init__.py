@@ -1,4 +1,4 @@
-"""Settings of a run: names, units, ranges, defaults and their rules."""
+"""Settings of a run: units, ranges, defaults, rules."""
 
 from ssgan.settings.presets import allowed, describe, parse, resolve
 

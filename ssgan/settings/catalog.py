@@ -1,4 +1,4 @@
-"""List the networks and methods: their default settings, and the images that each network takes."""
+"""List the networks and methods: their defaults, the images that each network takes, and what follows from a setting."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ssgan.errors import UserError, counted
-from ssgan.settings.backbones import default_image_size
-from ssgan.settings.options import Options
+from ssgan.settings import fields
+from ssgan.settings.options import Options, default_image_size
 from ssgan.settings.terms import TERMS
 
 __all__ = [
@@ -347,3 +347,39 @@ def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
     drops_classes = labels == 0 and settings.get("labels") != 0
     dropped = (*METHOD_SETTINGS, "weight_labeled", "augmentation", "adversarial_steps") if drops_classes else ()
     return {name: value for name, value in settings.items() if name not in dropped}
+
+
+# Settings that do not change what a step computes, and so may change when a run is resumed.
+INDEPENDENT_OF_STEPS = {
+    *("preset", "device", "cuda_graph", "tensorboard"),
+    *("report_every_images", "evaluate_every_images", "frames_every_images", "checkpoint_every_seconds"),
+}
+# What depends on the length of training if one of these is set; a message names the first.
+_BY_LENGTH = {
+    "decay_last_fraction": "every step size depends",
+    "decay_last_fraction_g": "every step size depends",
+    "ramp_up_fraction": "every weight depends",
+    "label_spreading_fraction": "the labels of a batch depend",
+}
+
+
+def resume_conflicts(saved: Any, requested: Any) -> list[str]:
+    """List the changes that prevent a run from being resumed, as :meth:`Config.resume_conflicts` does."""
+    conflicts = []
+    idle = {
+        "ramp_up_fraction": not saved.needs_class_probabilities,
+        "label_spreading_fraction": not saved.spreads_labels,
+    }
+    cause = next((name for name in _BY_LENGTH if getattr(saved, name) and not idle.get(name)), "")
+    changes = saved.diff(requested)
+    for name, (old, new) in changes.items():
+        if DERIVED.get(name) in changes:
+            continue
+        longer = name == "total_images" and new > old
+        if name in INDEPENDENT_OF_STEPS or (longer and not cause):
+            continue
+        # Shown values are rounded: two values that differ must not look alike.
+        show = fields.show if fields.show(old) != fields.show(new) else repr
+        why = f" (with {cause} above 0, {_BY_LENGTH[cause]} on the length)" if longer else ""
+        conflicts.append(f"{name} {show(old)}, now {show(new)}{why}")
+    return conflicts

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssgan.errors import UserError
 from ssgan.settings import fields
-from ssgan.settings.backbones import check_backbone
 from ssgan.settings.catalog import (
     DERIVED,
+    INDEPENDENT_OF_STEPS,
     METHOD_DEFAULTS,
     NETWORKS,
     UNSET,
@@ -29,11 +29,11 @@ from ssgan.settings.catalog import (
     derived_default,
     for_method,
     overlay,
+    resume_conflicts,
     without_derived,
 )
 from ssgan.settings.fields import setting
-from ssgan.settings.options import IMAGE_SIZE, TEST_SHARE, DataSettings
-from ssgan.settings.resuming import INDEPENDENT_OF_STEPS, resume_conflicts
+from ssgan.settings.options import IMAGE_SIZE, TEST_SHARE, DataSettings, check_backbone
 from ssgan.settings.rules import DerivedSettings, check_config
 from ssgan.settings.terms import TERMS, Term
 

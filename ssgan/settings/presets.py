@@ -6,9 +6,9 @@ from typing import Any
 
 from ssgan.errors import UserError, did_you_mean
 from ssgan.settings import fields
-from ssgan.settings.backbones import DEFAULT_BACKBONE
 from ssgan.settings.catalog import for_labels, for_method, overlay, suits, without_derived
 from ssgan.settings.config import FIELDS, Config
+from ssgan.settings.options import DEFAULT_BACKBONE
 from ssgan.settings.rules import NEEDS
 
 __all__ = [

@@ -5,8 +5,8 @@ from operator import attrgetter
 from typing import Any
 
 from ssgan.errors import UserError
-from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.catalog import NETWORKS
+from ssgan.settings.options import FEATURE_SETTINGS
 from ssgan.settings.terms import TERMS, Term, parameters_of_terms
 
 __all__ = ["METHOD_NEEDS", "NEEDS", "DerivedSettings", "Need", "check_config"]

@@ -28,8 +28,8 @@ from ssgan.files import path_from_text, path_to_text
 from ssgan.inference.models import Models, open_checkpoint
 from ssgan.nn.stack import Stack, finite_seeds
 from ssgan.settings import fields
-from ssgan.settings.backbones import FEATURE_SETTINGS
 from ssgan.settings.config import Config
+from ssgan.settings.options import FEATURE_SETTINGS
 
 __all__ = ["Parent", "check_parent", "find_parent", "inherited_map", "open_parent"]
 

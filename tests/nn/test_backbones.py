@@ -20,7 +20,7 @@ from torchvision import models
 from ssgan.errors import UserError
 from ssgan.nn import backbones
 from ssgan.nn.backbones import Backbone, Pretrained, load_backbone
-from ssgan.settings.backbones import BACKBONES
+from ssgan.settings.options import BACKBONES
 
 LITE = "efficientnet-lite0"
 SIZE = 64  # pixels; small, so that tests are quick

@@ -14,8 +14,8 @@ from small_configs import tiny
 from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.training.monitor import FailureDetector, Run, TrainingProgress
-from ssgan.training.state import STATE_KEYS
 from ssgan.training.optimizers import Adam
+from ssgan.training.state import STATE_KEYS
 from ssgan.training.trainer import Trainer, train
 
 

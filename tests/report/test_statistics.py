@@ -11,8 +11,8 @@ from rows_of_results import ROOT, failed, pair, row, write
 from ssgan.report.grouping import QUIET, Section, best_variants, group_rows
 from ssgan.report.loader import load_rows
 from ssgan.report.statistics import ablation_differences, baseline_method, differences, interval
+from ssgan.settings.catalog import INDEPENDENT_OF_STEPS
 from ssgan.settings.config import FIELDS
-from ssgan.settings.resuming import INDEPENDENT_OF_STEPS
 
 
 @pytest.fixture
