@@ -26,7 +26,7 @@ FOLDS = 5
 SUGGESTED = (100, 20, 5)  # pictures requested from `ssgan suggest`; the next number is tried if that fails
 # Length of a training, whose models order and group the pictures: a minute or two on a laptop.
 TOTAL_IMAGES = 30_000
-QUICK = ["--preset", "vectors", "--image-size", "28"]
+QUICK = ["--image-size", "28"]
 REMEASURED_GROWTH = 1.5  # factor by which the labels must grow before the error is measured again
 OUTPUT_KEPT = 4000  # characters
 STOP_SECONDS = 10.0  # to wait until a training finishes its step

@@ -95,6 +95,20 @@ def plainly_normalized(v: Tensor, g: Tensor, axis: int) -> Tensor:
     return v * g.view(shape) / v.square().sum(dim=others, keepdim=True).sqrt()
 
 
+def plainly_turned(v: Tensor, update: Tensor, rate: float) -> Tensor:
+    """Units v turned by Muon, with the iterations as they are published."""
+    X = update.flatten(1)
+    X = X.T if len(X) > len(X.T) else X
+    X = X / X.norm()
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X + (-4.7750 * A + 2.0315 * A @ A) @ X
+    X = X if len(X) == len(v) and X.shape == update.flatten(1).shape else X.T
+    lengths = v.flatten(1).norm(dim=1, keepdim=True)
+    turned = v.flatten(1) / lengths - rate * X / X.norm(dim=1).mean()
+    return (turned / turned.norm(dim=1, keepdim=True) * lengths).view_as(v)
+
+
 class Plain:
     """The step of one seed as a textbook has it."""
 
@@ -141,10 +155,15 @@ class Plain:
                 logs.setdefault(name, []).append(float(one))
             self.updates[phase.net] += 1
             t = self.updates[phase.net]
-            parameters = list(net.module.parameters())
+            names, parameters = zip(*net.module.named_parameters(), strict=True)
             gradients = torch.autograd.grad(value, parameters)
             rate = left * getattr(config, f"learning_rate_{phase.net.lower()}")
-            for theta, g, (m, v) in zip(parameters, gradients, self.moments[phase.net], strict=True):
+            has_muon = phase.net == "D" and config.optimizer_d == "muon"
+            for name, theta, g, (m, v) in zip(names, parameters, gradients, self.moments[phase.net], strict=True):
+                if has_muon and name.endswith(".v") and name != "output.v":
+                    m.copy_(config.momentum_d * m + g)
+                    theta.data.copy_(plainly_turned(theta, g + config.momentum_d * m, left * config.learning_rate_muon))
+                    continue
                 m.copy_(config.adam_beta1 * m + (1.0 - config.adam_beta1) * g)
                 v.copy_(config.adam_beta2 * v + (1.0 - config.adam_beta2) * g * g)
                 m_hat, v_hat = m / (1.0 - config.adam_beta1**t), v / (1.0 - config.adam_beta2**t)
