@@ -12,19 +12,26 @@ from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
 PRESET, NO_GENERATOR = "K+1 GAN", "without a generator"
-# What earlier presets lacked, with the settings that they had.
-EARLIER: dict[str, Row] = {
+# Settings in which rows differ from the preset of today.
+VARIANTS: dict[str, Row] = {
     "": {},
+    ", Muon": {"optimizer_d": "muon"},
     ", Adam": {"optimizer_d": "adam"},
-    ", Adam, without label spreading": {"optimizer_d": "adam", "label_spreading_fraction": 0.0},
+    ", without label spreading": {"label_spreading_fraction": 0.0},
 }
-KINDS = [kind + suffix for suffix in EARLIER for kind in (PRESET, NO_GENERATOR)]
+KINDS = [kind + suffix for suffix in VARIANTS for kind in (PRESET, NO_GENERATOR)]
 ABLATED_LABELS, FAST_LABELS, FEWEST_LABELS = 50, 100, 20
 # Data sets with trainings of about the same CPU time with and without a generator: the name and the number of labels.
 EQUAL_TIME = {
     "mnist": ("MNIST", 100),
     "fashion-mnist": ("Fashion-MNIST", 100),
     "cifar10": ("CIFAR-10", 4000),
+}
+# Sets like those of a user, in short trainings with and without a generator, by their views.
+OWN_PICTURES = {
+    ("trashnet", "natural"): "photographs in pixels, 60",
+    ("letters", "drawings"): "letters, 60",
+    ("cells", "natural"): "cells, 60",
 }
 WIDTH = 115
 MARKS = 5  # lines of the table of errors during a training
@@ -68,7 +75,7 @@ def mnist_sentence() -> str:
         for row in rows("mnist-fast"):
             if row["labels"] == labels:
                 by_kind[_kind(row)].append(row)
-        suffix = next(each for each in EARLIER if len(by_kind[PRESET + each]) > 1)
+        suffix = next(each for each in VARIANTS if len(by_kind[PRESET + each]) > 1)
         found = by_kind[PRESET + suffix]
         errors = [row["error"] for row in found]
         minutes = statistics.median(row["seconds"] / 60 for row in found)
@@ -131,12 +138,20 @@ def generator_sentence() -> str:
             # The shortest training of each draw is the one of equal time.
             if row["labels"] == labels and kind is not None and length <= lengths[kind].get(row["draw_seed"], length):
                 lengths[kind][row["draw_seed"]], errors[kind][row["draw_seed"]] = length, row["error"]
-        suffix = next(each for each in EARLIER if errors[PRESET + each].keys() & errors[NO_GENERATOR + each].keys())
+        suffix = next(each for each in VARIANTS if errors[PRESET + each].keys() & errors[NO_GENERATOR + each].keys())
         gap = _gap(errors[PRESET + suffix], errors[NO_GENERATOR + suffix])
         parts.append(f"{name}, {labels:,} labels{suffix}: {gap}")
+    for (name, views), words in OWN_PICTURES.items():
+        errors = defaultdict(dict)
+        for row in rows("own-pictures"):
+            if (row["pictures"], row["settings"].get("augmentation", "digits")) == (name, views):
+                kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
+                errors[kind][row["draw_seed"]] = row["error"]
+        parts.append(f"{words}: {_gap(errors[PRESET], errors[NO_GENERATOR])}")
     as_many = _gap(ablated["gan"], ablated["without a generator"])
     text = (
-        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws). "
+        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws); above "
+        "0 it helps. "
         f"Without views, for as many images: digits, {ABLATED_LABELS} labels: {as_many} (`--ablate` repeats it). With "
         f"views and pseudo-labels, for about the same CPU time: {'; '.join(parts)}."
     )
@@ -157,8 +172,8 @@ def _kind(row: Row) -> str | None:
     settings = {"labels": row["labels"], "method": row["method"], **row["settings"], "total_images": row["images"]}
     kind = f"`{row['method']}`" if row["method"] != "gan" else PRESET
     kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else kind
-    for suffix, earlier in EARLIER.items():
-        if resolve(row["preset"], {**settings, **earlier}).sha256 == row["config_sha256"]:
+    for suffix, variant in VARIANTS.items():
+        if resolve(row["preset"], {**settings, **variant}).sha256 == row["config_sha256"]:
             return kind + suffix
     return None
 
@@ -176,21 +191,31 @@ def _curve(dataset: str, cells: dict[tuple[int, str, int], list[Row]]) -> list[s
     """Return the table of the error during the trainings of the preset, where it was measured."""
     if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
         return []
-    models = max(
-        (found for (_, kind, _), found in cells.items() if kind == PRESET),
-        key=lambda found: (found[0]["images"], len(found)),
-        default=[],
+    lines_of = rows(f"{dataset}-fast-curves")
+    measured = {line["config_sha256"] for line in lines_of}
+    kind, models = max(
+        (
+            (kind, found)
+            for (_, kind, _), found in cells.items()
+            if kind.startswith(PRESET) and found[0]["config_sha256"] in measured
+        ),
+        key=lambda pair: (pair[1][0]["images"], len(pair[1])),
+        default=("", []),
     )
     if not models:
         return []
     seeds = [row["seed"] for row in models]
-    reports = [line for line in rows(f"{dataset}-fast-curves") if line["config_sha256"] == models[0]["config_sha256"]]
+    reports = [line for line in lines_of if line["config_sha256"] == models[0]["config_sha256"]]
     by_images: dict[int, dict[int, float]] = defaultdict(dict)
     for line in reports:
         by_images[line["images"]][line["stack"][0]] = line["errors"][0]
     whole = [images for images, errors in sorted(by_images.items()) if set(seeds) <= errors.keys()]
     shown = whole[:: -max(1, len(whole) // MARKS)][::-1]
-    lines = ["", f"| images, {models[0]['labels']:,} labels | test error, % | each draw |", "|---|---|---|"]
+    lines = [
+        "",
+        f"| images, {models[0]['labels']:,} labels{kind.removeprefix(PRESET)} | test error, % | each draw |",
+        "|---|---|---|",
+    ]
     for images in shown:
         errors = [by_images[images][seed] for seed in seeds]
         lines.append(

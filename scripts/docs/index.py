@@ -113,7 +113,8 @@ SOURCES = {
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
     "own-pictures": Source(
-        ("scripts/experiments/own_pictures.py --fonts FOLDER",), ("notes/images.md", "own-generator", "own-views")
+        ("scripts/experiments/own_pictures.py --fonts FOLDER",),
+        ("notes/images.md", "own-generator", "own-views", "worth"),
     ),
     "pixels-trashnet": Source(
         (

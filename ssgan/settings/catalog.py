@@ -1,4 +1,4 @@
-"""List the networks and methods: their defaults, the images that each network takes, and what follows from a setting."""
+"""List the networks and methods: their defaults, the images of each network, and what follows from a setting."""
 
 import typing
 from collections.abc import Mapping, Sequence

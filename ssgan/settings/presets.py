@@ -145,11 +145,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnist-fast": {
         **_COMPACT,
         **_SPARSE_GENERATOR,
+        "optimizer_d": "adam",
         "labels": 100,
         "augmentation": "digits",
         "weight_balance": 1.0,
         "label_spreading_fraction": 0.2,
-        "total_images": 300_000,
+        "total_images": 900_000,
     },
     # The trials are in docs/notes/images.md.
     "cifar10-fast": {
