@@ -150,8 +150,8 @@ def generator_sentence() -> str:
         parts.append(f"{words}: {_gap(errors[PRESET], errors[NO_GENERATOR])}")
     as_many = _gap(ablated["gan"], ablated["without a generator"])
     text = (
-        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws); above "
-        "0 it helps. "
+        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws); "
+        "above 0 it helps. "
         f"Without views, for as many images: digits, {ABLATED_LABELS} labels: {as_many} (`--ablate` repeats it). With "
         f"views and pseudo-labels, for about the same CPU time: {'; '.join(parts)}."
     )
