@@ -193,7 +193,8 @@ class Sorter:
         if file in self.pictures.files:
             return os.path.basename(file)
         stem, suffix = os.path.splitext(file.rpartition("/")[2])
-        return _safe_name(stem) + (_safe_name(suffix.removeprefix(".")).join((".", "")) if suffix else "")
+        suffix = suffix.removeprefix(".")
+        return f"{_safe_name(stem)}.{_safe_name(suffix)}" if suffix else _safe_name(stem)
 
     @staticmethod
     def _holds(path: Path, stream: BinaryIO) -> bool:

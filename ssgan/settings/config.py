@@ -117,7 +117,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     adversarial_steps: int = setting(
         0,
         "steps",
-        "of the discriminator_steps, how many use generated images (U and V); 0: all; fewer are cheaper",
+        "how many of discriminator_steps use generated images (U and V); 0: all; fewer are cheaper",
     )
     # Losses, beside the weights of their terms
     real_target: float = setting(1.0, "probability", "U's target for real; below 1 is one-sided label smoothing", 0, 1)
@@ -196,8 +196,10 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     optimizer_g: OptimizerName = setting("adam", "name", "optimiser of G")
     learning_rate_d: float = setting(3e-3, "per step", "learning rate of D")
     learning_rate_g: float = setting(3e-3, "per step", "learning rate of G")
-    learning_rate_muon: float = setting(0.03, "radians per step", "by which Muon turns the units of D", 0, above=True)
-    momentum_d: float = setting(0.9, "decay per step", "Nesterov's momentum of D; 0: none", 0, 0.9999999)
+    learning_rate_muon: float = setting(0.03, "radians per step", "learning rate of Muon in D", 0, above=True)
+    momentum_d: float = setting(
+        0.9, "decay per step", "Nesterov's momentum of D under sgd or muon; 0: none", 0, 0.9999999
+    )
     momentum_g: float = setting(0.9, "decay per step", "Nesterov's momentum of G under sgd; 0: none", 0, 0.9999999)
     adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
     adam_beta2: float = setting(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)

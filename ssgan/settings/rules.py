@@ -300,7 +300,7 @@ class DerivedSettings:
 
     @property
     def why_no_generator(self) -> str:
-        """The setting that is the reason why models have no generator, in words."""
+        """Why models with these settings have no generator, in words."""
         return "they were trained with weight_fake=0" if self.method == "gan" else f"method {self.method!r} trains none"
 
     @property

@@ -174,11 +174,11 @@ class Muon(Adam):
     """Muon for the directions of weight-normalised units, and Adam for all other parameters.
 
     The gradient of a layer's directions v [units, ...], with Nesterov's momentum, is made semi-orthogonal, so that all
-    of its singular directions are learned equally fast. Then every unit turns by about ``rate`` radians, and keeps the
-    length of its v, which weight normalisation ignores. The rate is a multiple of Adam's and follows its schedule.
+    of its singular directions are learned equally fast. Then the units of a layer turn by about the learning rate on
+    average, in radians, and keep the lengths of their v, which weight normalisation ignores. The learning rate is a
+    multiple of Adam's and follows its schedule.
 
-    Source: Jordan et al., *Muon: an optimizer for hidden layers in neural networks*, 2024; that the length is kept is
-    as in Jordan, *94% on CIFAR-10 in 3.29 Seconds on a Single GPU*, 2024, and its later code.
+    Source: Jordan et al., *Muon: an optimizer for hidden layers in neural networks*, 2024. There the lengths change.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class Muon(Adam):
         Whether Muon updates the parameter.
     momentum : float
     multiple : float
-        The rate of Muon divided by that of Adam.
+        The learning rate of Muon divided by that of Adam.
     stacked : bool
         Whether parameters have a leading seed axis.
     """
@@ -239,5 +239,6 @@ def build_optimizer(config: Config, net: str, parameters: Mapping[str, Tensor], 
     adam = tensors, (config.adam_beta1, config.adam_beta2), config.adam_epsilon, config.adam_epsilon_inside_root
     if name == "adam":
         return Adam(*adam)
+    # The output layer keeps Adam.
     directions = [key.endswith(".v") and not key.startswith("output.") for key in parameters]
     return Muon(*adam, directions, config.momentum_d, config.learning_rate_muon / config.learning_rate_d, stacked)

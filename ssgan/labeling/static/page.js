@@ -286,7 +286,9 @@ function drawEnd() {
     again.addEventListener("click", () => attempt(async () => { state.skipped = true; await fill(); await show(); }));
     parts.push(again);
   }
-  $("message").replaceChildren(...parts);
+  // Asked for again and again while nothing is left: the same parts stay, and with them the focus.
+  const said = parts.map((part) => part.textContent).join("");
+  if ($("message").textContent !== said) $("message").replaceChildren(...parts);
   $("caption").textContent = "";
 }
 
