@@ -2,10 +2,11 @@
 """Train a published grid and add its rows: `scripts/experiments/results.py digits`.
 
 Each seed gives one line of `results/rows/GRID.jsonl`. Where test errors are measured during training, each gives one
-line of `results/rows/GRID-curves.jsonl`, and the samples of the first cell are copied to `docs/pictures/`. A cell whose
-rows exist with the same settings is not trained again, and one that was stopped resumes from its checkpoint in
-`runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it by itself. For a GAN
-without classes the samples of the first seed are kept, and its frames, if any, as an animation.
+line of `results/rows/GRID-curves.jsonl`, also of a training that `--minutes` stopped, and the samples of the first cell
+are copied to `docs/pictures/`. A cell whose rows exist with the same settings is not trained again, and one that was
+stopped resumes from its checkpoint in `runs/results/`, so the script can be stopped at any time and started again;
+`--minutes` stops it by itself. For a GAN without classes the samples of the first seed are kept, and its frames, if
+any, as an animation.
 """
 
 import argparse
@@ -28,12 +29,12 @@ from ssgan.data.splits import draw, hide
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import image_grid
-from ssgan.files import open_atomic
+from ssgan.files import open_atomic, write_atomic
 from ssgan.inference.metrics import Diversity, generated_probability, softmax
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
 from ssgan.settings.presets import DATASET_PRESETS, resolve
-from ssgan.training.experiment import Paused, run_experiment
+from ssgan.training.experiment import Paused, run_experiment, settings_beyond_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
@@ -286,9 +287,14 @@ def done(path: Path, config: Config, data: Data | None = None) -> bool:
     return any(data is None or row["dataset_sha256"] == data.sha256 for row in cell_rows)
 
 
+def scratch_folder(config: Config, name: str) -> Path:
+    """Return the folder of the run of a stack."""
+    return SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
+
+
 def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
     """Train one stack in `runs/results/`, or resume it there; return its report."""
-    folder = SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
+    folder = scratch_folder(config, name)
     if not folder.exists():
         runs.create_run_folder(folder, data.name, config)
     with training_progress() as shown:
@@ -297,11 +303,13 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
         )
 
 
-def curves(folder: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the lines of a run's log that have test errors, and add what identifies the stack."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    stack = {"config_sha256": report["config_sha256"], "settings": report["settings"], "stack": report["seeds"]}
-    return [{**stack, **line} for line in lines if line["errors"] is not None]
+def keep_curve(path: Path, folder: Path, config: Config) -> None:
+    """Write the lines of a run's log that have test errors, in place of those of the same stack when it was stopped."""
+    stack = {"config_sha256": config.sha256, "settings": settings_beyond_preset(config), "stack": config.all_seeds}
+    others = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in others if not stack.items() <= json.loads(line).items()]
+    new = [json.dumps({**stack, **line}) for line in runs.read_log(folder) if line["errors"] is not None]
+    write_atomic(path, "".join(line + "\n" for line in [*kept, *new]).encode())
 
 
 def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
@@ -380,13 +388,15 @@ def train_missing(args: argparse.Namespace) -> int:
         try:
             report = trained(data, config, name, max(0.0, until - time.monotonic()))
         except Paused as pause:
+            if config.evaluate_every_images:
+                keep_curve(ROWS / f"{args.grid}-curves.jsonl", scratch_folder(config, name), config)
             print(f"The time is up: {pause} The same command goes on.")
             return 3
         folder, new_rows = Path(report["run"]), report["rows"]
         if config.evaluate_every_images:
             if cell is grid.cells[0] and (folder / "samples.png").exists():
                 shutil.copyfile(folder / "samples.png", PICTURES / f"{args.grid}-samples.png")
-            runs.append_rows(ROWS / f"{args.grid}-curves.jsonl", curves(folder, report))
+            keep_curve(ROWS / f"{args.grid}-curves.jsonl", folder, config)
         if share is not None:
             models, _ = open_run(folder, select(config.device))
             verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])

@@ -130,7 +130,8 @@ def build_classifier(models: Models) -> Ensemble:
         steps = [pictures, MappedFeatures(feature_map), *steps]
     networks = [fold_weights(models.D.network(i, models.averaged)).float() for i in range(len(models.seeds))]
     temperature = models.confidence.temperature or 1.0
-    classifier = Ensemble(nn.Sequential(*steps), networks, temperature, models.judges_foreign)
+    flips = models.config.test_time_flip
+    classifier = Ensemble(nn.Sequential(*steps), networks, temperature, models.judges_foreign, flips)
     return classifier.eval().requires_grad_(False)
 
 

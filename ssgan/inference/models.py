@@ -23,7 +23,7 @@ from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
-from ssgan.nn.stack import EVALUATION_ROWS, Stack, finite_seeds
+from ssgan.nn.stack import EVALUATION_ROWS, WIDTH_AXIS, Stack, finite_seeds
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 
@@ -31,6 +31,7 @@ __all__ = ["Models", "open_checkpoint", "open_latest", "open_run"]
 
 
 FEATURE_ROWS = 64  # vectors of features in one pass
+LOGITS, FEATURES = 0, 1  # indices of the outputs of D
 BLOCK_LATENTS = 100  # latents that are drawn, and images that are generated, in one batch
 JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000  # generated images that D judges; numbers compared with a normal
 DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
@@ -164,18 +165,19 @@ class Models:
         """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
 
         Models of features take pictures, whose features they compute, and features [N, D]. With ``averaged``, D's
-        averaged parameters are used, otherwise the last ones.
+        averaged parameters are used, otherwise the last ones. With the setting ``test_time_flip`` they are the mean of
+        the logits of an image and of its mirror image.
 
         Raises
         ------
         UserError
             If the images are not of the type and shape that the models were trained on.
         """
-        return self._outputs(x, averaged, 0).double().numpy()
+        return self._outputs(x, averaged, LOGITS).double().numpy()
 
     def features(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute the features [S, N, F] of D's last layer, float32, of images as :meth:`logits` takes them."""
-        return self._outputs(x, averaged, 1).float().numpy()
+        return self._outputs(x, averaged, FEATURES).float().numpy()
 
     def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
         """Compute the output of D at an index, [S, N, ...], on the CPU."""
@@ -193,11 +195,15 @@ class Models:
         # Passes of features have one size, the last one padded: bits are the same alone and among others.
         has_features = self.feature_map is not None or self.config.network == "features"
         rows, outputs = FEATURE_ROWS if has_features else EVALUATION_ROWS, []
+        parameters, flips = self.averaged if averaged else None, self.config.test_time_flip and place == LOGITS
         with float32_precision(self.config.precision, self.device):
             for block in stored.split(rows):
                 images = pair.to_input(block.to(self.device), self.scale, dtype)
                 images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
-                part = self.D.evaluate(images, self.averaged if averaged else None, rows, pick=itemgetter(place))
+                part = self.D.evaluate(images, parameters, rows, pick=itemgetter(place))
+                if flips:
+                    mirrored = self.D.evaluate(images.flip(WIDTH_AXIS), parameters, rows, pick=itemgetter(place))
+                    part = (part + mirrored) / 2
                 outputs.append(part[:, : len(block)])
         return torch.cat(outputs, dim=1).cpu()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssgan.data.feature_map import SAME, FeatureMap
+from ssgan.nn.stack import WIDTH_AXIS
 
 __all__ = ["Ensemble", "MappedFeatures", "PictureFeatures", "Rescaled", "export_graph"]
 
@@ -179,12 +180,20 @@ class Ensemble(nn.Module):
         Divides the logits before the softmax.
     judges_generated : bool
         Whether to compute the probability that an image is generated, too.
+    flips : bool
+        Whether to average the logits of an image and of its mirror image.
     """
 
     def __init__(
-        self, preparation: nn.Module, discriminators: Sequence[nn.Module], temperature: float, judges_generated: bool
+        self,
+        preparation: nn.Module,
+        discriminators: Sequence[nn.Module],
+        temperature: float,
+        judges_generated: bool,
+        flips: bool = False,
     ) -> None:
         super().__init__()
+        self.flips = flips
         self.preparation, self.discriminators = preparation, nn.ModuleList(discriminators)
         self.temperature, self.judges_generated = temperature, judges_generated
 
@@ -192,6 +201,11 @@ class Ensemble(nn.Module):
         """Map stored images [N, ...] to class probabilities [N, K] and, if ``judges_generated``, p(generated) [N]."""
         x = self.preparation(images)
         logits = [network(x)[0].float() for network in self.discriminators]
+        if self.flips:
+            mirrored = x.flip(WIDTH_AXIS)
+            logits = [
+                (z + network(mirrored)[0].float()) / 2 for z, network in zip(logits, self.discriminators, strict=True)
+            ]
         classes = torch.stack([(z / self.temperature).softmax(dim=1) for z in logits]).mean(dim=0)
         if not self.judges_generated:
             return (classes,)

@@ -165,6 +165,12 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         "on any; natural: flips and shifts, and colours in strong views; crops: with a backbone, features of the "
         "mirrored picture, and of crops as strong views",
     )
+    test_time_flip: bool = setting(
+        False,
+        "yes or no",
+        "average the logits of an image and of its mirror image in evaluations and predictions, which take twice the "
+        "time",
+    )
     # Networks
     discriminator_widths: tuple[int, ...] = setting(
         UNSET, "units", "hidden layers of D, or their channels; default by network", 1

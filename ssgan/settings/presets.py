@@ -160,6 +160,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "whitened-conv",
         "labels": 4000,
         "augmentation": "natural",
+        "test_time_flip": True,
         "total_images": 900_000,
     },
     # Small digits on a CPU: widths, learning rate and batch size of many tutorials, and half of their length.

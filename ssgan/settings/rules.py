@@ -60,6 +60,7 @@ NEEDS: dict[str, Need] = {
         f"{_UNLABELED[0]}, labels above 0, and weight_labeled above 0",
         lambda c: c.spreads_labels,
     ),
+    "test_time_flip": ("augmentation=natural", lambda c: c.augmentation == "natural"),
     "real_target": (
         "method=gan and weight_unlabeled above 0",
         lambda c: c.has("unlabeled"),

@@ -232,7 +232,15 @@ def check_module(models: Models, x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"minibatch_kernels": 4}, {"dtype": "float64"}, {"network": "gan-mlp"}], ids=str
+    "settings",
+    [
+        {},
+        {"minibatch_kernels": 4},
+        {"dtype": "float64"},
+        {"network": "gan-mlp"},
+        {"augmentation": "natural", "test_time_flip": True},
+    ],
+    ids=str,
 )
 def test_the_module_computes_what_the_models_compute(settings: dict[str, Any], few_digits: Data) -> None:
     models = train(few_digits, tiny(seeds=2, draw_seed=1, **settings)).models
@@ -242,14 +250,17 @@ def test_the_module_computes_what_the_models_compute(settings: dict[str, Any], f
 @every_network
 def test_every_convolutional_network_becomes_plain_layers(network: str) -> None:
     x = random_pictures()
-    models = train(x, narrow(network, total_images=40)).models
+    models = train(x, narrow(network, total_images=40, augmentation="natural")).models
+    check_module(models, x.x_test)
+    models.config = models.config.replace(test_time_flip=True)
     check_module(models, x.x_test)
 
 
 @pytest.mark.slow
 @every_network
 def test_every_convolutional_network_runs_as_onnx(network: str, tmp_path: Path) -> None:
-    run = finished_run(tmp_path / "run", random_pictures(), narrow(network, total_images=40))
+    flips = {"augmentation": "natural", "test_time_flip": True}
+    run = finished_run(tmp_path / "run", random_pictures(), narrow(network, total_images=40, **flips))
     assert export_run(run, tmp_path / "model.onnx")["check"]["from"] == "random images"
 
 

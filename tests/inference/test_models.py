@@ -66,6 +66,24 @@ def test_a_prediction_draws_nothing_and_is_a_distribution(few_digits: Data, run:
     assert not np.array_equal(first, run.models.probabilities(few_digits.x_test, averaged=False))
 
 
+@pytest.mark.parametrize("colour", [False, True])
+def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image(few_digits: Data, colour: bool) -> None:
+    """In rows of pixels, with any channels; features of D are those of the image itself."""
+    data = few_digits
+    if colour:
+        pool, test = (np.stack([x, x // 2, 16 - x], axis=3) for x in (data.x_train, data.x_test))
+        data = dataclasses.replace(data, x_train=pool, x_test=test)
+    models = train(data, tiny(seeds=2, augmentation="natural")).models
+    x, mirrored = data.x_test, data.x_test[:, :, ::-1].copy()
+    logits, logits_of_mirrored = models.logits(x), models.logits(mirrored)
+    features = models.features(x)
+    models.config = models.config.replace(test_time_flip=True)
+    np.testing.assert_allclose(models.logits(x), (logits + logits_of_mirrored) / 2, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(models.logits(x), models.logits(mirrored))
+    assert not np.allclose(models.logits(x), logits, atol=1e-3)
+    assert np.array_equal(models.features(x), features)
+
+
 def test_scores_are_those_of_the_run(few_digits: Data, run: Run) -> None:
     scores = run.models.scores(few_digits.x_test, few_digits.y_test)
     assert scores["error"] == run.errors

@@ -52,6 +52,11 @@ USELESS = {
     "weight_self_label": ({"method": "supervised", "weight_self_label": 2}, "weight_self_label=2", "method=gan"),
     "weight_pseudo_label": ({"weight_pseudo_label": 2}, "weight_pseudo_label=2", "an augmentation"),
     "pseudo_label_threshold": ({"pseudo_label_threshold": 0.7}, "pseudo_label_threshold=0.7", "weight_self_label"),
+    "test_time_flip": (
+        {"augmentation": "digits", "test_time_flip": True},
+        "test_time_flip=true",
+        "augmentation=natural",
+    ),
     "vat_epsilon": ({"method": "pi", "vat_epsilon": 0.2}, "vat_epsilon=0.2", "weight_vat above 0"),
     "vat_xi": ({"vat_xi": 0.2}, "vat_xi=0.2", "weight_vat above 0"),
     "vat_power_iterations": (

@@ -642,7 +642,7 @@ NO_EFFECT_ON_WEIGHTS = {
     "preset", "seeds", "device", "report_every_images", "evaluate_every_images", "checkpoint_every_seconds",
     "frames_every_images", "grid_side", "tensorboard",
     "seed_strategy", "cuda_graph", "compile_losses", "image_size", "image_mode", "test_share", "test_seed", "folds",
-    "gaussian_mean", "gaussian_std", "image_depth", "label_words",
+    "gaussian_mean", "gaussian_std", "image_depth", "label_words", "test_time_flip",
     # Of a backbone alone: see tests/inference/test_features.py.
     "backbone", "feature_components", "feature_length", "feature_neighbors",
 }  # fmt: skip
