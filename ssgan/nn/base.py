@@ -180,7 +180,10 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map noise [B, latent_size] to images [B, *image_shape]."""
-        return self.layout(self.squash(self.output(self._activations(z))))
+        x = self.output(self._activations(z))
+        # In bfloat16 a sigmoid above 0.998 is 1 and has no gradient, so that G could not change white pixels any more.
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return self.layout(self.squash(x))
 
     def _activations(self, z: Tensor) -> Tensor:
         """Return the activations of the last hidden layer."""

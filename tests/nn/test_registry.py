@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from conv_networks import CONVOLUTIONAL, narrow
 from small_configs import tiny
 
 from ssgan.nn.layers import BatchStatNorm, GaussianNoise, VirtualBatchNorm
 from ssgan.nn.mlp import MLPDiscriminator
 from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
+from ssgan.nn.stack import Net, Stack
 from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.config import Config
 
@@ -103,3 +105,38 @@ def test_pixels_go_to_the_range_of_the_network_and_back() -> None:
     assert pair.to_input(stored, 16.0, torch.float32).tolist() == [[-1.0, 0.0, 1.0]]
     assert pair.to_unit(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.0, 0.5, 1.0]
     assert stored.tolist() == [[0, 8, 16]]
+
+
+class Shifted(torch.nn.Module):
+    """A layer with a number added to its output, in the type of the output."""
+
+    def __init__(self, layer: torch.nn.Module, number: float) -> None:
+        super().__init__()
+        self.layer, self.number = layer, number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x) + self.number
+        return y
+
+
+@pytest.mark.parametrize("network", ["mlp", "gan-mlp", *CONVOLUTIONAL])
+def test_saturated_pixels_have_a_gradient_in_bfloat16(network: str) -> None:
+    """The output 1 - 2e-4 is 1 in bfloat16, and the gradients of sigmoid and tanh are computed from their output."""
+    torch.manual_seed(0)
+    config = narrow(network) if network in CONVOLUTIONAL else tiny(network=network)
+    G: Any = NETWORK_PAIRS[network].generator(config, (32, 32))
+    G.output = Shifted(G.output, 8.5 if G.squash is torch.sigmoid else 4.6)
+    stack = Stack([G])
+    z = torch.rand(20, config.latent_size)
+    weights = torch.randn(20, 32, 32)
+    gradients = []
+    for rounded in (False, True):
+        state = stack.state(0)
+        v = {name: value.requires_grad_() for name, value in state["parameters"].items()}
+        x = Net(stack.training, {**state, "parameters": v}, rounded)(z)
+        assert x.dtype == torch.float32
+        assert x.mean() > 0.99
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad((x * weights).sum(), list(v.values()))]))
+    exact, found = gradients
+    assert torch.dot(exact, found) > 0.9 * exact.norm() * found.norm()
+    assert found.norm() / exact.norm() == pytest.approx(1, abs=0.2)
