@@ -110,6 +110,7 @@ SOURCES = {
     "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast", "worth")),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("first", "mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
+    "mnist-paper-curves": Source((f"{RESULTS} mnist-paper",), ("mnist-paper",)),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
     "own-pictures": Source(
@@ -149,8 +150,9 @@ def index() -> str:
 
 
 def _commits(name: str) -> str:
-    """List the commits of the rows; for the reports of trainings those of the models."""
-    commits = {row["commit"] for row in rows(name.removesuffix("-curves"))}
+    """List the commits of the rows; for the reports of trainings those of the models, if any is trained to its end."""
+    models = name.removesuffix("-curves")
+    commits = {row["commit"] for row in rows(models)} if (ROWS / f"{models}.jsonl").exists() else set()
     return ", ".join(f"`{commit}`" for commit in sorted(commits))
 
 

@@ -12,8 +12,8 @@ from fast_tables import time_points
 from labeling_tables import SETS, labeling_cells
 from matplotlib import pyplot as plt
 from PIL import Image
+from recipe_tables import mnist_curves
 from table_rows import ROOT, rows
-from tables import mnist_curves
 
 from ssgan.files import write_atomic
 

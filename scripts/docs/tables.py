@@ -14,13 +14,10 @@ from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
 from picture_tables import generator_table, views_table
+from recipe_tables import mnist_table, recipe_table
 from table_rows import adam_note, cell, rows
 
-MNIST_POOL = 60_000
-EPOCHS_SHOWN = (1, 5, 10, 16, 26, 40)
-EPSILONS = {True: "inside the root (paper's code; the preset)", False: "outside (torch.optim)"}
 NAMES = {"ssgan": "ssgan", "plain": "plain PyTorch", "products": "the matrix products alone"}
-MODELS = {"errors": "averaged", "errors_raw": "last"}
 FIRST_METHODS = {
     "gan": "**K+1 GAN** (`gan`)",
     "fixmatch": "FixMatch (`fixmatch`)",
@@ -108,42 +105,6 @@ def norm_table() -> str:
     common = {norm: [row for row in cells[norm] if row["draw_seed"] in draws] for norm in NORMS}
     lines = [f"| generator's normalisation | error %, 50 labels, the same {len(draws)} draws |", "|---|---|"]
     return "\n".join([*lines, *(f"| {NORMS[norm]} | {cell(common[norm])} |" for norm in NORMS)])
-
-
-def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
-    """Read the reports of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
-    curves: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
-    for line in rows("mnist-short-curves"):
-        inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
-        curves[inside].setdefault(seed, {})[line["images"] / MNIST_POOL] = line
-    return curves
-
-
-def mnist_table() -> str:
-    """Make the table of error during training, by the place of Adam's epsilon."""
-    curves = mnist_curves()
-    shown = [e for e in EPOCHS_SHOWN if any(e in line for line in curves[True].values())]
-    lines = ["| Adam's epsilon | model | " + " | ".join(f"{e} epoch" + "s" * (e > 1) for e in shown) + " |"]
-    lines.append("|---" * (len(shown) + 2) + "|")
-    for inside, name in EPSILONS.items():
-        for kind, model in MODELS.items():
-            cells = []
-            for epoch in shown:
-                errors = [line[epoch][kind][0] for line in curves[inside].values() if epoch in line]
-                each = ", ".join(f"{error:.2f}" for error in errors)
-                cells.append(f"{statistics.mean(errors):.2f} ({each})" if errors else " ")
-            lines.append(f"| {name} | {model} | " + " | ".join(cells) + " |")
-    longest = [row for row in rows("mnist-short") if row["settings"].get("adam_epsilon_inside_root", True)]
-    seconds, images = (statistics.mean(row[key] for row in longest) for key in ("seconds", "images"))
-    lines += [
-        "",
-        f"Test error in % with {longest[0]['labels']} labels, mean and each of {len(longest)} label draws, of the",
-        f"averaged discriminator and of the last one. {images / MNIST_POOL:.0f} of the recipe's 300 epochs",
-        f"took {seconds / 60:.0f} minutes a draw on {longest[0]['device_name']}, two draws side by side and",
-        "other work beside them.",
-        "Every draw is a row of [results/rows/mnist-short.jsonl](../results/rows/mnist-short.jsonl).",
-    ]
-    return "\n".join(lines)
 
 
 def files_sentence() -> str:
@@ -445,6 +406,7 @@ BLOCKS = {
     "fashion-mnist-fast": partial(fast_table, "fashion-mnist"),
     "cifar10-fast": partial(fast_table, "cifar10"),
     "mnist": mnist_table,
+    "mnist-paper": recipe_table,
     "cifar10": cifar10_table,
     "foreign": foreign_table,
     "files": files_sentence,

@@ -10,6 +10,7 @@ import labeling_tables
 import method_tables
 import picture_tables
 import pytest
+import recipe_tables
 from running import ROOT, rows, script, status_of
 
 from ssgan.data.dataset import Data
@@ -30,7 +31,11 @@ def test_the_index_names_the_tables_that_read_a_file(monkeypatch: pytest.MonkeyP
     index, tables = script("docs/index"), script("docs/tables")
     read: set[str] = set()
     real = tables.rows
-    for module in (tables, cluster_tables, fast_tables, feature_tables, labeling_tables, method_tables, picture_tables):
+    modules = (
+        *(tables, cluster_tables, fast_tables, feature_tables, labeling_tables, method_tables, picture_tables),
+        recipe_tables,
+    )
+    for module in modules:
         monkeypatch.setattr(module, "rows", lambda name: (read.add(name), real(name))[1])
     found: dict[str, set[str]] = {name: set() for name in index.SOURCES}
     for block, render in tables.BLOCKS.items():
