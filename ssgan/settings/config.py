@@ -304,6 +304,10 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         """The number of unlabelled images that D sees in one step."""
         return self.batch_size * self.discriminator_steps
 
+    def steps_for(self, images: int) -> int:
+        """Return the fewest steps in which D sees at least so many unlabelled images; 0 for 0."""
+        return -(-images // self.images_per_step)
+
     def decay(self, net: str) -> float:
         """Return the fraction of training over which the learning rate of ``"D"`` or ``"G"`` falls linearly to 0."""
         fraction = self.decay_last_fraction_g if net == "G" else None

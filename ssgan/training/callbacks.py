@@ -173,7 +173,7 @@ class Frames(Callback):
         config = self.config
         if not (config.frames_every_images and config.trains_generator):
             return False
-        interval = -(-config.frames_every_images // config.images_per_step)
+        interval = config.steps_for(config.frames_every_images)
         return step % interval == 0 or step == config.steps
 
     def rewind(self, steps_done: int) -> None:

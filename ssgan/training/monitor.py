@@ -190,13 +190,12 @@ class Monitor:
     @property
     def _evaluation_interval(self) -> int:
         """Steps between two test errors in the log; 0 without them."""
-        interval = -(-self.config.evaluate_every_images // self.config.images_per_step)
-        return interval if len(self.data.x_test) else 0
+        return self.config.steps_for(self.config.evaluate_every_images) if len(self.data.x_test) else 0
 
     def report_due(self) -> bool:
         """Return whether a report is due after this step: at the interval, at the end, and early for the time left."""
         steps_done = self.trainer.steps_done
-        interval = max(1, self.config.report_every_images // self.config.images_per_step)
+        interval = self.config.steps_for(self.config.report_every_images)
         return steps_done % interval == 0 or steps_done in (FIRST_REPORT_STEP, self.config.steps)
 
     def pop_logs(self) -> dict[str, np.ndarray]:

@@ -262,6 +262,7 @@ def test_the_sentence_names_field_value_and_what_is_allowed(name: str) -> None:
 def test_steps_count_unlabelled_images() -> None:
     config = Config(total_images=1000, batch_size=100, discriminator_steps=2)
     assert (config.images_per_step, config.steps) == (200, 5)
+    assert [config.steps_for(images) for images in (0, 1, 200, 201)] == [0, 1, 1, 2]
     assert Config(total_images=1, batch_size=100).steps == 1
 
 
