@@ -27,7 +27,7 @@ from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import default_preset, resolve
+from ssgan.settings.presets import default_preset, resolve, resolve_early
 from ssgan.training import trainer
 from ssgan.training.callbacks import log_line
 from ssgan.training.experiment import make_report, save_run
@@ -381,13 +381,13 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
 def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -> Config:
     """Resolve the settings as far as possible before the data are read: the shape of the images is not known yet."""
     if preset is not None:
-        return resolve(preset, settings)
+        return resolve_early(preset, settings)
     backbone = settings.get("backbone")
     try:
-        return resolve(default_preset(name, PICTURE_SHAPE, backbone), settings)
+        return resolve_early(default_preset(name, PICTURE_SHAPE, backbone), settings)
     except UserError as mistake:
         try:
-            return resolve(default_preset(name, (), backbone), settings)
+            return resolve_early(default_preset(name, (), backbone), settings)
         except UserError:
             raise mistake from None
 

@@ -16,8 +16,8 @@ PRESET, NO_GENERATOR = "K+1 GAN", "without a generator"
 VARIANTS: dict[str, Row] = {
     "": {},
     ", Muon": {"optimizer_d": "muon"},
-    ", no flip": {"test_time_flip": False},
-    ", Adam, no flip": {"optimizer_d": "adam", "test_time_flip": False},
+    ", no test-time flip": {"test_time_flip": False},
+    ", Adam, no test-time flip": {"optimizer_d": "adam", "test_time_flip": False},
     ", without label spreading": {"label_spreading_fraction": 0.0},
 }
 KINDS = [kind + suffix for suffix in VARIANTS for kind in (PRESET, NO_GENERATOR)]

@@ -29,7 +29,7 @@ from ssgan.data.splits import draw, hide
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import image_grid
-from ssgan.files import open_atomic, write_atomic
+from ssgan.files import open_atomic
 from ssgan.inference.metrics import Diversity, generated_probability, softmax
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
@@ -304,12 +304,12 @@ def trained(data: Data, config: Config, name: str, pause_after_seconds: float = 
 
 
 def keep_curve(path: Path, folder: Path, config: Config) -> None:
-    """Write the lines of a run's log that have test errors, in place of those of the same stack when it was stopped."""
+    """Append the lines of a run's log that have test errors, without those that an earlier stop of it appended."""
     stack = {"config_sha256": config.sha256, "settings": settings_beyond_preset(config), "stack": config.all_seeds}
-    others = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in others if not stack.items() <= json.loads(line).items()]
-    new = [json.dumps({**stack, **line}) for line in runs.read_log(folder) if line["errors"] is not None]
-    write_atomic(path, "".join(line + "\n" for line in [*kept, *new]).encode())
+    ours = [one for one in rows(path) if (one["config_sha256"], one["stack"]) == (config.sha256, config.all_seeds)]
+    kept = {one["images"] for one in ours}
+    lines = [line for line in runs.read_log(folder) if line["errors"] is not None and line["images"] not in kept]
+    runs.append_rows(path, [{**stack, **line} for line in lines])
 
 
 def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:

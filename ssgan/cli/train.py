@@ -46,7 +46,7 @@ from ssgan.errors import CannotResume, Interrupted, UserError, counted, signal_n
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, default_preset, describe, resolve
+from ssgan.settings.presets import PRESETS, default_preset, describe, resolve, resolve_early
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -252,14 +252,14 @@ def _load_data(options: TrainOptions, parent: "Parent | None") -> tuple["Data", 
     return data, config if data.image_depth is None else config.replace(image_depth=data.image_depth)
 
 
-def _resolve(options: TrainOptions, settings: Mapping[str, Any], image_shape: Sequence[int] = ()) -> Config:
+def _resolve(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[int], early: bool = False) -> Config:
     """Resolve the configuration; if no preset is named, the data and the shape of their images determine it."""
     if options.resume and options.out is not None:
         return start.resumed_config(options.out, options.preset, settings)
     if options.parent is not None:
         return start.settings_of_child(options.parent, options.preset, settings)
-    preset, earlier = _preset(options, settings, image_shape)
-    return resolve(preset, settings, earlier)
+    preset, earlier = _preset(options, settings, shape)
+    return (resolve_early if early else resolve)(preset, settings, earlier)
 
 
 def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[int]) -> tuple[str, dict[str, Any]]:
@@ -281,10 +281,10 @@ def _resolve_without_data(options: TrainOptions) -> Config:
     The shape of a user's own images is not known yet: settings that suit one of the presets for them are accepted.
     """
     try:
-        return _resolve(options, options.settings, PICTURE_SHAPE)
+        return _resolve(options, options.settings, PICTURE_SHAPE, early=True)
     except UserError as mistake:
         try:
-            return _resolve(options, options.settings)
+            return _resolve(options, options.settings, (), early=True)
         except UserError:
             raise mistake from None
 

@@ -130,7 +130,7 @@ def build_classifier(models: Models) -> Ensemble:
         steps = [pictures, MappedFeatures(feature_map), *steps]
     networks = [fold_weights(models.D.network(i, models.averaged)).float() for i in range(len(models.seeds))]
     temperature = models.confidence.temperature or 1.0
-    flips = models.config.test_time_flip
+    flips = models.config.flips_at_test
     classifier = Ensemble(nn.Sequential(*steps), networks, temperature, models.judges_foreign, flips)
     return classifier.eval().requires_grad_(False)
 
@@ -171,6 +171,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
         "outputs": outputs,
         "preprocessing": _preprocessing(models),
         "backbone": backbone,
+        "test_time_flip": config.flips_at_test,
         "temperature": models.confidence.temperature or 1.0,
         "seeds": models.seeds,
         "predictions_of": predictor.description,

@@ -22,7 +22,7 @@ from ssgan.inference.confidence import Confidence
 from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
 from ssgan.inference.scores import METRICS, finite_mask, score
-from ssgan.nn.registry import NETWORK_PAIRS, draw_latents
+from ssgan.nn.registry import BLOCK_LATENTS, NETWORK_PAIRS, draw_fixed_latents, draw_latents
 from ssgan.nn.stack import EVALUATION_ROWS, WIDTH_AXIS, Stack, finite_seeds
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
@@ -32,7 +32,6 @@ __all__ = ["Models", "open_checkpoint", "open_latest", "open_run"]
 
 FEATURE_ROWS = 64  # vectors of features in one pass
 LOGITS, FEATURES = 0, 1  # indices of the outputs of D
-BLOCK_LATENTS = 100  # latents that are drawn, and images that are generated, in one batch
 JUDGED_IMAGES, MEASURED_NUMBERS = 1000, 10_000  # generated images that D judges; numbers compared with a normal
 DISTANCES = ("ks", "wasserstein", "generated_mean", "generated_std")
 
@@ -176,7 +175,10 @@ class Models:
         return self._outputs(x, averaged, LOGITS).double().numpy()
 
     def features(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Compute the features [S, N, F] of D's last layer, float32, of images as :meth:`logits` takes them."""
+        """Compute the features [S, N, F] of D's last layer, float32, of images as :meth:`logits` takes them.
+
+        They are those of the image itself, also with ``test_time_flip``.
+        """
         return self._outputs(x, averaged, FEATURES).float().numpy()
 
     def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
@@ -195,17 +197,20 @@ class Models:
         # Passes of features have one size, the last one padded: bits are the same alone and among others.
         has_features = self.feature_map is not None or self.config.network == "features"
         rows, outputs = FEATURE_ROWS if has_features else EVALUATION_ROWS, []
-        parameters, flips = self.averaged if averaged else None, self.config.test_time_flip and place == LOGITS
-        with float32_precision(self.config.precision, self.device):
-            for block in stored.split(rows):
-                images = pair.to_input(block.to(self.device), self.scale, dtype)
-                images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
-                part = self.D.evaluate(images, parameters, rows, pick=itemgetter(place))
-                if flips:
-                    mirrored = self.D.evaluate(images.flip(WIDTH_AXIS), parameters, rows, pick=itemgetter(place))
-                    part = (part + mirrored) / 2
-                outputs.append(part[:, : len(block)])
+        for block in stored.split(rows):
+            images = pair.to_input(block.to(self.device), self.scale, dtype)
+            images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
+            outputs.append(self.judge(images, averaged, place, rows)[:, : len(block)])
         return torch.cat(outputs, dim=1).cpu()
+
+    def judge(self, x: Tensor, averaged: bool = True, place: int = LOGITS, rows: int = EVALUATION_ROWS) -> Tensor:
+        """Compute logits [S, N, K], with flips, or features [S, N, F] for inputs of the networks [N, ...]."""
+        parameters = self.averaged if averaged else None
+        with float32_precision(self.config.precision, self.device):
+            output: Tensor = self.D.evaluate(x, parameters, rows, pick=itemgetter(place))
+            if self.config.flips_at_test and place == LOGITS:
+                output = (output + self.D.evaluate(x.flip(WIDTH_AXIS), parameters, rows, pick=itemgetter(place))) / 2
+        return output
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""
@@ -265,17 +270,11 @@ class Models:
 
     def generated_logits(self, count: int, seed: int = 0) -> dict[bool, np.ndarray]:
         """Compute the logits [S, count, K] of each D, averaged (True) and last (False), on images of its own G."""
-        images = self.sample(count, seed)
-        logits: dict[bool, list[np.ndarray]] = {True: [], False: []}
-        for i in range(len(self.seeds)):
-            model = self.select(self.seeds[i : i + 1])
-            like = next(iter(model.averaged.values()))
-            x = NETWORK_PAIRS[self.config.network].from_unit(torch.from_numpy(images[i]).to(like))
-            with float32_precision(self.config.precision, x.device):
-                for averaged, logits_SNK in logits.items():
-                    parameters = model.averaged if averaged else None
-                    logits_SNK.append(model.D.evaluate(x, parameters, pick=itemgetter(0))[0].cpu().double().numpy())
-        return {averaged: np.stack(logits_SNK) for averaged, logits_SNK in logits.items()}
+        pair, like = NETWORK_PAIRS[self.config.network], next(iter(self.averaged.values()))
+        x_SN = [pair.from_unit(torch.from_numpy(images).to(like)) for images in self.sample(count, seed)]
+        pairs = [(self.select([seed]), x) for seed, x in zip(self.seeds, x_SN, strict=True)]
+        logits = {averaged: [one.judge(x, averaged) for one, x in pairs] for averaged in (True, False)}
+        return {averaged: torch.cat(parts).cpu().double().numpy() for averaged, parts in logits.items()}
 
     def ensemble(self, p_SNK: np.ndarray) -> np.ndarray | None:
         """Average probabilities [S, N, K] to [N, K], without diverged models; None if all diverged.
@@ -302,13 +301,7 @@ class Models:
 
         They depend only on the seed and on the size and distribution of the latents.
         """
-        generator, z = torch.Generator().manual_seed(seed), []
-        for _ in range(-(-count // BLOCK_LATENTS)):
-            block = draw_latents(self.config, BLOCK_LATENTS, generator=generator)
-            if self.config.latent_distribution == "spread":  # shuffled, so that a part of a block is not one-sided
-                block = block[torch.randperm(BLOCK_LATENTS, generator=generator)]
-            z.append(block)
-        return torch.cat(z)[:count]
+        return draw_fixed_latents(self.config, count, seed)
 
     def generate(self, z: Tensor, seed: int = 0) -> np.ndarray:
         """Generate images [S, N, ...] in [0, 1] from latents [N, latent_size].

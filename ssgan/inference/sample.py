@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,7 +14,7 @@ from ssgan import runs
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
-from ssgan.devices import float32_precision, select
+from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.figures import curves, image_grid
 from ssgan.figures.fonts import legible
@@ -360,9 +359,7 @@ def _probabilities(models: Models, images: np.ndarray) -> np.ndarray:
     """Compute the class probabilities [N, K] of images [N, ...] in [0, 1] by the averaged D of one model."""
     like = next(iter(models.averaged.values()))
     x = NETWORK_PAIRS[models.config.network].from_unit(torch.from_numpy(images).to(like))
-    with float32_precision(models.config.precision, x.device):
-        logits_NK = models.D.evaluate(x, models.averaged, pick=itemgetter(0))[0]
-    return softmax(logits_NK.cpu().double().numpy())
+    return softmax(models.judge(x)[0].cpu().double().numpy())
 
 
 def _select_model(models: Models, seed: int | None, run: Path) -> Models:

@@ -37,11 +37,22 @@ from ssgan.nn.weight_norm import WeightNormLinear
 from ssgan.settings.catalog import check_image_shape
 from ssgan.settings.config import Config
 
-__all__ = ["JITTER", "NETWORK_PAIRS", "SPREAD", "NetworkPair", "build_empty_stacks", "build_stacks", "draw_latents"]
+__all__ = [
+    "BLOCK_LATENTS",
+    "JITTER",
+    "NETWORK_PAIRS",
+    "SPREAD",
+    "NetworkPair",
+    "build_empty_stacks",
+    "build_stacks",
+    "draw_fixed_latents",
+    "draw_latents",
+]
 
 
 # Evenly spread latents lie in [-SPREAD, SPREAD], each moved by up to JITTER at random.
 SPREAD, JITTER = 5.0, 0.01
+BLOCK_LATENTS = 100  # fixed latents that are drawn, and images that are generated, in one batch
 
 
 class NetworkPair(NamedTuple):
@@ -76,6 +87,17 @@ def draw_latents(config: Config, *shape: int, generator: torch.Generator | None 
     if config.latent_distribution == "spread":
         return torch.linspace(-SPREAD, SPREAD, shape[-1], device=device)[:, None] + JITTER * z
     return z
+
+
+def draw_fixed_latents(config: Config, count: int, seed: int) -> Tensor:
+    """Draw the first ``count`` latents [count, latent_size] of the fixed noise of ``seed``, on the CPU."""
+    generator, z = torch.Generator().manual_seed(seed), []
+    for _ in range(-(-count // BLOCK_LATENTS)):
+        block = draw_latents(config, BLOCK_LATENTS, generator=generator)
+        if config.latent_distribution == "spread":  # shuffled, so that a part of a block is not one-sided
+            block = block[torch.randperm(BLOCK_LATENTS, generator=generator)]
+        z.append(block)
+    return torch.cat(z)[:count]
 
 
 def build_stacks(

@@ -20,6 +20,7 @@ __all__ = [
     "describe",
     "parse",
     "resolve",
+    "resolve_early",
 ]
 
 
@@ -287,6 +288,15 @@ def resolve(
                 return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
             raise UserError(f"{name}={fields.show(overrides[name])} has no effect: it needs {needed}.")
     return config
+
+
+def resolve_early(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> Config:
+    """Resolve the configuration before the data are read, which may still choose the augmentation.
+
+    Parameters, result and errors are those of :func:`resolve`.
+    """
+    open_settings = () if "augmentation" in {**(earlier or {}), **overrides} else ("test_time_flip",)
+    return resolve(preset, overrides, earlier, open_settings)
 
 
 def parse(assignment: str) -> tuple[str, Any]:

@@ -60,7 +60,10 @@ NEEDS: dict[str, Need] = {
         f"{_UNLABELED[0]}, labels above 0, and weight_labeled above 0",
         lambda c: c.spreads_labels,
     ),
-    "test_time_flip": ("augmentation=natural", lambda c: c.augmentation == "natural"),
+    "test_time_flip": (
+        "augmentation=natural and labels above 0",
+        lambda c: c.augmentation == "natural" and not c.unconditional,
+    ),
     "real_target": (
         "method=gan and weight_unlabeled above 0",
         lambda c: c.has("unlabeled"),
@@ -252,6 +255,7 @@ class DerivedSettings:
     seeds: Any
     draw_seed: Any
     augmentation: Any
+    test_time_flip: Any
     noise_input_std: Any
     noise_hidden_std: Any
     dropout_input: Any
@@ -339,6 +343,11 @@ class DerivedSettings:
     def needs_second_views(self) -> bool:
         """Whether a term needs second weak views of unlabelled images."""
         return self._has_input("unlabeled_again") or self.has_teacher
+
+    @property
+    def flips_at_test(self) -> bool:
+        """Whether evaluations and predictions average the logits of an image and of its mirror image."""
+        return bool(self.test_time_flip and self.augmentation == "natural" and not self.unconditional)
 
     def _has_input(self, name: str) -> bool:
         return any(name in term.inputs for term in self.terms("D"))

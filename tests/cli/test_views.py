@@ -8,7 +8,7 @@ import pytest
 from running import last_object, rows, status_of
 from sklearn.datasets import load_sample_images
 
-from ssgan import runs
+from ssgan import runs, train
 from ssgan.settings.presets import resolve
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
@@ -71,6 +71,17 @@ def test_a_setting_overrides_the_choice(views: str, photographs: str, capsys: py
     assert config_of(capsys, *chosen)["augmentation"] == views
     assert status_of("train", *chosen, "--labels", "4", "--dry-run") == 0
     assert "Views:" not in capsys.readouterr().out
+
+
+def test_flips_suit_views_that_are_chosen(photographs: str, drawings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether they do is not known before the pictures are read."""
+    flips = ["--set", "test_time_flip=true"]
+    config = config_of(capsys, photographs, *flips)
+    assert (config["augmentation"], config["test_time_flip"]) == ("natural", True)
+    assert train(photographs, labels=4, test_time_flip=True, total_images=20, batch_size=10).config.flips_at_test
+    assert status_of("train", drawings, "--labels", "4", *flips, "--dry-run") == 2
+    assert "test_time_flip=true has no effect: it needs augmentation=natural" in capsys.readouterr().err
+    assert status_of("train", photographs, *flips, "--set", "augmentation=digits", "--dry-run") == 2
 
 
 def test_other_presets_and_an_earlier_run_keep_their_views(

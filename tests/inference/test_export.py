@@ -143,6 +143,7 @@ def test_onnx_is_one_file_that_says_what_it_is(run: Path, exported: dict[str, An
     assert (about["preprocessing"]["mode"], about["preprocessing"]["size"]) == ("L", 28)
     assert any("BICUBIC" in step and "28 x 28" in step for step in about["preprocessing"]["steps"])
     assert (about["method"], about["backbone"], about["seeds"]) == ("gan", None, [0, 1])
+    assert about["test_time_flip"] is False
     assert about["versions"]["ssgan"] == about["ssgan"] == __version__
     assert about["settings"]["labels"] == 20
     assert exported["check"]["images"] == export.CHECKED_IMAGES

@@ -84,6 +84,15 @@ def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image(few_digits
     assert np.array_equal(models.features(x), features)
 
 
+def test_flips_of_an_earlier_run_are_not_those_of_other_views(few_digits: Data) -> None:
+    models = train(few_digits, tiny(augmentation="natural", test_time_flip=True)).models
+    logits = models.logits(few_digits.x_test)
+    models.config = models.config.replace(augmentation="digits")
+    assert not np.allclose(models.logits(few_digits.x_test), logits, atol=1e-3)
+    mirrored = few_digits.x_test[:, :, ::-1].copy()
+    assert not np.allclose(models.logits(few_digits.x_test), models.logits(mirrored), atol=1e-3)
+
+
 def test_scores_are_those_of_the_run(few_digits: Data, run: Run) -> None:
     scores = run.models.scores(few_digits.x_test, few_digits.y_test)
     assert scores["error"] == run.errors

@@ -33,6 +33,19 @@ def test_a_discriminator_needs_a_loss() -> None:
         assert sentence == "Every weight of the discriminator's loss is 0: set weight_labeled above 0."
 
 
+def test_an_inherited_flip_has_no_effect_without_natural_views() -> None:
+    """Digits that are mirrored would be taken for others, and vectors have no mirror image."""
+    natural = {"augmentation": "natural", "test_time_flip": True}
+    assert resolve("digits", natural).flips_at_test
+    assert resolve("cifar10-fast", {}).flips_at_test
+    for other in ("digits", "none"):
+        assert not resolve("digits", {"augmentation": other}, natural).flips_at_test
+        assert not resolve("cifar10-fast", {"augmentation": other}).flips_at_test
+    assert not resolve("digits", {"labels": 0}, natural).flips_at_test
+    with pytest.raises(UserError, match="test_time_flip=true has no effect: it needs augmentation=natural and labels"):
+        resolve("digits", {"labels": 0, **natural})
+
+
 USELESS = {
     "weight_fake": ({"method": "supervised", "weight_fake": 0.7}, "weight_fake=0.7", "method=gan"),
     "weight_unlabeled": ({"method": "supervised", "weight_unlabeled": 0.7}, "weight_unlabeled=0.7", "method=gan"),
