@@ -105,7 +105,7 @@ SOURCES = {
         (f"ssgan compare mnist --preset images --labels 20,100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
         ("choice", "compare-mnist", "grid-cost"),
     ),
-    "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast", "worth")),
+    "cifar10-fast": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast", "first", "worth")),
     "cifar10-fast-curves": Source((f"{RESULTS} cifar10-fast",), ("cifar10-fast",)),
     "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast", "worth")),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("first", "mnist-fast", "worth")),
