@@ -272,8 +272,8 @@ class Models:
         """Compute the logits [S, count, K] of each D, averaged (True) and last (False), on images of its own G."""
         pair, like = NETWORK_PAIRS[self.config.network], next(iter(self.averaged.values()))
         x_SN = [pair.from_unit(torch.from_numpy(images).to(like)) for images in self.sample(count, seed)]
-        pairs = [(self.select([seed]), x) for seed, x in zip(self.seeds, x_SN, strict=True)]
-        logits = {averaged: [one.judge(x, averaged) for one, x in pairs] for averaged in (True, False)}
+        models = [self.select([seed]) for seed in self.seeds]
+        logits = {a: [one.judge(x, a) for one, x in zip(models, x_SN, strict=True)] for a in (True, False)}
         return {averaged: torch.cat(parts).cpu().double().numpy() for averaged, parts in logits.items()}
 
     def ensemble(self, p_SNK: np.ndarray) -> np.ndarray | None:
