@@ -81,10 +81,10 @@ def recipe_table() -> str:
     remaining = PUBLISHED_DRAWS * len(published.errors) - len(finished)
     unfinished = [f"draw {seed} after {max(line):.0f} epochs" for seed, line in curves.items() if seed not in finished]
     text = (
-        f"Test error in % with {LABELS} labels, on one thread of AMD EPYC with other work beside it, on which {EPOCHS} "
+        f"Test error in % with {LABELS} labels, on one thread with other work beside it, on which {EPOCHS} "
         f"epochs take {hours:.1f} hours. "
         f"{'Training was stopped: ' + ', '.join(unfinished) + '. ' if unfinished else ''}"
-        f"The other {remaining} trainings of the paper's table, {PUBLISHED_DRAWS} draws of "
+        f"The remaining {remaining} trainings of the paper's table, {PUBLISHED_DRAWS} draws of "
         f"{', '.join(map(str, sorted(published.errors)))} labels, would take {remaining * hours:.0f} hours. Every "
         "report is a row of [results/rows/mnist-paper-curves.jsonl](../results/rows/mnist-paper-curves.jsonl)."
     )

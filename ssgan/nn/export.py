@@ -200,16 +200,16 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map stored images [N, ...] to class probabilities [N, K] and, if ``judges_generated``, p(generated) [N]."""
         x = self.preparation(images)
-        logits = [network(x)[0].float() for network in self.discriminators]
-        if self.flips:
-            mirrored = x.flip(WIDTH_AXIS)
-            logits = [
-                (z + network(mirrored)[0].float()) / 2 for z, network in zip(logits, self.discriminators, strict=True)
-            ]
+        logits = [self._logits(network, x) for network in self.discriminators]
         classes = torch.stack([(z / self.temperature).softmax(dim=1) for z in logits]).mean(dim=0)
         if not self.judges_generated:
             return (classes,)
         return classes, torch.stack([torch.sigmoid(-z.logsumexp(dim=1)) for z in logits]).mean(dim=0)
+
+    def _logits(self, network: nn.Module, x: Tensor) -> Tensor:
+        """Compute the logits [N, K] of one discriminator, averaged over mirror images if ``flips``."""
+        logits: Tensor = network(x)[0].float()
+        return (logits + network(x.flip(WIDTH_AXIS))[0].float()) / 2 if self.flips else logits
 
 
 def export_graph(network: nn.Module, example: Tensor, **options: Any) -> Any:

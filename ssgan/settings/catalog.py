@@ -345,8 +345,7 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
 def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
     """Return settings for a number of labels; without labels, settings for learning classes are dropped."""
     drops_classes = labels == 0 and settings.get("labels") != 0
-    of_classes = ("weight_labeled", "augmentation", "adversarial_steps", *METHOD_SETTINGS)
-    dropped = of_classes if drops_classes else ()
+    dropped = (*METHOD_SETTINGS, "weight_labeled", "augmentation", "adversarial_steps") if drops_classes else ()
     return {name: value for name, value in settings.items() if name not in dropped}
 
 

@@ -256,7 +256,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
         "name",
-        "of what the networks compute, except G's last function and the losses; tf32 is for CUDA only",
+        "of what the networks compute, except G's output activation and the losses; tf32 is for CUDA only",
     )
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
         "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"

@@ -16,6 +16,7 @@ from ssgan.data.dataset import Data
 from ssgan.errors import UserError
 from ssgan.inference import models as models_module
 from ssgan.inference.models import Models, open_run
+from ssgan.inference.sample import _probabilities
 from ssgan.inference.scores import METRICS, finite_mask
 from ssgan.nn.registry import NETWORK_PAIRS
 from ssgan.nn.stack import EVALUATION_ROWS
@@ -82,6 +83,12 @@ def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image(few_digits
     assert np.array_equal(models.logits(x), models.logits(mirrored))
     assert not np.allclose(models.logits(x), logits, atol=1e-3)
     assert np.array_equal(models.features(x), features)
+
+
+def test_generated_images_are_classified_with_flips_too(few_digits: Data) -> None:
+    models = train(few_digits, tiny(augmentation="natural", test_time_flip=True)).models
+    images = models.sample(20)[0]
+    np.testing.assert_allclose(_probabilities(models, images), _probabilities(models, images[:, :, ::-1].copy()))
 
 
 def test_flips_of_an_earlier_run_are_not_those_of_other_views(few_digits: Data) -> None:
