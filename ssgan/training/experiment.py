@@ -111,7 +111,8 @@ def _write_report(
         _draw_samples(folder, run)
     report = make_report(run, folder, source, extra)
     with run.failed_parts.attempt(CARD_NAME):
-        card = model_card(report, len(run.data.x_train), len(run.data.x_test), run.data.source.image_shape)
+        sizes = len(run.data.x_train), len(run.data.x_test)
+        card = model_card(report, *sizes, run.data.source.image_shape, run.config.flips_at_test)
         write_atomic(folder / CARD_NAME, card.encode())
     report = run.failed_parts.added_to(report)
     write_json(folder / "report.json", report)

@@ -39,7 +39,9 @@ DRAWS = (
 PREPARED = "Other images are converted to the size and colours of the training images before they are classified."
 
 
-def model_card(report: Mapping[str, Any], pool: int, tested: int, image_shape: Sequence[int]) -> str:
+def model_card(
+    report: Mapping[str, Any], pool: int, tested: int, image_shape: Sequence[int], flips_at_test: bool = False
+) -> str:
     """Return the model card of a finished run.
 
     Names of classes, data and warnings are escaped, so that they are text in YAML and in Markdown whatever they hold.
@@ -53,6 +55,8 @@ def model_card(report: Mapping[str, Any], pool: int, tested: int, image_shape: S
         Number of images of the training pool and of the test set.
     image_shape : sequence of int
         Shape of one example of the data: [H, W], [H, W, C] or [F].
+    flips_at_test : bool
+        Whether a prediction averages the logits of an image and of its mirror image.
     """
     noun = "image" if len(image_shape) > 1 else "vector"
     classes = report["classes"]
@@ -67,7 +71,7 @@ def model_card(report: Mapping[str, Any], pool: int, tested: int, image_shape: S
         title=f"{report['dataset']}: {report['method']}, {labels}",
         summary=_summary(report, noun, image_shape),
         classes_shown=classes[:CLASSES_SHOWN],
-        training=_training(report, pool, tested, noun),
+        training=_training(report, pool, tested, noun, flips_at_test),
         settings={name: json.dumps(value) for name, value in report["settings"].items()},
         results=_results(report, tested, noun),
         scores=_scores(report, tested),
@@ -99,7 +103,9 @@ def _summary(report: Mapping[str, Any], noun: str, image_shape: Sequence[int]) -
     return f"{subject} that {verb} {noun}s of {shape} into {classes}, trained by ssgan {version} from {labels}."
 
 
-def _training(report: Mapping[str, Any], pool: int, tested: int, noun: str) -> list[tuple[str, str]]:
+def _training(
+    report: Mapping[str, Any], pool: int, tested: int, noun: str, flips_at_test: bool
+) -> list[tuple[str, str]]:
     """Return the facts of the training, each with its name."""
     draws = [row["draw_seed"] for row in report["rows"]]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
@@ -113,6 +119,7 @@ def _training(report: Mapping[str, Any], pool: int, tested: int, noun: str) -> l
         ("backbone", f"features of {report['backbone']}" if report.get("backbone") else ""),
         ("started from", f"the weights of another run, of {parent['dataset']}" if parent else ""),
         ("length", f"{counted(report['images'], noun)} for each model"),
+        ("prediction", "mean logits of the image and of its mirror image" if flips_at_test else ""),
         ("seeds", ", ".join(map(str, report["seeds"]))),
         ("time", "" if report["seconds"] is None else f"{report['seconds']:,.0f} s for all models"),
         ("device", f"{report['device_name']} ({report['device']})"),

@@ -81,6 +81,16 @@ def test_the_card_goes_with_the_settings(folder: Path) -> None:
     assert {name.replace("_", " ") for name in beyond} <= shown
 
 
+def test_the_card_says_that_predictions_average_mirror_images(few_digits: Data, tmp_path: Path) -> None:
+    cards = []
+    for flip in (False, True):
+        config = tiny(augmentation="natural", test_time_flip=flip, total_images=10)
+        folder = tmp_path / str(flip)
+        run_experiment(few_digits, config, runs.create_run_folder(folder, "digits", config))
+        cards.append(facts((folder / CARD_NAME).read_text(encoding="utf-8")).get("prediction"))
+    assert cards == [None, "mean logits of the image and of its mirror image"]
+
+
 def test_names_break_neither_the_head_nor_the_page(folder: Path) -> None:
     report = runs.read_report(folder)
     plain = model_card(report, 300, 100, (8, 8))
