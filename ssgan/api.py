@@ -35,7 +35,7 @@ from ssgan.training.monitor import Run, TrainingProgress
 
 __all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
 
-PICTURE_SHAPE = (32, 32)  # shape of an image that every network accepts
+PICTURE_SHAPE = (32, 32)  # shape of an image that every network of images accepts
 OTHER_WORDS = ("test", "epochs", "data_dir", "labels_csv")  # keywords of `train` that are not settings
 
 

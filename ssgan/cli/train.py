@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainOptions", "run_training", "train"]
 
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
-PICTURE_SHAPE = (32, 32)  # shape of an image that every network accepts
+PICTURE_SHAPE = (32, 32)  # shape of an image that every network of images accepts
 RESULT_FILES = {
     "Generated images": "samples.png",
     "Curves": "curves.png",

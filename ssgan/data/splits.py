@@ -47,7 +47,8 @@ class Split:
     y : ndarray of int64, shape [n]
         Their labels, the only ones that training sees.
     held_out : ndarray of int64, shape [m]
-        Rows of the pool that the model never sees, not even without labels.
+        Rows of the pool that the model never sees, not even without labels; the feature map of a backbone, which has
+        no labels, is fitted to the whole pool.
     ids : list of str, length n
         Hashes of the labelled images (:func:`ssgan.data.dataset.image_ids`), or empty if they are unknown.
     """
@@ -250,7 +251,7 @@ def make_splits(
     indices : array of int [n], or one such array for each model, optional
         Rows to use instead of a draw.
     held_out : one array of int for each model, optional
-        Rows that the model never sees, not even without labels.
+        Rows that the model never sees, as in :class:`Split`.
 
     Raises
     ------

@@ -214,7 +214,7 @@ class Generator(nn.Module):
         return other
 
 
-SLOPE = 0.2  # of LeakyReLU in every discriminator
+SLOPE = 0.2  # negative slope of LeakyReLU
 
 
 class LayerNoise(NamedTuple):

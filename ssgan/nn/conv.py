@@ -110,8 +110,9 @@ class Whitening(nn.Module):
     """A convolution [B, C, H, W] to [B, 8 C, H - 1, W - 1] by fixed 2x2 filters.
 
     They are the eigenvectors of the covariance of the 2x2 patches of the images of the initialisation, each divided by
-    the root of its eigenvalue, and their negatives. Thus the outputs of the filters have a variance of about 1 and are
-    uncorrelated. Before the initialisation the filters are random.
+    the root of its eigenvalue plus ``epsilon``, and their negatives. The outputs of the eigenvectors are uncorrelated;
+    their variance is ``eigenvalue / (eigenvalue + epsilon)``, about 1 for directions that vary much more than that.
+    Before the initialisation the filters are random.
 
     Parameters
     ----------
@@ -239,7 +240,8 @@ class DeconvGenerator(Generator):
         init_from(self.output, self._activations(z))
 
 
-# Residual blocks in each of three groups; two layers each, with the first, the last and two projections 28 layers.
+# Residual blocks in each of three groups. The first convolution, two layers in each block and three projections make 28
+# layers; the output layer is not counted.
 BLOCKS = 4
 
 

@@ -13,9 +13,9 @@ WARM_UP_STEPS = 10
 #: First steps that an estimate does not count: on a GPU some compile, allocate and record.
 UNTIMED_STEPS = {"cpu": 1}
 UNTIMED_STEPS_OF_A_GPU = 5
-SECONDS_TO_MEASURE = 2.0  # of steps, before the first estimate
-SLOW_STEP_SECONDS = 10.0  # a first step as long as this is not only warm-up, so an estimate counts it
-SECONDS_BETWEEN_STEPS = 0.25  # that are reported; each waits for the device
+SECONDS_TO_MEASURE = 2.0  # seconds of steps to measure before the first estimate
+SLOW_STEP_SECONDS = 10.0  # a first step at least this long is included in the estimate
+SECONDS_BETWEEN_STEPS = 0.25  # shortest time between two progress reports; each synchronises the device
 
 
 class StepProgress(NamedTuple):
@@ -76,7 +76,7 @@ class Clock:
     def steps_per_second(self) -> float:
         """Return the speed since the warm-up; before its end, since the beginning."""
         if self.steps == self.warm_steps:
-            return self.steps / (self._now() - self.created_at)
+            return self.steps / (self._now() - self.created_at - self.excluded)
         return (self.steps - self.warm_steps) / (self._now() - self.started - (self.excluded - self.excluded_warm))
 
     def seconds_per_step(self) -> float | None:

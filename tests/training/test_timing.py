@@ -93,6 +93,7 @@ def test_pauses_are_not_time_of_steps(now: list[float]) -> None:
             now[0] += 5.0
         if clock.steps > 1:
             assert clock.seconds_per_step() == pytest.approx(3.0)
+        assert clock.steps_per_second() == pytest.approx(1 / 3)
 
 
 def test_the_estimate_has_steps_evaluations_and_pauses(now: list[float]) -> None:
