@@ -35,7 +35,7 @@ SIZES = ("batch_size", "discriminator_widths", "generator_widths", "init_images"
 CHOICES = ("seed_strategy", "precision", "cuda_graph", "compile_losses", "dtype")
 TOLERANCE = 1e-9
 START_ROUNDS = 7
-BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # and no longer than we do
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with the parent process
 SQUARE = 4096
 COPY_MEGABYTES = 256
 STARTS = {"import typer": "import typer", "ssgan --help": "from ssgan.cli import main; main(['--help'])"}

@@ -2,8 +2,8 @@
 """Measure the error that some CPU seconds buy, on MNIST with 100 labels: `scripts/benchmarks/time_to_accuracy.py`.
 
 All programs take turns on one thread, draw by draw: trainings of `mnist-fast` of several lengths, with its generator,
-without it, and on the labels alone; the paper's recipe as the plain PyTorch program of `plain.py`, looked at while it
-trains; and scikit-learn's classifiers of `ssgan compare`. Seconds are those of the processor from the images to the
+without it, and on the labels alone; the paper's recipe as the plain PyTorch program of `plain.py`, evaluated several
+times during training; and scikit-learn's classifiers of `ssgan compare`. Seconds are those of the processor from the images to the
 model, without the evaluation. Each result is a row of `results/rows/time-to-accuracy.jsonl`; what is there is not
 measured again. Run it on an otherwise quiet machine.
 """

@@ -50,7 +50,7 @@ RIVAL_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
 DIGITS_LENGTH = 360_000  # with a generator each image takes 1.8 times as long (16,000 images), and there are 200,000
 CIFAR10_LENGTHS = (225_000, 297_000)  # with a generator each image takes 1.32 times as long (4,000 images)
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
-# As wide as a CPU has time for. So narrow a G, at the step size of the preset, is left behind by D.
+# Narrow enough for a CPU. Such a narrow G needs a higher learning rate than the preset's to keep up with D.
 NARROW_DCGAN = {
     "batch_size": 64,
     "discriminator_widths": (16,),
@@ -58,7 +58,7 @@ NARROW_DCGAN = {
     "learning_rate_g": 1e-3,
     "total_images": 20_000,
 }
-# What section 3 of the paper offers against a collapse, each by itself beside the same network.
+# Remedies against mode collapse (section 3 of the paper), each added alone to the same network.
 AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
     "as it is": {},
     "virtual batch norm in G": {"generator_norm": "virtual"},
@@ -66,7 +66,7 @@ AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
     "label smoothing, 0.9": {"real_target": 0.9},
     "historical averaging, 0.001": {"weight_historical_averaging": 0.001},
 }
-# Of an animation that is kept: a file of 200 KB.
+# Frames of a kept animation, which make a file of 200 KB.
 ANIMATED_FRAMES = 8
 # Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
 OWN_CLASSES = 6
@@ -162,8 +162,8 @@ GRIDS = {
             ),
         ],
     ),
-    # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The pool gives
-    # the supervised baseline its first scales and no more; the second share of it shows what that amounts to.
+    # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The supervised
+    # baseline uses the pool only for its initialisation; its second share measures that effect.
     "foreign": Grid(
         "digits",
         [
@@ -225,8 +225,8 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
     """Make the data of a user who has the first classes and whose unlabelled images are partly of the others.
 
     The pool holds the labelled images and then always as many unlabelled ones, of which ``share`` are foreign. One
-    draw seed gives the same labelled rows for every share, and from share to share foreign images take the place
-    of own ones that were there. The test set is that of the user's classes.
+    draw seed gives the same labelled rows for every share; a larger share replaces own images by foreign ones and
+    keeps the others. The test set is that of the user's classes.
 
     Source: Oliver et al., *Realistic Evaluation of Deep Semi-Supervised Learning Algorithms*, 2018, section 4.4;
     there the unlabelled images come from four classes, of which more and more are foreign.
@@ -337,7 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="K/N",
         help="2/3: the second third of the cells",
     )
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, to go on another time")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time; the same command resumes")
     args = parser.parse_args(arguments)
     try:
         return train_missing(args)

@@ -13,11 +13,11 @@ are those of the features, fitted to the pool without its labels, and of the tri
 ``scale``    ``overall``: features standardised, components divided by their overall deviation; ``unit``: each row
              brought to the same length before that; ``whiten``: each component divided by its own deviation; ``raw``:
              as ``overall``, but features not standardised
-``smooth``   each row becomes the mean of itself and its so many nearest rows of the pool, by cosine (0)
+``smooth``   each row becomes the mean of itself and its k nearest rows of the pool, by cosine; the value is k (0)
 ``rounds``   how often (1)
 ``own``      beside the mean each row keeps its own components, times this number; 0: the mean alone (0)
 ``pool``     rows of the pool, chosen by a fixed permutation (all)
-``expand``   so many rows of each class are labelled by label propagation before training (0)
+``expand``   rows of each class that are labelled by label propagation before training (0)
 ``members``  models of each draw, whose class probabilities are averaged (1)
 
 The draws start at seed 1000, so that no label draw of published rows is used. The score is the error on the unlabelled
@@ -137,7 +137,7 @@ class Pool:
         return shares
 
     def propagate(self, split: splits.Split, neighbors: int, steps: int) -> np.ndarray:
-        """Propagate labels over the graph (Zhu & Ghahramani, 2002), for so many steps; return shares [N, K]."""
+        """Propagate labels over the graph (Zhu & Ghahramani, 2002) for ``steps`` steps; return shares [N, K]."""
         near = self.graph(neighbors)
         walk, shares = sparse.diags(1 / np.asarray(near.sum(axis=1)).ravel()) @ near, self.labels(split)
         for _ in range(steps):

@@ -134,8 +134,8 @@ def find_mistakes(p_NK: np.ndarray, y_N: np.ndarray) -> Mistakes:
     others_NK = p_NK.copy()
     others_NK[np.arange(count), y_N] = -np.inf
     ranked_by_N = np.where(suggested_N == y_N, others_NK.max(axis=1) - given_N, margin_N)
-    is_late_N = ~(likely_N & (margin_N > 0))
-    return Mistakes(np.lexsort((-ranked_by_N, is_late_N)), suggested_N, margin_N, likely_N, thresholds)
+    is_unlikely_N = ~(likely_N & (margin_N > 0))
+    return Mistakes(np.lexsort((-ranked_by_N, is_unlikely_N)), suggested_N, margin_N, likely_N, thresholds)
 
 
 def audit_run(

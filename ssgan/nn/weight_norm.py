@@ -36,8 +36,8 @@ class WeightNormFunction(torch.autograd.Function):
     def forward(v: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and ||v||, which the backward pass needs.
 
-        Kernels of convolutions are stored channels last, which images of one channel do not imply. With a single
-        unit torch cannot differentiate them in this form.
+        Kernels of convolutions are made channels-last here, because torch does not infer this format from images of
+        one channel. A kernel of one unit stays contiguous: torch cannot differentiate it otherwise.
         """
         W, norms = torch._weight_norm_interface(v, _column(g, v), 0)
         return W.contiguous(memory_format=torch.channels_last) if v.dim() == 4 and len(v) > 1 else W, norms

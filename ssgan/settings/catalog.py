@@ -321,7 +321,7 @@ def derived_default(name: str, folds: int, backbone: str | None) -> Any:
 
 
 def without_derived(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without defaults that followed from a setting that ``changes`` sets: nobody chose them."""
+    """Drop values that are only defaults derived from a setting in ``changes``."""
     folds, backbone = settings.get("folds") or 0, settings.get("backbone")
     dropped = {
         name

@@ -129,11 +129,11 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     vat_xi: float = setting(
         UNSET,
         "intensity",
-        "length of the step by which the direction of that change is found; default by network",
+        "step length of VAT's power method; default by network",
         0,
         above=True,
     )
-    vat_power_iterations: int = setting(1, "steps", "of the power method that finds that direction", 1)
+    vat_power_iterations: int = setting(1, "steps", "power iterations of VAT", 1)
     pseudo_label_threshold: float = setting(
         UNSET, "probability", "above which the prediction for a weak view is used as its class; default by method"
     )
@@ -259,7 +259,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         "of what the networks compute, except G's output activation and the losses; tf32 is for CUDA only",
     )
     seed_strategy: Literal["auto", "direct", "vmap", "loop"] = setting(
-        "auto", "name", "how several seeds are trained: in one stack of kernels, or one by one on the CPU's threads"
+        "auto", "name", "how several seeds are trained: vectorised together (vmap), or one by one on the CPU's threads"
     )
     cuda_graph: bool = setting(True, "yes or no", "on CUDA, record the step once and replay it")
     compile_losses: bool = setting(

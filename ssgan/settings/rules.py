@@ -225,7 +225,7 @@ def _check_backbone_settings(config: Any) -> None:
 
 
 def _check_unconditional(config: Any) -> None:
-    """Refuse settings that a GAN without classes cannot use, and the lack of those that it needs."""
+    """Check that a GAN without classes has every setting that it needs and none that it cannot use."""
     what = "labels is 0, which is a GAN without classes"
     if config.method != "gan":
         raise UserError(f"{what}, but method {config.method} learns classes: choose method gan, or labels above 0.")

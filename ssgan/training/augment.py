@@ -330,8 +330,8 @@ def _affine(x: Tensor, u: Tensor, spec: Augmentation, geometry: Geometry) -> Ten
     size = 1.0 + signed[:, 1] * geometry.scale
     slant = signed[:, 2] * geometry.shear
     cos, sin = angle.cos() / size, angle.sin() / size
-    # Reflection mirrors at the centres of the border pixels, zeros begin beyond their edges; either is at -1 and 1 in
-    # the coordinates of torch.
+    # In the coordinates of grid_sample, -1 and 1 are the centres of the border pixels for reflection, and their outer
+    # edges for zeros.
     mirrored = spec.padding == "reflection"
     unit_x, unit_y = (2.0 / (max(side - 1, 1) if mirrored else side) for side in (width, height))
     per_column_N2 = torch.stack([(cos + slant * sin) * unit_x, sin * unit_y], dim=1)

@@ -330,7 +330,7 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
         "rows": rows,
         **entries,
     }
-    report = failed_parts.without_odd_numbers(report)
+    report = failed_parts.replace_nonfinite(report)
     unknown = parent is not None and parent["labeled"] is None
     warnings = [
         *([UNKNOWN_LABELS] if unknown else []),

@@ -216,7 +216,7 @@ class Monitor:
         if evaluate:
             with self.timer.evaluating():
                 errors, errors_raw = self._test_errors()
-        # Failures of an earlier report too: the report at the end has them from ``failed_parts``.
+        # Includes failures since the previous report. The final report reads them from ``failed_parts``.
         warnings = [*warnings, *self.failed_parts.new_warnings()]
         return TrainingProgress(
             step=steps_done,
@@ -288,7 +288,7 @@ class Monitor:
                 judgements = models.judgements(data.x_test, self.config.seed, data.normal)
             if data.normal is not None and judgements:
                 self.warnings += watch.check_distances(judgements["ks"], judgements["generated_std"], data.normal[1])
-        state = self.state()  # now: generator and clock belong to this training only until it returns
+        state = self.state()  # taken here, because the random generator and the clock change after the training
         return Run(
             config=self.config,
             data=data,

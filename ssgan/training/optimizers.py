@@ -140,20 +140,21 @@ class SGD:
             dampening=0.0,
             nesterov=self.momentum > 0,
             maximize=False,
-            is_first_step=False,  # a velocity of 0 before it is equivalent
+            is_first_step=False,  # not needed: the velocity starts at 0
         )
 
 
-# Coefficients of the polynomial of one iteration, which moves singular values from 0.01 to 1 into about 0.7 to 1.2 in
-# five iterations.
+# Coefficients of the polynomial of one iteration. Five iterations bring singular values from 0.01 to 1 into the range
+# from 0.68 to 1.14.
 NEWTON_SCHULZ, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Return for each matrix [..., rows, columns] about the nearest semi-orthogonal one: its singular values become 1.
+    """Return an approximation of the nearest semi-orthogonal matrix of each matrix [..., rows, columns].
 
-    They lie between 0.7 and 1.2 after five Newton-Schulz iterations; a matrix of zeros stays one. The iterations are
-    computed with the product of the matrix and its transpose, which is smaller if one side is longer.
+    After five Newton-Schulz iterations the singular values that were at least 0.01 of the Frobenius norm lie between
+    0.68 and 1.14. A zero matrix stays zero. The iterations multiply the product of the matrix and its transpose, which is
+    the smaller of two if one side is longer.
 
     Source: Jordan et al., *Muon: an optimizer for hidden layers in neural networks*, 2024.
     """
@@ -187,7 +188,7 @@ class Muon(Adam):
     directions : sequence of bool
         Whether Muon updates the parameter.
     momentum : float
-    multiple : float
+    lr_ratio : float
         The learning rate of Muon divided by that of Adam.
     stacked : bool
         Whether parameters have a leading seed axis.
@@ -201,27 +202,27 @@ class Muon(Adam):
         inside_root: bool,
         directions: Sequence[bool],
         momentum: float,
-        multiple: float,
+        lr_ratio: float,
         stacked: bool = False,
     ) -> None:
         super().__init__(parameters, betas, epsilon, inside_root)
-        self.momentum, self.multiple, self.unit_axis = momentum, multiple, int(stacked)
-        self.turned = [i for i, is_direction in enumerate(directions) if is_direction]
-        self.others = [i for i, is_direction in enumerate(directions) if not is_direction]
+        self.momentum, self.lr_ratio, self.unit_axis = momentum, lr_ratio, int(stacked)
+        self.muon_indices = [i for i, is_direction in enumerate(directions) if is_direction]
+        self.adam_indices = [i for i, is_direction in enumerate(directions) if not is_direction]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
         """Take one step; ``gradients`` are in the order of the parameters, the rate of Adam is on their device."""
-        self._step(self.others, gradients, learning_rate)
-        for i in self.turned:
+        self._step(self.adam_indices, gradients, learning_rate)
+        for i in self.muon_indices:
             v, velocity = (tensor[i].flatten(self.unit_axis + 1) for tensor in (self.parameters, self.first))
             gradient = gradients[i].flatten(self.unit_axis + 1)
             velocity.mul_(self.momentum).add_(gradient)
             update = orthogonalize(gradient + self.momentum * velocity)
             length = torch.linalg.vector_norm(update, dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
             lengths = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-            turned = v / lengths - self.multiple * learning_rate * update / length.clamp_min(1e-20)
-            v.copy_(turned * (lengths / torch.linalg.vector_norm(turned, dim=-1, keepdim=True)))
+            rotated = v / lengths - self.lr_ratio * learning_rate * update / length.clamp_min(1e-20)
+            v.copy_(rotated * (lengths / torch.linalg.vector_norm(rotated, dim=-1, keepdim=True)))
 
 
 def _copy_into(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:

@@ -62,15 +62,15 @@ class FailedParts:
         warnings = [*earlier, *(line for line in self.warnings if line not in earlier)]
         return {**report, "warnings": warnings, **({"failed_parts": self.reasons} if self.reasons else {})}
 
-    def without_odd_numbers(self, content: Any, place: str = "") -> Any:
+    def replace_nonfinite(self, content: Any, place: str = "") -> Any:
         """Return nested plain types with None for each number that is not finite, which JSON does not allow.
 
         Each place is recorded as a part that failed.
         """
         if isinstance(content, dict):
-            return {k: self.without_odd_numbers(v, f"{place}.{k}" if place else str(k)) for k, v in content.items()}
+            return {k: self.replace_nonfinite(v, f"{place}.{k}" if place else str(k)) for k, v in content.items()}
         if isinstance(content, list | tuple):
-            return [self.without_odd_numbers(value, f"{place}[{i}]") for i, value in enumerate(content)]
+            return [self.replace_nonfinite(value, f"{place}[{i}]") for i, value in enumerate(content)]
         if isinstance(content, float) and not np.isfinite(content):
             self.reasons.setdefault(place, f"{content} is not a finite number")
             return None

@@ -85,7 +85,7 @@ class Trainer:
             self.runners = [CapturedPart(part, batches.device) for part in self.parts]
         self.steps_done = 0
         self.parent: dict[str, Any] | None = None
-        self.parent_mass = 0.0  # of its average, which replaces this one's until the first step
+        self.parent_mass = 0.0  # EMA weight of the parent, whose average is used until the first step
 
     def start_from(self, parent: Parent, data: Data) -> None:
         """Start from the weights of a parent that :func:`ssgan.training.parent.check_parent` has accepted."""

@@ -153,6 +153,7 @@ def test_one_training_is_not_timed_before(few_digits: Data) -> None:
     tasks = runner.plan(grid_of(few_digits, "gan,knn", labels=[20]), [])
     pace = ProgressTracker(tasks, lambda _: None)
     pace.measure(lambda _: pytest.fail("its own first steps tell"))
+    assert pace.expected == {}
 
 
 def test_timing_changes_no_row(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,8 @@ def test_a_few_images_suffice_and_a_large_pool_is_cut(monkeypatch: pytest.Monkey
     rows, _ = spread_labels(few_digits.x_train, 16.0, split)
     assert 20 < len(rows) <= 60
     assert set(split.indices) <= set(rows)
+    # A random subset of the 300, not the first ones: folders sort a pool by class.
+    assert np.setdiff1d(rows, split.indices).max() > 250
     # Where all have labels, or more than the graph holds, there is nothing to search for.
     monkeypatch.setattr(label_spreading, "fit_components", None)
     for labels in (60, "all"):

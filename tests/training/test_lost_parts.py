@@ -101,7 +101,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(
 def test_a_number_that_is_not_finite_is_null_and_named() -> None:
     parts = FailedParts()
     content = {"a": [1.0, float("nan")], "b": {"c": float("inf"), "d": None}, "e": ("x", 2)}
-    assert parts.without_odd_numbers(content) == {"a": [1.0, None], "b": {"c": None, "d": None}, "e": ["x", 2]}
+    assert parts.replace_nonfinite(content) == {"a": [1.0, None], "b": {"c": None, "d": None}, "e": ["x", 2]}
     assert parts.reasons == {"a[1]": "nan is not a finite number", "b.c": "inf is not a finite number"}
 
 

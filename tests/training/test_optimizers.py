@@ -218,8 +218,17 @@ def test_the_singular_values_become_about_1_and_the_singular_vectors_stay(shape)
     assert torch.equal(orthogonalize(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
+def test_small_singular_values_become_about_1_too():
+    """Values from 0.01 of the Frobenius norm up; four iterations would leave some of them at 1.2."""
+    small = torch.linspace(0.01, 0.7, 5000, dtype=torch.float64)
+    found = orthogonalize(torch.diag_embed(torch.stack([(1 - small**2).sqrt(), small], dim=1)))
+    values = found.diagonal(dim1=-2, dim2=-1)
+    assert 0.68 < values.min()
+    assert values.max() < 1.14
+
+
 def muon(parameters, directions, **options):
-    settings = {"momentum": 0.9, "multiple": 10.0, **options}
+    settings = {"momentum": 0.9, "lr_ratio": 10.0, **options}
     return Muon(parameters, (0.5, 0.999), 1e-8, True, directions, **settings)
 
 
@@ -270,6 +279,6 @@ def test_the_hidden_directions_of_a_network_are_turned():
     names = {name: torch.zeros(2, 2) for name in ("trunk.0.v", "trunk.0.b", "output.v", "output.g")}
     found = build_optimizer(config, "D", names, stacked=False)
     assert isinstance(found, Muon)
-    assert (found.turned, found.others) == ([0], [1, 2, 3])
-    assert (found.momentum, found.multiple) == (0.5, pytest.approx(20.0))
+    assert (found.muon_indices, found.adam_indices) == ([0], [1, 2, 3])
+    assert (found.momentum, found.lr_ratio) == (0.5, pytest.approx(20.0))
     assert type(build_optimizer(config, "G", names, stacked=False)) is Adam
