@@ -27,7 +27,7 @@ from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import default_preset, resolve, resolve_early
+from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
 from ssgan.training.callbacks import log_line
 from ssgan.training.experiment import make_report, save_run
@@ -35,7 +35,6 @@ from ssgan.training.monitor import Run, TrainingProgress
 
 __all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
 
-PICTURE_SHAPE = (32, 32)  # shape of an image that every network of images accepts
 OTHER_WORDS = ("test", "epochs", "data_dir", "labels_csv")  # keywords of `train` that are not settings
 
 
@@ -383,13 +382,7 @@ def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -
     if preset is not None:
         return resolve_early(preset, settings)
     backbone = settings.get("backbone")
-    try:
-        return resolve_early(default_preset(name, PICTURE_SHAPE, backbone), settings)
-    except UserError as mistake:
-        try:
-            return resolve_early(default_preset(name, (), backbone), settings)
-        except UserError:
-            raise mistake from None
+    return resolve_for_unknown_shape(lambda shape: resolve_early(default_preset(name, shape, backbone), settings))
 
 
 def _images_of_epochs(epochs: Any, pool_size: int) -> int:

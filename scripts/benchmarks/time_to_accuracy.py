@@ -3,9 +3,9 @@
 
 All programs take turns on one thread, draw by draw: trainings of `mnist-fast` of several lengths, with its generator,
 without it, and on the labels alone; the paper's recipe as the plain PyTorch program of `plain.py`, evaluated several
-times during training; and scikit-learn's classifiers of `ssgan compare`. Seconds are those of the processor from the images to the
-model, without the evaluation. Each result is a row of `results/rows/time-to-accuracy.jsonl`; what is there is not
-measured again. Run it on an otherwise quiet machine.
+times during training; and scikit-learn's classifiers of `ssgan compare`. Seconds are those of the processor from the
+images to the model, without the evaluation. Each result is a row of `results/rows/time-to-accuracy.jsonl`; what is
+there is not measured again. Run it on an otherwise quiet machine.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ssgan.data.neighbor_kernel import forget_neighbors
 from ssgan.data.splits import make_splits
 from ssgan.devices import processor_name
 from ssgan.files import read_json_lines
-from ssgan.settings.presets import resolve
+from ssgan.settings.presets import NO_GENERATOR, resolve
 from ssgan.training.trainer import train
 
 ROWS = Path(__file__).resolve().parents[2] / "results" / "rows" / "time-to-accuracy.jsonl"
@@ -33,7 +33,7 @@ LENGTHS = (15_000, 60_000, 240_000)  # images of mnist-fast
 PLAIN_SECONDS = (60, 120, 240)
 VARIANTS: dict[str, dict[str, Any]] = {
     "mnist-fast": {},
-    "mnist-fast without a generator": {"weight_unlabeled": 0.0, "weight_fake": 0.0},
+    "mnist-fast without a generator": NO_GENERATOR,
     "mnist-fast, labels alone": {"method": "supervised"},
 }
 CLASSICAL = ("svm", "label-propagation", "label-spreading", "self-training")

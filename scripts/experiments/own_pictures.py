@@ -34,7 +34,7 @@ from ssgan import Data, Options, load, runs
 from ssgan.cli import terminal
 from ssgan.data import views
 from ssgan.errors import UserError
-from ssgan.settings.presets import resolve
+from ssgan.settings.presets import NO_GENERATOR, resolve
 
 SIDE = 32
 LETTERS = "ABCDEFGHIJ"
@@ -44,7 +44,6 @@ LABELS = {"letters": 60, "cells": 60, "trashnet": 60, "cifar10": 250}
 POOL, TEST = 3_000, 1_000
 FIRST_DRAW, DRAWS = 1_000, 5
 AVERAGED = 12  # the half-life of the average is this part of a training
-WITHOUT_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 WITH_GENERATOR = {"weight_unlabeled": 0.5, "weight_fake": 0.5}
 #: Images of a training with a generator, and of one without in the same CPU time: by whether pictures are grey.
 WITH = 10_000
@@ -206,7 +205,7 @@ def settings_of(name: str, augmentation: str, generator: bool, images: int, draw
     return {
         "labels": LABELS[name],
         "augmentation": augmentation,
-        **(WITH_GENERATOR if generator else WITHOUT_GENERATOR),
+        **(WITH_GENERATOR if generator else NO_GENERATOR),
         "total_images": images,
         "ema_half_life_images": images / AVERAGED,
         "seed": draw_seed,

@@ -33,14 +33,13 @@ from ssgan.files import open_atomic
 from ssgan.inference.metrics import Diversity, generated_probability, softmax
 from ssgan.inference.models import Models, open_run
 from ssgan.settings.config import Config
-from ssgan.settings.presets import DATASET_PRESETS, resolve
+from ssgan.settings.presets import DATASET_PRESETS, NO_GENERATOR, resolve
 from ssgan.training.experiment import Paused, run_experiment, settings_beyond_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures", ROOT / "runs" / "results"
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
-NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 # Lengths of `mnist-fast` with a generator and without one, of about the same CPU time: a generator in every fourth step
 # makes each image take 1.4 times as long (docs/notes/mnist.md). By the number of labels; 100 have the preset's length.
 MNIST_LENGTHS = {100: (900_000, 1_240_000), **dict.fromkeys((20, 50, 200), (300_000, 413_000))}
@@ -337,7 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="K/N",
         help="2/3: the second third of the cells",
     )
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time; the same command resumes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the same command resumes")
     args = parser.parse_args(arguments)
     try:
         return train_missing(args)

@@ -46,7 +46,7 @@ from ssgan.errors import CannotResume, Interrupted, UserError, counted, signal_n
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
-from ssgan.settings.presets import PRESETS, default_preset, describe, resolve, resolve_early
+from ssgan.settings.presets import PRESETS, default_preset, describe, resolve, resolve_early, resolve_for_unknown_shape
 
 if TYPE_CHECKING:
     from ssgan.data.dataset import Data
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["TrainOptions", "run_training", "train"]
 
 LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
-PICTURE_SHAPE = (32, 32)  # shape of an image that every network of images accepts
 RESULT_FILES = {
     "Generated images": "samples.png",
     "Curves": "curves.png",
@@ -276,17 +275,8 @@ def _preset(options: TrainOptions, settings: Mapping[str, Any], shape: Sequence[
 
 
 def _resolve_without_data(options: TrainOptions) -> Config:
-    """Resolve the configuration as far as possible before the data are read.
-
-    The shape of a user's own images is not known yet: settings that suit one of the presets for them are accepted.
-    """
-    try:
-        return _resolve(options, options.settings, PICTURE_SHAPE, early=True)
-    except UserError as mistake:
-        try:
-            return _resolve(options, options.settings, (), early=True)
-        except UserError:
-            raise mistake from None
+    """Resolve the configuration as far as possible before the data are read."""
+    return resolve_for_unknown_shape(lambda shape: _resolve(options, options.settings, shape, early=True))
 
 
 def _check_data(data: "Data", config: Config, parent: "Parent | None") -> tuple[str, list["Split"]]:

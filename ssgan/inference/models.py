@@ -22,8 +22,9 @@ from ssgan.inference.confidence import Confidence
 from ssgan.inference.features import picture_features
 from ssgan.inference.metrics import distance_to_normal, generated_probability, softmax
 from ssgan.inference.scores import METRICS, finite_mask, score
+from ssgan.nn.base import WIDTH_AXIS
 from ssgan.nn.registry import BLOCK_LATENTS, NETWORK_PAIRS, draw_fixed_latents, draw_latents
-from ssgan.nn.stack import EVALUATION_ROWS, WIDTH_AXIS, Stack, finite_seeds
+from ssgan.nn.stack import EVALUATION_ROWS, Stack, finite_seeds
 from ssgan.settings.catalog import NETWORKS
 from ssgan.settings.config import Config
 

@@ -214,6 +214,7 @@ class Generator(nn.Module):
         return other
 
 
+WIDTH_AXIS = 2  # of images [N, H, W] or [N, H, W, C]
 SLOPE = 0.2  # negative slope of LeakyReLU
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssgan.data.feature_map import SAME, FeatureMap
-from ssgan.nn.stack import WIDTH_AXIS
+from ssgan.nn.base import WIDTH_AXIS
 
 __all__ = ["Ensemble", "MappedFeatures", "PictureFeatures", "Rescaled", "export_graph"]
 

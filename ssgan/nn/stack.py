@@ -20,7 +20,6 @@ State = dict[str, dict[str, Tensor]]
 
 # Images in one pass at evaluation: the widest layer of the paper's convolutional network then takes 200 MB at 32x32.
 EVALUATION_ROWS = 500
-WIDTH_AXIS = 2  # of images [N, H, W] or [N, H, W, C]
 
 
 class Net:

@@ -1,7 +1,7 @@
 """List the presets, and resolve a preset, earlier settings and the user's own into a configuration."""
 
 import typing
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ssgan.errors import UserError, did_you_mean
@@ -13,6 +13,7 @@ from ssgan.settings.rules import NEEDS
 
 __all__ = [
     "DATASET_PRESETS",
+    "NO_GENERATOR",
     "PICTURE_PRESETS",
     "PRESETS",
     "allowed",
@@ -21,6 +22,7 @@ __all__ = [
     "parse",
     "resolve",
     "resolve_early",
+    "resolve_for_unknown_shape",
 ]
 
 
@@ -32,6 +34,8 @@ _PAPER_CONV = {
     "decay_last_fraction": 1 / 3,
     "feature_matching_norm": "l1",
 }
+
+PICTURE_SHAPE = (32, 32)  # shape of an image that every network of images accepts
 
 # Short trainings for a CPU: pseudo-labels from weak to strong views, and a low class entropy of weak views.
 # The trials are in docs/notes/mnist.md.
@@ -46,8 +50,8 @@ _FAST = {
 _COMPACT = {**_FAST, "network": "compact-conv", "dropout_input": 0.0, "dropout_hidden": 0.0}
 # The trials are in docs/notes/muon.md.
 _MUON = {"optimizer_d": "muon"}
-# Without a generator, whose phase and images take most of a step.
-_NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
+#: Settings that remove the generator, whose phase and images take most of a step.
+NO_GENERATOR = {"weight_unlabeled": 0.0, "weight_fake": 0.0}
 
 # A generator in every fourth step of D, which costs a fraction of the time of one in every step.
 _SPARSE_GENERATOR = {"discriminator_steps": 4, "adversarial_steps": 1}
@@ -178,7 +182,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dcgan-64": {**_DCGAN, "image_size": 64},
     # A user's own pictures, without a generator and with one, which takes more than twice the time for an image. At
     # equal time it lowers the error on photographs, and raises it on drawings: docs/notes/muon.md.
-    "images-fast": {**_COMPACT, **_MUON, **_NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
+    "images-fast": {**_COMPACT, **_MUON, **NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
     "images": {**_COMPACT, **_MUON, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The learning rates fall after every ten batches; that of G falls to 0,
     # since its numbers would otherwise oscillate around their target. The trials are in docs/notes/gaussian.md.
@@ -297,6 +301,28 @@ def resolve_early(preset: str, overrides: Mapping[str, Any], earlier: Mapping[st
     """
     open_settings = () if "augmentation" in {**(earlier or {}), **overrides} else ("test_time_flip",)
     return resolve(preset, overrides, earlier, open_settings)
+
+
+def resolve_for_unknown_shape(resolve_for_shape: Callable[[Sequence[int]], Config]) -> Config:
+    """Resolve the configuration of images of unknown shape: settings that suit pictures or vectors are accepted.
+
+    Parameters
+    ----------
+    resolve_for_shape : callable
+        Resolves the configuration for one shape of an image.
+
+    Raises
+    ------
+    UserError
+        If the settings suit neither; the error is that for pictures.
+    """
+    try:
+        return resolve_for_shape(PICTURE_SHAPE)
+    except UserError as mistake:
+        try:
+            return resolve_for_shape(())
+        except UserError:
+            raise mistake from None
 
 
 def parse(assignment: str) -> tuple[str, Any]:

@@ -153,8 +153,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """Return an approximation of the nearest semi-orthogonal matrix of each matrix [..., rows, columns].
 
     After five Newton-Schulz iterations the singular values that were at least 0.01 of the Frobenius norm lie between
-    0.68 and 1.14. A zero matrix stays zero. The iterations multiply the product of the matrix and its transpose, which is
-    the smaller of two if one side is longer.
+    0.68 and 1.14. A zero matrix stays zero. The iterations multiply square matrices of the shorter side.
 
     Source: Jordan et al., *Muon: an optimizer for hidden layers in neural networks*, 2024.
     """
