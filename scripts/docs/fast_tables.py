@@ -136,13 +136,7 @@ def generator_sentence() -> str:
             ablated[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
     parts = []
     for dataset, (name, labels) in EQUAL_TIME.items():
-        lengths: dict[str, dict[int, int]] = defaultdict(dict)
-        errors: dict[str, dict[int, float]] = defaultdict(dict)
-        for row in rows(f"{dataset}-fast"):
-            kind, length = _kind(row), row["images"]
-            # The shortest training of each draw is the one of equal time.
-            if row["labels"] == labels and kind is not None and length <= lengths[kind].get(row["draw_seed"], length):
-                lengths[kind][row["draw_seed"]], errors[kind][row["draw_seed"]] = length, row["error"]
+        errors = _equal_time_errors(dataset, labels)
         suffix = next(each for each in VARIANTS if errors[PRESET + each].keys() & errors[NO_GENERATOR + each].keys())
         gap = _gap(errors[PRESET + suffix], errors[NO_GENERATOR + suffix])
         parts.append(f"{name}, {labels:,} labels{suffix}: {gap}")
@@ -161,6 +155,15 @@ def generator_sentence() -> str:
         f"views and pseudo-labels, for about the same CPU time: {'; '.join(parts)}."
     )
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _equal_time_errors(dataset: str, labels: int) -> dict[str, dict[int, float]]:
+    """Return the errors of each kind of training by draw, of the shortest length: those are of equal CPU time."""
+    by_length: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows(f"{dataset}-fast"):
+        if row["labels"] == labels and (kind := _kind(row)) is not None:
+            by_length[kind][row["images"]][row["draw_seed"]] = row["error"]
+    return defaultdict(dict, {kind: lengths[min(lengths)] for kind, lengths in by_length.items()})
 
 
 def _gap(ours: dict[int, float], others: dict[int, float]) -> str:

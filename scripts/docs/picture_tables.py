@@ -50,6 +50,7 @@ def generator_table() -> str:
         "|---" * 7 + "|",
     ]
     lengths = set()
+    shown: list[dict] = []
     for name, words in SETS.items():
         for views in VIEWS[name]:
             without, with_one = found.get((name, views, False), {}), found.get((name, views, True), {})
@@ -58,6 +59,7 @@ def generator_table() -> str:
             seconds = [statistics.mean(row["cpu_seconds"] for row in each.values()) for each in (without, with_one)]
             first, second, difference, lower = _paired(without, with_one)
             one, other = next(iter(without.values())), next(iter(with_one.values()))
+            shown += [*without.values(), *with_one.values()]
             lengths.add((other["images"], one["images"]))
             times = " and ".join(f"{each:.0f}" for each in seconds)
             columns = [f"{words}, views `{views}`", str(one["labels"]), first, second, difference, lower, times]
@@ -67,7 +69,7 @@ def generator_table() -> str:
         "Error in % on pictures held out, mean ± standard deviation over draws of labels, and the paired difference "
         f"with its standard error. Equal CPU time: {min(lengths)[0]:,} images with a generator, {images} without. One "
         "thread, on a busy machine. None of these pictures is of the test set of a published figure."
-        f"{''.join(f' {note}' for note in adam_note([one, other]))}"
+        f"{''.join(f' {note}' for note in adam_note(shown))}"
     )
     return "\n".join([*lines, "", *textwrap.wrap(text, WIDTH)])
 

@@ -213,7 +213,7 @@ def _percents(shares: list[float]) -> str:
 
 
 def compare_table(name: str = "digits-compare") -> str:
-    """Make the table of error by preset, method and labels, networks and classical methods on the same draws."""
+    """Make the table of error by preset, method and labels, of networks and classical methods."""
     models = [row for row in rows(name) if row["error"] is not None and not row.get("ablation")]
     cells: dict[tuple[tuple[str, str], int], list[dict[str, Any]]] = defaultdict(list)
     for row in models:
@@ -221,22 +221,22 @@ def compare_table(name: str = "digits-compare") -> str:
     labels = sorted({n for _, n in cells})
     plain = list(dict.fromkeys(line for line, _ in cells))
     lines = [
-        "| preset | method | " + " | ".join(f"{n} labels" for n in labels) + " |",
-        "|---" * (len(labels) + 2) + "|",
+        "| preset | method | draws | " + " | ".join(f"{n} labels" for n in labels) + " |",
+        "|---" * (len(labels) + 3) + "|",
     ]
     best = {n: _best({line: each for (line, m), each in cells.items() if m == n}) for n in labels}
     for line in sorted(plain, key=lambda line: (not line[0], line[0])):
         each = [cell(cells[line, n]) if cells[line, n] else "" for n in labels]
         each = [f"**{text}**" if best[n] == line else text for n, text in zip(labels, each, strict=True)]
         preset = f"`{line[0]}`" if line[0] else "scikit-learn"
-        lines.append(f"| {preset} | {line[1]} | " + " | ".join(each) + " |")
+        draws = _draws(cells[line, n] for n in labels)
+        lines.append(f"| {preset} | {line[1]} | {draws} | " + " | ".join(each) + " |")
     images = {row["preset"]: row["images"] for row in models if row["images"]}
     lengths = " and ".join(f"{count:,} images with `{preset}`" for preset, count in sorted(images.items()))
-    draws = " or ".join(map(str, sorted({len(each) for (line, _), each in cells.items() if each and line in plain})))
     data = models[0]["dataset"]
     lines += [
         "",
-        f"Test error in % on {data}, mean ± standard deviation over {draws} label draws, which every method shares.",
+        f"Test error in % on {data}, mean ± standard deviation over the label draws that the line names.",
         f"Every network is trained on {lengths};",
         "settings that the preset leaves open are the defaults of the method.",
         *adam_note(models),
@@ -245,6 +245,12 @@ def compare_table(name: str = "digits-compare") -> str:
         f"calibration and confusion run `ssgan report results/rows/{name}.jsonl --out report`.",
     ]
     return "\n".join(lines)
+
+
+def _draws(cells: Iterable[list[dict[str, Any]]]) -> str:
+    """Name the draw seeds of the cells of a line: 0-9."""
+    spans = {f"{min(seeds)}-{max(seeds)}" for each in cells if (seeds := [row["draw_seed"] for row in each])}
+    return " or ".join(sorted(spans))
 
 
 def estimator_table() -> str:
@@ -334,7 +340,7 @@ def gallery_table() -> str:
 
 
 def speed_table() -> str:
-    """Make the tables of times of a step, one for the last row of each recipe and device."""
+    """Make one table of step times for each recipe and device, from its latest row."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows("speed"):
         if "start_seconds" in row and row["settings"].keys() <= {"device"}:

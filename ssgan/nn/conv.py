@@ -110,9 +110,8 @@ class Whitening(nn.Module):
     """A convolution [B, C, H, W] to [B, 8 C, H - 1, W - 1] by fixed 2x2 filters.
 
     They are the eigenvectors of the covariance of the 2x2 patches of the images of the initialisation, each divided by
-    the root of its eigenvalue plus ``epsilon``, and their negatives. The outputs of the eigenvectors are uncorrelated;
-    their variance is ``eigenvalue / (eigenvalue + epsilon)``, about 1 for directions that vary much more than that.
-    Before the initialisation the filters are random.
+    the root of its eigenvalue plus ``epsilon``, and their negatives. Outputs of two eigenvectors are uncorrelated; the
+    variance of one is ``eigenvalue / (eigenvalue + epsilon)``. Before the initialisation the filters are random.
 
     Parameters
     ----------
@@ -240,8 +239,7 @@ class DeconvGenerator(Generator):
         init_from(self.output, self._activations(z))
 
 
-# Residual blocks in each of three groups. The first convolution, two layers in each block and three projections make 28
-# layers; the output layer is not counted.
+# Residual blocks in each of three groups: 28 layers with the first convolution and three projections.
 BLOCKS = 4
 
 
