@@ -195,7 +195,10 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     generator_norm: Literal["batch", "virtual", "none"] = setting("batch", "name", "normalisation of G's hidden layers")
     reference_rows: int = setting(100, "rows", "reference batch of virtual batch norm in G", 2)
     init_images: int = setting(
-        500, "images", "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn"
+        500,
+        "images",
+        "pool images of the data-dependent initialisation of D; 0: weights stay as they were drawn",
+        high=10_000,  # all pass through D at once
     )
     # Optimisation
     optimizer_d: OptimizerOfD = setting("adam", "name", "optimiser of D: Adam, gradient descent, or Muon")

@@ -135,6 +135,7 @@ RANGES = [
     ("latent_size", 0, 1),
     ("reference_rows", 1, 2),
     ("init_images", -1, 0),
+    ("init_images", 10_001, 10_000),
     ("learning_rate_d", -1e-9, 0),
     ("learning_rate_g", -1e-9, 0),
     ("learning_rate_muon", 0, 1e-9),
