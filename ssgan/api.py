@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from ssgan.data.splits import Split
 from ssgan.data.views import views_for
 from ssgan.devices import select
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.files import path_to_text
 from ssgan.inference.evaluate import evaluate_models, evaluate_run, score_arrays
+from ssgan.inference.inputs import find_inputs
 from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
-from ssgan.inference.predict import choose_models
+from ssgan.inference.predict import Prediction, choose_models, predict_sources
 from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
@@ -90,6 +90,19 @@ class _UsableRun:
                 f"models non-finite: their values are not finite, or far too large."
             )
         return p_NK
+
+    def predict_files(
+        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], seed: int | None = None
+    ) -> Iterator[Prediction]:
+        """Predict the pictures of files, folders, zips and ``.npz`` files, in the order of their names.
+
+        A :class:`~ssgan.inference.predict.Prediction` has the fields ``file``, ``label``, ``probability``,
+        ``p_generated``, ``note`` and ``probabilities``. For a picture that cannot be read all but ``file`` and ``note``
+        are None, and ``note`` says why. ``seed`` is that of :meth:`predict`.
+        """
+        models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
+        given = [paths] if isinstance(paths, str | os.PathLike) else paths
+        return predict_sources(models, find_inputs([os.fspath(path) for path in given]))
 
     def outlier_score(self, images: Any, seed: int | None = None) -> np.ndarray:
         """Return the probability that each image is generated, [N]: high for images of none of the classes.
@@ -325,7 +338,7 @@ def train(
             settings = backbone_of_photographs(Path(named), settings).settings
         early = config.replace(**settings) if config is not None else _resolve_early(preset, named, settings)
         data = datasets.load(named, data_dir if data_dir is None else Path(data_dir), Options.of(early, table))
-        source = _source(named, data_dir, labels_csv)
+        source = datasets.source_entry(named, data_dir, labels_csv)
     elif data_dir is not None or labels_csv is not None:
         raise UserError("data_dir and labels_csv are for names and paths of data, but data are arrays: omit them.")
     else:
@@ -390,14 +403,6 @@ def _images_of_epochs(epochs: Any, pool_size: int) -> int:
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < float("inf"):
         raise UserError(f"epochs is {epochs!r}, but must be a number above 0.")
     return max(1, round(epochs * pool_size))
-
-
-def _source(name: str, data_dir: Any, labels_csv: Any) -> dict[str, str | None]:
-    """Return the location of data, as ``report.json`` keeps it."""
-    data = name if name in datasets.DATASETS else path_to_text(Path(name).resolve())
-    paths = {"data_dir": data_dir, "labels_csv": labels_csv}
-    rest = {key: path and path_to_text(expand_user(Path(path)).resolve()) for key, path in paths.items()}
-    return {"data": data, **rest}
 
 
 def _new_folder(folder: str | os.PathLike[str]) -> Path:

@@ -165,6 +165,19 @@ def test_predictions_are_those_of_the_models(run: TrainedRun, few_digits: Data) 
     assert np.allclose(run.outlier_score(few_digits.x_test), generated)
 
 
+def test_predict_files_goes_on_after_a_file_that_cannot_be_read(run: TrainedRun, tmp_path: Path) -> None:
+    folder = write(tmp_path / "new", {"a.png": grey(3, size=8), "b.png": b"no picture", "c.png": grey(9, size=8)})
+    first, broken, last = run.predict_files(folder)
+    assert [row.file for row in (first, broken, last)] == [str(folder / name) for name in ("a.png", "b.png", "c.png")]
+    assert (broken.label, broken.probability, broken.probabilities) == (None, None, None)
+    assert "b.png" in broken.note
+    assert [first.label, last.label] == run.predict([folder / "a.png", folder / "c.png"]).tolist()
+    assert last.probabilities == pytest.approx(run.predict_proba(folder / "c.png")[0], rel=1e-5)
+    assert [row.file for row in run.predict_files([folder / "c.png"], seed=1)] == [last.file]
+    with pytest.raises(UserError, match=r"b\.png"):
+        run.predict(folder)
+
+
 def test_a_run_of_several_draws_predicts_by_the_first(few_digits: Data) -> None:
     several = ssgan.train(few_digits, **SHORT, seeds=2)
     first = several.models.probabilities(few_digits.x_test[:3])[0]

@@ -28,7 +28,7 @@ def adam_note(found: Iterable[dict[str, Any]]) -> list[str]:
             if config.optimizer_d == "muon" and config.replace(optimizer_d="adam").sha256 == row["config_sha256"]:
                 earlier.add(f"`{row['preset']}`")
     names = " and ".join(sorted(earlier))
-    return [f"These rows of {names} are from before it had Muon: D was trained with Adam."] if earlier else []
+    return [f"Rows of the preset {names} are from before it had Muon: D was trained with Adam."] if earlier else []
 
 
 def cell(cell_rows: list[dict[str, Any]]) -> str:

@@ -52,7 +52,7 @@ def first_table() -> str:
         "",
         f"Test error in % on scikit-learn's digits, mean ± standard deviation over the same {whole} draws.",
         "Settings of `gan` were tuned for these data on held-out images ([exceptions](docs/notes/README.md)), those",
-        "of the other methods hardly.",
+        "of the other methods mostly not.",
         "",
         fast_sentence(),
     ]

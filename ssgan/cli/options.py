@@ -1,6 +1,5 @@
 """Options that several commands share: their types for Typer, and how their values are read."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from ssgan import clusters
 from ssgan.cli import terminal
 from ssgan.cli.completion import among, complete_run, complete_setting
 from ssgan.errors import UserError
-from ssgan.files import path_to_text
 from ssgan.settings.catalog import METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.fields import LARGEST_INTEGER
@@ -184,11 +182,9 @@ class DataLocation:
 
     def source(self) -> dict[str, str | None]:
         """Return the location with absolute paths, as a run folder keeps it for any locale."""
-        named = self.data if self.is_named else Path(self.data).resolve()
-        folder = None if self.data_dir is None else os.path.abspath(os.path.expanduser(self.data_dir))
-        table = None if self.labels_csv is None else self.labels_csv.resolve()
-        paths = {"data": named, "data_dir": folder, "labels_csv": table}
-        return {key: None if path is None else path_to_text(path) for key, path in paths.items()}
+        from ssgan.data.datasets import source_entry
+
+        return source_entry(self.data, self.data_dir, self.labels_csv)
 
 
 @dataclass(frozen=True)

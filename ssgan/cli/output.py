@@ -26,7 +26,6 @@ LISTED_PAIRS = 12
 SHOWN_SPLITS = 6
 NAME_WIDTH = 30
 PLAIN_SCORES = 4  # columns of the scores that are shown without --verbose
-NEARLY_ALL = 0.95  # from this accuracy on, the text gives correct images per 100 instead of per 10
 # Widths in the confusion matrix, in columns of the terminal.
 LEAST_NAME = 8  # the shortest name of a row
 NAME_ROOM = 20  # largest width that names of rows get before those over the columns
@@ -299,11 +298,8 @@ def accuracy_in_words(accuracy: float, tested: int) -> str:
     """Return an accuracy, 0 to 1, in words, with its 95 % confidence interval for ``tested`` test images."""
     from ssgan.inference.metrics import binomial_interval
 
-    base = 10 if accuracy < NEARLY_ALL else 100
-    low, high = (base * bound for bound in binomial_interval(round(accuracy * tested), tested))
-    return (
-        f"Correct for about {base * accuracy:.0f} of {base} images (95 % confidence interval: {low:.1f} to {high:.1f})"
-    )
+    low, high = (100 * bound for bound in binomial_interval(round(accuracy * tested), tested))
+    return f"Correct for about {100 * accuracy:.3g} of 100 images (95 % confidence interval: {low:.1f} to {high:.1f})"
 
 
 def _scores(result: Mapping[str, Any], tested: int, verbose: bool) -> None:

@@ -1,6 +1,7 @@
 """Settings of ``ssgan train --resume`` and ``--from``."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def resumed_config(run: Path, preset: str | None, settings: Mapping[str, Any]) -
     if conflicts:
         raise CannotResume(
             f"{run} was started with other settings, so it cannot be resumed: {', '.join(conflicts)}; leave them as "
-            f"they were, or start another run with --config {run}."
+            f"they were, or start another run with {shlex.join(['--config', str(run)])}."
         )
     return config
 

@@ -18,6 +18,7 @@ __all__ = ["UNLABELED", "Data", "as_data", "image_hashes", "image_ids"]
 
 UNLABELED = -1
 ID_DIGITS = 16
+IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
 CLASSES_SHOWN = 10  # in a representation
 
 
@@ -109,6 +110,11 @@ class Data:
                 raise UserError(
                     f"x_{share} is {x.dtype} of shape {list(x.shape)}, but must be uint8 images [N, H, W] or "
                     f"[N, H, W, C], or float32 vectors [N, F]."
+                )
+            if x.ndim == 4 and x.shape[1] in IMAGE_CHANNELS and x.shape[3] > max(IMAGE_CHANNELS):
+                raise UserError(
+                    f"x_{share} is of shape {list(x.shape)}, with the channels first: put them last, "
+                    f"x.transpose(0, 2, 3, 1)."
                 )
             if 0 in x.shape[1:]:
                 raise UserError(f"x_{share} is of shape {list(x.shape)}: its images have no pixels.")

@@ -16,7 +16,7 @@ from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.files import default_root, is_npz, name_to_unicode, read_file, refuse_irregular
+from ssgan.files import default_root, is_npz, name_to_unicode, path_to_text, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
@@ -34,6 +34,7 @@ __all__ = [
     "is_on_disk",
     "load",
     "read_npz",
+    "source_entry",
 ]
 
 
@@ -282,6 +283,20 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "svhn": _load_svhn,
     GAUSSIAN_NAME: lambda root: gaussian(),
 }
+
+
+def source_entry(name: str, data_dir: Any = None, labels_csv: Any = None) -> dict[str, str | None]:
+    """Return the location of data with absolute paths, as ``report.json`` keeps it for any locale.
+
+    Parameters
+    ----------
+    name : str
+        A name in :data:`DATASETS`, or a path.
+    data_dir, labels_csv : path, optional
+    """
+    paths = {"data_dir": data_dir, "labels_csv": labels_csv} | ({} if name in DATASETS else {"data": name})
+    absolute = {key: path and path_to_text(file_tree.expand_user(Path(path)).resolve()) for key, path in paths.items()}
+    return {"data": name, **absolute}
 
 
 def is_on_disk(name: str, root: Path | None = None) -> bool:

@@ -155,8 +155,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     folders = {_top(name) for name in tree.pictures if "/" in name}
     in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
     has_classes = in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)
-    is_beside = has_classes and path.is_file() and label_log.is_log(read_file(path))
-    if has_classes and not is_beside:
+    if has_classes and path.is_file() and not label_log.is_log(read_file(path)):
         raise UserError(
             f"labels_csv={path} has no effect: {tree.path} holds class folders, whose names are the labels; omit "
             f"it, or put the pictures into one folder."

@@ -33,6 +33,7 @@ __all__ = [
 
 
 SPLIT_VERSION = 1
+CLASSES_LISTED = 8  # classes that a warning names
 IMBALANCE = 3  # smallest ratio between the labelled images of two classes at which the user is warned
 
 
@@ -107,7 +108,7 @@ def draw(y: np.ndarray, labels: int | str, seed: int) -> np.ndarray:
     if not len(present) <= labels <= len(known):
         raise UserError(
             f"The number of labels is {labels}, but must lie between {len(present)} (one for each class) and "
-            f"{len(known)} (every labelled image of the pool), or be 'all'."
+            f"{len(known)} (every labelled image of the pool): set labels to such a number, or to 'all'."
         )
     # The stream of RandomState never changes: the draw is the same under every version of numpy.
     random = np.random.RandomState(seed)
@@ -274,6 +275,8 @@ def make_splits(
     unseen = [_rows(rows, len(y)) for rows in (held_out or [np.zeros(0, np.int64)] * count)]
     splits = [Split(rows, hide(y, rows)[rows], others) for rows, others in zip(labeled, unseen, strict=True)]
     check_splits(splits, y, labels, count)
+    if labels != 0 and len(np.unique(y[y >= 0])) == 1:
+        raise UserError("Every label is of one class, but a classifier needs labels of at least 2 classes.")
     return splits
 
 
@@ -321,6 +324,10 @@ def imbalance_warnings(labels: Sequence[np.ndarray], classes: Sequence[str]) -> 
             continue
         counts = np.bincount(y, minlength=len(classes))
         most, least = int(counts.argmax()), int(counts.argmin())
+        if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
+            listed = ", ".join(absent[:CLASSES_LISTED]) + (", ..." if len(absent) > CLASSES_LISTED else "")
+            gaps = ", or number the classes without gaps" if all(name.isdecimal() for name in classes) else ""
+            return [f"No labelled image is of {listed}: label some{gaps}. The model cannot learn what has no label."]
         if counts[most] >= IMBALANCE * counts[least]:
             return [
                 f"The labelled images are uneven: {counts[most]:,} of {classes[most]}, {counts[least]:,} of "

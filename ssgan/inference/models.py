@@ -293,7 +293,7 @@ class Models:
                 f"seen more labels than each: train them with --draw-seed to make an ensemble."
             )
         if len(self.seeds) < 2:
-            raise UserError("This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed.")
+            raise UserError("This is one model, and an ensemble needs two: train with --seeds 2 and one --draw-seed.")
         finite = finite_mask(p_SNK)
         return p_SNK[finite].mean(axis=0) if any(finite) else None
 

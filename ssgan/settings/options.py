@@ -147,6 +147,8 @@ def check_backbone(name: str) -> None:
     UserError
         If it does not.
     """
+    if name == "none":
+        raise UserError("backbone is 'none', but without a backbone it is None.")
     library, _, model = name.partition(":")
     if name not in BACKBONES and not (library in LIBRARIES and model):
         known = [*BACKBONES, *(f"{library}:NAME" for library in LIBRARIES)]

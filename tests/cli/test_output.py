@@ -174,9 +174,10 @@ def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> No
 @pytest.mark.parametrize(
     ("accuracy", "tested", "words"),
     [
-        (0.8, 60, "Correct for about 8 of 10 images (95 % confidence interval: 6.8 to 8.8)"),
+        (0.8, 60, "Correct for about 80 of 100 images (95 % confidence interval: 68.2 to 88.2)"),
         (0.98, 100, "Correct for about 98 of 100 images (95 % confidence interval: 93.0 to 99.4)"),
-        (0.0, 4, "Correct for about 0 of 10 images (95 % confidence interval: 0.0 to 4.9)"),
+        (0.0, 4, "Correct for about 0 of 100 images (95 % confidence interval: 0.0 to 49.0)"),
+        (0.1459, 10_000, "Correct for about 14.6 of 100 images (95 % confidence interval: 13.9 to 15.3)"),
         (1.0, 4, "Correct for about 100 of 100 images (95 % confidence interval: 51.0 to 100.0)"),
     ],
 )

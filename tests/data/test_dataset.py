@@ -195,6 +195,10 @@ MISFITS |= {
         {"x_train": np.zeros((6, 0, 3), np.uint8)},
         "x_train is of shape [6, 0, 3]: its images have no pixels.",
     ),
+    "channels first": (
+        {"x_train": np.zeros((6, 3, 20, 20), np.uint8)},
+        "x_train is of shape [6, 3, 20, 20], with the channels first: put them last, x.transpose(0, 2, 3, 1).",
+    ),
     "not finite": (
         {"x_train": np.full((2, 6), np.nan, np.float32), "x_test": np.zeros((2, 6), np.float32)},
         "x_train holds a value that is not finite: fix or remove such rows.",

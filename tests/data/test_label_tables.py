@@ -102,6 +102,13 @@ def test_a_table_beside_class_folders_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_a_table_that_is_missing_is_not_called_useless(tmp_path: Path) -> None:
+    """A wrong name, also beside class folders, whose pictures a table of answers may label anew."""
+    for name, files in {"flat": {"0.png": grey(0), "1.png": grey(9)}, "classes": classes()}.items():
+        folder = write(tmp_path / name, files)
+        assert refusal(folder, labels_csv=tmp_path / "l.csv").startswith(f"There is no file {tmp_path / 'l.csv'}: ")
+
+
 def test_a_table_may_name_files_in_folders(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {f"photos/{name}": image for name, image in classes().items()})
     csv = table(tmp_path / "l.csv", "photos/cat/0.png,x", "photos/dog/0.png,y")

@@ -143,7 +143,7 @@ def test_a_count_that_cannot_be_drawn_is_refused(digits: Data, labels: int) -> N
         splits.draw(digits.y_train, labels, seed=0)
     assert str(refused.value) == (
         f"The number of labels is {labels}, but must lie between 10 (one for each class) and 1257 "
-        f"(every labelled image of the pool), or be 'all'."
+        f"(every labelled image of the pool): set labels to such a number, or to 'all'."
     )
 
 
@@ -176,7 +176,6 @@ def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
     [
         ([[0, 0, 0, 1]], "3 of cat, 1 of dog. Label more of dog, or draw fewer with --labels"),
         ([[0, 1, 1, 1, 1]], "4 of dog, 1 of cat. Label more of cat"),
-        ([[0, 1], [1, 1]], "2 of dog, 0 of cat."),
         ([[0, 0, 1]], None),
         ([[0, 1], [1, 0]], None),
     ],
@@ -185,6 +184,23 @@ def test_uneven_labels_are_a_sentence(labels: list[list[int]], words: str | None
     said = splits.imbalance_warnings([np.array(y) for y in labels], ["cat", "dog"])
     assert [words in sentence for sentence in said] == [True] * (words is not None)
     assert all(sentence.startswith("The labelled images are uneven: ") for sentence in said)
+
+
+def test_classes_without_labels_are_named() -> None:
+    numbers = list(map(str, range(11)))
+    assert splits.imbalance_warnings([np.array([0, 5, 10])], numbers) == [
+        "No labelled image is of 1, 2, 3, 4, 6, 7, 8, 9: label some, or number the classes without gaps. The model "
+        "cannot learn what has no label."
+    ]
+    assert splits.imbalance_warnings([np.array([0, 1]), np.array([1, 1])], ["cat", "dog"]) == [
+        "No labelled image is of cat: label some. The model cannot learn what has no label."
+    ]
+
+
+def test_labels_of_one_class_are_refused() -> None:
+    with pytest.raises(UserError, match="Every label is of one class, but a classifier needs labels of at least 2"):
+        splits.make_splits(np.array([1, 1, -1]), "all", [0])
+    assert len(splits.make_splits(np.array([1, 1, -1]), 0, [0])) == 1  # a GAN without classes
 
 
 # The splits of several models

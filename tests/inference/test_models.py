@@ -349,7 +349,7 @@ def test_one_model_is_no_ensemble(few_digits: Data) -> None:
     with pytest.raises(UserError) as refused:
         scored(models, few_digits.x_test, few_digits.y_test)
     assert str(refused.value) == (
-        "This is one model, and an ensemble needs two: train with --seeds 2 or more, --draw-seed."
+        "This is one model, and an ensemble needs two: train with --seeds 2 and one --draw-seed."
     )
 
 
