@@ -110,7 +110,8 @@ SOURCES = {
     "fashion-mnist-fast": Source((f"{RESULTS} fashion-mnist-fast",), ("fashion-mnist-fast", "worth")),
     "mnist-fast": Source((f"{RESULTS} mnist-fast",), ("first", "mnist-fast", "worth")),
     "mnist-fast-curves": Source((f"{RESULTS} mnist-fast",), ("mnist-fast",)),
-    "mnist-paper-curves": Source((f"{RESULTS} mnist-paper",), ("mnist-paper",)),
+    "mnist-paper": Source((f"{RESULTS} mnist-paper",), ("mnist-paper",)),
+    "mnist-paper-curves": Source((f"{RESULTS} mnist-paper",), ("mnist-paper", "pictures/mnist-paper.png")),
     "mnist-short": Source((f"{RESULTS} mnist-short",), ("mnist",)),
     "mnist-short-curves": Source((f"{RESULTS} mnist-short",), ("mnist", "pictures/mnist-short.png")),
     "own-pictures": Source(

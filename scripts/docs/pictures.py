@@ -12,10 +12,11 @@ from fast_tables import time_points
 from labeling_tables import SETS, labeling_cells
 from matplotlib import pyplot as plt
 from PIL import Image
-from recipe_tables import mnist_curves
+from recipe_tables import EPOCHS, LABELS, mnist_curves, recipe_curves
 from table_rows import ROOT, rows
 
 from ssgan.files import write_atomic
+from ssgan.report.published import PUBLISHED
 
 PICTURES = ROOT / "docs" / "pictures"
 # Of the grid by class in docs/gan.md: the column of class names, and the side of a tile with its gap.
@@ -79,6 +80,24 @@ def mnist_picture() -> plt.Figure:
     return figure
 
 
+def recipe_picture() -> plt.Figure:
+    """Draw the error over the epochs of the paper's recipe on MNIST, a line for each draw, beside the published one."""
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    for seed, line in recipe_curves().items():
+        for kind, style, model in (("errors", "-", "averaged D"), ("errors_raw", ":", "last D")):
+            errors = [one[kind][0] for one in line.values()]
+            axes.plot(list(line), errors, style, color=f"C{seed}", label=f"draw {seed}, {model}")
+    published = next(one for one in PUBLISHED["mnist"] if one.method == "Improved GAN")
+    mean, deviation = map(float, published.errors[LABELS].split(" ± "))
+    axes.axhspan(mean - deviation, mean + deviation, color="tab:gray", alpha=0.4, linewidth=0)
+    axes.axhline(mean, color="tab:gray", linewidth=1, label=f"published, {EPOCHS} epochs: {published.errors[LABELS]}")
+    axes.set(xlabel="epochs", ylabel="test error, %", yscale="log", xlim=(0, EPOCHS), title=f"MNIST, {LABELS} labels")
+    axes.set_yticks((1, 2, 5, 10, 20), ("1", "2", "5", "10", "20"))
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    return figure
+
+
 def labeling_picture() -> plt.Figure:
     """Draw error against labels by who chose them, one diagram for each data set."""
     cells = labeling_cells()
@@ -134,5 +153,6 @@ def draw() -> None:
     matplotlib.use("Agg")
     _save(first_picture(), "few-labels.png")
     _save(mnist_picture(), "mnist-short.png")
+    _save(recipe_picture(), "mnist-paper.png")
     _save(labeling_picture(), "labeling.png")
     _save(time_picture(), "time-to-accuracy.png")

@@ -76,13 +76,13 @@ def recipe_table() -> str:
     published = next(one for one in PUBLISHED["mnist"] if one.method == "Improved GAN")
     lines.append(f"| *{EPOCHS}, published: {published.source}* | *{published.errors[LABELS]}* | |")
     finished = [seed for seed, line in curves.items() if EPOCHS in line]
-    speeds = [one["images_per_second"] for line in curves.values() for one in line.values()]
-    hours = EPOCHS * MNIST_POOL / statistics.mean(speeds) / 3600
+    models = rows("mnist-paper")
+    hours = statistics.mean(row["seconds"] for row in models) / 3600
     remaining = PUBLISHED_DRAWS * len(published.errors) - len(finished)
     unfinished = [f"draw {seed} after {max(line):.0f} epochs" for seed, line in curves.items() if seed not in finished]
     text = (
-        f"Test error in % with {LABELS} labels, on one thread with other work beside it, on which {EPOCHS} "
-        f"epochs take {hours:.1f} hours. "
+        f"Test error in % with {LABELS} labels, on {models[0]['device_name']}, with other work beside it; "
+        f"{EPOCHS} epochs take {hours:.1f} hours. "
         f"{'Training was stopped: ' + ', '.join(unfinished) + '. ' if unfinished else ''}"
         f"The remaining {remaining} trainings of the paper's table, {PUBLISHED_DRAWS} draws of "
         f"{', '.join(map(str, sorted(published.errors)))} labels, would take {remaining * hours:.0f} hours. Every "

@@ -280,10 +280,12 @@ def test_data_of_arrays_says_nothing_of_files(capsys: pytest.CaptureFixture[str]
 
 def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "l.csv").write_text("file,label\ncat/0.png,cat\n")
     packed(tmp_path / "bad.zip", {**classes(), "../x.png": encoded(grey(1))})
     for command in ("train", "data"):
         assert "image_size=8 has no effect" in mistake(command, "digits", "--image-size", "8")
         assert "labels_csv=l.csv has no effect" in mistake(command, photos, "--labels-csv", "l.csv")
+        assert "There is no file m.csv" in mistake(command, photos, "--labels-csv", "m.csv")
         assert mistake(command, "empty").startswith("empty ")
         assert "'../x.png'" in mistake(command, "bad.zip")
         assert "nothing.zip" in mistake(command, "nothing.zip")
