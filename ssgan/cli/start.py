@@ -26,10 +26,14 @@ __all__ = [
     "check_start",
     "name_start",
     "open_named_parent",
+    "remove_without_steps",
     "resumed_config",
     "settings_of_child",
     "show_settings",
 ]
+
+# Files of a run folder before its first step.
+START_FILES = {"config.json", "split.json", "labeled.png", "log.jsonl", runs.PARENT_NAME, runs.LOCK_NAME}
 
 
 def check_resume(out: Path | None, config: Path | None) -> None:
@@ -203,3 +207,12 @@ def name_start(
         return mistake
     command = start_command(location, run, settings, epochs)
     return UserError(f"{mistake} To start another run from its weights, type `{command}`.")
+
+
+def remove_without_steps(folder: Path) -> None:
+    """Remove the folder of a run without a checkpoint, unless it holds other files than a training starts with."""
+    names = {path.name for path in folder.iterdir()}
+    if names <= START_FILES:
+        for name in names:
+            (folder / name).unlink()
+        folder.rmdir()

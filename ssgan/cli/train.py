@@ -42,7 +42,7 @@ from ssgan.cli.options import (
     say_without_generator,
 )
 from ssgan.cli.progress import Shorten, shorter_training, training_progress
-from ssgan.errors import CannotResume, Interrupted, UserError, counted, signal_number
+from ssgan.errors import CannotResume, Interrupted, UserError, counted, memory_message, signal_number
 from ssgan.settings.catalog import check_augmentation, check_image_shape, check_range
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -206,6 +206,10 @@ def _run_training(options: TrainOptions) -> None:
                 report = _train(options, data, config, folder, parent)
             except KeyboardInterrupt as stop:
                 raise Interrupted(how_to_go_on(options.location, folder, data, config), signal_number(stop)) from None
+            except Exception as error:
+                if memory_message(error) is not None and not options.resume:
+                    start.remove_without_steps(folder)  # so that the corrected command may name it
+                raise
             processes.end(folder)
     if options.as_json:
         print(json.dumps(report))

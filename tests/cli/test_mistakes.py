@@ -80,6 +80,27 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
         )
 
 
+def test_a_training_without_memory_leaves_the_name_of_its_folder_free(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The memory fails in the first step; a folder with a checkpoint stays."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    train = ["train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY_OPTIONS]
+    with monkeypatch.context() as patched:
+        patched.setattr("ssgan.training.trainer.Trainer.step", fail)
+        assert status_of(*train) == 2
+    assert "There is not enough memory for this: lower seeds, batch_size" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert status_of(*train) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("ssgan.training.trainer.Trainer.step", fail)
+        assert status_of("train", "digits", "--out", "run", "--resume", "--set", "total_images=4000") == 2
+    assert (tmp_path / "run" / "checkpoint").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for name in ("file/run", "file/deep/run"):
