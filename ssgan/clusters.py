@@ -20,7 +20,7 @@ __all__ = ["ENGINES", "check_engine", "connect", "count_processors", "gpus_for",
 
 ENGINES = ("local", "ray")
 INSTALL = "pip install 'ssgan[ray]'"
-PACKAGES = ("ray", "pyarrow", "pandas")  # of the extra; each has the name of its module
+PACKAGES = ("ray", "pyarrow", "pandas")  # packages of the extra, with the names of their modules
 ADDRESS = "RAY_ADDRESS"  # environment variable
 CONNECT_SECONDS = 10.0
 

@@ -31,7 +31,7 @@ __all__ = ["SSGANClassifier"]
 TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
 # Settings that follow from the parameters of the estimator, or from X and y.
 OWN_SETTINGS = frozenset(["backbone", "device", "draw_seed", "folds", "labels", "method", "seed", "seeds"])
-LARGEST_NUMBER = 1e6  # in a scaled table
+LARGEST_NUMBER = 1e6  # largest number in a scaled table
 SEED_LIMIT = 2**31 - 4096
 
 

@@ -45,7 +45,7 @@ __all__ = [
 
 # Errors of file systems that have no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-MOST_WRITERS = 100  # of one file at a time
+MOST_WRITERS = 100  # processes that write one file at a time
 GROWTH_LIMIT = 4 * 2**30  # bytes by which the members of an archive may grow when they are unpacked
 
 

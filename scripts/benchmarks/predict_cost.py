@@ -28,7 +28,7 @@ from ssgan.settings.options import Options
 from ssgan.settings.presets import resolve
 from ssgan.training.experiment import run_experiment
 
-WIDTH, HEIGHT, QUALITY = 500, 375, 85  # of a picture
+WIDTH, HEIGHT, QUALITY = 500, 375, 85  # size of a picture, and JPEG quality
 SHORT = {"labels": 20, "total_images": 400, "batch_size": 20, "seed": 0, "device": "cpu"}
 KINDS = {
     "pixels at 32 px": ("images", {"image_size": 32}),

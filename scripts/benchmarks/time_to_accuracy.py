@@ -51,7 +51,7 @@ def preset_results(data: Data, seed: int, program: str) -> Iterator[dict[str, An
         seconds = time.process_time() - cpu
         began = time.process_time()
         run.models.scores(data.x_test, data.y_test, True)
-        evaluation = 2 * (time.process_time() - began)  # of the averaged and of the last model
+        evaluation = 2 * (time.process_time() - began)  # evaluation of the averaged and of the last model
         yield {"images": images, "cpu_seconds": seconds - evaluation, "error": run.errors[0]}
 
 

@@ -7,7 +7,7 @@ from table_rows import rows
 
 STACKS, PICTURES = 1_000, 100_000_000
 PROCESSORS = (64, 1_000)
-PRICE = 0.05  # of a processor-hour, in dollars: an assumption
+PRICE = 0.05  # assumed price of a processor-hour, in dollars
 HOUR = 3600.0
 GRIDS = {
     "digits-compare": ("digits-fast", "digits, 8x8"),

@@ -28,7 +28,7 @@ METHODS = {
 }
 SMOOTH = "neighbours"
 CONFIDENCE = 0.95
-WIDTH = 115  # of a line of a caption
+WIDTH = 115  # letters in a line of a caption
 
 
 def feature_table(name: str) -> str:

@@ -19,7 +19,7 @@ VIEWS = {
     "cells": ("natural", "drawings"),
     "letters": ("drawings", "digits"),
 }
-WIDTH = 115  # of a line of a caption
+WIDTH = 115  # letters in a line of a caption
 Draws = dict[int, dict]
 
 

@@ -277,7 +277,9 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
 def rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a file; none if there is no file."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()]  # of earlier versions
+    return [
+        json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()
+    ]  # earlier versions wrote it
 
 
 def done(path: Path, config: Config, data: Data | None = None) -> bool:

@@ -30,7 +30,7 @@ from processes import Case, run
 from ssgan import runs
 from ssgan.cli.app import app
 
-SEED = 0  # of the first cases; each batch of them has the next one
+SEED = 0  # seed of the first batch of cases; each batch has the next one
 AT_ONCE = 100
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Command = list[str]

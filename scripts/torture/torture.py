@@ -37,7 +37,7 @@ from ssgan import runs  # noqa: E402
 from ssgan.devices import device_name  # noqa: E402
 
 OUT, SCRATCH = ROOT / "results" / "rows" / "reliability.jsonl", ROOT / "runs" / "torture"
-RANDOM_KILLS = 20  # of each training
+RANDOM_KILLS = 20  # kills of each training
 INPUTS = 500  # for each reader
 DRAWS = 5
 KEPT = 5  # folders of violations of a target

@@ -15,7 +15,7 @@ from ssgan.settings.config import FIELDS, Config
 
 __all__ = ["among", "answer_shell", "complete_list", "complete_run", "complete_setting"]
 
-VARIABLE = "_SSGAN_COMPLETE"  # in which the shell's script passes its instruction
+VARIABLE = "_SSGAN_COMPLETE"  # the shell's script passes its instruction in it
 # zsh evaluates completions, so other names are left to the shell's own completion of files.
 SAFE_PATH = re.compile(r"[\w./+-]+")
 RUNS_LISTED = 200

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 LAUNCH_NAME = ".torchrun"  # file in a run folder, until the training ends: which torchrun trains it
-SECONDS_FOR_OTHERS = 10.0  # to report how they ended, after a process has failed
+SECONDS_FOR_OTHERS = 10.0  # time for the others to report their end after a process has failed
 SECONDS_AFTER_SIGNAL = 1.0
 SECONDS_BETWEEN_LOOKS = 0.02
 

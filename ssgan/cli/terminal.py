@@ -48,7 +48,7 @@ WIDTH = 80  # columns of a terminal
 SECONDS_BETWEEN_LINES = 10.0  # if there is no terminal
 COUNTS_SHOWN = 5
 FILES_SHOWN = 3
-COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # in a sentence; can only be copied from one line
+COMMAND = re.compile(r"`[^`]*`|(?<=: )ssgan [^;]+")  # a command in a sentence, which must stay on one line to be copied
 
 
 def say(text: str = "", style: str | None = None) -> None:

@@ -30,7 +30,7 @@ from ssgan.training.monitor import TrainingProgress
 
 __all__ = ["StackJob", "StackResult", "compare_on_ray", "run_job"]
 
-RETRIES = 10  # of a task whose node or process is lost
+RETRIES = 10  # retries of a task whose node or process is lost
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30.0  # longest wait for the checkpoints of trainings that are stopped
 LOCK_SECONDS = 60.0  # longest wait for the end of a process whose node is lost

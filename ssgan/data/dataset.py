@@ -19,7 +19,7 @@ __all__ = ["UNLABELED", "Data", "as_data", "image_hashes", "image_ids"]
 UNLABELED = -1
 ID_DIGITS = 16
 IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
-CLASSES_SHOWN = 10  # in a representation
+CLASSES_SHOWN = 10  # classes in a representation
 
 
 @dataclass(frozen=True, eq=False, repr=False)

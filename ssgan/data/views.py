@@ -15,7 +15,7 @@ __all__ = ["Views", "black_ground_share", "choose_views", "nearer_than_mirrored"
 
 SAMPLE = 256  # images that are sampled, evenly spaced from the first to the last
 FLAT = 0.1  # fraction of a drawing that one colour fills; in a photograph none fills as much
-BLACK = 0.1  # of full intensity: largest median of the border pixels on a black background
+BLACK = 0.1  # largest median of the border pixels on a black background, as a fraction of full intensity
 MIRROR_SAMPLE = (1_000, 2_000)  # fewest and most images by which mirror symmetry is tested
 MIRROR_SIDE = 16  # pixels of a side to which they are resized
 MIRRORED = 0.55  # largest result of nearer_than_mirrored for a mirror-symmetric set

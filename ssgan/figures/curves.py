@@ -52,7 +52,7 @@ GENERATOR = (*(term.log for term in TERMS if term.net == "G"), "historical_avera
 WIDTH, HEADER, PANEL, FOOTER = 6.4, 0.35, 1.55, 0.5  # inches
 LEFT, RIGHT = 0.115, 0.725  # edges of the axes as fractions of the width; the legends are to the right
 CURVE_POINTS, MAX_LETTERS = 10, 60
-DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # in turn, so that a line below another stays visible
+DASHES = ("-", (0, (3, 1)), (0, (1, 1)))  # used in turn, so that a line below another stays visible
 LOG_RATIO = 20.0  # above this ratio between medians, a panel has a logarithmic axis
 AXIS_LIMIT = 2.0  # as a multiple of the largest median: seeds beyond it are cut off
 

@@ -28,7 +28,7 @@ __all__ = [
 
 TILE_PIXELS, GAP, BACKGROUND, INK = 48, 2, 255, 64
 FONT_PIXELS, LINE_PIXELS, MARGIN_PIXELS = 12, 16, 3
-MAX_LETTERS = 24  # of a caption
+MAX_LETTERS = 24  # letters of a caption
 NAMED_ROWS = 40  # largest number of classes that have rows of their own
 
 # A picture, text in its place, or nothing.

@@ -31,7 +31,7 @@ from ssgan.settings.catalog import is_picture_shape
 
 __all__ = ["FORMATS", "OPSET", "TOLERANCE", "build_classifier", "describe", "export_run"]
 
-OPSET = 18  # of ONNX's operators
+OPSET = 18  # version of ONNX's operators
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-5  # largest difference of a probability
 # `predict` runs a backbone in onnxruntime. In torch some of its features round to the adjacent float16 number.
@@ -241,7 +241,7 @@ def _write_onnx(classifier: Ensemble, example: np.ndarray, metadata: dict[str, A
     onnx.helper.set_model_props(model, _texts(metadata))
     try:
         content: bytes = model.SerializeToString()
-    except ValueError:  # of protobuf
+    except ValueError:  # raised by protobuf
         raise UserError("One ONNX file holds at most 2 GB, and this one would be larger: use --format torch.") from None
     return content
 
@@ -349,7 +349,7 @@ def _check(kind: Format, content: bytes, run: Path, models: Models, report: dict
                 differences.append(abs(p_generated - float(generated_N[i])))
             largest = max(largest, *differences)
             best = np.sort(p_K)[-2:]
-            is_clear = best[-1] - best[0] > 2 * tolerance  # of two equal ones either may be the largest
+            is_clear = best[-1] - best[0] > 2 * tolerance  # if two are equal, either may be the largest
             if not max(differences) <= tolerance or (is_clear and p_NK[i].argmax() != p_K.argmax()):
                 raise UserError(
                     f"The exported file would give other predictions than the run: a probability differs by "

@@ -212,7 +212,7 @@ def summarize_scores(scores: Mapping[str, Sequence[float | None]]) -> dict[str, 
 
 
 NEIGHBOURS = 5
-DIVERSITY_IMAGES = 1000  # of each kind; their pairwise distances take 8 MB
+DIVERSITY_IMAGES = 1000  # images of each kind; their pairwise distances take 8 MB
 
 
 class Diversity(NamedTuple):

@@ -29,7 +29,7 @@ TOTAL_IMAGES = 30_000
 QUICK = ["--image-size", "28"]
 REMEASURED_GROWTH = 1.5  # factor by which the labels must grow before the error is measured again
 OUTPUT_KEPT = 4000  # characters
-STOP_SECONDS = 10.0  # to wait until a training finishes its step
+STOP_SECONDS = 10.0  # longest wait for a training to finish its step
 # A child ends by itself when the pipe to its standard input is closed, also if the server is killed. It does not
 # read through sys.stdin, whose lock a waiting thread would still hold when Python shuts down.
 CHILD = """

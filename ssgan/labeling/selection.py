@@ -32,7 +32,7 @@ FEWEST_EMBEDDED = 5 * DIMENSIONS
 MOST_CLUSTERS = 500
 SMALL_CLUSTER = 5  # images; a smaller one is likely to hold outliers, and comes last
 TYPICAL_NEIGHBORS = 20
-MANY_CLUSTERS = 50  # above this number k-means starts once
+MANY_CLUSTERS = 50  # largest number of clusters for which k-means starts several times
 PREFILTER = 10  # PREFILTER * n most uncertain images are clustered
 GENERATED_LIMIT = 0.5  # an image whose p_generated is higher looks like none of the classes
 

@@ -44,7 +44,7 @@ __all__ = ["BATCH_IMAGES", "SMALLEST_IMAGE_SIZE", "Backbone", "load_backbone"]
 BATCH_IMAGES = 16
 SMALLEST_IMAGE_SIZE = 32  # pixels; below it a network has nothing left to pool
 GRAPH_BYTES = 2**30  # largest total size of the ONNX graphs in the cache
-HASH_DIGITS = 16  # of a SHA-256 in names of files
+HASH_DIGITS = 16  # digits of a SHA-256 in file names
 TOLERANCE = 1e-3  # largest difference between onnxruntime and PyTorch, relative to the largest feature
 INSTALL = "pip install 'ssgan[pretrained]'"
 

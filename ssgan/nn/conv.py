@@ -307,7 +307,7 @@ def wide_trunk(channels: int, widths: Sequence[int], noise: LayerNoise) -> nn.Se
     return nn.Sequential(*layers, nn.LeakyReLU(SLOPE), GlobalMeanPool())
 
 
-STD = 0.02  # of the weights and gains of a DCGAN
+STD = 0.02  # standard deviation of the initial weights and gains of a DCGAN
 KERNEL = 4  # also the side of the smallest feature map
 BLACK = -1.0  # the value of a black pixel
 

@@ -164,7 +164,7 @@ class MLPGenerator(Generator):
         )
 
 
-RUNNING_DECAY = 0.8  # of the running statistics of batch norm, at every batch
+RUNNING_DECAY = 0.8  # decay of the running statistics of batch norm per batch
 EPSILON = 1e-3
 LEAKY = partial(nn.LeakyReLU, SLOPE)
 

@@ -23,7 +23,7 @@ __all__ = [
     "published_part",
 ]
 
-MOST_WARNINGS = 10  # of the rows, in a section
+MOST_WARNINGS = 10  # warnings of rows shown in a section
 INTERVAL = (
     "The models of a pair learned from the same labelled images. The interval is Student's t over the pairs; it holds "
     "for one comparison at a time."

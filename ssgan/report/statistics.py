@@ -12,7 +12,7 @@ __all__ = ["Difference", "ablation_differences", "baseline_method", "differences
 
 
 CONFIDENCE = 0.95
-ROUNDING = 1e-9  # of differences of errors in %
+ROUNDING = 1e-9  # differences of errors in % below this are rounding
 DEFAULT_BASELINE = "supervised"
 
 

@@ -52,7 +52,7 @@ UNKNOWN_LABELS = (
     "them, and the accuracy too high."
 )
 
-SAME_SPREAD = 0.1  # below this fraction of the spread of real images, generated images count as the same
+SAME_SPREAD = 0.1  # smallest spread of generated images, as a fraction of that of real ones, without a warning
 
 
 def run_experiment(

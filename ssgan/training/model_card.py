@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CARD_NAME", "model_card"]
 
-CARD_NAME = "README.md"  # which the hub shows as the page of a model
+CARD_NAME = "README.md"  # the hub shows it as the page of a model
 CLASSES_SHOWN = 100
 # Names of the data sets on the hub.
 HUB_DATASETS = {
@@ -188,7 +188,7 @@ def _scores(report: Mapping[str, Any], tested: int) -> dict[str, Any] | None:
     return {"columns": ["seed", "test error %", "95 % interval", "NLL", "ECE"], "rows": rows}
 
 
-_SCORES = (("error", 2), ("nll", 3), ("ece", 3))  # and the digits after the point
+_SCORES = (("error", 2), ("nll", 3), ("ece", 3))  # scores, with their decimal places
 
 
 def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:

@@ -113,7 +113,7 @@ class Run:
 
 
 FIRST_REPORT_STEP = 20  # if a step takes seconds, the remaining time is known early
-TIMED_IMAGES = 64  # of the test set, on which an evaluation is timed before the first one
+TIMED_IMAGES = 64  # test images on which an evaluation is timed before the first one
 
 
 class Monitor:
