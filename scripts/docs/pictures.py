@@ -19,7 +19,7 @@ from ssgan.files import write_atomic
 from ssgan.report.published import PUBLISHED
 
 PICTURES = ROOT / "docs" / "pictures"
-# Of the grid by class in docs/gan.md: the column of class names, and the side of a tile with its gap.
+# The grid by class in docs/gan.md: the column of class names, and the side of a tile with its gap.
 CAPTION_PIXELS, TILE_PIXELS = 80, 58
 LINES = {
     "supervised": ("the same network, labels alone", "tab:gray"),

@@ -15,9 +15,8 @@ ROWS = ROOT / "results" / "rows"
 def rows(name: str) -> list[dict[str, Any]]:
     """Read the rows of a file."""
     text = (ROWS / f"{name}.jsonl").read_text(encoding="utf-8")
-    return [
-        json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()
-    ]  # earlier versions wrote it
+    text = text.replace(" 1 threads", " 1 thread")  # earlier versions wrote the plural
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def adam_note(found: Iterable[dict[str, Any]]) -> list[str]:

@@ -43,8 +43,8 @@ FAST_REPORTS = {"evaluate_every_images": 100_000}
 # Lengths of `mnist-fast` with a generator and without one, of about the same CPU time: a generator in every fourth step
 # makes each image take 1.4 times as long (docs/notes/mnist.md). By the number of labels; 100 have the preset's length.
 MNIST_LENGTHS = {100: (900_000, 1_240_000), **dict.fromkeys((20, 50, 200), (300_000, 413_000))}
-# Of the same CPU time as 225,000 images of the GAN, which takes 1.52, 1.68 and 1.37 times as long for each (measured on
-# 10,000 images of Fashion-MNIST).
+# Images that take the CPU time of 225,000 images of the GAN, which needs 1.52, 1.68 and 1.37 times as long for each
+# (measured on 10,000 images of Fashion-MNIST).
 RIVAL_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
 DIGITS_LENGTH = 360_000  # with a generator each image takes 1.8 times as long (16,000 images), and there are 200,000
 CIFAR10_LENGTHS = (225_000, 297_000)  # with a generator each image takes 1.32 times as long (4,000 images)
@@ -277,9 +277,8 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
 def rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a file; none if there is no file."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [
-        json.loads(line) for line in text.replace(" 1 threads", " 1 thread").splitlines()
-    ]  # earlier versions wrote it
+    text = text.replace(" 1 threads", " 1 thread")  # earlier versions wrote the plural
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def done(path: Path, config: Config, data: Data | None = None) -> bool:

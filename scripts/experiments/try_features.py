@@ -52,7 +52,7 @@ OF_FEATURES = {"pca": 128, "scale": "overall", "smooth": 0, "rounds": 1, "own": 
 OF_TRIAL = {"expand": 0, "members": 1}
 MOST_NEIGHBORS = 50
 EXPAND_NEIGHBORS, EXPAND_STEPS = 20, 30
-# Of the classical classifiers.
+# Settings of the classical classifiers.
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 SURE, ROUNDS, MOST_ROWS = 0.9, 10, 5000
 
