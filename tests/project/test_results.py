@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from running import rows, script
-from small_configs import TINY
+from small_configs import TINY, tiny
 
 from ssgan.data.dataset import Data
 
@@ -35,6 +35,23 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+
+
+def test_a_curve_is_kept_once_for_each_stack_and_configuration(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Reports without test errors are left out, and those that the stack has already."""
+    reports = [{"images": n, "errors": [9.0] if n % 200 == 0 else None} for n in (100, 200, 300, 400)]
+    monkeypatch.setattr(results.runs, "read_log", lambda folder: reports)
+    path = tmp_path / "curves.jsonl"
+    configs = [tiny(seed=0), tiny(seed=1), tiny(seed=0, learning_rate_d=1e-4)]
+    for config in [*configs, *configs]:
+        results.keep_curve(path, tmp_path, config)
+    reports.append({"images": 600, "errors": [8.0]})
+    results.keep_curve(path, tmp_path, configs[1])
+    found = [(line["stack"], line["config_sha256"], line["images"]) for line in rows(path)]
+    of = [([config.seed], config.sha256) for config in configs]
+    assert found == [(*one, images) for one in of for images in (200, 400)] + [(*of[1], 600)]
 
 
 def test_a_grid_gives_one_row_for_each_seed_and_is_not_trained_twice(
