@@ -97,7 +97,7 @@ def choice_table() -> str:
         f"model. Lines in which a method has the lowest mean, of {len(all_lines)}: {lowest}; in which it is among the "
         f"lowest {SHOWN}: {often}. With so few draws, methods whose errors are close are not told apart. Times are "
         f"those of the rows ({machines}), partly with other work beside them, and without the computation of features, "
-        f"which are averaged with their neighbours here ([without](features.md) some errors are lower). {notes}"
+        f"averaged here with their neighbours (some errors are [lower without](features.md) this). {notes}"
         f"Rows: {files}."
     )
     return "\n".join([*table, "", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)])

@@ -220,7 +220,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
         0.0, "share of training", "over which both learning rates fall linearly to 0", 0, 1
     )
     decay_last_fraction_g: float | None = setting(
-        None, "share of training", "over which that of G falls; none: as decay_last_fraction", 0, 1
+        None, "share of training", "over which G's rate falls; none: as decay_last_fraction", 0, 1
     )
     learning_rate_factor_d: float = setting(
         1.0, "times", "factor of D's learning rate, every learning_rate_factor_every_images", 0, 1, above=True

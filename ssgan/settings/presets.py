@@ -181,7 +181,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dcgan": _DCGAN,
     "dcgan-64": {**_DCGAN, "image_size": 64},
     # A user's own pictures, without a generator and with one, which takes more than twice the time for an image. At
-    # equal time it lowers the error on photographs, and raises it on drawings: docs/notes/muon.md.
+    # equal time it lowers the error on the photographs of TrashNet, and raises it on drawings: docs/notes/muon.md.
     "images-fast": {**_COMPACT, **_MUON, **NO_GENERATOR, "augmentation": "digits", "total_images": 300_000},
     "images": {**_COMPACT, **_MUON, "augmentation": "digits", "total_images": 300_000},
     # The one-dimensional GAN, a thousand steps. The learning rates fall after every ten batches; that of G falls to 0,

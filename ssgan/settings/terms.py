@@ -128,7 +128,7 @@ _D_TERMS = (
         net="D",
         loss="class_balance",
         inputs=("unlabeled",),
-        text="log K minus the entropy of the mean class probabilities of unlabelled images: for even classes",
+        text="log K minus the entropy of the mean class probabilities of unlabelled images: for balanced classes",
         ramped=True,
     ),
     Term(
