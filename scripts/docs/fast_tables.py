@@ -130,11 +130,12 @@ def time_table() -> str:
 
 def generator_sentence() -> str:
     """Write what the generator is worth, where, and by how many draws."""
-    ablated: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in rows("digits-compare"):
-        if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", ABLATED_LABELS):
-            ablated[row.get("ablation") or "gan"][row["draw_seed"]] = row["error"]
-    parts = []
+    ablated: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows("digits-compare") + [{**row, "ablation": NO_GENERATOR} for row in rows("digits-fast")]:
+        if (row["method"], row["labels"]) == ("gan", ABLATED_LABELS):
+            ablated[row["preset"]][row.get("ablation") or PRESET][row["draw_seed"]] = row["error"]
+    as_many, as_long = (_gap(of[PRESET], of[NO_GENERATOR]) for of in (ablated["digits"], ablated["digits-fast"]))
+    parts = [f"digits, {ABLATED_LABELS} labels: {as_long}"]
     for dataset, (name, labels) in EQUAL_TIME.items():
         errors = _equal_time_errors(dataset, labels)
         suffix = next(each for each in VARIANTS if errors[PRESET + each].keys() & errors[NO_GENERATOR + each].keys())
@@ -147,7 +148,6 @@ def generator_sentence() -> str:
                 kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
                 errors[kind][row["draw_seed"]] = row["error"]
         parts.append(f"{words}: {_gap(errors[PRESET], errors[NO_GENERATOR])}")
-    as_many = _gap(ablated["gan"], ablated["without a generator"])
     text = (
         "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws); "
         "above 0 it helps. "

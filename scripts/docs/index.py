@@ -62,6 +62,7 @@ SOURCES = {
         ),
         ("ablation", "choice", "compare", "digits", "first", "grid-cost", "worth", "pictures/few-labels.png"),
     ),
+    "digits-fast": Source((f"{RESULTS} digits-fast",), ("digits", "worth")),
     "fashion-mnist-compare": Source(
         (f"ssgan compare fashion-mnist --preset images --labels 100 --methods {DEEP},{CLASSICAL} {SHORT_IMAGES}",),
         ("choice", "compare-fashion-mnist"),
