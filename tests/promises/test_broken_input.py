@@ -161,7 +161,7 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
     "table, missing file": (lambda: table("file,label\n0.png,a\n9.png,b\n"), "line 3: a holds no picture 9.png"),
     "table, doubled file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png is in line 2"),
     "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "Did you mean 'label'?"),
-    "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "labels_csv=no.csv has no effect"),
+    "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "There is no file no.csv"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, images=X), "holds images, y_train, but no x_train"),
     "arrays, floats": (
         lambda: arrays(x_train=X / 1),

@@ -114,9 +114,7 @@ def test_with_it_every_image_is_another_view_of_the_same_image(few_digits: Data)
 
 def test_the_views_of_different_uses_are_drawn_apart(few_digits: Data) -> None:
     """The same image, labelled, unlabelled and in G's phase, is moved in three ways."""
-    one = dataclasses.replace(
-        few_digits, x_train=few_digits.x_train[:1].repeat(30, axis=0), y_train=few_digits.y_train[:1].repeat(30)
-    )
+    one = dataclasses.replace(few_digits, x_train=few_digits.x_train[:1].repeat(30, axis=0), y_train=np.arange(30) % 2)
     config = tiny(labels=None, **{"augmentation": "digits"})
     (batch,) = batches(one, config).from_batch(0, 1)
     assert not torch.equal(batch.x_lab, batch.x_unl)
