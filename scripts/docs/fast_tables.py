@@ -177,7 +177,9 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
 
 def _kind(row: Row) -> str | None:
     """Return the name of the training of a row; None if the preset has changed since in another way."""
-    settings = {"labels": row["labels"], "method": row["method"], **row["settings"], "total_images": row["images"]}
+    varied = {name for variant in VARIANTS.values() for name in variant}
+    own = {name: value for name, value in row["settings"].items() if name not in varied}
+    settings = {"labels": row["labels"], "method": row["method"], **own, "total_images": row["images"]}
     kind = f"`{row['method']}`" if row["method"] != "gan" else PRESET
     kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else kind
     for suffix, variant in VARIANTS.items():

@@ -9,6 +9,8 @@ import picture_tables
 import pytest
 from running import script
 
+from ssgan.settings.presets import NO_GENERATOR, resolve
+
 # Errors of three draws. The differences are 1, 2 and 3: mean 2, deviation 1, standard error 1 / sqrt(3) = 0.577, and
 # 4.303 times that, 2.48, is half the 95 % interval of two degrees of freedom.
 LOW, HIGH = {0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 4.0, 2: 6.0}
@@ -39,6 +41,22 @@ def test_trainings_of_equal_time_are_the_shortest_of_each_kind(monkeypatch: pyte
     errors = fast_tables._equal_time_errors("mnist", 100)
     assert errors == {"with": LOW, "without": {**HIGH, 3: 30.0}}
     assert fast_tables._gap(errors["with"], errors["without"]) == "+2.00 ± 0.58 (3)"
+
+
+def test_a_training_that_differs_from_its_preset_is_named_so() -> None:
+    """Also if its row says so itself, and not only the preset of today."""
+    given = {"labels": 100, "method": "gan", "total_images": 1000}
+    for own, name in (
+        ({}, "K+1 GAN"),
+        ({"optimizer_d": "muon"}, "K+1 GAN, Muon"),
+        ({"optimizer_d": "muon", **NO_GENERATOR}, "without a generator, Muon"),
+        ({"label_spreading_fraction": 0.0}, "K+1 GAN, without label spreading"),
+        ({"learning_rate_g": 1e-5}, "K+1 GAN"),
+    ):
+        config = resolve("mnist-fast", {**given, **own})
+        row = {"preset": "mnist-fast", "settings": own, "images": 1000, "config_sha256": config.sha256, **given}
+        assert fast_tables._kind(row) == name
+        assert fast_tables._kind({**row, "config_sha256": "of another recipe"}) is None
 
 
 def test_features_are_compared_with_a_95_percent_interval() -> None:
