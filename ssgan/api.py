@@ -94,11 +94,11 @@ class _UsableRun:
     def predict_files(
         self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], seed: int | None = None
     ) -> Iterator[Prediction]:
-        """Predict the pictures of files, folders, zips and ``.npz`` files, in the order of their names.
+        """Predict the pictures of files, folders, zips and ``.npz`` files one by one, in the order of their names.
 
         A :class:`~ssgan.inference.predict.Prediction` has the fields ``file``, ``label``, ``probability``,
         ``p_generated``, ``note`` and ``probabilities``. For a picture that cannot be read all but ``file`` and ``note``
-        are None, and ``note`` says why. ``seed`` is that of :meth:`predict`.
+        are None, and ``note`` says why. ``seed`` and its errors are those of :meth:`predict`.
         """
         models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
         given = [paths] if isinstance(paths, str | os.PathLike) else paths

@@ -20,6 +20,7 @@ VARIANTS: dict[str, Row] = {
     ", Adam, no test-time flip": {"optimizer_d": "adam", "test_time_flip": False},
     ", without label spreading": {"label_spreading_fraction": 0.0},
 }
+VARIED = {name for variant in VARIANTS.values() for name in variant}
 KINDS = [kind + suffix for suffix in VARIANTS for kind in (PRESET, NO_GENERATOR)]
 ABLATED_LABELS, FAST_LABELS, FEWEST_LABELS = 50, 100, 20
 # Data sets with trainings of about the same CPU time with and without a generator: the name and the number of labels.
@@ -30,7 +31,7 @@ EQUAL_TIME = {
 }
 # Sets like those of a user, in short trainings with and without a generator, by their views.
 OWN_PICTURES = {
-    ("trashnet", "natural"): "photographs in pixels, 60 labels",
+    ("trashnet", "natural"): "TrashNet in pixels, 60 labels",
     ("letters", "drawings"): "letters",
     ("cells", "natural"): "cells",
 }
@@ -177,8 +178,7 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
 
 def _kind(row: Row) -> str | None:
     """Return the name of the training of a row; None if the preset has changed since in another way."""
-    varied = {name for variant in VARIANTS.values() for name in variant}
-    own = {name: value for name, value in row["settings"].items() if name not in varied}
+    own = {name: value for name, value in row["settings"].items() if name not in VARIED}
     settings = {"labels": row["labels"], "method": row["method"], **own, "total_images": row["images"]}
     kind = f"`{row['method']}`" if row["method"] != "gan" else PRESET
     kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else kind

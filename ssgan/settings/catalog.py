@@ -206,6 +206,7 @@ METHOD_DEFAULTS: dict[str, Mapping[str, float]] = {
     "fixmatch": {**_NO_TERM, "weight_pseudo_label": 1.0},
 }
 METHOD_SETTINGS = tuple(_NO_TERM)
+VIEW_SETTINGS = ("test_time_flip",)  # settings that a preset chooses for its views
 
 
 def check_widths(network: str, name: str, widths: Sequence[int]) -> None:
@@ -303,9 +304,10 @@ def check_range(network: str, name: str, bounded: bool) -> None:
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` updated by ``above``; if that changes the network, settings of the old network are dropped."""
-    network = below.get("network", "mlp")
-    dropped = NETWORK_SETTINGS if above.get("network", network) != network else ()
+    """Return ``below`` updated by ``above``; settings of a network or of views that ``above`` changes are dropped."""
+    network, views = below.get("network", "mlp"), below.get("augmentation")
+    dropped = set(NETWORK_SETTINGS if above.get("network", network) != network else ())
+    dropped |= set(VIEW_SETTINGS if above.get("augmentation", views) != views else ())
     return {**{name: value for name, value in below.items() if name not in dropped}, **above}
 
 
@@ -345,7 +347,8 @@ def for_method(settings: Mapping[str, Any], method: Any) -> dict[str, Any]:
 def for_labels(settings: Mapping[str, Any], labels: Any) -> dict[str, Any]:
     """Return settings for a number of labels; without labels, settings for learning classes are dropped."""
     drops_classes = labels == 0 and settings.get("labels") != 0
-    dropped = (*METHOD_SETTINGS, "weight_labeled", "augmentation", "adversarial_steps") if drops_classes else ()
+    of_classes = (*METHOD_SETTINGS, *VIEW_SETTINGS, "weight_labeled", "augmentation", "adversarial_steps")
+    dropped = of_classes if drops_classes else ()
     return {name: value for name, value in settings.items() if name not in dropped}
 
 

@@ -291,8 +291,6 @@ def resolve(
             if name in optional:
                 return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
             raise UserError(f"{name}={fields.show(overrides[name])} has no effect: it needs {needed}.")
-    if config.test_time_flip and not config.flips_at_test and "test_time_flip" not in {**earlier, **overrides}:
-        return config.replace(test_time_flip=False)  # the preset's, which other views leave without effect
     return config
 
 

@@ -36,9 +36,13 @@ def test_a_discriminator_needs_a_loss() -> None:
 def test_an_inherited_flip_has_no_effect_without_natural_views() -> None:
     """Digits that are mirrored would be taken for others, and vectors have no mirror image."""
     natural = {"augmentation": "natural", "test_time_flip": True}
-    # The preset's flip has no effect with other views, so it is off; a setting of the user is refused (below).
+    # The flip of a preset or of an earlier run belongs to its views; a setting of the user is refused (below).
     assert resolve("cifar10-fast", {}).test_time_flip
-    assert not resolve("cifar10-fast", {"augmentation": "drawings"}).test_time_flip
+    earlier = resolve("cifar10-fast", {}).to_dict()
+    for changes in ({"augmentation": "drawings"}, {"labels": 0}):
+        assert not resolve("cifar10-fast", changes).test_time_flip
+    assert not resolve("cifar10-fast", {"augmentation": "drawings"}, earlier).test_time_flip
+    assert resolve("cifar10-fast", {"labels": 250}, earlier).test_time_flip
     assert resolve("digits", natural).flips_at_test
     assert resolve("cifar10-fast", {}).flips_at_test
     for other in ("digits", "none"):
