@@ -58,6 +58,8 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
     changed = ssgan.train(few_digits, tiny(), seed=4)
     assert changed.config == tiny(seed=4)
     assert sentence(lambda: ssgan.train(few_digits, tiny(folds=2))).startswith("folds=2 writes into a run folder")
+    none = sentence(lambda: ssgan.train(few_digits, backbone="none"))
+    assert none == "backbone is 'none': to train without a backbone, set it to None."
     words = "preset='digits' cannot be combined with config, which has every setting: omit one of them."
     assert sentence(lambda: ssgan.train(few_digits, tiny(), preset="digits")) == words
 

@@ -148,7 +148,7 @@ def check_backbone(name: str) -> None:
         If it does not.
     """
     if name == "none":
-        raise UserError("backbone is 'none', but without a backbone it is None.")
+        raise UserError("backbone is 'none': to train without a backbone, set it to None.")
     library, _, model = name.partition(":")
     if name not in BACKBONES and not (library in LIBRARIES and model):
         known = [*BACKBONES, *(f"{library}:NAME" for library in LIBRARIES)]
