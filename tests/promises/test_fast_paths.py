@@ -49,6 +49,7 @@ WIDTHS = {
     "whitened-conv": {"discriminator_widths": (4, 5, 6), "generator_widths": (6, 5)},
     "features": {"discriminator_widths": (12, 9), "generator_widths": (10, 9)},
 }
+SHAPES = {"paper-conv": (16, 16), "whitened-conv": (16, 16, 3)}
 
 
 def random_images(*shape: int) -> Data:
@@ -195,7 +196,7 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
     stack = {"seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy}
     config = resolve(preset, {**SMALL, **stack, **settings})
     config = config.replace(latent_size=5, **WIDTHS[config.network])
-    shape = (32, 32, 3) if preset == "cifar10-fast" else (16, 16) if config.network == "paper-conv" else (28, 28)
+    shape = SHAPES.get(config.network, (28, 28))
     data = random_vectors() if config.network == "features" else random_images(*shape)
     ours = trainer_of(data, config)
     plains = [Plain(ours, place) for place in range(config.seeds)]
