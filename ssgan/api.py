@@ -18,6 +18,8 @@ from ssgan.data.splits import Split
 from ssgan.data.views import views_for
 from ssgan.devices import select
 from ssgan.errors import UserError, counted, did_you_mean
+from ssgan.files import create_empty_folder
+from ssgan.inference.confidence import Confidence
 from ssgan.inference.evaluate import evaluate_models, evaluate_run, score_arrays
 from ssgan.inference.inputs import find_inputs
 from ssgan.inference.metrics import generated_probability
@@ -30,7 +32,7 @@ from ssgan.settings.options import Options
 from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
 from ssgan.training.callbacks import log_line
-from ssgan.training.experiment import make_report, save_run
+from ssgan.training.experiment import make_report, recorded_draw_seeds, save_run
 from ssgan.training.monitor import Run, TrainingProgress
 
 __all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
@@ -138,7 +140,7 @@ class TrainedRun(_UsableRun, Run):
     source : dict or None
         Source of the data; None for arrays.
     log : list of dict
-        The lines of ``log.jsonl``.
+        The lines of ``log.jsonl``; of a training from a ``state``, those since then.
     """
 
     source: dict[str, str | None] | None
@@ -168,7 +170,7 @@ class TrainedRun(_UsableRun, Run):
             "seeds": self.seeds,
             "errors": self.errors,
             "diverged": sorted(self.diverged),
-            "rows": [{"draw_seed": seed} for seed in self.config.recorded_draw_seeds],
+            "rows": [{"draw_seed": seed} for seed in recorded_draw_seeds(self.splits, self.data.y_train, self.config)],
             "source": self.source,
         }
 
@@ -176,6 +178,13 @@ class TrainedRun(_UsableRun, Run):
     def report(self) -> dict[str, Any]:
         """The report of the run as plain types, as ``report.json`` holds it."""
         return make_report(self, self.name, self.source)
+
+    def predict_files(
+        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], seed: int | None = None
+    ) -> Iterator[Prediction]:
+        """Predict the pictures of files as :class:`OpenedRun` does; the first call measures :attr:`report`."""
+        self.models.confidence = Confidence.of_report(self.report)
+        return super().predict_files(paths, seed)
 
     def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
         """Score the models on the test set, or on other data.
@@ -210,7 +219,7 @@ class TrainedRun(_UsableRun, Run):
         UserError
             If the folder exists already and is not empty.
         """
-        path = _new_folder(folder)
+        path = create_empty_folder(expand_user(Path(folder)))
         save_run(self, path, self.source, self.log)
         return path
 
@@ -261,9 +270,9 @@ class OpenedRun(_UsableRun):
         UserError
             If the folder exists already and is not empty.
         """
-        if Path(folder).resolve().is_relative_to(Path(self.folder).resolve()):
+        if expand_user(Path(folder)).resolve().is_relative_to(Path(self.folder).resolve()):
             raise UserError(f"{folder} lies in the run {self.folder}: choose a folder elsewhere.")
-        path = _new_folder(folder)
+        path = create_empty_folder(expand_user(Path(folder)))
         shutil.copytree(self.folder, path, dirs_exist_ok=True)
         return path
 
@@ -400,19 +409,10 @@ def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -
 
 def _images_of_epochs(epochs: Any, pool_size: int) -> int:
     """Return a number of passes over the pool as a number of images."""
-    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < float("inf"):
+    if (
+        isinstance(epochs, bool)
+        or not isinstance(epochs, int | float | np.integer | np.floating)
+        or not 0 < epochs < float("inf")
+    ):
         raise UserError(f"epochs is {epochs!r}, but must be a number above 0.")
     return max(1, round(epochs * pool_size))
-
-
-def _new_folder(folder: str | os.PathLike[str]) -> Path:
-    """Create a new folder, or accept an empty one."""
-    path = expand_user(Path(folder))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        taken = any(path.iterdir())
-    except OSError as cause:
-        raise UserError(f"The folder {path} cannot be created ({cause.strerror}): choose another.") from None
-    if taken:
-        raise UserError(f"{path} exists already and is not empty: save the run into another folder.")
-    return path

@@ -11,10 +11,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ssgan.data.arrays import TableScaler, check_training_labels, images_to_uint8, split_labels
+from ssgan.data.arrays import TableScaler, check_training_labels, images_to_uint8, labels_to_score, plain_labels
 from ssgan.data.dataset import Data
+from ssgan.data.views import views_for
 from ssgan.devices import select
 from ssgan.errors import UserError
 from ssgan.inference.checkpoints import models_part
@@ -31,6 +32,8 @@ __all__ = ["SSGANClassifier"]
 TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
 # Settings that follow from the parameters of the estimator, or from X and y.
 OWN_SETTINGS = frozenset(["backbone", "device", "draw_seed", "folds", "labels", "method", "seed", "seeds"])
+# There are views of images of 1 or 3 channels alone, and pseudo-labels need them.
+WITHOUT_VIEWS = {"augmentation": "none", "weight_pseudo_label": 0.0}
 LARGEST_NUMBER = 1e6  # largest number in a scaled table
 SEED_LIMIT = 2**31 - 4096
 
@@ -170,10 +173,10 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         earlier = self._earlier_models(X, shape, labels.classes) if warm else None
         self.classes_ = labels.classes
         self._fit_scaling(X)
-        self.config_ = self._config(X)
         stored = self._stored(X)
         names = tuple(f"{k}: {label}" for k, label in enumerate(labels.classes))  # "-1" may be a class here
         data = Data(stored, labels.indices, stored[:0], labels.indices[:0], names, unbounded=X.ndim == 2)
+        self.config_ = self._config(data)
         start = None if earlier is None else Parent.of_models(earlier, self.config_.all_seeds)
         run = train(data, self.config_, on_report=self._on_report, start=start)
         self._keep(run)
@@ -224,10 +227,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not isinstance(n_samples, int | np.integer) or n_samples < 1:
             raise UserError(f"n_samples is {n_samples!r}, but must be an integer, at least 1.")
-        if self.backbone is not None and self.models_.G is not None:
-            raise UserError(
-                f"The generator makes features of {self.backbone}, which are not images: train without a backbone."
-            )
+        if (backbone := self.config_.backbone) is not None and self.models_.G is not None:
+            raise UserError(f"The generator makes features of {backbone}, which are not images: set backbone=None.")
         seed = self.config_.seed if random_state is None else _seed(random_state)
         images = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
         rows = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])[:n_samples]
@@ -248,16 +249,11 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_consistent_length(X, y)
-        y = column_or_1d(y)
-        labels = split_labels(y)
-        known = labels.indices >= 0
-        if labels.binary and -1 not in self.classes_.tolist():
-            known = labels.classes[labels.indices] != -1
+        given, known = labels_to_score(y, self.classes_)
         if not known.any():
-            raise UserError("No row has a label to compare with: every label is -1.")
+            raise UserError("No row has a label to compare with: every label is -1 or missing.")
         weights = None if sample_weight is None else np.asarray(sample_weight)[known]
-        predicted = self.predict(X)[known]
-        given = labels.classes[labels.indices[known]] if y.dtype.kind == "O" else y[known]
+        predicted = plain_labels(self.predict(X)[known])
         return float(accuracy_score(given, predicted, sample_weight=weights))
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -331,13 +327,13 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"scale is {self.scale!r}, but must be a finite number above 0.")
         return float(self.scale)
 
-    def _config(self, X: np.ndarray) -> Config:
+    def _config(self, data: Data) -> Config:
         """Resolve the parameters into every setting of the training."""
         if self.method not in METHOD_NAMES:
             raise UserError(f"method is {self.method!r}, but must be one of {', '.join(METHOD_NAMES)}.")
         if isinstance(self.n_seeds, bool) or not isinstance(self.n_seeds, int | np.integer) or self.n_seeds < 1:
             raise UserError(f"n_seeds is {self.n_seeds!r}, but must be an integer, at least 1.")
-        table = X.ndim == 2
+        table, shape = data.unbounded, data.image_shape
         if table and self.backbone is not None:
             raise UserError(f"backbone is {self.backbone!r}, which accepts images, but X is a table [n, features].")
         if table and self.method == "fixmatch":
@@ -352,11 +348,17 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             overrides["backbone"] = None
         elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
-        preset = TABLE_PRESET if table else default_preset("", X.shape[1:], self.backbone)
-        preset = SMALL_IMAGE_PRESET if preset == "vectors" and is_picture_shape(X.shape[1:]) else preset
         if own := sorted(OWN_SETTINGS & set(self.settings or {})):
             raise UserError(f"settings holds {own[0]}, which follows from the other parameters, X and y: leave it out.")
-        return resolve(self.preset or preset, {**overrides, **(self.settings or {})})
+        preset = self.preset or (TABLE_PRESET if table else default_preset("", shape, self.backbone))
+        if preset == "vectors" and self.preset is None:
+            preset = SMALL_IMAGE_PRESET
+        if preset == SMALL_IMAGE_PRESET and not table and not is_picture_shape(shape):
+            overrides |= WITHOUT_VIEWS
+        overrides |= self.settings or {}
+        if not table and (views := views_for(data, preset, overrides)) is not None:
+            overrides["augmentation"] = views.augmentation
+        return resolve(preset, overrides)
 
     def _fit_scaling(self, X: np.ndarray) -> None:
         """Fit the scaling of the columns of a table, without labels."""

@@ -27,6 +27,7 @@ __all__ = [
     "JsonLine",
     "append_file",
     "check_growth",
+    "create_empty_folder",
     "default_root",
     "is_npz",
     "lock",
@@ -273,6 +274,24 @@ def append_file(path: Path, content: bytes, sync: bool = False) -> None:
                 stream.truncate(length)
             error.filename = error.filename or str(path)
             raise
+
+
+def create_empty_folder(path: Path) -> Path:
+    """Create a folder, or accept an empty one; return its path.
+
+    Raises
+    ------
+    UserError
+        If it cannot be created, or is not empty.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = any(path.iterdir())
+    except OSError as cause:
+        raise UserError(f"The folder {path} cannot be created ({cause.strerror}): choose another.") from None
+    if taken:
+        raise UserError(f"{path} exists already and is not empty: save the run into another folder.")
+    return path
 
 
 def default_root() -> Path:

@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 import ssgan
 from ssgan.api import OpenedRun, TrainedRun
 from ssgan.data.dataset import Data
+from ssgan.data.splits import make_splits
 from ssgan.errors import UserError
 from ssgan.training import trainer
 
@@ -115,6 +116,27 @@ def test_a_data_set_of_torch(few_digits: Data) -> None:
     assert trained.errors[0] is not None
 
 
+def test_a_test_set_of_torch_may_number_its_classes_otherwise() -> None:
+    """As an ``ImageFolder`` in which a class has no folder."""
+
+    class Folder(TensorDataset):
+        def __init__(self, classes: list[str], numbers: list[int]) -> None:
+            super().__init__(torch.rand(len(numbers), 3, 8, 8), torch.tensor(numbers))
+            self.classes = classes
+
+    pool = Folder(["cat", "dog", "fox"], [0, 1, 2])
+    assert Data.from_dataset(pool, Folder(["cat", "fox"], [1, 0])).y_test.tolist() == [2, 0]
+    assert Data.from_dataset(pool, Folder(["cat", "dog", "fox"], [2])).y_test.tolist() == [2]
+    said = sentence(lambda: Data.from_dataset(pool, Folder(["cat", "wolf"], [0, 1])))
+    assert said.startswith("The test set has images of class 'wolf', but the classes of training are cat, dog, fox")
+
+
+def test_given_splits_have_no_draw_seed(few_digits: Data) -> None:
+    drawn = make_splits(few_digits.y_train, 20, [0, 7])
+    run = ssgan.train(few_digits, tiny(labels=20, seeds=2), drawn)
+    assert [row["draw_seed"] for row in run.report["rows"]] == [0, None]
+
+
 def test_epochs_count_passes_over_the_pool(few_digits: Data) -> None:
     settings = {key: value for key, value in SHORT.items() if key != "total_images"}
     assert ssgan.train(few_digits, **settings, epochs=0.5).config.total_images == 150
@@ -178,6 +200,38 @@ def test_predict_files_goes_on_after_a_file_that_cannot_be_read(run: TrainedRun,
     assert [row.file for row in run.predict_files([folder / "c.png"], seed=1)] == [last.file]
     with pytest.raises(UserError, match=r"b\.png"):
         run.predict(folder)
+
+
+def test_a_saved_run_predicts_files_as_the_trained_one(few_digits: Data, tmp_path: Path) -> None:
+    """With the same notes: a model that flags many of its own images says nothing about others."""
+    run = ssgan.train(few_digits, tiny(weight_fake=20.0, total_images=2000))
+    np.savez(tmp_path / "x.npz", x=few_digits.x_test)
+    opened = ssgan.open_run(run.save(tmp_path / "run"))
+    assert run.report["foreign"]["pool"][0] > 0.05
+    assert list(run.predict_files(tmp_path / "x.npz")) == list(opened.predict_files(tmp_path / "x.npz"))
+
+
+def test_a_home_folder_is_expanded(
+    run: TrainedRun, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_digits: Data
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(saved, tmp_path / "run")
+    np.savez(tmp_path / "x.npz", x=few_digits.x_test)
+    opened = ssgan.open_run("~/run")
+    assert opened.predict("~/x.npz").tolist() == run.predict(few_digits.x_test).tolist()
+    assert "lies in the run" in sentence(lambda: opened.save("~/run/copy"))
+
+
+def test_a_run_on_arrays_or_changed_data_says_so(
+    run: TrainedRun, saved: Path, few_digits: Data, tmp_path: Path
+) -> None:
+    """The fixture has the name of a built-in set, but fewer images."""
+    arrays = ssgan.train((few_digits.x_train, few_digits.y_train), **SHORT).save(tmp_path / "arrays")
+    said = "was trained on arrays, which it does not hold: give --data, or evaluate() arrays."
+    assert sentence(ssgan.open_run(arrays).evaluate).endswith(said)
+    (note,) = ssgan.open_run(saved).evaluate()["notes"]
+    assert note.startswith(f"digits has changed since {saved} was trained")
+    assert run.evaluate()["notes"] == []
 
 
 def test_a_run_of_several_draws_predicts_by_the_first(few_digits: Data) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import joblib
@@ -17,6 +18,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 from small_backbones import coloured, use_small_backbone
 
+import ssgan
 from ssgan import SemiSupervisedKFold, SSGANClassifier
 from ssgan.errors import UserError
 from ssgan.estimator import SMALL_IMAGE_PRESET
@@ -185,9 +187,6 @@ def test_a_label_that_is_no_class_is_wrong() -> None:
     assert model.score(X[:2], np.array(["cats", "dogs"], object)) == 0
 
 
-# Images
-
-
 def test_the_score_of_two_classes_from_0_takes_minus_one_for_missing() -> None:
     """With the labels 1 and -1 alone, both would be classes in `fit`; the classes are known in `score`."""
     y = np.where(Y == 0, 0, 1)
@@ -196,6 +195,34 @@ def test_the_score_of_two_classes_from_0_takes_minus_one_for_missing() -> None:
     predicted = model.predict(X[rows])
     hidden = np.where(np.arange(len(rows)) % 2, -1, 1)
     assert model.score(X[rows], hidden) == np.mean(predicted[hidden == 1] == 1)
+
+
+@pytest.mark.filterwarnings("ignore:y holds only -1 and 1")
+def test_minus_one_is_a_label_where_it_is_a_class() -> None:
+    y = np.where(Y == 0, -1, 1)
+    model = fast().fit(X, y)
+    assert model.score(X[:20], y[:20]) == np.mean(model.predict(X[:20]) == -1)
+    assert model.score(X[:2], np.array([None, -1], object)) == (model.predict(X[1:2])[0] == -1)
+
+
+@pytest.mark.parametrize("values", [(False, True), (0.0, 1.0), (np.int64(3), np.int64(5)), ("a", "b")], ids=str)
+def test_labels_among_objects_are_scored_as_what_they_are(values: tuple[Any, Any]) -> None:
+    y = np.array([values[i] for i in (Y == 0).astype(int)], object)
+    hidden = y.copy()
+    hidden[::3] = None
+    model = fast().fit(X, hidden)
+    known = [label is not None for label in hidden]
+    assert model.score(X, hidden) == np.mean(model.predict(X)[known] == y[known])
+    scores = cross_val_score(fast(), X, hidden, cv=SemiSupervisedKFold(2))
+    assert np.isfinite(scores).all()
+
+
+def test_nullable_booleans_of_pandas_are_scored() -> None:
+    pd = pytest.importorskip("pandas")
+    y = pd.Series(Y == 0, dtype="boolean")
+    y[::3] = pd.NA
+    model = fast().fit(X, y)
+    assert 0.5 < model.score(X, y) <= 1
 
 
 def test_a_fit_that_is_refused_leaves_the_last_one() -> None:
@@ -220,11 +247,18 @@ def test_nullable_labels_of_pandas_keep_their_type() -> None:
     assert np.array_equal(model.predict(X), fast().fit(X, HIDDEN).predict(X))
 
 
+# Images
+
+
 def test_images_of_two_channels_and_samples_of_their_type() -> None:
     x = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 2))
     y = np.where(np.arange(40) < 20, np.arange(40) % 2, -1)
     model = fast(total_images=200).fit(x, y)
     assert model.predict(x).shape == (40,)
+    assert model.config_.preset == "small-images"
+    assert model.config_.augmentation == "none"
+    named = fast(total_images=200, preset="small-images").fit(x, y)
+    assert np.array_equal(named.predict_proba(x), model.predict_proba(x))
     with pytest.raises(UserError, match="not of 1 or 3 channels"):
         fast(total_images=200, settings={"augmentation": "digits"}).fit(x, y)
     grey = fast(total_images=200).fit(x[..., 0], y)
@@ -254,6 +288,26 @@ def test_images_of_uint8_and_of_floats() -> None:
         floats.predict(np.full((1, 8, 8), np.nan))
 
 
+@pytest.mark.parametrize("settings", [None, {"augmentation": "drawings"}], ids=["chosen", "named"])
+def test_views_are_those_that_train_would_choose(settings: dict[str, Any] | None) -> None:
+    """Of colour photographs, which have many tones, not those of digits on black."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    y = np.where(np.arange(40) < 20, np.arange(40) % 2, -1)
+    short = {"batch_size": 10, "init_images": 10, "discriminator_widths": (4, 4, 4), **(settings or {})}
+    model = fast(total_images=10, settings=short).fit(x, y)
+    run = ssgan.train((x, y), total_images=10, device="cpu", **short)
+    assert model.config_.augmentation == run.config.augmentation == (settings or {}).get("augmentation", "natural")
+
+
+def test_a_preset_with_a_backbone_makes_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_backbone(monkeypatch)
+    x, y = coloured(60, 0)
+    settings = {"image_size": 16, "feature_components": 6, "init_images": 40, "batch_size": 20}
+    model = fast(preset="features", settings=settings, total_images=200).fit(x, np.where(np.arange(60) < 15, y, -1))
+    with pytest.raises(UserError, match="The generator makes features of efficientnet-lite0"):
+        model.sample()
+
+
 def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_backbone(monkeypatch)
     x, y = coloured(60, 0)
@@ -269,6 +323,14 @@ def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Tools of scikit-learn
+
+
+def test_fits_in_threads_are_those_of_one_thread() -> None:
+    """Torch's generator, from which weights are drawn, is one for all threads."""
+    alone = [fast(random_state=i).fit(X, HIDDEN).predict_proba(X) for i in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda i: fast(random_state=i).fit(X, HIDDEN).predict_proba(X), range(4)))
+    assert np.array_equal(alone, together)
 
 
 def test_pipelines_grids_and_cross_validation() -> None:

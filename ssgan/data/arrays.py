@@ -16,6 +16,9 @@ __all__ = [
     "class_names",
     "images_to_uint8",
     "items_to_arrays",
+    "labels_to_score",
+    "plain_labels",
+    "renumber",
     "split_labels",
 ]
 
@@ -119,6 +122,30 @@ def check_training_labels(y: Any, count: int) -> Labels:
     if (labels.indices >= 0).all() and not labels.binary:
         warnings.warn("y contains no unlabeled samples", stacklevel=4)
     return labels
+
+
+def labels_to_score(y: Any, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels that predictions are compared with, [n], and a mask of the rows that have one, [N].
+
+    None and NaN are missing, and so is -1 unless it is one of the classes.
+
+    Raises
+    ------
+    UserError
+        As :func:`split_labels`.
+    """
+    from sklearn.utils.validation import column_or_1d
+
+    y = column_or_1d(_without_nullable(y))
+    split_labels(y)
+    has_minus = -1 in classes.tolist()
+    known = np.array([not is_missing(label) or (has_minus and label == -1) for label in y.tolist()], bool)
+    return plain_labels(y[known]), known
+
+
+def plain_labels(y: np.ndarray) -> np.ndarray:
+    """Return labels of an array of objects in an array of their own type; other arrays unchanged."""
+    return np.array(y.tolist()) if y.dtype.kind == "O" else y
 
 
 def _without_nullable(y: Any) -> Any:
@@ -274,6 +301,33 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     y[:] = labels
     names = getattr(dataset, "classes", None)
     return np.stack(images), y, None if names is None else tuple(map(str, names))
+
+
+def renumber(y: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return labels that number ``names`` as numbers of the same names among ``classes``; words are returned unchanged.
+
+    Parameters
+    ----------
+    y : ndarray of object, shape [N]
+        As :func:`items_to_arrays` returns them.
+    names, classes : sequence of str
+
+    Raises
+    ------
+    UserError
+        If a label is of a name that is not one of the classes.
+    """
+    renumbered = y.copy()
+    for i, label in enumerate(y):
+        if not _is_integer(label) or not 0 <= label < len(names):
+            continue  # missing, a word, or refused later
+        if names[label] not in classes:
+            raise UserError(
+                f"The test set has images of class {names[label]!r}, but the classes of training are "
+                f"{', '.join(classes)}: give both the same classes."
+            )
+        renumbered[i] = classes.index(names[label])
+    return renumbered
 
 
 def _image_array(image: Any) -> np.ndarray:

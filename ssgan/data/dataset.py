@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.data.arrays import class_indices, class_names, images_to_uint8, items_to_arrays
+from ssgan.data.arrays import class_indices, class_names, images_to_uint8, items_to_arrays, renumber
 from ssgan.data.feature_map import FeatureMap
 from ssgan.errors import UserError, counted, visible
 
@@ -200,16 +200,20 @@ class Data:
         ----------
         dataset, test : Dataset
             The pool, and the test set if there is one. Images are Pillow images, arrays or tensors, all of one
-            shape; floats lie in 0 to 1.
+            shape; floats lie in 0 to 1. If both have ``classes``, the numbers in ``test`` are those of its own.
         name : str
 
         Raises
         ------
         UserError
-            If items have another form, or are inconsistent.
+            If items have another form, or are inconsistent, or ``test`` names a class that ``dataset`` lacks.
         """
         x, y, classes = items_to_arrays(dataset)
-        x_test, y_test, _ = (None, None, None) if test is None else items_to_arrays(test)
+        if test is None:
+            return cls(x, y, None, None, classes, name=name)  # type: ignore[arg-type]
+        x_test, y_test, test_classes = items_to_arrays(test)
+        if classes is not None and test_classes is not None and classes != test_classes:
+            y_test = renumber(y_test, test_classes, classes)
         return cls(x, y, x_test, y_test, classes, name=name)  # type: ignore[arg-type]
 
     @property

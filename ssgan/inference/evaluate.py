@@ -16,7 +16,7 @@ from ssgan.errors import UserError, counted
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import confusion, mean_or_none, per_class, reliability, softmax, summarize_scores
 from ssgan.inference.models import Models, open_latest
-from ssgan.inference.scored_images import Scored, leave_out_trained, read_images
+from ssgan.inference.scored_images import Scored, leave_out_learned, leave_out_trained, read_images
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.settings.options import Options
 
@@ -34,7 +34,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score the models of a run on the test set of its data, or on other data with the same classes.
 
-    In other pictures without a test set, every labelled one is scored, except those of the run's pool.
+    In other pictures without a test set, every labelled one is scored, except those of the run's pool. If the run's own
+    data have changed, the images whose labels it learned are left out, with a note.
 
     Parameters
     ----------
@@ -87,8 +88,11 @@ def evaluate_models(
     progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
     """Score opened models as :func:`evaluate_run` does; ``run`` names them in messages."""
-    if models.progress and data is None and report["dataset"] not in DATASETS:
-        raise runs.unknown_data(run)
+    if data is None and report["dataset"] not in DATASETS:
+        if models.progress:
+            raise runs.unknown_data(run)
+        if report.get("source") is None:
+            raise UserError(f"{run} was trained on arrays, which it does not hold: give --data, or evaluate() arrays.")
     source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or files.is_npz(data))
     if has_arrays:
@@ -99,7 +103,9 @@ def evaluate_models(
         options = dataclasses.replace(options, labels_csv=labels_csv)
     scored = Scored(load(data or source, source_root, options, progress))
     _check_fit(scored.data, models, run)
-    if data is not None and not has_arrays and not models.config.unconditional:
+    if data is None:
+        scored = leave_out_learned(scored.data, run, report)
+    elif not has_arrays and not models.config.unconditional:
         scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
     _check_tests(scored.data, models, report)
     dataset = scored.data

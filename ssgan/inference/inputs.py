@@ -55,6 +55,8 @@ def find_inputs(arguments: Sequence[str], lines: Iterable[str] = ()) -> list[Inp
     """
     sources: list[InputSource] = []
     for argument in arguments:
+        if argument.startswith("~"):  # no shell has expanded it
+            argument = str(file_tree.expand_user(Path(argument)))
         if argument == "-":
             for line in lines:
                 sources += _expand(line.rstrip("\r\n")) if line.strip() else []

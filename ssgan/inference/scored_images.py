@@ -13,12 +13,13 @@ from ssgan.data.dataset import Data, image_ids
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.image_folder import draw_test_rows, find_learned
+from ssgan.data.splits import load as load_splits
 from ssgan.errors import UserError
 from ssgan.inference.inputs import find_inputs, read_inputs
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 
-__all__ = ["LABELED", "TEST", "Scored", "leave_out_trained", "read_images"]
+__all__ = ["LABELED", "TEST", "Scored", "leave_out_learned", "leave_out_trained", "read_images"]
 
 TEST, LABELED = "test images", "labelled pictures"
 UNKNOWN = "so pictures that it trained on may be among those scored"
@@ -42,6 +43,44 @@ class Scored(NamedTuple):
     kind: str = TEST
     left_out: int = 0
     notes: list[str] = []  # noqa: RUF012 - never changed
+
+
+def leave_out_learned(data: Data, run: Path, report: dict[str, Any]) -> Scored:
+    """Leave the images whose labels the run learned out of its own test set, if the data have changed.
+
+    Another test set is held out when labels are added, and may hold images that were labelled before.
+
+    Parameters
+    ----------
+    data : Data
+        As the source of the run gives them now.
+    run, report
+        The run folder, and what it holds.
+
+    Raises
+    ------
+    UserError
+        If no image is left.
+    """
+    if data.sha256 == report["dataset_sha256"]:
+        return Scored(data)
+    changed = f"{data.name} has changed since {run} was trained"
+    learned = _labeled_images(run)
+    fresh = np.array([image not in learned for image in image_ids(data.x_test)], bool)
+    if len(fresh) and not fresh.any():
+        raise UserError(f"{changed}: it learned from every image that is held out now. Train again.")
+    left_out = int((~fresh).sum())
+    if not left_out:
+        return Scored(data, TEST, 0, [f"{changed}, {UNKNOWN}."])
+    note = f"{changed}. Left out of its test set, because the run learned their labels: {left_out:,}; it may have seen "
+    return Scored(_select_tests(data, fresh), TEST, left_out, [note + "others without a label."])
+
+
+def _labeled_images(run: Path) -> set[str]:
+    """Return the images whose labels a run or its initial weights learned, as far as its folder holds them."""
+    path = run / "split.json"
+    splits = load_splits(path) if path.exists() else []
+    return {*runs.learned_images(run), *(image for split in splits for image in split.ids)}
 
 
 def leave_out_trained(
@@ -70,7 +109,7 @@ def leave_out_trained(
     kind = TEST if _has_test_folder(data) else LABELED
     tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
     pool, notes = _pool_images(data, run, config, report, root, progress)
-    trained = {*([] if pool is None else image_ids(pool)), *runs.learned_images(run)}
+    trained = {*([] if pool is None else image_ids(pool)), *_labeled_images(run)}
     fresh = np.array([image not in trained for image in image_ids(tested.x_test)], bool)
     if len(fresh) and not fresh.any():
         error = (report.get("folds") or {}).get("error")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +34,9 @@ from ssgan.training.step import CapturedPart, Part
 from ssgan.training.timing import Clock, StepProgress
 
 __all__ = ["Trainer", "time_training", "train"]
+
+# Torch's generators and its precision belong to the process, so trainings in several threads run one after the other.
+_GLOBAL_STATE = threading.RLock()
 
 
 class Trainer:
@@ -389,9 +393,9 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
 
 @contextmanager
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
-    """Restore torch's CPU and CUDA generators and its precision at the end."""
+    """Restore torch's CPU and CUDA generators and its precision at the end; other threads wait until then."""
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
+    with _GLOBAL_STATE, torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         yield
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,11 @@ import pytest
 from pictures_on_disk import classes, grey, packed, table, write
 from running import last_object, status_of
 from small_configs import TINY_OPTIONS
+
+from ssgan.data.dataset import image_ids
+from ssgan.data.datasets import load
+from ssgan.runs import read_config
+from ssgan.settings.options import Options
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
@@ -156,3 +163,39 @@ def test_pictures_that_are_all_trained_on_are_refused(tmp_path: Path, run: Path,
         f"others has no test images to score: {run} trained on every labelled picture of it; give --data pictures that "
         f"it has not seen, or train with --folds."
     )
+
+
+def test_pictures_that_the_run_learned_are_not_scored_after_its_data_grew(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More labels hold out another test set, in which labelled pictures of the training may lie."""
+    monkeypatch.setenv("SSGAN_DATA", str(cache))
+    write(tmp_path / "flat", {f"{label}{i}.png": grey(100 * k + i) for k, label in enumerate("ab") for i in range(40)})
+    names = [f"{label}{i}.png,{label}" for i in range(40) for label in "ab"]
+    labels = table(tmp_path / "labels.csv", *names[:40])
+    assert status_of("train", "flat", "--labels-csv", labels, "--out", "run", *TINIER) == 0
+    capsys.readouterr()
+    assert status_of("evaluate", "run", "--json") == 0
+    before = last_object(capsys.readouterr().out)
+    assert (before["left_out"], before["notes"]) == (0, [])
+    table(tmp_path / "labels.csv", *names)
+    assert status_of("data", "flat", "--labels-csv", labels, "--json") == 0
+    held_out = last_object(capsys.readouterr().out)["test_images"]
+    assert status_of("evaluate", "run", "--json") == 0
+    result = last_object(capsys.readouterr().out)
+    assert 0 < result["left_out"] == held_out - result["test_images"]
+    (note,) = result["notes"]
+    assert note == (
+        f"flat has changed since run was trained. Left out of its test set, because the run learned their labels: "
+        f"{result['left_out']}; it may have seen others without a label."
+    )
+    learned = set(
+        itertools.chain(*(split["ids"] for split in json.loads(Path("run/split.json").read_text())["splits"]))
+    )
+    data = load(str(tmp_path / "flat"), None, Options.of(read_config(Path("run")), labels))
+    assert result["left_out"] == len(learned & set(image_ids(data.x_test)))
+    # Given by name, its pool is left out as it is now, and what it learned before.
+    assert status_of("evaluate", "run", "--data", "flat", "--labels-csv", labels, "--json") == 0
+    named = last_object(capsys.readouterr().out)
+    assert named["test_images"] + named["left_out"] == 80
+    assert named["test_images"] == result["test_images"]

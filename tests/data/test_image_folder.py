@@ -137,9 +137,10 @@ def test_a_name_that_would_move_the_cursor_is_written_out(tmp_path: Path) -> Non
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a", {**classes(each=6), "unlabeled/x/1.png": grey(77), "unlabeled/a.png": grey(78)})
     expected, listed = load(tmp_path / "a"), os.scandir
-    monkeypatch.setenv("SSGAN_CACHE", "off")
-    monkeypatch.setattr(os, "scandir", lambda place: sorted(listed(place), key=lambda entry: entry.name, reverse=True))
-    assert load(tmp_path / "a").sha256 == expected.sha256
+    with monkeypatch.context() as patch:
+        patch.setenv("SSGAN_CACHE", "off")
+        patch.setattr(os, "scandir", lambda place: sorted(listed(place), key=lambda entry: entry.name, reverse=True))
+        assert load(tmp_path / "a").sha256 == expected.sha256
 
 
 def test_pictures_are_told_by_their_suffix_in_any_case(tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_trainings_of_equal_time_are_the_shortest_of_each_kind(monkeypatch: pyte
     assert fast_tables._gap(errors["with"], errors["without"]) == "+2.00 ± 0.58 (3)"
 
 
+def test_other_methods_are_compared_with_the_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"K+1 GAN": LOW, "without a generator": HIGH, "`vat`": HIGH, "K+1 GAN, Muon": HIGH}
+    monkeypatch.setattr(fast_tables, "_equal_time_errors", lambda dataset, labels: errors)
+    blank, *lines = fast_tables._rivals("mnist")
+    assert blank == ""
+    assert " ".join(lines).endswith("± standard error (draws): `vat`: +2.00 ± 0.58 (3).")
+    monkeypatch.setattr(fast_tables, "_equal_time_errors", lambda dataset, labels: {"K+1 GAN": LOW})
+    assert fast_tables._rivals("mnist") == []
+
+
 def test_a_training_that_differs_from_its_preset_is_named_so() -> None:
     """Also if its row says so itself, and not only the preset of today."""
     given = {"labels": 100, "method": "gan", "total_images": 1000}
