@@ -48,7 +48,7 @@ def test_other_methods_are_compared_with_the_gan(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fast_tables, "_equal_time_errors", lambda dataset, labels: errors)
     blank, *lines = fast_tables._rivals("mnist")
     assert blank == ""
-    assert " ".join(lines).endswith("± standard error (draws): `vat`: +2.00 ± 0.58 (3).")
+    assert " ".join("\n".join(lines).split()).endswith("± standard error (draws): `vat`: +2.00 ± 0.58 (3).")
     monkeypatch.setattr(fast_tables, "_equal_time_errors", lambda dataset, labels: {"K+1 GAN": LOW})
     assert fast_tables._rivals("mnist") == []
 
