@@ -1,10 +1,12 @@
-"""Write tables as CSV or JSON."""
+"""Write tables as CSV or JSON, and read text of others."""
 
 import codecs
 import csv
 import io
 import json
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any, TextIO
 from ssgan.errors import UserError, visible
 from ssgan.files import open_atomic
 
-__all__ = ["STDOUT", "check_table_path", "open_table"]
+__all__ = ["DELIMITERS", "STDOUT", "check_table_path", "column_key", "decode_text", "open_table", "read_records"]
 
 STDOUT = "-"
 NAME_ERRORS = "ssgan-names"  # error handler for text that UTF-8 cannot encode
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
+#: Delimiters of the columns of tables that are read.
+DELIMITERS = (",", ";", "\t", "|")
 
 WriteRow = Callable[[Sequence[Any]], None]
 
@@ -123,3 +127,39 @@ def _json(stream: TextIO, columns: Sequence[str]) -> Iterator[WriteRow]:
 
 
 _FORMATS = dict(zip(TABLE_SUFFIXES, (_csv, _json_lines, _json), strict=True))
+
+
+def decode_text(content: bytes) -> str | None:
+    """Decode text in UTF-8, or in UTF-16 with or without a byte order mark; None if it is neither."""
+    encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in encodings.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without a mark, which begins with an ASCII letter
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def read_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line that is not blank, without Excel's line ``sep=;``.
+
+    Raises
+    ------
+    UserError
+        If it is not CSV; ``path`` names it.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if reader.line_num == 1 and re.fullmatch(r"sep=.?", "".join(cells).strip()):
+                continue
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [unicodedata.normalize("NFC", cell) for cell in cells]
+    except csv.Error as cause:
+        raise UserError(f"{path}, line {reader.line_num}: this is not CSV ({cause}).") from None
+
+
+def column_key(name: str) -> str:
+    """Return the letters and digits of a column's name, in lower case."""
+    return "".join(c for c in name.casefold() if c.isalnum())

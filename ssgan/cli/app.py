@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssgan import runs
-from ssgan.cli import output, processes, streams, terminal
+from ssgan.cli import output, processes, terminal
 from ssgan.cli.compare import compare
 from ssgan.cli.completion import answer_shell
 from ssgan.cli.data import data
 from ssgan.cli.export import export
 from ssgan.cli.label import label
-from ssgan.cli.labeling import audit, suggest
+from ssgan.cli.labeling import audit, check_no_answers, suggest
 from ssgan.cli.options import (
     DataDir,
     Device,
@@ -176,12 +176,13 @@ def predict(
     out = out or ("" if sorting.is_on else STDOUT)
     if out:
         check_table_path(out)
+        check_no_answers(out)
     choice = EngineChoice(engine, ray_address)
     runs.check_usable(run)
     from ssgan.inference.inputs import find_inputs
     from ssgan.inference.predict import open_predictor, write_predictions
 
-    inputs = find_inputs(images, streams.read_path_list())
+    inputs = find_inputs(images, terminal.read_path_list())
     if not inputs:
         raise UserError("Standard input names no image: give one path per line, or files and folders.")
     predictor = open_predictor(run, model_seed, "cpu" if choice.is_ray else device)
@@ -272,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     SIGTERM, and 141 if the reader of standard output has closed it. Any other error is a fault of the program and ends
     it with a traceback.
     """
-    streams.open_closed_streams()
+    terminal.open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -304,7 +305,7 @@ def _run(arguments: list[str]) -> Outcome:
     except typer.Exit as end:
         return Outcome(end.exit_code)
     except BrokenPipeError:
-        streams.discard_output()
+        terminal.discard_output()
         return Outcome(READER_LEFT)
     except KeyboardInterrupt as stop:
         status = stop.status if isinstance(stop, Interrupted) else Interrupted().status
@@ -314,7 +315,7 @@ def _run(arguments: list[str]) -> Outcome:
         if message is None:
             raise
         if isinstance(error, OSError):
-            streams.discard_output()
+            terminal.discard_output()
         return Outcome(2, f"ssgan: {message}")
     return Outcome(READER_LEFT if terminal.out.quiet else 0)
 

@@ -36,7 +36,9 @@ def how_to_go_on(location: DataLocation, folder: Path, data: "Data", config: Con
 
 def predict_command(folder: Path, data: "Data") -> str:
     """Return the command that classifies other images with a run; PICTURES is a placeholder for them."""
-    images = "PICTURES" if len(data.source.image_shape) > 1 else "FILE.npz"
+    from ssgan.settings.catalog import is_picture_shape
+
+    images = "PICTURES" if is_picture_shape(data.source.image_shape) else "FILE.npz"
     return shlex.join(["ssgan", "predict", str(folder), images, "--out", "predictions.csv"])
 
 

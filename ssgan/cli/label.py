@@ -73,9 +73,11 @@ def label(
         runs_folder = folder.resolve().parent / "runs"
     with ExitStack() as stack:
         tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
-        given = _given_labels(tree, named, is_review=only is not None)
+        given = _given_labels(tree, named or store.read_named(folder), is_review=only is not None)
         listener = stack.enter_context(page.open_socket(number))
         labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
+        if named:
+            labels.write_named(named)
         if run is None:
             run = latest_run(runs_folder, folder)
         known = named or labels.read_classes() or [*sorted(set(given.values())), *_classes_of_run(run)]
@@ -164,7 +166,8 @@ def _make_session(
     tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None
 ) -> "LabelingSession":
     """Create the session of a page; pictures of the test set are left out."""
-    from ssgan.labeling.session import LabelingSession, read_review
+    from ssgan.labeling.session import LabelingSession
+    from ssgan.labeling.tables import read_review
 
     names = [name for name in tree.pictures if not name.lower().startswith("test/")]
     if only is None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,6 @@ from ssgan.cli.progress import training_progress
 from ssgan.cli.sorting import check_sheet
 from ssgan.errors import Interrupted, UserError, counted, signal_number
 from ssgan.settings.config import Config
-from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options, default_image_size
 from ssgan.table_files import STDOUT, check_table_path
 
@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     from ssgan.labeling.audit import Audit
     from ssgan.labeling.suggest import Suggestion
 
-__all__ = ["audit", "suggest"]
+__all__ = ["audit", "check_no_answers", "suggest"]
 
 SHOWN = 10
 NAME_WIDTH = 24
 CLASS_WIDTH = 14
 GUESSING = 1 / 3  # fraction of contradicted labels above which the models are more likely to be wrong than the labels
 SHEET_PICTURES = 96
+LARGEST_SEED = 2**32 - 1  # of numpy.random.RandomState
 
 Out = Annotated[str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")]
 Sheet = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the pictures.")]
@@ -82,8 +83,8 @@ def suggest(
     count, seed_number = parse_integer("--n", n), parse_integer("--seed", seed)
     if count < 1:
         raise UserError(f"--n is {n}, but must be at least 1.")
-    if not 0 <= seed_number < LARGEST_INTEGER:
-        raise UserError(f"--seed is {seed}, but must be an integer from 0 to {LARGEST_INTEGER - 1}.")
+    if not 0 <= seed_number <= LARGEST_SEED:
+        raise UserError(f"--seed is {seed}, but must be an integer from 0 to {LARGEST_SEED}.")
     check_sheet(sheet)
     check_table_path(out)
     _check_no_labels(out)
@@ -164,6 +165,7 @@ def _check_no_labels(out: str) -> None:
     path = Path(out)
     if out == STDOUT or path.suffix.lower() != ".csv" or not path.is_file():
         return
+    check_no_answers(out)
     from ssgan.data.label_table import read_label_table
 
     try:
@@ -172,6 +174,16 @@ def _check_no_labels(out: str) -> None:
         return
     if labels:
         raise UserError(f"{out} holds {counted(labels, 'label')} that would be lost: choose another file with --out.")
+
+
+def check_no_answers(out: str) -> None:
+    """Check that ``--out`` is not a table of answers of ``ssgan label``."""
+    from ssgan.data.label_log import is_log
+
+    with suppress(OSError):
+        content = files.read_file(Path(out)) if out != STDOUT and Path(out).is_file() else b""
+        if content and is_log(content):
+            raise UserError(f"{out} holds the answers of `ssgan label`, which would be lost: choose another file.")
 
 
 def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool) -> Options:

@@ -1,10 +1,12 @@
-"""Terminal output in 80 columns: progress on standard error, results on standard output."""
+"""Terminal output in 80 columns: progress on standard error, results on standard output; and the standard streams."""
 
+import io
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.cells import cell_len as width
@@ -18,10 +20,13 @@ from ssgan.errors import counted, visible
 __all__ = [
     "count_progress",
     "cut",
+    "discard_output",
     "format_counts",
     "lost_files",
     "note",
+    "open_closed_streams",
     "plus_minus",
+    "read_path_list",
     "reading_progress",
     "say",
     "show_settings",
@@ -203,3 +208,31 @@ def count_progress(total: int | None, unit: str, quiet: bool = False) -> Iterato
             note(f"{done:,}{of} {unit}, {done / (now - began):,.0f}/s")
 
     yield show
+
+
+def open_closed_streams() -> None:
+    """Open the null device instead of standard streams that the caller has closed, as by ``>&-``.
+
+    Otherwise a file that is opened later would get the descriptor of such a stream, and receive what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor, which is that of the stream
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8", errors="backslashreplace"))
+
+
+def discard_output() -> None:
+    """Redirect buffered standard output to the null device, so that the interpreter reports no error at exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+
+
+def read_path_list() -> Iterator[str]:
+    """Yield the lines of standard input, in which file names need not be valid text."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    yield from sys.stdin

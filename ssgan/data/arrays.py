@@ -241,13 +241,16 @@ def class_names(*labels: Any) -> tuple[str, ...]:
             highest = max(highest, int(found.max(initial=-1)))
         else:
             words |= {str(label) for label in found}
-    if highest >= sum(map(len, arrays)):
-        raise UserError(f"The label {highest} is too high for so few images: number the classes 0, 1, 2, ...")
+    if highest >= (count := sum(map(len, arrays))):
+        raise UserError(
+            f"The label {highest} is too high for {counted(count, 'image')}: number the classes 0, 1, 2, ..., or give "
+            f"their names as classes."
+        )
     return tuple(sorted(words)) if words else tuple(map(str, range(highest + 1)))
 
 
-def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.ndarray:
-    """Convert float or integer images, 0 to ``scale``, to uint8, 0 to 255.
+def images_to_uint8(images: np.ndarray, scale: float, name: str = "x", full: float = 255.0) -> np.ndarray:
+    """Convert float or integer images, 0 to ``scale``, to uint8, 0 to ``full``.
 
     Raises
     ------
@@ -261,7 +264,7 @@ def images_to_uint8(images: np.ndarray, scale: float, name: str = "x") -> np.nda
             f"{name} holds values from {images.min():g} to {images.max():g}, but images must lie in 0 to {scale:g}, "
             f"the value of full intensity: rescale them, or set scale."
         )
-    return np.rint(images * (255.0 / scale)).astype(np.uint8)
+    return np.rint(images * (full / scale)).astype(np.uint8)
 
 
 def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ssgan.data import file_tree, image_folder
-from ssgan.data.arrays import class_names
 from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
@@ -246,6 +245,8 @@ def read_npz(path: Path) -> Data:
     x_train, y_train = arrays["x_train"], arrays["y_train"]
     x_test = arrays.get("x_test", np.atleast_1d(x_train)[:0])
     y_test = arrays.get("y_test", np.atleast_1d(y_train)[:0])
+    y_train, y_test = (np.char.decode(y, errors="replace") if y.dtype.kind == "S" else y for y in (y_train, y_test))
+    classes: Any = None  # found by Data
     if "classes" in arrays:
         classes = tuple(
             name.decode(errors="replace")
@@ -253,17 +254,6 @@ def read_npz(path: Path) -> Data:
             else str(name).encode("utf-8", "backslashreplace").decode()  # numpy keeps lone surrogates
             for name in arrays["classes"].ravel()
         )
-    elif y_train.dtype.kind == "U":
-        classes = class_names(y_train, y_test)
-    else:
-        labels = [y for y in (y_train, y_test) if y.ndim == 1 and y.size and y.dtype.kind in "iu"]
-        highest, count = max((int(y.max()) for y in labels), default=-1), sum(y.size for y in labels)
-        if highest >= count:
-            raise UserError(
-                f"{path} holds the label {highest}, which is too high for {counted(count, 'image')}: number the "
-                f"classes 0, 1, 2, ..., or give their names as classes."
-            )
-        classes = tuple(map(str, range(highest + 1)))
     scale = arrays.get("scale", np.zeros(()))
     if scale.size != 1 or scale.dtype.kind not in "iuf":
         raise UserError(f"{path}: scale is {scale.dtype} of shape {list(scale.shape)}, but must be one number.")

@@ -139,6 +139,11 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
                 for file, reason in images.skipped
                 if labeling.labels[file] == label and file not in (labeling.test or ())
             ]
+            if not unreadable:
+                raise UserError(
+                    f"The class {name!r} of {path} has labels only in test/: label a picture of it outside test/, or "
+                    f"remove its labels there."
+                )
             raise UserError(
                 f"The class {name!r} of {path} has no picture left to learn from, because {len(unreadable):,} cannot "
                 f"be read (the first: {unreadable[0]}): fix them, or remove the class."

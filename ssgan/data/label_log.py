@@ -5,7 +5,7 @@ actions:
 
 * ``label``: a person gave the label,
 * ``none``: a person found that it is none of the classes,
-* ``skip``: a person could not tell,
+* ``skip``: a person could not tell; the picture keeps the label that it has,
 * ``undo``: the previous answer is undone; the label is again that of the answer before it, if there is one,
 * ``folder``: the label is the name of the folder that the picture was in.
 """

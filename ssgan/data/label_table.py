@@ -1,21 +1,18 @@
 """Read a table of file names and labels, as spreadsheets and pandas write it, and match its names to pictures."""
 
-import codecs
-import csv
-import io
-import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ssgan.data import label_log
 from ssgan.data.dataset import UNLABELED
-from ssgan.data.file_tree import FileTree, nearest_entry, printable
+from ssgan.data.file_tree import FileTree, base_name, nearest_entry, plain_path, printable, without_suffix
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.files import read_file
+from ssgan.files import path_to_text, read_file
+from ssgan.table_files import DELIMITERS, column_key, decode_text, read_records
 
 __all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
 
@@ -30,7 +27,6 @@ MISSING = frozenset(
 # -1 and -1.0 mean "no label" too, and cannot name a class.
 NEVER_CLASSES = frozenset([str(UNLABELED), f"{UNLABELED}.0"])
 SUFFIXES = (".csv", ".tsv", ".txt")
-DELIMITERS = (",", ";", "\t", "|")
 # Names of columns in lower case, without spaces, underscores and the like. The first of each takes precedence.
 FILE_COLUMNS = (
     *("file", "filename", "filepath", "path", "image", "imagename", "imagefile", "imagefilename", "imagepath"),
@@ -90,13 +86,13 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
     Raises
     ------
     UserError
-        If it cannot be read, has no such columns, or labels no file.
+        If it cannot be read, has no such columns, or labels no file. A table of answers may have none yet.
     """
     text, notes = _read_text(path)
     delimiter = _find_delimiter(path, text)
     columns: _Columns | None = None
     rows, problems, missing = [], [], Counter[str]()
-    for line, cells in _records(path, text, delimiter):
+    for line, cells in read_records(path, text, delimiter):
         if columns is None:
             columns = _find_columns(path, line, cells)
             continue
@@ -109,10 +105,8 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
                 missing[row.label or "empty"] += 1
             row = row._replace(label=None)
         rows.append(row)
-    if columns is None or not (rows or problems):
-        needed = f"it needs a header, with {HEADER}, and a line for each label"
-        needed = label_log.how_to_label(path.parent) if columns and columns.is_log else needed
-        raise UserError(f"{path} labels no file: {needed}.")
+    if columns is None or not (rows or problems or columns.is_log):
+        raise UserError(f"{path} labels no file: it needs a header, with {HEADER}, and a line for each label.")
     if columns.ignored:
         notes.append(f"Columns of {path} that are not used: {', '.join(columns.ignored)}.")
     if missing:
@@ -145,33 +139,12 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         raise UserError(f"{path} is a workbook or an archive, not text: save its sheet as CSV.")
     if label_log.is_log(content):
         content = content[: label_log.complete_length(content)]
-    encodings = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    encoding = next((name for mark, name in encodings.items() if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without a BOM, which begins with an ASCII letter
-        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
-    try:
-        return content.decode(encoding), []
-    except UnicodeDecodeError:
-        pass
-    try:
-        if encoding == "utf-8" and b"\0" not in content:
+    if (text := decode_text(content)) is not None:
+        return text, []
+    with suppress(UnicodeDecodeError):
+        if b"\0" not in content:
             return content.decode("cp1252"), [f"{path} is not UTF-8: it was read as Windows-1252."]
-    except UnicodeDecodeError:
-        pass
     raise UserError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
-
-
-def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the cells of each line that is not blank, without Excel's line ``sep=;``."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for cells in reader:
-            if reader.line_num == 1 and re.fullmatch(r"sep=.?", "".join(cells).strip()):
-                continue
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, [unicodedata.normalize("NFC", cell) for cell in cells]
-    except csv.Error as cause:
-        raise UserError(f"{path}, line {reader.line_num}: this is not CSV ({cause}).") from None
 
 
 def _find_delimiter(path: Path, text: str) -> str:
@@ -181,8 +154,8 @@ def _find_delimiter(path: Path, text: str) -> str:
     """
 
     def score(delimiter: str) -> tuple[bool, int]:
-        _, header = next(_records(path, text, delimiter), (0, []))
-        keys = {_key(cell) for cell in header}
+        _, header = next(read_records(path, text, delimiter), (0, []))
+        keys = {column_key(cell) for cell in header}
         return bool(keys & set(FILE_COLUMNS)) and bool(keys & set(LABEL_COLUMNS)), len(header)
 
     return max(DELIMITERS, key=score)
@@ -203,7 +176,7 @@ def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
     header = [cell.strip() for cell in cells]
     while header and not header[-1]:
         header.pop()
-    if tuple(_key(name) for name in header) == label_log.COLUMNS:
+    if tuple(column_key(name) for name in header) == label_log.COLUMNS:
         return _Columns(0, 1, len(header), [], is_log=True)
     file = _find_column(path, line, header, FILE_COLUMNS)
     label = _find_column(path, line, header, LABEL_COLUMNS)
@@ -213,7 +186,7 @@ def _find_columns(path: Path, line: int, cells: Sequence[str]) -> _Columns:
 
 def _find_column(path: Path, line: int, header: Sequence[str], known: Sequence[str]) -> int:
     """Return the position of the column with one of the known names, of which the first takes precedence."""
-    keys = [_key(name) for name in header]
+    keys = [column_key(name) for name in header]
     first = [i for i, key in enumerate(keys) if key == known[0]]
     positions = first or [i for i, key in enumerate(keys) if key in known]
     if len(positions) == 1:
@@ -224,11 +197,6 @@ def _find_column(path: Path, line: int, header: Sequence[str], known: Sequence[s
         raise UserError(f"{where}where each of {names} could be the {known[0]}: call the right one {known[0]}.")
     near = next((did_you_mean(name, known[:1]) for name in header if did_you_mean(name, known[:1])), "")
     raise UserError(f"{where}but needs {HEADER}.{near}")
-
-
-def _key(name: str) -> str:
-    """Return the letters and digits of a column's name, in lower case."""
-    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def _read_row(line: int, columns: _Columns, cells: Sequence[str], delimiter: str) -> LabelRow | str:
@@ -276,7 +244,7 @@ def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
         matches = names.find(row.file)
         picture = matches[0] if len(matches) == 1 else ""
         if len(matches) > 1:
-            problems.append((row.line, f"{row.file} may be {' or '.join(matches[:3])}: write its path"))
+            problems.append((row.line, names.ambiguity(row.file, matches)))
         elif not matches:
             problems.append((row.line, f"{tree.path} holds no picture {row.file}"))
         elif picture in lines:
@@ -299,12 +267,15 @@ def match_pictures(table: LabelTable, tree: FileTree) -> Matches:
 
 
 def _match_answers(table: LabelTable, tree: FileTree) -> Matches:
-    """Take the last line of each picture of a table of answers; its names are those of the listing itself."""
+    """Take the last line of each picture of a table of answers.
+
+    Its names are those of a listing of its own folder; if there is no such picture, of that of the tree.
+    """
     if table.problems:
         raise UserError(_problem_text(table, table.problems, tree))
     names = _PictureNames(tree, table.path)
-    names_of = {row.file: [row.file, names.prefix + row.file] for row in table.rows}
-    pictures = {file: next((one for one in forms if one in names.names), "") for file, forms in names_of.items()}
+    above = names.prefix if any(names.prefix + row.file in names.names for row in table.rows) else ""
+    pictures = {row.file: above + row.file if above + row.file in names.names else "" for row in table.rows}
     labels = {pictures[row.file]: row.label for row in table.rows if pictures[row.file]}
     actions = label_log.last_actions((row.file, row.action) for row in table.rows)
     last = {picture: actions[file] for file, picture in pictures.items() if picture}
@@ -313,7 +284,7 @@ def _match_answers(table: LabelTable, tree: FileTree) -> Matches:
     notes = list(table.notes)
     if of_no_class:
         notes.append(f"{table.path}: {counted(len(of_no_class), 'picture')} of none of the classes left out.")
-    if skipped := sum(action == "skip" for action in last.values()):
+    if skipped := sum(action == "skip" and not labels[picture] for picture, action in last.items()):
         notes.append(f"{table.path}: {counted(skipped, 'picture')} without a label, because skipped.")
     if gone:
         notes.append(f"{table.path} names {counted(len(gone), 'picture')} no longer there, such as {min(gone)}.")
@@ -345,29 +316,42 @@ class _PictureNames:
 
     def __init__(self, tree: FileTree, table: Path) -> None:
         self.names = set(tree.pictures)
-        self.root = tree.path.resolve()
+        self.path, self.root = tree.path, tree.path.resolve()
         folder = table.resolve().parent
         # A table among the pictures may name them relative to its own folder.
-        self.prefix = f"{folder.relative_to(self.root).as_posix()}/" if folder.is_relative_to(self.root) else ""
+        above = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else "."
+        self.prefix = "" if above == "." else printable(path_to_text(f"{above}/"))
         # From the strictest to the loosest, all in lower case: path and base name, each with its suffix and without.
-        keys: list[Callable[[str], str]] = [str, _without_suffix, _base, lambda name: _without_suffix(_base(name))]
+        keys: list[Callable[[str], str]] = [str, without_suffix, base_name]
+        keys.append(lambda name: without_suffix(base_name(name)))
         self.by_key = [_group(tree.pictures, key) for key in keys]
         self.by_folders: dict[tuple[int, str], dict[tuple[str, ...], list[str]]] = {}
 
     def find(self, name: str) -> list[str]:
         """List the pictures that a name may stand for: one, none, or several if it is ambiguous."""
-        if name in self.names:
-            return [name]
-        path = _plain_path(name)
-        for candidate in (path, self.prefix.removeprefix("./") + path, self._relative(name)):
-            if candidate in self.names:
-                return [candidate]
-        folded = path.casefold()
-        base = _base(folded)
-        for number, form in enumerate((folded, folded, base, base)):
-            if matches := self.by_key[number].get(form, []):
-                return matches if len(matches) == 1 else self._longest_common(folded, (number, form), matches)
+        if (relative := self._relative(name)) in self.names:
+            return [relative]
+        path = name if name in self.names else plain_path(name)
+        paths = list(dict.fromkeys((path, self.prefix + path)))
+        if exact := [one for one in paths if one in self.names]:
+            return exact
+        folded = [one.casefold() for one in paths]
+        base = [base_name(folded[0])]
+        for number, forms in enumerate((folded, folded, base, base)):
+            if matches := [one for form in forms for one in self.by_key[number].get(form, [])]:
+                key = number, forms[0]
+                return matches if len(matches) == 1 else self._longest_common(folded[0], key, matches)
         return []
+
+    def ambiguity(self, name: str, matches: Sequence[str]) -> str:
+        """Say which pictures a name may stand for, and what to do."""
+        first, second = matches[:2]
+        if not self.prefix or second != self.prefix + first:
+            return f"{name} may be {' or '.join(matches[:3])}: write its path"
+        return (
+            f"{name} may be {self.path / first} or {self.path / second}: write {second}, or if the first is meant "
+            f"move the table to {self.path}"
+        )
 
     def _relative(self, name: str) -> str:
         """Return the name of a file below the folder, if the table gives its full path on this machine."""
@@ -397,21 +381,3 @@ def _folders_above(path: str) -> list[tuple[str, ...]]:
     """Return the folders above a file, from the inside out: all, then fewer and fewer of the innermost."""
     folders = tuple(path.split("/")[-2::-1])
     return [folders[:count] for count in range(len(folders), 0, -1)]
-
-
-def _plain_path(name: str) -> str:
-    """Return a path with forward slashes, without a drive, a leading slash and the parts ``.`` and ``..``."""
-    path = re.sub(r"^(file://)?/*([A-Za-z]:)?", "", name.strip().replace("\\", "/"))
-    return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
-
-
-def _base(path: str) -> str:
-    """Return the last part of a path."""
-    return path.rpartition("/")[2]
-
-
-def _without_suffix(path: str) -> str:
-    """Return a path without the suffix of its last part."""
-    folder, slash, base = path.rpartition("/")
-    stem = base.rpartition(".")[0] or base
-    return folder + slash + stem

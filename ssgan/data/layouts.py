@@ -1,5 +1,6 @@
 """Find the label of each picture of a folder or a zip, and whether it is a test picture, before any is opened."""
 
+import dataclasses
 import difflib
 import os
 import shlex
@@ -143,7 +144,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     """Take the labels from a table; a file that it does not list, or lists without a label, is unlabelled.
 
     Only a table of answers may be used besides class folders, because it holds their labels too. Labelled pictures in
-    test/ are then the test set.
+    test/ are then the test set. Where no classes are needed it may hold no label yet.
 
     Raises
     ------
@@ -163,6 +164,9 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     table = read_label_table(path, words)
     labels, notes, left_out = match_pictures(table, tree)
     classes = sorted({label for label in labels.values() if label is not None})
+    if not classes and table.is_log and not options.classes:
+        options.refuse(["test_share", "test_seed"], f"{path} has no labels to hold pictures out of")
+        return dataclasses.replace(label_without_classes(tree), notes=tuple(notes), left_out=left_out)
     if not classes:
         how = label_log.how_to_label(tree.path) if table.is_log else "write the labels of some into it"
         raise UserError(" ".join([f"{path} gives no picture of {tree.path} a label: {how}.", *notes]))

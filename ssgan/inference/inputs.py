@@ -13,6 +13,7 @@ import numpy as np
 
 from ssgan import files
 from ssgan.data import file_tree
+from ssgan.data.arrays import images_to_uint8
 from ssgan.data.image_io import SUFFIXES, UnreadableImage, decode
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
@@ -98,7 +99,7 @@ def read_inputs(
     image_shape : sequence of int
         Shape of one image.
     scale : float
-        Full intensity. Pictures are rescaled to it; an ``.npz`` must have it.
+        Full intensity. Pictures and images of floats are rescaled to it; other arrays must have it.
     bounded : bool
         Whether values must lie from 0 to full intensity; otherwise they may have any finite size.
     depth : int
@@ -184,20 +185,33 @@ def _read_zip(path: Path, image_shape: Sequence[int], scale: float, depth: int) 
 
 
 def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, bounded: bool) -> np.ndarray:
-    """Read the images of an ``.npz``: its only array of images, or else ``x_test`` or ``x_train``."""
+    """Read the images of an ``.npz``: its only array of images, or else ``x_test`` or ``x_train``.
+
+    Floats are converted as for training: images, 0 to the ``scale`` of the file (default 1), to uint8.
+    """
     try:
         with open_npz(Path(name)) as archive:
             keys = [key for key in archive if key not in OTHER_ARRAYS]
             candidates = keys if len(keys) == 1 else [key for key in ("x_test", "x_train") if key in keys]
             x = archive[candidates[0]] if candidates else None
-            full = float(archive["scale"].item()) if "scale" in archive else scale
+            stated = float(archive["scale"].item()) if "scale" in archive else None
     except UserError:
         raise
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way; pickles are not loaded
         raise UserError(f"{name} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
     if x is None:
         raise UserError(f"{name} holds {', '.join(keys) or 'no images'}: name the array to classify x_test.")
+    full = scale if stated is None else stated
     kind = np.dtype(np.uint8 if len(image_shape) > 1 else np.float32)
+    if x.dtype.kind == "f" and x.shape[1:] == image_shape:  # converted as for training, see Data
+        if kind == np.uint8:
+            try:
+                x, full = images_to_uint8(x, stated or 1.0, candidates[0], scale), scale
+            except UserError as mistake:
+                raise UserError(f"{name}: {mistake}") from None
+        else:
+            with np.errstate(over="ignore"):  # found below, as not finite
+                x = x.astype(np.float32, copy=False)
     if x.dtype != kind or x.shape[1:] != image_shape or not len(x):
         raise UserError(
             f"{name} holds {candidates[0]}, {x.dtype} of shape {list(x.shape)}, but the models accept {kind} of shape "

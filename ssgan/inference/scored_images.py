@@ -210,8 +210,7 @@ def read_images(images: Any, models: Models) -> np.ndarray:
         return np.stack(rows)
     x = np.asarray(images)
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
-        unit = images_to_uint8(x, 1.0, "images")
-        return unit if models.input_scale == 255 else np.rint(x * models.input_scale).astype(np.uint8)
+        return images_to_uint8(x, 1.0, "images", models.input_scale)
     if models.bounded and x.dtype.kind in "iu" and x.size and not 0 <= x.min() <= x.max() <= models.input_scale:
         raise UserError(
             f"The images hold values from {x.min()} to {x.max()}, but these models take 0 to {models.input_scale:g}: "

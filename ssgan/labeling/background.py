@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ssgan import files, runs
 from ssgan.data.photographs import backbone_of_photographs
 from ssgan.errors import UserError
-from ssgan.labeling.session import Hint, read_hints, read_order
+from ssgan.labeling.tables import Hint, read_hints, read_order
 
 __all__ = ["FOLDS", "BackgroundTrainer", "Commands", "Failed", "latest_run"]
 
@@ -312,11 +312,11 @@ class BackgroundTrainer:
             self.on_hints(hints, ())
         self._phase = "suggest"
         source = [str(self.folder)] if self.run is None else [str(self.run), "--data", str(self.folder)]
-        table = ["--labels-csv", str(self.table)] if +self._counts else []
+        source += ["--labels-csv", str(self.table)]  # also without labels: folders may be no classes
         reason = ""
         for count in SUGGESTED:
             try:
-                self.commands.run(["suggest", *source, *table, "--n", str(count), "--out", str(suggestions)])
+                self.commands.run(["suggest", *source, "--n", str(count), "--out", str(suggestions)])
             except Failed as failure:
                 reason = str(failure)
                 continue

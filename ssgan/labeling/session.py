@@ -1,64 +1,28 @@
 """Decide which picture each tab of the labelling page shows next, and take its answers."""
 
-import csv
-import io
 import itertools
-import os
 import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ssgan.data.file_tree import printable
-from ssgan.data.label_table import FILE_COLUMNS
-from ssgan.errors import UserError, did_you_mean
-from ssgan.files import path_from_text, path_to_text, read_file
+from ssgan.errors import UserError
 from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
+from ssgan.labeling.tables import Hint
 
 __all__ = [
     "GROUP_SIZE",
     "LEASE_SECONDS",
-    "Hint",
     "LabelingSession",
-    "Review",
     "rank",
-    "read_hints",
-    "read_order",
-    "read_review",
 ]
 
 LEASE_SECONDS = 180.0  # for which a picture stays with a silent tab: hidden tabs report once a minute
 AHEAD = 3  # pictures that a tab is given at a time, of which it shows the first
 GROUP_SIZE = 24
-GUESS_COLUMNS = ("suggested", "predicted", "class")
-
-
-class Hint(NamedTuple):
-    """What a model or a table says about a picture.
-
-    Attributes
-    ----------
-    label : str
-        The most probable class; empty if it is unknown.
-    probability : float or None
-    margin : float
-        Difference of the two largest probabilities; 1 if it is unknown.
-    reason : str
-        In words.
-    unlike : bool
-        Whether it looks like none of the classes.
-    """
-
-    label: str = ""
-    probability: float | None = None
-    margin: float = 1.0
-    reason: str = ""
-    unlike: bool = False
 
 
 @dataclass
@@ -82,83 +46,6 @@ def rank(names: Sequence[str], hints: Mapping[str, Hint], first: Sequence[str] =
         return place.get(name, len(place)), hint.unlike, hint.margin
 
     return sorted(shuffled, key=key)
-
-
-class Review(NamedTuple):
-    """The pictures to look at again, with what is said of each, and the names of those that are not there."""
-
-    hints: dict[str, Hint]
-    missing: list[str]
-
-
-def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
-    """Read a table of pictures to look at again, such as that of ``ssgan audit``, in its order.
-
-    Its column of files is one of those of a table of labels, with names below ``folder`` or paths; ``suggested``,
-    ``predicted`` or ``class``, ``probability`` and ``reason`` are shown if it has them.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read, or names no picture that is there.
-    """
-    try:
-        text = read_file(table).decode("utf-8-sig", "surrogateescape")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except FileNotFoundError:
-        raise UserError(f"There is no file {table}: --only names a CSV of pictures.") from None
-    except (OSError, csv.Error) as cause:
-        raise UserError(f"{table} cannot be read ({getattr(cause, 'strerror', None) or cause}).") from None
-    column = next((name for name in rows[0] if name and name.lower() in FILE_COLUMNS), None) if rows else None
-    if column is None:
-        raise UserError(f"{table} names no picture: --only needs a CSV with a column file or path and a line for each.")
-    known, hints, missing = set(names), {}, []
-    for row in rows:
-        written = (row[column] or "").removeprefix("./")
-        name = written if written in known else _below(written, folder)
-        if name not in known:
-            missing.append(written)
-            continue
-        guess = next((row[key] or "" for key in GUESS_COLUMNS if key in row), "")
-        probability = None
-        with suppress(ValueError):
-            number = float(row.get("probability") or "")
-            probability = number if 0 <= number <= 1 else None
-        hints[name] = Hint(printable(guess), probability, reason=printable(row.get("reason") or ""))
-    if not hints:
-        near = did_you_mean(missing[0], names)
-        raise UserError(f"{table}, line 2: there is no picture {missing[0]!r} in {folder}.{near}")
-    return Review(hints, missing)
-
-
-def _below(path: str, folder: Path) -> str:
-    """Return the name below a folder of a picture that is named by its path."""
-    relative = os.path.relpath(path_from_text(path), folder).replace(os.sep, "/")
-    return printable(path_to_text(relative))
-
-
-def read_hints(table: Path, folder: Path) -> dict[str, Hint]:
-    """Read the rows of ``ssgan predict --probabilities``, by the names of pictures below their folder."""
-    hints = {}
-    for row in _read_rows(table):
-        p = sorted(float(value) for name, value in row.items() if name and name.startswith("p(") and value)
-        if row["class"] and p:
-            margin = p[-1] - p[-2] if len(p) > 1 else 1.0
-            # A note on a picture that has a class says that it looks like none.
-            hints[_below(row["file"], folder)] = Hint(row["class"], p[-1], margin, "", bool(row["note"]))
-    return hints
-
-
-def read_order(table: Path) -> list[str]:
-    """Read the pictures of a table of ``ssgan suggest`` in its order."""
-    return [row["path"] for row in _read_rows(table)]
-
-
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    """Read the rows of a table that a command of ``ssgan`` wrote."""
-    text = read_file(table).decode("utf-8", "surrogateescape")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 class LabelingSession:
@@ -197,11 +84,11 @@ class LabelingSession:
         self._classes: list[str] = []
         self._leases: dict[str, _Lease] = {}
         self._exceptions: set[tuple[str, str]] = set()
-        self._counted: tuple[int, Counter[str], Counter[str]] = (-1, Counter(), Counter())
+        self._counted = -1, Counter[str](), Counter[str]()
         self._closed = 0  # pictures at the beginning of the order that are answered or unreadable
         self._mutex = threading.RLock()
         for name in (*classes, *store.labels(), *self._guessed()):
-            self.add_class(name)
+            self._add(check_class_name(name))  # as it is: names of folders may differ in upper and lower case alone
         self._lasting = set(self._classes)
 
     @property
@@ -213,10 +100,14 @@ class LabelingSession:
         """Add a class, and return its name as it is stored."""
         with self._mutex:
             name = check_class_name(text, self._classes)
-            if name not in self._classes:
-                self._classes.append(name)
-                self.store.write_classes(self._classes)
+            self._add(name)
             return name
+
+    def _add(self, name: str) -> None:
+        """Add a class by its exact name, if it is new."""
+        if name not in self._classes:
+            self._classes.append(name)
+            self.store.write_classes(self._classes)
 
     def _remove_unused(self, names: Iterable[str]) -> None:
         """Remove classes that were added on this page and have no label left."""
@@ -273,6 +164,8 @@ class LabelingSession:
     def answer(self, items: Iterable[tuple[str, int]], action: str, label: str = "") -> dict[str, Any]:
         """Write one answer for pictures, unless they were given another since this version was shown.
 
+        A skipped picture keeps the label that it has.
+
         Returns
         -------
         dict
@@ -287,7 +180,8 @@ class LabelingSession:
             else:
                 label = ""
             changed = [self._describe(name) for name, _ in items if name not in kept]
-            versions = self.store.append([Change(name, label, action) for name in kept])
+            label_of = self.store.label if action == "skip" else lambda name: label
+            versions = self.store.append([Change(name, label_of(name), action) for name in kept])
             for name, _ in items:
                 self._leases.pop(name, None)
             return {"saved": list(zip(kept, versions, strict=True)), "changed": changed, "label": label}
@@ -302,7 +196,7 @@ class LabelingSession:
         with self._mutex:
             versions = dict(items)
             self._check_known(versions)
-            before = [answer.label for name in versions if (answer := self.store[name])]
+            before = filter(None, [self.store.label(name) for name in versions])
             changed = self.store.undo(versions.items())
             self._closed = 0
             self._remove_unused(before)
@@ -334,14 +228,15 @@ class LabelingSession:
                     answer for name in self.store.files if name in self.places and (answer := self._answer(name))
                 ]
                 actions = Counter(answer.action for answer in answers)
-                self._counted = self.store.line_count, actions, Counter(one.label for one in answers if one.label)
+                labels = Counter(one.label for one in answers if one.label and one.action != "skip")
+                self._counted = self.store.line_count, actions, labels
             _, actions, per_class = self._counted
             return {
                 "total": len(self.names),
                 "labeled": per_class.total(),
                 "none": actions["none"],
                 "skipped": actions["skip"],
-                "unreadable": len([name for name in self.unreadable if not self.store[name]]),
+                "unreadable": len([name for name in self.unreadable if not self._answer(name)]),
                 "classes": [{"name": name, "count": per_class[name]} for name in self._classes],
             }
 
@@ -399,12 +294,12 @@ class LabelingSession:
 
     def _entry(self, name: str) -> dict[str, Any]:
         """Describe a picture for the page."""
-        hint, answer = self.hints.get(name, Hint()), self.store[name]
+        hint = self.hints.get(name, Hint())
         return {
             "file": name,
             "place": self.places[name],
             "version": self.store.version(name),
-            "given": answer.label if answer else "",
+            "given": self.store.label(name),
             "guess": hint.label if hint.label in self._classes else "",
             "probability": hint.probability,
             "reason": hint.reason,

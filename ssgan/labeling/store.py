@@ -18,7 +18,7 @@ from ssgan.data.layouts import WITHOUT_LABELS
 from ssgan.errors import UserError, counted
 from ssgan.files import append_file, lock, open_file, read_file, write_atomic
 
-__all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "timestamp"]
+__all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "read_named", "timestamp"]
 
 BY_A_PERSON = ("label", "none", "skip")
 LONGEST_CLASS_NAME = 80
@@ -90,6 +90,11 @@ class LabelStore:
         answers = self._answers.get(file)
         return answers[-1] if answers else None
 
+    def label(self, file: str) -> str:
+        """Return the current label; empty if there is none."""
+        answer = self[file]
+        return answer.label if answer else ""
+
     def version(self, file: str) -> int:
         """Return the version of the current answer; 0 if there is none."""
         answer = self[file]
@@ -127,6 +132,19 @@ class LabelStore:
         """Keep the classes beside the table, so that their keys stay the same; a failure costs only their order."""
         with suppress(OSError):
             write_atomic(self._classes_path, "".join(f"{name}\n" for name in names).encode())
+
+    def write_named(self, names: Sequence[str]) -> None:
+        """Keep the names of ``--classes``: other folders are not classes, at later starts either.
+
+        Raises
+        ------
+        UserError
+            If they cannot be written.
+        """
+        try:
+            write_atomic(_named_path(self.path), "".join(f"{name}\n" for name in names).encode())
+        except OSError as cause:
+            raise UserError(f"{_named_path(self.path)} cannot be written ({cause.strerror}).") from None
 
     @property
     def _classes_path(self) -> Path:
@@ -186,7 +204,9 @@ class LabelStore:
             If the file is another table.
         """
         content = read_file(self.path) if self.path.exists() else b""
-        if not label_log.is_log(content):
+        if label_log.is_log(content):
+            content = self._in_utf8(content)
+        else:
             raise UserError(
                 f"{self.path} is a table with other columns than {','.join(label_log.COLUMNS)}, so no answer can be "
                 f"added to it: rename it."
@@ -207,6 +227,26 @@ class LabelStore:
             stream.flush()
             os.fsync(stream.fileno())
         _sync_folder(self.path.parent)
+
+    def _in_utf8(self, content: bytes) -> bytes:
+        """Return the content of the table, after writing it in UTF-8 if a spreadsheet has saved it in Windows-1252.
+
+        Raises
+        ------
+        UserError
+            If it is in another encoding.
+        """
+        length = label_log.complete_length(content)
+        with suppress(UnicodeDecodeError):
+            content[:length].decode()
+            return content
+        try:
+            content = content.decode("cp1252").encode()
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path} is neither UTF-8 nor Windows-1252: save it as UTF-8.") from None
+        write_atomic(self.path, content)
+        self.notes.append(f"{self.path} was in Windows-1252, as a spreadsheet saves it, and is now in UTF-8.")
+        return content
 
     def _read(self) -> None:
         """Read the answers of the table."""
@@ -278,11 +318,34 @@ def open_store(
         try:
             store = LabelStore(path, present)
             if given is not None:
+                given = {file: check_class_name(label) for file, label in given.items()}
                 store.append(_former_folders(store, given))
                 store.append([Change(file, label, "folder") for file, label in given.items() if store[file] is None])
         except OSError as cause:
             raise UserError(f"{path} cannot be written ({cause.strerror}).") from None
         yield store
+
+
+def read_named(folder: Path) -> list[str]:
+    """Return the names of the last ``--classes`` for the table of a folder; none if they were never given.
+
+    Raises
+    ------
+    UserError
+        If they cannot be read.
+    """
+    path = folder / label_log.TABLE
+    try:
+        lines = read_file(_named_path(path)).decode().splitlines() if path.exists() else []
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as cause:
+        raise UserError(f"{_named_path(path)} cannot be read ({cause}): give --classes again.") from None
+    return [check_class_name(line) for line in lines]
+
+
+def _named_path(table: Path) -> Path:
+    return table.with_name(f".{table.name}.named")
 
 
 def _former_folders(store: LabelStore, given: Mapping[str, str]) -> list[Change]:
@@ -314,7 +377,8 @@ def check_class_name(text: str, known: Sequence[str] = ()) -> str:
         raise UserError("The name of a class has a character that cannot be shown, such as a tab or a line break.")
     if name in NEVER_CLASSES or name.lower() in WITHOUT_LABELS:
         raise UserError(f"{name} means that there is no label: choose another name.")
-    return next((one for one in known if one.casefold() == name.casefold()), name)
+    alike = [one for one in known if one.casefold() == name.casefold()]
+    return alike[0] if alike and name not in alike else name
 
 
 def timestamp(seconds: float | None = None) -> str:

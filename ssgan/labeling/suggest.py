@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import files, runs, table_files
-from ssgan.data import splits
+from ssgan.data import label_log, splits
 from ssgan.data.dataset import Data, image_hashes
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -151,13 +152,13 @@ def suggest(
     return suggestions
 
 
-def _check_count(data: Data, n: int, open_count: int) -> None:
+def _check_count(data: Data, n: int, open_count: int, hint: str = "") -> None:
     if n < 1:
         raise UserError(f"n is {n}, but must be at least 1.")
     if not open_count:
         raise UserError(
             f"Every image of {data.name} has a label already, or is a copy of one that has, so there is none to "
-            f"suggest: add images without a label."
+            f"suggest: add images without a label{hint}."
         )
     if n > open_count:
         raise UserError(
@@ -266,23 +267,33 @@ def load_pool(
         If it cannot be loaded.
     """
     data = load(source, root, dataclasses.replace(options, classes=False, test_share=0.0), progress)
-    labeled = _labeled_rows(data, source)
-    _check_count(data, 1, len(data.x_train) - len(labeled))  # before features are computed
+    labeled = _labeled_rows(data, source, options.labels_csv)
+    by_folders = bool(data.files_train) and options.labels_csv is None and Path(source).is_dir()
+    hint = _for_other_folders(Path(source)) if by_folders else ""
+    _check_count(data, 1, len(data.x_train) - len(labeled), hint)  # before features are computed
     if options.backbone is not None:
         settings = {"backbone": options.backbone, "image_size": options.image_size, "device": device}
         data = apply_backbone(data, resolve("features", settings), progress)
     return data, labeled
 
 
-def _labeled_rows(data: Data, source: str) -> np.ndarray:
+def _for_other_folders(folder: Path) -> str:
+    """Say how pictures are labelled whose folders are not classes."""
+    label = shlex.join(["ssgan", "label", str(folder), "--classes", "A,B"])
+    table = shlex.join(["--labels-csv", str(folder / label_log.TABLE)])
+    return f", or if its folders are not classes, start `{label}` and add `{table}`"
+
+
+def _labeled_rows(data: Data, source: str, labels_csv: Path | None) -> np.ndarray:
     """Return the rows of a pool that a user has labelled."""
     if source in DATASETS:
         return np.zeros(0, np.int64)
     is_labeled = data.y_train >= 0
     # With at most one class folder besides unlabeled/ there are no classes yet.
-    top = [name.partition("/")[0].lower() for name in data.files_train]
-    if not is_labeled.any() and set(top) & set(WITHOUT_LABELS):
-        is_labeled = np.array([folder not in WITHOUT_LABELS for folder in top])
+    parts = [name.lower().removeprefix("train/").split("/") for name in data.files_train]
+    top = [folders[0] if folders else "" for *folders, _ in parts]
+    if labels_csv is None and not is_labeled.any() and set(top) & set(WITHOUT_LABELS):
+        is_labeled = np.array([folder not in ("", *WITHOUT_LABELS) for folder in top])
     return np.flatnonzero(is_labeled)
 
 
@@ -349,7 +360,7 @@ def load_run_pool(
             f"{data.name} holds images of shape {list(data.image_shape)}, full intensity {data.scale:g}, but the "
             f"models of {run} know {list(models.input_shape)}, {models.input_scale:g}."
         )
-    labeled = _labeled_rows(data, source)
+    labeled = _labeled_rows(data, source, options.labels_csv)
     if data.sha256 == report["dataset_sha256"]:
         learned = [split.indices for split in splits.load(run / "split.json")]
         labeled = np.unique(np.concatenate([labeled, *learned]))

@@ -9,6 +9,7 @@ from ssgan.errors import counted, visible
 from ssgan.inference.confidence import FLAGGED_LIMIT, Confidence
 from ssgan.inference.metrics import binomial_interval
 from ssgan.report.render import EMPTY, escape_markdown
+from ssgan.settings.catalog import is_picture_shape
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -75,7 +76,7 @@ def model_card(
         settings={name: json.dumps(value) for name, value in report["settings"].items()},
         results=_results(report, tested, noun),
         scores=_scores(report, tested),
-        other="PICTURES" if noun == "image" else "FILE.npz",
+        other="PICTURES" if is_picture_shape(image_shape) else "FILE.npz",
         limits=_limits(report, tested, noun),
     )
 

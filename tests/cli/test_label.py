@@ -133,6 +133,40 @@ def test_folders_that_are_no_classes_are_named_by_classes(
     assert served[0].session.classes == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("loose", [True, False], ids=["with loose pictures", "all in folders"])
+def test_folders_that_are_no_classes_stay_so_at_the_next_start(
+    tmp_path: Path, loose: bool, served: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--classes` is remembered: the next command that is printed, or a review, does not name it."""
+    files = {f"{year}/{i}.png": grey(10 * year + i) for year in (1, 2) for i in range(3)}
+    cam = write(tmp_path / "cam", {**files, **({"0.png": grey(99)} if loose else {})})
+    assert status_of("label", cam, "--classes", "cat,dog") == 130
+    served[0].session.answer([("1/0.png", 0)], "label", "cat")
+    (tmp_path / "t.csv").write_text("file\n2/1.png\n")
+    for options in ([], ["--only", tmp_path / "t.csv"]):
+        assert status_of("label", cam, *options) == 130
+        assert served[-1].session.label_counts() == {"cat": 1}
+        assert served[-1].session.classes == ["cat", "dog"]
+    (cam / "labels.csv").unlink()  # without the answers it is forgotten
+    capsys.readouterr()
+    assert status_of("label", cam) == (130 if loose else 2)
+    if loose:
+        assert "Labelled by their folders (1: 3, 2: 3)" in capsys.readouterr().out
+
+
+def test_classes_that_differ_in_case_alone_are_two(tmp_path: Path, served: list[Any]) -> None:
+    """As in a training; a name that is typed is that of a class in any case."""
+    files = {f"{label}/{i}.png": grey(10 * k + i) for k, label in enumerate(("Dog", "dog", " cat")) for i in range(2)}
+    folder = write(tmp_path / "ab", {**files, "unlabeled/9.png": grey(99)})
+    for _ in range(2):
+        assert status_of("label", folder) == 130
+        session = served[-1].session
+        assert session.classes == ["cat", "Dog", "dog"]
+        assert session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
+        assert session.store.line_count == 6
+    assert [session.add_class(name) for name in ("dog", "Dog", "DOG", "CAT")] == ["dog", "Dog", "Dog", "cat"]
+
+
 def test_the_classes_of_a_run_are_there_from_the_start(
     folder: Path, tmp_path: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

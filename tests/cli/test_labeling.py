@@ -5,7 +5,7 @@ import json
 import shlex
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ssgan.data.layouts import folder_labels
 from ssgan.data.splits import load as load_splits
 from ssgan.errors import Interrupted
 from ssgan.inference.sorting import read_tiles
+from ssgan.labeling.background import BackgroundTrainer, Commands, Failed
 from ssgan.labeling.store import Change, open_store
 from ssgan.runs import read_config
 
@@ -91,10 +92,46 @@ def test_a_folder_of_classes_and_a_zip(tmp_path: Path, capsys: pytest.CaptureFix
     assert status_of("suggest", "p", "--n", "2") == 0
     expected = "Move them into the folders of their classes, then: ssgan train p"
     assert capsys.readouterr().out.splitlines()[-1] == expected
-    # One class alone makes no classes yet, but its pictures have a label.
+    # One class alone makes no classes yet, but its pictures have a label; those outside folders have none.
     shutil.rmtree("p/dog")
-    assert status_of("suggest", "p", "--n", "8", "--out", "t.csv") == 0
-    assert {row["path"] for row in read("t.csv")} == set(files)
+    write(tmp_path / "p", {"loose.png": grey(99)})
+    assert status_of("suggest", "p", "--n", "9", "--out", "t.csv") == 0
+    assert {row["path"] for row in read("t.csv")} == {*files, "loose.png"}
+
+
+class InThisProcess(Commands):
+    """Commands of the page that run in this process."""
+
+    def run(self, arguments: Sequence[str]) -> str:
+        if status_of(*arguments) != 0:
+            raise Failed
+        return ""
+
+
+def test_the_page_suggests_pictures_of_folders_that_are_no_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
+) -> None:
+    """Its table says which pictures have a label, also while none has."""
+    folder = write(tmp_path / "cam", {f"{year}/{i}.png": grey(year + i) for year in (2021, 2031) for i in range(4)})
+    assert mistake("suggest", "cam") == (
+        "Every image of cam has a label already, or is a copy of one that has, so there is none to suggest: add "
+        "images without a label, or if its folders are not classes, start `ssgan label cam --classes A,B` and "
+        "add `--labels-csv cam/labels.csv`."
+    )
+    hints: list[Sequence[str]] = []
+    with open_store(folder, {}) as store:
+        trainer = BackgroundTrainer(
+            folder, store.path, tmp_path / "runs", None, 4, lambda _, order: hints.append(order), InThisProcess()
+        )
+        trainer._ask(tmp_path)
+        store.append([Change("2021/0.png", "", "none")])
+        assert status_of("suggest", "cam", "--n", "7", "--labels-csv", store.path, "--out", "s.csv") == 0
+    assert len(hints[0]) == 5
+    assert {row["path"] for row in read("s.csv")} == {f"2021/{i}.png" for i in (1, 2, 3)} | {
+        f"2031/{i}.png" for i in range(4)
+    }
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"Label them with: ssgan label cam --only s.csv, then: ssgan train cam --labels-csv {store.path}"
 
 
 def test_the_next_command_keeps_the_settings(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +178,10 @@ def test_an_unfinished_run_suggests_too(run: Path, capsys: pytest.CaptureFixture
 def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Callable[..., str]) -> None:
     assert mistake("suggest", "flat", "--n", "0") == "--n is 0, but must be at least 1."
     assert mistake("suggest", "flat", "--n", "x") == "--n is x, but must be an integer."
-    assert mistake("suggest", "flat", "--seed", "-1").startswith("--seed is -1, but must be")
+    for seed in (-1, 2**32):
+        expected = f"--seed is {seed}, but must be an integer from 0 to 4294967295."
+        assert mistake("suggest", "flat", "--seed", str(seed)) == expected
+    assert status_of("suggest", "flat", "--n", "2", "--seed", str(2**32 - 1), "--out", "-") == 0
     expected = "n is 14, but flat holds 13 different images without a label: ask for fewer."
     assert mistake("suggest", "flat", "--n", "14") == expected
     assert "Did you mean 'typical'?" in mistake("suggest", "flat", "--strategy", "typicl")
@@ -285,6 +325,17 @@ def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: py
     drawn = {str(row) for row in load_splits(run / "split.json")[0].indices}
     assert result["labels"] == 20
     assert {one["path"] for one in result["mistakes"]} <= drawn
+
+
+@pytest.mark.parametrize("line", ["", "a.png,,t,skip\n", "a.png,cat,t,label\n"], ids=["none", "skipped", "labelled"])
+def test_no_command_overwrites_the_answers_of_the_page(
+    run: Path, tmp_path: Path, mistake: Callable[..., str], line: str
+) -> None:
+    out = tmp_path / "labels.csv"
+    out.write_text("file,label,time,action\n" + line)
+    for command in (["predict", run, "x.png"], ["audit", run], ["suggest", "digits", "--n", "2"]):
+        said = mistake(*command, "--out", out)
+        assert said == f"{out} holds the answers of `ssgan label`, which would be lost: choose another file."
 
 
 def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:

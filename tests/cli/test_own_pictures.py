@@ -17,6 +17,8 @@ from small_configs import TINY_OPTIONS
 
 from ssgan import runs
 from ssgan.cli import terminal
+from ssgan.cli.hints import predict_command
+from ssgan.data.dataset import Data
 from ssgan.settings.config import Config
 from ssgan.settings.presets import resolve
 
@@ -440,6 +442,13 @@ def test_what_is_not_measured_is_said(
     assert [line for line in said.err.splitlines() if "so no error is measured" in line] == ([hint] if hint else [])
     assert status_of("data", folder) == 0
     assert (hint in capsys.readouterr().out.splitlines()) == (hint is not None)
+
+
+@pytest.mark.parametrize(("shape", "images"), [((8, 8), "PICTURES"), ((8, 8, 4), "FILE.npz"), ((8,), "FILE.npz")])
+def test_what_files_cannot_hold_is_classified_as_arrays(shape: tuple[int, ...], images: str) -> None:
+    x = np.zeros((2, *shape), np.uint8 if len(shape) > 1 else np.float32)
+    command = predict_command(Path("run"), Data(x, np.array([0, 1])))  # type: ignore[call-arg]
+    assert command == f"ssgan predict run {images} --out predictions.csv"
 
 
 def test_the_last_line_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -278,13 +278,12 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "labels that number no classes": (
         {"y_train": np.array([0, 10**6, -1, 2, 0, 0]), "classes": None},
-        "{} holds the label 1000000, which is too high for 8 images: number the classes 0, 1, 2, ..., or give "
+        "{}: The label 1000000 is too high for 8 images: number the classes 0, 1, 2, ..., or give "
         "their names as classes.",
     ),
     "the lowest label too high": (
         {"y_test": np.array([8, 0]), "classes": None},
-        "{} holds the label 8, which is too high for 8 images: number the classes 0, 1, 2, ..., or give their names as "
-        "classes.",
+        "{}: The label 8 is too high for 8 images: number the classes 0, 1, 2, ..., or give their names as classes.",
     ),
 }
 

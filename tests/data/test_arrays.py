@@ -96,7 +96,7 @@ def test_words_are_looked_up_among_the_classes() -> None:
 def test_classes_are_numbered_where_none_are_named() -> None:
     x = np.zeros((3, 3), np.float32)
     assert Data(x, np.array([0, 2, -1])).classes == ("0", "1", "2")  # type: ignore[call-arg]
-    with pytest.raises(UserError, match="The label 700 is too high for so few images"):
+    with pytest.raises(UserError, match="The label 700 is too high for 3 images"):
         Data(x, np.array([0, 700, -1]))  # type: ignore[call-arg]
 
 

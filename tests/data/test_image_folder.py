@@ -276,6 +276,17 @@ def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(zipped).startswith(f"The class folder {zipped}/owl holds no picture")
 
 
+def test_a_class_with_labels_in_test_alone_is_refused(tmp_path: Path) -> None:
+    names = ("cat", "dog")
+    folder = write(tmp_path / "a", {**classes(each=1, names=names), **classes("test/", 1, names, 500)})
+    lines = [f"{above}{name}/0.png,{name},t,folder" for above in ("", "test/") for name in names]
+    csv = table(folder / "labels.csv", *lines, "dog/0.png,cat,t,label", header="file,label,time,action")
+    assert refusal(folder, labels_csv=csv) == (
+        f"The class 'dog' of {folder} has labels only in test/: label a picture of it outside test/, or remove its "
+        f"labels there."
+    )
+
+
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing") == f"There is no folder or file {tmp_path / 'nothing'}."
     assert refusal(tmp_path / "nothing.zip") == f"There is no folder or file {tmp_path / 'nothing.zip'}."

@@ -193,6 +193,37 @@ def test_the_full_path_on_this_machine_and_one_from_the_table_are_exact(tmp_path
     assert labels_of(folder, csv) == {"b/0.png": "cat", "a/1.png": "dog"}
 
 
+def test_a_table_in_a_folder_that_may_mean_two_pictures_is_refused(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "t", {f"{above}{i}.png": grey(10 * k + i) for k, above in enumerate(("", "new/")) for i in (0, 1)}
+    )
+    csv = table(folder / "new" / "l.csv", "0.png,cat", f"{folder}/1.png,dog", "new/1.png,cat")
+    for name in ("0.png", "0", "0.PNG"):
+        table(csv, f"{name},cat", f"{folder}/1.png,dog", "new/1.png,cat")
+        assert refusal(folder, labels_csv=csv) == (
+            f"{csv}, line 2: {name} may be {folder}/0.png or {folder}/new/0.png: write new/0.png, or if the first is "
+            f"meant move the table to {folder}."
+        )
+    assert labels_of(folder, csv.rename(folder / "l.csv")) == {"0.png": "cat", "1.png": "dog", "new/1.png": "cat"}
+
+
+def test_answers_of_the_labelling_page_are_those_of_its_folder(tmp_path: Path) -> None:
+    """Also where the folder above has pictures of the same names, and where one of the folder is gone."""
+    header = "file,label,time,action"
+    lines = [f"{i}.png,{label},t,label" for i, label in enumerate(("cat", "dog", "cat"))]
+    folder = write(
+        tmp_path / "t", {"new/0.png": grey(0), "new/1.png": grey(1), **{f"{i}.png": grey(9 - i) for i in range(3)}}
+    )
+    csv = table(folder / "new" / "labels.csv", *lines, header=header)
+    assert labels_of(folder, csv) == {"new/0.png": "cat", "new/1.png": "dog"}
+    note = f"{csv} names 1 picture no longer there, such as 2.png."
+    assert load(folder, None, Options(labels_csv=csv)).notes == (note,)
+    # The pictures may have moved out of it.
+    (folder / "new" / "0.png").unlink()
+    (folder / "new" / "1.png").unlink()
+    assert labels_of(folder, csv) == {"0.png": "cat", "1.png": "dog", "2.png": "cat"}
+
+
 def test_of_pictures_with_one_name_the_one_in_the_same_folder_is_taken(tmp_path: Path) -> None:
     folder = write(tmp_path / "flat", {"0.png": grey(0), "a/0.png": grey(1), "b/0.png": grey(2), "b/1.png": grey(3)})
     csv = table(tmp_path / "l.csv", "D:\\x\\a\\0.png,cat", "/y/flat/0.png,dog", "1,owl")

@@ -177,3 +177,16 @@ def test_words_are_the_names_of_classes(tmp_path: Path) -> None:
     data = load(str(tmp_path / "a.npz"))
     assert data.classes == ("cat", "dog")
     assert data.y_train.tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("y", [np.array([1.0, np.nan, 0.0, -1.0]), np.array([1, -1, 0, -1])])
+def test_labels_may_be_whole_floats_beside_nan(tmp_path: Path, y: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=y)
+    data = load(tmp_path / "a.npz")
+    assert (data.classes, data.y_train.tolist()) == (("0", "1"), [1, -1, 0, -1])
+
+
+def test_bytes_are_the_names_of_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 8, 8), np.uint8), y_train=np.array([b"dog", b"cat"]))
+    data = load(tmp_path / "a.npz")
+    assert (data.classes, data.y_train.tolist()) == (("cat", "dog"), [1, 0])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssgan.data.datasets import load
 from ssgan.data.file_tree import open_tree
 from ssgan.data.image_io import SUFFIXES
 from ssgan.inference.inputs import InputSource, find_inputs, read_inputs
@@ -136,9 +137,29 @@ def test_an_npz_gives_its_test_share_else_the_pool_else_its_only_array(arrays: d
 def test_vectors_are_read_from_an_npz() -> None:
     np.savez("x.npz", x=np.ones((2, 3), np.float32))
     assert [item.reason for item in read_inputs([InputSource("x.npz")], (3,), 1.0)] == ["", ""]
-    np.savez("x.npz", x=np.ones((2, 3)))
+    np.savez("x.npz", x=np.ones((2, 3), int))
     (item,) = read_inputs([InputSource("x.npz")], (3,), 1.0)
-    assert item.reason == "x.npz holds x, float64 of shape [2, 3], but the models accept float32 of shape [N, 3]."
+    assert item.reason == "x.npz holds x, int64 of shape [2, 3], but the models accept float32 of shape [N, 3]."
+
+
+def test_floats_are_converted_as_for_training() -> None:
+    x = np.random.RandomState(0).rand(4, 5, 5)
+    vectors, y = x.reshape(4, 25), np.array([0, 1, -1, -1])
+    for rows in (x, x.astype(np.float32), vectors):
+        np.savez("x.npz", x_train=rows, y_train=y)
+        data = load("x.npz")
+        items = list(read_inputs([InputSource("x.npz")], data.image_shape, data.scale))
+        assert [item.reason for item in items] == [""] * 4
+        pixels = np.stack([item.pixels for item in items if item.pixels is not None])
+        assert pixels.dtype == data.x_train.dtype
+        assert np.array_equal(pixels, data.x_train)
+    np.savez("x.npz", x=x * 8, scale=8)
+    (first, *_) = read_inputs([InputSource("x.npz")], (5, 5), 16.0)
+    assert np.array_equal(first.pixels, np.rint(x[0] * 16))  # type: ignore[arg-type]
+    np.savez("x.npz", x=x * 8)
+    (item,) = read_inputs([InputSource("x.npz")], (5, 5), 16.0)
+    assert item.reason.startswith("x.npz: x holds values from ")
+    assert "images must lie in 0 to 1" in item.reason
 
 
 @pytest.mark.parametrize(

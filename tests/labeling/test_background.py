@@ -20,8 +20,8 @@ from ssgan.errors import UserError
 from ssgan.files import path_to_text
 from ssgan.labeling import background
 from ssgan.labeling.background import BackgroundTrainer, Commands, Failed, latest_run
-from ssgan.labeling.session import Hint, read_hints
 from ssgan.labeling.store import Change, open_store
+from ssgan.labeling.tables import Hint, read_hints
 
 FEW = Counter({"cat": 3, "dog": 3})
 ERROR = {"error": 12.5, "interval": [5.0, 25.0], "labels": 6, "folds": 5}

@@ -20,12 +20,14 @@ from starlette.testclient import TestClient
 from ssgan.data import file_tree, image_io
 from ssgan.data.file_tree import open_tree
 from ssgan.data.image_io import SUFFIXES
+from ssgan.data.label_table import read_label_table
 from ssgan.errors import UserError
 from ssgan.labeling import page, session
 from ssgan.labeling.background import BackgroundTrainer
 from ssgan.labeling.page import LabelingApp
-from ssgan.labeling.session import Hint, LabelingSession, rank, read_review
+from ssgan.labeling.session import LabelingSession, rank
 from ssgan.labeling.store import Change, LabelStore, open_store, timestamp
+from ssgan.labeling.tables import Hint, read_review
 
 PORT = 8731
 ROOT = f"http://127.0.0.1:{PORT}"
@@ -459,6 +461,25 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
         assert [one["file"] for one in again.next_pictures("a")] == [other["file"]] == ["2.png"]
 
 
+def test_a_picture_that_is_skipped_in_a_review_keeps_its_label(folder: Path) -> None:
+    """On the disk too; and an unreadable one is counted as such, whatever it was labelled before."""
+    with open_store(folder) as store:
+        store.append([Change(f"{i}.png", "cat", "label") for i in range(3)])
+        time.sleep(0.005)
+        review = LabelingSession([f"{i}.png" for i in range(3)], store, [], timestamp(), {})
+        time.sleep(0.005)
+        assert review.answer([("0.png", 1)], "skip")["saved"] == [("0.png", 2)]
+        review.mark_unreadable("1.png", "is damaged")
+        counts = {key: review.counts()[key] for key in ("total", "labeled", "skipped", "unreadable")}
+        assert counts == {"total": 3, "labeled": 0, "skipped": 1, "unreadable": 1}
+        assert [one["file"] for one in review.next_pictures("a")] == ["2.png"]
+        assert [(one["file"], one["given"]) for one in review.next_pictures("a", skipped=True)] == [("0.png", "cat")]
+        assert store.label_counts() == {"cat": 3}
+        review.undo("a", [("0.png", 2)])
+        assert store.label("0.png") == "cat"
+    assert {row.file: row.label for row in read_label_table(folder / "labels.csv").rows}["0.png"] == "cat"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -490,6 +511,30 @@ def test_a_review_takes_paths_and_passes_over_pictures_that_are_gone(
     assert list(hints) == ["2.png", "1.png"]
     assert (hints["2.png"].label, hints["2.png"].probability) == ("cat", 0.5)
     assert missing == ["in/9.png"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file_name,class\nbär 1.png,cat\n".encode(),
+        "Image Path;class\nbär 1.png;cat\n".encode("cp1252"),
+        "sep=;\r\nfile;class\r\nbär 1.png;cat\r\n".encode("utf-16"),
+        "file|class\n./ba\u0308r 1.png|cat\n".encode(),
+    ],
+    ids=["another header", "Windows-1252", "UTF-16 of Excel", "bars, decomposed"],
+)
+def test_a_review_reads_what_a_table_of_labels_may_be(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    hints, missing = read_review(tmp_path / "t.csv", ["bär 1.png", "2.png"], tmp_path)
+    assert [(name, hint.label) for name, hint in hints.items()] == [("bär 1.png", "cat")]
+    assert missing == []
+
+
+def test_a_review_names_pictures_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `predict` writes names that are no UTF-8."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_bytes(b"file,class\nin/b\xe4r.png,cat\n")
+    assert list(read_review(Path("t.csv"), ["b\\udce4r.png"], Path("in")).hints) == ["b\\udce4r.png"]
 
 
 def test_keys_of_classes_outlast_a_start(folder: Path) -> None:

@@ -73,6 +73,23 @@ def test_a_torn_letter_is_no_other_encoding() -> None:
     assert complete_length(line[: line.index(b"\xbc")]) == len(HEADER) + 1
 
 
+def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    with open_store(tmp_path) as store:
+        store.append([Change("Käse 1.png", "Käse", "label"), Change("b.png", "Brot", "label")])
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode("cp1252"))
+    with open_store(tmp_path) as store:
+        assert store.notes == [f"{path} was in Windows-1252, as a spreadsheet saves it, and is now in UTF-8."]
+        store.append([Change("Stühle 2.png", "Käse", "label")])
+    with open_store(tmp_path) as store:
+        assert store.notes == []
+        assert store.label_counts() == {"Käse": 2, "Brot": 1}
+    assert read(path) == {"Käse 1.png": "Käse", "b.png": "Brot", "Stühle 2.png": "Käse"}
+    path.write_bytes(HEADER + b"\na.png,\x81,t,label\n")
+    with pytest.raises(UserError, match="is neither UTF-8 nor Windows-1252"), open_store(tmp_path):
+        pass
+
+
 def test_one_server_at_a_time(tmp_path: Path) -> None:
     with (
         open_store(tmp_path),

@@ -91,6 +91,13 @@ def test_the_card_says_that_predictions_average_mirror_images(few_digits: Data, 
     assert cards == [None, "mean logits of the image and of its mirror image"]
 
 
+def test_the_card_names_arrays_where_files_cannot_hold_the_images(folder: Path) -> None:
+    report = runs.read_report(folder)
+    cards = [model_card(report, 10, 10, shape) for shape in ((8, 8), (8, 8, 4), (8,))]
+    assert ["PICTURES" in card for card in cards] == [True, False, False]
+    assert ["FILE.npz" in card for card in cards] == [False, True, True]
+
+
 def test_names_break_neither_the_head_nor_the_page(folder: Path) -> None:
     report = runs.read_report(folder)
     plain = model_card(report, 300, 100, (8, 8))
