@@ -1,4 +1,4 @@
-"""Write tables as CSV or JSON, and read text of others."""
+"""Read and write tables as CSV or JSON."""
 
 import codecs
 import csv
