@@ -336,8 +336,11 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         table, shape = data.unbounded, data.image_shape
         if table and self.backbone is not None:
             raise UserError(f"backbone is {self.backbone!r}, which accepts images, but X is a table [n, features].")
-        if table and self.method == "fixmatch":
-            raise UserError("method 'fixmatch' compares views of images, but X is a table: choose another method.")
+        if self.method == "fixmatch" and (table or not is_picture_shape(shape)):
+            raise UserError(
+                f"method 'fixmatch' compares views of images of 1 or 3 channels, but each row of X is of shape "
+                f"{list(shape)}: choose another method."
+            )
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
         overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
         if self.total_images is not None:

@@ -259,6 +259,8 @@ def test_images_of_two_channels_and_samples_of_their_type() -> None:
     assert model.config_.augmentation == "none"
     named = fast(total_images=200, preset="small-images").fit(x, y)
     assert np.array_equal(named.predict_proba(x), model.predict_proba(x))
+    with pytest.raises(UserError, match=r"images of 1 or 3 channels, but each row of X is of shape \[8, 8, 2\]"):
+        fast(method="fixmatch").fit(x, y)
     with pytest.raises(UserError, match="not of 1 or 3 channels"):
         fast(total_images=200, settings={"augmentation": "digits"}).fit(x, y)
     grey = fast(total_images=200).fit(x[..., 0], y)
@@ -385,6 +387,7 @@ REFUSED = {
     "images of words": ({}, np.full((150, 2, 2), "a"), HIDDEN, "X holds images of type <U1"),
     "large numbers": ({"scaling": None}, 1e9 * X, HIDDEN, "X holds 7.9e+09, which is too large: set scaling="),
     "method": ({"method": "gann"}, X, HIDDEN, "method is 'gann', but must be one of gan, supervised"),
+    "fractions as objects": ({}, X, np.where(Y == 0, 0.5, 1.5).astype(object), "Unknown label type: continuous."),
     "views": ({"method": "fixmatch"}, X, HIDDEN, "method 'fixmatch' compares views of images"),
     "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be an integer, at least 1."),
     "scaling": ({"scaling": "robust"}, X, HIDDEN, "scaling is 'robust', but must be 'standard', 'quantile' or None."),

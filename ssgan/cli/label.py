@@ -121,7 +121,7 @@ def _parse_classes(text: str | None) -> list[str]:
     names: list[str] = []
     for part in (text or "").split(",") if text is not None else ():
         try:
-            name = check_class_name(part, names)
+            name = check_class_name(part)
         except UserError as mistake:
             raise UserError(f"--classes is {text!r}: {mistake}") from None
         if name in names:
@@ -147,7 +147,7 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
         raise UserError(f"{tree.path} holds no picture: no {FORMAT_NAMES}, judged by the suffix.")
     given = folder_labels(tree)
     if classes:
-        return {name: one for name, one in given.items() if one in classes}
+        return {name: one.strip() for name, one in given.items() if one.strip() in classes}
     if len(given) == len(tree.pictures):
         names = sorted(set(given.values()))
         if len(names) == 1:  # all in one folder: not a class

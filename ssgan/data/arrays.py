@@ -103,9 +103,10 @@ def check_training_labels(y: Any, count: int) -> Labels:
     y = column_or_1d(_without_nullable(y), warn=True)
     if len(y) != count:
         raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(count, 'row')} of X.")
-    if y.dtype.kind == "f" and (y != np.rint(y))[np.isfinite(y)].any():
-        raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
     labels = split_labels(y)
+    numbers = plain_labels(labels.classes)
+    if numbers.dtype.kind == "f" and (numbers != np.rint(numbers)).any():
+        raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
     if labels.binary:
         warnings.warn(
             "y holds only -1 and 1, so both are classes and no row is unlabelled; to leave rows unlabelled number "

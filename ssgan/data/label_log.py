@@ -15,6 +15,7 @@ import io
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "HEADER",
     "TABLE",
     "complete_length",
+    "complete_lines",
     "format_line",
     "how_to_label",
     "is_log",
@@ -55,6 +57,29 @@ def complete_length(content: bytes) -> int:
     except (UnicodeDecodeError, csv.Error):
         return end
     return len(content) if len(cells) == len(COLUMNS) and cells[-1] in ACTIONS else end
+
+
+def complete_lines(content: bytes) -> bytes:
+    """Return the complete lines in UTF-8: those of a spreadsheet may be in Windows-1252, beside later answers.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If a line is neither.
+    """
+    *lines, tail = content.split(b"\n")
+    lines = [_line_in_utf8(line) for line in lines]
+    with suppress(UnicodeDecodeError):  # a killed process may have left part of a letter
+        tail = _line_in_utf8(tail)
+    whole = b"\n".join([*lines, tail])
+    return whole[: complete_length(whole)]
+
+
+def _line_in_utf8(line: bytes) -> bytes:
+    with suppress(UnicodeDecodeError):
+        line.decode()
+        return line
+    return line.decode("cp1252").encode()
 
 
 def format_line(file: str, label: str, time: str, action: str) -> bytes:

@@ -137,13 +137,15 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         raise UserError(f"{path} cannot be read ({cause.strerror}).") from None
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{path} is a workbook or an archive, not text: save its sheet as CSV.")
-    if label_log.is_log(content):
-        content = content[: label_log.complete_length(content)]
-    if (text := decode_text(content)) is not None:
-        return text, []
+    converted = [f"{path} is not UTF-8: it was read as Windows-1252."]
     with suppress(UnicodeDecodeError):
+        if label_log.is_log(content):
+            whole = label_log.complete_lines(content)
+            return whole.decode("utf-8-sig"), [] if content.startswith(whole) else converted
+        if (text := decode_text(content)) is not None:
+            return text, []
         if b"\0" not in content:
-            return content.decode("cp1252"), [f"{path} is not UTF-8: it was read as Windows-1252."]
+            return content.decode("cp1252"), converted
     raise UserError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
 
 

@@ -201,12 +201,14 @@ def _read_npz_images(name: str, image_shape: tuple[int, ...], scale: float, boun
         raise UserError(f"{name} cannot be read as an .npz of plain arrays ({type(cause).__name__}).") from cause
     if x is None:
         raise UserError(f"{name} holds {', '.join(keys) or 'no images'}: name the array to classify x_test.")
+    if stated is not None and not 0 < stated < np.inf:
+        raise UserError(f"{name} has the scale {stated:g}, but it must be a finite number above 0.")
     full = scale if stated is None else stated
     kind = np.dtype(np.uint8 if len(image_shape) > 1 else np.float32)
     if x.dtype.kind == "f" and x.shape[1:] == image_shape:  # converted as for training, see Data
         if kind == np.uint8:
             try:
-                x, full = images_to_uint8(x, stated or 1.0, candidates[0], scale), scale
+                x, full = images_to_uint8(x, 1.0 if stated is None else stated, candidates[0], scale), scale
             except UserError as mistake:
                 raise UserError(f"{name}: {mistake}") from None
         else:

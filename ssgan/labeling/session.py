@@ -164,7 +164,7 @@ class LabelingSession:
     def answer(self, items: Iterable[tuple[str, int]], action: str, label: str = "") -> dict[str, Any]:
         """Write one answer for pictures, unless they were given another since this version was shown.
 
-        A skipped picture keeps the label that it has.
+        A skipped picture keeps the label that it has, or that it is of none of the classes.
 
         Returns
         -------
@@ -180,11 +180,17 @@ class LabelingSession:
             else:
                 label = ""
             changed = [self._describe(name) for name, _ in items if name not in kept]
-            label_of = self.store.label if action == "skip" else lambda name: label
-            versions = self.store.append([Change(name, label_of(name), action) for name in kept])
+            versions = self.store.append([self._change(name, action, label) for name in kept])
             for name, _ in items:
                 self._leases.pop(name, None)
             return {"saved": list(zip(kept, versions, strict=True)), "changed": changed, "label": label}
+
+    def _change(self, name: str, action: str, label: str) -> Change:
+        """Return the answer to write."""
+        answer = self.store[name]
+        if action != "skip" or answer is None:
+            return Change(name, label, action)
+        return Change(name, answer.label, "none" if answer.action == "none" else action)
 
     def except_from(self, label: str, names: Iterable[str]) -> None:
         """Record that pictures are not of this class, so that no group of it shows them again."""

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import itertools
 import os
 import threading
 import unicodedata
@@ -89,6 +90,10 @@ class LabelStore:
         """Return the current answer; None if there is none."""
         answers = self._answers.get(file)
         return answers[-1] if answers else None
+
+    def answers(self, file: str) -> list[Answer]:
+        """Return the answers to a picture that are not undone, the current one last."""
+        return list(self._answers.get(file, ()))
 
     def label(self, file: str) -> str:
         """Return the current label; empty if there is none."""
@@ -236,17 +241,15 @@ class LabelStore:
         UserError
             If it is in another encoding.
         """
-        length = label_log.complete_length(content)
-        with suppress(UnicodeDecodeError):
-            content[:length].decode()
-            return content
         try:
-            content = content.decode("cp1252").encode()
+            whole = label_log.complete_lines(content)
         except UnicodeDecodeError:
             raise UserError(f"{self.path} is neither UTF-8 nor Windows-1252: save it as UTF-8.") from None
-        write_atomic(self.path, content)
+        if content.startswith(whole):
+            return content
+        write_atomic(self.path, whole)
         self.notes.append(f"{self.path} was in Windows-1252, as a spreadsheet saves it, and is now in UTF-8.")
-        return content
+        return whole
 
     def _read(self) -> None:
         """Read the answers of the table."""
@@ -350,12 +353,15 @@ def _named_path(table: Path) -> Path:
 
 def _former_folders(store: LabelStore, given: Mapping[str, str]) -> list[Change]:
     """Return the changes that undo labels of folders that are no longer given."""
-    answers = [(file, store[file]) for file in store.files if store.present is None or file in store.present]
-    return [
-        Change(file, "", "undo")
-        for file, answer in answers
-        if answer and answer.action == "folder" and given.get(file) != answer.label
-    ]
+    changes = []
+    for file in store.files:
+        answers = store.answers(file) if store.present is None or file in store.present else []
+        # A skipped picture has kept the label of its folder.
+        skips = [*itertools.takewhile(lambda answer: answer.action == "skip", reversed(answers))]
+        *_, last = [None, *answers[: len(answers) - len(skips)]]
+        if last and last.action == "folder" and given.get(file) != last.label:
+            changes += [Change(file, "", "undo")] * (1 + len(skips))
+    return changes
 
 
 def check_class_name(text: str, known: Sequence[str] = ()) -> str:

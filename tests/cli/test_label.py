@@ -165,6 +165,8 @@ def test_classes_that_differ_in_case_alone_are_two(tmp_path: Path, served: list[
         assert session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
         assert session.store.line_count == 6
     assert [session.add_class(name) for name in ("dog", "Dog", "DOG", "CAT")] == ["dog", "Dog", "Dog", "cat"]
+    assert status_of("label", folder, "--classes", "cat,dog,Dog") == 130  # as folders with blanks around their names
+    assert served[-1].session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
 
 
 def test_the_classes_of_a_run_are_there_from_the_start(
@@ -198,7 +200,7 @@ def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys
     assert "--port is x, but must be an integer" in refusal(capsys, folder, "--port", "x")
     assert "--port is 70000, but must lie between" in refusal(capsys, folder, "--port", "70000")
     assert "--train-every is -1, but must be at least 0" in refusal(capsys, folder, "--train-every", "-1")
-    assert "--classes names cat twice" in refusal(capsys, folder, "--classes", "cat,dog, Cat")
+    assert "--classes names cat twice" in refusal(capsys, folder, "--classes", "cat,dog, cat")
     assert "--classes is 'cat,,dog': A class needs a name" in refusal(capsys, folder, "--classes", "cat,,dog")
     assert "There is no file none.csv: --only" in refusal(capsys, folder, "--only", "none.csv")
     assert "none" in refusal(capsys, folder, "--run", "none")

@@ -160,6 +160,10 @@ def test_floats_are_converted_as_for_training() -> None:
     (item,) = read_inputs([InputSource("x.npz")], (5, 5), 16.0)
     assert item.reason.startswith("x.npz: x holds values from ")
     assert "images must lie in 0 to 1" in item.reason
+    for scale in (0.0, -1.0, np.inf, np.nan):
+        np.savez("x.npz", x=x, scale=scale)
+        (item,) = read_inputs([InputSource("x.npz")], (5, 5), 16.0)
+        assert item.reason == f"x.npz has the scale {scale:g}, but it must be a finite number above 0."
 
 
 @pytest.mark.parametrize(

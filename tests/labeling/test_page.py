@@ -576,6 +576,26 @@ def test_labels_of_folders_that_are_no_longer_given_are_undone(folder: Path) -> 
         assert store["a/0.png"].label == "a"
 
 
+def test_a_skipped_label_of_a_folder_is_undone_with_it(folder: Path) -> None:
+    given = {"a/0.png": "a", "b/1.png": "b"}
+    with open_store(folder, given) as store:
+        session = LabelingSession([*given], store, ["a", "b"], "0", {})
+        session.answer([("a/0.png", 1)], "skip")
+        session.answer([("a/0.png", 2)], "skip")
+        assert store.label_counts() == {"a": 1, "b": 1}
+    with open_store(folder, {"b/1.png": "b"}) as store:
+        assert store.label_counts() == {"b": 1}
+        assert store["a/0.png"] is None
+
+
+def test_a_skipped_picture_of_no_class_stays_so(folder: Path) -> None:
+    with open_store(folder) as store:
+        session = LabelingSession(["0.png"], store, ["a"])
+        session.answer([("0.png", 0)], "none")
+        session.answer([("0.png", 1)], "skip")
+        assert [answer.action for answer in store.answers("0.png")] == ["none", "none"]
+
+
 def test_counts_are_those_of_all_answers(folder: Path) -> None:
     """They are kept up to date by each line, and are the same as counted anew."""
     random = np.random.default_rng(0)

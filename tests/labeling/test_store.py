@@ -85,6 +85,15 @@ def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Pat
         assert store.notes == []
         assert store.label_counts() == {"Käse": 2, "Brot": 1}
     assert read(path) == {"Käse 1.png": "Käse", "b.png": "Brot", "Stühle 2.png": "Käse"}
+    # Later answers in UTF-8, and a last line without its end.
+    mixed = (
+        HEADER + b"\nK\xe4se.png,K\xe4se,t,label\n" + "Stühle.png,Käse,t,label\n".encode() + b"z\xfc.png,Brot,t,label"
+    )
+    path.write_bytes(mixed)
+    assert read(path) == {"Käse.png": "Käse", "Stühle.png": "Käse", "zü.png": "Brot"}
+    with open_store(tmp_path) as store:
+        assert store.label_counts() == {"Käse": 2, "Brot": 1}
+    assert read(path) == {"Käse.png": "Käse", "Stühle.png": "Käse", "zü.png": "Brot"}
     path.write_bytes(HEADER + b"\na.png,\x81,t,label\n")
     with pytest.raises(UserError, match="is neither UTF-8 nor Windows-1252"), open_store(tmp_path):
         pass
