@@ -32,7 +32,7 @@ from ssgan.settings.options import Options
 from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
 from ssgan.training.callbacks import log_line
-from ssgan.training.experiment import make_report, recorded_draw_seeds, save_run
+from ssgan.training.experiment import make_report, save_run
 from ssgan.training.monitor import Run, TrainingProgress
 
 __all__ = ["OpenedRun", "TrainedRun", "open_run", "train"]
@@ -170,7 +170,7 @@ class TrainedRun(_UsableRun, Run):
             "seeds": self.seeds,
             "errors": self.errors,
             "diverged": sorted(self.diverged),
-            "rows": [{"draw_seed": seed} for seed in recorded_draw_seeds(self.splits, self.data.y_train, self.config)],
+            "rows": [{"draw_seed": seed} for seed in self.config.recorded_draw_seeds],
             "source": self.source,
         }
 

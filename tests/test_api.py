@@ -20,7 +20,6 @@ from torch.utils.data import TensorDataset
 import ssgan
 from ssgan.api import OpenedRun, TrainedRun
 from ssgan.data.dataset import Data
-from ssgan.data.splits import make_splits
 from ssgan.errors import UserError
 from ssgan.training import trainer
 
@@ -129,12 +128,6 @@ def test_a_test_set_of_torch_may_number_its_classes_otherwise() -> None:
     assert Data.from_dataset(pool, Folder(["cat", "dog", "fox"], [2])).y_test.tolist() == [2]
     said = sentence(lambda: Data.from_dataset(pool, Folder(["cat", "wolf"], [0, 1])))
     assert said.startswith("The test set has images of class 'wolf', but the classes of training are cat, dog, fox")
-
-
-def test_given_splits_have_no_draw_seed(few_digits: Data) -> None:
-    drawn = make_splits(few_digits.y_train, 20, [0, 7])
-    run = ssgan.train(few_digits, tiny(labels=20, seeds=2), drawn)
-    assert [row["draw_seed"] for row in run.report["rows"]] == [0, None]
 
 
 def test_epochs_count_passes_over_the_pool(few_digits: Data) -> None:

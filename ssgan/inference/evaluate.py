@@ -91,7 +91,7 @@ def evaluate_models(
     if data is None and report["dataset"] not in DATASETS:
         if models.progress:
             raise runs.unknown_data(run)
-        if report.get("source") is None:
+        if report.get("source", "") is None:
             raise UserError(f"{run} was trained on arrays, which it does not hold: give --data, or evaluate() arrays.")
     source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or files.is_npz(data))

@@ -20,7 +20,7 @@ import numpy as np
 
 from ssgan import distributed, runs
 from ssgan.data.dataset import Data, image_ids
-from ssgan.data.splits import Split, make_splits
+from ssgan.data.splits import Split
 from ssgan.data.splits import save as save_splits
 from ssgan.devices import device_name, select
 from ssgan.errors import Busy, UserError
@@ -93,7 +93,7 @@ def run_experiment(
         events = _tensorboard(folder, config, failed_parts)
         # Nothing is written before here: a folder that cannot be resumed is unchanged.
         runs.update_config(folder, config)
-        save_splits(folder / "split.json", splits, recorded_draw_seeds(splits, data.y_train, config))
+        save_splits(folder / "split.json", splits, config.recorded_draw_seeds)
         _begin_session(folder, data, splits[0], failed_parts)
     steps_done, save = 0 if state is None else state["steps_done"], partial(runs.save_checkpoint, folder / "checkpoint")
     arguments = (folder, data, config, splits[0], steps_done, on_report, pause_after_seconds, events, failed_parts)
@@ -119,15 +119,6 @@ def _write_report(
     return report
 
 
-def recorded_draw_seeds(splits: Sequence[Split], y: np.ndarray, config: Config) -> list[int | None]:
-    """Return the seed of each model's label draw, given the labels ``y`` of the pool [N]; None for other splits."""
-    seeds = config.recorded_draw_seeds
-    if None in seeds:
-        return seeds
-    drawn = make_splits(y, config.labels, config.draw_seeds)
-    return [seed if own.sha256 == split.sha256 else None for seed, own, split in zip(seeds, splits, drawn, strict=True)]
-
-
 def make_report(
     run: Run, folder: Path, source: Mapping[str, str | None] | None, extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -151,7 +142,7 @@ def save_run(run: Run, folder: Path, source: Mapping[str, str | None] | None, lo
     """
     runs.create_run_folder(folder, run.data.name, run.config)
     splits = [replace(split, ids=image_ids(run.data.source.x_train[split.indices])) for split in run.splits]
-    save_splits(folder / "split.json", splits, recorded_draw_seeds(splits, run.data.y_train, run.config))
+    save_splits(folder / "split.json", splits, run.config.recorded_draw_seeds)
     runs.append_rows(folder / "log.jsonl", log)
     runs.save_checkpoint(folder / "checkpoint", run.state())
     with run.failed_parts.attempt("labeled.png"):
@@ -304,7 +295,6 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
     scaled: dict[str, list[float | None]] = {}
     with failed_parts.attempt("test scores at the temperature"):
         scaled = _scaled_scores(run, temperature)
-    draws = recorded_draw_seeds(run.splits, data.y_train, config)
     rows = [
         {
             **shared,
@@ -323,7 +313,7 @@ def summarize(run: Run, folder: Path, entries: Mapping[str, Any] | None = None) 
             "collapsed": run.collapsed.get(seed),
             **({} if diversity is None else diversity["models"][i]),
         }
-        for i, (seed, draw, split) in enumerate(zip(run.seeds, draws, run.splits, strict=True))
+        for i, (seed, draw, split) in enumerate(zip(run.seeds, config.recorded_draw_seeds, run.splits, strict=True))
     ]
     report = {
         **shared,
