@@ -239,7 +239,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
     for array in arrays:
         found = split_labels(array).classes if array.dtype.kind in "OUS" else array
         if found.dtype.kind in "iu":
-            highest = max(highest, int(found.max(initial=-1)))
+            highest = max(highest, int(found.max()) if found.size else -1)
         else:
             words |= {str(label) for label in found}
     if highest >= (count := sum(map(len, arrays))):

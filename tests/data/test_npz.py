@@ -16,6 +16,7 @@ from small_arrays import HOW, SMALL, UNREADABLE, assert_same_data, small
 
 from ssgan import files, runs
 from ssgan.data import image_array
+from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.inference.inputs import InputSource, read_inputs
@@ -184,6 +185,15 @@ def test_labels_may_be_whole_floats_beside_nan(tmp_path: Path, y: np.ndarray) ->
     np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=y)
     data = load(tmp_path / "a.npz")
     assert (data.classes, data.y_train.tolist()) == (("0", "1"), [1, -1, 0, -1])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int8])
+def test_labels_may_be_of_any_integer_type(tmp_path: Path, kind: type) -> None:
+    """As the labels of CIFAR-10 are."""
+    x, y = np.zeros((4, 8, 8), np.uint8), np.array([1, 0, 2, 1], kind)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
+    for data in (load(tmp_path / "a.npz"), Data(x, y)):
+        assert (data.classes, data.y_train.tolist()) == (("0", "1", "2"), [1, 0, 2, 1])
 
 
 def test_bytes_are_the_names_of_classes(tmp_path: Path) -> None:
