@@ -353,13 +353,12 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         if own := sorted(OWN_SETTINGS & set(self.settings or {})):
             raise UserError(f"settings holds {own[0]}, which follows from the other parameters, X and y: leave it out.")
-        preset = self.preset or (TABLE_PRESET if table else default_preset("", shape, self.backbone))
-        if preset == "vectors" and self.preset is None:
-            preset = SMALL_IMAGE_PRESET
+        default = TABLE_PRESET if table else default_preset("", shape, self.backbone)
+        preset = self.preset or (SMALL_IMAGE_PRESET if default == "vectors" else default)
         if preset == SMALL_IMAGE_PRESET and not table and not is_picture_shape(shape):
             overrides |= WITHOUT_VIEWS
         overrides |= self.settings or {}
-        if not table and (views := views_for(data, preset, overrides)) is not None:
+        if (views := views_for(data, preset, overrides)) is not None:
             overrides["augmentation"] = views.augmentation
         return resolve(preset, overrides)
 

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,12 +15,19 @@ from typing import Any, TextIO
 from ssgan.errors import UserError, visible
 from ssgan.files import open_atomic
 
-__all__ = ["DELIMITERS", "STDOUT", "check_table_path", "column_key", "decode_text", "open_table", "read_records"]
+__all__ = [
+    "STDOUT",
+    "check_table_path",
+    "column_key",
+    "decode_text",
+    "find_delimiter",
+    "open_table",
+    "read_records",
+]
 
 STDOUT = "-"
 NAME_ERRORS = "ssgan-names"  # error handler for text that UTF-8 cannot encode
 TABLE_SUFFIXES = (".csv", ".jsonl", ".json")
-#: Delimiters of the columns of tables that are read.
 DELIMITERS = (",", ";", "\t", "|")
 
 WriteRow = Callable[[Sequence[Any]], None]
@@ -158,6 +165,28 @@ def read_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
                 yield reader.line_num, [unicodedata.normalize("NFC", cell) for cell in cells]
     except csv.Error as cause:
         raise UserError(f"{path}, line {reader.line_num}: this is not CSV ({cause}).") from None
+
+
+def find_delimiter(path: Path, text: str, required: Sequence[Collection[str]]) -> str:
+    """Return the delimiter with which the header has the required columns, else the one with the most columns.
+
+    The names of the columns are more reliable than ``csv.Sniffer``, which guesses from character frequencies.
+
+    Parameters
+    ----------
+    path : Path
+        Names the table in messages.
+    text : str
+    required : sequence of collections of str
+        For each required column, the names that it may have, as :func:`column_key` returns them.
+    """
+
+    def score(delimiter: str) -> tuple[bool, int]:
+        _, header = next(read_records(path, text, delimiter), (0, []))
+        keys = {column_key(cell) for cell in header}
+        return all(not keys.isdisjoint(names) for names in required), len(header)
+
+    return max(DELIMITERS, key=score)
 
 
 def column_key(name: str) -> str:

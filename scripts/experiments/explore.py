@@ -7,18 +7,22 @@ r"""Try settings on held-out training images; test images are not used.
 Every argument after the options is one variant: settings joined by ``+`` (``base`` for none). A
 third of the training pool, chosen by a fixed permutation, is held out and scored; the draws start at
 seed 1000, so the label draws of published rows are not used either. Prints mean, deviation and
-every seed's error, and the mean over the seeds of the difference to the first variant.
+every seed's error, the mean over the seeds of the difference to the first variant, and spread and recall of
+generated images.
 """
 
 import argparse
 import dataclasses
 import time
+from typing import Any
 
 import numpy as np
 
 from ssgan import load, train
 from ssgan.data.dataset import Data
 from ssgan.settings.presets import DATASET_PRESETS, parse, resolve
+
+DIVERSITY = ("spread", "recall")
 
 
 def development(data: Data) -> Data:
@@ -27,6 +31,17 @@ def development(data: Data) -> Data:
     held_out, pool = order[: len(order) // 3], order[len(order) // 3 :]
     x, y = data.x_train, data.y_train
     return dataclasses.replace(data, x_train=x[pool], y_train=y[pool], x_test=x[held_out], y_test=y[held_out])
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Return the standard deviation; NaN for one value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _diversity(rows: list[dict[str, Any]]) -> str:
+    """Return the mean spread and recall of generated images in words; empty without a generator."""
+    means = {name: np.mean([row[name] for row in rows if row.get(name) is not None] or [np.nan]) for name in DIVERSITY}
+    return "".join(f"  {name} {mean:.3f}" for name, mean in means.items() if np.isfinite(mean))
 
 
 def main() -> None:
@@ -47,12 +62,14 @@ def main() -> None:
             values = {"labels": labels, "seeds": args.seeds, "seed": 1000, **settings}
             began = time.perf_counter()
             run = train(data, resolve(args.preset or DATASET_PRESETS[args.data], values))
+            seconds = time.perf_counter() - began
             errors = np.array([np.nan if e is None else e for e in run.errors])
             gap = errors - first.setdefault(labels, errors)
             print(
-                f"{variant:50s} labels {labels:4d}  {errors.mean():6.2f} +- {errors.std(ddof=1):5.2f}  "
-                f"vs first {gap.mean():+6.2f} +- {gap.std(ddof=1) / len(gap) ** 0.5:4.2f}  "
-                f"ece {np.mean(run.ece):.3f}  {time.perf_counter() - began:4.0f} s  {errors.round(1).tolist()}",
+                f"{variant:50s} labels {labels:4d}  {errors.mean():6.2f} +- {_deviation(errors):5.2f}  "
+                f"vs first {gap.mean():+6.2f} +- {_deviation(gap) / len(gap) ** 0.5:4.2f}  "
+                f"ece {np.mean(run.ece):.3f}  {seconds:4.0f} s  {errors.round(1).tolist()}"
+                f"{_diversity(run.report['rows'])}",
                 flush=True,
             )
 

@@ -73,11 +73,11 @@ def label(
         runs_folder = folder.resolve().parent / "runs"
     with ExitStack() as stack:
         tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
-        given = _given_labels(tree, named or store.read_named(folder), is_review=only is not None)
+        given = _given_labels(tree, named or store.read_given_classes(folder), is_review=only is not None)
         listener = stack.enter_context(page.open_socket(number))
         labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
         if named:
-            labels.write_named(named)
+            labels.write_given_classes(named)
         if run is None:
             run = latest_run(runs_folder, folder)
         known = named or labels.read_classes() or [*sorted(set(given.values())), *_classes_of_run(run)]
@@ -145,9 +145,9 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
 
     if not tree.pictures:
         raise UserError(f"{tree.path} holds no picture: no {FORMAT_NAMES}, judged by the suffix.")
-    given = folder_labels(tree)
+    given = {name: label.strip() for name, label in folder_labels(tree).items()}  # as a table is read
     if classes:
-        return {name: one.strip() for name, one in given.items() if one.strip() in classes}
+        return {name: label for name, label in given.items() if label in classes}
     if len(given) == len(tree.pictures):
         names = sorted(set(given.values()))
         if len(names) == 1:  # all in one folder: not a class

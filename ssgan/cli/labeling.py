@@ -178,11 +178,13 @@ def _check_no_labels(out: str) -> None:
 
 def check_no_answers(out: str) -> None:
     """Check that ``--out`` is not a table of answers of ``ssgan label``."""
-    from ssgan.data.label_log import is_log
+    from ssgan.data.label_log import HEADER, is_log
 
-    with suppress(OSError):
-        content = files.read_file(Path(out)) if out != STDOUT and Path(out).is_file() else b""
-        if content and is_log(content):
+    if out == STDOUT or not Path(out).is_file():
+        return
+    with suppress(OSError), files.open_file(out) as stream:
+        head = stream.readline(len(HEADER) + 4)  # a byte order mark and the line break
+        if head and is_log(head):
             raise UserError(f"{out} holds the answers of `ssgan label`, which would be lost: choose another file.")
 
 

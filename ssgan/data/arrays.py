@@ -138,7 +138,7 @@ def labels_to_score(y: Any, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     from sklearn.utils.validation import column_or_1d
 
     y = column_or_1d(_without_nullable(y))
-    split_labels(y)
+    split_labels(y)  # for what it refuses
     has_minus = -1 in classes.tolist()
     known = np.array([not is_missing(label) or (has_minus and label == -1) for label in y.tolist()], bool)
     return plain_labels(y[known]), known

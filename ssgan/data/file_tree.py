@@ -29,15 +29,12 @@ __all__ = [
     "TOTAL_LIMIT",
     "Entry",
     "FileTree",
-    "base_name",
     "expand_user",
     "is_picture",
     "nearest_entry",
     "open_tree",
-    "plain_path",
     "printable",
     "walk",
-    "without_suffix",
 ]
 
 
@@ -346,24 +343,6 @@ def printable(name: str) -> str:
     text = unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode()
     text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
     return re.sub(r"[\u202a-\u202e\u2066-\u2069]", lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def plain_path(name: str) -> str:
-    """Return a path with forward slashes, without a drive, a leading slash and the parts ``.`` and ``..``."""
-    path = re.sub(r"^(file://)?/*([A-Za-z]:)?", "", name.strip().replace("\\", "/"))
-    return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
-
-
-def base_name(path: str) -> str:
-    """Return the last part of a path."""
-    return path.rpartition("/")[2]
-
-
-def without_suffix(path: str) -> str:
-    """Return a path without the suffix of its last part."""
-    folder, slash, base = path.rpartition("/")
-    stem = base.rpartition(".")[0] or base
-    return folder + slash + stem
 
 
 def _check_unique(listing: _Listing, name: str, path: Path) -> None:

@@ -1,5 +1,7 @@
 """Read a table of file names and labels, as spreadsheets and pandas write it, and match its names to pictures."""
 
+import posixpath
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,10 +11,10 @@ from typing import NamedTuple
 
 from ssgan.data import label_log
 from ssgan.data.dataset import UNLABELED
-from ssgan.data.file_tree import FileTree, base_name, nearest_entry, plain_path, printable, without_suffix
+from ssgan.data.file_tree import FileTree, nearest_entry, printable
 from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import path_to_text, read_file
-from ssgan.table_files import DELIMITERS, column_key, decode_text, read_records
+from ssgan.table_files import column_key, decode_text, find_delimiter, read_records
 
 __all__ = ["MISSING", "LabelRow", "LabelTable", "match_pictures", "read_label_table"]
 
@@ -89,7 +91,7 @@ def read_label_table(path: Path, label_words: Sequence[str] = ()) -> LabelTable:
         If it cannot be read, has no such columns, or labels no file. A table of answers may have none yet.
     """
     text, notes = _read_text(path)
-    delimiter = _find_delimiter(path, text)
+    delimiter = find_delimiter(path, text, (FILE_COLUMNS, LABEL_COLUMNS))
     columns: _Columns | None = None
     rows, problems, missing = [], [], Counter[str]()
     for line, cells in read_records(path, text, delimiter):
@@ -147,20 +149,6 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
         if b"\0" not in content:
             return content.decode("cp1252"), converted
     raise UserError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252: save it as CSV in UTF-8.")
-
-
-def _find_delimiter(path: Path, text: str) -> str:
-    """Return the delimiter with which the header has the required columns, else the one with the most columns.
-
-    The names of the columns are more reliable than ``csv.Sniffer``, which guesses from character frequencies.
-    """
-
-    def score(delimiter: str) -> tuple[bool, int]:
-        _, header = next(read_records(path, text, delimiter), (0, []))
-        keys = {column_key(cell) for cell in header}
-        return bool(keys & set(FILE_COLUMNS)) and bool(keys & set(LABEL_COLUMNS)), len(header)
-
-    return max(DELIMITERS, key=score)
 
 
 class _Columns(NamedTuple):
@@ -324,8 +312,8 @@ class _PictureNames:
         above = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else "."
         self.prefix = "" if above == "." else printable(path_to_text(f"{above}/"))
         # From the strictest to the loosest, all in lower case: path and base name, each with its suffix and without.
-        keys: list[Callable[[str], str]] = [str, without_suffix, base_name]
-        keys.append(lambda name: without_suffix(base_name(name)))
+        keys: list[Callable[[str], str]] = [str, _without_suffix, posixpath.basename]
+        keys.append(lambda name: _without_suffix(posixpath.basename(name)))
         self.by_key = [_group(tree.pictures, key) for key in keys]
         self.by_folders: dict[tuple[int, str], dict[tuple[str, ...], list[str]]] = {}
 
@@ -333,12 +321,12 @@ class _PictureNames:
         """List the pictures that a name may stand for: one, none, or several if it is ambiguous."""
         if (relative := self._relative(name)) in self.names:
             return [relative]
-        path = name if name in self.names else plain_path(name)
+        path = name if name in self.names else _plain_path(name)
         paths = list(dict.fromkeys((path, self.prefix + path)))
         if exact := [one for one in paths if one in self.names]:
             return exact
         folded = [one.casefold() for one in paths]
-        base = [base_name(folded[0])]
+        base = [posixpath.basename(folded[0])]
         for number, forms in enumerate((folded, folded, base, base)):
             if matches := [one for form in forms for one in self.by_key[number].get(form, [])]:
                 key = number, forms[0]
@@ -383,3 +371,14 @@ def _folders_above(path: str) -> list[tuple[str, ...]]:
     """Return the folders above a file, from the inside out: all, then fewer and fewer of the innermost."""
     folders = tuple(path.split("/")[-2::-1])
     return [folders[:count] for count in range(len(folders), 0, -1)]
+
+
+def _plain_path(name: str) -> str:
+    """Return a path with forward slashes, without a drive, a leading slash and the parts ``.`` and ``..``."""
+    path = re.sub(r"^(file://)?/*([A-Za-z]:)?", "", name.strip().replace("\\", "/"))
+    return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
+
+
+def _without_suffix(path: str) -> str:
+    """Return a path without the suffix of its last part."""
+    return posixpath.splitext(path)[0]

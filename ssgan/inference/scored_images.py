@@ -66,7 +66,7 @@ def leave_out_learned(data: Data, run: Path, report: dict[str, Any]) -> Scored:
         return Scored(data)
     changed = f"{data.name} has changed since {run} was trained"
     learned = _labeled_images(run)
-    fresh = np.array([image not in learned for image in image_ids(data.x_test)], bool)
+    fresh = _not_among(learned, data.x_test)
     if len(fresh) and not fresh.any():
         raise UserError(f"{changed}: it learned from every image that is held out now. Train again.")
     left_out = int((~fresh).sum())
@@ -81,6 +81,11 @@ def _labeled_images(run: Path) -> set[str]:
     path = run / "split.json"
     splits = load_splits(path) if path.exists() else []
     return {*runs.learned_images(run), *(image for split in splits for image in split.ids)}
+
+
+def _not_among(ids: set[str], x: np.ndarray) -> np.ndarray:
+    """Return a mask of the images x [N, ...] whose hash is none of these."""
+    return np.array([image not in ids for image in image_ids(x)], bool)
 
 
 def leave_out_trained(
@@ -110,7 +115,7 @@ def leave_out_trained(
     tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
     pool, notes = _pool_images(data, run, config, report, root, progress)
     trained = {*([] if pool is None else image_ids(pool)), *_labeled_images(run)}
-    fresh = np.array([image not in trained for image in image_ids(tested.x_test)], bool)
+    fresh = _not_among(trained, tested.x_test)
     if len(fresh) and not fresh.any():
         error = (report.get("folds") or {}).get("error")
         known = "" if error is None else f" (its folds measured {error:.2f} %)"

@@ -19,7 +19,7 @@ from ssgan.data.layouts import WITHOUT_LABELS
 from ssgan.errors import UserError, counted
 from ssgan.files import append_file, lock, open_file, read_file, write_atomic
 
-__all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "read_named", "timestamp"]
+__all__ = ["Answer", "Change", "LabelStore", "check_class_name", "open_store", "read_given_classes", "timestamp"]
 
 BY_A_PERSON = ("label", "none", "skip")
 LONGEST_CLASS_NAME = 80
@@ -138,7 +138,7 @@ class LabelStore:
         with suppress(OSError):
             write_atomic(self._classes_path, "".join(f"{name}\n" for name in names).encode())
 
-    def write_named(self, names: Sequence[str]) -> None:
+    def write_given_classes(self, names: Sequence[str]) -> None:
         """Keep the names of ``--classes``: other folders are not classes, at later starts either.
 
         Raises
@@ -147,9 +147,9 @@ class LabelStore:
             If they cannot be written.
         """
         try:
-            write_atomic(_named_path(self.path), "".join(f"{name}\n" for name in names).encode())
+            write_atomic(_given_classes_path(self.path), "".join(f"{name}\n" for name in names).encode())
         except OSError as cause:
-            raise UserError(f"{_named_path(self.path)} cannot be written ({cause.strerror}).") from None
+            raise UserError(f"{_given_classes_path(self.path)} cannot be written ({cause.strerror}).") from None
 
     @property
     def _classes_path(self) -> Path:
@@ -209,13 +209,12 @@ class LabelStore:
             If the file is another table.
         """
         content = read_file(self.path) if self.path.exists() else b""
-        if label_log.is_log(content):
-            content = self._in_utf8(content)
-        else:
+        if not label_log.is_log(content):
             raise UserError(
                 f"{self.path} is a table with other columns than {','.join(label_log.COLUMNS)}, so no answer can be "
                 f"added to it: rename it."
             )
+        content = self._in_utf8(content)
         length = label_log.complete_length(content)
         if length < len(content):
             self.notes.append(f"The last line of {self.path} was incomplete and has been removed.")
@@ -321,7 +320,6 @@ def open_store(
         try:
             store = LabelStore(path, present)
             if given is not None:
-                given = {file: check_class_name(label) for file, label in given.items()}
                 store.append(_former_folders(store, given))
                 store.append([Change(file, label, "folder") for file, label in given.items() if store[file] is None])
         except OSError as cause:
@@ -329,7 +327,7 @@ def open_store(
         yield store
 
 
-def read_named(folder: Path) -> list[str]:
+def read_given_classes(folder: Path) -> list[str]:
     """Return the names of the last ``--classes`` for the table of a folder; none if they were never given.
 
     Raises
@@ -339,16 +337,16 @@ def read_named(folder: Path) -> list[str]:
     """
     path = folder / label_log.TABLE
     try:
-        lines = read_file(_named_path(path)).decode().splitlines() if path.exists() else []
+        lines = read_file(_given_classes_path(path)).decode().splitlines() if path.exists() else []
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as cause:
-        raise UserError(f"{_named_path(path)} cannot be read ({cause}): give --classes again.") from None
+        raise UserError(f"{_given_classes_path(path)} cannot be read ({cause}): give --classes again.") from None
     return [check_class_name(line) for line in lines]
 
 
-def _named_path(table: Path) -> Path:
-    return table.with_name(f".{table.name}.named")
+def _given_classes_path(table: Path) -> Path:
+    return table.with_name(f".{table.name}.given-classes")
 
 
 def _former_folders(store: LabelStore, given: Mapping[str, str]) -> list[Change]:

@@ -12,7 +12,7 @@ from ssgan.data.file_tree import printable
 from ssgan.data.label_table import FILE_COLUMNS
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import path_from_text, path_to_text, read_file
-from ssgan.table_files import DELIMITERS, column_key, decode_text, read_records
+from ssgan.table_files import column_key, decode_text, find_delimiter, read_records
 
 __all__ = ["Hint", "Review", "read_hints", "read_order", "read_review"]
 
@@ -80,12 +80,7 @@ def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
 
 def _read_review(table: Path, text: str, names: Sequence[str], folder: Path) -> Review:
     """Read the text of a table of pictures to look at again."""
-
-    def score(delimiter: str) -> tuple[bool, int]:
-        _, header = next(read_records(table, text, delimiter), (0, []))
-        return bool({column_key(cell) for cell in header} & set(FILE_COLUMNS)), len(header)
-
-    lines = read_records(table, text, max(DELIMITERS, key=score))
+    lines = read_records(table, text, find_delimiter(table, text, (FILE_COLUMNS,)))
     _, header = next(lines, (0, []))
     keys = [column_key(cell) for cell in header]
     column = next((key for key in FILE_COLUMNS if key in keys), None)

@@ -36,7 +36,7 @@ from ssgan.training.timing import Clock, StepProgress
 __all__ = ["Trainer", "time_training", "train"]
 
 # Torch's generators and its precision belong to the process, so trainings in several threads run one after the other.
-_GLOBAL_STATE = threading.RLock()
+_TRAINING_LOCK = threading.RLock()
 
 
 class Trainer:
@@ -395,7 +395,7 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
     """Restore torch's CPU and CUDA generators and its precision at the end; other threads wait until then."""
     cuda = [device] if device.type == "cuda" else []
-    with _GLOBAL_STATE, torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
+    with _TRAINING_LOCK, torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
         yield
 
 

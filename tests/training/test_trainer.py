@@ -682,8 +682,8 @@ def test_without_images_to_begin_with_scales_are_1_and_biases_0(few_digits: Data
 def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -> None:
     errors = {}
     for method in ("gan", "supervised"):
-        config = Config(**{**PRESETS["digits"], "method": method, "total_images": 30_000, "seeds": 2, "device": "cpu"})
+        config = Config(**{**PRESETS["digits"], "method": method, "total_images": 60_000, "seeds": 2, "device": "cpu"})
         errors[method] = np.mean(train(digits, config).errors)  # type: ignore[arg-type]
-    # Seen: 10.1 and 14.6; the margins allow for other versions and machines.
-    assert errors["gan"] < 12.0
-    assert errors["gan"] < errors["supervised"] - 2.5
+    # Seen: 7.1 and 14.1; the margins allow for other versions and machines.
+    assert errors["gan"] < 10.0
+    assert errors["gan"] < errors["supervised"] - 3.0
