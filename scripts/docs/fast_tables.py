@@ -63,21 +63,24 @@ def fast_table(dataset: str) -> str:
             "",
             f"Test error of the averaged model after the last step, one thread of {processor}, on a busy machine.",
             f"Every draw is a row of [results/rows/{dataset}-fast.jsonl](../results/rows/{dataset}-fast.jsonl).",
-            *_rivals(dataset),
+            *_rivals(dataset, sorted({labels for labels, _, _ in cells})),
             *_curve(dataset, cells),
         ]
     )
 
 
-def _rivals(dataset: str) -> list[str]:
+def _rivals(dataset: str, numbers_of_labels: list[int]) -> list[str]:
     """Write by how much the errors of other methods exceed those of the GAN in about the same CPU time."""
-    errors = _equal_time_errors(dataset, FAST_LABELS)
-    gaps = [f"{kind}: {_gap(errors[PRESET], errors[kind])}" for kind in sorted(errors) if kind.startswith("`")]
-    if not gaps:
+    parts = []
+    for labels in numbers_of_labels:
+        errors = _equal_time_errors(dataset, labels)
+        gaps = [f"{kind} {_gap(errors[PRESET], errors[kind])}" for kind in sorted(errors) if kind.startswith("`")]
+        parts += [f"{labels:,} labels: {', '.join(gaps)}"] if gaps else []
+    if not parts:
         return []
     text = (
         "The error of other methods minus that of the K+1 GAN, in points, paired by draw, ± standard error (draws): "
-        f"{'; '.join(gaps)}."
+        f"{'; '.join(parts)}."
     )
     return ["", textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
 

@@ -46,8 +46,11 @@ MNIST_LENGTHS = {100: (900_000, 1_240_000), **dict.fromkeys((20, 50, 200), (300_
 # Images that take the CPU time of 225,000 images of the GAN, which needs 1.52, 1.68 and 1.37 times as long for each
 # (measured on 10,000 images of Fashion-MNIST).
 RIVAL_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
+# The same for 300,000 images of MNIST, with the same network.
+MNIST_RIVAL_LENGTHS = {"fixmatch": 456_000, "mean-teacher": 504_000, "pi": 411_000}
 DIGITS_LENGTH = 360_000  # with a generator each image takes 1.8 times as long (16,000 images), and there are 200,000
 CIFAR10_LENGTHS = (225_000, 297_000)  # with a generator each image takes 1.32 times as long (4,000 images)
+CIFAR10_RIVAL_LENGTHS = {"fixmatch": 383_000, "mean-teacher": 342_000}  # 1.70 and 1.52 times (medians of 2,000 images)
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # Narrow enough for a CPU. Such a narrow G needs a higher learning rate than the preset's to keep up with D.
 NARROW_DCGAN = {
@@ -125,13 +128,19 @@ GRIDS = {
     ),
     # The recipe as published: 300 epochs, ten draws, four numbers of labels.
     "mnist": Grid("mnist", [{"labels": n, "seeds": 10} for n in (100, 20, 50, 200)], "mnist-paper"),
-    # What a CPU has time for, one model a cell; with a generator, without one in the same time, and with Muon.
+    # What a CPU has time for, one model a cell; with a generator, without one in the same time, with Muon, and other
+    # methods in the same time.
     "mnist-fast": Grid(
         "mnist",
         [
             {"labels": labels, "seed": seed, **FAST_REPORTS, **other, "total_images": images}
             for labels, (whole, longer) in MNIST_LENGTHS.items()
             for other, images in (({}, whole), (NO_GENERATOR, longer), ({"optimizer_d": "muon"}, 300_000))
+            for seed in range(5)
+        ]
+        + [
+            {"labels": 20, "seed": seed, "method": method, "total_images": images}
+            for method, images in MNIST_RIVAL_LENGTHS.items()
             for seed in range(5)
         ],
     ),
@@ -151,7 +160,7 @@ GRIDS = {
             )
         ],
     ),
-    # The preset, then a quarter of its length with a generator, and without one in the same time.
+    # The preset, then a quarter of its length with a generator, and without one and other methods in the same time.
     "cifar10-fast": Grid(
         "cifar10",
         [
@@ -161,6 +170,11 @@ GRIDS = {
                 for seed in range(3)
                 for labels in (4000, 1000, 250)
                 for without, images in zip(({}, NO_GENERATOR), CIFAR10_LENGTHS, strict=True)
+            ),
+            *(
+                {"labels": 4000, "seed": seed, "method": method, "total_images": images}
+                for seed in range(3)
+                for method, images in CIFAR10_RIVAL_LENGTHS.items()
             ),
         ],
     ),
