@@ -32,8 +32,8 @@ EQUAL_TIME = {
 # Sets like those of a user, in short trainings with and without a generator, by their views.
 OWN_PICTURES = {
     ("trashnet", "natural"): "TrashNet in pixels, 60 labels",
-    ("letters", "drawings"): "letters",
-    ("cells", "natural"): "cells",
+    ("letters", "drawings"): "letters, 60 labels",
+    ("cells", "natural"): "cells, 60 labels",
 }
 WIDTH = 115
 MARKS = 5  # lines of the table of errors during a training
@@ -146,33 +146,38 @@ def time_table() -> str:
     )
 
 
-def generator_sentence() -> str:
-    """Write what the generator is worth, where, and by how many draws."""
+def worth_table() -> str:
+    """Make the table of what the generator is worth, where, and by how many draws."""
     ablated: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows("digits-compare") + [{**row, "ablation": NO_GENERATOR} for row in rows("digits-fast")]:
         if (row["method"], row["labels"]) == ("gan", ABLATED_LABELS):
             ablated[row["preset"]][row.get("ablation") or PRESET][row["draw_seed"]] = row["error"]
     as_many, as_long = (_gap(of[PRESET], of[NO_GENERATOR]) for of in (ablated["digits"], ablated["digits-fast"]))
-    parts = [f"digits, {ABLATED_LABELS} labels: {as_long}"]
+    gaps = {
+        f"digits, {ABLATED_LABELS} labels, no views, as many images (`--ablate`)": as_many,
+        f"digits, {ABLATED_LABELS} labels": as_long,
+    }
     for dataset, (name, labels) in EQUAL_TIME.items():
         errors = _equal_time_errors(dataset, labels)
         suffix = next(each for each in VARIANTS if errors[PRESET + each].keys() & errors[NO_GENERATOR + each].keys())
-        gap = _gap(errors[PRESET + suffix], errors[NO_GENERATOR + suffix])
-        parts.append(f"{name}, {labels:,} labels{suffix}: {gap}")
+        gaps[f"{name}, {labels:,} labels{suffix}"] = _gap(errors[PRESET + suffix], errors[NO_GENERATOR + suffix])
     for (name, views), words in OWN_PICTURES.items():
         errors = defaultdict(dict)
         for row in rows("own-pictures"):
             if (row["pictures"], row["settings"].get("augmentation", "digits")) == (name, views):
                 kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else PRESET
                 errors[kind][row["draw_seed"]] = row["error"]
-        parts.append(f"{words}: {_gap(errors[PRESET], errors[NO_GENERATOR])}")
-    text = (
-        "What the generator is worth: the error without it minus that with it, in points, ± standard error (draws); "
-        "above 0 it helps. "
-        f"Without views, for as many images: digits, {ABLATED_LABELS} labels: {as_many} (`--ablate` repeats it). With "
-        f"views and pseudo-labels, for about the same CPU time: {'; '.join(parts)}."
+        gaps[words] = _gap(errors[PRESET], errors[NO_GENERATOR])
+    return "\n".join(
+        [
+            "| what the generator is worth | points |",
+            "|---|---|",
+            *(f"| {words} | {gap} |" for words, gap in gaps.items()),
+            "",
+            "Test error without a generator minus that with it, ± standard error (draws): above 0 it helps. All but",
+            "the first line with views and pseudo-labels, in about the same CPU time.",
+        ]
     )
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _equal_time_errors(dataset: str, labels: int) -> dict[str, dict[int, float]]:

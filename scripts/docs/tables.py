@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
-from fast_tables import fast_sentence, fast_table, generator_sentence, time_table
+from fast_tables import fast_sentence, fast_table, time_table, worth_table
 from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
@@ -414,7 +414,7 @@ BLOCKS = {
     "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
     "norms": norm_table,
     "labeling": labeling_table,
-    "worth": generator_sentence,
+    "worth": worth_table,
     "time-to-accuracy": time_table,
     "mnist-fast": partial(fast_table, "mnist"),
     "fashion-mnist-fast": partial(fast_table, "fashion-mnist"),
