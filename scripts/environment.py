@@ -2,7 +2,7 @@
 """Make `.venv` beside this folder ready to use: `python3 scripts/environment.py [test|dev]`.
 
 Needs nothing but Python. The libraries are installed by uv, which pip puts into the fresh `.venv`, or
-by pip where uv cannot do it. A broken or half-made `.venv` is mended or made anew; one that is whole is
+by pip where uv cannot do it. A broken or incomplete `.venv` is repaired or recreated; a valid one is
 used as it is, in about five seconds. Written for any Python 3, so that an old one gets a sentence
 instead of a syntax error.
 """
@@ -171,7 +171,7 @@ def install_by_uv(target):
         command = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, *options, "-e", target]
         if run(command, {**os.environ, **variables}):
             return True
-    say("That did not work by uv: going on by pip.")
+    say("That did not work with uv: continuing with pip.")
     return False
 
 
@@ -232,7 +232,7 @@ def install_cpu_torch():
         return
     say(f"torch for the CPU alone, from {CPU_INDEX} (SSGAN_TORCH=default takes the one with CUDA) ...")
     if not run([PYTHON, *PIP_INSTALL, "--index-url", CPU_INDEX, *torch_requirements()]):
-        say("That did not work: going on with the usual torch.")
+        say("That did not work: continuing with the usual torch.")
 
 
 def install(extra):
@@ -247,16 +247,22 @@ def install(extra):
     return True
 
 
+def is_usable():
+    """Return whether the Python of `.venv` runs, is new enough and has pip."""
+    check = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        return subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:  # there is none, or it cannot be executed here
+        return False
+
+
 def ensure(extra=""):
     """Make `.venv` ready with an extra of pyproject.toml; return its Python."""
     restart_with_new_enough_python()
-    torch_choice()  # a mistake in it is said before anything is done
+    torch_choice()  # fail on an invalid choice before anything is installed
     if is_whole(extra):
         return PYTHON
-    usable = os.path.exists(PYTHON) and subprocess.run(
-        [PYTHON, "-c", "import pip, sys; sys.exit(sys.version_info < (3, 11))"], stderr=subprocess.DEVNULL
-    )
-    if not usable or usable.returncode:
+    if not is_usable():
         make()
     if install(extra) and is_whole(extra):
         return PYTHON

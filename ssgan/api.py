@@ -258,7 +258,7 @@ class OpenedRun(_UsableRun):
     def evaluate(self, data: Any = None, *, ensemble: bool = False) -> dict[str, Any]:
         """Score the models on the test set of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
         if data is None or isinstance(data, str | os.PathLike):
-            device = str(next(iter(self.models.averaged.values())).device)
+            device = str(self.models.device)
             return evaluate_run(self.folder, None if data is None else os.fspath(data), None, ensemble, device)
         return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
@@ -332,8 +332,8 @@ def train(
     for word, value in {"folds": config and config.folds, **settings}.items():
         if word in ("folds", "frames_every_images", "tensorboard") and value:
             raise UserError(f"{word}={value!r} writes into a run folder during training: use `ssgan train --out DIR`.")
-        if word not in FIELDS and (near := did_you_mean(word, [*FIELDS, *OTHER_WORDS])):
-            raise UserError(f"Unknown setting {word!r}.{near}")
+        if word not in FIELDS:
+            raise UserError(f"Unknown setting {word!r}.{did_you_mean(word, [*FIELDS, *OTHER_WORDS])}")
     if config is not None and preset is not None:
         raise UserError(f"preset={preset!r} cannot be combined with config, which has every setting: omit one of them.")
     if epochs is not None and "total_images" in settings:

@@ -69,6 +69,8 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
     [
         ({"lables": 20}, "Unknown setting 'lables'. Did you mean 'labels'?"),
         ({"epoch": 2}, "Unknown setting 'epoch'. Did you mean 'epochs'?"),
+        ({"zzz": 2}, "Unknown setting 'zzz'."),
+        ({"config": tiny(), "zzz": 2}, "Unknown setting 'zzz'."),
         ({"labels": "many"}, "labels is 'many', but must be"),
         ({"epochs": 0}, "epochs is 0, but must be a number above 0."),
         ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: omit one."),

@@ -3,7 +3,7 @@
 
 In README.md and the pages of `docs/`, the text between `<!-- NAME -->` and `<!-- /NAME -->` is replaced by the table of
 that name (`tables.py`). `docs/settings.md` is written from the code, `results/rows/README.md` from the rows
-(`index.py`). `--pictures` draws the pictures anew (`pictures.py`). The test suite makes every page again and compares.
+(`index.py`). `--pictures` redraws the pictures (`pictures.py`). The test suite makes every page again and compares.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def pages() -> list[Path]:
 
 
 def rendered(text: str) -> str:
-    """Make every block of a page anew."""
+    """Regenerate every block of a page."""
     for name, render in BLOCKS.items():
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
         if pattern.search(text):
@@ -60,7 +60,7 @@ def settings() -> str:
 def main() -> None:
     """Write every page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", action="store_true", help="draw the pictures anew")
+    parser.add_argument("--pictures", action="store_true", help="redraw the pictures")
     if parser.parse_args().pictures:
         import pictures
 

@@ -3,7 +3,7 @@
 
 SSGANClassifier is beside the estimators of the examples, on their data and labelled rows, with its defaults and five
 seeds. The error is that on the rows without a label, or on the folds of the example. The example of newsgroups is left
-out: it downloads its texts. Each error is a row of `results/rows/gallery.jsonl`, written anew.
+out: it downloads its texts. Each error is a row of `results/rows/gallery.jsonl`, written again each time.
 """
 
 import json

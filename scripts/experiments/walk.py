@@ -171,7 +171,7 @@ def collapse() -> str:
 
 
 def page(text: str) -> str:
-    """Make every block of the page anew."""
+    """Regenerate every block of the page."""
     blocks = {f"step {number}": block(number, row) for number, row in rows().items()}
     blocks |= {name: make() for name, make in TABLES.items() if (results.ROWS / f"{name}.jsonl").exists()}
     for name, content in blocks.items():

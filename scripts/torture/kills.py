@@ -107,7 +107,7 @@ class Victim:
     ----------
     training : Training
     folder : Path
-        Made anew for each case; always the same, since a run names its data by their path.
+        Recreated for each case; always the same, since a run names its data by their path.
     """
 
     def __init__(self, training: Training, folder: Path) -> None:
@@ -123,7 +123,7 @@ class Victim:
             raise RuntimeError("the training leaves nothing")
 
     def renew(self) -> None:
-        """Make the folder anew, with the input."""
+        """Recreate the folder, with the input."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.training.prepare(self.folder)

@@ -154,7 +154,7 @@ def _become(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.chdir(folder)
         os.environ.update(environment)
-        tempfile.tempdir = None  # chosen anew from this environment
+        tempfile.tempdir = None  # chosen again from this environment
         if before is not None:
             before()
         cli.main(arguments)

@@ -219,8 +219,8 @@ def _note_confidence(models: "Models") -> None:
     """Print whether probabilities are calibrated, and why images of none of the classes are not detected."""
     if models.classes and not models.progress and (sentence := models.confidence.about_probabilities):
         terminal.note(sentence)
-    if models.G is not None and not models.judges_foreign:
-        terminal.note(f"Images of none of the classes are not flagged: {models.confidence.silence}.")
+    if models.G is not None and not models.flags_outliers:
+        terminal.note(f"Images of none of the classes are not flagged: {models.confidence.unflagged_reason}.")
 
 
 def report(

@@ -185,7 +185,7 @@ def show_samples(result: Mapping[str, Any]) -> None:
     kind = result["kind"]
     if kind == "interpolate":
         pairs = counted(len(result["pairs"]), "pair")
-        terminal.say(f"{pairs} of latents ({result['latent_distribution']}), {result['path']} way")
+        terminal.say(f"{pairs} of latents ({result['latent_distribution']}), {result['path']} path")
         terminal.say(
             f"from image to image {result['step_distance']:.2f} (L2 of pixels in 0 to 1), between the ends "
             f"{result['end_distance']:.2f}"

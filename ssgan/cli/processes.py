@@ -1,6 +1,7 @@
 """Run a command in the processes that torchrun has started: one prints, and all exit with the same status."""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -31,9 +32,9 @@ __all__ = [
     "check_same",
     "end",
     "follow",
-    "goes_on",
     "in_turn",
     "is_main",
+    "is_restart",
     "run_alike",
 ]
 
@@ -83,7 +84,7 @@ def run_alike(run: Callable[[list[str]], Outcome], arguments: list[str]) -> int:
 
     store, _, _ = next(iter(dist.rendezvous("env://")))
     store = dist.PrefixStore(f"start {_restarts()}", store)  # the store keeps what was written before a restart
-    with _silence(rank > 0):
+    with _muted(rank > 0):
         try:
             distributed.join(dist.PrefixStore("group", store), rank, count, int(os.environ["LOCAL_RANK"]))
             outcome = run(arguments)
@@ -137,10 +138,10 @@ def _joint(outcomes: Mapping[int, Outcome], count: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def _silence(silent: bool) -> Iterator[None]:
-    """While the block runs, print nothing if ``silent``."""
+def _muted(muted: bool) -> Iterator[None]:
+    """While the block runs, print nothing if ``muted``."""
     with contextlib.ExitStack() as stack:
-        if silent:
+        if muted:
             null = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(null))
             stack.enter_context(contextlib.redirect_stderr(null))
@@ -177,16 +178,24 @@ def check_config(config: Config) -> None:
 
 
 def check_same(data: "Data", config: Config) -> None:
-    """Check that all processes have the same data and settings; raise a UserError if not."""
+    """Check that all processes have the same data and settings; raise a UserError if not.
+
+    Seeds count as well: each process initialises its weights from them and draws the labels by them.
+    """
     if are_launched():
         from ssgan import distributed
 
-        for what, digest in (("data", data.sha256), ("settings", config.sha256)):
+        settings = {name: value for name, value in config.to_dict().items() if name not in ("preset", "device")}
+        settings_sha256 = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        for what, advice, digest in (
+            ("data", "give every machine the same files", data.sha256),
+            ("settings", "start all of them with the same options", settings_sha256),
+        ):
             if not distributed.is_same_everywhere(int(digest[:15], 16)):
-                raise UserError(f"The processes have different {what}: give every machine the same files.")
+                raise UserError(f"The processes have different {what}: {advice}.")
 
 
-def goes_on(out: Path | None) -> bool:
+def is_restart(out: Path | None) -> bool:
     """Return whether torchrun has restarted the processes, to resume the run in ``out`` that it began.
 
     Raises

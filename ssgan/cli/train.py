@@ -171,7 +171,7 @@ def run_training(options: TrainOptions) -> None:
 
 def _run_training(options: TrainOptions) -> None:
     """Train, or resume a training, and print the result; or print the settings."""
-    if not options.dry_run and processes.goes_on(options.out):
+    if not options.dry_run and processes.is_restart(options.out):
         options = dataclasses.replace(options, resume=True, config=None)
     parent = start.open_named_parent(
         options.parent, options.out, options.resume, options.config, options.preset, options.settings

@@ -175,7 +175,11 @@ class Grid:
 
     def ensembles(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Select the rows of the ensembles of a cell."""
-        ensembles = [{**row, "method": row["method"].removesuffix(ENSEMBLE)} for row in rows if row.get("members")]
+        ensembles = [
+            {**row, "method": row["method"].removesuffix(ENSEMBLE)}
+            for row in rows
+            if isinstance(row.get("members"), list)
+        ]
         return [row for row in ensembles if self._is_of(cell, row) and {*row["members"]} <= {*self.seeds}]
 
     def outstanding(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:

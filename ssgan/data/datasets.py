@@ -78,7 +78,7 @@ def _load_digits(root: Path | None) -> Data:
     return Data(images[train], labels[train], images[test], labels[test], classes, name="digits", scale=16.0)
 
 
-def _read_shares(
+def _read_subsets(
     name: str, folder: Path, place: str, files: Sequence[str], make: Callable[[bool, bool], Any]
 ) -> list[Any]:
     """Read the training pool and the test set by torchvision.
@@ -172,7 +172,7 @@ def _load_cifar10(root: Path | None) -> Data:
     from torchvision.datasets import CIFAR10
 
     folder = root / CIFAR10_FOLDER
-    pool, test = _read_shares(
+    pool, test = _read_subsets(
         "cifar10",
         folder,
         CIFAR10_FOLDER,
@@ -197,7 +197,7 @@ def _load_svhn(root: Path | None) -> Data:
     def read(train: bool, download: bool) -> SVHN:
         return SVHN(root, "train" if train else "test", download=download)
 
-    shares = _read_shares("svhn", root, place, SVHN_FILES, read)
+    shares = _read_subsets("svhn", root, place, SVHN_FILES, read)
     # torchvision puts the channels first, and makes the digit 0, which the files call 10, class 0.
     images = [np.ascontiguousarray(share.data.transpose(0, 2, 3, 1)) for share in shares]
     labels = [share.labels.reshape(-1).astype(np.int64) for share in shares]
@@ -313,9 +313,9 @@ def load(
     ----------
     name_or_path : str or Path
         A name of ``DATASETS``; a folder or ``.zip`` of pictures (see :mod:`ssgan.data.image_folder`); or the path
-        of an ``.npz`` with ``x_train`` (uint8 [N, H, W] or [N, H, W, C]), ``y_train`` (int [N], -1 for
-        unlabelled), and optionally ``x_test`` and ``y_test``, ``classes`` (names) and ``scale`` (the value of
-        full intensity, else 255).
+        of an ``.npz`` with ``x_train`` (uint8 [N, H, W] or [N, H, W, C], or float in 0 to 1; or float32 vectors
+        [N, F]), ``y_train`` (int [N], -1 for unlabelled), and optionally ``x_test`` and ``y_test``, ``classes``
+        (names) and ``scale`` (the value of full intensity, else 255 for uint8 and 1 for float).
     root : str or Path, optional
         Folder of downloaded data sets, in torchvision's layout; by default :func:`default_root`.
     options : Options

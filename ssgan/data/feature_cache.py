@@ -30,7 +30,7 @@ from ssgan.cache import cache_folder, make_room
 from ssgan.errors import Busy, UserError
 from ssgan.files import lock, open_file
 
-__all__ = ["CACHE_BYTES", "Spread", "compute_features", "feature_folder"]
+__all__ = ["CACHE_BYTES", "RemoteCompute", "compute_features", "feature_folder"]
 
 CACHE_BYTES = 10 * 2**30  # largest total size of all caches of features
 CHUNK = 64  # images between writes: what a killed process loses at most
@@ -42,7 +42,7 @@ KEY_BYTES = 16
 RECORD = np.dtype([("key", f"S{KEY_BYTES}"), ("crc", "<u4")])
 FLOAT16 = np.dtype("<f2")
 #: Maps parts [n, ...] of the images to their features [n, F], in order, on other machines or processors.
-Spread = Callable[[Iterable[np.ndarray]], Generator[np.ndarray, None, None]]
+RemoteCompute = Callable[[Iterable[np.ndarray]], Generator[np.ndarray, None, None]]
 
 
 def feature_folder(name: str) -> Path | None:
@@ -64,7 +64,7 @@ def compute_features(
     width: int,
     on_progress: Callable[[int, int], None] | None = None,
     context: str = "",
-    spread: Spread | None = None,
+    remote: RemoteCompute | None = None,
     read_only: bool = False,
 ) -> np.ndarray:
     """Return the features of images, computing only those that the cache lacks.
@@ -85,7 +85,7 @@ def compute_features(
         none. Images that another process computes meanwhile count as done.
     context : str
         What else the features depend on, such as the scale of the pixels.
-    spread : callable, optional
+    remote : callable, optional
         Computes features instead of ``compute``, from chunks of at most 64 images.
     read_only : bool, default: False
         Whether to add nothing to the cache.
@@ -113,8 +113,8 @@ def compute_features(
             on_progress(0, len(missing))
         starts = range(0, len(missing), CHUNK)
         ahead = None
-        if spread is not None and len(missing):
-            ahead = spread(_take(images, first[missing[start : start + CHUNK]]) for start in starts)
+        if remote is not None and len(missing):
+            ahead = remote(_take(images, first[missing[start : start + CHUNK]]) for start in starts)
             stack.callback(ahead.close)
         for start in starts:
             part = missing[start : start + CHUNK]

@@ -194,7 +194,12 @@ class FeatureMap:
         )
         return mine == others and all(
             a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3)
-            for a, b in ((self.weight, other.weight), (self.offset, other.offset), (self.pool, other.pool))
+            for a, b in (
+                (self.weight, other.weight),
+                (self.offset, other.offset),
+                (self.pool, other.pool),
+                (np.array(self.deviation), np.array(other.deviation)),
+            )
         )
 
 

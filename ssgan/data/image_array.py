@@ -10,11 +10,10 @@ deleted to make room. ``SSGAN_CACHE=off`` turns it off. A cache that cannot be w
 import hashlib
 import json
 import os
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,14 +26,13 @@ from ssgan.data.file_tree import FileTree
 from ssgan.data.image_io import Header, UnreadableImage
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
-from ssgan.files import default_root
+from ssgan.files import default_root, open_atomic
 
 __all__ = ["CACHE_BYTES", "ImageArray", "ReadProgress", "load_cached", "read_images", "reorder_in_place", "save_cached"]
 
 
 KIND = "decoded"  # name of the folder in the user's cache folder
 CACHE_BYTES = 10 * 2**30  # largest total size of the entries
-ABANDONED_SECONDS = 24 * 3600  # an unfinished entry older than this was left by a killed process
 
 
 def load_cached(key: str) -> dict[str, np.ndarray] | None:
@@ -55,27 +53,12 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Store arrays under a key, unless they do not fit; two processes may do so at the same time."""
     if not cache.is_on() or sum(array.nbytes for array in arrays.values()) > CACHE_BYTES:
         return
-    part, named_arrays = None, dict[str, Any](arrays)
-    try:
-        _cache_folder().mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=_cache_folder(), prefix=".", suffix=".part")
-        with os.fdopen(handle, "wb") as stream:
+    folder, named_arrays = _cache_folder(), dict[str, Any](arrays)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_atomic(folder / f"{key}.npz") as stream:
             np.savez(stream, **named_arrays)
-        os.replace(part, _cache_folder() / f"{key}.npz")
-        cache.make_room(_cache_folder(), ["*.npz"], CACHE_BYTES)
-        _delete_abandoned()
-    except OSError:
-        pass
-    finally:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
-
-
-def _delete_abandoned() -> None:
-    """Delete unfinished entries that killed processes left."""
-    for path in _cache_folder().glob("*.part"):
-        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
+        cache.make_room(folder, ["*.npz", ".*.part"], CACHE_BYTES)  # killed processes leave parts
 
 
 def _cache_folder() -> Path:

@@ -23,7 +23,7 @@ from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.file_tree import FileTree
 from ssgan.data.image_array import ImageArray, ReadProgress, read_images, reorder_in_place
 from ssgan.data.layouts import (
-    SHARES,
+    SUBSETS,
     Labeling,
     class_folders,
     label_by_folders,
@@ -60,7 +60,7 @@ def read_folder(path: Path, options: Options, progress: ReadProgress | None = No
         For a layout that is none of the three, a table that does not fit, pictures of different shapes, and
         options without effect.
     """
-    with file_tree.open_tree(path, image_io.SUFFIXES, SHARES) as tree:
+    with file_tree.open_tree(path, image_io.SUFFIXES, SUBSETS) as tree:
         if not tree.pictures:
             others = f", but {sum(tree.ignored.values()):,} other files" if tree.ignored else ""
             words = f"has no pictures: it holds no {image_io.FORMAT_NAMES}, judged by the suffix"

@@ -204,7 +204,7 @@ def decode_within(stream: BinaryIO, longest: int) -> Image.Image:
         largest = _largest_value(image) if _has_16_bits(image) else None
         depth = FULL_DEPTH if largest is None else next((bits for bits in DEPTHS if largest < 2**bits), FULL_DEPTH)
         flat = _flatten(image, depth).convert("RGB")
-        flat.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        flat.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
         rotation = ROTATIONS.get(_orientation(image))
         return flat if rotation is None else flat.transpose(rotation)
 

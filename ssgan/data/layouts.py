@@ -17,7 +17,7 @@ from ssgan.files import read_file
 from ssgan.settings.options import Options
 
 __all__ = [
-    "SHARES",
+    "SUBSETS",
     "WITHOUT_LABELS",
     "Labeling",
     "class_folders",
@@ -32,9 +32,9 @@ __all__ = [
 
 # The American spelling is documented; the British one must not silently become a class.
 WITHOUT_LABELS = ("unlabeled", "unlabelled")
-SHARES = ("train", "test", *WITHOUT_LABELS)
+SUBSETS = ("train", "test", *WITHOUT_LABELS)
 # Folder names of other programs, and what each should be called here.
-OTHER_SHARES = {"training": "train", "testing": "test", "val": "test", "valid": "test", "validation": "test"}
+OTHER_SUBSETS = {"training": "train", "testing": "test", "val": "test", "valid": "test", "validation": "test"}
 # Names, reduced to letters and digits, under which people often keep pictures without a label.
 VAGUE = frozenset(
     [
@@ -74,7 +74,7 @@ def class_folders(tree: FileTree) -> list[str]:
     """List the class folders."""
     tops = {_top(name) for name in tree.pictures if "/" in name}
     train = next((top for top in sorted(tops) if top.lower() == "train"), None)
-    return _folders_in(tree, f"{train}/") if train else sorted(top for top in tops if top.lower() not in SHARES)
+    return _folders_in(tree, f"{train}/") if train else sorted(top for top in tops if top.lower() not in SUBSETS)
 
 
 def folder_labels(tree: FileTree) -> dict[str, str]:
@@ -83,7 +83,7 @@ def folder_labels(tree: FileTree) -> dict[str, str]:
     labels = {}
     for name in tree.pictures:
         parts = name.split("/")[:-1]
-        folders = parts[1:] if parts and _share(name) in ("train", "test") else parts
+        folders = parts[1:] if parts and _subset(name) in ("train", "test") else parts
         if folders and folders[0] in classes:
             labels[name] = folders[0]
     return labels
@@ -91,7 +91,7 @@ def folder_labels(tree: FileTree) -> dict[str, str]:
 
 def label_without_classes(tree: FileTree) -> Labeling:
     """Leave every picture unlabelled; those in test/ are the test set and have one class."""
-    test = frozenset(name for name in tree.pictures if _share(name) == "test" and "/" in name)
+    test = frozenset(name for name in tree.pictures if _subset(name) == "test" and "/" in name)
     labels = {name: 0 if name in test else UNLABELED for name in tree.pictures}
     return Labeling(("picture",), labels, test or None)
 
@@ -105,15 +105,15 @@ def label_by_folders(tree: FileTree) -> Labeling:
         If the folders match none of the layouts of :mod:`ssgan.data.image_folder`.
     """
     tops = {_top(name) for name in (*tree.folders, *(name for name in tree.pictures if "/" in name))}
-    shares = _find_shares(tree, tops)
-    above = f"{shares['train']}/" if "train" in shares else ""
-    classes = _folders_in(tree, above) if above else sorted(tops - set(shares.values()))
+    subsets = _find_subsets(tree, tops)
+    above = f"{subsets['train']}/" if "train" in subsets else ""
+    classes = _folders_in(tree, above) if above else sorted(tops - set(subsets.values()))
     _check_class_names(tree, classes, above)
-    others = sorted({_top(name) for name in tree.pictures if "/" in name} - set(shares.values())) if above else []
+    others = sorted({_top(name) for name in tree.pictures if "/" in name} - set(subsets.values())) if above else []
     if others:
         raise UserError(
             f"{tree.path} holds {others[0]}/ next to {above}, which is not recognized: next to train/ there may be "
-            f"test/ and unlabeled/.{did_you_mean(others[0], SHARES)}"
+            f"test/ and unlabeled/.{did_you_mean(others[0], SUBSETS)}"
         )
     if not classes:
         raise UserError(
@@ -121,9 +121,9 @@ def label_by_folders(tree: FileTree) -> Labeling:
             f"for each class, or give their labels in a table with --labels-csv FILE; --labels 0 trains a GAN without "
             f"classes on them." + "".join(f" {note}" for note in note_answers(tree.path))
         )
-    loose = [name for name in tree.pictures if name.count("/") < (2 if _share(name) in ("train", "test") else 1)]
+    loose = [name for name in tree.pictures if name.count("/") < (2 if _subset(name) in ("train", "test") else 1)]
     if loose:
-        in_test = f"{_top(loose[0])}/ has class folders of its own" if _share(loose[0]) == "test" else ""
+        in_test = f"{_top(loose[0])}/ has class folders of its own" if _subset(loose[0]) == "test" else ""
         raise UserError(
             f"{tree.path} holds {counted(len(loose), 'picture')} outside its class folders (the first: {loose[0]}): "
             f"{in_test or 'move them into a class folder or into unlabeled/'}."
@@ -131,13 +131,13 @@ def label_by_folders(tree: FileTree) -> Labeling:
     if len(classes) == 1:
         raise UserError(
             f"{tree.path} holds one class folder, {above}{classes[0]}, but at least two classes are needed"
-            f"{_folder_to_give(tree, f'{above}{classes[0]}', bool(shares))}"
+            f"{_folder_to_give(tree, f'{above}{classes[0]}', bool(subsets))}"
         )
-    _check_test_classes(tree, classes, above, shares)
+    _check_test_classes(tree, classes, above, subsets)
     labels = _labels_of(tree, classes)
-    test = frozenset(name for name in tree.pictures if _share(name) == "test")
+    test = frozenset(name for name in tree.pictures if _subset(name) == "test")
     _check_classes(tree, classes, [labels[name] for name in tree.pictures if name not in test], above)
-    return Labeling(tuple(classes), labels, test or None, tuple(_note_names(classes, above, shares)))
+    return Labeling(tuple(classes), labels, test or None, tuple(_note_names(classes, above, subsets)))
 
 
 def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
@@ -154,8 +154,8 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     words = _label_words(options)
     flat = any("/" not in name for name in tree.pictures)
     folders = {_top(name) for name in tree.pictures if "/" in name}
-    in_train = any(_share(name) == "train" and name.count("/") > 1 for name in tree.pictures)
-    has_classes = in_train or (sum(top.lower() not in SHARES for top in folders) > 1 and not flat)
+    in_train = any(_subset(name) == "train" and name.count("/") > 1 for name in tree.pictures)
+    has_classes = in_train or (sum(top.lower() not in SUBSETS for top in folders) > 1 and not flat)
     if has_classes and path.is_file() and not label_log.is_log(read_file(path)):
         raise UserError(
             f"labels_csv={path} has no effect: {tree.path} holds class folders, whose names are the labels; omit "
@@ -181,7 +181,7 @@ def label_by_table(tree: FileTree, path: Path, options: Options) -> Labeling:
     number = {name: label for label, name in enumerate(classes)}
     every = dict.fromkeys(tree.pictures, UNLABELED)
     every |= {name: number[label] for name, label in labels.items() if label is not None}
-    is_test = (name for name in tree.pictures if table.is_log and _share(name) == "test" and every[name] >= 0)
+    is_test = (name for name in tree.pictures if table.is_log and _subset(name) == "test" and every[name] >= 0)
     return Labeling(tuple(classes), every, frozenset(is_test) or None, tuple(notes), left_out)
 
 
@@ -204,13 +204,13 @@ def note_answers(path: Path) -> list[str]:
 def note_level(path: Path) -> list[str]:
     """Return a note if a folder is ``train``, ``test`` or ``unlabeled`` next to others of these, which are not read."""
     place = path.resolve()
-    if place.name.lower() not in SHARES or not path.is_dir():
+    if place.name.lower() not in SUBSETS or not path.is_dir():
         return []
     try:
         folders = [entry.name for entry in os.scandir(place.parent) if entry.is_dir() and entry.name != place.name]
     except OSError:  # a folder that may not be listed is not mentioned
         return []
-    others = sorted(name for name in folders if name.lower() in SHARES)
+    others = sorted(name for name in folders if name.lower() in SUBSETS)
     if not others:
         return []
     above = os.path.relpath(place.parent) if not path.is_absolute() else str(path.parent)
@@ -233,22 +233,22 @@ def _label_words(options: Options) -> list[str]:
     return words
 
 
-def _find_shares(tree: FileTree, tops: set[str]) -> dict[str, str]:
+def _find_subsets(tree: FileTree, tops: set[str]) -> dict[str, str]:
     """Return the names of the folders train, test and unlabeled, in upper or lower case, by their lower-case names."""
-    shares: dict[str, str] = {}
+    subsets: dict[str, str] = {}
     has_train = any(top.lower() == "train" for top in tops)
     for top in sorted(tops):
-        share = top.lower()
-        if share in shares:
-            raise UserError(f"{tree.path} holds {shares[share]}/ and {top}/: put their pictures into one folder.")
-        if share in SHARES:
-            shares[share] = top
-        elif not has_train and share in OTHER_SHARES and _folders_in(tree, f"{top}/"):
+        subset = top.lower()
+        if subset in subsets:
+            raise UserError(f"{tree.path} holds {subsets[subset]}/ and {top}/: put their pictures into one folder.")
+        if subset in SUBSETS:
+            subsets[subset] = top
+        elif not has_train and subset in OTHER_SUBSETS and _folders_in(tree, f"{top}/"):
             raise UserError(
                 f"{tree.path} holds {top}/ with folders in it, which would be a class: rename it to "
-                f"{OTHER_SHARES[share]}/ if its folders are the classes, or remove it."
+                f"{OTHER_SUBSETS[subset]}/ if its folders are the classes, or remove it."
             )
-    return shares
+    return subsets
 
 
 def _check_class_names(tree: FileTree, classes: Sequence[str], above: str) -> None:
@@ -264,9 +264,9 @@ def _check_class_names(tree: FileTree, classes: Sequence[str], above: str) -> No
             )
 
 
-def _check_test_classes(tree: FileTree, classes: Sequence[str], above: str, shares: Mapping[str, str]) -> None:
+def _check_test_classes(tree: FileTree, classes: Sequence[str], above: str, subsets: Mapping[str, str]) -> None:
     """Raise a UserError for a class of the test set that the pool does not have."""
-    test = shares.get("test", "test")
+    test = subsets.get("test", "test")
     for unknown in sorted(set(_folders_in(tree, f"{test}/")) - set(classes)):
         raise UserError(
             f"{tree.path} holds the class {unknown!r} in {test}/ but not in {above or 'the training pool'}: add "
@@ -279,11 +279,11 @@ def _labels_of(tree: FileTree, classes: Sequence[str]) -> dict[str, int]:
     number = {name: label for label, name in enumerate(classes)}
     labels = {}
     for name in tree.pictures:
-        share, parts = _share(name), name.split("/")
-        if share in WITHOUT_LABELS:
+        subset, parts = _subset(name), name.split("/")
+        if subset in WITHOUT_LABELS:
             labels[name] = UNLABELED
         else:
-            labels[name] = number[parts[1] if share in ("train", "test") else parts[0]]
+            labels[name] = number[parts[1] if subset in ("train", "test") else parts[0]]
     return labels
 
 
@@ -295,14 +295,14 @@ def _check_classes(tree: FileTree, classes: Sequence[str], labels: Sequence[int]
             raise UserError(f"The class folder {tree.path / above / name} holds no picture: put some in, or remove it.")
 
 
-def _folder_to_give(tree: FileTree, folder: str, has_shares: bool) -> str:
+def _folder_to_give(tree: FileTree, folder: str, has_subsets: bool) -> str:
     """Return the end of the message about a single class folder: which one to give if the classes are deeper."""
     first = folder
     while len(inner := _folders_in(tree, f"{folder}/")) == 1 and not _pictures_in(tree, folder):
         folder = f"{folder}/{inner[0]}"
     if len(inner) < 2 or _pictures_in(tree, folder):
         return "."
-    if has_shares:
+    if has_subsets:
         return f": if {folder} holds the classes, move its folders to where {first} is."
     if tree.path.is_dir():
         return f": is {tree.path / folder} the folder to give?"
@@ -314,7 +314,7 @@ def _pictures_in(tree: FileTree, folder: str) -> bool:
     return any(name.rpartition("/")[0] == folder for name in tree.pictures)
 
 
-def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -> list[str]:
+def _note_names(classes: Sequence[str], above: str, subsets: Mapping[str, str]) -> list[str]:
     """Return notes on class folders that may be meant as something else."""
     notes = []
     vague = [name for name in classes if _is_vague(name)]
@@ -322,7 +322,7 @@ def _note_names(classes: Sequence[str], above: str, shares: Mapping[str, str]) -
         beside = f", next to {above}" if above else ""
         notes.append(f"{_listed(vague)} here: if its pictures have no label, rename the folder to unlabeled{beside}.")
     for name in [] if above else classes:
-        near = difflib.get_close_matches(name.lower(), [s for s in SHARES if s not in shares], 1, TYPING_ERROR)
+        near = difflib.get_close_matches(name.lower(), [s for s in SUBSETS if s not in subsets], 1, TYPING_ERROR)
         if near:
             notes.append(f"{_listed([name])} here: rename the folder to {near[0]} if that is what it is.")
     return notes
@@ -343,10 +343,10 @@ def _folders_in(tree: FileTree, above: str) -> list[str]:
     return sorted({name[len(above) :].split("/")[0] for name in tree.folders if name.startswith(above)})
 
 
-def _share(name: str) -> str:
+def _subset(name: str) -> str:
     """Return ``train``, ``test`` or ``unlabeled`` if a file lies in one of them, or else the first part of its name."""
     top = _top(name)
-    return top.lower() if top.lower() in SHARES else top
+    return top.lower() if top.lower() in SUBSETS else top
 
 
 def _top(name: str) -> str:

@@ -13,13 +13,20 @@ from ssgan.errors import UserError
 from ssgan.settings.options import DEFAULT_BACKBONE, default_image_size, is_installed
 from ssgan.settings.presets import resolve
 
-__all__ = ["SHARE", "BackboneChoice", "PictureKind", "backbone_of_photographs", "is_photograph", "look_at_pictures"]
+__all__ = [
+    "PHOTOGRAPH_FRACTION",
+    "BackboneChoice",
+    "PictureKind",
+    "backbone_of_photographs",
+    "is_photograph",
+    "look_at_pictures",
+]
 
 SAMPLE = 64  # files that are sampled, evenly spaced from the first to the last
 SIDE = 64  # pixels of a side to which they are resized
 COLOUR = 6.0  # smallest mean difference of the largest and the smallest channel, of 255, of a colour picture
 TONES = 30  # fewest colours of a photograph, at 16 levels per channel; drawings and letters have fewer
-SHARE = 0.75  # fraction of the sample that must be colour photographs
+PHOTOGRAPH_FRACTION = 0.75  # fraction of the sample that must be colour photographs
 SMALLEST_PHOTOGRAPH = 48  # smallest shorter side, in pixels, of photographs that get a backbone
 
 
@@ -60,7 +67,7 @@ def look_at_pictures(path: Path) -> PictureKind | None:
             sides.append(min(header.width, header.height))
     if not kinds:
         return None
-    return PictureKind(float(np.mean(kinds)) >= SHARE, int(np.median(sides)))
+    return PictureKind(float(np.mean(kinds)) >= PHOTOGRAPH_FRACTION, int(np.median(sides)))
 
 
 def is_photograph(pixels: np.ndarray) -> bool:

@@ -19,12 +19,22 @@ from ssgan.inference.metrics import (
     softmax,
 )
 
-__all__ = ["FLAGGED_LIMIT", "LEAST_LABELS", "POOL_IMAGES", "Confidence", "calibrate", "flagged_share", "no_calibration"]
+__all__ = [
+    "FLAGGED_LIMIT",
+    "GENERATED_LIMIT",
+    "LEAST_LABELS",
+    "POOL_IMAGES",
+    "Confidence",
+    "calibrate",
+    "flagged_share",
+    "no_calibration",
+]
 
 LEAST_LABELS = 20  # fewest labels to fit a temperature to
 NEAR_LIMIT = 0.01  # distance of log temperatures below which a temperature counts as at a limit
 POOL_IMAGES = 1000  # images of the run's pool on which the fraction that looks like none of the classes is measured
 OWN = "the share of the run's own pictures that look generated"
+GENERATED_LIMIT = 0.5  # an image whose p_generated is higher looks like none of the classes
 FLAGGED_LIMIT = 0.05  # if a larger fraction does, nothing is said about other images
 
 
@@ -100,7 +110,7 @@ def flagged_share(logits_NK: np.ndarray) -> float | None:
     """Return the fraction of images that a model classifies as generated; None without images or finite logits."""
     if not len(logits_NK) or not np.isfinite(logits_NK).all():
         return None
-    return float((generated_probability(logits_NK) > 0.5).mean())
+    return float((generated_probability(logits_NK) > GENERATED_LIMIT).mean())
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Confidence:
         Why there is no temperature.
     has_folds, is_worth_folds : bool
         Whether folds were held out to fit one; whether there are enough labels for that.
-    silences : tuple of str
+    unflagged_reasons : tuple of str
         For each model, why it says nothing about images of none of the classes; empty if it does.
     """
 
@@ -123,12 +133,12 @@ class Confidence:
     uncalibrated: str = ""
     has_folds: bool = False
     is_worth_folds: bool = False
-    silences: tuple[str, ...] = ()
+    unflagged_reasons: tuple[str, ...] = ()
 
     @property
-    def silence(self) -> str:
+    def unflagged_reason(self) -> str:
         """Why the models together say nothing about images of none of the classes; empty if they do."""
-        return next(filter(None, self.silences), "")
+        return next(filter(None, self.unflagged_reasons), "")
 
     @property
     def about_probabilities(self) -> str:
@@ -141,9 +151,11 @@ class Confidence:
             return "Probabilities are not calibrated, so they may be too high: train with --folds 5 to calibrate them."
         return ""
 
-    def select(self, places: Sequence[int]) -> "Confidence":
+    def select(self, indices: Sequence[int]) -> "Confidence":
         """Return the confidence of some of the models, by their indices."""
-        return replace(self, silences=tuple(self.silences[place] for place in places)) if self.silences else self
+        if not self.unflagged_reasons:
+            return self
+        return replace(self, unflagged_reasons=tuple(self.unflagged_reasons[index] for index in indices))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Compute class probabilities [..., K] of logits [..., K], given that the images are real."""
@@ -154,20 +166,20 @@ class Confidence:
         """Return the confidence of the models of a run, from its checked report, in which entries may be missing."""
         calibration, foreign = report.get("calibration") or {}, report.get("foreign")
         if foreign is None:
-            silences = (f"{OWN} was not measured",) * len(report["seeds"])
+            unflagged_reasons = (f"{OWN} was not measured",) * len(report["seeds"])
         else:
             held_out = (foreign["held_out"] or 0.0, foreign["held_out_images"])
-            silences = tuple(_silence(share, *held_out) for share in foreign["pool"])
+            unflagged_reasons = tuple(_unflagged_reason(share, *held_out) for share in foreign["pool"])
         return cls(
             temperature=calibration.get("temperature"),
             uncalibrated=calibration.get("reason") or "",
             has_folds=calibration.get("fitted_on") is not None,
             is_worth_folds=report["labels"] >= LEAST_LABELS,
-            silences=silences,
+            unflagged_reasons=unflagged_reasons,
         )
 
 
-def _silence(pool: float | None, held_out: float, held_out_images: int) -> str:
+def _unflagged_reason(pool: float | None, held_out: float, held_out_images: int) -> str:
     """Return why a model that flags these fractions of its own images says nothing about others; empty if it does.
 
     The labelled images that folds left out are few, so the lower confidence bound of their fraction must exceed the

@@ -18,7 +18,7 @@ from ssgan.inference.metrics import confusion, mean_or_none, per_class, reliabil
 from ssgan.inference.models import Models, open_latest
 from ssgan.inference.scored_images import Scored, leave_out_learned, leave_out_trained, read_images
 from ssgan.inference.scores import METRICS, finite_mask, score
-from ssgan.settings.options import Options
+from ssgan.settings.options import GAUSSIAN, Options
 
 __all__ = ["evaluate_models", "evaluate_run", "options_for", "score_arrays"]
 
@@ -96,7 +96,9 @@ def evaluate_models(
     source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or files.is_npz(data))
     if has_arrays:
-        options = Options(labels_csv=labels_csv, backbone=models.config.backbone, learned=runs.learned_images(run))
+        of_set = {name: getattr(options, name) for name in GAUSSIAN}
+        learned, backbone = runs.learned_images(run), models.config.backbone
+        options = Options(labels_csv=labels_csv, backbone=backbone, learned=learned, **of_set)
     elif data is not None:
         options = options_for(models, labels_csv)
     elif labels_csv is not None:

@@ -131,7 +131,7 @@ def build_classifier(models: Models) -> Ensemble:
     networks = [fold_weights(models.D.network(i, models.averaged)).float() for i in range(len(models.seeds))]
     temperature = models.confidence.temperature or 1.0
     flips = models.config.flips_at_test
-    classifier = Ensemble(nn.Sequential(*steps), networks, temperature, models.judges_foreign, flips)
+    classifier = Ensemble(nn.Sequential(*steps), networks, temperature, models.flags_outliers, flips)
     return classifier.eval().requires_grad_(False)
 
 
@@ -148,7 +148,7 @@ def describe(predictor: Predictor, report: dict[str, Any]) -> dict[str, Any]:
     config, shape, feature_map = models.config, models.input_shape, models.feature_map
     rows = report.get("rows") or [{}]
     outputs: dict[str, Any] = {"probabilities": ["N", len(models.classes)]}
-    if models.judges_foreign:
+    if models.flags_outliers:
         outputs["p_generated"] = ["N"]
     backbone = None
     if feature_map is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.data.dataset import Data
-from ssgan.data.feature_cache import Spread, compute_features, feature_folder
+from ssgan.data.feature_cache import RemoteCompute, compute_features, feature_folder
 from ssgan.data.feature_map import FeatureMap, fit_feature_map, most_neighbors
 from ssgan.data.feature_views import VIEWS, ViewedImages
 from ssgan.devices import select
@@ -22,7 +22,7 @@ __all__ = ["FeatureEngine", "apply_backbone", "backbone_of", "check_pictures", "
 
 FeatureProgress = Callable[[str, int, int], None]
 #: Takes a backbone and the scale of the pixels; returns a function that computes features elsewhere.
-FeatureEngine = Callable[[Backbone, float], Spread]
+FeatureEngine = Callable[[Backbone, float], RemoteCompute]
 
 
 def apply_backbone(
@@ -61,8 +61,8 @@ def apply_backbone(
     data = data.source  # of features with other settings, or without the views that are needed now
     check_pictures(data, config.backbone)
     backbone = open_backbone(config.backbone, config.image_size, device or config.device)
-    spread = None if engine is None else engine(backbone, data.scale)
-    compute = _Computation(backbone, data.scale, progress or _no_progress, spread)
+    remote = None if engine is None else engine(backbone, data.scale)
+    compute = _Computation(backbone, data.scale, progress or _no_progress, remote)
     train, test = compute(data.x_train), compute(data.x_test)
     if feature_map is None:
         feature_map = fit_feature_map(
@@ -97,9 +97,9 @@ class _Computation:
     """Compute features of images, or take them from the cache, and report how many per second."""
 
     def __init__(
-        self, backbone: Backbone, scale: float, progress: FeatureProgress, spread: Spread | None = None
+        self, backbone: Backbone, scale: float, progress: FeatureProgress, remote: RemoteCompute | None = None
     ) -> None:
-        self.backbone, self.scale, self.progress, self.spread = backbone, scale, progress, spread
+        self.backbone, self.scale, self.progress, self.remote = backbone, scale, progress, remote
 
     def __call__(self, images: np.ndarray | ViewedImages) -> np.ndarray:
         started = time.perf_counter()
@@ -109,7 +109,7 @@ class _Computation:
             speed = f", {rate:,.0f}/s" if done else ""
             self.progress(f"features by {self.backbone.name}{speed}:", done, total)
 
-        return _cached_features(images, self.backbone, self.scale, on_progress=on_progress, spread=self.spread)
+        return _cached_features(images, self.backbone, self.scale, on_progress=on_progress, remote=self.remote)
 
 
 def _cached_features(images: np.ndarray | ViewedImages, backbone: Backbone, scale: float, **options: Any) -> np.ndarray:

@@ -157,9 +157,9 @@ class Models:
         return self.feature_map is not None or not NETWORKS[self.config.network].vectors
 
     @property
-    def judges_foreign(self) -> bool:
+    def flags_outliers(self) -> bool:
         """Whether predictions say how likely an image is generated, and so of none of the classes."""
-        return self.G is not None and (self.config.unconditional or not self.confidence.silence)
+        return self.G is not None and (self.config.unconditional or not self.confidence.unflagged_reason)
 
     def logits(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Compute logits [S, N, K] of stored images [N, ...], float64; those of a diverged seed are not finite.
@@ -182,7 +182,7 @@ class Models:
         """
         return self._outputs(x, averaged, FEATURES).float().numpy()
 
-    def _outputs(self, x: np.ndarray, averaged: bool, place: int) -> Tensor:
+    def _outputs(self, x: np.ndarray, averaged: bool, index: int) -> Tensor:
         """Compute the output of D at an index, [S, N, ...], on the CPU."""
         x = np.asarray(x)
         if self.feature_map is not None and x.shape[1:] != self.image_shape:
@@ -201,20 +201,20 @@ class Models:
         for block in stored.split(rows):
             images = pair.to_input(block.to(self.device), self.scale, dtype)
             images = F.pad(images, (0, 0, 0, -len(block) % rows)) if has_features else images
-            outputs.append(self.judge(images, averaged, place, rows)[:, : len(block)])
+            outputs.append(self.judge(images, averaged, index, rows)[:, : len(block)])
         return torch.cat(outputs, dim=1).cpu()
 
-    def judge(self, x: Tensor, averaged: bool = True, place: int = LOGITS, rows: int = EVALUATION_ROWS) -> Tensor:
+    def judge(self, x: Tensor, averaged: bool = True, index: int = LOGITS, rows: int = EVALUATION_ROWS) -> Tensor:
         """Compute logits [S, N, K], with flips, or features [S, N, F] for inputs of the networks [N, ...]."""
-        parameters = self.averaged if averaged else None
+        parameters, pick = self.averaged if averaged else None, itemgetter(index)
         with float32_precision(self.config.precision, self.device):
-            output: Tensor = self.D.evaluate(x, parameters, rows, pick=itemgetter(place))
-            if self.config.flips_at_test and place == LOGITS:
-                output = (output + self.D.evaluate(x.flip(WIDTH_AXIS), parameters, rows, pick=itemgetter(place))) / 2
+            output: Tensor = self.D.evaluate(x, parameters, rows, pick=pick)
+            if self.config.flips_at_test and index == LOGITS:
+                output = (output + self.D.evaluate(x.flip(WIDTH_AXIS), parameters, rows, pick=pick)) / 2
         return output
 
     def probabilities(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Compute class probabilities [S, N, K] of stored images [N, ...], given that they are real."""
+        """Compute class probabilities [S, N, K] of stored images, given that they are real, without a temperature."""
         return softmax(self.logits(x, averaged))
 
     def generated_probability(self, x: np.ndarray, averaged: bool = True) -> np.ndarray:

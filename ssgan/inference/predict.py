@@ -16,6 +16,7 @@ from ssgan import files, table_files
 from ssgan.data import image_io
 from ssgan.devices import device_name, select
 from ssgan.errors import UserError
+from ssgan.inference.confidence import GENERATED_LIMIT
 from ssgan.inference.inputs import InputImage, InputSource, chunk_sources, read_inputs
 from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
@@ -103,7 +104,7 @@ def predict(models: Models, images: Iterable[InputImage]) -> Iterator[Prediction
     """Predict each image, in order, from one pass through the models, in batches of bounded memory.
 
     ``probability`` is that of the class, given that the image is real, at the temperature of ``models.confidence``;
-    ``p_generated`` is the probability that it is generated, None unless ``models.judges_foreign``. Both are means over
+    ``p_generated`` is the probability that it is generated, None unless ``models.flags_outliers``. Both are means over
     the models. A GAN without classes gives only the second.
     """
     rows, images = _batch_rows(models), iter(images)
@@ -141,14 +142,16 @@ def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) ->
     if not np.isfinite(p_K).all():
         return Prediction(name, None, None, None, f"{name} makes the outputs of the model non-finite.", None)
     if models.config.unconditional:
-        return Prediction(name, None, None, round_to_six_digits(generated), GENERATED if generated > 0.5 else "", [])
-    best, says_unlike = int(p_K.argmax()), models.judges_foreign
+        return Prediction(
+            name, None, None, round_to_six_digits(generated), GENERATED if generated > GENERATED_LIMIT else "", []
+        )
+    best, flags_outliers = int(p_K.argmax()), models.flags_outliers
     return Prediction(
         file=name,
         label=models.classes[best],
         probability=round_to_six_digits(p_K[best]),
-        p_generated=round_to_six_digits(generated) if says_unlike else None,
-        note=UNLIKE_CLASSES if says_unlike and generated > 0.5 else "",
+        p_generated=round_to_six_digits(generated) if flags_outliers else None,
+        note=UNLIKE_CLASSES if flags_outliers and generated > GENERATED_LIMIT else "",
         probabilities=[round_to_six_digits(p) for p in p_K],
     )
 
@@ -193,7 +196,8 @@ def write_predictions(
     -------
     dict
         Plain types: the numbers of ``images``, ``classified``, ``per_class`` and ``unlike`` all classes (None for the
-        reason ``silence``); the ``temperature`` or why ``uncalibrated``; the ``unreadable`` ones with their reasons.
+        reason ``unflagged_reason``); the ``temperature`` or why ``uncalibrated``; the ``unreadable`` ones with their
+        reasons.
 
     Raises
     ------
@@ -216,14 +220,14 @@ def write_predictions(
                 unreadable.append({"file": file, "reason": row.note})
             on_prediction(row)
             on_row(done)
-    device = next(iter(models.averaged.values())).device
+    device = models.device
     return {
         "out": out,
         "images": done,
         "classified": done - len(unreadable),
         "per_class": [{"class": name, "count": labels[name]} for name in models.classes],
-        "unlike": unlike if models.judges_foreign else None,
-        "silence": None if models.judges_foreign or models.G is None else models.confidence.silence,
+        "unlike": unlike if models.flags_outliers else None,
+        "unflagged_reason": None if models.flags_outliers or models.G is None else models.confidence.unflagged_reason,
         "temperature": models.confidence.temperature,
         "uncalibrated": models.confidence.uncalibrated or None,
         "unreadable": unreadable,

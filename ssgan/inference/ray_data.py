@@ -130,7 +130,7 @@ def _predict_part(row: dict[str, bytes], copy: Any, name: str) -> dict[str, byte
     missing = [source.name for source in sources if not source.reason and not os.path.lexists(source.name)]
     with image_io.ignore_warnings():
         predictions = list(predict_sources(models, sources))
-    device = next(iter(models.averaged.values())).device
+    device = models.device
     result = _PartResult(predictions, missing, socket.gethostname(), str(device), device_name(device))
     return {"result": pickle.dumps(result)}
 
@@ -198,12 +198,12 @@ def feature_engine(address: str | None = None) -> FeatureEngine:
         device = backbone.device.type
         arguments = (backbone.name, backbone.image_size, device, backbone.cache_name, scale, ssgan.__version__)
 
-        def spread(parts: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        def compute(parts: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
             with clusters.connect(address) as ray:
                 options = {"num_gpus": clusters.gpus_for(ray, device)}
                 yield from _map_parts(ray, _features_of_part, parts, options, _BackboneCopy(*arguments))
 
-        return spread
+        return compute
 
     return engine
 

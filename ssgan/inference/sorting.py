@@ -17,7 +17,7 @@ from PIL import Image
 from ssgan.data import image_io
 from ssgan.data.dataset import Data
 from ssgan.data.file_tree import FileTree, open_tree
-from ssgan.data.layouts import SHARES
+from ssgan.data.layouts import SUBSETS
 from ssgan.errors import UserError
 from ssgan.figures.fonts import legible
 from ssgan.figures.image_grid import Tile, draw_table, to_uint8
@@ -344,7 +344,7 @@ def read_tiles(data: Data, rows: Sequence[int], source: str) -> list[Tile]:
         return [to_uint8(data.x_train[row] / data.scale) for row in rows]
     depth = data.image_depth or image_io.FULL_DEPTH
     # Names of the data are printable; the tree knows the files that they stand for.
-    with open_tree(Path(source), tuple(image_io.SUFFIXES), SHARES) as tree:
+    with open_tree(Path(source), tuple(image_io.SUFFIXES), SUBSETS) as tree:
         return [_read_tile(partial(tree.open, data.files_train[row]), depth) for row in rows]
 
 

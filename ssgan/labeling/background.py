@@ -255,6 +255,8 @@ class BackgroundTrainer:
             self._error = "" if self._ended else str(failure)
         except OSError as cause:
             self._error = f"{cause.filename or self.runs_folder} cannot be used ({cause.strerror})."
+        except Exception as fault:  # the thread must go on: later labels train again
+            self._error = f"The training in the background failed ({type(fault).__name__}: {fault})."
         finally:
             self._phase = ""
         return False

@@ -10,9 +10,10 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import eigsh
 
+from ssgan.inference.confidence import GENERATED_LIMIT
+
 __all__ = [
     "EMBEDDED_IMAGES",
-    "GENERATED_LIMIT",
     "Selection",
     "draw_random",
     "embed",
@@ -34,7 +35,6 @@ SMALL_CLUSTER = 5  # images; a smaller one is likely to hold outliers, and comes
 TYPICAL_NEIGHBORS = 20
 MANY_CLUSTERS = 50  # largest number of clusters for which k-means starts several times
 PREFILTER = 10  # PREFILTER * n most uncertain images are clustered
-GENERATED_LIMIT = 0.5  # an image whose p_generated is higher looks like none of the classes
 
 
 class Selection(NamedTuple):

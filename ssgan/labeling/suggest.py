@@ -19,7 +19,7 @@ from ssgan.devices import select
 from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.inference.evaluate import options_for
 from ssgan.inference.features import apply_backbone
-from ssgan.inference.metrics import generated_probability, softmax
+from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
 from ssgan.inference.predict import round_to_six_digits
 from ssgan.labeling import selection
@@ -131,13 +131,20 @@ def suggest(
     else:
         assert models is not None
         logits = models.logits(data.x_train[rows])
-        generated = None if models.G is None else generated_probability(logits).mean(axis=0)
+        generated = generated_probability(logits).mean(axis=0) if models.flags_outliers else None
         first, x = models.select(models.seeds[:1]), data.x_train
         chosen = selection.select_uncertain(
-            softmax(logits), lambda places: first.features(x[rows[places]])[0], n, is_known, generated, seed
+            models.confidence.probabilities(logits),
+            lambda places: first.features(x[rows[places]])[0],
+            n,
+            is_known,
+            generated,
+            seed,
         )
     picks = rows[chosen.indices]
-    p_SNK = None if predictions is None else predictions.probabilities(data.x_train[picks])
+    p_SNK = None
+    if predictions is not None:
+        p_SNK = predictions.confidence.probabilities(predictions.logits(data.x_train[picks]))
     names: Sequence[Any] = data.files_train or range(len(data.x_train))
     suggestions = []
     for place, row in enumerate(picks.tolist()):

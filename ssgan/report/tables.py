@@ -143,7 +143,8 @@ def _reason(row: Row) -> str:
 def calibration_table(section: Section, groups: Sequence[RowGroup]) -> Table | None:
     """Tabulate mean calibration measures; None if no row has one.
 
-    Rows of earlier versions have a temperature that was fitted to the labels of the training: it is left out.
+    What a temperature changes is left out: few rows have one, and that of earlier versions was fitted to the labels
+    of the training.
     """
     columns = {"ece": "ECE", "nll": "NLL"}
     keys = [key for key in columns if any(group.values(key) for group in groups)]
@@ -157,8 +158,8 @@ def calibration_table(section: Section, groups: Sequence[RowGroup]) -> Table | N
     if not rows:
         return None
     caption = (
-        "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better. No "
-        "temperature, because every label of a draw was trained on and none is left to fit one to."
+        "Means over the seeds. ECE: mean gap of confidence and accuracy, 0 to 1. NLL: in nats. Lower is better. "
+        "Without a temperature, also where folds fitted one."
     )
     return table(caption, ["method", "labels", *(columns[key] for key in keys), "n"], rows)
 

@@ -273,7 +273,7 @@ def check_augmentation(augmentation: str, image_shape: Sequence[int]) -> None:
     Raises
     ------
     UserError
-        If the data are vectors.
+        If the data are vectors, or images not of 1 or 3 channels.
     """
     if augmentation != "none" and len(image_shape) > 1 and not is_picture_shape(image_shape):
         raise UserError(

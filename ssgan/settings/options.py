@@ -42,7 +42,8 @@ ImageMode = Literal["auto", "grey", "rgb"]
 IMAGE_SIZE = (
     "pixels",
     "square that files of pictures are resized to: shorter side resized, center cropped; none: unchanged; with a "
-    "backbone the square that it sees, default its own",
+    "backbone the square that it sees, default "
+    f"{', '.join(map(str, sorted({USUAL_IMAGE_SIZE, *BACKBONES.values()})))} by backbone",
     1,
     4096,
 )

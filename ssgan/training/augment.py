@@ -278,7 +278,10 @@ def solarize(x: Tensor, m: Tensor) -> Tensor:
 
 
 def posterize(x: Tensor, m: Tensor) -> Tensor:
-    """Keep 8 to 4 bits of every channel; with 8, the values of uint8. Its gradient is 0."""
+    """Keep 8 to 4 bits of every channel, as the integer of these bits / 2^bits: white becomes 255/256 to 15/16.
+
+    Its gradient is 0.
+    """
     # A bit shift, because a power of 2 need not be exact on every device.
     dropped_bits = _uniform_to_int(m.abs(), 5).long()
     levels = (torch.full_like(dropped_bits, 256) >> dropped_bits).to(x.dtype)

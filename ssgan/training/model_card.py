@@ -203,10 +203,10 @@ def _limits(report: Mapping[str, Any], tested: int, noun: str) -> list[str]:
     if noun == "image":
         limits.append(PREPARED)
     if report.get("foreign"):
-        silence = Confidence.of_report(report).silence
+        reason = Confidence.of_report(report).unflagged_reason
         judged = (
-            f"p_generated is not shown: {silence}."
-            if silence
+            f"p_generated is not shown: {reason}."
+            if reason
             else f"p_generated detects some inputs of none of the classes; of the run's own {noun}s at most "
             f"{100 * FLAGGED_LIMIT:g} % look generated."
         )

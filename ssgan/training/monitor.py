@@ -67,6 +67,10 @@ class Run:
 
     Attributes
     ----------
+    config : Config
+    data : Data
+    seeds : list of int
+    device : torch.device
     models : Models
         D, its average and G of every seed.
     trainer : ssgan.training.trainer.Trainer
@@ -83,8 +87,12 @@ class Run:
         :meth:`ssgan.inference.models.Models.judgements`. Otherwise empty.
     diverged, collapsed : dict of int to int
         Seeds, and the step at which it was detected.
+    images_per_second : float
+        Unlabelled images drawn per second, of one seed.
     seconds : float
         Wall-clock time of the whole training with its evaluations, over all its sessions.
+    warnings : list of str
+        What went wrong during the training, in sentences.
     failed_parts : FailedParts
         What could not be measured: its value is None.
     state : callable

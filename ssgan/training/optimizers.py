@@ -67,22 +67,22 @@ class Adam:
         """Take one step; ``gradients`` are in the order of the parameters, the rate is on their device."""
         self._step(range(len(self.parameters)), gradients, learning_rate)
 
-    def _step(self, places: Sequence[int], gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
-        """Update the parameters at these places."""
+    def _step(self, indices: Sequence[int], gradients: Sequence[Tensor], learning_rate: float | Tensor) -> None:
+        """Update the parameters of these indices."""
         beta1, beta2 = self.betas
         self.steps.add_(1)
-        if not places:
+        if not indices:
             return
-        second = [self.second[i] for i in places]
+        second = [self.second[i] for i in indices]
         if self.inside_root:
             torch._foreach_add_(second, self.epsilon * (1.0 - beta2) / beta2)
         torch._fused_adam_(
-            [self.parameters[i] for i in places],
-            [gradients[i].contiguous() for i in places],  # the kernel ignores strides
-            [self.first[i] for i in places],
+            [self.parameters[i] for i in indices],
+            [gradients[i].contiguous() for i in indices],  # the kernel ignores strides
+            [self.first[i] for i in indices],
             second,
             [],
-            [self.steps] * len(places),
+            [self.steps] * len(indices),
             lr=learning_rate,
             beta1=beta1,
             beta2=beta2,

@@ -285,6 +285,14 @@ def test_two_processes_may_decode_at_once(tmp_path: Path, kept: Path) -> None:
     assert [path.suffix for path in kept.iterdir()] == [".npz"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_an_entry_has_the_permissions_of_other_new_files(kept: Path) -> None:
+    """So that those who share a folder of data read it."""
+    image_array.save_cached("a", {"x": np.zeros(8, np.uint8)})
+    (kept / "other").touch()
+    assert (kept / "a.npz").stat().st_mode == (kept / "other").stat().st_mode
+
+
 def test_entries_that_were_not_used_for_longest_make_room(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_array, "CACHE_BYTES", 3500)
     for i, key in enumerate("abc"):

@@ -1,4 +1,4 @@
-"""What predictions say: probabilities at a temperature that was fitted to new labels, and silence on foreign images."""
+"""Probabilities at a temperature that was fitted to new labels, and when outliers are flagged."""
 
 import dataclasses
 import json
@@ -122,7 +122,7 @@ def report_of(pool: list[float | None], held_out: float | None, images: int = 40
 
 
 @pytest.mark.parametrize(
-    ("pool", "held_out", "silence"),
+    ("pool", "held_out", "unflagged_reason"),
     [
         ([0.0, FLAGGED_LIMIT], None, ""),
         ([0.0, 0.01], FLAGGED_LIMIT, ""),
@@ -137,21 +137,24 @@ def report_of(pool: list[float | None], held_out: float | None, images: int = 40
     ],
 )
 def test_a_model_that_flags_its_own_images_says_nothing(
-    pool: list[float | None], held_out: float | None, silence: str
+    pool: list[float | None], held_out: float | None, unflagged_reason: str
 ) -> None:
-    assert Confidence.of_report(report_of(pool, held_out)).silence == silence
+    assert Confidence.of_report(report_of(pool, held_out)).unflagged_reason == unflagged_reason
 
 
 def test_each_model_answers_for_itself() -> None:
     confidence = Confidence.of_report(report_of([0.0, 0.2], None))
-    assert confidence.select([0]).silence == ""
-    assert "20.0 %" in confidence.select([1]).silence
-    assert "20.0 %" in confidence.select([0, 1]).silence
+    assert confidence.select([0]).unflagged_reason == ""
+    assert "20.0 %" in confidence.select([1]).unflagged_reason
+    assert "20.0 %" in confidence.select([0, 1]).unflagged_reason
 
 
 def test_an_earlier_run_says_nothing_because_nothing_was_measured() -> None:
     confidence = Confidence.of_report({"seeds": [0, 1], "labels": 30})
-    assert confidence.select([1]).silence == "the share of the run's own pictures that look generated was not measured"
+    assert (
+        confidence.select([1]).unflagged_reason
+        == "the share of the run's own pictures that look generated was not measured"
+    )
     assert confidence.temperature is None
 
 
@@ -329,7 +332,7 @@ def test_a_silent_model_leaves_the_column_empty(
         assert "Probabilities are calibrated on labels that folds left out (temperature" in said
         # The first model alone flags none of its own.
         alone = predict.open_predictor(run, 0, "cpu")
-        assert alone.models.judges_foreign
+        assert alone.models.flags_outliers
 
 
 def test_predict_says_how_to_have_calibrated_probabilities(

@@ -12,11 +12,14 @@ from small_configs import tiny
 
 from ssgan import runs
 from ssgan.data.dataset import Data
+from ssgan.data.datasets import load
 from ssgan.errors import UserError
 from ssgan.inference import evaluate
 from ssgan.inference.metrics import expected_calibration_error
-from ssgan.inference.models import open_run
+from ssgan.inference.models import DISTANCES, open_run
 from ssgan.settings.config import Config
+from ssgan.settings.options import Options
+from ssgan.settings.presets import resolve
 from ssgan.training.experiment import run_experiment
 
 CPU = torch.device("cpu")
@@ -61,6 +64,17 @@ def by_hand(p: np.ndarray, y: np.ndarray) -> list[list[int]]:
     for row, label in zip(p, y, strict=True):
         counts[label][int(row.argmax())] += 1
     return counts
+
+
+def test_the_distribution_of_a_run_is_that_of_the_set_named(tmp_path: Path) -> None:
+    settings = {"labels": 0, "gaussian_mean": 3.0, "gaussian_std": 0.5, "total_images": 2000, "device": "cpu"}
+    config = resolve("gaussian", settings)
+    data = load("gaussian", options=Options.of(config))
+    assert data.normal == (3.0, 0.5)
+    run = runs.create_run_folder(tmp_path / "run", data.name, config)
+    run_experiment(data, config, run)
+    own, named = (evaluate.evaluate_run(run, data) for data in (None, "gaussian"))
+    assert {name: named[name] for name in DISTANCES} == {name: own[name] for name in DISTANCES}
 
 
 def test_predictions_of_all_models_are_counted_together(run: Path, named: Data) -> None:

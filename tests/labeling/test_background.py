@@ -101,6 +101,22 @@ def settle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
     return status
 
 
+def test_a_fault_of_the_software_is_shown_and_later_labels_train_again(make: Callable[..., Any]) -> None:
+    class Faulty(Recorded):
+        def run(self, arguments: Sequence[str]) -> str:
+            if not self.named("predict") and arguments[0] == "predict":
+                self.calls.append(list(arguments))
+                raise KeyError("class")
+            return super().run(arguments)
+
+    one = make(Faulty())
+    one.start(Counter())
+    one.consider(FEW)
+    assert settle(one, 1)["error"] == "The training in the background failed (KeyError: 'class')."
+    one.consider(Counter({"cat": 9, "dog": 9}))
+    assert settle(one, 2)["error"] == ""
+
+
 def test_a_review_asks_no_model(make: Callable[..., Any], folder: Path) -> None:
     """Its order is that of its table."""
     commands = Recorded()

@@ -9,6 +9,8 @@ from small_configs import tiny
 from ssgan.data.dataset import Data
 from ssgan.data.splits import hide
 from ssgan.errors import UserError
+from ssgan.inference.confidence import Confidence
+from ssgan.inference.metrics import softmax
 from ssgan.inference.models import Models
 from ssgan.labeling import suggest as module
 from ssgan.labeling.suggest import suggest
@@ -77,6 +79,23 @@ def test_uncertain_images_have_small_margins(few_digits: Data, models: Models) -
     names, p_K = few_digits.classes, p_NK[chosen[0].row]
     order = np.argsort(-p_K)
     assert chosen[0].reason.startswith(f"{names[order[0]]} ({p_K[order[0]]:.2f}) or {names[order[1]]} (")
+
+
+def test_probabilities_and_outliers_are_those_of_the_predictions(
+    few_digits: Data, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaled by the temperature of the folds; images that look generated come last only if predictions flag them."""
+    picked: list[np.ndarray | None] = []
+    select = module.selection.select_uncertain
+    monkeypatch.setattr(module.selection, "select_uncertain", lambda *given: picked.append(given[4]) or select(*given))
+    hot = dataclasses.replace(models, confidence=Confidence(temperature=4.0))
+    first = suggest(few_digits, 5, np.arange(20), "uncertain", 0, hot)[0]
+    p_K = softmax(models.logits(few_digits.x_train[[first.row]]) / 4.0).mean(axis=(0, 1))
+    assert first.probability == pytest.approx(p_K.max(), rel=1e-5)
+    doubtful = dataclasses.replace(models, confidence=Confidence(unflagged_reasons=("it flags its own",) * 2))
+    suggest(few_digits, 5, np.arange(20), "uncertain", 0, doubtful)
+    assert picked[0] is not None
+    assert picked[1] is None
 
 
 def test_a_large_pool_is_sampled_with_its_labelled_images(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:

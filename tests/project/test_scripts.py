@@ -1,4 +1,4 @@
-"""The environment is mended where it is broken, and used where it is whole."""
+"""A broken environment is repaired, and a valid one is used as it is."""
 
 import http.server
 import importlib.util
@@ -72,7 +72,9 @@ def test_a_changed_project_is_installed_again(environment: ModuleType) -> None:
     assert environment.installed == ["", ""]
 
 
-@pytest.mark.parametrize("damage", ["file", "dangling link", "empty folder", "dead python", "no stamp", "lost library"])
+@pytest.mark.parametrize(
+    "damage", ["file", "dangling link", "empty folder", "dead python", "foreign python", "no stamp", "lost library"]
+)
 def test_a_broken_environment_is_mended(environment: ModuleType, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     venv = Path(environment.VENV)
     if damage == "file":
@@ -87,6 +89,10 @@ def test_a_broken_environment_is_mended(environment: ModuleType, monkeypatch: py
         if damage == "dead python":
             os.remove(environment.PYTHON)
             Path(environment.PYTHON).write_text("#!/bin/sh\nexit 3\n")
+            Path(environment.PYTHON).chmod(stat.S_IRWXU)
+        elif damage == "foreign python":
+            os.remove(environment.PYTHON)
+            Path(environment.PYTHON).write_bytes(b"\x7fELF of another processor")
             Path(environment.PYTHON).chmod(stat.S_IRWXU)
         elif damage == "no stamp":
             os.remove(environment.stamp(""))
@@ -259,7 +265,7 @@ def test_where_torch_for_the_cpu_cannot_be_had_the_usual_one_follows(
     monkeypatch.setattr(cpu_machine, "run", lambda command, env=None: "--index-url" not in command)
     Path(cpu_machine.VENV).mkdir()
     assert cpu_machine.really_install("")
-    assert "going on with the usual torch" in capsys.readouterr().out
+    assert "continuing with the usual torch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -171,24 +171,24 @@ def test_the_outcome_of_all_is_the_first_error_with_a_reason() -> None:
 
 def test_only_the_torchrun_that_began_a_run_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart after a refusal, because the folder holds another run, must not change that."""
-    assert not processes.goes_on(None)
+    assert not processes.is_restart(None)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match=r"^Under torchrun, name the run folder with --out"):
-        processes.goes_on(None)
+        processes.is_restart(None)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert not processes.goes_on(tmp_path)
+    assert not processes.is_restart(tmp_path)
     processes.begin(tmp_path, trains=True)
-    assert processes.goes_on(tmp_path)
+    assert processes.is_restart(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert not processes.goes_on(tmp_path)
+    assert not processes.is_restart(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # that of every torchrun without an id
-    assert not processes.goes_on(tmp_path)
+    assert not processes.is_restart(tmp_path)
     processes.begin(tmp_path, trains=True)
-    assert processes.goes_on(tmp_path)
+    assert processes.is_restart(tmp_path)
     processes.end(tmp_path)
-    assert not processes.goes_on(tmp_path)
+    assert not processes.is_restart(tmp_path)
 
 
 def test_a_signal_of_one_process_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +212,34 @@ def test_a_process_that_cannot_see_the_run_folder_says_so(tmp_path: Path, monkey
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(UserError, match=r"every machine must reach the same run folder"):
         follow(data, config, tmp_path)
+
+
+def test_processes_with_other_settings_or_data_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with other seeds, which no hash of results counts; only the device may differ."""
+    data, config = joined_batch.data_of("images"), Config(labels=6)
+    monkeypatch.setattr(processes, "are_launched", lambda: True)
+    numbers: list[int] = []
+    monkeypatch.setattr(distributed, "is_same_everywhere", lambda number: numbers.append(number) is None)
+
+    def sent(data: Any, config: Config) -> tuple[int, ...]:
+        numbers.clear()
+        processes.check_same(data, config)
+        return tuple(numbers)
+
+    first = sent(data, config)
+    assert len(first) == 2
+    assert sent(data, config.replace(device="cpu")) == first
+    for other in ({"seed": 1}, {"draw_seed": 1}, {"learning_rate_d": 0.01}, {"evaluate_every_images": 50}):
+        assert sent(data, config.replace(**other))[1] != first[1], other
+    assert sent(joined_batch.data_of("features"), config)[0] != first[0]
+    for same, words in (
+        ([False], "different data: give every machine the same files"),
+        ([True, False], "different settings: start all of them with the same options"),
+    ):
+        answers = iter(same)
+        monkeypatch.setattr(distributed, "is_same_everywhere", lambda number, answers=answers: next(answers))
+        with pytest.raises(UserError, match=words):
+            processes.check_same(data, config)
 
 
 def workers(launcher: int) -> dict[int, int]:

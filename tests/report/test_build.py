@@ -127,7 +127,7 @@ def test_a_temperature_of_an_earlier_version_is_not_shown() -> None:
     """It was fitted to the labels that the model had learned from."""
     found = build(row(ece=0.1, ece_scaled=0.77, nll_scaled=35.1, temperature=0.05))
     assert not any(number in found.markdown for number in ("0.770", "35.100", "0.050"))
-    assert "none is left to fit one to" in found.markdown
+    assert "Without a temperature, also where folds fitted one." in found.markdown
 
 
 def test_warnings_of_rows_stand_in_the_report() -> None:
