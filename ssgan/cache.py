@@ -1,4 +1,4 @@
-"""The user's cache folder, and a limit on its size."""
+"""The folder of downloads and caches, and its limit."""
 
 import os
 from collections import defaultdict
@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ssgan.errors import UserError
-from ssgan.files import default_root
+import platformdirs
 
-__all__ = ["cache_folder", "is_on", "make_room"]
+from ssgan.errors import UserError
+
+__all__ = ["cache_folder", "default_root", "is_on", "make_room"]
+
+
+def default_root() -> Path:
+    """Return the folder of downloaded data: ``SSGAN_DATA``, or ``ssgan`` in the user's cache folder."""
+    if chosen := os.environ.get("SSGAN_DATA"):
+        return Path(os.path.expanduser(chosen))
+    return platformdirs.user_cache_path("ssgan", appauthor=False)
 
 
 def is_on() -> bool:

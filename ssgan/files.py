@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-import platformdirs
-
 from ssgan.errors import Busy, UserError
 
 try:
@@ -27,8 +25,8 @@ __all__ = [
     "JsonLine",
     "append_file",
     "check_growth",
+    "check_output",
     "create_empty_folder",
-    "default_root",
     "is_npz",
     "lock",
     "name_to_unicode",
@@ -276,6 +274,19 @@ def append_file(path: Path, content: bytes, sync: bool = False) -> None:
             raise
 
 
+def check_output(option: str, path: Path) -> None:
+    """Raise a UserError if no regular file can be written to the path that an option names."""
+    if not path.parent.is_dir():
+        problem = f"lies in {path.parent}, which is not a folder"
+    elif path.exists() and not path.is_file():
+        problem = "is a folder" if path.is_dir() else "is not a regular file"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"lies in {path.parent}, which cannot be written to"
+    else:
+        return
+    raise UserError(f"{option} is {path}, which {problem}: choose another file.")
+
+
 def create_empty_folder(path: Path) -> Path:
     """Create a folder, or accept an empty one; return its path.
 
@@ -292,13 +303,6 @@ def create_empty_folder(path: Path) -> Path:
     if taken:
         raise UserError(f"{path} exists already and is not empty: save the run into another folder.")
     return path
-
-
-def default_root() -> Path:
-    """Return the folder of downloaded data: ``SSGAN_DATA``, or ``ssgan`` in the user's cache folder."""
-    if chosen := os.environ.get("SSGAN_DATA"):
-        return Path(os.path.expanduser(chosen))
-    return platformdirs.user_cache_path("ssgan", appauthor=False)
 
 
 @contextmanager

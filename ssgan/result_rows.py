@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssgan.errors import UserError, counted
-from ssgan.files import append_file, lock, name_to_unicode, path_to_text, read_file, read_json_lines
+from ssgan.files import append_file, check_output, lock, name_to_unicode, path_to_text, read_file, read_json_lines
 from ssgan.schemas import Field, each, is_matrix, is_names, is_object, is_text, number, or_null, shorten, whole
 
 __all__ = [
@@ -201,13 +201,8 @@ def check_row_file(path: Path) -> None:
         raise UserError(
             f"--out is {path}, whose name is not UTF-8, but rows name their run folders by it: choose another."
         )
-    if path.is_dir():
-        raise UserError(f"--out is {path}, which is a folder: name a file.")
-    if path.exists() and not path.is_file():
-        raise UserError(f"--out is {path}, which is not a regular file: choose another.")
-    if not path.parent.is_dir():
-        raise UserError(f"--out is {path}, but there is no folder {path.parent}: create it, or choose another file.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
+    check_output("--out", path)
+    if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"--out is {path}, which cannot be written to: choose another file.")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ssgan.errors import UserError, visible
-from ssgan.files import open_atomic
+from ssgan.files import check_output, open_atomic
 
 __all__ = [
     "STDOUT",
@@ -48,11 +48,7 @@ def check_table_path(out: str) -> None:
         raise UserError(
             f"--out is {out}, but must end in {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}, or be - ."
         )
-    if path.is_dir() or not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is not a folder"
-        if path.parent.is_dir() and not path.is_dir():
-            what = "is not a regular file"
-        raise UserError(f"--out is {out}, which {what}: choose another file.")
+    check_output("--out", path)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from ssgan import load
+from ssgan.cache import default_root
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES
 from ssgan.data.splits import make_splits
 from ssgan.devices import select
-from ssgan.files import default_root
 from ssgan.settings.config import Config
 from ssgan.training.batches import Batches
 from ssgan.training.trainer import Trainer

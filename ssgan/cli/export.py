@@ -1,7 +1,6 @@
 """``ssgan export``: write the classifier of a run as one file for use without this package."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from ssgan.cli import terminal
 from ssgan.cli.completion import among
 from ssgan.cli.options import Json, RunArgument, parse_integer
 from ssgan.errors import UserError, did_you_mean
+from ssgan.files import check_output
 
 __all__ = ["SUFFIXES", "export"]
 
@@ -67,15 +67,7 @@ def _export_path(run: Path, format: str, out: Path | None) -> Path:
     path = run / f"model{suffix}" if out is None else out
     if path.suffix.lower() != suffix:
         raise UserError(f"--out is {path}, but with --format {format} must end in {suffix}.")
-    problem = ""
-    if not path.parent.is_dir():
-        problem = f"lies in {path.parent}, which is not a folder"
-    elif path.exists() and not path.is_file():
-        problem = "is a folder" if path.is_dir() else "is not a regular file"
-    elif not os.access(path.parent, os.W_OK):
-        problem = f"lies in {path.parent}, which cannot be written to"
-    if problem:
-        raise UserError(f"--out is {path}, which {problem}: choose another file.")
+    check_output("--out", path)
     return path
 
 

@@ -13,6 +13,7 @@ from ssgan.cli import output, terminal
 from ssgan.cli.completion import complete_run
 from ssgan.cli.options import Device, Json
 from ssgan.errors import UserError
+from ssgan.files import check_output
 
 if TYPE_CHECKING:
     from ssgan.inference.sample import Request
@@ -212,7 +213,5 @@ def _picture_path(run: Path, kind: str, out: Path | None) -> Path:
         return run / f"sample-{kind}{suffixes[0]}"
     if out.suffix.lower() not in suffixes:
         raise UserError(f"--out is {out}, but with --{kind} must end in {' or '.join(suffixes)}.")
-    if out.is_dir() or not out.parent.is_dir():
-        problem = "is a folder" if out.is_dir() else f"lies in {out.parent}, which is not a folder"
-        raise UserError(f"--out is {out}, which {problem}: choose another file.")
+    check_output("--out", out)
     return out

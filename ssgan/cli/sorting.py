@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssgan.errors import UserError
+from ssgan.files import check_output
 
 if TYPE_CHECKING:
     from ssgan.inference.inputs import InputSource
@@ -27,9 +28,7 @@ def check_sheet(sheet: Path | None) -> None:
         return
     if sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet is {sheet}, but must end in .png.")
-    if sheet.is_dir() or not sheet.parent.is_dir():
-        problem = "is a folder" if sheet.is_dir() else f"lies in {sheet.parent}, which is not a folder"
-        raise UserError(f"--sheet is {sheet}, which {problem}: choose another file.")
+    check_output("--sheet", sheet)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ssgan.cache import default_root
 from ssgan.data import file_tree, image_folder
 from ssgan.data.dataset import UNLABELED, Data, image_ids
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.files import default_root, is_npz, name_to_unicode, path_to_text, read_file, refuse_irregular
+from ssgan.files import is_npz, name_to_unicode, path_to_text, read_file, refuse_irregular
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 

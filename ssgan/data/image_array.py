@@ -26,7 +26,7 @@ from ssgan.data.file_tree import FileTree
 from ssgan.data.image_io import Header, UnreadableImage
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
-from ssgan.files import default_root, open_atomic
+from ssgan.files import open_atomic
 
 __all__ = ["CACHE_BYTES", "ImageArray", "ReadProgress", "load_cached", "read_images", "reorder_in_place", "save_cached"]
 
@@ -63,7 +63,7 @@ def save_cached(key: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _cache_folder() -> Path:
     """Return the folder of the cache, whether or not caching is on."""
-    return default_root() / KIND
+    return cache.default_root() / KIND
 
 
 ReadProgress = Callable[[str, int, int], None]

@@ -193,6 +193,12 @@ def test_files_of_rows_are_regular(mistake: Callable[..., str]) -> None:
     assert "which is not a regular file" in mistake("compare", "digits", "--labels", "20", "--out", path)
 
 
+def test_a_pipe_is_not_replaced_by_a_picture(mistake: Callable[..., str], run: Path) -> None:
+    words = "which is not a regular file: choose another file."
+    assert mistake("sample", run, "--out", pipe("s.png")) == f"--out is s.png, {words}"
+    assert mistake("predict", run, "x.png", "--sheet", "s.png") == f"--sheet is s.png, {words}"
+
+
 def test_a_pipe_is_not_replaced_by_a_table(mistake: Callable[..., str], run: Path) -> None:
     assert mistake("predict", run, "x.png", "--out", pipe("t.csv")) == (
         "--out is t.csv, which is not a regular file: choose another file."

@@ -249,8 +249,11 @@ def test_an_interruption_says_that_it_goes_on(
         (["--methods", "supervised", "--ablate"], "--ablate removes parts from gan, which --methods does not name."),
         (["--device", "cuda:77"], "There is no device 'cuda:77' here"),
         (["--out", "rows.json"], "--out is rows.json, but must end in .jsonl"),
-        (["--out", "none/rows.jsonl"], "--out is none/rows.jsonl, but there is no folder none: create it"),
-        (["--out", "folder.jsonl"], "--out is folder.jsonl, which is a folder: name a file."),
+        (
+            ["--out", "none/rows.jsonl"],
+            "--out is none/rows.jsonl, which lies in none, which is not a folder: choose another file.",
+        ),
+        (["--out", "folder.jsonl"], "--out is folder.jsonl, which is a folder: choose another file."),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -267,7 +270,7 @@ def test_a_file_that_cannot_be_written_is_refused(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert mistake("compare", "digits", "--out", "rows.jsonl") == (
-        "--out is rows.jsonl, which cannot be written to: choose another file."
+        "--out is rows.jsonl, which lies in ., which cannot be written to: choose another file."
     )
 
 

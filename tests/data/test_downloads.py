@@ -10,9 +10,9 @@ import pytest
 from refused_data import refusal
 from small_mnist import NO_NETWORK, Downloads, idx, not_whole, state
 
+from ssgan.cache import default_root
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES, load
-from ssgan.files import default_root
 
 # MNIST and Fashion-MNIST, the real ones
 
