@@ -13,7 +13,9 @@ CIFAR-10, or inverted digits, and noise.
 """
 
 import argparse
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from ssgan.inference.metrics import (
 )
 from ssgan.settings.config import Config
 from ssgan.settings.presets import parse, resolve
-from ssgan.training.folds import cut_folds
+from ssgan.training.folds import held_out_logits, train_folds
 
 FOLDS = 5
 POOL_IMAGES = 1000
@@ -58,11 +60,9 @@ def foreign_images(data: Data, what: str) -> dict[str, np.ndarray]:
 
 def measure(data: Data, config: Config, foreign: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Train the models of the folds and one of every label; return the logits of all kinds of images."""
-    parts = cut_folds(data, config)
-    inner = config.replace(folds=0, labels=None, draw_seed=None, seeds=FOLDS, test_share=config.test_share)
-    models = train(data, inner, parts).models
-    whole = np.unique(np.concatenate([part.indices for part in parts]))
-    rows = [np.setdiff1d(whole, part.indices) for part in parts]
+    with tempfile.TemporaryDirectory() as folder:
+        parts, models = train_folds(data, config, Path(folder, "folds"))
+    rows, held_out = zip(*held_out_logits(data, parts, models), strict=True)
     split = make_splits(data.y_train, config.labels, config.draw_seeds)
     own = train(data, config.replace(folds=0), split).models
     images = {
@@ -71,7 +71,6 @@ def measure(data: Data, config: Config, foreign: dict[str, np.ndarray]) -> dict[
         "memorised": data.x_train[split[0].indices],
         **foreign,
     }
-    held_out = [models.select([seed]).logits(data.x_train[r])[0] for seed, r in zip(models.seeds, rows, strict=True)]
     return {
         "held_out": np.concatenate(held_out),
         "y_held_out": data.y_train[np.concatenate(rows)],
