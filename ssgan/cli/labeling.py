@@ -117,7 +117,7 @@ def suggest(
     write_suggestions(suggestions, out)
     drawn = sheet is not None and _draw(sheet, [("", _suggested_tiles(images, suggestions, place))])
     settings_words = settings_options(settings) if run is None else ["--config", str(run)]
-    how_to_go_on = _how_to_train(images, place, table, out, settings_words)
+    advice = _how_to_train(images, place, table, out, settings_words)
     if as_json:
         result = {
             "source": source,
@@ -130,18 +130,26 @@ def suggest(
             "suggestions": [one._asdict() for one in suggestions],
         }
         print(json.dumps(result))
-        return
+    else:
+        unlabeled = len(images.x_train) - len(labeled)
+        _show_suggestions(images.name, suggestions, unlabeled, out, sheet if drawn else None, advice)
+
+
+def _show_suggestions(
+    name: str, suggestions: Sequence["Suggestion"], unlabeled: int, out: str, sheet: Path | None, advice: str
+) -> None:
+    """Print the first suggestions for a data set, and what to do with them."""
     say = terminal.note if out == STDOUT else terminal.say
-    rest = counted(len(images.x_train) - len(labeled), "image")
-    say(f"{images.name}: {len(suggestions):,} of {rest} without a label, strategy {suggestions[0].strategy}")
+    rest = counted(unlabeled, "image")
+    say(f"{name}: {len(suggestions):,} of {rest} without a label, strategy {suggestions[0].strategy}")
     if out != STDOUT:
         rows = [[one.place, terminal.cut(one.path, NAME_WIDTH), one.reason] for one in suggestions[:SHOWN]]
         _table(["place", "image", "reason"], rows, len(suggestions), out)
         say(f"Table: {out}")
-    if drawn:
+    if sheet is not None:
         say(f"Pictures: {sheet}")
-    if how_to_go_on:
-        say(how_to_go_on)
+    if advice:
+        say(advice)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], total: int, out: str) -> None:
@@ -299,23 +307,27 @@ def audit(
         raise Interrupted(words if folder.exists() else "", signal_number(stop)) from None
     write_mistakes(result.mistakes, out)
     drawn = sheet is not None and bool(result.mistakes) and _draw(sheet, _audited_groups(result))
-    twins = sum(one.twin for one in result.mistakes)
     if as_json:
-        mistakes = [
-            {key: value for key, value in one._asdict().items() if key not in ("row", "twin")}
-            for one in result.mistakes
-        ]
         summary = {
             "run": str(run),
             **{name: getattr(result, name) for name in ("labels", "models", "likely", "thresholds", "diverged")},
-            "copies_with_two_labels": twins,
+            "copies_with_two_labels": sum(one.twin for one in result.mistakes),
             "out": out,
             "sheet": str(sheet) if drawn else None,
-            "mistakes": mistakes,
+            "mistakes": [
+                {key: value for key, value in one._asdict().items() if key not in ("row", "twin")}
+                for one in result.mistakes
+            ],
         }
         print(json.dumps(summary))
-        return
+    else:
+        _show_audit(result, run, out, sheet if drawn else None)
+
+
+def _show_audit(result: "Audit", run: Path, out: str, sheet: Path | None) -> None:
+    """Print how many labels are contradicted, the first of them, and what to do about them."""
     say = terminal.note if out == STDOUT else terminal.say
+    twins = sum(one.twin for one in result.mistakes)
     say(
         f"{counted(result.labels, 'label')}, {counted(result.models, 'model')} that never saw the judged image: "
         f"{len(result.mistakes) - twins:,} contradicted"
@@ -344,7 +356,7 @@ def audit(
         _table(["image", "given", "suggested", "margin", ""], rows, len(result.mistakes), out)
     if out != STDOUT:
         say(f"Table: {out}")
-    if drawn:
+    if sheet is not None:
         say(f"Pictures: {sheet}")
     if result.mistakes:
         say(_how_to_mend(result, run, out))
