@@ -28,6 +28,7 @@ from ssgan.inference.predict import Prediction, choose_models, predict_sources
 from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
+from ssgan.settings.fields import LARGEST_INTEGER
 from ssgan.settings.options import Options
 from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
@@ -219,7 +220,7 @@ class TrainedRun(_UsableRun, Run):
         UserError
             If the folder exists already and is not empty.
         """
-        path = create_empty_folder(expand_user(Path(folder)))
+        path = create_empty_folder(expand_user(folder))
         save_run(self, path, self.source, self.log)
         return path
 
@@ -270,9 +271,9 @@ class OpenedRun(_UsableRun):
         UserError
             If the folder exists already and is not empty.
         """
-        if expand_user(Path(folder)).resolve().is_relative_to(Path(self.folder).resolve()):
+        if expand_user(folder).resolve().is_relative_to(Path(self.folder).resolve()):
             raise UserError(f"{folder} lies in the run {self.folder}: choose a folder elsewhere.")
-        path = create_empty_folder(expand_user(Path(folder)))
+        path = create_empty_folder(expand_user(folder))
         shutil.copytree(self.folder, path, dirs_exist_ok=True)
         return path
 
@@ -342,7 +343,7 @@ def train(
     if isinstance(data, str | os.PathLike):
         if test is not None:
             raise UserError(f"test is for arrays, but {os.fspath(data)} has its own test set: omit test.")
-        named, table = str(expand_user(Path(data))), None if labels_csv is None else Path(labels_csv)
+        named, table = str(expand_user(data)), None if labels_csv is None else Path(labels_csv)
         if config is None and preset is None and named not in datasets.DATASETS:
             settings = backbone_of_photographs(Path(named), settings).settings
         early = config.replace(**settings) if config is not None else _resolve_early(preset, named, settings)
@@ -395,7 +396,7 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
     >>> ssgan.open_run(folder).config.labels
     20
     """
-    path = expand_user(Path(folder))
+    path = expand_user(folder)
     return OpenedRun(path, *open_latest(path, select(device)))
 
 
@@ -409,10 +410,8 @@ def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -
 
 def _images_of_epochs(epochs: Any, pool_size: int) -> int:
     """Return a number of passes over the pool as a number of images."""
-    if (
-        isinstance(epochs, bool)
-        or not isinstance(epochs, int | float | np.integer | np.floating)
-        or not 0 < epochs < float("inf")
-    ):
-        raise UserError(f"epochs is {epochs!r}, but must be a number above 0.")
+    most = LARGEST_INTEGER / pool_size
+    is_number = isinstance(epochs, int | float | np.integer | np.floating) and not isinstance(epochs, bool)
+    if not (is_number and 0 < epochs <= most):
+        raise UserError(f"epochs is {epochs!r}, but must be a number above 0 and at most {most:.0e}.")
     return max(1, round(epochs * pool_size))

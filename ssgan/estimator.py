@@ -32,8 +32,7 @@ __all__ = ["SSGANClassifier"]
 TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
 # Settings that follow from the parameters of the estimator, or from X and y.
 OWN_SETTINGS = frozenset(["backbone", "device", "draw_seed", "folds", "labels", "method", "seed", "seeds"])
-# There are views of images of 1 or 3 channels alone, and pseudo-labels need them.
-WITHOUT_VIEWS = {"augmentation": "none", "weight_pseudo_label": 0.0}
+WITHOUT_VIEWS = {"augmentation": "none", "weight_pseudo_label": 0.0}  # for images of neither 1 nor 3 channels
 LARGEST_NUMBER = 1e6  # largest number in a scaled table
 SEED_LIMIT = 2**31 - 4096
 
@@ -333,6 +332,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"method is {self.method!r}, but must be one of {', '.join(METHOD_NAMES)}.")
         if isinstance(self.n_seeds, bool) or not isinstance(self.n_seeds, int | np.integer) or self.n_seeds < 1:
             raise UserError(f"n_seeds is {self.n_seeds!r}, but must be an integer, at least 1.")
+        if not isinstance(settings := self.settings or {}, Mapping):
+            raise UserError(f"settings is {self.settings!r}, but must be a dict of settings by name, or None.")
         table, shape = data.unbounded, data.image_shape
         if table and self.backbone is not None:
             raise UserError(f"backbone is {self.backbone!r}, which accepts images, but X is a table [n, features].")
@@ -344,20 +345,20 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
         overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
         if self.total_images is not None:
-            if "total_images" in (self.settings or {}):
+            if "total_images" in settings:
                 raise UserError("total_images and settings['total_images'] set the same length twice: omit one.")
             overrides["total_images"] = self.total_images
         if table:
             overrides["backbone"] = None
         elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
-        if own := sorted(OWN_SETTINGS & set(self.settings or {})):
+        if own := sorted(OWN_SETTINGS & set(settings)):
             raise UserError(f"settings holds {own[0]}, which follows from the other parameters, X and y: leave it out.")
         default = TABLE_PRESET if table else default_preset("", shape, self.backbone)
         preset = self.preset or (SMALL_IMAGE_PRESET if default == "vectors" else default)
         if preset == SMALL_IMAGE_PRESET and not table and not is_picture_shape(shape):
             overrides |= WITHOUT_VIEWS
-        overrides |= self.settings or {}
+        overrides |= settings
         if (views := views_for(data, preset, overrides)) is not None:
             overrides["augmentation"] = views.augmentation
         return resolve(preset, overrides)
@@ -381,8 +382,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
 
     def _on_report(self, progress: TrainingProgress) -> None:
         if self.verbose:
-            place, left = f"step {progress.step:,} of {progress.steps:,}", f"{progress.seconds_left:.0f} s left"
-            print(f"[SSGANClassifier] {place}, {left}", flush=True)
+            step = f"step {progress.step:,} of {progress.steps:,}, {progress.seconds_left:.0f} s left"
+            print(f"[SSGANClassifier] {step}", flush=True)
         if self.callback is not None:
             self.callback(progress)
 

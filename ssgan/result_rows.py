@@ -252,7 +252,8 @@ def open_row_file(path: Path) -> Iterator[RowFile]:
         If it cannot be written to, or holds something else.
     """
     busy = f"Another `ssgan compare` is writing {path}: wait until it is done, or choose another --out."
-    with lock(path.with_name(f".{path.name}.lock"), busy):
+    real = path.resolve()  # a link to the file has the same lock
+    with lock(real.with_name(f".{real.name}.lock"), busy):
         path.touch()
         rows, length = _complete_rows(path)
         yield RowFile(path, rows, _repair(path, length))

@@ -1,9 +1,11 @@
 """Python as users write it: `ssgan.train`, `ssgan.open_run`, and what a run does."""
 
 import dataclasses
+import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,8 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
         ({"zzz": 2}, "Unknown setting 'zzz'."),
         ({"config": tiny(), "zzz": 2}, "Unknown setting 'zzz'."),
         ({"labels": "many"}, "labels is 'many', but must be"),
-        ({"epochs": 0}, "epochs is 0, but must be a number above 0."),
+        ({"epochs": 0}, "epochs is 0, but must be a number above 0 and at most 3e+16."),
+        ({"epochs": 1e300}, "epochs is 1e+300, but must be a number above 0 and at most 3e+16."),
         ({"epochs": 1, "total_images": 5}, "epochs and total_images set the same length twice: omit one."),
         ({"labels_csv": "l.csv"}, "data_dir and labels_csv are for names and paths of data, but data are arrays"),
         ({"labels": np.zeros(3)}, "labels is a ndarray, but must be"),
@@ -115,6 +118,29 @@ def test_a_data_set_of_torch(few_digits: Data) -> None:
     trained = ssgan.train(TensorDataset(images, y), test=test, **{**SHORT, "labels": None})
     assert trained.data.image_shape == (8, 8)
     assert trained.errors[0] is not None
+
+
+def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits: Data) -> None:
+    x, y = few_digits.x_test[:3], few_digits.y_test[:3]
+    none = "There are no images: give at least one."
+    assert sentence(lambda: run.predict([])) == none
+    assert sentence(lambda: run.evaluate((x[:0], y[:0]))) == none
+    words = "The labels hold -1 or None, but an image without a label cannot be scored: leave it out."
+    assert sentence(lambda: run.evaluate((x, [0, -1, 1]))) == words
+    assert sentence(lambda: run.evaluate((x, ["0", None, "1"]))) == words
+
+
+def test_an_empty_path_is_not_the_current_folder(run: TrainedRun, mistake: Callable[..., str]) -> None:
+    words = "A path is empty: name a file or a folder, or . for the current folder."
+    for use in (ssgan.load, ssgan.train, ssgan.open_run, run.save):
+        assert sentence(lambda use=use: use("")) == words  # type: ignore[misc]
+    for command in (["data"], ["train"], ["suggest"], ["compare", "--out", "rows.jsonl"]):
+        assert mistake(*command, "") == words
+
+
+def test_a_training_is_saved_and_not_pickled(run: TrainedRun) -> None:
+    with pytest.raises(TypeError, match=r"^A training cannot be pickled: save\(folder\) writes it"):
+        pickle.dumps(run)
 
 
 def test_a_test_set_of_torch_may_number_its_classes_otherwise() -> None:

@@ -392,6 +392,8 @@ REFUSED = {
     "seeds": ({"n_seeds": 0}, X, HIDDEN, "n_seeds is 0, but must be an integer, at least 1."),
     "scaling": ({"scaling": "robust"}, X, HIDDEN, "scaling is 'robust', but must be 'standard', 'quantile' or None."),
     "setting": ({"settings": {"batch_sise": 9}}, X, HIDDEN, "Unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
+    "settings": ({"settings": [1]}, X, HIDDEN, "settings is [1], but must be a dict of settings by name, or None."),
+    "overflow": ({}, 1e200 * X, HIDDEN, "X holds 7.9e+200, which is too large to scale: divide it by a constant."),
     "own setting": (
         {"settings": {"seeds": 3}},
         X,

@@ -71,7 +71,7 @@ def data(
     if picture is not None and picture.exists():
         terminal.say(f"Labelled images of the first seed (some, if many): {picture}")
         output.note_names(contents["classes"])
-    if picture is None:
+    if picture is None and sum(count > 0 for count in contents["per_class"]["pool"]) != 1:  # one class is refused
         options_typed = {"--labels-csv": labels_csv, "--labels": labels, "--draw-seed": draw_seed}
         options_typed |= {"--image-size": image_size, "--data-dir": data_dir}
         words = [word for flag, value in options_typed.items() if value is not None for word in (flag, str(value))]

@@ -149,11 +149,11 @@ class DataLocation:
     data_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        if not (self.data.startswith("~") or str(self.labels_csv).startswith("~")):
+        if self.data and not (self.data.startswith("~") or str(self.labels_csv).startswith("~")):
             return
         from ssgan.data.file_tree import expand_user
 
-        object.__setattr__(self, "data", str(expand_user(Path(self.data))))
+        object.__setattr__(self, "data", str(expand_user(self.data)))
         if self.labels_csv is not None:
             object.__setattr__(self, "labels_csv", expand_user(self.labels_csv))
 

@@ -174,13 +174,18 @@ class Grid:
         return {r["seed"]: r["failed"] for r in rows if r.get("failed") is not None and r["seed"] not in done}
 
     def ensembles(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Select the rows of the ensembles of a cell."""
+        """Select the rows of the ensembles of a cell that have every one of its models that did not diverge.
+
+        Models that were trained in several parts, because seeds were added later, have no such ensemble.
+        """
+        rows = list(rows)
+        members = {seed for seed, row in self.results(cell, rows).items() if row["diverged"] is None} & {*self.seeds}
         ensembles = [
             {**row, "method": row["method"].removesuffix(ENSEMBLE)}
             for row in rows
             if isinstance(row.get("members"), list)
         ]
-        return [row for row in ensembles if self._is_of(cell, row) and {*row["members"]} <= {*self.seeds}]
+        return [row for row in ensembles if self._is_of(cell, row) and {*row["members"]} == members]
 
     def outstanding(self, cell: GridCell, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
         """List the stacks still to train: consecutive seeds without a result, or single seeds of a classical method."""

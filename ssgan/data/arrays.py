@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from ssgan.data.image_io import picture_array
 from ssgan.errors import UserError, counted, did_you_mean
 
 __all__ = [
@@ -22,8 +24,8 @@ __all__ = [
     "split_labels",
 ]
 
-UNLABELED_TEXT = "-1"
 MOST_QUANTILES = 1000
+LARGEST_VALUE = 1e100  # of a table
 OUTERMOST = {"quantile": 3.0, "standard": 100.0}  # standard deviations to which a table is clipped
 MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of strings
 
@@ -186,17 +188,15 @@ def _refuse_text(y: np.ndarray) -> None:
     """Refuse the string "-1", and in an array of strings the words for missing labels."""
     texts = {str(label) for label in y if isinstance(label, str | bytes)}
     texts |= {label.decode(errors="replace") for label in y if isinstance(label, bytes)}
-    if UNLABELED_TEXT in texts:
-        raise UserError(
-            "y holds the text '-1', which would be a class: to leave rows unlabelled give y the dtype object, with "
-            "None or the number -1 for them."
-        )
-    words = [word for word in MISSING_WORDS if word in texts]
-    if y.dtype.kind in "US" and words:
-        raise UserError(
-            f"y holds the text {words[0]!r}, which is numpy's form of a missing label in an array of text: give y the "
-            f"dtype object, with None for unlabelled rows."
-        )
+    refused = {"-1": "which would be a class", "": "which would be a class"}
+    if y.dtype.kind in "US":
+        refused |= dict.fromkeys(MISSING_WORDS, "which is numpy's form of a missing label in an array of text")
+    for text, why in refused.items():
+        if text in texts:
+            raise UserError(
+                f"y holds the text {text!r}, {why}: to leave rows unlabelled give y the dtype object, with None or the "
+                f"number -1 for them, or number the classes, with -1 for unlabelled rows, and name them in classes."
+            )
 
 
 def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
@@ -232,7 +232,10 @@ def _whole_numbers(y: np.ndarray) -> np.ndarray:
 
 
 def class_names(*labels: Any) -> tuple[str, ...]:
-    """Return default names for the classes of labels: the sorted words, or 0 to the highest number."""
+    """Return default names for the classes of labels: the sorted words of the first labels, or 0 to the highest number.
+
+    Later labels name classes only if those before have no words.
+    """
     arrays = [_whole_numbers(array) for array in map(np.asarray, labels) if array.size and array.ndim == 1]
     words: set[str] = set()
     highest = -1
@@ -241,7 +244,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
         if found.dtype.kind in "iu":
             highest = max(highest, int(found.max()) if found.size else -1)
         else:
-            words |= {str(label) for label in found}
+            words = words or {str(label) for label in found}
     if highest >= (count := sum(map(len, arrays))):
         raise UserError(
             f"The label {highest} is too high for {counted(count, 'image')}: number the classes 0, 1, 2, ..., or give "
@@ -342,9 +345,7 @@ def _image_array(image: Any) -> np.ndarray:
             array = array.transpose(1, 2, 0)
             return array[..., 0] if array.shape[2] == 1 else array
         return array
-    if hasattr(image, "convert") and image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    return np.asarray(image)
+    return picture_array(image) if isinstance(image, Image.Image) else np.asarray(image)
 
 
 def _plain(label: Any) -> Any:
@@ -364,7 +365,9 @@ class TableScaler:
         self.kind = kind
 
     def fit(self, X: np.ndarray) -> "TableScaler":
-        """Fit it to rows [n, F]."""
+        """Fit it to rows [n, F]; raise a UserError for values whose squares would overflow."""
+        if np.abs(X).max() > LARGEST_VALUE:
+            raise UserError(f"X holds {np.abs(X).max():.3g}, which is too large to scale: divide it by a constant.")
         from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
         self.quantiles = None
@@ -376,7 +379,7 @@ class TableScaler:
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scale rows [n, F]."""
+        """Scale rows [n, F], clipped to 100 standard deviations."""
         return np.clip(self.standard.transform(self._quantiles_of(X)), -OUTERMOST["standard"], OUTERMOST["standard"])
 
     def inverse_transform(self, rows: np.ndarray) -> np.ndarray:

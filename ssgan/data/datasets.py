@@ -369,7 +369,7 @@ def _load(name_or_path: str | Path, root: str | Path | None, options: Options, p
         options.refuse_all(GAUSSIAN_NAME)
         return gaussian(options.gaussian_mean, options.gaussian_std)
     options.refuse_gaussian(str(name_or_path))
-    reader, path = DATASETS.get(str(name_or_path)), file_tree.expand_user(Path(name_or_path))
+    reader, path = DATASETS.get(str(name_or_path)), file_tree.expand_user(name_or_path)
     if options.labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=file_tree.expand_user(Path(options.labels_csv)))
     if reader is not None:

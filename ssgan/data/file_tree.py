@@ -323,8 +323,17 @@ def _member_name(path: Path, member: zipfile.ZipInfo) -> tuple[str, bool]:
     return printable("/".join(parts)), path_name.endswith("/")
 
 
-def expand_user(path: Path) -> Path:
-    """Expand a ``~`` that the shell left, as it does in quotes, unless a file has this name."""
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Expand a ``~`` that the shell left, as it does in quotes, unless a file has this name.
+
+    Raises
+    ------
+    UserError
+        If the path is empty, as an unset variable of the shell is: it would mean the current folder.
+    """
+    if not str(path):
+        raise UserError("A path is empty: name a file or a folder, or . for the current folder.")
+    path = Path(path)
     return path if path.exists() or not str(path).startswith("~") else Path(os.path.expanduser(path))
 
 

@@ -154,12 +154,19 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
     x = reorder_in_place(images.x, order.tolist())
     files = [images.names[row] for row in order]
     answers = note_answers(path) if options.labels_csv is None else []
-    labelled = sum(labeling.labels[file] >= 0 for file, _ in images.skipped)
+    skipped = sorted((*images.skipped, *tree.unreadable))
+    # A file that cannot be opened is no picture of the tree, but its class folder labels it.
+    folders = {file.rpartition("/")[0] for file in tree.pictures if labeling.labels[file] >= 0}
+    folders -= {""} if options.labels_csv is None else folders
+    labelled = sum(
+        labeling.labels[file] >= 0 if file in labeling.labels else file.rpartition("/")[0] in folders
+        for file, _ in skipped
+    )
     file_counts = {
         "sizes": images.sizes,
         "modes": images.modes,
         "ignored": _count_ignored(tree, options.labels_csv),
-        "skipped": {"labelled": labelled, "unlabelled": len(images.skipped) - labelled},
+        "skipped": {"labelled": labelled, "unlabelled": len(skipped) - labelled},
         "tested": {"held out" if labeling.test is None else "in test/": int(in_test.sum())},
     }
     return Data(
@@ -171,7 +178,7 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
         name=_data_name(path),
         files_train=tuple(files[:pool]),
         files_test=tuple(files[pool:]),
-        skipped=tuple(sorted((*images.skipped, *tree.unreadable))),
+        skipped=tuple(skipped),
         file_counts=file_counts,
         image_depth=images.depth,
         notes=(*answers, *note_level(path), *labeling.notes, *_note_heic(images), *images.notes, *learned_notes),

@@ -12,6 +12,8 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError, features
 
+from ssgan.errors import UserError
+
 __all__ = [
     "DEPTHS",
     "FORMAT_NAMES",
@@ -26,12 +28,13 @@ __all__ = [
     "decoder_version",
     "describe_decoding",
     "ignore_warnings",
+    "picture_array",
     "read_header",
 ]
 
 
 # Version of the decoded pixels, part of the cache key: raise it whenever the pixels change.
-DECODER = f"2 Pillow {PIL.__version__}"
+DECODER = f"3 Pillow {PIL.__version__}"
 SUFFIXES = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -155,6 +158,25 @@ def decode(stream: BinaryIO, size: int | None, grey: bool, depth: int = FULL_DEP
         return np.asarray(flat)
 
 
+def picture_array(image: Image.Image) -> np.ndarray:
+    """Return an opened picture as an array of uint8, [H, W] if it is grey and [H, W, 3] otherwise.
+
+    Transparent parts become white. It is not turned upright.
+
+    Raises
+    ------
+    UserError
+        If it has more than 8 bits per channel, since its value of full intensity is not known.
+    """
+    if image.mode == "F" or _has_16_bits(image):
+        raise UserError(
+            f"An image of Pillow's mode {image.mode} has no known value of full intensity: convert it to 8 bits, or to "
+            f"an array or tensor of floats in 0 to 1."
+        )
+    grey = image.mode != "P" and _is_grey(image)  # whether a palette is grey differs between pictures of one set
+    return np.asarray(_flatten(image, FULL_DEPTH).convert("L" if grey else "RGB"))
+
+
 def describe_decoding(size: int | None, grey: bool, depth: int = FULL_DEPTH) -> dict[str, Any]:
     """Describe what :func:`decode` does, for a program without this package: values, and ``steps`` in words.
 
@@ -166,7 +188,8 @@ def describe_decoding(size: int | None, grey: bool, depth: int = FULL_DEPTH) -> 
     mode, full = "L" if grey else "RGB", 2**depth - 1
     steps = [
         "Open the first frame.",
-        f"Grey of 16 bits (mode I or I;16): (value * 255 + {full // 2}) // {full}, at most 255.",
+        f"Grey of 16 bits (mode I or I;16): (value * 255 + {full // 2}) // {full}, at most 255; 255 where the value "
+        "is info['transparency'].",
         "Transparency: convert to RGBA and composite over white by Image.alpha_composite.",
         f"Convert to mode {mode}.",
         "Apply the EXIF orientation, as ImageOps.exif_transpose does.",
@@ -317,7 +340,9 @@ def _flatten(image: Image.Image, depth: int) -> Image.Image:
     """Convert a picture to 8 bits without transparency."""
     if _has_16_bits(image):
         values, full = np.asarray(image).astype(np.int64), 2**depth - 1
-        return Image.fromarray(((values * 255 + full // 2) // full).clip(0, 255).astype(np.uint8))
+        scaled = ((values * 255 + full // 2) // full).clip(0, 255)
+        clear = image.info.get("transparency")  # the one value that is transparent
+        return Image.fromarray(np.where(values == clear, 255, scaled).astype(np.uint8))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA"))

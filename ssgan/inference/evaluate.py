@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssgan import files, runs
+from ssgan.data.arrays import is_missing
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -171,6 +172,8 @@ def score_arrays(
         if not (isinstance(data, tuple | list) and len(data) == 2):
             raise UserError("data must be a pair (images, labels), Data, or a name or path.")
         x = read_images(data[0], models)
+        if not models.config.unconditional and any(map(is_missing, np.asarray(data[1]).ravel().tolist())):
+            raise UserError("The labels hold -1 or None, but an image without a label cannot be scored: leave it out.")
         one, none = x[:1], np.full(min(1, len(x)), -1)
         data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
     if data.feature_map is None:

@@ -214,6 +214,8 @@ def read_images(images: Any, models: Models) -> np.ndarray:
             rows.append(image.pixels)
         return np.stack(rows)
     x = np.asarray(images)
+    if not len(x):
+        raise UserError("There are no images: give at least one.")
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
         return images_to_uint8(x, 1.0, "images", models.input_scale)
     if models.bounded and x.dtype.kind in "iu" and x.size and not 0 <= x.min() <= x.max() <= models.input_scale:

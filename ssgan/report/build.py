@@ -195,9 +195,10 @@ def _sentence(section: Section, baseline: str | None) -> str:
             f"{group.mean:.2f} % test error ({seeds})."
         )
     means = sorted(group.mean for group in groups)
+    lonely = f"; none shares enough labelled images with {method} for an interval" if method else ""
     return (
         f"{section.dataset}: {counted(len(section.names), 'method')} and settings with mean test errors from "
-        f"{means[0]:.2f} to {means[-1]:.2f} %; none shares enough labelled images with another for an interval."
+        f"{means[0]:.2f} to {means[-1]:.2f} %{lonely}."
     )
 
 

@@ -119,6 +119,10 @@ class Run:
     failed_parts: FailedParts
     state: Callable[[], dict[str, Any]]
 
+    def __getstate__(self) -> Any:
+        """Refuse to be pickled, since the trainer holds functions."""
+        raise TypeError("A training cannot be pickled: save(folder) writes it, and ssgan.open_run(folder) opens it.")
+
 
 FIRST_REPORT_STEP = 20  # if a step takes seconds, the remaining time is known early
 TIMED_IMAGES = 64  # test images on which an evaluation is timed before the first one

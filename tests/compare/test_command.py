@@ -18,6 +18,7 @@ from ssgan.compare import grid as grids
 from ssgan.compare import runner
 from ssgan.compare.progress import ConcurrentTracker, ProgressTracker, StackTask
 from ssgan.data.dataset import Data
+from ssgan.errors import Busy
 from ssgan.training import experiment, timing
 from ssgan.training.timing import StepProgress
 
@@ -66,6 +67,24 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["gan"]["error_mean"] == pytest.approx(np.mean(errors))
     assert found["gan"]["error_std"] == pytest.approx(np.std(errors, ddof=1))
     assert found["gan (ensemble)"]["members"] == 2
+
+
+def test_models_that_were_trained_in_parts_have_no_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of some of them would stand beside the mean of all."""
+    options = ["--labels", "20", "--methods", "gan", "--draw-seed", "1", "--json"]
+    for seeds, members in ((2, 2), (3, None), (2, 2)):
+        assert run(*options, "--seeds", str(seeds)) == 0
+        found = {cell["method"]: cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+        assert found["gan"]["n"] == seeds
+        assert found.get("gan (ensemble)", {"members": None})["members"] == members
+
+
+def test_a_link_to_the_rows_has_the_same_lock(tmp_path: Path) -> None:
+    path, link = tmp_path / "rows.jsonl", tmp_path / "link.jsonl"
+    path.touch()
+    link.symlink_to(path)
+    with result_rows.open_row_file(path), pytest.raises(Busy, match="is writing"), result_rows.open_row_file(link):
+        pass
 
 
 def test_the_summary_fits_into_80_columns(

@@ -52,6 +52,8 @@ def test_minus_one_and_one_alone_are_two_classes(dtype: Any) -> None:
         (np.array(["-1", "a"]), "y holds the text '-1', which would be a class"),
         (np.array(["-1", None], object), "y holds the text '-1', which would be a class"),
         (np.array([b"-1", b"a"]), "y holds the text '-1', which would be a class"),
+        (np.array(["", "a"]), "y holds the text '', which would be a class"),
+        (np.array(["", None], object), "y holds the text '', which would be a class"),
         (np.array(["a", np.nan]), "y holds the text 'nan', which is numpy's form of a missing label"),
         (np.array(["a", 1], object), "y holds labels of types that cannot be sorted together, int and str"),
         (np.array([0.0, np.inf]), "y holds infinity, which is not a label"),
@@ -91,6 +93,17 @@ def test_words_are_looked_up_among_the_classes() -> None:
         UserError, match=r"^y_test holds the label 'cqt', which is not one of the classes. Did you mean"
     ):
         Data(x, ["dog", "cat"], x, ["cat", "cqt"], ("dog", "cat"))  # type: ignore[arg-type]
+
+
+def test_words_of_test_labels_name_no_class_of_their_own() -> None:
+    """A spelling would be one."""
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(
+        UserError, match=r"^y_test holds the label 'Dog', which is not one of the classes. Did you mean"
+    ):
+        Data(x, ["dog", "cat"], x, ["cat", "Dog"])  # type: ignore[arg-type, call-arg]
+    unlabeled = Data(x, [None, None], x, ["cat", "dog"])  # type: ignore[arg-type, call-arg]
+    assert unlabeled.classes == ("cat", "dog")
 
 
 def test_classes_are_numbered_where_none_are_named() -> None:
@@ -133,6 +146,22 @@ def test_pictures_of_pillow_with_words_or_none_for_labels() -> None:
     assert data.y_test.tolist() == [0]
     words = as_data(Items((Image.new("L", (2, 2)), "b"), (Image.new("L", (2, 2)), "a")))
     assert (words.classes, words.y_train.tolist()) == (("a", "b"), [1, 0])
+
+
+def test_pictures_of_pillow_are_read_as_files_are() -> None:
+    """Grey without colour, transparent parts white; beyond 8 bits the full intensity is not known."""
+    clear, half = Image.new("LA", (1, 1), (0, 0)), Image.new("LA", (1, 1), (80, 255))
+    assert as_data(Items((clear, 0), (half, 1), (Image.new("1", (1, 1), 1), 1))).x_train.ravel().tolist() == [
+        255,
+        80,
+        255,
+    ]
+    rgba = as_data(Items((Image.new("RGBA", (1, 1), (9, 9, 9, 0)), 0), (Image.new("RGB", (1, 1), (1, 2, 3)), 1)))
+    assert rgba.x_train.reshape(2, 3).tolist() == [[255] * 3, [1, 2, 3]]
+    for deep in (np.array([[500]], np.uint16), np.array([[500]], np.int32), np.array([[0.5]], np.float32)):
+        image = Image.fromarray(deep)
+        with pytest.raises(UserError, match=f"An image of Pillow's mode {image.mode} has no known value of full"):
+            as_data(Items((image, 0), (image, 1)))
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def test_what_is_transparent_lies_on_white() -> None:
     for form in ("PNG", "GIF"):
         stored = saved(palette, form, transparency=0)
         assert image_io.decode(stored, None, grey=True).tolist() == [[255, 80]], form
+    deep = saved(np.array([[0, 257 * 30]], np.uint16), transparency=0)
+    assert image_io.decode(deep, None, grey=True).tolist() == [[255, 30]]
     one_colour = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     stored = saved(one_colour, transparency=(1, 2, 3))
     assert image_io.decode(stored, None, grey=False).tolist() == [[[255] * 3, [4, 5, 6]]]

@@ -229,7 +229,7 @@ def test_odd_folders_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture
     report = last_object(said.out)
     assert (report["dataset"], report["classes"], report["labels"]) == ("ünï 日本", ["a b", "Éclair", "☃"], 11)
     assert said.err.splitlines()[:2] == [
-        "Skipped files that cannot be read: 1 (0 of them labelled): ☃/ring.png is a broken link",
+        "Skipped files that cannot be read: 1 (1 of them labelled): ☃/ring.png is a broken link",
         "Ignored files that are not pictures: 1 (link: 1)",
     ]
     assert status_of("data", "ünï 日本") == 0

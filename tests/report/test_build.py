@@ -118,6 +118,18 @@ def test_another_baseline() -> None:
     assert "There is no result of gan on this data set to compare with." in found.markdown
 
 
+def test_a_sentence_without_pairs_names_the_method_compared_with() -> None:
+    """Other methods may have pairs."""
+    rows = [
+        row(10.0 + k * slope, method=method, seed=k, draw_seed=k, split_sha256=str(k))
+        for method, slope in (("b", 1), ("c", 3))
+        for k in (1, 2)
+    ]
+    alone = row(30.0, method="a", seed=0, draw_seed=0, split_sha256="0")
+    assert "none shares enough labelled images with a for an interval." in build(alone, *rows).markdown
+    assert "on the same labels they differ by" in build(alone, *rows, baseline="b").markdown
+
+
 def test_calibration_is_averaged_over_the_rows_that_have_it() -> None:
     found = build(row(ece=0.1, nll=0.4), row(seed=1, ece=0.3, nll=None))
     assert ["gan", "50", "0.200", "0.400", "1/2"] in cells_of(found.markdown)
