@@ -174,8 +174,8 @@ def worth_table() -> str:
             "|---|---|",
             *(f"| {words} | {gap} |" for words, gap in gaps.items()),
             "",
-            "Test error without a generator minus that with it, ± standard error (draws): above 0 it helps. All but",
-            "the first line with views and pseudo-labels, in about the same CPU time.",
+            "Test error without a generator minus that with it, ± standard error (draws): above 0 it helps. All",
+            "lines but the first: with views and pseudo-labels, in about the same CPU time.",
         ]
     )
 

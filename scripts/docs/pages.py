@@ -42,8 +42,9 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Set by `--set field=value`, or in Python by `Config(field=value)`. The defaults are the paper's MNIST recipe.",
-        "This page is written by `scripts/docs/pages.py`.",
+        "Set by `--set field=value`, or in Python by `Config(field=value)`. Settings with an option of their own, such",
+        "as `--labels`, take either form; `preset` is chosen by `--preset` only. The defaults are the paper's MNIST",
+        "recipe. This page is written by `scripts/docs/pages.py`.",
         "",
         "| setting | default | in presets | unit | what it is | allowed |",
         "|---|---|---|---|---|---|",

@@ -46,7 +46,7 @@ def generator_table() -> str:
     """Make the table of error without a generator and with one, at equal CPU time."""
     found = _cells()
     lines = [
-        "| pictures | labels | without a generator | with one | difference | lower without | CPU seconds |",
+        "| pictures | labels | without a generator | with one | difference | lower without | CPU seconds of both |",
         "|---" * 7 + "|",
     ]
     lengths = set()

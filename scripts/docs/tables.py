@@ -50,7 +50,7 @@ def first_table() -> str:
         lines.append(f"| {name}{fewer} | " + " | ".join(cell(cells[method, n]) for n in labels) + " |")
     lines += [
         "",
-        f"Test error in % on scikit-learn's digits, mean ± standard deviation over the same {whole} draws.",
+        f"Test error in % on scikit-learn's digits, mean ± standard deviation over the same {whole} draws of labels.",
         "Settings of `gan` were tuned for these data on held-out images ([exceptions](docs/notes/README.md)), those",
         "of the other methods mostly not.",
         "",

@@ -142,7 +142,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="A .csv, .jsonl or .json file; - is CSV on standard output. [default: -, none with --sort-into]",
+            help="A .csv, .jsonl or .json file; - is CSV on standard output. [default: -; none with --sort-into or "
+            "--sheet]",
         ),
     ] = None,
     sort_into: Annotated[
