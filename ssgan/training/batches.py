@@ -144,16 +144,16 @@ class Batches:
         return _Labeled(rows, y, orders)
 
     @cached_property
-    def spread(self) -> _Labeled:
+    def spread_labeled(self) -> _Labeled:
         """The rows that the labels of each model reach by label spreading."""
         of_backbone, even = self.config.backbone is not None, self.config.has("balance")
-        found = [spread_labels(self.x_pool, self.scale, split, of_backbone, even) for split in self.splits]
-        return self._in_order([rows for rows, _ in found], [y for _, y in found])
+        pairs = [spread_labels(self.x_pool, self.scale, split, of_backbone, even) for split in self.splits]
+        return self._in_order([rows for rows, _ in pairs], [y for _, y in pairs])
 
     def prepare(self, first: int) -> None:
         """Spread the labels now, if the batch ``first`` learns from them: that takes longer than a batch."""
         if first < self.config.batches_with_spread_labels:
-            _ = self.spread
+            _ = self.spread_labeled
 
     def images(self, stored: Tensor, u: Tensor | None = None, strong: bool = False) -> Tensor:
         """Convert stored pixels [S, B, ...] to the input range, augmented by uniform numbers ``u`` [S, B, P]."""
@@ -189,8 +189,8 @@ class Batches:
             chunk, offset = divmod(first, CHUNK_BATCHES)
             count = min(CHUNK_BATCHES - offset, stop - first)
             labeled = self.labeled
-            if first < (spread := self.config.batches_with_spread_labels):
-                count, labeled = min(count, spread - first), self.spread
+            if first < (end := self.config.batches_with_spread_labels):
+                count, labeled = min(count, end - first), self.spread_labeled
             size = self.config.batch_size
             # A GAN without classes has empty labelled batches.
             places = labeled.take(first * size, count * size) or [np.zeros(0, np.int64)] * len(self.seeds)
