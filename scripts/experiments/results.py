@@ -294,6 +294,7 @@ def _auroc(own: np.ndarray, foreign: np.ndarray) -> float:
 def rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a file; none if there is no file."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = text.replace(" 1 threads", " 1 thread")  # earlier versions wrote the plural
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -227,8 +227,8 @@ def test_features_are_those_of_the_local_engine(cluster: Any) -> None:
         raise AssertionError("computed here")
 
     told: list[tuple[int, int]] = []
-    spread = ray_data.feature_engine()(backbone, 255.0)
-    found = compute_features(images, refuse, None, backbone.width, lambda *n: told.append(n), spread=spread)
+    compute = ray_data.feature_engine()(backbone, 255.0)
+    found = compute_features(images, refuse, None, backbone.width, lambda *n: told.append(n), remote=compute)
     assert found.tobytes() == expected.tobytes()
     assert told == [(0, 150), (64, 150), (128, 150), (150, 150)]
 

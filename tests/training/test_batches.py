@@ -169,6 +169,6 @@ def test_labels_are_spread_before_the_first_batch_and_only_where_one_needs_them(
     ours = batches(few_digits, config)
     ours.prepare(config.batches_with_spread_labels)
     list(ours.from_batch(config.batches_with_spread_labels, config.steps))
-    assert "spread" not in vars(ours)
+    assert "spread_labeled" not in vars(ours)
     ours.prepare(0)
-    assert "spread" in vars(ours)
+    assert "spread_labeled" in vars(ours)
