@@ -125,7 +125,7 @@ def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits:
     none = "There are no images: give at least one."
     assert sentence(lambda: run.predict([])) == none
     assert sentence(lambda: run.evaluate((x[:0], y[:0]))) == none
-    words = "The labels hold -1 or None, but an image without a label cannot be scored: leave it out."
+    words = "The labels hold -1, None or NaN, but an image without a label cannot be scored: leave it out."
     assert sentence(lambda: run.evaluate((x, [0, -1, 1]))) == words
     assert sentence(lambda: run.evaluate((x, ["0", None, "1"]))) == words
 

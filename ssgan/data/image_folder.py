@@ -12,6 +12,7 @@ in any other layout: all of them are its pool, except those in test/.
 
 import itertools
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -155,13 +156,10 @@ def _make_data(path: Path, tree: FileTree, labeling: Labeling, images: ImageArra
     files = [images.names[row] for row in order]
     answers = note_answers(path) if options.labels_csv is None else []
     skipped = sorted((*images.skipped, *tree.unreadable))
-    # A file that cannot be opened is no picture of the tree, but its class folder labels it.
-    folders = {file.rpartition("/")[0] for file in tree.pictures if labeling.labels[file] >= 0}
-    folders -= {""} if options.labels_csv is None else folders
-    labelled = sum(
-        labeling.labels[file] >= 0 if file in labeling.labels else file.rpartition("/")[0] in folders
-        for file, _ in skipped
-    )
+    labelled = sum(labeling.labels[file] >= 0 for file, _ in images.skipped)
+    if tree.unreadable and options.labels_csv is None:  # they are no pictures of the tree, but their folders label them
+        folders = {posixpath.dirname(file) for file, label in labeling.labels.items() if label >= 0}
+        labelled += sum(posixpath.dirname(file) in folders for file, _ in tree.unreadable)
     file_counts = {
         "sizes": images.sizes,
         "modes": images.modes,

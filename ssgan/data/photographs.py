@@ -14,7 +14,7 @@ from ssgan.settings.options import DEFAULT_BACKBONE, default_image_size, is_inst
 from ssgan.settings.presets import resolve
 
 __all__ = [
-    "PHOTOGRAPH_FRACTION",
+    "MAJORITY",
     "BackboneChoice",
     "PictureKind",
     "backbone_of_photographs",
@@ -26,7 +26,7 @@ SAMPLE = 64  # files that are sampled, evenly spaced from the first to the last
 SIDE = 64  # pixels of a side to which they are resized
 COLOUR = 6.0  # smallest mean difference of the largest and the smallest channel, of 255, of a colour picture
 TONES = 30  # fewest colours of a photograph, at 16 levels per channel; drawings and letters have fewer
-PHOTOGRAPH_FRACTION = 0.75  # fraction of the sample that must be colour photographs
+MAJORITY = 0.75  # fraction of the pictures that decides for the whole set
 SMALLEST_PHOTOGRAPH = 48  # smallest shorter side, in pixels, of photographs that get a backbone
 
 
@@ -67,7 +67,7 @@ def look_at_pictures(path: Path) -> PictureKind | None:
             sides.append(min(header.width, header.height))
     if not kinds:
         return None
-    return PictureKind(float(np.mean(kinds)) >= PHOTOGRAPH_FRACTION, int(np.median(sides)))
+    return PictureKind(float(np.mean(kinds)) >= MAJORITY, int(np.median(sides)))
 
 
 def is_photograph(pixels: np.ndarray) -> bool:

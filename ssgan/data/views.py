@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ssgan.data.dataset import Data
-from ssgan.data.photographs import PHOTOGRAPH_FRACTION, is_photograph
+from ssgan.data.photographs import MAJORITY, is_photograph
 from ssgan.settings.presets import PICTURE_PRESETS
 
 __all__ = ["Views", "black_ground_share", "choose_views", "nearer_than_mirrored", "photograph_share", "views_for"]
@@ -49,12 +49,12 @@ def choose_views(data: Data) -> Views:
     data : Data
         With images [N, H, W] or [N, H, W, C], C = 1 or 3.
     """
-    if photograph_share(data) >= PHOTOGRAPH_FRACTION:
+    if photograph_share(data) >= MAJORITY:
         return Views("natural", "colour photographs")
     nearer = nearer_than_mirrored(data)
     if nearer is not None and nearer <= MIRRORED:
         return Views("natural", "a mirror-symmetric set")
-    if black_ground_share(data) >= PHOTOGRAPH_FRACTION:
+    if black_ground_share(data) >= MAJORITY:
         return Views("digits", "pictures on a black background")
     return Views("drawings", "pictures of few colours" if data.image_shape[-1] == 3 else "grey pictures")
 

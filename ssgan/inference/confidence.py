@@ -126,7 +126,7 @@ class Confidence:
     has_folds, is_worth_folds : bool
         Whether folds were held out to fit one; whether there are enough labels for that.
     unflagged_reasons : tuple of str
-        For each model, why it says nothing about images of none of the classes; empty if it does.
+        For each model, why it does not flag outliers, images of none of the classes; empty if it does.
     """
 
     temperature: float | None = None
@@ -137,7 +137,7 @@ class Confidence:
 
     @property
     def unflagged_reason(self) -> str:
-        """Why the models together say nothing about images of none of the classes; empty if they do."""
+        """Why the models together do not flag outliers; empty if they do."""
         return next(filter(None, self.unflagged_reasons), "")
 
     @property

@@ -19,7 +19,7 @@ from ssgan.inference.metrics import confusion, mean_or_none, per_class, reliabil
 from ssgan.inference.models import Models, open_latest
 from ssgan.inference.scored_images import Scored, leave_out_learned, leave_out_trained, read_images
 from ssgan.inference.scores import METRICS, finite_mask, score
-from ssgan.settings.options import GAUSSIAN, Options
+from ssgan.settings.options import Options
 
 __all__ = ["evaluate_models", "evaluate_run", "options_for", "score_arrays"]
 
@@ -97,9 +97,13 @@ def evaluate_models(
     source, source_root, options = runs.data_source(run, report, models.config, root)
     has_arrays = data is not None and (data in DATASETS or files.is_npz(data))
     if has_arrays:
-        of_set = {name: getattr(options, name) for name in GAUSSIAN}
-        learned, backbone = runs.learned_images(run), models.config.backbone
-        options = Options(labels_csv=labels_csv, backbone=backbone, learned=learned, **of_set)
+        options = Options(
+            labels_csv=labels_csv,
+            backbone=models.config.backbone,
+            learned=options.learned,
+            gaussian_mean=options.gaussian_mean,
+            gaussian_std=options.gaussian_std,
+        )
     elif data is not None:
         options = options_for(models, labels_csv)
     elif labels_csv is not None:
@@ -173,7 +177,9 @@ def score_arrays(
             raise UserError("data must be a pair (images, labels), Data, or a name or path.")
         x = read_images(data[0], models)
         if not models.config.unconditional and any(map(is_missing, np.asarray(data[1]).ravel().tolist())):
-            raise UserError("The labels hold -1 or None, but an image without a label cannot be scored: leave it out.")
+            raise UserError(
+                "The labels hold -1, None or NaN, but an image without a label cannot be scored: leave it out."
+            )
         one, none = x[:1], np.full(min(1, len(x)), -1)
         data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
     if data.feature_map is None:

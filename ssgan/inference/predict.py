@@ -141,17 +141,16 @@ def _prediction(name: str, p_K: np.ndarray, generated: float, models: Models) ->
     """Make the prediction of one image from its probabilities."""
     if not np.isfinite(p_K).all():
         return Prediction(name, None, None, None, f"{name} makes the outputs of the model non-finite.", None)
+    is_generated = generated > GENERATED_LIMIT
     if models.config.unconditional:
-        return Prediction(
-            name, None, None, round_to_six_digits(generated), GENERATED if generated > GENERATED_LIMIT else "", []
-        )
+        return Prediction(name, None, None, round_to_six_digits(generated), GENERATED if is_generated else "", [])
     best, flags_outliers = int(p_K.argmax()), models.flags_outliers
     return Prediction(
         file=name,
         label=models.classes[best],
         probability=round_to_six_digits(p_K[best]),
         p_generated=round_to_six_digits(generated) if flags_outliers else None,
-        note=UNLIKE_CLASSES if flags_outliers and generated > GENERATED_LIMIT else "",
+        note=UNLIKE_CLASSES if flags_outliers and is_generated else "",
         probabilities=[round_to_six_digits(p) for p in p_K],
     )
 
