@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssgan.data import datasets
-from ssgan.data.dataset import as_data
+from ssgan.data.dataset import Data, as_data
 from ssgan.data.file_tree import expand_user
 from ssgan.data.photographs import backbone_of_photographs
 from ssgan.data.splits import Split
@@ -28,7 +28,7 @@ from ssgan.inference.predict import Prediction, choose_models, predict_sources
 from ssgan.inference.scored_images import read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
-from ssgan.settings.fields import LARGEST_INTEGER
+from ssgan.settings.fields import images_of_epochs
 from ssgan.settings.options import Options
 from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
@@ -273,6 +273,8 @@ class OpenedRun(_UsableRun):
         """
         if expand_user(folder).resolve().is_relative_to(Path(self.folder).resolve()):
             raise UserError(f"{folder} lies in the run {self.folder}: choose a folder elsewhere.")
+        if not self.folder.is_dir():
+            raise UserError(f"There is no run folder {self.folder} any more.")
         path = create_empty_folder(expand_user(folder))
         shutil.copytree(self.folder, path, dirs_exist_ok=True)
         return path
@@ -330,6 +332,8 @@ def train(
     >>> run.predict(run.data.x_test[:3]).shape, len(run.classes)
     ((3,), 10)
     """
+    if config is not None and not isinstance(config, Config):
+        raise UserError(f"config is {config!r}, but must be a Config; give a preset and settings by their names.")
     for word, value in {"folds": config and config.folds, **settings}.items():
         if word in ("folds", "frames_every_images", "tensorboard") and value:
             raise UserError(f"{word}={value!r} writes into a run folder during training: use `ssgan train --out DIR`.")
@@ -339,7 +343,7 @@ def train(
         raise UserError(f"preset={preset!r} cannot be combined with config, which has every setting: omit one of them.")
     if epochs is not None and "total_images" in settings:
         raise UserError("epochs and total_images set the same length twice: omit one.")
-    source, named = None, None
+    source, named, has_settings = None, None, True
     if isinstance(data, str | os.PathLike):
         if test is not None:
             raise UserError(f"test is for arrays, but {os.fspath(data)} has its own test set: omit test.")
@@ -352,9 +356,10 @@ def train(
     elif data_dir is not None or labels_csv is not None:
         raise UserError("data_dir and labels_csv are for names and paths of data, but data are arrays: omit them.")
     else:
+        has_settings = isinstance(data, Data)  # that were used to load it
         data = as_data(data, test)
     if epochs is not None:
-        settings["total_images"] = _images_of_epochs(epochs, len(data.x_train))
+        settings["total_images"] = images_of_epochs(epochs, len(data.x_train))
     if config is None:
         backbone = settings.get("backbone")
         own = "tables" if data.unbounded else default_preset(named or data.name, data.image_shape, backbone)
@@ -363,6 +368,9 @@ def train(
         config = resolve(preset or own, settings)
     elif settings:
         config = config.replace(**settings)
+    if not has_settings:
+        Options.of(config).refuse_all("the data")
+        Options.of(config).refuse_gaussian("the data")
     if data.image_depth is not None:
         config = config.replace(image_depth=data.image_depth)
     if config.backbone is None:
@@ -396,7 +404,7 @@ def open_run(folder: str | os.PathLike[str], device: str = "auto") -> OpenedRun:
     >>> ssgan.open_run(folder).config.labels
     20
     """
-    path = expand_user(folder)
+    path = expand_user(folder).absolute()  # also after the working directory changes
     return OpenedRun(path, *open_latest(path, select(device)))
 
 
@@ -406,12 +414,3 @@ def _resolve_early(preset: str | None, name: str, settings: Mapping[str, Any]) -
         return resolve_early(preset, settings)
     backbone = settings.get("backbone")
     return resolve_for_unknown_shape(lambda shape: resolve_early(default_preset(name, shape, backbone), settings))
-
-
-def _images_of_epochs(epochs: Any, pool_size: int) -> int:
-    """Return a number of passes over the pool as a number of images."""
-    most = LARGEST_INTEGER / pool_size
-    is_number = isinstance(epochs, int | float | np.integer | np.floating) and not isinstance(epochs, bool)
-    if not (is_number and 0 < epochs <= most):
-        raise UserError(f"epochs is {epochs!r}, but must be a number above 0 and at most {most:.0e}.")
-    return max(1, round(epochs * pool_size))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "device_name",
-    "float32_precision",
+    "own_precision",
     "precision_warnings",
     "processor_name",
     "rng_state",
@@ -96,12 +96,26 @@ def device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def float32_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Set whether float32 products and convolutions on CUDA round to TF32 while the block runs.
+def own_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute while the block runs as the settings say, whatever autocast and default type the caller has set.
 
-    They do if ``precision`` is ``"tf32"``, and otherwise do not, although torch rounds convolutions by default. On
-    other devices nothing changes.
+    On CUDA, float32 products and convolutions round to TF32 if ``precision`` is ``"tf32"``, and otherwise do not,
+    although torch rounds convolutions by default.
     """
+    import torch
+
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+@contextmanager
+def _float32_rounding(precision: str, device: torch.device) -> Iterator[None]:
+    """Set whether float32 products on CUDA round to TF32; on other devices nothing changes."""
     import torch
 
     if device.type != "cuda":

@@ -10,11 +10,12 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ssgan.data.arrays import TableScaler, check_training_labels, images_to_uint8, labels_to_score, plain_labels
+from ssgan.data.arrays import images_to_uint8, to_array
 from ssgan.data.dataset import Data
+from ssgan.data.estimator_inputs import TableScaler, check_training_labels, first_seed, labels_to_score, plain_labels
 from ssgan.data.views import views_for
 from ssgan.devices import select
 from ssgan.errors import UserError
@@ -22,6 +23,7 @@ from ssgan.inference.checkpoints import models_part
 from ssgan.inference.models import Models
 from ssgan.settings.catalog import METHOD_NAMES, is_picture_shape
 from ssgan.settings.config import Config
+from ssgan.settings.options import Options
 from ssgan.settings.presets import default_preset, resolve
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parent import Parent
@@ -30,11 +32,11 @@ from ssgan.training.trainer import train
 __all__ = ["SSGANClassifier"]
 
 TABLE_PRESET, SMALL_IMAGE_PRESET = "tables", "small-images"
-# Settings that follow from the parameters of the estimator, or from X and y.
-OWN_SETTINGS = frozenset(["backbone", "device", "draw_seed", "folds", "labels", "method", "seed", "seeds"])
+# Settings that follow from the parameters of the estimator, from X and y, or that need files.
+OWN_SETTINGS = {"device", "draw_seed", "folds", "frames_every_images", "labels", "method", "seed", "seeds"}
+OWN_SETTINGS |= {"tensorboard", *Options.settings()} - {"image_size"}
 WITHOUT_VIEWS = {"augmentation": "none", "weight_pseudo_label": 0.0}  # for images of neither 1 nor 3 channels
 LARGEST_NUMBER = 1e6  # largest number in a scaled table
-SEED_LIMIT = 2**31 - 4096
 
 
 class SSGANClassifier(ClassifierMixin, BaseEstimator):
@@ -173,7 +175,8 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = labels.classes
         self._fit_scaling(X)
         stored = self._stored(X)
-        names = tuple(f"{k}: {label}" for k, label in enumerate(labels.classes))  # "-1" may be a class here
+        # "-1" may be a class here. Equal labels of another type keep their names.
+        names = earlier.classes if earlier else tuple(f"{k}: {label}" for k, label in enumerate(labels.classes))
         data = Data(stored, labels.indices, stored[:0], labels.indices[:0], names, unbounded=X.ndim == 2)
         self.config_ = self._config(data)
         start = None if earlier is None else Parent.of_models(earlier, self.config_.all_seeds)
@@ -228,15 +231,15 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"n_samples is {n_samples!r}, but must be an integer, at least 1.")
         if (backbone := self.config_.backbone) is not None and self.models_.G is not None:
             raise UserError(f"The generator makes features of {backbone}, which are not images: set backbone=None.")
-        seed = self.config_.seed if random_state is None else _seed(random_state)
+        seed = self.config_.seed if random_state is None else first_seed(random_state)
         images = self.models_.sample(-(-n_samples // len(self.models_.seeds)), seed)
         rows = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])[:n_samples]
         if self._scaler is not None:
             return self._scaler.inverse_transform(rows.astype(np.float64))
         if rows.ndim == 2:
             return rows
-        rows = rows * self._image_scale
-        return (rows if self._float_images else np.rint(rows)).astype(self._image_dtype)
+        rows, dtype = rows * self._image_scale, self._image_dtype
+        return (rows if self._float_images else np.rint(rows).clip(0, np.iinfo(dtype).max)).astype(dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy over the rows that have a label, 0 to 1.
@@ -247,7 +250,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
             If no row has a label.
         """
         check_is_fitted(self)
-        check_consistent_length(X, y)
+        check_consistent_length(X, y, sample_weight)
         given, known = labels_to_score(y, self.classes_)
         if not known.any():
             raise UserError("No row has a label to compare with: every label is -1 or missing.")
@@ -283,8 +286,9 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         """Return a table as float64 [n, F] or images [n, H, W(, C)], and record or compare its shape."""
         if issparse(X):
             raise UserError(f"X is a sparse {type(X).__name__}; sparse data is not supported: give X.toarray().")
-        shape = getattr(X, "shape", None)
-        if (np.asarray(X).ndim if shape is None else len(shape)) not in (3, 4):
+        if not hasattr(X, "shape") or hasattr(X, "detach") or np.ma.is_masked(X):
+            X = to_array(X, "X")
+        if len(X.shape) not in (3, 4):
             X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
         else:
             X = self._check_images(np.asarray(X), reset)
@@ -343,7 +347,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
                 f"{list(shape)}: choose another method."
             )
         overrides: dict[str, Any] = {"labels": None, "method": self.method, "device": self.device}
-        overrides |= {"seeds": int(self.n_seeds), "seed": _seed(self.random_state)}
+        overrides |= {"seeds": int(self.n_seeds), "seed": first_seed(self.random_state)}
         if self.total_images is not None:
             if "total_images" in settings:
                 raise UserError("total_images and settings['total_images'] set the same length twice: omit one.")
@@ -353,7 +357,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         if own := sorted(OWN_SETTINGS & set(settings)):
-            raise UserError(f"settings holds {own[0]}, which follows from the other parameters, X and y: leave it out.")
+            raise UserError(f"settings holds {own[0]}, which other parameters, X and y determine: leave it out.")
         default = TABLE_PRESET if table else default_preset("", shape, self.backbone)
         preset = self.preset or (SMALL_IMAGE_PRESET if default == "vectors" else default)
         if preset == SMALL_IMAGE_PRESET and not table and not is_picture_shape(shape):
@@ -361,7 +365,10 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         overrides |= settings
         if (views := views_for(data, preset, overrides)) is not None:
             overrides["augmentation"] = views.augmentation
-        return resolve(preset, overrides)
+        config = resolve(preset, overrides)
+        if config.image_size is not None and config.backbone is None:
+            raise UserError("settings holds image_size, which has no effect without a backbone: leave it out.")
+        return config
 
     def _fit_scaling(self, X: np.ndarray) -> None:
         """Fit the scaling of the columns of a table, without labels."""
@@ -402,13 +409,6 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         self._state = models_part(run.state())
         self._finite_seeds = finite
         self.models_ = run.models.select(finite)
-
-
-def _seed(random_state: Any) -> int:
-    """Return the seed of the first model: an integer unchanged, or one drawn from a generator."""
-    if isinstance(random_state, int | np.integer) and 0 <= random_state <= SEED_LIMIT:
-        return int(random_state)
-    return int(check_random_state(random_state).randint(SEED_LIMIT))
 
 
 def _open_models(state: Mapping[str, Any], seeds: list[int], device: str) -> Models:

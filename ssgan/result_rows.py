@@ -166,7 +166,7 @@ def _check(row: Mapping[str, Any]) -> None:
     if row["labels"] == 0:
         raise RowError("is of a GAN without classes (labels 0), which has no error")
     if row.get("error") is None and not failed and row["diverged"] is None:
-        raise RowError("has no error, though it neither diverged nor failed: was there no test set?")
+        raise RowError("has no error, though it neither diverged nor failed, as without a test set")
 
 
 def _refuse_constant(constant: str) -> None:

@@ -34,6 +34,7 @@ from ssgan.run_files import LOG_LINE, PARENT, find_report_fault
 from ssgan.schemas import find_fault, shorten, whole
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
+from ssgan.settings.presets import DATASET_PRESETS
 from ssgan.settings.terms import TERMS
 
 __all__ = [
@@ -265,24 +266,29 @@ def unknown_data(run: Path | str) -> UserError:
 
 
 def data_source(
-    run: Path, report: dict[str, Any], config: Config, root: Path | None = None
+    run: Path, report: dict[str, Any], config: Config, root: Path | None = None, moved: str | None = None
 ) -> tuple[str, str | Path | None, Options]:
     """Return what :func:`ssgan.data.load` needs to load the data of a run: name or path, root folder, options.
 
-    ``report`` is one that :func:`read_report` has checked.
+    ``report`` is one that :func:`read_report` has checked, ``moved`` the place of the data, if they are elsewhere now.
 
     Raises
     ------
     UserError
-        If the run started from another one, and its ``parent.json`` is lost or damaged.
+        If the run started from another one, and its ``parent.json`` is lost or damaged; if its data were arrays.
     """
     if report.get("parent") and not (run / PARENT_NAME).exists():
         raise UserError(f"{run} started from another run, but there is no {PARENT_NAME} in it: it is damaged.")
+    if moved is None and report.get("source", "") is None and report["dataset"] not in DATASET_PRESETS:
+        raise UserError(
+            f"{run} was trained on arrays, which it does not hold: name them with --data where there is one, or train "
+            f"from a file, such as an .npz."
+        )
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
     keys = ("data", "data_dir", "labels_csv")
     data, folder, table = (None if source.get(key) is None else path_from_text(str(source[key])) for key in keys)
     options = Options.of(config, None if table is None else Path(table), learned_images(run))
-    return str(data), root or folder, options
+    return moved or str(data), root or folder, options
 
 
 def is_run(path: Path) -> bool:

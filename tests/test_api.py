@@ -81,6 +81,7 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
         ({"labels": np.zeros(3)}, "labels is a ndarray, but must be"),
         ({"folds": 3}, "folds=3 writes into a run folder during training: use `ssgan train --out DIR`."),
         ({"tensorboard": True}, "tensorboard=True writes into a run folder"),
+        ({"config": {"labels": 3}}, "config is {'labels': 3}, but must be a Config"),
         ({"network": "paper-conv"}, "Network paper-conv accepts images of at least 9x9 pixels"),
     ],
 )
@@ -120,6 +121,57 @@ def test_a_data_set_of_torch(few_digits: Data) -> None:
     assert trained.errors[0] is not None
 
 
+def test_masked_labels_are_not_learned(few_digits: Data) -> None:
+    masked = np.ma.masked_array(few_digits.y_train, mask=np.arange(300) >= 40)
+    trained = ssgan.train((few_digits.x_train, masked), **{**SHORT, "labels": None})
+    assert len(trained.splits[0].indices) == 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"test_share": 0.3}, "test_share=0.3 has no effect: it is for files of pictures"),
+        ({"image_size": 16}, "image_size=16 has no effect: it is for files of pictures"),
+        ({"gaussian_mean": 3.0}, "gaussian_mean=3.0 has no effect: it is for the data set gaussian"),
+    ],
+)
+def test_settings_of_files_are_refused_with_arrays(few_digits: Data, settings: dict[str, Any], words: str) -> None:
+    pair = few_digits.x_train, few_digits.y_train
+    assert sentence(lambda: ssgan.train(pair, **SHORT, **settings)).startswith(words)
+    assert sentence(lambda: ssgan.train(pair, tiny(**settings))).startswith(words)
+
+
+def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> None:
+    images = torch.from_numpy(few_digits.x_train / np.float32(16))[:, None].requires_grad_()
+    y = torch.from_numpy(few_digits.y_train)
+    trained = ssgan.train(TensorDataset(images, y), **SHORT)
+    assert np.array_equal(trained.predict_proba(images), trained.predict_proba(trained.data.x_train))
+    assert trained.evaluate((images, y))["test_images"] == 300
+    assert sentence(lambda: trained.predict(TensorDataset(images, y))).startswith("images is of type TensorDataset")
+    assert sentence(lambda: trained.predict(np.asarray(1))).startswith("images is of type ndarray")
+    ragged = [np.zeros((8, 8)), np.zeros((8, 7))]
+    assert sentence(lambda: trained.predict(ragged)) == (
+        "The rows of images have different shapes: resize the images to one."
+    )
+
+
+def test_the_callers_state_of_torch_changes_no_bit(run: TrainedRun, few_digits: Data) -> None:
+    """Autocast and a default type of float64 changed probabilities; without gradients training failed."""
+    x = few_digits.x_test
+    default = torch.get_default_dtype()
+    expected, config = run.predict_proba(x), tiny(seeds=2, draw_seed=0)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            assert np.array_equal(run.predict_proba(x), expected)
+            again = ssgan.train(few_digits, config)
+            assert torch.is_inference_mode_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(default)
+    assert same_bits(weights(again), weights(run))
+
+
 def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits: Data) -> None:
     x, y = few_digits.x_test[:3], few_digits.y_test[:3]
     none = "There are no images: give at least one."
@@ -128,6 +180,17 @@ def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits:
     words = "The labels hold -1, None or NaN, but an image without a label cannot be scored: leave it out."
     assert sentence(lambda: run.evaluate((x, [0, -1, 1]))) == words
     assert sentence(lambda: run.evaluate((x, ["0", None, "1"]))) == words
+    masked = np.ma.masked_array([0, 1, 2], mask=[False, True, False])
+    assert sentence(lambda: run.evaluate((x, masked))) == words
+
+
+def test_integers_are_not_matched_with_classes_of_other_numbers(few_digits: Data) -> None:
+    """Of the classes "1", "10", "2", ... the integer 1 was the second."""
+    words = (few_digits.y_train + 1).astype(str)
+    trained = ssgan.train((few_digits.x_train, words), **SHORT)
+    said = sentence(lambda: trained.evaluate((few_digits.x_train, few_digits.y_train + 1)))
+    assert said.startswith("The labels are integers and the classes are called 1, 10, 2")
+    assert trained.evaluate((few_digits.x_train, words))["test_images"] == 300
 
 
 def test_an_empty_path_is_not_the_current_folder(run: TrainedRun, mistake: Callable[..., str]) -> None:
@@ -244,12 +307,14 @@ def test_a_home_folder_is_expanded(
 
 
 def test_a_run_on_arrays_or_changed_data_says_so(
-    run: TrainedRun, saved: Path, few_digits: Data, tmp_path: Path
+    run: TrainedRun, saved: Path, few_digits: Data, tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     """The fixture has the name of a built-in set, but fewer images."""
     arrays = ssgan.train((few_digits.x_train, few_digits.y_train), **SHORT).save(tmp_path / "arrays")
     said = "was trained on arrays, which it does not hold: give --data, or evaluate() arrays."
     assert sentence(ssgan.open_run(arrays).evaluate).endswith(said)
+    for command in (("data",), ("suggest",), ("audit",), ("sample", "--nearest")):
+        assert mistake(command[0], arrays, *command[1:]).startswith(f"{arrays} was trained on arrays, which it does")
     (note,) = ssgan.open_run(saved).evaluate()["notes"]
     assert note.startswith(f"digits has changed since {saved} was trained")
     assert run.evaluate()["notes"] == []
@@ -345,6 +410,19 @@ def test_an_opened_run_is_copied(saved: Path, tmp_path: Path) -> None:
     )
 
 
+def test_an_opened_run_is_found_from_another_folder(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)
+    opened = ssgan.open_run(saved.name)
+    monkeypatch.chdir(tmp_path)
+    assert (opened.save("copy") / "checkpoint").exists()
+    shutil.rmtree(tmp_path / "copy")
+    (tmp_path / "copy").mkdir()
+    gone = OpenedRun(tmp_path / "gone", opened.models, opened.report)
+    assert sentence(lambda: gone.save(tmp_path / "copy")) == f"There is no run folder {tmp_path / 'gone'} any more."
+
+
 def test_a_run_is_not_copied_into_itself(saved: Path) -> None:
     before = sorted(saved.rglob("*"))
     assert "lies in the run" in sentence(lambda: ssgan.open_run(saved).save(saved / "copy"))
@@ -355,7 +433,9 @@ def test_values_without_a_prediction_are_refused(few_digits: Data) -> None:
     """NaN probabilities once became the first class."""
     x = np.random.default_rng(0).uniform(0, 1, (60, 4)).astype(np.float32)
     run = ssgan.train((x, np.arange(60) % 2), total_images=200, device="cpu")
-    for bad in (np.nan, 1e38):
+    for outside in (x + 1, x - 1):
+        assert sentence(lambda images=outside: run.predict(images)).startswith("The images hold values from")
+    for bad in (np.nan, np.inf):
         images = np.where(np.arange(60)[:, None] == 7, np.float32(bad), x)
         words = sentence(lambda images=images: run.predict(images))
         assert words.startswith("1 image (the first: 7) make") or "7" in words
@@ -368,6 +448,9 @@ def test_a_gan_without_classes_has_no_predictions(tmp_path: Path) -> None:
     )
     assert trained.outlier_score(np.zeros((3, 1))).shape == (3,)
     assert trained.evaluate()["errors"] == [None]
+    numbers = np.zeros((3, 1), np.float32)
+    for labels in (np.full(3, -1), np.arange(3)):
+        assert trained.evaluate((numbers, labels))["errors"] == [None]
     assert ssgan.open_run(trained.save(tmp_path / "run")).classes == ()
 
 

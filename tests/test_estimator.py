@@ -8,6 +8,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -122,6 +123,8 @@ def test_a_warm_start_begins_with_the_last_weights(fitted: SSGANClassifier) -> N
     warm = pickle.loads(pickle.dumps(fitted)).set_params(warm_start=True, total_images=64)
     cold = fast(total_images=64).fit(X, HIDDEN)
     assert warm.fit(X, HIDDEN).score(X, Y) > cold.score(X, Y)
+    assert warm.fit(X, HIDDEN.astype(float)).classes_.dtype == np.float64
+    warm.fit(X, HIDDEN)
     with pytest.raises(
         UserError, match=r"^warm_start continues from the models of the last fit, of classes \[0, 1, 2\]"
     ):
@@ -177,6 +180,8 @@ def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
         fitted.score(X[:2], [-1, -1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         fitted.score(X[:2], [0])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fitted.score(X, Y, sample_weight=[1])
 
 
 def test_a_label_that_is_no_class_is_wrong() -> None:
@@ -265,6 +270,12 @@ def test_images_of_two_channels_and_samples_of_their_type() -> None:
         fast(total_images=200, settings={"augmentation": "digits"}).fit(x, y)
     grey = fast(total_images=200).fit(x[..., 0], y)
     assert grey.sample(3).dtype == np.float64
+    signed = fast(total_images=200).fit((127 * x[..., 0]).astype(np.int8), y).sample(20)
+    assert (signed.dtype, signed.min() >= 0) == (np.int8, True)  # more than 127 would be negative
+    colour = np.random.default_rng(1).uniform(0, 1, (40, 8, 8, 3))
+    model = fast(total_images=200).fit(colour, y)
+    tensors = torch.from_numpy(np.moveaxis(colour, 3, 1).copy()).requires_grad_()  # the channels come first
+    assert np.array_equal(model.predict_proba(tensors), model.predict_proba(colour))
 
 
 def test_images_of_uint8_and_of_floats() -> None:
@@ -383,6 +394,15 @@ REFUSED = {
     "fractions": ({}, X, Y + 0.5, "Unknown label type: continuous."),
     "NaN": ({}, np.where(X > 5, np.nan, X), HIDDEN, "Input X contains NaN."),
     "sparse": ({}, sparse.csr_matrix(X), HIDDEN, "X is a sparse csr_matrix; sparse data is not supported"),
+    "ragged": ({}, [[1.0], [1.0, 2.0]], [0, 1], "The rows of X have different shapes"),
+    "masked": ({}, np.ma.masked_array(X, mask=X > 7), HIDDEN, "X is a masked array, but every value would be used"),
+    "setting of files": ({"settings": {"test_share": 0.5}}, X, HIDDEN, "settings holds test_share, which other"),
+    "image size": (
+        {"settings": {"image_size": 16}},
+        np.ones((150, 4, 4)),
+        HIDDEN,
+        "settings holds image_size, which has no effect without a backbone",
+    ),
     "one dimension": ({}, X[:, 0], HIDDEN, "Expected 2D array, got 1D array instead"),
     "images of words": ({}, np.full((150, 2, 2), "a"), HIDDEN, "X holds images of type <U1"),
     "large numbers": ({"scaling": None}, 1e9 * X, HIDDEN, "X holds 7.9e+09, which is too large: set scaling="),
@@ -398,7 +418,7 @@ REFUSED = {
         {"settings": {"seeds": 3}},
         X,
         HIDDEN,
-        "settings holds seeds, which follows from the other parameters",
+        "settings holds seeds, which other parameters, X and y determine",
     ),
     "scale": ({"scale": 0}, np.ones((150, 4, 4)), HIDDEN, "scale is 0, but must be a finite number above 0."),
     "text as scale": ({"scale": "255"}, np.ones((150, 4, 4)), HIDDEN, "scale is '255', but must be"),

@@ -30,7 +30,7 @@ def program(
     import ceiling
     import plain
 
-    from ssgan.devices import float32_precision, select
+    from ssgan.devices import own_precision, select
     from ssgan.settings.presets import resolve
 
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def program(
         config = resolve(preset, {**settings, "seeds": size})
         device = select(config.device)
         trainer = plain.build(config, plain.images())
-        exits.enter_context(float32_precision(config.precision, device))
+        exits.enter_context(own_precision(config.precision, device))
         stream = trainer.batches.from_batch(0, sys.maxsize)
         per_step = config.discriminator_steps
         return lambda: trainer.step(list(itertools.islice(stream, per_step))), device

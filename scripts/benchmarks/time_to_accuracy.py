@@ -20,7 +20,7 @@ import torch
 from ssgan import load, runs
 from ssgan.compare.baselines import fit_baseline
 from ssgan.data.dataset import Data
-from ssgan.data.neighbor_kernel import forget_neighbors
+from ssgan.data.neighbors import forget_neighbors
 from ssgan.data.splits import make_splits
 from ssgan.devices import processor_name
 from ssgan.files import read_json_lines

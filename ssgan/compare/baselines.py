@@ -57,9 +57,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.data.components import fit_components, unit_rows
 from ssgan.data.dataset import Data
-from ssgan.data.neighbor_kernel import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel
+from ssgan.data.neighbors import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel, fit_components, unit_rows
 from ssgan.data.splits import Split
 from ssgan.devices import processor_name
 from ssgan.errors import UserError, counted, did_you_mean

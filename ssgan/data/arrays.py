@@ -1,6 +1,7 @@
 """Convert a user's arrays, labels and torch data sets to the types that training takes. Imports no torch."""
 
-import warnings
+import math
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,22 +12,20 @@ from ssgan.data.image_io import picture_array
 from ssgan.errors import UserError, counted, did_you_mean
 
 __all__ = [
+    "IMAGE_CHANNELS",
     "Labels",
-    "TableScaler",
-    "check_training_labels",
     "class_indices",
     "class_names",
     "images_to_uint8",
+    "is_missing",
     "items_to_arrays",
-    "labels_to_score",
-    "plain_labels",
+    "label_array",
     "renumber",
     "split_labels",
+    "to_array",
 ]
 
-MOST_QUANTILES = 1000
-LARGEST_VALUE = 1e100  # of a table
-OUTERMOST = {"quantile": 3.0, "standard": 100.0}  # standard deviations to which a table is clipped
+IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
 MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of strings
 
 
@@ -63,7 +62,7 @@ def split_labels(y: np.ndarray) -> Labels:
     UserError
         For the string "-1" and the strings that numpy makes of missing labels, and for objects that cannot be compared.
     """
-    y = np.asarray(y)
+    y = label_array(y)
     if y.ndim != 1:
         raise UserError(f"y is of shape {list(y.shape)}, but must hold one label for each row.")
     if y.dtype.kind in "OUS":
@@ -88,73 +87,54 @@ def split_labels(y: np.ndarray) -> Labels:
     return Labels(indices, classes)
 
 
-def check_training_labels(y: Any, count: int) -> Labels:
-    """Return the labels of an estimator's ``fit`` for ``count`` rows, and warn about what they lack.
+def to_array(values: Any, name: str) -> np.ndarray:
+    """Return a caller's images or rows as an array; a tensor [N, C, H, W] becomes [N, H, W, C], or [N, H, W] if C is 1.
 
     Raises
     ------
     UserError
-        If they are not of these rows, are continuous, or name fewer than two classes.
+        If the rows have different shapes, values are masked, or they are not an array at all.
     """
-    if y is None:
+    if np.ma.is_masked(values):
         raise UserError(
-            "fit requires y to be passed, but the target y is None: give one label for each row, -1 if it has none."
+            f"{name} is a masked array, but every value would be used: fill or remove those that are masked."
         )
-    from sklearn.utils.validation import column_or_1d
-
-    y = column_or_1d(_without_nullable(y), warn=True)
-    if len(y) != count:
-        raise UserError(f"y holds {counted(len(y), 'label')}, but there are {counted(count, 'row')} of X.")
-    labels = split_labels(y)
-    numbers = plain_labels(labels.classes)
-    if numbers.dtype.kind == "f" and (numbers != np.rint(numbers)).any():
-        raise UserError("Unknown label type: continuous. y holds fractions, but labels are integers or strings.")
-    if labels.binary:
-        warnings.warn(
-            "y holds only -1 and 1, so both are classes and no row is unlabelled; to leave rows unlabelled number "
-            "the classes from 0.",
-            stacklevel=4,
-        )
-    if not len(labels.classes):
-        raise UserError("Every label is -1 or missing, so there is no class to learn: label some rows.")
-    if len(labels.classes) == 1:
-        raise UserError(
-            f"Every labelled row is of one class, {labels.classes.tolist()[0]!r}: a classifier needs rows of at "
-            f"least 2 classes."
-        )
-    if (labels.indices >= 0).all() and not labels.binary:
-        warnings.warn("y contains no unlabeled samples", stacklevel=4)
-    return labels
+    is_tensor, array = hasattr(values, "detach"), np.asarray(None)
+    if isinstance(values, list | tuple):
+        rows = [_tensor_to_array(row) if hasattr(row, "detach") else row for row in values]
+        try:
+            array = np.asarray(rows)
+        except ValueError:
+            raise UserError(f"The rows of {name} have different shapes: resize the images to one.") from None
+    elif hasattr(values, "__array__"):
+        array = _tensor_to_array(values) if is_tensor else np.asarray(values)
+    if not array.ndim or array.dtype.kind == "O":
+        kind = type(values).__name__
+        raise UserError(f"{name} is of type {kind}, but must be an array of numbers, with a row for each image.")
+    if is_tensor and array.ndim == 4 and array.shape[1] in IMAGE_CHANNELS and array.shape[3] > max(IMAGE_CHANNELS):
+        array = array.transpose(0, 2, 3, 1)
+        return array[..., 0] if array.shape[3] == 1 else array
+    return array
 
 
-def labels_to_score(y: Any, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels that predictions are compared with, [n], and a mask of the rows that have one, [N].
-
-    None and NaN are missing, and so is -1 unless it is one of the classes.
-
-    Raises
-    ------
-    UserError
-        As :func:`split_labels`.
-    """
-    from sklearn.utils.validation import column_or_1d
-
-    y = column_or_1d(_without_nullable(y))
-    split_labels(y)  # for what it refuses
-    has_minus = -1 in classes.tolist()
-    known = np.array([not is_missing(label) or (has_minus and label == -1) for label in y.tolist()], bool)
-    return plain_labels(y[known]), known
-
-
-def plain_labels(y: np.ndarray) -> np.ndarray:
-    """Return labels of an array of objects in an array of their own type; other arrays unchanged."""
-    return np.array(y.tolist()) if y.dtype.kind == "O" else y
-
-
-def _without_nullable(y: Any) -> Any:
-    """Return a nullable column of pandas as an array of objects, with None for missing labels; others unchanged."""
+def label_array(y: Any) -> np.ndarray:
+    """Return a caller's labels as an array; masked ones, and missing ones of pandas' nullable types, become None."""
     is_nullable = type(getattr(y, "dtype", None)).__module__.startswith("pandas") and hasattr(y, "to_numpy")
-    return y.to_numpy(object, na_value=None) if is_nullable else y
+    if is_nullable:
+        labels: np.ndarray = y.to_numpy(object, na_value=None)
+        return labels
+    if np.ma.is_masked(y):
+        objects = np.array(y, object)
+        objects[np.ma.getmaskarray(y)] = None
+        return objects
+    return _tensor_to_array(y) if hasattr(y, "detach") else np.asarray(y)
+
+
+def _tensor_to_array(tensor: Any) -> np.ndarray:
+    """Return the values of a tensor, on any device; numpy has no bfloat16, so they become float32."""
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return array
 
 
 def is_missing(label: Any) -> bool:
@@ -184,6 +164,15 @@ def _is_integer(label: Any) -> bool:
     return isinstance(label, int | np.integer) and not isinstance(label, bool)
 
 
+def _is_whole(label: Any) -> bool:
+    return _is_integer(label) or (isinstance(label, float | np.floating) and label.is_integer())
+
+
+def _word(label: Any) -> str:
+    """Return a label as the name of a class."""
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+
+
 def _refuse_text(y: np.ndarray) -> None:
     """Refuse the string "-1", and in an array of strings the words for missing labels."""
     texts = {str(label) for label in y if isinstance(label, str | bytes)}
@@ -207,28 +196,31 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
     UserError
         For a label that names no class.
     """
-    y = _whole_numbers(np.asarray(y))
+    y = _whole_numbers(label_array(y))
     if y.dtype.kind not in "OUS" or y.ndim != 1:
         return y
     labels = split_labels(y)
     if labels.classes.dtype.kind == "i":
         return np.array([-1, *labels.classes], np.int64)[labels.indices + 1]
     position = {label: i for i, label in enumerate(classes)}
-    unknown = [str(label) for label in labels.classes if str(label) not in position]
+    words = [_word(label) for label in labels.classes]
+    unknown = [word for word in words if word not in position]
     if unknown:
         near = did_you_mean(unknown[0], classes)
         raise UserError(f"{name} holds the label {unknown[0]!r}, which is not one of the classes.{near}")
-    return np.array([-1, *(position[str(label)] for label in labels.classes)], np.int64)[labels.indices + 1]
+    return np.array([-1, *(position[word] for word in words)], np.int64)[labels.indices + 1]
 
 
 def _whole_numbers(y: np.ndarray) -> np.ndarray:
-    """Return whole floats, as pandas stores integers beside missing ones, as integers, and NaN as -1."""
+    """Return whole floats, as pandas stores integers beside missing ones, as integers, and missing ones as -1."""
+    if y.dtype.kind == "O" and y.ndim == 1 and all(is_missing(label) or _is_whole(label) for label in y):
+        return np.array([-1 if is_missing(label) else int(label) for label in y], np.int64)
     if y.dtype.kind != "f":
         return y
-    is_missing = np.isnan(y)
-    if not (is_missing | (np.isfinite(y) & (y == np.rint(y)))).all():
+    missing = np.isnan(y)
+    if not (missing | (np.isfinite(y) & (y == np.rint(y)))).all():
         return y
-    return np.where(is_missing, -1, y).astype(np.int64)
+    return np.where(missing, -1, y).astype(np.int64)
 
 
 def class_names(*labels: Any) -> tuple[str, ...]:
@@ -236,7 +228,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
 
     Later labels name classes only if those before have no words.
     """
-    arrays = [_whole_numbers(array) for array in map(np.asarray, labels) if array.size and array.ndim == 1]
+    arrays = [_whole_numbers(array) for array in map(label_array, labels) if array.size and array.ndim == 1]
     words: set[str] = set()
     highest = -1
     for array in arrays:
@@ -244,7 +236,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
         if found.dtype.kind in "iu":
             highest = max(highest, int(found.max()) if found.size else -1)
         else:
-            words = words or {str(label) for label in found}
+            words = words or {_word(label) for label in found}
     if highest >= (count := sum(map(len, arrays))):
         raise UserError(
             f"The label {highest} is too high for {counted(count, 'image')}: number the classes 0, 1, 2, ..., or give "
@@ -297,7 +289,7 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
                 f"Item {i} of the data set is not a pair (image, label); without a label give (image, None)."
             )
         images.append(_image_array(item[0]))
-        labels.append(_plain(item[1]))
+        labels.append(_plain(item[1], i))
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         two = " and ".join(str(list(shape)) for shape in sorted(shapes, key=str)[:2])
@@ -306,8 +298,24 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         raise UserError("The data set is empty.")
     y = np.empty(len(labels), object)
     y[:] = labels
-    names = getattr(dataset, "classes", None)
-    return np.stack(images), y, None if names is None else tuple(map(str, names))
+    return np.stack(images), y, _names_of(dataset)
+
+
+def _names_of(dataset: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes of a torch data set, of a ``Subset`` those of the whole; None if it has none."""
+    if (names := getattr(dataset, "classes", None)) is not None:
+        return tuple(map(str, names))
+    torch_data = sys.modules.get("torch.utils.data")
+    if torch_data is None or not isinstance(dataset, torch_data.Subset | torch_data.ConcatDataset):
+        return None
+    parts = dataset.datasets if isinstance(dataset, torch_data.ConcatDataset) else [dataset.dataset]
+    found = sorted({names for part in parts if (names := _names_of(part)) is not None})
+    if len(found) > 1:
+        raise UserError(
+            f"The parts of a ConcatDataset have the classes {', '.join(found[0])} and {', '.join(found[1])}, so that "
+            f"one number means two classes: give all parts the same classes."
+        )
+    return found[0] if found else None
 
 
 def renumber(y: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -340,7 +348,7 @@ def renumber(y: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> np.
 def _image_array(image: Any) -> np.ndarray:
     """Return an image as an array [H, W], [H, W, C] or [F]; a tensor has its channels first."""
     if hasattr(image, "detach"):
-        array = np.asarray(image.detach().cpu().numpy())
+        array = _tensor_to_array(image)
         if array.ndim == 3:
             array = array.transpose(1, 2, 0)
             return array[..., 0] if array.shape[2] == 1 else array
@@ -348,49 +356,11 @@ def _image_array(image: Any) -> np.ndarray:
     return picture_array(image) if isinstance(image, Image.Image) else np.asarray(image)
 
 
-def _plain(label: Any) -> Any:
-    """Return a label as a plain Python value, also if it is a tensor or an array of one element."""
-    return label.item() if hasattr(label, "item") else label
-
-
-class TableScaler:
-    """Scale the columns of a table to a standard deviation of about 1, and back; constant columns become 0.
-
-    Parameters
-    ----------
-    kind : {"quantile", "standard"}
-    """
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-
-    def fit(self, X: np.ndarray) -> "TableScaler":
-        """Fit it to rows [n, F]; raise a UserError for values whose squares would overflow."""
-        if np.abs(X).max() > LARGEST_VALUE:
-            raise UserError(f"X holds {np.abs(X).max():.3g}, which is too large to scale: divide it by a constant.")
-        from sklearn.preprocessing import QuantileTransformer, StandardScaler
-
-        self.quantiles = None
-        if self.kind == "quantile":
-            self.quantiles = QuantileTransformer(
-                n_quantiles=min(len(X), MOST_QUANTILES), output_distribution="normal", random_state=0
-            ).fit(X)
-        self.standard = StandardScaler().fit(self._quantiles_of(X))
-        return self
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scale rows [n, F], clipped to 100 standard deviations."""
-        return np.clip(self.standard.transform(self._quantiles_of(X)), -OUTERMOST["standard"], OUTERMOST["standard"])
-
-    def inverse_transform(self, rows: np.ndarray) -> np.ndarray:
-        """Return scaled rows [n, F] in the units of the table."""
-        rows = self.standard.inverse_transform(rows)
-        back: np.ndarray = rows if self.quantiles is None else self.quantiles.inverse_transform(rows)
-        return back
-
-    def _quantiles_of(self, X: np.ndarray) -> np.ndarray:
-        return (
-            X
-            if self.quantiles is None
-            else np.clip(self.quantiles.transform(X), -OUTERMOST["quantile"], OUTERMOST["quantile"])
+def _plain(label: Any, i: int) -> Any:
+    """Return the label of item i as a plain Python value, also if it is a tensor or an array of one element."""
+    if math.prod(getattr(label, "shape", ())) != 1:
+        raise UserError(
+            f"The label of item {i} of the data set is of shape {list(label.shape)}, but must be one number or word: "
+            f"of one-hot labels give the index, label.argmax()."
         )
+    return label.item() if hasattr(label, "item") else label

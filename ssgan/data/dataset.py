@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.data.arrays import class_indices, class_names, images_to_uint8, items_to_arrays, renumber
+from ssgan.data.arrays import (
+    IMAGE_CHANNELS,
+    class_indices,
+    class_names,
+    images_to_uint8,
+    items_to_arrays,
+    label_array,
+    renumber,
+    to_array,
+)
 from ssgan.data.feature_map import FeatureMap
 from ssgan.errors import UserError, counted, visible
 
@@ -18,7 +27,6 @@ __all__ = ["UNLABELED", "Data", "as_data", "image_hashes", "image_ids"]
 
 UNLABELED = -1
 ID_DIGITS = 16
-IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
 CLASSES_SHOWN = 10  # classes in a representation
 
 
@@ -33,7 +41,7 @@ class Data:
         images, 0 to ``scale`` (default 1), become uint8. Without ``x_test`` there is no test set.
     y_train, y_test : ndarray of int64, shape [N]
         Class indices; -1 in ``y_train`` means unlabelled. Strings become indices, with None or NaN (in arrays of
-        objects) for unlabelled.
+        objects) for unlabelled, and so do masked labels. None for ``y_train``: no image has a label.
     classes : tuple of str
         Name of each class; by default the words of the labels, or 0 to the highest number.
     name : str
@@ -171,16 +179,24 @@ class Data:
 
     def _convert(self) -> None:
         """Fill in what was omitted, and convert arrays to the types that training takes if that is safe."""
-        for part in "xy":
-            if getattr(self, f"{part}_test") is None:
-                object.__setattr__(self, f"{part}_test", np.asarray(getattr(self, f"{part}_train"))[:0])
+        object.__setattr__(self, "x_train", to_array(self.x_train, "x_train"))
+        if self.y_train is None:
+            object.__setattr__(self, "y_train", np.full(len(self.x_train), UNLABELED))
+        if self.x_test is None:
+            object.__setattr__(self, "x_test", self.x_train[:0])
+        object.__setattr__(self, "x_test", to_array(self.x_test, "x_test"))
+        if self.y_test is None:
+            object.__setattr__(self, "y_test", label_array(self.y_train)[:0])
         if self.classes is None:
             object.__setattr__(self, "classes", class_names(self.y_train, self.y_test))
         names = tuple(map(str, self.classes))
         for share in ("train", "test"):
             y = class_indices(getattr(self, f"y_{share}"), names, f"y_{share}")
             object.__setattr__(self, f"y_{share}", y)
-        arrays = {f"x_{share}": np.asarray(getattr(self, f"x_{share}")) for share in ("train", "test")}
+        arrays = {"x_train": self.x_train, "x_test": self.x_test}
+        if {x.dtype.kind for x in arrays.values() if x.ndim > 2} == {"u", "f"}:
+            types = " and ".join(f"{name} is {x.dtype}" for name, x in arrays.items())
+            raise UserError(f"{types}, but both must have one type: convert one of them.")
         if all(x.dtype.kind == "f" for x in arrays.values()):
             images = all(x.ndim in (3, 4) for x in arrays.values())
             for name, x in arrays.items():
@@ -264,8 +280,10 @@ def as_data(data: Any, test: Any = None) -> Data:
     if is_pair:
         if test is not None and not (isinstance(test, tuple | list) and len(test) == 2):
             raise UserError("test must be a pair (images, labels), as data is.")
-        return Data(np.asarray(data[0]), data[1], *((None, None) if test is None else (np.asarray(test[0]), test[1])))
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, np.ndarray):
+        return Data(data[0], data[1], *((None, None) if test is None else test))
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, np.ndarray | Mapping):
+        if isinstance(test, tuple | list):
+            raise UserError("test must be a torch Dataset whose items are (image, label), as data is.")
         return Data.from_dataset(data, test)
     raise UserError(
         f"data is of type {type(data).__name__}, but must be a name, a path, Data, a pair (images, labels), or a torch "

@@ -1,6 +1,7 @@
 """Evaluate a finished run on a test set and return plain numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from ssgan import files, runs
-from ssgan.data.arrays import is_missing
+from ssgan.data.arrays import is_missing, label_array
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -94,7 +95,7 @@ def evaluate_models(
             raise runs.unknown_data(run)
         if report.get("source", "") is None:
             raise UserError(f"{run} was trained on arrays, which it does not hold: give --data, or evaluate() arrays.")
-    source, source_root, options = runs.data_source(run, report, models.config, root)
+    source, source_root, options = runs.data_source(run, report, models.config, root, data)
     has_arrays = data is not None and (data in DATASETS or files.is_npz(data))
     if has_arrays:
         options = Options(
@@ -108,7 +109,7 @@ def evaluate_models(
         options = options_for(models, labels_csv)
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
-    scored = Scored(load(data or source, source_root, options, progress))
+    scored = Scored(load(source, source_root, options, progress))
     _check_fit(scored.data, models, run)
     if data is None:
         scored = leave_out_learned(scored.data, run, report)
@@ -175,19 +176,31 @@ def score_arrays(
     if not isinstance(data, Data):
         if not (isinstance(data, tuple | list) and len(data) == 2):
             raise UserError("data must be a pair (images, labels), Data, or a name or path.")
-        x = read_images(data[0], models)
-        if not models.config.unconditional and any(map(is_missing, np.asarray(data[1]).ravel().tolist())):
+        x, y = read_images(data[0], models), label_array(data[1])
+        if models.config.unconditional:
+            y = np.zeros(len(x), np.int64)
+        elif any(map(is_missing, y.ravel().tolist())):
             raise UserError(
                 "The labels hold -1, None or NaN, but an image without a label cannot be scored: leave it out."
             )
-        one, none = x[:1], np.full(min(1, len(x)), -1)
-        data = Data(one, none, x, data[1], models.classes, scale=models.input_scale, unbounded=not models.bounded)
+        elif y.dtype.kind in "iu" and _have_other_numbers(models.classes):
+            raise UserError(
+                f"The labels are integers and the classes are called {', '.join(models.classes)}: give the labels as "
+                f"words, y.astype(str), or Data with class indices."
+            )
+        one, none, classes = x[:1], np.full(min(1, len(x)), -1), models.classes or ("0",)
+        data = Data(one, none, x, y, classes, scale=models.input_scale, unbounded=not models.bounded)
     if data.feature_map is None:
         _check_fit(data, models, run)
     if not len(data.x_test) and not models.config.unconditional:
         raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
     data = apply_backbone(data, models.config, None, models.feature_map, device=str(models.device))
     return _score_data(models, report, Scored(data), run, ensemble)
+
+
+def _have_other_numbers(classes: Sequence[str]) -> bool:
+    """Return whether classes are called by numbers that are not their indices, so that an integer is ambiguous."""
+    return all(name.isdecimal() for name in classes) and [*map(int, classes)] != [*range(len(classes))]
 
 
 def _context(models: Models, report: dict[str, Any], scored: Scored, run: Path, device: torch.device) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ssgan import runs
 from ssgan.data.feature_map import FeatureMap
 from ssgan.data.image_io import FULL_DEPTH
 from ssgan.data.splits import load as load_splits
-from ssgan.devices import float32_precision
+from ssgan.devices import own_precision
 from ssgan.errors import UserError
 from ssgan.inference.checkpoints import check_models
 from ssgan.inference.confidence import Confidence
@@ -207,7 +207,7 @@ class Models:
     def judge(self, x: Tensor, averaged: bool = True, index: int = LOGITS, rows: int = EVALUATION_ROWS) -> Tensor:
         """Compute logits [S, N, K], with flips, or features [S, N, F] for inputs of the networks [N, ...]."""
         parameters, pick = self.averaged if averaged else None, itemgetter(index)
-        with float32_precision(self.config.precision, self.device):
+        with own_precision(self.config.precision, self.device):
             output: Tensor = self.D.evaluate(x, parameters, rows, pick=pick)
             if self.config.flips_at_test and index == LOGITS:
                 output = (output + self.D.evaluate(x.flip(WIDTH_AXIS), parameters, rows, pick=pick)) / 2
@@ -324,7 +324,7 @@ class Models:
             G = G.with_evaluation(G.evaluation.with_reference_rows(rows))  # type: ignore[operator]
             reference = self.noise(rows, seed).to(like)
             batches = tuple(torch.cat([reference, batch]) for batch in batches)
-        with float32_precision(self.config.precision, self.device):
+        with own_precision(self.config.precision, self.device):
             parts = [G.evaluate(batch, rows=len(batch))[:, -rows:] for batch in batches]
         return NETWORK_PAIRS[self.config.network].to_unit(torch.cat(parts, dim=1)[:, : len(z)]).cpu().numpy()
 

@@ -388,8 +388,8 @@ def _training_data(
         report = {"dataset": saved["name"]}
     else:
         raise runs.unknown_data(run)
-    name, root, options = runs.data_source(run, report, config, request.data_dir)
-    data = load(request.data or name, root, options, progress)
+    name, root, options = runs.data_source(run, report, config, request.data_dir, request.data)
+    data = load(name, root, options, progress)
     if data.sha256 != saved["sha256"]:
         raise UserError(f"{data.name} does not match {saved['name']} as it was when {run} was trained.")
     return data

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssgan import runs
-from ssgan.data.arrays import images_to_uint8
+from ssgan.data.arrays import images_to_uint8, to_array
 from ssgan.data.dataset import Data, image_ids
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -200,7 +200,7 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     Raises
     ------
     UserError
-        If a file cannot be read, or an array holds values above the models' full intensity.
+        If a file cannot be read, or an array holds values outside 0 to the models' full intensity.
     """
     if isinstance(images, str | os.PathLike):
         images = [images]
@@ -213,14 +213,15 @@ def read_images(images: Any, models: Models) -> np.ndarray:
                 raise UserError(image.reason)
             rows.append(image.pixels)
         return np.stack(rows)
-    x = np.asarray(images)
+    x = to_array(images, "images")
     if not len(x):
         raise UserError("There are no images: give at least one.")
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
         return images_to_uint8(x, 1.0, "images", models.input_scale)
-    if models.bounded and x.dtype.kind in "iu" and x.size and not 0 <= x.min() <= x.max() <= models.input_scale:
+    known = x[np.isfinite(x)] if x.dtype.kind in "iuf" else x[:0]
+    if models.bounded and known.size and (known.min() < 0 or known.max() > models.input_scale):
         raise UserError(
-            f"The images hold values from {x.min()} to {x.max()}, but these models take 0 to {models.input_scale:g}: "
-            f"rescale them."
+            f"The images hold values from {known.min():g} to {known.max():g}, but these models take 0 to "
+            f"{models.input_scale:g}: rescale them."
         )
     return x.astype(np.float32) if x.dtype.kind == "f" else x

@@ -355,12 +355,12 @@ def load_run_pool(
     models, report = open_latest(run, select(device))
     if models.progress and source is None and report["dataset"] not in DATASETS:
         raise runs.unknown_data(run)
-    named, run_root, options = runs.data_source(run, report, models.config, root)
-    if source is not None:
+    is_moved = source is not None
+    source, run_root, options = runs.data_source(run, report, models.config, root, source)
+    if is_moved:
         options = options_for(models, labels_csv)
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
-    source = source or named
     data = load(source, run_root, dataclasses.replace(options, classes=False, strict=False), progress)
     if (data.image_shape, data.scale) != (models.input_shape, models.input_scale):
         raise UserError(

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssgan.cache import cache_folder, make_room
-from ssgan.devices import float32_precision
+from ssgan.devices import own_precision
 from ssgan.errors import UserError, did_you_mean
 from ssgan.files import read_file, refuse_irregular, write_atomic
 from ssgan.nn.export import export_graph
@@ -171,7 +171,7 @@ class Backbone:
             x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
         x = (x.expand(-1, 3, -1, -1) - self._mean) / self._std
         x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_IMAGES - len(images)))
-        with float32_precision("float32", self.device):
+        with own_precision("float32", self.device):
             output = self._forward(x.contiguous(memory_format=torch.channels_last))
         return output[: len(images)].flatten(1).half().float().cpu().numpy()
 

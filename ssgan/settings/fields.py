@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ssgan.errors import UserError, did_you_mean
 
-__all__ = ["allowed", "checked", "read", "setting", "show"]
+__all__ = ["allowed", "checked", "images_of_epochs", "read", "setting", "show"]
 
 
 INFINITY = float("inf")
@@ -140,3 +140,12 @@ def _number(annotation: Any) -> Any:
 def _words(annotation: Any) -> list[str]:
     """Return the strings of the Literal types in a union."""
     return [word for part in typing.get_args(annotation) for word in typing.get_args(part)]
+
+
+def images_of_epochs(epochs: Any, pool_size: int) -> int:
+    """Return a number of passes over the pool as a number of images."""
+    most = LARGEST_INTEGER / pool_size
+    is_number = isinstance(epochs, numbers.Real) and not isinstance(epochs, bool)
+    if not (is_number and 0 < epochs <= most):
+        raise UserError(f"epochs is {epochs!r}, but must be a number above 0 and at most {most:.0e}.")
+    return max(1, round(epochs * pool_size))

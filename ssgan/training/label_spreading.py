@@ -11,8 +11,7 @@ import warnings
 
 import numpy as np
 
-from ssgan.data.components import fit_components, unit_rows
-from ssgan.data.neighbor_kernel import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel
+from ssgan.data.neighbors import FEATURE_NEIGHBORS, PIXEL_NEIGHBORS, NeighborKernel, fit_components, unit_rows
 from ssgan.data.splits import Split
 
 __all__ = ["LARGEST_GRAPH", "spread_labels"]

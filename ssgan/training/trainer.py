@@ -16,7 +16,7 @@ from ssgan import devices, distributed
 from ssgan.data.dataset import Data
 from ssgan.data.feature_map import FeatureMap
 from ssgan.data.splits import Split, check_splits, make_splits
-from ssgan.devices import float32_precision, rng_state, select, set_rng_state
+from ssgan.devices import own_precision, rng_state, select, set_rng_state
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.models import Models
 from ssgan.nn.registry import build_stacks
@@ -393,9 +393,10 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
 
 @contextmanager
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
-    """Restore torch's CPU and CUDA generators and its precision at the end; other threads wait until then."""
+    """Set the caller's generators, precision and gradient mode of torch aside; other threads wait until the end."""
     cuda = [device] if device.type == "cuda" else []
-    with _TRAINING_LOCK, torch.random.fork_rng(devices=cuda), float32_precision(config.precision, device):
+    own = own_precision(config.precision, device)
+    with _TRAINING_LOCK, torch.random.fork_rng(devices=cuda), own, torch.inference_mode(False), torch.enable_grad():
         yield
 
 

@@ -8,9 +8,9 @@ from sklearn.preprocessing import normalize
 from small_backbones import coloured_data, feature_config, use_small_backbone
 
 from ssgan.compare.baselines import BASELINES, fit_baseline
-from ssgan.data import neighbor_kernel
+from ssgan.data import neighbors
 from ssgan.data.dataset import Data
-from ssgan.data.neighbor_kernel import NeighborKernel
+from ssgan.data.neighbors import NeighborKernel
 from ssgan.data.splits import Split, make_splits
 from ssgan.inference.features import apply_backbone
 
@@ -54,13 +54,13 @@ def test_no_hidden_label_changes_a_prediction(vectors: Data) -> None:
 
 
 def test_neighbours_are_found_once_for_all_draws(vectors: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbor_kernel, "_nearest", {})
+    monkeypatch.setattr(neighbors, "_nearest", {})
     for split in make_splits(vectors.y_train, 12, [0, 1, 2]):
         predicted("label-spreading", vectors, split)
         predicted("label-propagation", vectors, split)
-    assert len(neighbor_kernel._nearest) == 2  # of the pool, and of the test images
-    neighbor_kernel.forget_neighbors()
-    assert not neighbor_kernel._nearest
+    assert len(neighbors._nearest) == 2  # of the pool, and of the test images
+    neighbors.forget_neighbors()
+    assert not neighbors._nearest
 
 
 def test_arrays_of_the_same_bytes_and_another_shape_have_their_own_neighbours() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from ssgan.data.arrays import TableScaler, split_labels
+from ssgan.data.arrays import split_labels
 from ssgan.data.dataset import Data, as_data
+from ssgan.data.estimator_inputs import TableScaler
 from ssgan.data.splits import SemiSupervisedKFold
 from ssgan.errors import UserError
 
@@ -164,6 +165,56 @@ def test_pictures_of_pillow_are_read_as_files_are() -> None:
             as_data(Items((image, 0), (image, 1)))
 
 
+def test_masked_labels_are_missing_and_masked_images_refused() -> None:
+    """Their numbers were read as labels."""
+    x = np.zeros((3, 3), np.float32)
+    masked = np.ma.masked_array([2, 1, 0], mask=[False, True, False])
+    assert split_labels(masked).indices.tolist() == [1, -1, 0]
+    assert Data(x, masked).y_train.tolist() == [2, -1, 0]  # type: ignore[call-arg]
+    with pytest.raises(UserError, match=r"^x_train is a masked array, but every value would be used"):
+        Data(np.ma.masked_array(x, mask=x == 0), masked)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "indices"),
+    [
+        (np.array([0.0, 1.0, None], object), ("0", "1"), [0, 1, -1]),
+        (np.array([1, 0.0, np.nan], object), ("0", "1"), [1, 0, -1]),
+        (np.array([b"a", b"\xc3\xa9", b"a"]), ("a", "é"), [0, 1, 0]),
+        (None, (), [-1, -1, -1]),
+    ],
+)
+def test_labels_of_any_type_name_classes_alike(y: Any, classes: tuple[str, ...], indices: list[int]) -> None:
+    data = Data(np.zeros((3, 3), np.float32), y)  # type: ignore[call-arg]
+    assert (data.classes, data.y_train.tolist()) == (classes, indices)
+    if y is not None:
+        assert Data(data.x_train, y, classes=classes).y_train.tolist() == indices  # type: ignore[call-arg]
+
+
+def test_tensors_have_their_channels_first_as_in_data_sets_of_torch() -> None:
+    images, y = torch.arange(72.0, requires_grad=True).reshape(2, 1, 6, 6) / 71, torch.tensor([0, 1])
+    data = as_data((images, y), (images, y))
+    assert np.array_equal(data.x_train, as_data(TensorDataset(images, y)).x_train)
+    assert data.x_test.shape == (2, 6, 6)
+    colour = as_data((images.expand(2, 3, 6, 6).bfloat16(), y))
+    assert np.array_equal(colour.x_train, as_data(TensorDataset(images.expand(2, 3, 6, 6).bfloat16(), y)).x_train)
+    assert colour.x_train.shape == (2, 6, 6, 3)
+
+
+def test_parts_of_a_torch_data_set_keep_its_classes() -> None:
+    """Numbers of other classes were taken for those of training."""
+    image = Image.new("L", (2, 2))
+    pool = Items(*((image, k) for k in (0, 1, 2, 2)), classes=["a", "b", "c"])
+    tests = Items((image, 1), (image, 0), classes=["a", "c"])
+    unnamed = Items((image, -1))
+    for parts in (pool, Subset(pool, [0, 1, 3]), ConcatDataset([unnamed, Subset(pool, [0, 1])])):  # type: ignore[arg-type]
+        for test in (tests, Subset(tests, [0, 1])):  # type: ignore[arg-type]
+            data = as_data(parts, test)
+            assert (data.classes, data.y_test.tolist()) == (("a", "b", "c"), [2, 0])
+    with pytest.raises(UserError, match="The parts of a ConcatDataset have the classes a, b, c and a, c, so that"):
+        as_data(ConcatDataset([pool, tests]))  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
@@ -173,11 +224,29 @@ def test_pictures_of_pillow_are_read_as_files_are() -> None:
         (Items((torch.full((2, 2), -1.0), 0)), "x_train holds values from -1 to -1, but images must lie in 0 to 1"),
         (np.zeros((2, 2)), "data is of type ndarray, but must be a name, a path, Data, a pair"),
         (iter([1]), "data is of type list_iterator, but must be"),
+        ({"a": 1}, "data is of type dict, but must be"),
+        (([np.zeros((2, 2)), np.zeros((2, 3))], [0, 1]), "The rows of x_train have different shapes"),
+        ((Items((torch.zeros(2, 2), 0)), [0]), "x_train is of type Items, but must be an array of numbers"),
+        (Items((torch.zeros(2, 2), torch.tensor([0, 1]))), "The label of item 0 of the data set is of shape [2]"),
     ],
 )
 def test_what_is_no_data(dataset: Any, words: str) -> None:
     with pytest.raises(UserError) as refused:
         as_data(dataset)
+    assert str(refused.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("data", "test", "words"),
+    [
+        (Items((torch.zeros(2, 2), 0)), (np.zeros((1, 2, 2)), [0]), "test must be a torch Dataset whose items are"),
+        ((np.zeros((1, 2, 2)), [0]), Items((torch.zeros(2, 2), 0)), "test must be a pair (images, labels), as data is"),
+        ((np.zeros((1, 2, 2), np.uint8), [0]), (np.zeros((1, 2, 2)), [0]), "x_train is uint8 and x_test is float64"),
+    ],
+)
+def test_a_test_set_has_the_form_of_the_pool(data: Any, test: Any, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        as_data(data, test)
     assert str(refused.value).startswith(words)
 
 

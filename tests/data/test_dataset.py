@@ -116,7 +116,7 @@ def test_full_intensity_follows_from_the_type_unless_given() -> None:
 MISFITS = {
     "type of images": (
         {"x_train": np.zeros((6, 2, 3))},
-        f"x_train is float64 of shape [6, 2, 3], {X_ERROR}",
+        "x_train is float64 and x_test is uint8, but both must have one type: convert one of them.",
     ),
     "type of test images": (
         {"x_test": np.zeros((2, 2, 3), np.int64)},

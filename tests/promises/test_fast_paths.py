@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ssgan import devices
 from ssgan.data import splits
 from ssgan.data.dataset import Data
-from ssgan.devices import float32_precision
+from ssgan.devices import own_precision
 from ssgan.errors import UserError
 from ssgan.nn import noise
 from ssgan.settings.catalog import METHOD_NAMES
@@ -417,10 +417,10 @@ def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> Non
     if not all(hasattr(switch, "fp32_precision") for switch in switches):
         pytest.skip("an older torch")
     before = [switch.fp32_precision for switch in switches]
-    with float32_precision(precision, torch.device("cuda:0")):
+    with own_precision(precision, torch.device("cuda:0")):
         assert [switch.fp32_precision for switch in switches] == [inside, inside]
     assert [switch.fp32_precision for switch in switches] == before
-    with float32_precision("tf32", torch.device("cpu")):
+    with own_precision("tf32", torch.device("cpu")):
         assert [switch.fp32_precision for switch in switches] == before
 
 

@@ -45,7 +45,7 @@ BAD = {
         "names 2 classes, but its confusion matrix has 1",
     ),
     "bins": (row(reliability=[{"low": 0}]), 'has reliability = [{"low": 0}], which should be a list of bins or null'),
-    "no error": (row(None), "has no error, though it neither diverged nor failed: was there no test set?"),
+    "no error": (row(None), "has no error, though it neither diverged nor failed, as without a test set"),
 }
 
 
