@@ -16,6 +16,7 @@ from ssgan.errors import UserError, visible
 from ssgan.files import check_output, open_atomic
 
 __all__ = [
+    "DELIMITERS",
     "STDOUT",
     "check_table_path",
     "column_key",

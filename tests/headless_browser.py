@@ -60,7 +60,7 @@ class Tab:
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
-        self.wait("document.readyState === 'complete'")
+        self.wait("document.readyState === 'complete' && !location.search.startsWith('?token=')")
 
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press a key, and let it go."""

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -277,13 +278,20 @@ def main(arguments: list[str] | None = None) -> None:
     terminal.open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_expand_home(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     if processes.are_launched():
         sys.exit(processes.run_alike(partial(_run_interruptible, patient=True), arguments))
     outcome = _run_interruptible(arguments)
     if outcome.text:
         terminal.note(outcome.text)
     sys.exit(outcome.status)
+
+
+def _expand_home(argument: str) -> str:
+    """Expand the ``~`` of ``--option=~/path``, which some shells leave."""
+    option, separator, value = argument.partition("=")
+    is_path = option.startswith("--") and (value == "~" or value.startswith("~/"))
+    return f"{option}{separator}{os.path.expanduser(value)}" if is_path else argument
 
 
 def _run_interruptible(arguments: list[str], patient: bool = False) -> Outcome:

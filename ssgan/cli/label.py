@@ -78,9 +78,10 @@ def label(
         labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
         if named:
             labels.write_given_classes(named)
+        known = named or [*(labels.read_classes() or sorted(set(given.values()))), *_classes_of_run(run)]
         if run is None:
             run = latest_run(runs_folder, folder)
-        known = named or labels.read_classes() or [*sorted(set(given.values())), *_classes_of_run(run)]
+            known = known or _classes_of_run(run)
         session = _make_session(tree, labels, known, only)
         trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, None if only else session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
@@ -172,9 +173,15 @@ def _make_session(
     names = [name for name in tree.pictures if not name.lower().startswith("test/")]
     if only is None:
         return LabelingSession(names, labels, classes)
-    hints, missing = read_review(only, names, tree.path)
+    hints, missing = read_review(only, tree.pictures, tree.path)
     if missing:
         terminal.warn(f"{only} names {counted(len(missing), 'picture')} not in {tree.path}, such as {missing[0]}.")
+    of_tests = hints.keys() - set(names)
+    if of_tests == hints.keys():
+        raise UserError(f"{only} names only pictures in test/, which are not shown, such as {min(of_tests)}.")
+    if of_tests:
+        terminal.warn(f"{only} names {counted(len(of_tests), 'picture')} in test/, which are not shown.")
+    hints = {name: hint for name, hint in hints.items() if name not in of_tests}
     return LabelingSession(list(hints), labels, classes, labels.review_start(only), hints)
 
 

@@ -51,6 +51,7 @@ NAME_WIDTH = 24
 CLASS_WIDTH = 14
 GUESSING = 1 / 3  # fraction of contradicted labels above which the models are more likely to be wrong than the labels
 SHEET_PICTURES = 96
+HEAD_BYTES = 4096  # of a table, enough for its header
 LARGEST_SEED = 2**32 - 1  # of numpy.random.RandomState
 
 Out = Annotated[str, typer.Option(metavar="FILE", help="A .csv, .jsonl or .json file; - is CSV on standard output.")]
@@ -186,12 +187,12 @@ def _check_no_labels(out: str) -> None:
 
 def check_no_answers(out: str) -> None:
     """Check that ``--out`` is not a table of answers of ``ssgan label``."""
-    from ssgan.data.label_log import HEADER, is_log
+    from ssgan.data.label_log import is_log
 
     if out == STDOUT or not Path(out).is_file():
         return
     with suppress(OSError), files.open_file(out) as stream:
-        head = stream.readline(len(HEADER) + 4)  # a byte order mark and the line break
+        head = stream.read(HEAD_BYTES)
         if head and is_log(head):
             raise UserError(f"{out} holds the answers of `ssgan label`, which would be lost: choose another file.")
 
@@ -223,8 +224,11 @@ def _how_to_train(data: "Data", place: str, table: Path | None, out: str, settin
     if not data.files_train:
         how = f"Write their labels into y_train of {place}"
     elif table is not None and out.lower().endswith(".csv") and label_log.is_log(files.read_file(table)):
+        answers = Path(place) / label_log.TABLE
+        answers = table if table.resolve() == answers.resolve() else answers
+        kept = "" if answers.exists() else f"Copy {table} to {answers}. "
         label = shlex.join(["ssgan", "label", place, "--only", out])
-        how, train = f"Label them with: {label}", [*train, "--labels-csv", str(table)]
+        how, train = f"{kept}Label them with: {label}", [*train, "--labels-csv", str(answers)]
     elif table is not None:
         how, train = f"Write their labels into {table}", [*train, "--labels-csv", str(table)]
     elif data.source.classes == ("picture",) and out.lower().endswith(".csv"):
@@ -384,7 +388,7 @@ def _how_to_mend(result: "Audit", run: Path, out: str) -> str:
         return f"The labels are those of the data set {result.source}, which stays as it is."
     train = ["ssgan", "train", result.source, "--config", str(run)]
     answers = source / label_log.TABLE
-    is_page_table = table is None or table.resolve() == answers.resolve()
+    is_page_table = table is None or (answers.exists() and label_log.is_log(files.read_file(table)))
     if source.is_dir() and is_page_table and Path(out).suffix.lower() == ".csv":
         label = shlex.join(["ssgan", "label", result.source, "--only", out])
         train += ["--labels-csv", str(answers)]

@@ -160,6 +160,9 @@ def show_sorted(summary: Mapping[str, Any]) -> None:
             print_line(f"{counted(result['present'], 'picture')} already there")
         if result["elsewhere"]:
             print_line(f"{result['elsewhere']:,} also in another folder, from an earlier run")
+        if result["failed"]:
+            first = f"the first: {result['failed'][0]}"
+            print_line(f"{counted(len(result['failed']), 'picture')} could not be copied, {first}")
         if result["not_files"]:
             print_line(f"{counted(result['not_files'], 'row')} of arrays not sorted, because they are not files")
     if summary.get("sheet"):

@@ -147,6 +147,7 @@ class Sorting:
                 "present": self.sorter.present,
                 "elsewhere": self.sorter.elsewhere,
                 "not_files": self.sorter.unsorted,
+                "failed": self.sorter.failed,
             }
         if self.sheet is not None and self.options.sheet is not None:
             entries["sheet"] = str(self.options.sheet) if self.sheet.save(self.options.sheet) else None

@@ -10,13 +10,16 @@ actions:
 * ``folder``: the label is the name of the folder that the picture was in.
 """
 
+import codecs
 import csv
 import io
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from ssgan.table_files import DELIMITERS, column_key, decode_text
 
 __all__ = [
     "ACTIONS",
@@ -38,9 +41,36 @@ HEADER = ",".join(COLUMNS).encode()
 
 
 def is_log(content: bytes) -> bool:
-    """Return whether the content of a file is a table of answers, or the beginning of one whose writer was killed."""
-    head = content.removeprefix(b"\xef\xbb\xbf")
-    return head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head))
+    """Return whether the content of a file is a table of answers, or the beginning of one whose writer was killed.
+
+    A spreadsheet may have saved it with other delimiters, quotes, line breaks or in another encoding.
+    """
+    head = content.removeprefix(codecs.BOM_UTF8)
+    return head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head)) or bool(_find_records(content))
+
+
+def _find_records(content: bytes) -> list[list[str]]:
+    """Return the records of a table whose first one names the columns of a log, in any format; none of others."""
+    text = decode_text(content)
+    with suppress(UnicodeDecodeError, csv.Error):
+        text = content.decode("cp1252") if text is None else text
+        for delimiter in DELIMITERS:
+            first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+            if tuple(map(column_key, first)) == COLUMNS:
+                return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    return []
+
+
+def _in_own_format(content: bytes) -> bytes:
+    """Return a log in UTF-8, with commas and line feeds; an incomplete last record of other formats is left out."""
+    head = content.removeprefix(codecs.BOM_UTF8)
+    is_own = head.startswith(HEADER) and (b"\n" in head or b"\r" not in head)
+    records = [] if is_own else _find_records(content)
+    if not records:
+        return content
+    if not _is_complete(records[-1]):
+        records.pop()
+    return HEADER + b"\n" + b"".join(_format(record) for record in records[1:])
 
 
 def complete_length(content: bytes) -> int:
@@ -56,18 +86,24 @@ def complete_length(content: bytes) -> int:
         cells = next(csv.reader([tail.decode()], strict=True), [])
     except (UnicodeDecodeError, csv.Error):
         return end
-    return len(content) if len(cells) == len(COLUMNS) and cells[-1] in ACTIONS else end
+    return len(content) if _is_complete(cells) else end
+
+
+def _is_complete(cells: Sequence[str]) -> bool:
+    return len(cells) == len(COLUMNS) and cells[-1] in ACTIONS
 
 
 def complete_lines(content: bytes) -> bytes:
-    """Return the complete lines in UTF-8: those of a spreadsheet may be in Windows-1252, beside later answers.
+    """Return the complete lines as this package writes them, in UTF-8.
+
+    A spreadsheet may have saved them in another format; those in Windows-1252 may stand beside later answers.
 
     Raises
     ------
     UnicodeDecodeError
         If a line is neither.
     """
-    *lines, tail = content.split(b"\n")
+    *lines, tail = _in_own_format(content).split(b"\n")
     lines = [_line_in_utf8(line) for line in lines]
     with suppress(UnicodeDecodeError):  # a killed process may have left part of a letter
         tail = _line_in_utf8(tail)
@@ -84,8 +120,12 @@ def _line_in_utf8(line: bytes) -> bytes:
 
 def format_line(file: str, label: str, time: str, action: str) -> bytes:
     """Write a line of the table."""
+    return _format([file, label, time, action])
+
+
+def _format(cells: Sequence[str]) -> bytes:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow([file, label, time, action])
+    csv.writer(stream, lineterminator="\n").writerow(cells)
     return stream.getvalue().encode()
 
 

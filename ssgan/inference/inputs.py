@@ -113,7 +113,7 @@ def read_inputs(
                 rows = _read_npz_images(name, tuple(image_shape), scale, bounded)
                 yield from (InputImage(f"{name}[{i}]", row) for i, row in enumerate(rows))
             elif name.lower().endswith(".zip"):
-                yield from _read_zip(Path(name), image_shape, scale, depth)
+                yield from _read_zip(name, image_shape, scale, depth)
             else:
                 yield InputImage(name, read_image(Path(name), image_shape, scale, depth))
         except UserError as mistake:
@@ -170,9 +170,9 @@ def _decode_to_shape(
     return pixels.reshape(tuple(image_shape))
 
 
-def _read_zip(path: Path, image_shape: Sequence[int], scale: float, depth: int) -> Iterator[InputImage]:
+def _read_zip(path: str, image_shape: Sequence[int], scale: float, depth: int) -> Iterator[InputImage]:
     """Read the pictures of a zip, as ``name.zip/a/b.png``, listed and checked as for training."""
-    with file_tree.open_tree(path, tuple(SUFFIXES)) as tree:
+    with file_tree.open_tree(Path(path), tuple(SUFFIXES)) as tree:
         for member in tree.pictures:
             name = f"{path}/{member}"
             try:

@@ -1,5 +1,6 @@
 """Sort classified pictures into a folder for each class, and draw the least sure ones of each class."""
 
+import errno
 import hashlib
 import heapq
 import os
@@ -137,6 +138,7 @@ class Sorter:
         self.present = 0
         self.elsewhere = 0
         self.unsorted = 0
+        self.failed: list[str] = []  # pictures that could not be copied, with the reason
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
@@ -149,13 +151,19 @@ class Sorter:
         if row.label is None or row.probability is None:
             return
         name = UNSURE if row.probability < self.unsure else self.names[row.label]
-        with self.pictures.open(row.file) as stream:
-            if stream is None:
-                self.unsorted += 1
-                return
-            self._place(stream, row.file, self._class_folder(name))
-            others = (self.folder / other / self._base(row.file) for other in self._earlier if other != name)
-            self.elsewhere += any(other.is_file() and self._holds(other, stream) for other in others)
+        try:
+            with self.pictures.open(row.file) as stream:
+                if stream is None:
+                    self.unsorted += 1
+                    return
+                self._place(stream, row.file, self._class_folder(name))
+                others = (self.folder / other / self._base(row.file) for other in self._earlier if other != name)
+                self.elsewhere += any(other.is_file() and self._holds(other, stream) for other in others)
+        except OSError as cause:
+            if cause.filename != row.file and cause.errno != errno.ENAMETOOLONG:
+                raise  # of the folder, not of this picture
+            self.failed.append(f"{row.file} ({cause.strerror})")
+            return
         self.counts[name] += 1
 
     def _class_folder(self, name: str) -> Path:

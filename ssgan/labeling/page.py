@@ -26,8 +26,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,6 +58,9 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+HTTP_PORT = 80
+FORWARD = """<!doctype html><meta charset="utf-8"><title>ssgan label</title>
+<meta http-equiv="refresh" content="0;url={0}"><a href="{0}">Label pictures</a>"""
 NO_LINK = "Open this page with the link that `ssgan label` printed; each start of `ssgan label` prints a new one."
 
 
@@ -78,6 +81,8 @@ class Guard:
         self.link_token, self.page_token = link_token, page_token
         self.cookie_token, self.once_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        if port == HTTP_PORT:  # browsers leave it out
+            self.hosts |= {HOST, "localhost"}
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +115,8 @@ class Guard:
                 self.once_token = secrets.token_urlsafe(24)
             elif not _equal(token, self.link_token):
                 return PlainTextResponse(NO_LINK, 403)
-            answer = RedirectResponse(self.base, 303)
+            # A redirect would not have the cookie, if a page of another site has the link.
+            answer = HTMLResponse(FORWARD.format(self.base))
             answer.set_cookie(self.cookie, self.cookie_token, path=self.base, httponly=True, samesite="strict")
             return answer
         if not _equal(request.cookies.get(self.cookie, ""), self.cookie_token):
@@ -220,6 +226,7 @@ class LabelingApp:
         except UnreadableImage as reason:
             self.session.mark_unreadable(self.session.names[place], str(reason))
             return PlainTextResponse(f"{self.session.names[place]} {reason}.", 415)
+        self.session.mark_readable(self.session.names[place])
         return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
     def _picture(self, place: int, side: int) -> tuple[bytes, str]:
@@ -246,6 +253,8 @@ class LabelingApp:
                 if not isinstance(body, dict):
                     raise TypeError
                 result = await run_in_threadpool(work, body)
+            except ClientDisconnect:
+                return Response(status_code=400)
             except UserError as mistake:
                 return JSONResponse({"error": str(mistake)}, 409)
             except OSError as cause:

@@ -6,10 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ssgan.errors import UserError
+from ssgan.errors import UserError, visible
 from ssgan.labeling.store import Answer, Change, LabelStore, check_class_name
 from ssgan.labeling.tables import Hint
 
@@ -87,8 +88,14 @@ class LabelingSession:
         self._counted = -1, Counter[str](), Counter[str]()
         self._closed = 0  # pictures at the beginning of the order that are answered or unreadable
         self._mutex = threading.RLock()
-        for name in (*classes, *store.labels(), *self._guessed()):
-            self._add(check_class_name(name))  # as it is: names of folders may differ in upper and lower case alone
+        for name in (*classes, *store.labels()):
+            try:
+                self._add(check_class_name(name))  # as it is: names of folders may differ in upper and lower case alone
+            except UserError as mistake:
+                raise UserError(f"The class {visible(name)} of a folder or of {store.path}: {mistake}") from None
+        for name in self._guessed():
+            with suppress(UserError):
+                self._add(check_class_name(name))
         self._lasting = set(self._classes)
 
     @property
@@ -226,6 +233,11 @@ class LabelingSession:
         with self._mutex:
             self.unreadable[name] = reason
 
+    def mark_readable(self, name: str) -> None:
+        """Record that a picture can be shown, after all."""
+        with self._mutex:
+            self.unreadable.pop(name, None)
+
     def counts(self) -> dict[str, Any]:
         """Count pictures by their answers."""
         with self._mutex:
@@ -261,8 +273,10 @@ class LabelingSession:
         return sorted({hint.label for hint in self.hints.values() if hint.label})
 
     def _answer(self, name: str) -> Answer | None:
-        """Return the answer to a picture; in a review only a new one."""
+        """Return the answer to a picture, None for a label that was emptied by hand; in a review only a new one."""
         answer = self.store[name]
+        if answer and answer.action == "label" and not answer.label:
+            return None
         return answer if answer and answer.time >= self.review_since else None
 
     def _is_open(self, name: str, skipped: bool = False) -> bool:

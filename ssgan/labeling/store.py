@@ -214,7 +214,7 @@ class LabelStore:
                 f"{self.path} is a table with other columns than {','.join(label_log.COLUMNS)}, so no answer can be "
                 f"added to it: rename it."
             )
-        content = self._in_utf8(content)
+        content = self._in_own_format(content)
         length = label_log.complete_length(content)
         if length < len(content):
             self.notes.append(f"The last line of {self.path} was incomplete and has been removed.")
@@ -232,8 +232,8 @@ class LabelStore:
             os.fsync(stream.fileno())
         _sync_folder(self.path.parent)
 
-    def _in_utf8(self, content: bytes) -> bytes:
-        """Return the content of the table, after writing it in UTF-8 if a spreadsheet has saved it in Windows-1252.
+    def _in_own_format(self, content: bytes) -> bytes:
+        """Return the content of the table, after writing it anew if a spreadsheet has saved it in another format.
 
         Raises
         ------
@@ -247,7 +247,7 @@ class LabelStore:
         if content.startswith(whole):
             return content
         write_atomic(self.path, whole)
-        self.notes.append(f"{self.path} was in Windows-1252, as a spreadsheet saves it, and is now in UTF-8.")
+        self.notes.append(f"{self.path} was in the format of a spreadsheet, and is now in UTF-8 with commas.")
         return whole
 
     def _read(self) -> None:

@@ -72,6 +72,8 @@ def read_review(table: Path, names: Sequence[str], folder: Path) -> Review:
     texts = [content.decode("utf-8-sig", "surrogateescape"), content.decode("cp1252", "replace")]
     reviews = [_read_review(table, one, names, folder) for one in (texts if text is None else [text])]
     review = max(reviews, key=lambda one: len(one.hints))
+    if not review.hints and not review.missing:
+        raise UserError(f"{table} names no picture: its column of files is empty.")
     if not review.hints:
         near = did_you_mean(review.missing[0], names)
         raise UserError(f"{table}, line 2: there is no picture {review.missing[0]!r} in {folder}.{near}")
@@ -90,6 +92,8 @@ def _read_review(table: Path, text: str, names: Sequence[str], folder: Path) -> 
     known, hints, missing = set(names), {}, []
     for row in rows:
         cell = row.get(column, "").removeprefix("./")
+        if not cell.strip():
+            continue
         written = printable(cell)
         name = written if written in known else _below(cell, folder)
         if name not in known:

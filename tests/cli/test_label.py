@@ -2,12 +2,14 @@
 
 import http.cookiejar
 import os
+import re
 import signal
 import socket
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from labeling_server import Server
@@ -177,6 +179,39 @@ def test_the_classes_of_a_run_are_there_from_the_start(
     status_of("label", folder, "--run", tmp_path / "run")
     assert served[0].session.classes == ["cow", "pig"]
     assert served[0].trainer.run == tmp_path / "run"
+    (folder / ".labels.csv.classes").write_text("cat\n")
+    status_of("label", folder, "--run", tmp_path / "run")
+    assert served[1].session.classes == ["cat", "cow", "pig"]
+
+
+def test_a_review_names_pictures_of_the_test_set_and_rows_without_a_file(
+    folder: Path, tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, {"test/9.png": grey(9)})
+    table = tmp_path / "only.csv"
+    table.write_text("class,file\ncat,0.png\ndog,test/9.png\ncat\nunlabeled,1.png\n")
+    status_of("label", folder, "--only", table)
+    assert f"{table} names 1 picture in test/, which are not shown." in capsys.readouterr().err
+    assert served[0].session.names == ("0.png", "1.png")
+    table.write_text("file\ntest/9.png\n")
+    assert refusal(capsys, folder, "--only", table) == (
+        f"ssgan: {table} names only pictures in test/, which are not shown, such as test/9.png.\n"
+    )
+    table.write_text("class,file\ncat,\n")
+    assert "names no picture: its column of files is empty" in refusal(capsys, folder, "--only", table)
+
+
+def test_a_label_that_was_emptied_by_hand_is_asked_for_again(folder: Path, served: list[Any]) -> None:
+    (folder / "labels.csv").write_text("file,label,time,action\n0.png,cat,1,label\n0.png,,2,label\n1.png,cat,3,label\n")
+    status_of("label", folder)
+    shown = {picture["file"] for picture in served[0].session.next_pictures("a", [], False)}
+    assert "0.png" in shown
+    assert "1.png" not in shown
+
+
+def test_a_name_that_is_no_class_is_named_with_its_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "labels.csv").write_text("file,label,time,action\n0.png,-1,1,label\n")
+    assert f"The class -1 of a folder or of {folder}/labels.csv: " in refusal(capsys, folder)
 
 
 def test_runs_do_not_lie_among_the_pictures(folder: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +272,11 @@ def test_the_missing_extra_is_named(
 def test_a_signal_ends_it_in_one_line(folder: Path, number: int, status: int) -> None:
     with Server(folder, "--train-every", "0") as server:
         jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        with urllib.request.build_opener(jar).open(server.link, timeout=30) as shown:
+        opener = urllib.request.build_opener(jar)
+        with opener.open(server.link, timeout=30) as forward:
+            path = re.search('url=([^"]*)', forward.read().decode())
+        assert path is not None
+        with opener.open(urljoin(server.link, path[1]), timeout=30) as shown:
             assert b"<h1>flat</h1>" in shown.read()
         assert server.stop(number).splitlines() == [
             f"ssgan: 0 pictures labelled in {folder}/labels.csv; continue with: ssgan label {folder}"

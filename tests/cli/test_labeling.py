@@ -132,6 +132,13 @@ def test_the_page_suggests_pictures_of_folders_that_are_no_classes(
     }
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == f"Label them with: ssgan label cam --only s.csv, then: ssgan train cam --labels-csv {store.path}"
+    # A run of the page has a copy of the answers, which is not the table that the page writes to.
+    shutil.copy(store.path, "copy.csv")
+    assert status_of("suggest", "cam", "--n", "7", "--labels-csv", "copy.csv", "--out", "s.csv") == 0
+    assert capsys.readouterr().out.endswith("then: ssgan train cam --labels-csv cam/labels.csv\n")
+    store.path.rename("elsewhere.csv")
+    assert status_of("suggest", "cam", "--n", "7", "--labels-csv", "copy.csv", "--out", "s.csv") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Copy copy.csv to cam/labels.csv. Label them with: ")
 
 
 def test_the_next_command_keeps_the_settings(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +272,13 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
         file_tree.open_tree(mislabeled, image_io.SUFFIXES) as tree,
         open_store(mislabeled, folder_labels(tree)) as store,
     ):
+        shutil.copy(mislabeled / "labels.csv", "copy.labels.csv")
         store.append([Change("cat/wrong.png", "dog", "label"), Change("cat/twin.png", "", "none")])
+    # A run of the page has a copy of the answers, which is not the table that the page writes to.
+    assert status_of("train", "p", "--out", "s", "--labels-csv", "copy.labels.csv", "--folds", "3", *AUDITED) == 0
+    capsys.readouterr()
+    assert status_of("audit", "s") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--config s --labels-csv {place}/labels.csv")
     command = shlex.split(said[-1].split("; then: ssgan ")[1])
     assert status_of(*command, "--out", "mended") == 0
     assert read_config(Path("mended")) == read_config(Path("r"))

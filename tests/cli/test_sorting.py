@@ -42,6 +42,36 @@ def test_a_long_name_in_a_zip_keeps_its_suffix(tmp_path: Path) -> None:
     assert name == f"cat/{'x' * 120}.png"
 
 
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("name", ["./more.zip", ".//more.zip"])
+def test_a_zip_is_sorted_whatever_its_path(run: Path, tmp_path: Path, name: str) -> None:
+    packed(tmp_path / "more.zip", {"z.png": grey(5)})
+    assert status_of("predict", run, name, "--sort-into", "sorted", "--device", "cpu") == 0
+    assert [Path(file).name for file in files_in(Path("sorted"))] == ["z.png"]
+
+
+def test_a_picture_that_is_gone_is_counted_and_the_others_are_sorted(tmp_path: Path) -> None:
+    """It was a traceback, and the table was lost."""
+    write(tmp_path, {"a.png": grey(1), "b.png": grey(2)})
+    names = [str(tmp_path / name) for name in ("a.png", "gone.png", "b.png")]
+    sorter = Sorter(tmp_path / "sorted", ["cat"], Pictures([InputSource(name) for name in names]))
+    for name in names:
+        sorter.add(row(name, "cat"))
+    assert set(files_in(tmp_path / "sorted")) == {"cat/a.png", "cat/b.png"}
+    assert sorter.failed == [f"{names[1]} (No such file or directory)"]
+    assert sorter.counts == {"cat": 2}
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert status_of("predict", run, "pictures", "--sort-into=~/sorted", "--device", "cpu") == 0
+    assert (tmp_path / "home/sorted").is_dir()
+    assert not Path("~").exists()
+
+
 @pytest.mark.parametrize("unsure", ["0", "0.5", "1"])
 def test_pictures_are_copied_by_class(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], unsure: str, tmp_path: Path

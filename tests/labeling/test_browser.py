@@ -10,6 +10,7 @@ from labeling_server import Server
 from pictures_on_disk import grey, write
 
 from ssgan.data.label_table import read_label_table
+from ssgan.labeling.session import AHEAD
 
 pytest.importorskip("websockets", reason="needs the test extra")
 pytest.importorskip("uvicorn", reason="needs the extra label")
@@ -228,6 +229,41 @@ def test_an_answer_whose_response_is_lost_can_be_tried_again_and_undone(folder: 
             tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
             tab.press("Backspace")
             tab.wait(f"{IDLE} && state.pictures[0].file === '{file}'")
+
+
+def test_a_picture_that_does_not_come_can_be_tried_again(folder: Path, browser: Browser) -> None:
+    """The page kept an empty frame, and keys did nothing."""
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        tab.wait(IDLE)
+        tab.call("Network.enable")
+        tab.call("Network.setBlockedURLs", urls=["*/picture/*"])
+        tab.press("1")
+        for _ in range(AHEAD):  # those that are loaded already
+            tab.wait("!state.busy")
+            if not tab.value("document.querySelector('#banner').hidden"):
+                break
+            tab.press("1")
+        tab.wait("!document.querySelector('#banner').hidden && !state.busy")
+        assert "The server does not send " in tab.text("#banner")
+        tab.call("Network.setBlockedURLs", urls=[])
+        tab.click("#retry")
+        file = shown(tab)
+        tab.press("2")
+        tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+        assert labels(folder)[file] == "cat"
+
+
+def test_without_keys_enter_gives_no_answer(folder: Path, browser: Browser) -> None:
+    with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        file = shown(tab)
+        tab.value("document.querySelector('#keys').checked = false")
+        tab.press("Enter")
+        tab.value("document.querySelector('#keys').checked = true")
+        tab.press(" ")  # the first answer
+        tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
+        assert labels(folder) == {file: None}
 
 
 def test_answers_of_another_folder_are_not_undone(tmp_path: Path, browser: Browser) -> None:

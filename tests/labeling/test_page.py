@@ -86,9 +86,12 @@ class Visitor:
 
 
 def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: LabelingApp) -> None:
-    client = TestClient(app.app, base_url=ROOT, follow_redirects=False)
+    client = TestClient(app.app, base_url=ROOT)
     answer = client.get(app.link)
-    assert (answer.status_code, answer.headers["location"]) == (303, app.base)
+    # No redirect, on which a strict cookie is not sent if a page of another site has the link.
+    assert (answer.status_code, answer.url.path) == (200, "/")
+    assert f'content="0;url={app.base}"' in answer.text
+    assert app.link_token not in answer.text
     assert {"HttpOnly", "SameSite=strict", f"Path={app.base}"} <= set(answer.headers["set-cookie"].split("; "))
     assert app.link_token not in answer.headers["set-cookie"]
     assert client.get("/").status_code == 403  # browsers send the cookie to the path of the page alone
@@ -140,6 +143,13 @@ def test_localhost_is_this_machine_too_and_other_methods_are_refused(app: Labeli
     visitor = Visitor(app)
     assert visitor.client.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
     assert visitor.client.put("/").status_code == 405
+
+
+def test_the_port_that_browsers_leave_out(app: LabelingApp) -> None:
+    guard = page.Guard(app.app, 80, app.base, app.link_token, app.page_token)
+    client = TestClient(guard, base_url="http://127.0.0.1")
+    assert client.get(f"/?token={app.link_token}").status_code == 200
+    assert client.get("/", headers={"Host": "127.0.0.1:81"}).status_code == 421
 
 
 def test_the_link_that_a_browser_is_started_with_opens_the_page_once(app: LabelingApp) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pictures_on_disk import classes, grey, write
 from refused_data import refusal
 
 from ssgan.data.datasets import load
-from ssgan.data.label_log import HEADER, complete_length
+from ssgan.data.label_log import HEADER, complete_length, is_log
 from ssgan.data.label_table import read_label_table
 from ssgan.errors import Busy, UserError
 from ssgan.labeling import store as stores
@@ -79,7 +80,7 @@ def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Pat
         store.append([Change("Käse 1.png", "Käse", "label"), Change("b.png", "Brot", "label")])
     path.write_bytes(path.read_text().replace("\n", "\r\n").encode("cp1252"))
     with open_store(tmp_path) as store:
-        assert store.notes == [f"{path} was in Windows-1252, as a spreadsheet saves it, and is now in UTF-8."]
+        assert store.notes == [f"{path} was in the format of a spreadsheet, and is now in UTF-8 with commas."]
         store.append([Change("Stühle 2.png", "Käse", "label")])
     with open_store(tmp_path) as store:
         assert store.notes == []
@@ -97,6 +98,34 @@ def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Pat
     path.write_bytes(HEADER + b"\na.png,\x81,t,label\n")
     with pytest.raises(UserError, match="is neither UTF-8 nor Windows-1252"), open_store(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.replace(",", ";").encode("cp1252"),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: text.replace("file,label,time,action", '"File","Label","Time","Action"').encode(),
+    ],
+    ids=["carriage returns", "semicolons", "UTF-16", "quoted header"],
+)
+def test_a_table_in_any_format_of_a_spreadsheet_is_read_and_kept(tmp_path: Path, save: Callable[[str], bytes]) -> None:
+    """With carriage returns all answers were removed as an incomplete last line."""
+    path = tmp_path / "labels.csv"
+    with open_store(tmp_path) as store:
+        store.append(
+            [Change("ä 1.png", "Käse", "label"), Change("b.png", "Brot", "label"), Change("c.png", "", "skip")]
+        )
+    own = path.read_text()
+    path.write_bytes(save(own))
+    assert is_log(path.read_bytes())
+    assert read(path) == {"ä 1.png": "Käse", "b.png": "Brot", "c.png": None}
+    assert not any("UTF-8" in note for note in read_label_table(path).notes) or b"\xe4" in path.read_bytes()
+    with open_store(tmp_path) as store:
+        assert store.notes == [f"{path} was in the format of a spreadsheet, and is now in UTF-8 with commas."]
+        assert store.label_counts() == {"Käse": 1, "Brot": 1}
+    assert path.read_text() == own
 
 
 def test_one_server_at_a_time(tmp_path: Path) -> None:

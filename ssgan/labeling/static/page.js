@@ -85,7 +85,7 @@ async function attempt(work, isBackground = false) {
       : "The server does not answer. The last answer may not be saved: try again, or start `ssgan label` again and open its new link.";
     $("banner-text").textContent = reason;
     $("banner").hidden = false;
-    state.retry = work;
+    state.retry = error.retry || work;
   } finally {
     state.busy = false;
     document.body.removeAttribute("aria-busy");
@@ -261,10 +261,7 @@ async function passUnreadable(picture) {
     if (answer.status !== 415) throw new Error();
     reason = await answer.text();
   } catch {
-    $("banner-text").textContent = `The server does not send ${picture.file}.`;
-    $("banner").hidden = false;
-    state.retry = show;
-    return;
+    throw Object.assign(new Refused(`The server does not send ${picture.file}.`), { retry: show });
   }
   say(`Cannot be read, skipped: ${reason}`);
   state.pictures.shift();
@@ -310,7 +307,7 @@ function answer(action, label = "") {
       const words = { label: `saved as ${result.label}`, none: "saved as none of these", skip: "skipped" }[action];
       say(result.changed.length ? result.changed[0] : `${picture.file} ${words} (${progressWords()})`);
       $("new-name").value = "";
-      if (state.pictures.length) show(); // it is loaded already, so it shows while the next ones are asked for
+      if (state.pictures.length) show().catch(() => {}); // it is loaded already, so it shows while the next ones are asked for
     }
     await fill();
     if (!state.pictures.length || state.shown !== state.pictures[0].file) await show();
@@ -484,7 +481,7 @@ function onKey(event) {
     return;
   }
   const isButton = target.closest("button, summary, a");
-  if (event.key === "Enter" && (!isButton || target.closest(".cell"))) {
+  if (event.key === "Enter" && $("keys").checked && (!isButton || target.closest(".cell"))) {
     event.preventDefault();
     if (event.repeat) return;
     if (state.view === "group") takeGroup();
