@@ -39,6 +39,8 @@ class Tab:
             if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
                 self.errors.append(message["params"]["entry"]["text"])
             if message.get("id") == self.number:
+                if "navigated" in message.get("error", {}).get("message", ""):  # the page went on meanwhile
+                    return self.call(method, **parameters)
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
                 return result
