@@ -296,6 +296,9 @@ def _load_timm(name: str, model: str, image_size: int | None) -> Pretrained:
         raise UserError(f"Backbone {name} needs the package timm: pip install timm.") from None
     if not timm.is_model(model):
         raise UserError(f"timm has no model {model!r}.{did_you_mean(model, timm.list_models())}")
+    if not timm.models.is_model_pretrained(model):
+        near = did_you_mean(model, timm.list_models(pretrained=True))
+        raise UserError(f"timm has no pretrained weights for {model!r}.{near}")
     folder = "the cache of huggingface_hub"
     network = _fetch(name, lambda: timm.create_model(model, pretrained=True, num_classes=0), folder)
     about = network.pretrained_cfg

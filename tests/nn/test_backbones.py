@@ -459,8 +459,9 @@ def test_models_of_torchvision_that_cannot_be_used(model: str, sentence: str, mo
 def fake_timm(load: Callable[[], nn.Module]) -> types.ModuleType:
     """A module with what is used of timm."""
     timm: Any = types.ModuleType("timm")
-    timm.is_model = lambda name: name == "resnet10t"
-    timm.list_models = lambda: ["resnet10t"]
+    timm.is_model = lambda name: name.partition(".")[0] == "resnet10t"
+    timm.list_models = lambda pretrained=False: ["resnet10t.c3_in1k" if pretrained else "resnet10t"]
+    timm.models = types.SimpleNamespace(is_model_pretrained=lambda name: name in ("resnet10t", "resnet10t.c3_in1k"))
 
     def create_model(name: str, pretrained: bool, num_classes: int) -> nn.Module:
         assert (name, pretrained, num_classes) == ("resnet10t", True, 0)
@@ -483,6 +484,9 @@ def test_a_model_of_timm(monkeypatch: pytest.MonkeyPatch, without_onnx: None) ->
     np.testing.assert_allclose(backbone.features(pixel), expected, rtol=2e-3, atol=1e-4)
     with pytest.raises(UserError, match=r"^timm has no model 'resnet10'\. Did you mean 'resnet10t'\?$"):
         load_backbone("timm:resnet10")
+    words = r"^timm has no pretrained weights for 'resnet10t.c3_in2k'\. Did you mean 'resnet10t.c3_in1k'\?$"
+    with pytest.raises(UserError, match=words):  # it advised to delete a file of weights, which there was not
+        load_backbone("timm:resnet10t.c3_in2k")
 
 
 def test_weights_of_timm_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
