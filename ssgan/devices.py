@@ -105,12 +105,14 @@ def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     import torch
 
     default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    if default != torch.float32:
+        torch.set_default_dtype(torch.float32)
     try:
         with torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
             yield
     finally:
-        torch.set_default_dtype(default)
+        if default != torch.float32:
+            torch.set_default_dtype(default)
 
 
 @contextmanager
