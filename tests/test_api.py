@@ -148,7 +148,7 @@ def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> Non
     assert np.array_equal(trained.predict_proba(images), trained.predict_proba(trained.data.x_train))
     assert trained.evaluate((images, y))["test_images"] == 300
     assert sentence(lambda: trained.predict(TensorDataset(images, y))).startswith("images is of type TensorDataset")
-    assert sentence(lambda: trained.predict(np.asarray(1))).startswith("images is of type ndarray")
+    assert sentence(lambda: trained.predict(np.asarray(1))).startswith("images is one int64, but must be an array")
     ragged = [np.zeros((8, 8)), np.zeros((8, 7))]
     assert sentence(lambda: trained.predict(ragged)) == (
         "The rows of images have different shapes: resize the images to one."

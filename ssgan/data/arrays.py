@@ -108,7 +108,7 @@ def to_array(values: Any, name: str) -> np.ndarray:
             raise UserError(f"The rows of {name} have different shapes: resize the images to one.") from None
     elif hasattr(values, "__array__"):
         array = _tensor_to_array(values) if is_tensor else np.asarray(values)
-    if not array.ndim or array.dtype.kind == "O":
+    if array.dtype.kind == "O" or not (array.ndim or isinstance(values, np.ndarray)):
         kind = type(values).__name__
         raise UserError(f"{name} is of type {kind}, but must be an array of numbers, with a row for each image.")
     if is_tensor and array.ndim == 4 and array.shape[1] in IMAGE_CHANNELS and array.shape[3] > max(IMAGE_CHANNELS):

@@ -214,6 +214,8 @@ def read_images(images: Any, models: Models) -> np.ndarray:
             rows.append(image.pixels)
         return np.stack(rows)
     x = to_array(images, "images")
+    if not x.ndim:
+        raise UserError(f"images is one {x.dtype}, but must be an array with a row for each image.")
     if not len(x):
         raise UserError("There are no images: give at least one.")
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:

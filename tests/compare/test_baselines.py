@@ -15,7 +15,7 @@ import pytest
 import ssgan
 from ssgan.compare import baselines
 from ssgan.compare.baselines import BASELINES, BaselineResult, fit_baseline
-from ssgan.data import components, splits
+from ssgan.data import neighbors, splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.inference import metrics
@@ -203,8 +203,8 @@ def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
 
 
 def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "PCA_PIXELS", 64 * 300)
-    monkeypatch.setattr(components, "CHUNK_PIXELS", 64 * 100)
+    monkeypatch.setattr(neighbors, "PCA_PIXELS", 64 * 300)
+    monkeypatch.setattr(neighbors, "CHUNK_PIXELS", 64 * 100)
     found = on_digits("knn")
     assert found.settings["pca_rows"] == 300
     assert np.mean(found.predicted != DIGITS.y_test) < 0.2

@@ -254,7 +254,10 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
         "{}: x_train holds values from 0 to 35, but all must lie in 0 to 16, the value of full intensity: rescale "
         "them, or set scale.",
     ),
-    "type of images": ({"x_train": np.zeros((6, 2, 3))}, f"{{}}: x_train is float64 of shape [6, 2, 3], {X_ERROR}"),
+    "type of images": (
+        {"x_train": np.zeros((6, 2, 3))},
+        "{}: x_train is float64 and x_test is uint8, but both must have one type: convert one of them.",
+    ),
     "one number as images": ({"x_train": 3, **NO_TEST}, f"{{}}: x_train is int64 of shape [], {X_ERROR}"),
     "one number as labels": (
         {"y_train": 3, "classes": None, **NO_TEST},
