@@ -369,8 +369,10 @@ def train(
     elif settings:
         config = config.replace(**settings)
     if not has_settings:
-        Options.of(config).refuse_all("the data")
-        Options.of(config).refuse_gaussian("the data")
+        # A config of a run on deep pictures has their depth.
+        options = Options.of(config if "image_depth" in settings else config.replace(image_depth=None))
+        options.refuse_all("the data")
+        options.refuse_gaussian("the data")
     if data.image_depth is not None:
         config = config.replace(image_depth=data.image_depth)
     if config.backbone is None:

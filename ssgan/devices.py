@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -104,15 +105,36 @@ def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     """
     import torch
 
-    default = torch.get_default_dtype()
-    if default != torch.float32:
-        torch.set_default_dtype(torch.float32)
-    try:
-        with torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
-            yield
-    finally:
-        if default != torch.float32:
-            torch.set_default_dtype(default)
+    with _default_type, torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
+        yield
+
+
+class _DefaultType:
+    """Set torch's default type, which all threads share, to float32 from the first entry to the last exit."""
+
+    def __init__(self) -> None:
+        self.lock, self.entries = threading.Lock(), 0
+        self.callers: Any = None
+
+    def __enter__(self) -> None:
+        import torch
+
+        with self.lock:
+            if not self.entries:
+                self.callers = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self.entries += 1
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        with self.lock:
+            self.entries -= 1
+            if not self.entries:
+                torch.set_default_dtype(self.callers)
+
+
+_default_type = _DefaultType()
 
 
 @contextmanager

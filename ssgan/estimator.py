@@ -287,7 +287,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         if issparse(X):
             raise UserError(f"X is a sparse {type(X).__name__}; sparse data is not supported: give X.toarray().")
         if not hasattr(X, "shape") or hasattr(X, "detach") or np.ma.is_masked(X):
-            X = to_array(X, "X")
+            X = to_array(X, "X", allow_objects=True)
         if len(X.shape) not in (3, 4):
             X = validate_data(self, X, dtype=np.float64, reset=reset, ensure_min_samples=2 if reset else 1)
         else:

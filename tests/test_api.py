@@ -139,6 +139,7 @@ def test_settings_of_files_are_refused_with_arrays(few_digits: Data, settings: d
     pair = few_digits.x_train, few_digits.y_train
     assert sentence(lambda: ssgan.train(pair, **SHORT, **settings)).startswith(words)
     assert sentence(lambda: ssgan.train(pair, tiny(**settings))).startswith(words)
+    assert ssgan.train(pair, tiny(image_depth=12)).config.image_depth == 12  # as the config of a run on deep pictures
 
 
 def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> None:
@@ -149,10 +150,11 @@ def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> Non
     assert trained.evaluate((images, y))["test_images"] == 300
     assert sentence(lambda: trained.predict(TensorDataset(images, y))).startswith("images is of type TensorDataset")
     assert sentence(lambda: trained.predict(np.asarray(1))).startswith("images is one int64, but must be an array")
+    stacked = trained.predict_proba(images)
+    assert np.array_equal(trained.predict_proba(list(images)), stacked)
+    assert np.array_equal(trained.predict_proba(memoryview(np.ascontiguousarray(trained.data.x_train))), stacked)
     ragged = [np.zeros((8, 8)), np.zeros((8, 7))]
-    assert sentence(lambda: trained.predict(ragged)) == (
-        "The rows of images have different shapes: resize the images to one."
-    )
+    assert sentence(lambda: trained.predict(ragged)) == ("The rows of images have different shapes, but must have one.")
 
 
 def test_the_callers_state_of_torch_changes_no_bit(run: TrainedRun, few_digits: Data) -> None:
@@ -160,10 +162,12 @@ def test_the_callers_state_of_torch_changes_no_bit(run: TrainedRun, few_digits: 
     x = few_digits.x_test
     default = torch.get_default_dtype()
     expected, config = run.predict_proba(x), tiny(seeds=2, draw_seed=0)
+    generated = run.models.sample(5)
     try:
         torch.set_default_dtype(torch.float64)
         with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
             assert np.array_equal(run.predict_proba(x), expected)
+            assert np.array_equal(run.models.sample(5), generated)
             again = ssgan.train(few_digits, config)
             assert torch.is_inference_mode_enabled()
         assert torch.get_default_dtype() == torch.float64
@@ -188,8 +192,10 @@ def test_integers_are_not_matched_with_classes_of_other_numbers(few_digits: Data
     """Of the classes "1", "10", "2", ... the integer 1 was the second."""
     words = (few_digits.y_train + 1).astype(str)
     trained = ssgan.train((few_digits.x_train, words), **SHORT)
-    said = sentence(lambda: trained.evaluate((few_digits.x_train, few_digits.y_train + 1)))
-    assert said.startswith("The labels are integers and the classes are called 1, 10, 2")
+    for kind in (int, float, object):
+        labels = (few_digits.y_train + 1).astype(kind)
+        said = sentence(lambda labels=labels: trained.evaluate((few_digits.x_train, labels)))
+        assert said.startswith("The labels are integers and the classes are called 1, 10, 2")
     assert trained.evaluate((few_digits.x_train, words))["test_images"] == 300
 
 

@@ -395,6 +395,7 @@ REFUSED = {
     "NaN": ({}, np.where(X > 5, np.nan, X), HIDDEN, "Input X contains NaN."),
     "sparse": ({}, sparse.csr_matrix(X), HIDDEN, "X is a sparse csr_matrix; sparse data is not supported"),
     "ragged": ({}, [[1.0], [1.0, 2.0]], [0, 1], "The rows of X have different shapes"),
+    "None in a list": ({}, [[None, 1.0]] * 150, HIDDEN, "Input X contains NaN."),
     "masked": ({}, np.ma.masked_array(X, mask=X > 7), HIDDEN, "X is a masked array, but every value would be used"),
     "setting of files": ({"settings": {"test_share": 0.5}}, X, HIDDEN, "settings holds test_share, which other"),
     "image size": (

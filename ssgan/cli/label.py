@@ -78,10 +78,10 @@ def label(
         labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
         if named:
             labels.write_given_classes(named)
-        known = named or [*(labels.read_classes() or sorted(set(given.values()))), *_classes_of_run(run)]
-        if run is None:
-            run = latest_run(runs_folder, folder)
-            known = known or _classes_of_run(run)
+        remembered, is_asked = labels.read_classes(), run is not None
+        run = run or latest_run(runs_folder, folder)
+        of_run = _classes_of_run(run) if is_asked or not remembered else []
+        known = named or [*(remembered or sorted(set(given.values()))), *of_run]
         session = _make_session(tree, labels, known, only)
         trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, None if only else session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])

@@ -23,6 +23,7 @@ __all__ = [
     "renumber",
     "split_labels",
     "to_array",
+    "whole_numbers",
 ]
 
 IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
@@ -87,8 +88,10 @@ def split_labels(y: np.ndarray) -> Labels:
     return Labels(indices, classes)
 
 
-def to_array(values: Any, name: str) -> np.ndarray:
+def to_array(values: Any, name: str, allow_objects: bool = False) -> np.ndarray:
     """Return a caller's images or rows as an array; a tensor [N, C, H, W] becomes [N, H, W, C], or [N, H, W] if C is 1.
+
+    So does a list of tensors [C, H, W].
 
     Raises
     ------
@@ -99,18 +102,20 @@ def to_array(values: Any, name: str) -> np.ndarray:
         raise UserError(
             f"{name} is a masked array, but every value would be used: fill or remove those that are masked."
         )
-    is_tensor, array = hasattr(values, "detach"), np.asarray(None)
-    if isinstance(values, list | tuple):
-        rows = [_tensor_to_array(row) if hasattr(row, "detach") else row for row in values]
-        try:
-            array = np.asarray(rows)
-        except ValueError:
-            raise UserError(f"The rows of {name} have different shapes: resize the images to one.") from None
-    elif hasattr(values, "__array__"):
-        array = _tensor_to_array(values) if is_tensor else np.asarray(values)
-    if array.dtype.kind == "O" or not (array.ndim or isinstance(values, np.ndarray)):
+    is_list, is_tensor = isinstance(values, list | tuple), hasattr(values, "detach")
+    rows = [_tensor_to_array(row) if hasattr(row, "detach") else row for row in values] if is_list else values
+    try:
+        array = _tensor_to_array(values) if is_tensor else np.asarray(rows)
+    except (RuntimeError, TypeError, ValueError):  # of a list of rows that differ, or of what is no array
+        if is_list:
+            raise UserError(f"The rows of {name} have different shapes, but must have one.") from None
+        array = np.asarray(None)
+    if array.dtype.kind == "O" and array.ndim and not allow_objects:
+        raise UserError(f"{name} holds objects, but must be an array of numbers, with a row for each image.")
+    if not array.ndim and not isinstance(values, np.ndarray):
         kind = type(values).__name__
         raise UserError(f"{name} is of type {kind}, but must be an array of numbers, with a row for each image.")
+    is_tensor = is_tensor or (is_list and bool(values) and all(hasattr(row, "detach") for row in values))
     if is_tensor and array.ndim == 4 and array.shape[1] in IMAGE_CHANNELS and array.shape[3] > max(IMAGE_CHANNELS):
         array = array.transpose(0, 2, 3, 1)
         return array[..., 0] if array.shape[3] == 1 else array
@@ -196,7 +201,7 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
     UserError
         For a label that names no class.
     """
-    y = _whole_numbers(label_array(y))
+    y = whole_numbers(label_array(y))
     if y.dtype.kind not in "OUS" or y.ndim != 1:
         return y
     labels = split_labels(y)
@@ -211,7 +216,7 @@ def class_indices(y: Any, classes: Sequence[str], name: str) -> np.ndarray:
     return np.array([-1, *(position[word] for word in words)], np.int64)[labels.indices + 1]
 
 
-def _whole_numbers(y: np.ndarray) -> np.ndarray:
+def whole_numbers(y: np.ndarray) -> np.ndarray:
     """Return whole floats, as pandas stores integers beside missing ones, as integers, and missing ones as -1."""
     if y.dtype.kind == "O" and y.ndim == 1 and all(is_missing(label) or _is_whole(label) for label in y):
         return np.array([-1 if is_missing(label) else int(label) for label in y], np.int64)
@@ -228,7 +233,7 @@ def class_names(*labels: Any) -> tuple[str, ...]:
 
     Later labels name classes only if those before have no words.
     """
-    arrays = [_whole_numbers(array) for array in map(label_array, labels) if array.size and array.ndim == 1]
+    arrays = [whole_numbers(array) for array in map(label_array, labels) if array.size and array.ndim == 1]
     words: set[str] = set()
     highest = -1
     for array in arrays:
@@ -298,18 +303,26 @@ def items_to_arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
         raise UserError("The data set is empty.")
     y = np.empty(len(labels), object)
     y[:] = labels
-    return np.stack(images), y, _names_of(dataset)
+    return np.stack(images), y, _names_of(dataset, labels)
 
 
-def _names_of(dataset: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes of a torch data set, of a ``Subset`` those of the whole; None if it has none."""
-    if (names := getattr(dataset, "classes", None)) is not None:
+def _names_of(dataset: Any, y: Sequence[Any]) -> tuple[str, ...] | None:
+    """Return the names of the classes of a torch data set with these labels; None if it has none.
+
+    A ``Subset`` has those of the whole, a ``ConcatDataset`` those of its parts with labels.
+    """
+    names = getattr(dataset, "classes", None)
+    if isinstance(names, list | tuple | np.ndarray):
         return tuple(map(str, names))
     torch_data = sys.modules.get("torch.utils.data")
-    if torch_data is None or not isinstance(dataset, torch_data.Subset | torch_data.ConcatDataset):
+    if torch_data is not None and isinstance(dataset, torch_data.Subset):
+        return _names_of(dataset.dataset, y)
+    if torch_data is None or not isinstance(dataset, torch_data.ConcatDataset):
         return None
-    parts = dataset.datasets if isinstance(dataset, torch_data.ConcatDataset) else [dataset.dataset]
-    found = sorted({names for part in parts if (names := _names_of(part)) is not None})
+    starts = [0, *dataset.cumulative_sizes]
+    parts = [(part, y[start:end]) for part, start, end in zip(dataset.datasets, starts, starts[1:], strict=False)]
+    labeled = [(part, its) for part, its in parts if not all(map(is_missing, its))] or parts
+    found = sorted({names for part, its in labeled if (names := _names_of(part, its)) is not None})
     if len(found) > 1:
         raise UserError(
             f"The parts of a ConcatDataset have the classes {', '.join(found[0])} and {', '.join(found[1])}, so that "

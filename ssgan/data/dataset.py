@@ -181,9 +181,9 @@ class Data:
         """Fill in what was omitted, and convert arrays to the types that training takes if that is safe."""
         object.__setattr__(self, "x_train", to_array(self.x_train, "x_train"))
         if self.y_train is None:
-            object.__setattr__(self, "y_train", np.full(len(self.x_train), UNLABELED))
+            object.__setattr__(self, "y_train", np.full(self.x_train.shape[:1], UNLABELED))
         if self.x_test is None:
-            object.__setattr__(self, "x_test", self.x_train[:0])
+            object.__setattr__(self, "x_test", self.x_train[:0] if self.x_train.ndim else self.x_train)
         object.__setattr__(self, "x_test", to_array(self.x_test, "x_test"))
         if self.y_test is None:
             object.__setattr__(self, "y_test", label_array(self.y_train)[:0])
@@ -282,7 +282,7 @@ def as_data(data: Any, test: Any = None) -> Data:
             raise UserError("test must be a pair (images, labels), as data is.")
         return Data(data[0], data[1], *((None, None) if test is None else test))
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, np.ndarray | Mapping):
-        if isinstance(test, tuple | list):
+        if isinstance(test, tuple):
             raise UserError("test must be a torch Dataset whose items are (image, label), as data is.")
         return Data.from_dataset(data, test)
     raise UserError(

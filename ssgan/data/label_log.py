@@ -13,9 +13,10 @@ actions:
 import codecs
 import csv
 import io
+import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = [
     "how_to_label",
     "is_log",
     "last_actions",
+    "own_lines",
 ]
 
 TABLE = "labels.csv"  # beside the pictures
@@ -46,31 +48,49 @@ def is_log(content: bytes) -> bool:
     A spreadsheet may have saved it with other delimiters, quotes, line breaks or in another encoding.
     """
     head = content.removeprefix(codecs.BOM_UTF8)
-    return head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head)) or bool(_find_records(content))
+    is_own = head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head))
+    return is_own or _find_format(content) is not None
 
 
-def _find_records(content: bytes) -> list[list[str]]:
-    """Return the records of a table whose first one names the columns of a log, in any format; none of others."""
+def _find_format(content: bytes) -> tuple[str, str] | None:
+    """Return the text and the delimiter of a table whose header names the columns of a log; None for others."""
     text = decode_text(content)
-    with suppress(UnicodeDecodeError, csv.Error):
-        text = content.decode("cp1252") if text is None else text
+    with suppress(csv.Error, UnicodeDecodeError):
+        if text is None:
+            text = _decode_torn(content)
         for delimiter in DELIMITERS:
-            first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-            if tuple(map(column_key, first)) == COLUMNS:
-                return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    return []
+            if tuple(map(column_key, next(_records(text, delimiter), []))) == COLUMNS:
+                return text, delimiter
+    return None
+
+
+def _decode_torn(content: bytes) -> str:
+    """Decode UTF-8 whose last letter may be incomplete, or else Windows-1252."""
+    with suppress(UnicodeDecodeError):
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(content)
+    return content.decode("cp1252")
+
+
+def _records(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of each line that is not blank, without Excel's line ``sep=;`` and without empty cells beyond."""
+    for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        while len(cells) > len(COLUMNS) and not cells[-1].strip():
+            cells.pop()
+        if any(cell.strip() for cell in cells) and not re.fullmatch(r"sep=.?", delimiter.join(cells).strip()):
+            yield [*cells[:1], *(cell.strip() for cell in cells[1:])]
 
 
 def _in_own_format(content: bytes) -> bytes:
-    """Return a log in UTF-8, with commas and line feeds; an incomplete last record of other formats is left out."""
+    """Return a log as this module writes it: in UTF-8, with commas and line feeds."""
     head = content.removeprefix(codecs.BOM_UTF8)
-    is_own = head.startswith(HEADER) and (b"\n" in head or b"\r" not in head)
-    records = [] if is_own else _find_records(content)
-    if not records:
+    if head.startswith((HEADER + b"\n", HEADER + b"\r\n")) or HEADER.startswith(head):
         return content
-    if not _is_complete(records[-1]):
-        records.pop()
-    return HEADER + b"\n" + b"".join(_format(record) for record in records[1:])
+    if (found := _find_format(content)) is None:
+        return content
+    text, delimiter = found
+    whole = b"".join(_format(cells) for cells in _records(text, delimiter))
+    whole = HEADER + whole[whole.index(b"\n") :]
+    return whole if text.endswith(("\n", "\r")) else whole.removesuffix(b"\n")
 
 
 def complete_length(content: bytes) -> int:
@@ -86,15 +106,17 @@ def complete_length(content: bytes) -> int:
         cells = next(csv.reader([tail.decode()], strict=True), [])
     except (UnicodeDecodeError, csv.Error):
         return end
-    return len(content) if _is_complete(cells) else end
-
-
-def _is_complete(cells: Sequence[str]) -> bool:
-    return len(cells) == len(COLUMNS) and cells[-1] in ACTIONS
+    return len(content) if len(cells) == len(COLUMNS) and cells[-1] in ACTIONS else end
 
 
 def complete_lines(content: bytes) -> bytes:
-    """Return the complete lines as this package writes them, in UTF-8.
+    """Return the lines as this package writes them, without an incomplete last one; errors as :func:`own_lines`."""
+    whole = own_lines(content)
+    return whole[: complete_length(whole)]
+
+
+def own_lines(content: bytes) -> bytes:
+    """Return the lines as this package writes them, in UTF-8.
 
     A spreadsheet may have saved them in another format; those in Windows-1252 may stand beside later answers.
 
@@ -107,8 +129,7 @@ def complete_lines(content: bytes) -> bytes:
     lines = [_line_in_utf8(line) for line in lines]
     with suppress(UnicodeDecodeError):  # a killed process may have left part of a letter
         tail = _line_in_utf8(tail)
-    whole = b"\n".join([*lines, tail])
-    return whole[: complete_length(whole)]
+    return b"\n".join([*lines, tail])
 
 
 def _line_in_utf8(line: bytes) -> bytes:

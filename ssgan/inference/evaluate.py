@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ssgan import files, runs
-from ssgan.data.arrays import is_missing, label_array
+from ssgan.data.arrays import is_missing, label_array, whole_numbers
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
@@ -176,7 +176,7 @@ def score_arrays(
     if not isinstance(data, Data):
         if not (isinstance(data, tuple | list) and len(data) == 2):
             raise UserError("data must be a pair (images, labels), Data, or a name or path.")
-        x, y = read_images(data[0], models), label_array(data[1])
+        x, y = read_images(data[0], models), whole_numbers(label_array(data[1]))
         if models.config.unconditional:
             y = np.zeros(len(x), np.int64)
         elif any(map(is_missing, y.ravel().tolist())):

@@ -160,7 +160,8 @@ class Sorter:
                 others = (self.folder / other / self._base(row.file) for other in self._earlier if other != name)
                 self.elsewhere += any(other.is_file() and self._holds(other, stream) for other in others)
         except OSError as cause:
-            if cause.filename != row.file and cause.errno != errno.ENAMETOOLONG:
+            is_of_picture = cause.filename == row.file and cause.filename2 is None
+            if not is_of_picture and cause.errno != errno.ENAMETOOLONG:
                 raise  # of the folder, not of this picture
             self.failed.append(f"{row.file} ({cause.strerror})")
             return

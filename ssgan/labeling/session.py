@@ -236,7 +236,8 @@ class LabelingSession:
     def mark_readable(self, name: str) -> None:
         """Record that a picture can be shown, after all."""
         with self._mutex:
-            self.unreadable.pop(name, None)
+            if self.unreadable.pop(name, None) is not None:
+                self._closed = 0
 
     def counts(self) -> dict[str, Any]:
         """Count pictures by their answers."""

@@ -241,7 +241,7 @@ class LabelStore:
             If it is in another encoding.
         """
         try:
-            whole = label_log.complete_lines(content)
+            whole = label_log.own_lines(content)
         except UnicodeDecodeError:
             raise UserError(f"{self.path} is neither UTF-8 nor Windows-1252: save it as UTF-8.") from None
         if content.startswith(whole):

@@ -83,9 +83,10 @@ def draw_latents(config: Config, *shape: int, generator: torch.Generator | None 
     """Draw latents [*shape, latent_size] by ``latent_distribution``; "spread" is evenly spaced along ``shape[-1]``."""
     device = None if generator is None else generator.device
     draw = torch.randn if config.latent_distribution == "normal" else torch.rand
-    z = draw(*shape, config.latent_size, generator=generator, device=device)
+    z = draw(*shape, config.latent_size, generator=generator, device=device, dtype=torch.float32)
     if config.latent_distribution == "spread":
-        return torch.linspace(-SPREAD, SPREAD, shape[-1], device=device)[:, None] + JITTER * z
+        spread = torch.linspace(-SPREAD, SPREAD, shape[-1], device=device, dtype=torch.float32)
+        return spread[:, None] + JITTER * z
     return z
 
 

@@ -340,6 +340,17 @@ def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: py
     assert {one["path"] for one in result["mistakes"]} <= drawn
 
 
+@pytest.mark.parametrize("pad", range(3))
+def test_no_command_overwrites_answers_that_a_spreadsheet_saved(
+    tmp_path: Path, mistake: Callable[..., str], pad: int
+) -> None:
+    """The first 4,096 bytes may end within a letter."""
+    out = tmp_path / "labels.csv"
+    out.write_bytes(f"\ufefffile;label;time;action\r\n{'a' * pad};cat;1;label\r\n{'図.png;犬;1;label' * 999}".encode())
+    said = mistake("suggest", "digits", "--n", "2", "--out", out)
+    assert said == f"{out} holds the answers of `ssgan label`, which would be lost: choose another file."
+
+
 @pytest.mark.parametrize("line", ["", "a.png,,t,skip\n", "a.png,cat,t,label\n"], ids=["none", "skipped", "labelled"])
 def test_no_command_overwrites_the_answers_of_the_page(
     run: Path, tmp_path: Path, mistake: Callable[..., str], line: str

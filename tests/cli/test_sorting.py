@@ -1,6 +1,7 @@
 """`predict --sort-into` and `--sheet`: pictures in a folder for each class, and the least sure ones to look at."""
 
 import csv
+import errno
 import io
 import os
 import time
@@ -60,6 +61,18 @@ def test_a_picture_that_is_gone_is_counted_and_the_others_are_sorted(tmp_path: P
     assert set(files_in(tmp_path / "sorted")) == {"cat/a.png", "cat/b.png"}
     assert sorter.failed == [f"{names[1]} (No such file or directory)"]
     assert sorter.counts == {"cat": 2}
+
+
+def test_a_folder_that_takes_no_links_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.png": grey(1)})
+    name = str(tmp_path / "a.png")
+
+    def refuse(self: Path, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", target, None, str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(PermissionError):
+        Sorter(tmp_path / "sorted", ["cat"], Pictures([InputSource(name)]), link=True).add(row(name, "cat"))
 
 
 @pytest.mark.usefixtures("pictures")

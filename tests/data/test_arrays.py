@@ -211,6 +211,11 @@ def test_parts_of_a_torch_data_set_keep_its_classes() -> None:
         for test in (tests, Subset(tests, [0, 1])):  # type: ignore[arg-type]
             data = as_data(parts, test)
             assert (data.classes, data.y_test.tolist()) == (("a", "b", "c"), [2, 0])
+    folder = Items((image, -1), classes=["unlabeled"])  # no label is of its class
+    assert as_data(ConcatDataset([pool, folder])).classes == ("a", "b", "c")  # type: ignore[list-item]
+    pool.classes = 3  # type: ignore[assignment]
+    assert as_data(Subset(pool, [0, 1, 2])).classes == ("0", "1", "2")  # type: ignore[arg-type]
+    pool.classes = ["a", "b", "c"]
     with pytest.raises(UserError, match="The parts of a ConcatDataset have the classes a, b, c and a, c, so that"):
         as_data(ConcatDataset([pool, tests]))  # type: ignore[list-item]
 

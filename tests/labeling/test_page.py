@@ -150,6 +150,17 @@ def test_the_port_that_browsers_leave_out(app: LabelingApp) -> None:
     client = TestClient(guard, base_url="http://127.0.0.1")
     assert client.get(f"/?token={app.link_token}").status_code == 200
     assert client.get("/", headers={"Host": "127.0.0.1:81"}).status_code == 421
+    for origin, status in (("http://127.0.0.1", 200), ("http://127.0.0.1:81", 403)):
+        assert client.get(f"/?token={app.link_token}", headers={"Origin": origin}).status_code == status
+
+
+def test_a_picture_that_can_be_read_after_all_is_shown(app: LabelingApp) -> None:
+    session = app.session
+    for name in session.names:
+        session.mark_unreadable(name, "is damaged")
+    assert session.next_pictures("a") == []
+    session.mark_readable("0.png")
+    assert [picture["file"] for picture in session.next_pictures("a")] == ["0.png"]
 
 
 def test_the_link_that_a_browser_is_started_with_opens_the_page_once(app: LabelingApp) -> None:
