@@ -281,8 +281,8 @@ def data_source(
         raise UserError(f"{run} started from another run, but there is no {PARENT_NAME} in it: it is damaged.")
     if moved is None and report.get("source", "") is None and report["dataset"] not in DATASET_PRESETS:
         raise UserError(
-            f"{run} was trained on arrays, which it does not hold: name them with --data where there is one, or train "
-            f"from a file, such as an .npz."
+            f"{run} was trained on arrays, which it does not hold: give them with --data, if the command has it, or "
+            f"train from a file, such as an .npz."
         )
     source = report.get("source") or {"data": report["dataset"], "data_dir": None}
     keys = ("data", "data_dir", "labels_csv")

@@ -397,7 +397,12 @@ REFUSED = {
     "ragged": ({}, [[1.0], [1.0, 2.0]], [0, 1], "The rows of X have different shapes"),
     "None in a list": ({}, [[None, 1.0]] * 150, HIDDEN, "Input X contains NaN."),
     "masked": ({}, np.ma.masked_array(X, mask=X > 7), HIDDEN, "X is a masked array, but every value would be used"),
-    "setting of files": ({"settings": {"test_share": 0.5}}, X, HIDDEN, "settings holds test_share, which other"),
+    "setting of files": (
+        {"settings": {"test_share": 0.5}},
+        X,
+        HIDDEN,
+        "settings holds test_share, which is a parameter, follows from X and y, or needs files",
+    ),
     "image size": (
         {"settings": {"image_size": 16}},
         np.ones((150, 4, 4)),
@@ -419,7 +424,7 @@ REFUSED = {
         {"settings": {"seeds": 3}},
         X,
         HIDDEN,
-        "settings holds seeds, which other parameters, X and y determine",
+        "settings holds seeds, which is a parameter, follows from X and y, or needs files",
     ),
     "scale": ({"scale": 0}, np.ones((150, 4, 4)), HIDDEN, "scale is 0, but must be a finite number above 0."),
     "text as scale": ({"scale": "255"}, np.ones((150, 4, 4)), HIDDEN, "scale is '255', but must be"),

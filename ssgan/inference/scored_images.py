@@ -220,8 +220,9 @@ def read_images(images: Any, models: Models) -> np.ndarray:
         raise UserError("There are no images: give at least one.")
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
         return images_to_uint8(x, 1.0, "images", models.input_scale)
-    known = x[np.isfinite(x)] if x.dtype.kind == "f" else x if x.dtype.kind in "iu" else x[:0]
-    if models.bounded and known.size and (known.min() < 0 or known.max() > models.input_scale):
+    known = x[np.isfinite(x)] if x.dtype.kind == "f" else x
+    is_number = known.dtype.kind in "iuf" and known.size
+    if models.bounded and is_number and (known.min() < 0 or known.max() > models.input_scale):
         raise UserError(
             f"The images hold values from {known.min():g} to {known.max():g}, but these models take 0 to "
             f"{models.input_scale:g}: rescale them."
