@@ -357,9 +357,7 @@ class SSGANClassifier(ClassifierMixin, BaseEstimator):
         elif self.backbone is not None:
             overrides |= {"backbone": self.backbone, **({"augmentation": "crops"} if self.method == "fixmatch" else {})}
         if own := sorted(OWN_SETTINGS & set(settings)):
-            raise UserError(
-                f"settings holds {own[0]}, which is a parameter, follows from X and y, or needs files: omit it."
-            )
+            raise UserError(f"settings holds {own[0]}, which is a parameter, follows from y, or needs files: omit it.")
         default = TABLE_PRESET if table else default_preset("", shape, self.backbone)
         preset = self.preset or (SMALL_IMAGE_PRESET if default == "vectors" else default)
         if preset == SMALL_IMAGE_PRESET and not table and not is_picture_shape(shape):

@@ -401,7 +401,7 @@ REFUSED = {
         {"settings": {"test_share": 0.5}},
         X,
         HIDDEN,
-        "settings holds test_share, which is a parameter, follows from X and y, or needs files",
+        "settings holds test_share, which is a parameter, follows from y, or needs files",
     ),
     "image size": (
         {"settings": {"image_size": 16}},
@@ -424,7 +424,7 @@ REFUSED = {
         {"settings": {"seeds": 3}},
         X,
         HIDDEN,
-        "settings holds seeds, which is a parameter, follows from X and y, or needs files",
+        "settings holds seeds, which is a parameter, follows from y, or needs files",
     ),
     "scale": ({"scale": 0}, np.ones((150, 4, 4)), HIDDEN, "scale is 0, but must be a finite number above 0."),
     "text as scale": ({"scale": "255"}, np.ones((150, 4, 4)), HIDDEN, "scale is '255', but must be"),
