@@ -37,7 +37,8 @@ class Tab:
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(str(message["params"]["exceptionDetails"]))
             if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
-                self.errors.append(message["params"]["entry"]["text"])
+                entry = message["params"]["entry"]
+                self.errors.append(f"{entry['text']} {entry.get('url', '')}".strip())
             if message.get("id") == self.number:
                 if "navigated" in message.get("error", {}).get("message", ""):  # the page went on meanwhile
                     return self.call(method, **parameters)
@@ -114,7 +115,9 @@ class Browser:
         request = urllib.request.Request(f"{self.root}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=60) as answer:
             socket = json.load(answer)["webSocketDebuggerUrl"]
-        tab = Tab(self.stack.enter_context(connect(socket, max_size=2**26, open_timeout=60)))
+        # Events that nobody reads fill a limited queue, and then closing waits 10 seconds.
+        options = {"max_size": 2**26, "max_queue": None, "open_timeout": 60}
+        tab = Tab(self.stack.enter_context(connect(socket, **options)))
         tab.open(address)
         return tab
 

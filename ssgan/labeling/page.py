@@ -60,6 +60,7 @@ SECURITY_HEADERS = {
 }
 HTTP_PORT = 80
 FORWARD = """<!doctype html><meta charset="utf-8"><title>ssgan label</title>
+<link rel="icon" type="image/svg+xml" href="{0}static/icon.svg">
 <meta http-equiv="refresh" content="0;url={0}"><a href="{0}">Label pictures</a>"""
 NO_LINK = "Open this page with the link that `ssgan label` printed; each start of `ssgan label` prints a new one."
 

@@ -94,6 +94,9 @@ def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: Lab
     assert app.link_token not in answer.text
     assert {"HttpOnly", "SameSite=strict", f"Path={app.base}"} <= set(answer.headers["set-cookie"].split("; "))
     assert app.link_token not in answer.headers["set-cookie"]
+    # Without an icon in the page, browsers ask for /favicon.ico, which is refused and reported as an error.
+    assert f'<link rel="icon" type="image/svg+xml" href="{app.base}static/icon.svg">' in answer.text
+    assert client.get(f"{app.base}static/icon.svg").status_code == 200
     assert client.get("/").status_code == 403  # browsers send the cookie to the path of the page alone
     shown = client.get(app.base)
     assert shown.status_code == 200
