@@ -157,6 +157,25 @@ def test_what_is_clicked_while_pictures_are_fetched_is_done_after(folder: Path, 
         assert tab.errors == []
 
 
+def test_a_key_pressed_while_more_pictures_are_fetched_is_an_answer(folder: Path, browser: Browser) -> None:
+    """The next picture showed already, and the key had no effect."""
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        first = shown(tab)
+        tab.value(
+            "window.send = fetch, fetch = async (path, how) => {"
+            " if (path === 'do/next') await new Promise((done) => setTimeout(done, 1000));"
+            " return send(path, how); }, 0"
+        )
+        tab.press("1")
+        tab.wait(f"state.shown && state.shown !== '{first}'")
+        second = tab.value("state.busy && state.shown")
+        assert second, "the next pictures have come before the key was pressed"
+        tab.press("2")
+        tab.wait("!state.busy && state.counts.labeled === 2")
+        assert labels(folder) == {first: "dog", second: "cat"}
+
+
 def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tabs = [browser.tab(server.link), browser.tab(server.link)]

@@ -309,6 +309,7 @@ function answer(action, label = "") {
       $("new-name").value = "";
       if (state.pictures.length) show().catch(() => {}); // it is loaded already, so it shows while the next ones are asked for
     }
+    state.isBackground = true; // an answer to the next picture is kept meanwhile
     await fill();
     if (!state.pictures.length || state.shown !== state.pictures[0].file) await show();
     $("stage").focus({ preventScroll: true });
