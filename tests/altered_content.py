@@ -1,4 +1,4 @@
-"""Every field of nested content, and the content with one of them deleted or of another type."""
+"""Alterations of nested content: one field deleted or of another type."""
 
 import copy
 import functools
@@ -21,7 +21,7 @@ def places(content: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def altered(content: Any, place: Place, *value: Any) -> Any:
-    """A copy with another value at a place, or with none; all else is shared with the original."""
+    """A copy with another value at a place, or without it; the rest is shared with the original."""
     changed, (key, *inner) = copy.copy(content), place
     if inner:
         changed[key] = altered(content[key], tuple(inner), *value)

@@ -10,7 +10,7 @@ from small_configs import TINY
 from ssgan.compare import grid as grids
 from ssgan.data.dataset import Data
 
-SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # of which each grid has its own
+SETTINGS = {name: value for name, value in TINY.items() if name != "labels"}  # each grid sets its own labels
 SMALL = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in SETTINGS.items()]
 TIMES = ("seconds", "images_per_second")
 

@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Fixtures of several test modules."""
 
 import dataclasses
 import os
@@ -19,19 +19,19 @@ from ssgan.training.parts import FailedParts
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Small arrays gain nothing from threads, and a fixed number keeps sums in one order; rows name the number.
+    """Use one thread: small arrays gain nothing from more, and the order of sums is fixed; rows record the number.
 
     For torch, numpy and scikit-learn, here and in the processes that tests start.
     """
     torch.set_num_threads(1)
-    os.environ.pop("COLUMNS", None)  # lines are as long as sentences, whatever the terminal
+    os.environ.pop("COLUMNS", None)  # lines are not wrapped to the width of the terminal
     threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
 def no_part_fails(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part of a run that fails is a warning for the user, but a failure of a test that does not expect it."""
+    """A failed part of a run is only a warning for the user, but fails every test that does not expect it."""
     if request.node.get_closest_marker("failing_parts") is None:
 
         def add(self: FailedParts, name: str, cause: Exception) -> None:
@@ -59,7 +59,7 @@ def few_digits(digits: Data) -> Data:
 
 @pytest.fixture(scope="session")
 def real_data_root() -> Path:
-    """The folder that SSGAN_DATA names, with the real MNIST and Fashion-MNIST; tests of them are skipped without."""
+    """The folder that SSGAN_DATA names, with the real MNIST and Fashion-MNIST; without it, their tests are skipped."""
     named = os.environ.get("SSGAN_DATA")
     if not named:
         pytest.skip("needs the real MNIST and Fashion-MNIST: SSGAN_DATA names no folder that holds them")
@@ -82,17 +82,17 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that is the user's mistake; return the one sentence it answers with."""
+    """Run a command that must be refused; return the one sentence of its message."""
 
     def answer(*arguments: str | Path) -> str:
         before = contents(tmp_path)
         capsys.readouterr()
         status = status_of(*arguments)
-        said = capsys.readouterr()
-        assert status == 2, said.err
-        assert said.out == ""
-        assert "Traceback" not in said.err
-        (line,) = said.err.splitlines()
+        captured = capsys.readouterr()
+        assert status == 2, captured.err
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
+        (line,) = captured.err.splitlines()
         assert line.startswith("ssgan: ")
         assert line.endswith((".", "?"))
         assert contents(tmp_path) == before

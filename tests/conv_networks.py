@@ -1,4 +1,4 @@
-"""Narrow convolutional networks, inputs for them, and their layers in words."""
+"""Narrow convolutional networks, inputs for them, and descriptions of their layers."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def pair(config: Config, shape: tuple[int, ...] = (32, 32, 3)) -> tuple[Any, Any
 
 
 def pictures(rows: int, *shape: int, seed: int = 1) -> Tensor:
-    """Images in [0, 1], a row of another brightness and contrast than the next."""
+    """Images in [0, 1], each with its own brightness and contrast."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(rows, *shape, dtype=torch.float64, generator=generator)
     brightness = torch.rand(rows, *[1 for _ in shape], dtype=torch.float64, generator=generator)
@@ -52,7 +52,7 @@ def noise(config: Config, rows: int, seed: int = 2) -> Tensor:
 
 
 def described(layers: nn.Sequential) -> list[str]:
-    """Each layer in a word or two."""
+    """A short description of each layer."""
     words = []
     for layer in layers:
         match layer:

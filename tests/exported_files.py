@@ -1,4 +1,4 @@
-"""Odd pictures, the example of docs/export.md, and programs that have neither torch nor this package."""
+"""Pictures of many formats, the examples of docs/export.md, and programs without torch and this package."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ FORMATS = {
     "YCbCr": ("jpg",),
     "I;16": ("png", "tiff"),
 }
-# Width and height, up to so large that a JPEG is decoded at a part of its size.
+# Width and height; the largest JPEG pictures are decoded at a reduced size.
 SIZES = ((28, 28), (1, 1), (3, 50), (64, 40), (40, 64), (301, 200), (199, 402), (640, 480))
 BLOCKED = "import runpy, sys; sys.modules['torch'] = None; sys.modules['ssgan'] = None; "
 
@@ -52,13 +52,13 @@ def odd_pictures(folder: Path, count: int = 50) -> list[Path]:
 
 
 def example(number: int = 0) -> str:
-    """A program of docs/export.md: the server, or that for torch."""
+    """A program of docs/export.md: the server, or the one for torch."""
     page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
     return re.findall(r"^```py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[number]
 
 
 def run_without(code: str, *arguments: str | Path, blocked: str = BLOCKED) -> str:
-    """Run code in a process that can import neither torch nor this package; what it prints."""
+    """Run code in a process that can import neither torch nor this package; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", blocked + code, *map(str, arguments)],
         capture_output=True,

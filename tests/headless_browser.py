@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by its DevTools protocol: what a person does with keys and a mouse."""
+"""A headless Chromium, controlled by its DevTools protocol: keyboard and mouse input of a user."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ class Tab:
                 entry = message["params"]["entry"]
                 self.errors.append(f"{entry['text']} {entry.get('url', '')}".strip())
             if message.get("id") == self.number:
-                if "navigated" in message.get("error", {}).get("message", ""):  # the page went on meanwhile
+                if "navigated" in message.get("error", {}).get("message", ""):  # the page has changed meanwhile
                     return self.call(method, **parameters)
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
@@ -66,7 +66,7 @@ class Tab:
         self.wait("document.readyState === 'complete' && !location.search.startsWith('?token=')")
 
     def press(self, key: str, modifiers: int = 0) -> None:
-        """Press a key, and let it go."""
+        """Press and release a key."""
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         code = KEY_CODES.get(key, ord(key.upper()) if len(key) == 1 else 0)
         common = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
@@ -104,7 +104,7 @@ class Tab:
 
 
 class Browser:
-    """A browser with a profile of its own."""
+    """A browser with its own profile."""
 
     def __init__(self, port: int, stack: ExitStack) -> None:
         self.root, self.stack = f"http://127.0.0.1:{port}", stack
@@ -115,7 +115,7 @@ class Browser:
         request = urllib.request.Request(f"{self.root}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=60) as answer:
             socket = json.load(answer)["webSocketDebuggerUrl"]
-        # Events that nobody reads fill a limited queue, and then closing waits 10 seconds.
+        # Unread events fill a limited queue, and then closing waits 10 seconds.
         options = {"max_size": 2**26, "max_queue": None, "open_timeout": 60}
         tab = Tab(self.stack.enter_context(connect(socket, **options)))
         tab.open(address)
@@ -124,7 +124,7 @@ class Browser:
 
 @contextmanager
 def headless() -> Iterator[Browser]:
-    """Start a browser, and end it."""
+    """Start a browser, and stop it at the end."""
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]

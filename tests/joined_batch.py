@@ -1,7 +1,7 @@
-"""Small configurations that one process trains, or several on the joined batch.
+"""Small configurations that are trained by one process, or by several on the joined batch.
 
-``joined_batch.py FOLDER ARGUMENTS`` trains them in a process with the environment of torchrun, but without its start,
-and runs the command of these arguments at last.
+``joined_batch.py FOLDER ARGUMENTS`` trains them in a process with the environment of torchrun, but without its start
+time, and then runs the command with these arguments.
 """
 
 import os
@@ -36,7 +36,7 @@ MLP = {"discriminator_widths": (12, 8), "generator_widths": (10,)}
 NOISY = {"noise_input_std": 0.3, "noise_hidden_std": 0.5}
 CONVOLUTIONS = {"discriminator_widths": (4, 6, 8), "generator_widths": (8, 6), "dropout_hidden": 0.2}
 
-# Each joins other rows, or other terms, than the ones before.
+# Each case joins other rows, or other terms, than the cases before.
 CASES: dict[str, dict[str, Any]] = {
     "mlp with noise, every term of G": {
         **PRESETS["digits"],
@@ -82,7 +82,7 @@ def data_of(case: str) -> Data:
 
 
 def trained(case: str) -> dict[str, Any]:
-    """Train a case; its weights, averages, moments, noise and logged means."""
+    """Train a case; return its weights, averages, moments, noise and logged means."""
     logs: list[dict[str, Any]] = []
 
     def on_report(progress: TrainingProgress) -> None:

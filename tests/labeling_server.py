@@ -1,4 +1,4 @@
-"""`ssgan label` as a process of its own."""
+"""`ssgan label` in a separate process."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from running import ROOT
 
 
 class Server:
-    """A labelling page of a folder; the block ends it by Ctrl-C."""
+    """A labelling page of a folder; the end of the with block stops it as Ctrl-C does."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -43,7 +43,7 @@ class Server:
         self.stop()
 
     def stop(self, number: int = signal.SIGINT) -> str:
-        """End it, and return what it says."""
+        """Stop it, and return its error output."""
         if self.process.poll() is None:
             self.process.send_signal(number)
             self.process.wait(60)

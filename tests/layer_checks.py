@@ -11,7 +11,7 @@ def normal(*shape: int, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 @torch.no_grad()
 def randomized(layer: nn.Module) -> nn.Module:
-    """The layer in float64 with every parameter and buffer drawn anew, so that none sits at 0 or 1."""
+    """The layer in float64 with random parameters and buffers, so that none is 0 or 1."""
     layer.double()
     for values in [*layer.parameters(), *layer.buffers()]:
         values.copy_(normal(*values.shape))

@@ -1,4 +1,4 @@
-"""Small pictures in folders, zips and tables, for the tests of what reads them."""
+"""Small pictures in folders, zips and tables, for the tests of their readers."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ ALL = Options(test_share=0)
 
 
 def grey(seed: int, size: int = 8) -> np.ndarray:
-    """A picture that no other seed gives."""
+    """A random grey picture, different for each seed."""
     return np.random.RandomState(seed).randint(0, 256, (size, size), np.uint8)
 
 
@@ -31,7 +31,7 @@ def encoded(content: Content) -> bytes:
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of 8-bit grey that says it has this size, whatever the chunks hold."""
+    """An 8-bit grey PNG whose header has this size, with any chunks."""
     head = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -49,7 +49,7 @@ def write(folder: Path, files: Mapping[str, Content]) -> Path:
 
 
 def packed(path: Path, files: Mapping[str, Content]) -> Path:
-    """The same in a zip; a name that ends with a slash is a folder."""
+    """Write these files into a zip; a name that ends with a slash is a folder."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, b"" if name.endswith("/") else encoded(content))
@@ -65,7 +65,7 @@ def table(path: Path, *lines: str, header: str = "file,label") -> Path:
 def classes(
     above: str = "", each: int = 5, names: tuple[str, ...] = ("cat", "dog"), first: int = 0
 ) -> dict[str, Content]:
-    """So many pictures in each of these class folders."""
+    """This number of pictures in each of these class folders."""
     return {f"{above}{name}/{i}.png": grey(first + 100 * k + i) for k, name in enumerate(names) for i in range(each)}
 
 

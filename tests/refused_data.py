@@ -1,4 +1,4 @@
-"""Data that are refused."""
+"""The message for data that are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ssgan.settings.options import Options
 
 
 def refusal(name_or_path: str | Path, root: str | Path | None = None, **options: Any) -> str:
-    """The one sentence that the user gets instead of data."""
+    """The one sentence that refuses the data."""
     with pytest.raises(UserError) as refused:
         load(name_or_path, root, Options(**options))
     sentence = str(refused.value)

@@ -1,4 +1,4 @@
-"""Compare runs that went on with runs that were never interrupted, bit by bit."""
+"""Compare resumed runs with uninterrupted runs, bit by bit."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from ssgan.training.monitor import Run, TrainingProgress
 from ssgan.training.trainer import train
 
 CLOCK = {"seconds", "images_per_second"}
-BEGUN_ON = {"config.json", "split.json", "labeled.png", "log.jsonl", "checkpoint"}
+UNFINISHED_RUN_FILES = {"config.json", "split.json", "labeled.png", "log.jsonl", "checkpoint"}
 
 
 def differences(left: Any, right: Any, place: str = "") -> list[str]:
-    """Where two nestings of tensors, arrays and plain types differ in a single bit."""
+    """The places where two nested structures of tensors, arrays and plain types differ in a single bit."""
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
         left, right = left.detach().numpy(), right.detach().numpy()
     if type(left) is not type(right):
@@ -48,7 +48,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def left_by(folder: Path) -> dict[str, Any]:
-    """All that a run has left in its folder, but for the time it took and where it lies."""
+    """The contents of a run folder, without timings and its path."""
     report = {key: value for key, value in without_clock(runs.read_report(folder)).items() if key != "run"}
     report["rows"] = [without_clock(row) for row in report["rows"]]
     exact = ("config.json", "split.json", "labeled.png", "samples.png", "curves.png")
@@ -64,7 +64,7 @@ def left_by(folder: Path) -> dict[str, Any]:
 def follow(
     data: Data, config: Config, state: dict[str, Any] | None = None, into: Path | None = None
 ) -> tuple[Run, list[TrainingProgress]]:
-    """Train, and keep every report, and a checkpoint of each by its step."""
+    """Train, keep every report, and save a checkpoint at each, named by its step."""
     reports = []
 
     def on_report(report: TrainingProgress) -> None:

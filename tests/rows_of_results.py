@@ -1,4 +1,4 @@
-"""Rows of results as trainings write them, for tests of what is made of them."""
+"""Rows of results as trainings write them, for tests of reports and tables."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def row(error: float | None = 5.0, **changed: Any) -> dict[str, Any]:
-    """One row; the hash of its split says its labels and draw, that of its configuration its method and labels."""
+    """One row; its split hash encodes labels and draw, and its configuration hash method and labels."""
     values = {"labels": 50, "method": "gan", "seed": 0, **changed}
     draw = values.setdefault("draw_seed", values["seed"])
     return {
@@ -38,19 +38,19 @@ def row(error: float | None = 5.0, **changed: Any) -> dict[str, Any]:
 
 
 def failed(**changed: Any) -> dict[str, Any]:
-    """A cell of a comparison that gave nothing."""
+    """The row of a failed cell of a comparison."""
     values = {"dataset": "digits", "labels": 50, "method": "gan", "seed": 0, "draw_seed": 0, "split_sha256": None}
     return {**values, "error": None, "failed": "There was no room.", **changed}
 
 
 def write(path: Path, rows: Iterable[dict[str, Any] | str]) -> Path:
-    """A file with one row in each line; text is a line as it is."""
+    """Write a file with one row in each line; text is written unchanged."""
     lines = (one if isinstance(one, str) else json.dumps(one) for one in rows)
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path
 
 
 def pair() -> list[dict[str, Any]]:
-    """Two methods on the same draws with hand-worked differences of -4, -6 and -5."""
+    """Two methods on the same draws with differences of -4, -6 and -5."""
     errors = {"gan": (6.0, 5.0, 7.0), "supervised": (10.0, 11.0, 12.0)}
     return [row(error, method=m, seed=seed) for m, each in errors.items() for seed, error in enumerate(each)]

@@ -17,7 +17,7 @@ RUN_FILES = {
 
 
 def status_of(*arguments: str | Path) -> int:
-    """Run a command in this process; its exit status."""
+    """Run a command in this process; return its exit status."""
     with pytest.raises(SystemExit) as left:
         cli.main([str(argument) for argument in arguments])
     assert isinstance(left.value.code, int)
@@ -25,7 +25,7 @@ def status_of(*arguments: str | Path) -> int:
 
 
 def last_object(text: str) -> dict[str, Any]:
-    """The JSON object in the last line, read as strictly as any other program would."""
+    """The JSON object in the last line; NaN and infinity are refused."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""Other values of settings, and the sentence about values that are refused."""
+"""Other values of settings, and the message for refused values."""
 
 import typing
 from typing import Any, Literal
@@ -13,14 +13,14 @@ TYPES = typing.get_type_hints(Config)
 
 
 def refusal(**settings: Any) -> str:
-    """The sentence that refuses a configuration."""
+    """The message that refuses a configuration."""
     with pytest.raises(UserError) as refused:
         Config(**settings)
     return str(refused.value)
 
 
 def config_with(name: str, **settings: Any) -> Config:
-    """A configuration in which the field may have another value."""
+    """A configuration in which the field can have another value."""
     of_features = {"network": "features", "backbone": "efficientnet-lite1"}
     needed = of_features if name in ("backbone", *FEATURE_SETTINGS) else {}
     return Config(**settings, **({"discriminator_steps": 40} if name == "adversarial_steps" else needed))

@@ -1,4 +1,4 @@
-"""A data set of eight small images, and what is said of arrays that are no data set."""
+"""A data set of eight small images, and the messages for invalid arrays."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A small frozen network in place of the pretrained ones, and pictures whose classes it can tell."""
+"""A small frozen network instead of the pretrained ones, and pictures whose classes it can separate."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def small_backbone(name: str = NAME, image_size: int | None = None, sha256: str 
 
 
 def use_small_backbone(patch: pytest.MonkeyPatch, sha256: str = SHA256) -> list[int]:
-    """Load this network under every name; return a list that gets the number of images of each call of it."""
+    """Load this network under every name; return a list that records the number of images of each call."""
     seen: list[int] = []
 
     class Counted(Backbone):
@@ -56,7 +56,7 @@ def use_small_backbone(patch: pytest.MonkeyPatch, sha256: str = SHA256) -> list[
 
 
 def coloured(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy pictures [N, side, side, 3] of three classes by their colour, and the classes."""
+    """Noisy pictures [N, side, side, 3] of three classes that differ in colour, and the classes."""
     random = np.random.RandomState(seed)
     y = np.arange(count) % 3
     x = random.randint(0, 130, (count, side, side, 3)) + 120 * (np.arange(3) == y[:, None])[:, None, None, :]

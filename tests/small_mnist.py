@@ -1,4 +1,4 @@
-"""Small files in the place of MNIST, and a download without a network."""
+"""Small files instead of MNIST, and a fake download without a network."""
 
 import struct
 from pathlib import Path
@@ -33,7 +33,7 @@ class Downloads:
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """What would change if a file was written again: content, inode and time."""
+    """What changes if a file is written again: content, inode and time."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 

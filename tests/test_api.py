@@ -1,4 +1,4 @@
-"""Python as users write it: `ssgan.train`, `ssgan.open_run`, and what a run does."""
+"""The Python API: `ssgan.train`, `ssgan.open_run`, and the methods of a run."""
 
 import dataclasses
 import pickle
@@ -49,14 +49,14 @@ def sentence(call: Any) -> str:
 # Training
 
 
-def test_keywords_are_settings(run: TrainedRun, few_digits: Data) -> None:
+def test_keywords_of_train_are_settings(run: TrainedRun, few_digits: Data) -> None:
     config = tiny(seeds=2, draw_seed=0)
     assert dataclasses.replace(run.config, preset="") == config
     assert same_bits(weights(run), weights(trainer.train(few_digits, config)))
     assert run.errors == trainer.train(few_digits, config).errors
 
 
-def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
+def test_train_accepts_a_config_changed_by_keywords(few_digits: Data) -> None:
     changed = ssgan.train(few_digits, tiny(), seed=4)
     assert changed.config == tiny(seed=4)
     assert sentence(lambda: ssgan.train(few_digits, tiny(folds=2))).startswith("folds=2 writes into a run folder")
@@ -85,11 +85,11 @@ def test_a_config_is_taken_and_changed_by_keywords(few_digits: Data) -> None:
         ({"network": "paper-conv"}, "Network paper-conv accepts images of at least 9x9 pixels"),
     ],
 )
-def test_wrong_keywords_are_answered_in_words(few_digits: Data, settings: dict[str, Any], words: str) -> None:
+def test_train_refuses_wrong_keywords(few_digits: Data, settings: dict[str, Any], words: str) -> None:
     assert sentence(lambda: ssgan.train(few_digits, **settings)).startswith(words)
 
 
-def test_pairs_of_arrays_with_words_and_floats(few_digits: Data) -> None:
+def test_train_accepts_float_images_with_text_labels(few_digits: Data) -> None:
     words = np.array([f"n{k}" for k in few_digits.y_train], object)
     words[40:] = None
     x = few_digits.x_train / 16.0
@@ -101,8 +101,8 @@ def test_pairs_of_arrays_with_words_and_floats(few_digits: Data) -> None:
     assert "no test images to score" in sentence(trained.evaluate)
 
 
-def test_labels_as_floats_with_nan(few_digits: Data) -> None:
-    """As pandas stores integers beside missing ones."""
+def test_train_accepts_float_labels_with_nan(few_digits: Data) -> None:
+    """As pandas stores integers with missing values."""
     y = few_digits.y_train.astype(float)
     y[40:] = np.nan
     trained = ssgan.train((few_digits.x_train, y), **{**SHORT, "labels": None})
@@ -111,7 +111,7 @@ def test_labels_as_floats_with_nan(few_digits: Data) -> None:
     assert "must hold one integer" in sentence(lambda: ssgan.train((few_digits.x_train, y), **SHORT))
 
 
-def test_a_data_set_of_torch(few_digits: Data) -> None:
+def test_train_accepts_a_torch_dataset(few_digits: Data) -> None:
     y = torch.from_numpy(few_digits.y_train.copy())
     y[40:] = -1
     images = torch.from_numpy(few_digits.x_train / np.float32(16))[:, None]
@@ -142,7 +142,7 @@ def test_settings_of_files_are_refused_with_arrays(few_digits: Data, settings: d
     assert ssgan.train(pair, tiny(image_depth=12)).config.image_depth == 12  # as the config of a run on deep pictures
 
 
-def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> None:
+def test_predict_and_evaluate_accept_tensors_and_lists(few_digits: Data) -> None:
     images = torch.from_numpy(few_digits.x_train / np.float32(16))[:, None].requires_grad_()
     y = torch.from_numpy(few_digits.y_train)
     trained = ssgan.train(TensorDataset(images, y), **SHORT)
@@ -157,8 +157,8 @@ def test_tensors_of_a_data_set_are_predicted_and_scored(few_digits: Data) -> Non
     assert sentence(lambda: trained.predict(ragged)) == ("The rows of images have different shapes, but must have one.")
 
 
-def test_the_callers_state_of_torch_changes_no_bit(run: TrainedRun, few_digits: Data) -> None:
-    """Autocast and a default type of float64 changed probabilities; without gradients training failed."""
+def test_global_torch_state_does_not_change_the_results(run: TrainedRun, few_digits: Data) -> None:
+    """Autocast and a default dtype of float64 changed probabilities; in inference mode training failed."""
     x = few_digits.x_test
     default = torch.get_default_dtype()
     expected, config = run.predict_proba(x), tiny(seeds=2, draw_seed=0)
@@ -176,7 +176,7 @@ def test_the_callers_state_of_torch_changes_no_bit(run: TrainedRun, few_digits: 
     assert same_bits(weights(again), weights(run))
 
 
-def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits: Data) -> None:
+def test_images_or_labels_that_cannot_be_scored_are_refused(run: TrainedRun, few_digits: Data) -> None:
     x, y = few_digits.x_test[:3], few_digits.y_test[:3]
     none = "There are no images: give at least one."
     assert sentence(lambda: run.predict([])) == none
@@ -188,18 +188,18 @@ def test_what_cannot_be_scored_or_predicted_is_said(run: TrainedRun, few_digits:
     assert sentence(lambda: run.evaluate((x, masked))) == words
 
 
-def test_integers_are_not_matched_with_classes_of_other_numbers(few_digits: Data) -> None:
-    """Of the classes "1", "10", "2", ... the integer 1 was the second."""
+def test_integer_labels_do_not_match_numeric_class_names(few_digits: Data) -> None:
+    """The integer 1 was once the second of the classes "1", "10", "2", ..."""
     words = (few_digits.y_train + 1).astype(str)
     trained = ssgan.train((few_digits.x_train, words), **SHORT)
     for kind in (int, float, object):
         labels = (few_digits.y_train + 1).astype(kind)
-        said = sentence(lambda labels=labels: trained.evaluate((few_digits.x_train, labels)))
-        assert said.startswith("The labels are integers and the classes are called 1, 10, 2")
+        message = sentence(lambda labels=labels: trained.evaluate((few_digits.x_train, labels)))
+        assert message.startswith("The labels are integers and the classes are called 1, 10, 2")
     assert trained.evaluate((few_digits.x_train, words))["test_images"] == 300
 
 
-def test_an_empty_path_is_not_the_current_folder(run: TrainedRun, mistake: Callable[..., str]) -> None:
+def test_empty_path_is_refused(run: TrainedRun, mistake: Callable[..., str]) -> None:
     words = "A path is empty: name a file or a folder, or . for the current folder."
     for use in (ssgan.load, ssgan.train, ssgan.open_run, run.save):
         assert sentence(lambda use=use: use("")) == words  # type: ignore[misc]
@@ -207,13 +207,13 @@ def test_an_empty_path_is_not_the_current_folder(run: TrainedRun, mistake: Calla
         assert mistake(*command, "") == words
 
 
-def test_a_training_is_saved_and_not_pickled(run: TrainedRun) -> None:
+def test_pickling_a_training_is_refused(run: TrainedRun) -> None:
     with pytest.raises(TypeError, match=r"^A training cannot be pickled: save\(folder\) writes it"):
         pickle.dumps(run)
 
 
-def test_a_test_set_of_torch_may_number_its_classes_otherwise() -> None:
-    """As an ``ImageFolder`` in which a class has no folder."""
+def test_torch_test_set_is_matched_by_class_names() -> None:
+    """As an ``ImageFolder`` in which one class has no folder."""
 
     class Folder(TensorDataset):
         def __init__(self, classes: list[str], numbers: list[int]) -> None:
@@ -223,8 +223,8 @@ def test_a_test_set_of_torch_may_number_its_classes_otherwise() -> None:
     pool = Folder(["cat", "dog", "fox"], [0, 1, 2])
     assert Data.from_dataset(pool, Folder(["cat", "fox"], [1, 0])).y_test.tolist() == [2, 0]
     assert Data.from_dataset(pool, Folder(["cat", "dog", "fox"], [2])).y_test.tolist() == [2]
-    said = sentence(lambda: Data.from_dataset(pool, Folder(["cat", "wolf"], [0, 1])))
-    assert said.startswith("The test set has images of class 'wolf', but the classes of training are cat, dog, fox")
+    message = sentence(lambda: Data.from_dataset(pool, Folder(["cat", "wolf"], [0, 1])))
+    assert message.startswith("The test set has images of class 'wolf', but the classes of training are cat, dog, fox")
 
 
 def test_epochs_count_passes_over_the_pool(few_digits: Data) -> None:
@@ -232,7 +232,7 @@ def test_epochs_count_passes_over_the_pool(few_digits: Data) -> None:
     assert ssgan.train(few_digits, **settings, epochs=0.5).config.total_images == 150
 
 
-def test_a_folder_is_trained_as_by_the_command(photos: Path, tmp_path: Path) -> None:
+def test_training_on_a_folder_equals_the_train_command(photos: Path, tmp_path: Path) -> None:
     settings = {"total_images": 40, "batch_size": 20, "report_every_images": 20, "device": "cpu"}
     trained = ssgan.train(str(photos), labels=6, image_size=17, **settings)
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -246,13 +246,13 @@ def test_a_folder_is_trained_as_by_the_command(photos: Path, tmp_path: Path) -> 
     paths = sorted(photos.rglob("*.png"))
     assert np.array_equal(trained.predict_proba(paths), opened.predict_proba(photos))
     assert set(trained.predict(paths)) <= {"a", "b"}
-    # All of the pool and of the held-out share are in the folder: nothing is left to score but what was held out.
+    # The folder holds the pool and the held-out share: only the held-out images are scored.
     scores, command = trained.evaluate(str(photos)), opened.evaluate(photos)
     assert scores["errors"] == command["errors"]
     assert (scores["scored"], scores["left_out"]) == (command["scored"], 16)
 
 
-def test_photographs_learn_from_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photographs_use_a_backbone_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_backbone(monkeypatch)
     x, y = coloured(12, 0, side=64)
     smooth = x // 2 + np.arange(64, dtype=np.uint8)[:, None, None] + np.arange(64, dtype=np.uint8)[:, None]
@@ -266,10 +266,10 @@ def test_photographs_learn_from_a_backbone(tmp_path: Path, monkeypatch: pytest.M
     assert ssgan.train(photos, backbone=None, **short).config.preset == "images-fast"
 
 
-# A run
+# Methods of a run
 
 
-def test_predictions_are_those_of_the_models(run: TrainedRun, few_digits: Data) -> None:
+def test_predictions_equal_those_of_the_models(run: TrainedRun, few_digits: Data) -> None:
     p = run.models.probabilities(few_digits.x_test)
     assert np.array_equal(run.predict_proba(few_digits.x_test), p.mean(axis=0))  # the same labels: both vote
     assert np.array_equal(run.predict_proba(few_digits.x_test, seed=1), p[1])
@@ -279,7 +279,7 @@ def test_predictions_are_those_of_the_models(run: TrainedRun, few_digits: Data) 
     assert np.allclose(run.outlier_score(few_digits.x_test), generated)
 
 
-def test_predict_files_goes_on_after_a_file_that_cannot_be_read(run: TrainedRun, tmp_path: Path) -> None:
+def test_predict_files_continues_after_an_unreadable_file(run: TrainedRun, tmp_path: Path) -> None:
     folder = write(tmp_path / "new", {"a.png": grey(3, size=8), "b.png": b"no picture", "c.png": grey(9, size=8)})
     first, broken, last = run.predict_files(folder)
     assert [row.file for row in (first, broken, last)] == [str(folder / name) for name in ("a.png", "b.png", "c.png")]
@@ -293,7 +293,7 @@ def test_predict_files_goes_on_after_a_file_that_cannot_be_read(run: TrainedRun,
 
 
 def test_a_saved_run_predicts_files_as_the_trained_one(few_digits: Data, tmp_path: Path) -> None:
-    """With the same notes: a model that flags many of its own images says nothing about others."""
+    """With the same notes: a model that flags many of its own images flags no others."""
     run = ssgan.train(few_digits, tiny(weight_fake=20.0, total_images=2000))
     np.savez(tmp_path / "x.npz", x=few_digits.x_test)
     opened = ssgan.open_run(run.save(tmp_path / "run"))
@@ -312,13 +312,13 @@ def test_a_home_folder_is_expanded(
     assert "lies in the run" in sentence(lambda: opened.save("~/run/copy"))
 
 
-def test_a_run_on_arrays_or_changed_data_says_so(
+def test_missing_or_changed_data_of_a_run_are_reported(
     run: TrainedRun, saved: Path, few_digits: Data, tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     """The fixture has the name of a built-in set, but fewer images."""
     arrays = ssgan.train((few_digits.x_train, few_digits.y_train), **SHORT).save(tmp_path / "arrays")
-    said = "was trained on arrays, which it does not hold: give --data, or evaluate() arrays."
-    assert sentence(ssgan.open_run(arrays).evaluate).endswith(said)
+    message = "was trained on arrays, which it does not hold: give --data, or evaluate() arrays."
+    assert sentence(ssgan.open_run(arrays).evaluate).endswith(message)
     for command in (("data",), ("suggest",), ("audit",), ("sample", "--nearest")):
         assert mistake(command[0], arrays, *command[1:]).startswith(f"{arrays} was trained on arrays, which it does")
     (note,) = ssgan.open_run(saved).evaluate()["notes"]
@@ -326,13 +326,13 @@ def test_a_run_on_arrays_or_changed_data_says_so(
     assert run.evaluate()["notes"] == []
 
 
-def test_a_run_of_several_draws_predicts_by_the_first(few_digits: Data) -> None:
+def test_run_of_several_draws_predicts_with_the_first_model(few_digits: Data) -> None:
     several = ssgan.train(few_digits, **SHORT, seeds=2)
     first = several.models.probabilities(few_digits.x_test[:3])[0]
     assert np.array_equal(several.predict_proba(few_digits.x_test[:3]), first)
 
 
-def test_what_does_not_fit_is_refused(run: TrainedRun, few_digits: Data) -> None:
+def test_run_refuses_unsuitable_images_seeds_and_methods(run: TrainedRun, few_digits: Data) -> None:
     assert sentence(lambda: run.predict(few_digits.x_test[:, :5])).startswith(
         "The images are uint8 of shape [100, 5, 8]"
     )
@@ -399,7 +399,9 @@ def test_a_saved_run_is_a_run_folder(
     assert last_object(capsys.readouterr().out)["classified"] == 5
 
 
-def test_three_files_of_a_run_predict(saved: Path, run: TrainedRun, few_digits: Data, tmp_path: Path) -> None:
+def test_three_files_of_a_run_are_enough_to_predict(
+    saved: Path, run: TrainedRun, few_digits: Data, tmp_path: Path
+) -> None:
     for name in ("config.json", "checkpoint", "report.json"):
         shutil.copy(saved / name, tmp_path)
     x = few_digits.x_test
@@ -416,7 +418,7 @@ def test_an_opened_run_is_copied(saved: Path, tmp_path: Path) -> None:
     )
 
 
-def test_an_opened_run_is_found_from_another_folder(
+def test_opened_run_works_after_a_change_of_the_working_folder(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(saved.parent)
@@ -435,7 +437,7 @@ def test_a_run_is_not_copied_into_itself(saved: Path) -> None:
     assert sorted(saved.rglob("*")) == before
 
 
-def test_values_without_a_prediction_are_refused(few_digits: Data) -> None:
+def test_predict_refuses_values_out_of_range_and_nan(few_digits: Data) -> None:
     """NaN probabilities once became the first class."""
     x = np.random.default_rng(0).uniform(0, 1, (60, 4)).astype(np.float32)
     run = ssgan.train((x, np.arange(60) % 2), total_images=200, device="cpu")

@@ -1,4 +1,4 @@
-"""The user's cache folder: switched off by a variable, and held within a limit."""
+"""The user's cache folder: disabled by a variable, and limited in size."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from ssgan.cache import cache_folder, make_room
 from ssgan.errors import UserError
 
 
-def test_the_variable_turns_caches_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ssgan_cache_variable_disables_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path))
     for value, expected in (("", tmp_path / "kind"), ("on", tmp_path / "kind"), ("off", None)):
         monkeypatch.setenv("SSGAN_CACHE", value)
@@ -26,7 +26,7 @@ def write(path: Path, size: int, age: int) -> Path:
     return path
 
 
-def test_the_oldest_entries_make_room(tmp_path: Path) -> None:
+def test_make_room_deletes_the_oldest_entries(tmp_path: Path) -> None:
     old = write(tmp_path / "old" / "1.keys", 10, age=5)
     newer = write(tmp_path / "newer" / "1.keys", 10, age=9)
     write(tmp_path / "newer" / "1.features", 10, age=1)
@@ -45,12 +45,12 @@ def test_the_oldest_entries_make_room(tmp_path: Path) -> None:
     assert foreign.exists()
 
 
-def test_the_entry_in_use_counts_first(tmp_path: Path) -> None:
+def test_make_room_keeps_the_entry_in_use(tmp_path: Path) -> None:
     old = write(tmp_path / "old.keys", 30, age=5)
     new = write(tmp_path / "new.keys", 20, age=0)
     make_room(tmp_path, ["*.keys"], 40, keep=old)
     assert (old.exists(), new.exists()) == (True, False)
 
 
-def test_a_folder_that_is_not_there_needs_no_room(tmp_path: Path) -> None:
+def test_make_room_accepts_a_missing_folder(tmp_path: Path) -> None:
     make_room(tmp_path / "none", ["*"], 0)

@@ -1,4 +1,4 @@
-"""Processors and their instructions."""
+"""Warnings on processors without bfloat16 instructions."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("old_processor")
-def test_bfloat16_convolutions_are_warned_of_on_a_processor_without_instructions_for_them() -> None:
+def test_bfloat16_convolutions_without_processor_support_give_a_warning() -> None:
     (warning,) = devices.precision_warnings(torch.device("cpu"), "bfloat16", convolutional=True)
     assert warning.startswith(WARNING)
     assert not devices.precision_warnings(torch.device("cpu"), "bfloat16", convolutional=False)
@@ -32,13 +32,13 @@ def test_bfloat16_convolutions_are_warned_of_on_a_processor_without_instructions
 
 @pytest.mark.usefixtures("old_processor")
 @pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_either_kind_of_instructions_is_enough(monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
+def test_either_instruction_set_avoids_the_warning(monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
     monkeypatch.setattr(torch.cpu, instructions, lambda: True)
     assert not devices.precision_warnings(torch.device("cpu"), "bfloat16", convolutional=True)
 
 
 @pytest.mark.usefixtures("old_processor")
-def test_a_training_keeps_the_warning(few_digits: Data) -> None:
+def test_training_reports_the_warning(few_digits: Data) -> None:
     x_train, x_test = (np.pad(x, ((0, 0), (5, 5), (5, 5))) for x in (few_digits.x_train, few_digits.x_test))
     data = dataclasses.replace(few_digits, x_train=x_train, x_test=x_test)
     widths = {"discriminator_widths": (4, 4, 4), "generator_widths": (4, 4)}

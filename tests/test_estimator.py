@@ -1,4 +1,4 @@
-"""`SSGANClassifier`: scikit-learn's own checks, labels and tables of many kinds, and what is refused."""
+"""`SSGANClassifier`: scikit-learn's own checks, labels and tables of many types, and refused input."""
 
 import pickle
 import warnings
@@ -41,19 +41,19 @@ def fitted() -> SSGANClassifier:
     return fast(total_images=9_600).fit(X, HIDDEN)
 
 
-# scikit-learn's checks: here with a short training, among the exhaustive tests with the default
+# scikit-learn's checks: with a short training here, with the default in the exhaustive tests
 
 
 @parametrize_with_checks([SSGANClassifier(total_images=1_920)])
 @pytest.mark.filterwarnings("ignore:y contains no unlabeled samples", "ignore:y holds only -1 and 1")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
-def test_it_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+def test_short_training_passes_the_estimator_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
-def test_the_default_passes_the_checks_of_scikit_learn() -> None:
+def test_default_settings_pass_the_estimator_checks_of_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_estimator(SSGANClassifier())
@@ -62,7 +62,7 @@ def test_the_default_passes_the_checks_of_scikit_learn() -> None:
 # Learning
 
 
-def test_it_learns_and_labels_the_unlabelled_rows(fitted: SSGANClassifier) -> None:
+def test_fit_learns_and_labels_the_unlabelled_rows(fitted: SSGANClassifier) -> None:
     assert fitted.score(X, Y) > 0.85
     assert fitted.classes_.tolist() == [0, 1, 2]
     known = HIDDEN >= 0
@@ -72,7 +72,7 @@ def test_it_learns_and_labels_the_unlabelled_rows(fitted: SSGANClassifier) -> No
     assert fitted.n_features_in_ == 4
 
 
-def test_unlabelled_rows_are_learned_from_and_their_labels_are_not_seen() -> None:
+def test_fit_learns_from_unlabelled_rows_without_their_labels() -> None:
     moved = X.copy()
     moved[HIDDEN < 0] += np.random.RandomState(0).standard_normal((120, 4))
     p = fast().fit(X, HIDDEN).predict_proba(X)
@@ -94,7 +94,7 @@ def test_probabilities_of_several_models_are_averaged() -> None:
     assert np.allclose(both, np.mean(each, axis=0), atol=1e-6)
 
 
-def test_other_numbers_follow_from_other_random_states() -> None:
+def test_random_state_determines_the_results() -> None:
     states = [0, 1, np.random.RandomState(0)]
     p = [fast(random_state=state).fit(X, HIDDEN).predict_proba(X) for state in states]
     assert not any(np.array_equal(a, b) for a, b in ((p[0], p[1]), (p[0], p[2])))
@@ -102,7 +102,7 @@ def test_other_numbers_follow_from_other_random_states() -> None:
     assert np.array_equal(again.predict_proba(X), p[2])
 
 
-def test_rows_unlike_those_of_training_look_generated(fitted: SSGANClassifier) -> None:
+def test_outlier_score_is_higher_for_distant_rows(fitted: SSGANClassifier) -> None:
     near, far = fitted.outlier_score(X), fitted.outlier_score(10 * X)
     assert far.mean() > near.mean() + 0.3
     assert ((near > 0) & (near < 1)).all()
@@ -119,7 +119,7 @@ def test_samples_have_the_units_of_the_table(fitted: SSGANClassifier) -> None:
         fitted.sample(0)
 
 
-def test_a_warm_start_begins_with_the_last_weights(fitted: SSGANClassifier) -> None:
+def test_warm_start_continues_from_the_last_weights(fitted: SSGANClassifier) -> None:
     warm = pickle.loads(pickle.dumps(fitted)).set_params(warm_start=True, total_images=64)
     cold = fast(total_images=64).fit(X, HIDDEN)
     assert warm.fit(X, HIDDEN).score(X, Y) > cold.score(X, Y)
@@ -131,14 +131,14 @@ def test_a_warm_start_begins_with_the_last_weights(fitted: SSGANClassifier) -> N
         warm.fit(X[:100], HIDDEN[:100])
 
 
-def test_reports_reach_the_callback_and_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_passed_to_the_callback_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     steps: list[int] = []
     fast(verbose=True, callback=lambda progress: steps.append(progress.step)).fit(X, HIDDEN)
     assert steps[-1] == 15
     assert "[SSGANClassifier] step 15 of 15, 0 s left" in capsys.readouterr().out
 
 
-def test_settings_and_presets_by_name() -> None:
+def test_settings_and_preset_parameters_are_used() -> None:
     model = fast(settings={**SMALL, "batch_size": 20}, preset="features").fit(X, HIDDEN)
     assert (model.config_.discriminator_widths, model.config_.batch_size) == ((32, 32), 20)
     assert (model.config_.preset, model.config_.backbone) == ("features", None)
@@ -147,7 +147,7 @@ def test_settings_and_presets_by_name() -> None:
 # Labels
 
 
-def test_labels_of_words() -> None:
+def test_fit_accepts_text_labels_with_missing_values() -> None:
     words = np.array(["setosa", "versicolor", "virginica"], object)[Y]
     words[HIDDEN < 0] = None
     words[-1] = np.nan
@@ -157,7 +157,7 @@ def test_labels_of_words() -> None:
     assert model.score(X, words) == np.mean((model.predict(X) == words)[HIDDEN >= 0][: (HIDDEN[:-1] >= 0).sum()])
 
 
-def test_minus_one_and_one_alone_are_classes() -> None:
+def test_labels_of_only_minus_1_and_1_are_classes_with_a_warning() -> None:
     y = np.where(Y == 0, -1, 1)
     with pytest.warns(UserWarning, match="y holds only -1 and 1, so both are classes"):
         model = fast(total_images=1_920).fit(X, y)
@@ -165,7 +165,7 @@ def test_minus_one_and_one_alone_are_classes() -> None:
     assert model.score(X, y) > 0.8
 
 
-def test_a_warning_where_nothing_is_unlabelled() -> None:
+def test_fit_warns_if_no_row_is_unlabelled() -> None:
     with pytest.warns(UserWarning, match="y contains no unlabeled samples"):
         fast(total_images=64).fit(X, Y)
     with warnings.catch_warnings():
@@ -173,7 +173,7 @@ def test_a_warning_where_nothing_is_unlabelled() -> None:
         fast(total_images=64).fit(X, HIDDEN)
 
 
-def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
+def test_score_uses_only_labelled_rows(fitted: SSGANClassifier) -> None:
     known = HIDDEN >= 0
     assert fitted.score(X, HIDDEN) == fitted.score(X[known], HIDDEN[known])
     with pytest.raises(UserError, match="No row has a label to compare with"):
@@ -184,15 +184,15 @@ def test_the_score_is_over_labelled_rows(fitted: SSGANClassifier) -> None:
         fitted.score(X, Y, sample_weight=[1])
 
 
-def test_a_label_that_is_no_class_is_wrong() -> None:
-    """It is not cut to the length of the classes."""
+def test_score_counts_unknown_labels_as_errors() -> None:
+    """It is not truncated to the length of the class names."""
     words = np.array(["cat", "dog"], object)[Y % 2]
     words[::5] = None
     model = fast(total_images=64).fit(X, words)
     assert model.score(X[:2], np.array(["cats", "dogs"], object)) == 0
 
 
-def test_the_score_of_two_classes_from_0_takes_minus_one_for_missing() -> None:
+def test_score_of_classes_0_and_1_treats_minus_1_as_missing() -> None:
     """With the labels 1 and -1 alone, both would be classes in `fit`; the classes are known in `score`."""
     y = np.where(Y == 0, 0, 1)
     model = fast().fit(X, np.where(np.arange(150) % 5, -1, y))
@@ -203,7 +203,7 @@ def test_the_score_of_two_classes_from_0_takes_minus_one_for_missing() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:y holds only -1 and 1")
-def test_minus_one_is_a_label_where_it_is_a_class() -> None:
+def test_score_treats_minus_1_as_a_label_if_it_is_a_class() -> None:
     y = np.where(Y == 0, -1, 1)
     model = fast().fit(X, y)
     assert model.score(X[:20], y[:20]) == np.mean(model.predict(X[:20]) == -1)
@@ -211,7 +211,7 @@ def test_minus_one_is_a_label_where_it_is_a_class() -> None:
 
 
 @pytest.mark.parametrize("values", [(False, True), (0.0, 1.0), (np.int64(3), np.int64(5)), ("a", "b")], ids=str)
-def test_labels_among_objects_are_scored_as_what_they_are(values: tuple[Any, Any]) -> None:
+def test_score_of_object_labels_keeps_their_type(values: tuple[Any, Any]) -> None:
     y = np.array([values[i] for i in (Y == 0).astype(int)], object)
     hidden = y.copy()
     hidden[::3] = None
@@ -230,7 +230,7 @@ def test_nullable_booleans_of_pandas_are_scored() -> None:
     assert 0.5 < model.score(X, y) <= 1
 
 
-def test_a_fit_that_is_refused_leaves_the_last_one() -> None:
+def test_refused_fit_keeps_the_last_fit() -> None:
     model = fast().fit(X, HIDDEN)
     expected = model.predict(X)
     for changes, x, y in (
@@ -255,7 +255,7 @@ def test_nullable_labels_of_pandas_keep_their_type() -> None:
 # Images
 
 
-def test_images_of_two_channels_and_samples_of_their_type() -> None:
+def test_fit_accepts_one_to_three_channels_and_sample_keeps_the_dtype() -> None:
     x = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 2))
     y = np.where(np.arange(40) < 20, np.arange(40) % 2, -1)
     model = fast(total_images=200).fit(x, y)
@@ -278,7 +278,7 @@ def test_images_of_two_channels_and_samples_of_their_type() -> None:
     assert np.array_equal(model.predict_proba(tensors), model.predict_proba(colour))
 
 
-def test_images_of_uint8_and_of_floats() -> None:
+def test_uint8_and_float_images_give_equal_predictions() -> None:
     digits = load_digits()
     y = np.where(np.arange(1797) < 60, digits.target, -1)
     settings = {"discriminator_widths": (16,), "generator_widths": (16,)}
@@ -302,8 +302,8 @@ def test_images_of_uint8_and_of_floats() -> None:
 
 
 @pytest.mark.parametrize("settings", [None, {"augmentation": "drawings"}], ids=["chosen", "named"])
-def test_views_are_those_that_train_would_choose(settings: dict[str, Any] | None) -> None:
-    """Of colour photographs, which have many tones, not those of digits on black."""
+def test_augmentation_equals_that_of_train(settings: dict[str, Any] | None) -> None:
+    """For colour photographs, which have many tones, not the augmentation of digits on black."""
     x = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     y = np.where(np.arange(40) < 20, np.arange(40) % 2, -1)
     short = {"batch_size": 10, "init_images": 10, "discriminator_widths": (4, 4, 4), **(settings or {})}
@@ -312,7 +312,7 @@ def test_views_are_those_that_train_would_choose(settings: dict[str, Any] | None
     assert model.config_.augmentation == run.config.augmentation == (settings or {}).get("augmentation", "natural")
 
 
-def test_a_preset_with_a_backbone_makes_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_is_refused_with_a_backbone_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_backbone(monkeypatch)
     x, y = coloured(60, 0)
     settings = {"image_size": 16, "feature_components": 6, "init_images": 40, "batch_size": 20}
@@ -321,7 +321,7 @@ def test_a_preset_with_a_backbone_makes_no_images(monkeypatch: pytest.MonkeyPatc
         model.sample()
 
 
-def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_images_are_learned_with_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_backbone(monkeypatch)
     x, y = coloured(60, 0)
     settings = {"image_size": 16, "feature_components": 6, "init_images": 40, "batch_size": 20}
@@ -338,15 +338,15 @@ def test_colour_images_from_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 # Tools of scikit-learn
 
 
-def test_fits_in_threads_are_those_of_one_thread() -> None:
-    """Torch's generator, from which weights are drawn, is one for all threads."""
+def test_concurrent_fits_equal_sequential_fits() -> None:
+    """All threads share torch's generator, from which weights are drawn."""
     alone = [fast(random_state=i).fit(X, HIDDEN).predict_proba(X) for i in range(4)]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda i: fast(random_state=i).fit(X, HIDDEN).predict_proba(X), range(4)))
     assert np.array_equal(alone, together)
 
 
-def test_pipelines_grids_and_cross_validation() -> None:
+def test_works_in_pipelines_grid_search_and_cross_validation() -> None:
     folds = SemiSupervisedKFold(2)
     piped = make_pipeline(MinMaxScaler(), fast())
     scores = cross_val_score(piped, X, HIDDEN, cv=folds, error_score="raise")
@@ -357,7 +357,7 @@ def test_pipelines_grids_and_cross_validation() -> None:
     assert grid.predict(X).shape == (150,)
 
 
-def test_a_clone_is_unfitted_and_copies_predict_alike(fitted: SSGANClassifier, tmp_path: Any) -> None:
+def test_clone_is_unfitted_and_pickled_copies_predict_the_same(fitted: SSGANClassifier, tmp_path: Any) -> None:
     fresh = clone(fitted)
     assert fresh.get_params() == fitted.get_params()
     with pytest.raises(NotFittedError):
@@ -368,7 +368,7 @@ def test_a_clone_is_unfitted_and_copies_predict_alike(fitted: SSGANClassifier, t
         assert np.array_equal(copy.sample(3), fitted.sample(3))
 
 
-def test_data_frames_have_names() -> None:
+def test_data_frames_set_feature_names() -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
     labels = pandas.Series(HIDDEN).where(HIDDEN >= 0).astype("Int64")
@@ -383,7 +383,7 @@ def test_data_frames_have_names() -> None:
     assert fast(total_images=320).fit(frame, words).classes_.tolist() == ["a", "b"]
 
 
-# Wrong use
+# Refused input
 
 REFUSED = {
     "all unlabelled": ({}, X, np.full(150, -1), "Every label is -1 or missing, so there is no class to learn"),
@@ -439,7 +439,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("parameters", "x", "y", "words"), REFUSED.values(), ids=REFUSED)
-def test_wrong_use_is_answered_in_words(parameters: dict[str, Any], x: Any, y: Any, words: str) -> None:
+def test_fit_refuses_invalid_input(parameters: dict[str, Any], x: Any, y: Any, words: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the words follow
         fast(**parameters).fit(x, y)
     assert str(refused.value).startswith(words)
@@ -452,6 +452,6 @@ def test_other_columns_are_refused(fitted: SSGANClassifier) -> None:
         fitted.predict(sparse.csr_matrix(X))
 
 
-def test_classes_of_small_images_are_not_taken_for_even() -> None:
-    """A user's own need not be; with ten classes of which five are at a tenth the error was twice as high."""
+def test_small_images_preset_has_no_class_balance_term() -> None:
+    """A user's classes may be uneven; with five of ten classes at a tenth of the images the error was twice as high."""
     assert resolve(SMALL_IMAGE_PRESET, {}).weight_balance == 0

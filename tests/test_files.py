@@ -1,4 +1,4 @@
-"""Files that are whole or not there, lines of JSON, locks, and checkpoints that are read without running any code."""
+"""Atomic writes, JSON lines, locks, and checkpoints that are loaded without running any code."""
 
 import errno
 import json
@@ -34,10 +34,10 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("[!.]*"))
 
 
-# Whole or not there
+# Atomic writes
 
 
-def test_writing_makes_a_file_and_replaces_it(tmp_path: Path) -> None:
+def test_write_atomic_creates_and_replaces_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     for content in (b"first, the longer one", b"second"):
         write_atomic(path, content)
@@ -61,8 +61,8 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
     assert visible(tmp_path) == ["a.bin"]
 
 
-def test_a_file_that_cannot_be_written_goes_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by the hidden one that it has meanwhile."""
+def test_write_error_names_the_final_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the hidden temporary file."""
 
     def forbidden(path: str, *_: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_goes_by_its_own_name(tmp_path: Path, monk
     assert error_message(caught.value) == f"{tmp_path / 'split.json'} cannot be used (Permission denied)."
 
 
-def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+def test_checkpoint_without_read_permission_is_not_reported_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(path: str, *_: Any) -> None:
@@ -85,7 +85,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
     assert str(caught.value) == f"{tmp_path / 'checkpoint'} cannot be read (Permission denied)."
 
 
-def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.bin"
     synced = []
 
@@ -99,7 +99,7 @@ def test_the_whole_content_is_synced_before_it_gets_its_name(tmp_path: Path, mon
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
-    """Each has a file of its own until it ends; a part that a killed process left is replaced."""
+    """Each writes its own temporary file; one that a killed process left is replaced."""
     path = tmp_path / "file"
     (tmp_path / ".file.part").write_bytes(b"left by a killed process")
     with files.open_atomic(path) as first:
@@ -112,7 +112,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-def test_json_that_not_every_reader_accepts_is_refused(tmp_path: Path) -> None:
+def test_write_json_refuses_nan(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"error": 1.5, "seeds": [0]})
     assert path.read_text() == '{\n  "error": 1.5,\n  "seeds": [\n    0\n  ]\n}\n'
@@ -124,7 +124,7 @@ def test_json_that_not_every_reader_accepts_is_refused(tmp_path: Path) -> None:
 # Lines of JSON
 
 
-def test_lines_of_json_are_read_with_their_places(tmp_path: Path) -> None:
+def test_read_json_lines_gives_line_numbers_offsets_and_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n[2]\n{"a": \n\xff\n' + b"[" * 100_000 + b'\n{"b": "\xc3\xbc"}')
     lines = read_json_lines(path)
@@ -142,7 +142,7 @@ def test_lines_of_json_are_read_with_their_places(tmp_path: Path) -> None:
     assert lines[-1].start + len(lines[-1].text) == len(content)
 
 
-def test_a_parser_of_lines_says_why_one_is_refused(tmp_path: Path) -> None:
+def test_read_json_lines_keeps_the_error_of_the_parser(tmp_path: Path) -> None:
     def parse(text: bytes) -> int:
         if text == b"3\n":
             raise ValueError("is three")
@@ -185,7 +185,7 @@ def python(code: str, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("beginning", ["", WITHOUT_FCNTL], ids=["fcntl", "no fcntl"])
-def test_a_lock_refuses_another_process_and_ends_with_its_own(tmp_path: Path, beginning: str) -> None:
+def test_lock_refuses_another_process_and_ends_with_its_holder(tmp_path: Path, beginning: str) -> None:
     path = tmp_path / ".lock"
     environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
 
@@ -207,7 +207,7 @@ def test_a_lock_refuses_another_process_and_ends_with_its_own(tmp_path: Path, be
     finally:
         holder.kill()
         holder.wait()
-    assert path.exists()  # the file that it left locks nothing
+    assert path.exists()  # the remaining file does not lock
     assert attempt() == "free\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -223,7 +223,7 @@ def test_a_lock_is_not_shared_within_a_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EMFILE])
-def test_a_lock_in_a_read_only_folder_is_answered_in_a_sentence(
+def test_lock_in_an_unwritable_folder_gives_an_error_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -235,7 +235,7 @@ def test_a_lock_in_a_read_only_folder_is_answered_in_a_sentence(
     assert str(caught.value) == f"{tmp_path} cannot be written to ({os.strerror(code)})."
 
 
-def test_a_file_system_without_locks_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_skipped_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
@@ -261,7 +261,7 @@ def assert_same(left: Any, right: Any) -> None:
         assert left == right
 
 
-def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+def test_checkpoint_round_trip_keeps_the_state(tmp_path: Path) -> None:
     runs.save_checkpoint(tmp_path / "checkpoint", STATE)
     assert_same(runs.load_checkpoint(tmp_path / "checkpoint"), {"format_version": 2, **STATE})
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
@@ -297,7 +297,7 @@ def test_a_text_file_is_refused(tmp_path: Path, text: str) -> None:
 
 
 class Trap:
-    """Unpickling this makes a folder."""
+    """Unpickling this creates a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -317,7 +317,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         runs.load_checkpoint(path)
     assert not sprung.exists()
-    # The trap is a real one.
+    # Control: loading it without protection runs the code.
     if form == "pickle":
         pickle.loads(path.read_bytes())
     else:
@@ -335,7 +335,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, form: str) -> None:
         ([1, 2], "null"),
     ],
 )
-def test_another_format_is_refused(tmp_path: Path, content: object, shown: str) -> None:
+def test_checkpoint_of_another_format_version_is_refused(tmp_path: Path, content: object, shown: str) -> None:
     path = tmp_path / "checkpoint"
     torch.save(content, path)
     with pytest.raises(UserError) as refused:
@@ -359,8 +359,8 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
 LINES = [json.dumps({"step": step, "L": [0.5, None]}) for step in (5, 10, 15, 20)]
 
 
-def test_a_log_is_kept_up_to_the_step_of_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut anywhere, as a kill may cut it: every whole line up to the step stays, in order, and nothing else."""
+def test_trim_log_keeps_lines_up_to_the_step_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is truncated anywhere, as by a kill: only whole lines up to the step are kept, in order."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     path, whole = tmp_path / "log.jsonl", "\n".join(LINES) + "\n"
     for steps_done in (0, 4, 5, 12, 20, 99):
@@ -373,7 +373,7 @@ def test_a_log_is_kept_up_to_the_step_of_its_checkpoint(tmp_path: Path, monkeypa
             assert path.read_text().endswith("\n" if path.read_text() else "")
 
 
-def test_what_is_no_line_of_ours_leaves_the_log(tmp_path: Path) -> None:
+def test_trim_log_drops_invalid_lines(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     odd = [b"\xff\xfe\x00", b"7", b"[]", b"null", b"{}", b'{"step": null}', b'{"step": "5"}', b'{"step": [1]}', b""]
     path.write_bytes(b"\n".join([*odd, LINES[0].encode(), *odd, LINES[1].encode()]))
@@ -384,7 +384,7 @@ def test_what_is_no_line_of_ours_leaves_the_log(tmp_path: Path) -> None:
     assert list((tmp_path / "none").iterdir()) == []
 
 
-def test_a_run_goes_on_under_its_settings(tmp_path: Path) -> None:
+def test_update_config_writes_only_changed_settings(tmp_path: Path) -> None:
     config = Config(labels=20, decay_last_fraction=0.0)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     before = (folder / "config.json").stat().st_mtime_ns
@@ -410,12 +410,12 @@ def report(**change: Any) -> dict[str, Any]:
     }
 
 
-def test_a_run_is_finished_when_its_report_is_of_that_length_and_those_data(tmp_path: Path) -> None:
+def test_report_is_of_a_finished_run_only_for_the_same_length_and_data(tmp_path: Path) -> None:
     config = Config(total_images=400, batch_size=20)
     assert runs.read_finished_report(tmp_path, config, "digits", "abc") is None
     write_json(tmp_path / "report.json", report())
     assert runs.read_finished_report(tmp_path, config, "digits", "abc") == report()
-    # 409 images are no more steps than 400.
+    # 409 images give the same number of steps as 400.
     assert runs.read_finished_report(tmp_path, config.replace(total_images=409), "digits", "abc") == report()
     for other in (420, 380):
         assert runs.read_finished_report(tmp_path, config.replace(total_images=other), "digits", "abc") is None
@@ -432,7 +432,7 @@ def test_settings_are_read_from_a_run_or_a_file(tmp_path: Path) -> None:
     assert runs.read_settings(tmp_path / "mine.json") == {"learning_rate_d": 1}
 
 
-def test_the_source_of_a_run_is_what_load_needs(tmp_path: Path) -> None:
+def test_data_source_gives_the_arguments_of_load(tmp_path: Path) -> None:
     recorded = report(source={"data": "/far/few.npz", "data_dir": "/cache"})
     config, plain = Config(image_size=6), Options(image_size=6)
     assert runs.data_source(tmp_path, recorded, config) == ("/far/few.npz", "/cache", plain)
@@ -444,15 +444,15 @@ def test_the_source_of_a_run_is_what_load_needs(tmp_path: Path) -> None:
     )
     table = report(source={"data": "flat", "data_dir": None, "labels_csv": "labels.csv"})
     assert runs.data_source(tmp_path, table, config)[2] == Options(image_size=6, labels_csv=Path("labels.csv"))
-    # A report of a run that was not begun at the command line, or by an older version.
+    # Reports of runs that were not started on the command line, or by an older version.
     for old in (report(source=None), report()):
         assert runs.data_source(tmp_path, old, config) == ("digits", None, plain)
         assert runs.data_source(tmp_path, old, config, Path("here")) == ("digits", Path("here"), plain)
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
-def test_what_is_no_regular_file_is_no_lock(tmp_path: Path, kind: str) -> None:
-    """It is neither opened nor followed, and the sentence names it."""
+def test_lock_refuses_paths_that_are_not_regular_files(tmp_path: Path, kind: str) -> None:
+    """It is neither opened nor followed, and the message names it."""
     path, target = tmp_path / ".lock", tmp_path / "target"
     target.write_text("kept")
     if kind == "folder":

@@ -17,7 +17,7 @@ def historical_averaging_of_two(weight: Tensor, bias: Tensor, mean_weight: Tenso
     return losses.historical_averaging({"w": weight, "b": bias}, {"b": mean_bias, "w": mean_weight})
 
 
-# Every loss as a function of tensors alone, with the shapes of its arguments.
+# Every loss as a function of tensors only, with the shapes of its arguments.
 # Largest probabilities: 1/3, and about 0.58, 0.79 and 0.998.
 SURE = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 7.0]], dtype=torch.float64)
 LOSSES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
@@ -81,7 +81,7 @@ def test_vmap_over_seeds_equals_the_loop(loss, shapes):
     assert values.unique().numel() == seeds
 
 
-def test_vmap_of_supervised_takes_each_seeds_own_labels():
+def test_vmap_of_supervised_uses_the_labels_of_each_seed():
     logits = normal(2, 3, 4).detach()
     y = torch.tensor([[0, 1, 2], [3, 3, 0]])
     expected = torch.stack([losses.supervised(logits[seed], y[seed]) for seed in range(2)])
@@ -145,7 +145,7 @@ def test_supervised_limits_of_a_certain_and_a_wrong_prediction_in_float32():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10])
-def test_implicit_zero_logit_equals_an_explicit_softmax_of_one_class_more(classes):
+def test_implicit_zero_logit_equals_an_explicit_softmax_over_k_plus_1_classes(classes):
     labeled, unlabeled, generated = (
         normal(5, classes, scale=2),
         normal(7, classes, scale=2),
@@ -172,14 +172,14 @@ def test_implicit_zero_logit_equals_an_explicit_softmax_of_one_class_more(classe
     assert_same_value_and_gradients(sum(terms), supervised + real + fake, inputs, atol=1e-12)
 
 
-def test_supervised_is_worked_by_hand():
+def test_supervised_matches_hand_computed_value():
     # p = (3/4, 1/4): the mean of -log(3/4) and -log(1/4).
     logits = double([[math.log(3.0), 0.0], [math.log(3.0) + 5.0, 5.0]])
     expected = 0.5 * (math.log(4.0 / 3.0) + math.log(4.0))
     assert losses.supervised(logits, torch.tensor([0, 1])).item() == pytest.approx(expected, abs=1e-14)
 
 
-def test_adversarial_terms_are_worked_by_hand():
+def test_adversarial_terms_match_hand_computed_values():
     # Three logits of 0: Z = 3, so p(real) = 3/4 and p(generated) = 1/4.
     logits = double([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     assert losses.unlabeled_real(logits).item() == pytest.approx(math.log(4.0 / 3.0), abs=1e-14)
@@ -211,7 +211,7 @@ def test_smoothed_term_is_binary_cross_entropy_with_a_soft_target(target):
     assert_same_value_and_gradients(losses.unlabeled_real(logits, smoothing=target), expected, [logits], atol=1e-14)
 
 
-def test_smoothed_term_is_worked_by_hand():
+def test_smoothed_term_matches_hand_computed_values():
     # One logit of 0 gives lse = 0 and log 2 for any target; three give lse = log 3 and log 4 - a log 3.
     one, three = double([[0.0]]), double([[0.0, 0.0, 0.0]])
     assert losses.unlabeled_real(one, smoothing=0.9).item() == pytest.approx(math.log(2.0), abs=1e-14)
@@ -233,7 +233,7 @@ def test_minimum_of_the_smoothed_term_is_the_entropy_of_the_target(target):
 
 
 @pytest.mark.parametrize(("norm", "expected"), [("l2", 5.0), ("l1", 2.0)])
-def test_feature_matching_is_worked_by_hand(norm, expected):
+def test_feature_matching_matches_hand_computed_value(norm, expected):
     # Means (2, 4) of two rows and (1, 7) of three: the differences are 1 and -3.
     real, fake = double([[1.0, 2.0], [3.0, 6.0]]), double([[0.0, 5.0], [1.0, 6.0], [2.0, 10.0]])
     assert losses.feature_matching(real, fake, norm=norm).item() == pytest.approx(expected, abs=1e-14)
@@ -260,7 +260,7 @@ def test_feature_matching_refuses_an_unknown_norm(norm):
 
 
 @pytest.mark.parametrize(("norm", "slopes"), [("l2", [1.0, -3.0]), ("l1", [0.5, -0.5])])
-def test_feature_matching_sends_gradients_only_where_they_are_asked_for(norm, slopes):
+def test_feature_matching_gradients_flow_only_to_inputs_that_require_them(norm, slopes):
     # The derivative with respect to the difference (1, -3) of the means, spread evenly over each batch's rows.
     real, fake = double([[1.0, 2.0], [3.0, 6.0]]), double([[0.0, 5.0], [1.0, 6.0], [2.0, 10.0]])
     losses.feature_matching(real.detach(), fake, norm).backward()
@@ -286,7 +286,7 @@ def test_feature_matching_sends_gradients_only_where_they_are_asked_for(norm, sl
         pytest.param([[3.0, 4.0]], 0.0, id="one-row"),
     ],
 )
-def test_pull_away_is_worked_by_hand(rows, expected):
+def test_pull_away_matches_hand_computed_value(rows, expected):
     assert losses.pull_away(double(rows)).item() == pytest.approx(expected, abs=1e-14)
 
 
@@ -299,7 +299,7 @@ def test_pull_away_of_zero_rows_has_a_finite_gradient(dtype):
     assert (gradient[1:3].norm(dim=1) > 1e-3).all()
 
 
-def test_pull_away_does_not_depend_on_the_length_of_a_row():
+def test_pull_away_does_not_depend_on_the_norm_of_a_row():
     features = normal(5, 4).detach()
     lengths = torch.tensor([1e-6, 0.1, 1.0, 30.0, 1e6], dtype=torch.float64)[:, None]
     torch.testing.assert_close(losses.pull_away(lengths * features), losses.pull_away(features), rtol=0, atol=1e-13)
@@ -315,14 +315,14 @@ def test_conditional_entropy_of_a_certain_prediction_is_zero():
     assert losses.conditional_entropy(double([[800.0, 0.0, 0.0], [0.0, 0.0, 800.0]])).item() == 0.0
 
 
-def test_conditional_entropy_is_worked_by_hand():
-    # p = (3/4, 1/4) has entropy log 4 - 3/4 log 3; its batch-mate (1/2, 1/2) has log 2.
+def test_conditional_entropy_matches_hand_computed_value():
+    # p = (3/4, 1/4) has entropy log 4 - 3/4 log 3; the other row (1/2, 1/2) has log 2.
     logits = double([[math.log(3.0), 0.0], [7.0, 7.0]])
     expected = 0.5 * (math.log(4.0) - 0.75 * math.log(3.0) + math.log(2.0))
     assert losses.conditional_entropy(logits).item() == pytest.approx(expected, abs=1e-14)
 
 
-def test_class_balance_is_worked_by_hand():
+def test_class_balance_matches_hand_computed_value():
     # The mean of (3/4, 1/4) and (1/2, 1/2) is (5/8, 3/8).
     logits = double([[math.log(3.0), 0.0], [7.0, 7.0]])
     expected = math.log(2.0) + 5 / 8 * math.log(5 / 8) + 3 / 8 * math.log(3 / 8)
@@ -335,7 +335,7 @@ def test_class_balance_is_0_for_even_and_log_k_for_one_class():
     assert losses.class_balance(one).item() == pytest.approx(math.log(2.0), abs=1e-14)
 
 
-def test_historical_averaging_is_worked_by_hand():
+def test_historical_averaging_matches_hand_computed_values():
     weight, bias = double([[1.0, -2.0], [0.5, 4.0]]), double([3.0])
     mean_weight, mean_bias = double([[0.0, 1.0], [0.5, 2.0]]).detach(), double([2.5]).detach()
     value = historical_averaging_of_two(weight, bias, mean_weight, mean_bias)
@@ -353,26 +353,26 @@ def test_p_real_is_the_sigmoid_of_logsumexp():
     assert losses.p_real(double([[0.0, 0.0, 0.0]])).item() == pytest.approx(0.75, abs=1e-14)
 
 
-def test_consistency_is_worked_by_hand():
+def test_consistency_matches_hand_computed_value():
     # Rows (1/2, 1/2) and (1/4, 3/4) against (1/2, 1/2) and (3/4, 1/4): squares 0, 0, 1/4, 1/4 over four entries.
     log3 = math.log(3.0)
     value = losses.consistency(double([[0.0, 0.0], [0.0, log3]]), double([[7.0, 7.0], [log3, 0.0]]))
     assert value.item() == pytest.approx(1 / 8, abs=1e-15)
 
 
-def test_consistency_of_a_pass_with_itself_is_zero_and_has_its_largest_value_for_certain_opposites():
+def test_consistency_is_0_for_equal_and_largest_for_opposite_predictions():
     logits = normal(5, 4)
     assert losses.consistency(logits, logits.detach() + 3.0).item() == pytest.approx(0.0, abs=1e-30)
     opposites = losses.consistency(double([[1e4, 0.0, 0.0]]), double([[0.0, 1e4, 0.0]]))
     assert opposites.item() == pytest.approx(2 / 3, abs=1e-15)
 
 
-def test_divergence_is_worked_by_hand():
+def test_divergence_matches_hand_computed_values():
     # (1/2, 1/2) against (1/4, 3/4): 1/2 log 2 + 1/2 log 2/3; the second row agrees.
     target, logits = double([[0.0, 0.0], [1.0, 3.0]]), double([[0.0, math.log(3.0)], [5.0, 7.0]])
     expected = 0.5 * (0.5 * math.log(2.0) + 0.5 * math.log(2.0 / 3.0))
     assert losses.divergence(target, logits).item() == pytest.approx(expected, abs=1e-15)
-    # Of the target held, the slope is (q - p) / B.
+    # With a fixed target, the slope is (q - p) / B.
     (slope,) = torch.autograd.grad(losses.divergence(target.detach(), logits), [logits])
     torch.testing.assert_close(slope, double([[-0.125, 0.125], [0.0, 0.0]]).detach(), rtol=0, atol=1e-15)
 
@@ -384,7 +384,7 @@ def test_divergence_is_never_negative_and_not_symmetric():
     assert abs(losses.divergence(p, q).item() - losses.divergence(q, p).item()) > 1e-3
 
 
-def test_a_view_that_labels_itself_learns_its_own_likeliest_class():
+def test_pseudo_label_of_a_view_by_itself_is_its_most_likely_class():
     logits = SURE.clone().requires_grad_()
     expected = -(SURE.log_softmax(dim=1).amax(dim=1)[2:].sum()) / 4
     value = losses.pseudo_label(logits, logits, 0.6)
@@ -394,7 +394,7 @@ def test_a_view_that_labels_itself_learns_its_own_likeliest_class():
     torch.testing.assert_close(slope, -own * torch.tensor([0, 0, 1, 1])[:, None] / 4, rtol=0, atol=1e-15)
 
 
-def test_pseudo_labels_are_worked_by_hand():
+def test_pseudo_label_matches_hand_computed_value():
     """Only the last two weak views are sure of a class above 0.6, classes 1 and 2; the mean is over all four rows."""
     strong = double([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, math.log(2.0), 0.0]])
     expected = (math.log(3.0) + math.log(4.0)) / 4
@@ -402,7 +402,7 @@ def test_pseudo_labels_are_worked_by_hand():
     assert losses.confident_share(SURE, 0.6).item() == 0.5
 
 
-def test_pseudo_labels_teach_the_strong_view_only_and_only_where_the_weak_one_is_sure():
+def test_pseudo_label_gives_gradients_only_to_strong_views_of_confident_rows():
     strong, weak = normal(4, 3), SURE.clone().requires_grad_()
     by_strong, by_weak = torch.autograd.grad(losses.pseudo_label(strong, weak, 0.6), [strong, weak], allow_unused=True)
     assert by_weak is None
@@ -417,14 +417,14 @@ def test_a_threshold_above_every_probability_gives_no_gradient(threshold):
     assert not torch.autograd.grad(value, [strong])[0].any()
 
 
-def test_every_loss_is_a_mean_over_rows_or_joins_the_shares_of_processes() -> None:
-    """The mean of the losses of two shares is that of all rows, but where the loss joins what it averages itself."""
+def test_losses_that_are_not_row_means_join_the_shares_of_processes() -> None:
+    """The mean loss of two shares is the loss of all rows, except for losses that join their averages themselves."""
     random = torch.Generator().manual_seed(0)
     joined = set()
     for name in losses.__all__:
         function = getattr(losses, name)
         names = [p.name for p in inspect.signature(function).parameters.values() if p.annotation is Tensor]
-        if not names:  # of parameters alone
+        if not names:  # of parameters only
             continue
         whole = {
             row: torch.randint(4, (8,), generator=random)

@@ -1,4 +1,4 @@
-"""Rows on their way out: each format read back by its own reader, whole or not there."""
+"""Output tables: each format can be read back, and files are written completely or not at all."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def test_csv_is_read_back(tmp_path: Path) -> None:
     assert b"\r" not in content
 
 
-def test_json_and_its_lines_are_read_back(tmp_path: Path) -> None:
+def test_json_and_json_lines_can_be_read_back(tmp_path: Path) -> None:
     expected = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
     assert json.loads(write(tmp_path / "a.json", ROWS)) == expected
     (tmp_path / "a.json").unlink()
@@ -43,7 +43,7 @@ def test_json_and_its_lines_are_read_back(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == expected
 
 
-def test_a_name_that_is_no_text_keeps_its_bytes(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     assert write(tmp_path / "a.csv", [[name, "a", 1]]) == b"file,class,p\ncaf\xe9.png,a,1\n"
 
@@ -57,8 +57,8 @@ def test_rows_go_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not raw.closed
 
 
-def test_standard_output_begins_with_the_first_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """A mistake before it leaves nothing there; a table without rows has its columns."""
+def test_header_is_written_to_standard_output_with_the_first_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error before it prints nothing; a table without rows has its header."""
     with pytest.raises(UserError), open_table("-", COLUMNS):
         raise UserError("No image could be read.")
     assert capsys.readouterr().out == ""
@@ -67,7 +67,7 @@ def test_standard_output_begins_with_the_first_row(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "file,class,p\n"
 
 
-def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+def test_error_keeps_the_existing_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("mine")
     with (
         pytest.raises(ValueError, match="argument 2"),
@@ -78,7 +78,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
-def test_what_is_no_number_is_not_written(tmp_path: Path, suffix: str) -> None:
+def test_nan_is_refused_and_nothing_is_written(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write(tmp_path / f"a.{suffix}", [["a", "b", float("nan")]])
     assert list(tmp_path.iterdir()) == []
@@ -94,7 +94,7 @@ def test_what_is_no_number_is_not_written(tmp_path: Path, suffix: str) -> None:
         ("file/a.csv", "which lies in file, which is not a folder"),
     ],
 )
-def test_a_place_that_cannot_hold_rows_is_refused(
+def test_output_path_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A GAN as its textbook has it, beside the trainer."""
+"""A textbook GAN in plain torch, for comparison with the trainer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ from ssgan.training.methods import Batch
 from ssgan.training.trainer import Trainer, train
 
 
-def in_their_order(name: str, parameters: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Our parameters of one seed in the order of the textbook's: its norms stand between the layers."""
+def textbook_order(name: str, parameters: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Our parameters of one seed in the order of the textbook networks, whose norms are between the layers."""
     ours = {k: v[0].detach().clone() for k, v in parameters.items()}
     if name == "D":
         return list(ours.values())
@@ -44,20 +44,20 @@ def textbook_steps(
         optimizers["G"].step()
 
 
-def follows_the_textbook(
+def assert_training_equals_textbook(
     data: Data,
     config: Config,
     nets: dict[str, nn.Sequential],
     optimizer: Callable[[str, Any], torch.optim.Optimizer],
     channels: bool,
 ) -> None:
-    """Train by both from the same weights and batches, and compare every parameter."""
+    """Train both from the same weights and batches, and compare every parameter."""
     found = splits.make_splits(data.y_train, 0, [0])
     batches = Batches(data.x_train, data.scale, found, [0], config, torch.device("cpu"))
     begun = Trainer(batches, data.image_shape, len(data.classes), config)
     with torch.no_grad():
         for name, stack in begun.stacks.items():
-            for theirs, ours in zip(nets[name].parameters(), in_their_order(name, stack.parameters), strict=True):
+            for theirs, ours in zip(nets[name].parameters(), textbook_order(name, stack.parameters), strict=True):
                 theirs.copy_(ours)
     per_step = config.discriminator_steps
     stream = list(batches.from_batch(0, config.steps * per_step))
@@ -69,8 +69,8 @@ def follows_the_textbook(
     assert run.trainer.steps_done == 50
     for name, stack in run.trainer.stacks.items():
         moved = 0.0
-        pairs = zip(nets[name].parameters(), in_their_order(name, stack.parameters), strict=True)
-        for (theirs, ours), before in zip(pairs, in_their_order(name, begun.stacks[name].parameters), strict=True):
+        pairs = zip(nets[name].parameters(), textbook_order(name, stack.parameters), strict=True)
+        for (theirs, ours), before in zip(pairs, textbook_order(name, begun.stacks[name].parameters), strict=True):
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-10)
             moved = max(moved, float((ours - before).abs().max()))
         assert moved > 1e-3, "nothing was trained"

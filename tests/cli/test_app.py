@@ -1,4 +1,4 @@
-"""The command line as a program: its commands and options, its help, its exit status, and interruptions."""
+"""The command-line program: commands and options, help, exit status, and interruptions."""
 
 import json
 import platform
@@ -25,7 +25,7 @@ from ssgan.settings.config import Config
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-# The names, pinned
+# Names of commands and options
 
 
 def test_commands_and_options_are_pinned() -> None:
@@ -118,12 +118,12 @@ def test_version_names_versions_device_and_commit(capsys: pytest.CaptureFixture[
     assert commit.startswith("commit ")
 
 
-def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_without_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of() == 0
     assert "Usage: " in capsys.readouterr().out
 
 
-def test_the_help_has_a_whole_line_for_each_command(
+def test_help_fits_80_columns_without_truncated_descriptions(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -133,7 +133,7 @@ def test_the_help_has_a_whole_line_for_each_command(
     assert "..." not in text.partition("Commands:")[2]
 
 
-# The process itself
+# The process
 
 
 ENVIRONMENT = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -148,7 +148,7 @@ def test_the_package_is_run_as_a_module(tmp_path: Path, module: str) -> None:
 
 
 def test_importing_the_command_line_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
-    """Nor does the help; every module of the command line is imported for it."""
+    """Nor does printing the help, which imports every module of the command line."""
     code = """
 import sys, ssgan.cli
 def heavy():
@@ -170,7 +170,7 @@ print("helped", heavy())
 
 @pytest.mark.slow
 def test_commands_run_where_there_is_no_fcntl(tmp_path: Path) -> None:
-    """As on Windows. A run folder and a file of rows are locked all the same, and freed at the end."""
+    """As on Windows. Run folders and row files are still locked, and the locks are released at the end."""
     begin = "import sys; sys.modules['fcntl'] = None; from ssgan.cli import main; main(sys.argv[1:])"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -190,7 +190,7 @@ def test_commands_run_where_there_is_no_fcntl(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"run", "rows.jsonl"}
 
 
-def test_a_mistake_leaves_the_process_with_status_2(tmp_path: Path) -> None:
+def test_user_error_exits_with_status_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ssgan.cli", "train", "digitz"]
     environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
@@ -199,7 +199,7 @@ def test_a_mistake_leaves_the_process_with_status_2(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_errors_propagate(monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: Any) -> Data:
         raise ZeroDivisionError("ours")
 
@@ -208,7 +208,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["train", "digits"])
 
 
-def test_an_interruption_leaves_with_status_130(
+def test_keyboard_interrupt_exits_with_status_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any) -> Data:
@@ -219,7 +219,7 @@ def test_an_interruption_leaves_with_status_130(
     assert capsys.readouterr().err.splitlines()[-1:] == ["ssgan: interrupted."]
 
 
-def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
+def test_training_continues_after_stdout_pipe_closes(tmp_path: Path) -> None:
     options = " ".join(["--labels", "20", "--device", "cpu", "--out", "run", *TINY_OPTIONS])
     command = f"{sys.executable} -m ssgan.cli train digits {options} | head -1"
     environment = {"PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
@@ -230,7 +230,7 @@ def test_a_reader_that_leaves_does_not_end_a_training(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.json").exists(), done.stderr
 
 
-def test_files_of_two_runs_are_not_taken_for_one(
+def test_refuses_run_folder_with_files_of_another_run(
     mistake: Callable[..., str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = ["--labels", "20", "--seed", "3", "--seeds", "2", "--draw-seed", "9", "--device", "cpu", "--out", "other"]
@@ -245,20 +245,20 @@ def test_files_of_two_runs_are_not_taken_for_one(
 @pytest.mark.parametrize(
     "change", [{"rows": []}, {"rows": [{}, {}]}, {"labels": "many"}, {"labels": None}, {"seeds": 5}, {"rows": 7}]
 )
-def test_a_report_of_odd_content_is_refused(mistake: Callable[..., str], run: Path, change: dict[str, Any]) -> None:
+def test_report_with_invalid_content_is_refused(mistake: Callable[..., str], run: Path, change: dict[str, Any]) -> None:
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps({**report, **change}))
     for command in ("evaluate", "data"):
         assert "report.json" in mistake(command, "run")
 
 
-def test_numbered_folders_do_not_meet(tmp_path: Path) -> None:
+def test_numbered_run_folders_are_unique(tmp_path: Path) -> None:
     (tmp_path / "runs" / "7-other").mkdir(parents=True)
     claimed = {runs.create_run_folder(None, "digits", Config(labels=20)).name for _ in range(3)}
     assert claimed == {f"{n}-digits-20-gan" for n in (8, 9, 10)}
 
 
-def test_a_read_only_run_is_shown_where_it_is_finished_and_else_refused(
+def test_resume_of_read_only_run_works_only_if_finished(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -272,14 +272,14 @@ def test_a_read_only_run_is_shown_where_it_is_finished_and_else_refused(
     assert capsys.readouterr().err == "ssgan: run cannot be written to (Permission denied).\n"
 
 
-def test_too_much_for_the_memory_is_said_in_a_sentence(mistake: Callable[..., str]) -> None:
+def test_out_of_memory_exits_with_status_2(mistake: Callable[..., str]) -> None:
     huge = ["--set", "discriminator_widths=100000,100000000", "--labels", "20", "--device", "cpu", "--out", "run"]
     with pytest.raises(SystemExit) as left:
         cli.main(["train", "digits", *huge])
     assert left.value.code == 2
 
 
-def test_an_interrupted_training_names_what_it_leaves(
+def test_interrupted_training_prints_resume_command_and_keeps_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -292,7 +292,9 @@ def test_an_interrupted_training_names_what_it_leaves(
     assert splits.load(tmp_path / "run" / "split.json")[0].indices.tolist()
 
 
-def test_a_table_is_never_cut_short(capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: Any) -> None:
+def test_evaluate_table_keeps_all_columns_in_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     assert status_of("evaluate", "run", "--verbose") == 0
     assert "seed  draw  accuracy %  error %  error % (raw)    ECE    NLL" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The commands on features of a backbone, and the default for colour photographs."""
+"""Commands on features of a backbone, and the default backbone for colour photographs."""
 
 import json
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from small_backbones import FEATURE_OPTIONS, NAME, coloured, coloured_data, use_
 from ssgan.data import photographs
 
 SHORT = ["--set", "total_images=400", "--set", "batch_size=20", "--set", "discriminator_widths=16"]
-DESCRIBED = f"{NAME} at 16 px, 6 components of unit length, 9 neighbours"
-ANNOUNCED = f"These are colour photographs, so the classifier learns from features of {NAME}"
+BACKBONE_DESCRIPTION = f"{NAME} at 16 px, 6 components of unit length, 9 neighbours"
+BACKBONE_NOTICE = f"These are colour photographs, so the classifier learns from features of {NAME}"
 
 
 @pytest.fixture(autouse=True)
-def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+def backbone_batch_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     monkeypatch.delenv("SSGAN_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -43,21 +43,21 @@ def pictures(folder: Path, side: int = 48, count: int = 12) -> Path:
 # Training, scoring and predicting
 
 
-def test_a_run_is_trained_resumed_scored_and_used(
-    arrays: Path, seen: list[int], capsys: pytest.CaptureFixture[str]
+def test_train_resume_evaluate_predict_and_sample_on_features(
+    arrays: Path, backbone_batch_sizes: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of("train", arrays, "--labels", "9", *FEATURE_OPTIONS, "--out", "run") == 0
     printed = capsys.readouterr()
     assert "network=features" in printed.out
     report = json.loads(Path("run/report.json").read_text())
-    assert report["backbone"] == DESCRIBED
+    assert report["backbone"] == BACKBONE_DESCRIPTION
     assert report["backbone_sha256"] == "5" * 64
     assert json.loads(Path("run/config.json").read_text())["backbone"] == NAME
-    computed = sum(seen)
+    computed = sum(backbone_batch_sizes)
     assert status_of("train", arrays, "--out", "run", "--resume") == 0
     assert status_of("evaluate", "run", "--json") == 0
     assert last_object(capsys.readouterr().out)["errors"] == report["errors"]
-    assert sum(seen) == computed  # all from the cache
+    assert sum(backbone_batch_sizes) == computed  # every feature came from the cache
     write(Path("new"), {f"{i}.png": image for i, image in enumerate(coloured(5, 4)[0])})
     assert status_of("predict", "run", "new", "--out", "p.csv") == 0
     lines = Path("p.csv").read_text().splitlines()
@@ -78,12 +78,12 @@ def test_folds_and_ensembles_work_on_features(arrays: Path, capsys: pytest.Captu
     assert last_object(capsys.readouterr().out)["ensemble"]["models"] == 2
 
 
-def test_a_dry_run_computes_no_features(arrays: Path, seen: list[int]) -> None:
+def test_a_dry_run_computes_no_features(arrays: Path, backbone_batch_sizes: list[int]) -> None:
     assert status_of("train", arrays, "--labels", "9", *FEATURE_OPTIONS, "--dry-run") == 0
-    assert sum(seen) == 0
+    assert sum(backbone_batch_sizes) == 0
 
 
-def test_rows_of_pixels_and_of_features_lie_in_one_file(arrays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_writes_pixel_and_feature_rows_to_one_file(arrays: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = ["--methods", "gan,supervised,svm,knn,label-spreading", "--labels", "9", "--seeds", "2"]
     of_pixels = ["--preset", "vectors", *SHORT, "--set", "generator_widths=8"]
     assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *FEATURE_OPTIONS) == 0
@@ -91,23 +91,25 @@ def test_rows_of_pixels_and_of_features_lie_in_one_file(arrays: Path, capsys: py
     written = rows(Path("rows.jsonl"))
     assert len(written) == 20
     assert len({row["dataset_sha256"] for row in written}) == 1
-    assert [row.get("backbone") for row in written] == [DESCRIBED] * 10 + [None] * 10
+    assert [row.get("backbone") for row in written] == [BACKBONE_DESCRIPTION] * 10 + [None] * 10
     capsys.readouterr()
     for further in (FEATURE_OPTIONS, of_pixels):  # nothing is trained twice
         assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *further, "--json") == 0
         assert last_object(capsys.readouterr().out)["trained"] == 0
     assert status_of("report", "rows.jsonl", "--out", "report") == 0
     page = Path("report/report.html").read_text()
-    assert f"backbone={DESCRIBED}" in page
+    assert f"backbone={BACKBONE_DESCRIPTION}" in page
 
 
-def test_views_go_with_a_comparison(arrays: Path) -> None:
+def test_compare_accepts_crops_for_fixmatch_and_gan(arrays: Path) -> None:
     command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--seeds", "2", "--methods", "fixmatch,gan"]
     assert status_of(*command, *FEATURE_OPTIONS, "--set", "augmentation=crops") == 0
     assert [row["method"] for row in rows(Path("rows.jsonl"))] == ["fixmatch", "fixmatch", "gan", "gan"]
 
 
-def test_a_comparison_learns_from_crops(arrays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_with_crops_and_consistency_trains_every_method(
+    arrays: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     crops = [*FEATURE_OPTIONS, "--set", "augmentation=crops", "--set", "weight_consistency=1", "--seeds", "1"]
     methods = ["--methods", "gan,fixmatch,svm", "--labels", "9"]
     assert status_of("compare", arrays, "--out", "rows.jsonl", *methods, *crops, "--json") == 0
@@ -117,11 +119,11 @@ def test_a_comparison_learns_from_crops(arrays: Path, capsys: pytest.CaptureFixt
 # The default for photographs
 
 
-def test_photographs_get_a_backbone_and_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_photographs_default_to_backbone_with_notice(capsys: pytest.CaptureFixture[str]) -> None:
     photos = pictures(Path("photos"))
     assert status_of("train", photos, "--labels", "6", *SHORT, "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert f"{ANNOUNCED} at 224 px; --backbone none learns from pixels." in " ".join(printed.split())
+    assert f"{BACKBONE_NOTICE} at 224 px; --backbone none learns from pixels." in " ".join(printed.split())
     assert "preset" in printed
     assert status_of("train", photos, "--labels", "6", *SHORT, "--dry-run", "--json") == 0
     config = last_object(capsys.readouterr().out)
@@ -139,14 +141,14 @@ def test_photographs_get_a_backbone_and_are_told(capsys: pytest.CaptureFixture[s
     ],
     ids=" ".join,
 )
-def test_pixels_are_learned_from_where_that_is_chosen(chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_explicit_pixel_options_disable_default_backbone(chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     photos = pictures(Path("photos"))
     assert status_of("train", photos, "--labels", "6", *chosen, "--dry-run", "--json") == 0
     config = last_object(capsys.readouterr().out)
     assert (config["preset"], config["backbone"]) == ("images" if "images" in chosen else "images-fast", None)
 
 
-def test_small_and_grey_pictures_are_learned_from_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_and_grey_pictures_get_no_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     small = pictures(Path("small"), side=40)
     of_grey = write(Path("grey"), {f"{'ab'[i % 2]}/{i}.png": grey(i, 64) for i in range(8)})
     for folder in (small, of_grey):
@@ -154,7 +156,7 @@ def test_small_and_grey_pictures_are_learned_from_as_they_are(capsys: pytest.Cap
         assert last_object(capsys.readouterr().out)["backbone"] is None
 
 
-def test_without_the_extra_a_line_says_what_it_gives(
+def test_missing_pretrained_extra_prints_install_hint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(photographs, "is_installed", lambda name: False)
@@ -186,7 +188,7 @@ def test_fixmatch_on_photographs_gets_crops(capsys: pytest.CaptureFixture[str]) 
     assert last_object(capsys.readouterr().out)["backbone"] is None
 
 
-def test_few_pixels_turn_the_backbone_off_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_image_size_disables_backbone_with_notice(capsys: pytest.CaptureFixture[str]) -> None:
     photos = pictures(Path("photos"))
     assert status_of("train", photos, "--labels", "6", "--image-size", "32", "--dry-run") == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -201,7 +203,7 @@ def test_a_report_names_the_backbone_of_all_rows(arrays: Path) -> None:
     assert f"All methods learned from features of a frozen pretrained network: {NAME} at 16 px" in page
 
 
-def test_rows_of_other_weights_are_not_counted(arrays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_trains_again_after_backbone_weights_change(arrays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--methods", "knn", "--seeds", "1"]
     assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0
     use_small_backbone(monkeypatch, "6" * 64)
@@ -209,10 +211,10 @@ def test_rows_of_other_weights_are_not_counted(arrays: Path, monkeypatch: pytest
     assert [row["backbone_sha256"][0] for row in rows(Path("rows.jsonl"))] == ["5", "6"]
 
 
-# Mistakes
+# Errors
 
 
-def test_mistakes_are_one_sentence(mistake: Callable[..., str], arrays: Path, tmp_path: Path) -> None:
+def test_invalid_backbone_options_are_refused(mistake: Callable[..., str], arrays: Path, tmp_path: Path) -> None:
     train = ("train", "coloured.npz", "--labels", "9")
     assert "Did you mean 'efficientnet-lite0'?" in mistake(*train, "--backbone", "efficientnet-lit0")
     assert "choose from efficientnet-lite0" in mistake("compare", "coloured.npz", "--out", "r.jsonl", "--backbone", "x")
@@ -227,13 +229,13 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], arrays: Path, tm
     assert not (tmp_path / "runs").exists()
 
 
-def test_pictures_of_one_pixel_are_taken(tmp_path: Path) -> None:
+def test_train_accepts_one_pixel_pictures(tmp_path: Path) -> None:
     x, y = coloured(12, 0, 1)
     files = {f"{'abc'[label]}/{i}.png": image for i, (image, label) in enumerate(zip(x, y, strict=True))}
     packed(tmp_path / "dots.zip", files)
     assert status_of("train", "dots.zip", "--labels", "6", *FEATURE_OPTIONS, "--out", "run") == 0
 
 
-def test_the_sample_of_files_decides() -> None:
+def test_look_at_pictures_detects_photographs_and_shortest_side() -> None:
     kind = photographs.look_at_pictures(pictures(Path("photos"), side=50))
     assert kind == photographs.PictureKind(photographs=True, shortest_side=50)

@@ -1,4 +1,4 @@
-"""What is printed at 80 columns: no line is longer, no description is cut, and commands stay whole."""
+"""Output at 80 columns: no line is longer, no description is truncated, and no command is split."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 @pytest.fixture(autouse=True)
-def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
+def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -32,7 +32,7 @@ def long_lines(text: str) -> list[str]:
 # Help
 
 
-def test_the_help_has_every_description_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_full_command_descriptions_within_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], []):
         assert status_of(*arguments) == 0
         said = capsys.readouterr().out
@@ -45,7 +45,9 @@ def test_the_help_has_every_description_whole(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_has_every_description_whole(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help_shows_full_option_descriptions_within_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status_of(command, "--help") == 0
     said = capsys.readouterr().out
     assert long_lines(said) == []
@@ -62,14 +64,14 @@ def test_the_help_of_train_shows_a_folder_and_examples(capsys: pytest.CaptureFix
     examples = [line.strip() for line in lines[lines.index("  Examples:") + 1 :]]
     assert [line.split()[:2] for line in examples] == [["ssgan", "train"]] * 2
     assert sum("photos/" in line for line in lines) >= 3
-    for example in examples:  # each is a command that the program takes, but for the data
+    for example in examples:  # each is a valid command, once its data exist
         named = "digits" if "digits" in example else "gaussian"
         arguments = [named if word == "photos" else word for word in example.split()[1:]]
         if named == "digits":
             assert status_of(*arguments, "--dry-run") == 0
 
 
-# Lines
+# Line wrapping
 
 
 @pytest.mark.parametrize(
@@ -84,11 +86,11 @@ def test_the_help_of_train_shows_a_folder_and_examples(capsys: pytest.CaptureFix
         ("  indented and long", ["  indented", "and long"]),
     ],
 )
-def test_lines_break_between_words_and_in_no_command(text: str, lines: list[str]) -> None:
+def test_wrap_breaks_between_words_but_not_inside_commands(text: str, lines: list[str]) -> None:
     assert terminal.wrap(text, 10) == lines
 
 
-def test_without_a_width_a_sentence_is_one_line(
+def test_note_wraps_only_if_columns_is_a_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal.note("word " * 30)
@@ -99,7 +101,7 @@ def test_without_a_width_a_sentence_is_one_line(
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-# Usual outputs
+# Typical output
 
 
 def pictures(digits: Data, folder: Path) -> None:
@@ -114,7 +116,7 @@ def pictures(digits: Data, folder: Path) -> None:
     (folder / "notes.txt").write_text("none")
 
 
-def test_no_usual_output_has_a_long_line(
+def test_typical_output_fits_80_columns(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Completion in the shell: what the scripts of bash and zsh are told."""
+"""Shell completion: the answers to the completion scripts of bash and zsh."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    """What bash is told of a line, of which the last word is being typed."""
+    """Return the completions in bash of a command line whose last word is incomplete."""
     monkeypatch.setenv("_SSGAN_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "\n".join(words))
     monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
@@ -36,26 +36,26 @@ CASES: dict[str, tuple[tuple[str, ...], Any]] = {
     "commands": (("tr",), ["train"]),
     "data sets": (("train", "m"), ["mnist"]),
     "all data sets": (("train", ""), list(DATA_NAMES)),
-    "files": (("train", "photos/"), []),
+    "file paths": (("train", "photos/"), []),
     "presets": (("train", "digits", "--preset", "digits"), ["digits", "digits-fast"]),
     "methods": (("train", "digits", "--method", ""), list(METHOD_NAMES)),
     "several methods": (("compare", "digits", "--methods", "gan,su"), ["gan,supervised"]),
-    "each method once": (("compare", "digits", "--methods", "gan,g"), []),
-    "words of a setting": (("train", "digits", "--set", "network=pa"), ["network=paper-conv"]),
-    "split by bash": (("train", "digits", "--set", "network", "=", "pa"), ["paper-conv"]),
-    "split at the sign": (("train", "digits", "--set", "tensorboard", "="), ["true", "false"]),
-    "the default of a number": (
+    "no repeated method": (("compare", "digits", "--methods", "gan,g"), []),
+    "value of a setting": (("train", "digits", "--set", "network=pa"), ["network=paper-conv"]),
+    "value of a setting, split by bash": (("train", "digits", "--set", "network", "=", "pa"), ["paper-conv"]),
+    "empty value of a setting, split by bash": (("train", "digits", "--set", "tensorboard", "="), ["true", "false"]),
+    "default of a numeric setting": (
         ("train", "digits", "--set", "batch_s"),
         [f"batch_size={FIELDS['batch_size'].default}"],
     ),
-    "no such setting": (("train", "digits", "--set", "netwrk="), []),
+    "unknown setting": (("train", "digits", "--set", "netwrk="), []),
     "formats": (("export", "run", "--format", "t"), ["torch"]),
     "options": (("predict", "--sor"), ["--sort-into"]),
 }
 
 
 @pytest.mark.parametrize(("words", "answers"), CASES.values(), ids=CASES)
-def test_words_are_completed(
+def test_completes_commands_options_and_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], answers: list[str]
 ) -> None:
     assert completed(monkeypatch, capsys, "ssgan", *words) == answers
@@ -72,12 +72,12 @@ def test_run_folders_are_completed(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert completed(monkeypatch, capsys, "ssgan", "train", "digits", "--from", "runs/") == ["runs/1-digits"]
 
 
-def test_the_names_are_those_of_the_code() -> None:
+def test_completion_names_match_data_sets_and_presets() -> None:
     assert set(DATA_NAMES) == set(DATASETS)
     assert set(completion.among(PRESETS)("")) == set(PRESETS)
 
 
-def test_every_assignment_is_one_that_the_command_reads() -> None:
+def test_setting_completions_cover_all_fields_and_can_be_parsed() -> None:
     assignments = [word for word, _ in completion.complete_setting("")]
     assert {word.partition("=")[0] for word in assignments} == set(FIELDS)
     for name, value in map(parse, assignments):
@@ -85,14 +85,14 @@ def test_every_assignment_is_one_that_the_command_reads() -> None:
         assert "object" not in str(value)
 
 
-def test_completion_starts_neither_torch_nor_numpy() -> None:
+def test_completion_imports_neither_torch_nor_numpy() -> None:
     code = (
         "import sys; from ssgan.cli import app\n"
         "try: app.main([])\n"
         "finally: sys.stderr.write(' '.join({'torch', 'numpy'} & set(sys.modules)))"
     )
-    asked = {"_SSGAN_COMPLETE": "complete_bash", "COMP_WORDS": "ssgan\ntrain\n", "COMP_CWORD": "2"}
-    environment = {**os.environ, **asked, "PYTHONPATH": str(ROOT)}
+    completion_variables = {"_SSGAN_COMPLETE": "complete_bash", "COMP_WORDS": "ssgan\ntrain\n", "COMP_CWORD": "2"}
+    environment = {**os.environ, **completion_variables, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == list(DATA_NAMES)
@@ -112,8 +112,8 @@ _ssgan_completion
 
 
 @pytest.fixture
-def on_the_path(tmp_path: Path) -> dict[str, str]:
-    """An environment with `ssgan` as a program, and an empty home."""
+def shell_environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with `ssgan` on the PATH and an empty home folder."""
     program = tmp_path / "bin" / "ssgan"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ssgan "$@"\n')
@@ -126,23 +126,25 @@ def on_the_path(tmp_path: Path) -> dict[str, str]:
     ("shell", "lines", "answer"),
     [("bash", BASH, "paper-conv"), ("zsh", ZSH, '*: :(("network=paper-conv":"the pair of G and D"))')],
 )
-def test_the_scripts_work_in_their_shells(on_the_path: dict[str, str], shell: str, lines: str, answer: str) -> None:
+def test_completion_scripts_work_in_bash_and_zsh(
+    shell_environment: dict[str, str], shell: str, lines: str, answer: str
+) -> None:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
     options = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"]}[shell]
     done = subprocess.run(
-        [program, *options], input=lines, env=on_the_path, capture_output=True, text=True, timeout=60, check=True
+        [program, *options], input=lines, env=shell_environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == answer, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_completion_is_installed_into_the_home_folder(on_the_path: dict[str, str], tmp_path: Path) -> None:
+def test_install_and_show_completion_in_bash(shell_environment: dict[str, str], tmp_path: Path) -> None:
     command = ["bash", "--norc", "-c", "ssgan --install-completion; exit $?"]
-    done = subprocess.run(command, env=on_the_path, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=shell_environment, capture_output=True, text=True, timeout=60, check=True)
     assert "completion installed" in done.stdout
     assert "ssgan" in (tmp_path / ".bashrc").read_text()
     command = ["bash", "--norc", "-c", "ssgan --show-completion; exit $?"]
-    shown = subprocess.run(command, env=on_the_path, capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run(command, env=shell_environment, capture_output=True, text=True, timeout=60, check=True)
     assert "_SSGAN_COMPLETE=complete_" in shown.stdout

@@ -1,4 +1,4 @@
-"""What a data set or a run holds: the counts that a person would make by hand."""
+"""Descriptions of data sets and runs match counts made by hand."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ from ssgan.training.experiment import run_experiment
 
 
 @pytest.fixture
-def partly(few_digits: Data, tmp_path: Path) -> Path:
-    """A data set of one's own: images without a label, a class without test images, and a class without any."""
+def partly_labeled_npz(few_digits: Data, tmp_path: Path) -> Path:
+    """A user's data set: unlabelled images, a class without test images, and a class without any image."""
     y = np.array([0, 1, 2, 0, 1, 0, -1, -1, -1, -1])
     path = tmp_path / "partly.npz"
     x, test = few_digits.x_train[:10], few_digits.x_test[:4]
@@ -26,9 +26,9 @@ def partly(few_digits: Data, tmp_path: Path) -> Path:
     return path
 
 
-def test_of_data_counts_what_is_there(partly: Path) -> None:
-    data = load(partly)
-    assert describe_data(str(partly), None) == {
+def test_describe_data_counts_images_and_classes(partly_labeled_npz: Path) -> None:
+    data = load(partly_labeled_npz)
+    assert describe_data(str(partly_labeled_npz), None) == {
         "dataset": "partly",
         "sha256": data.sha256,
         "image_shape": [8, 8],
@@ -45,29 +45,29 @@ def test_of_data_counts_what_is_there(partly: Path) -> None:
     }
 
 
-def test_of_data_names_a_draw(partly: Path) -> None:
-    y = load(partly).y_train
+def test_describe_data_lists_label_draw(partly_labeled_npz: Path) -> None:
+    y = load(partly_labeled_npz).y_train
     for draw_seed in (None, "5"):
-        found = describe_data(str(partly), None, "4", draw_seed)
+        found = describe_data(str(partly_labeled_npz), None, "4", draw_seed)
         rows = splits.draw(y, 4, int(draw_seed or 0))
         name, sha256 = f"draw {draw_seed or 0}", splits.Split(rows, y[rows]).sha256
         assert found["splits"] == [{"name": name, "sha256": sha256, "indices": rows.tolist()}]
         assert found["per_class"].keys() == {"pool", "test", name}
         assert found["per_class"][name] == [(y[rows] == k).sum() for k in range(4)]
         assert sum(found["per_class"][name]) == 4
-    everything = describe_data(str(partly), None, "all")
+    everything = describe_data(str(partly_labeled_npz), None, "all")
     assert everything["splits"][0]["indices"] == [0, 1, 2, 3, 4, 5]
     assert everything["per_class"]["draw 0"] == everything["per_class"]["pool"]
     json.dumps(everything)
     with pytest.raises(UserError, match=r"between 3 \(one for each class\) and 6 "):
-        describe_data(str(partly), None, "7")
+        describe_data(str(partly_labeled_npz), None, "7")
 
 
-def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
-    data, config = load(partly), tiny(labels=4, seed=3, seeds=2, total_images=20, preset="digits")
+def test_describe_run_lists_label_draws_and_refuses_changed_data(partly_labeled_npz: Path, tmp_path: Path) -> None:
+    data, config = load(partly_labeled_npz), tiny(labels=4, seed=3, seeds=2, total_images=20, preset="digits")
     folder = runs.create_run_folder(tmp_path / "run", "partly", config)
-    run_experiment(data, config, folder, source={"data": str(partly), "data_dir": None})
-    found, plain = describe_run(folder, None), describe_data(str(partly), None)
+    run_experiment(data, config, folder, source={"data": str(partly_labeled_npz), "data_dir": None})
+    found, plain = describe_run(folder, None), describe_data(str(partly_labeled_npz), None)
     assert {key: value for key, value in found.items() if key not in ("splits", "per_class")} == {
         key: value for key, value in plain.items() if key not in ("splits", "per_class")
     }
@@ -77,8 +77,8 @@ def test_of_run_names_what_each_model_had(partly: Path, tmp_path: Path) -> None:
         assert split["indices"] == rows.tolist()
         assert split["sha256"] == splits.Split(rows, data.y_train[rows]).sha256
         assert found["per_class"][split["name"]] == np.bincount(data.y_train[rows], minlength=4).tolist()
-    # Other data under the same name are not shown as those of the run.
-    np.savez(partly, x_train=data.x_train ^ 1, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
+    # Changed data under the same name are refused.
+    np.savez(partly_labeled_npz, x_train=data.x_train ^ 1, y_train=data.y_train, x_test=data.x_test, y_test=data.y_test)
     with pytest.raises(UserError) as refused:
         describe_run(folder, None)
     assert str(refused.value) == f"partly has changed since {folder} was trained: its hash differs."

@@ -1,4 +1,4 @@
-"""A disk that is read-only, full or broken is one sentence and status 2, whatever was about to be written or read."""
+"""Read-only, full or broken disks: commands print one line and exit with status 2, whether they read or write."""
 
 import errno
 import os
@@ -30,15 +30,15 @@ COMMANDS = {
 }
 
 
-def fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int, folder: Path) -> list[str]:
-    """Let one kind of call fail on files below a folder, opening a file only where it is to be written to."""
-    work, failed = getattr(os, call), []
+def fail_calls(monkeypatch: pytest.MonkeyPatch, call: str, number: int, folder: Path) -> list[str]:
+    """Make one kind of call fail for files in a folder; opening a file fails only for writing."""
+    original, failed = getattr(os, call), []
 
     def refuse(first: Any, *more: Any, **named: Any) -> Any:
         path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.path.abspath(os.fspath(first))
         reads = call == "open" and not (more and more[0] & WRITES)
         if reads or not path.startswith(str(folder)) or path.endswith(".lock"):
-            return work(first, *more, **named)
+            return original(first, *more, **named)
         failed.append(path)
         raise OSError(number, os.strerror(number), *([] if isinstance(first, int) else [path]))
 
@@ -54,8 +54,8 @@ def rows_of_knn(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def place(run: Path, rows_of_knn: bytes, tmp_path: Path) -> Path:
-    """A run that has not finished, a picture, and rows."""
+def workspace(run: Path, rows_of_knn: bytes, tmp_path: Path) -> Path:
+    """A folder with a run, a picture and a file of result rows."""
     write(tmp_path, {"x.png": grey(1)})
     (tmp_path / "rows.jsonl").write_bytes(rows_of_knn)
     return tmp_path
@@ -63,19 +63,19 @@ def place(run: Path, rows_of_knn: bytes, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("command", "call"),
-    # The report's folder and a run's are made; elsewhere it is a library that tries to make what is there.
+    # Only `train` and `report` create folders; in other commands a library calls mkdir for existing folders.
     [(command, call) for command in COMMANDS for call in CALLS if call != "mkdir" or command in ("new", "report")],
 )
-def test_a_disk_that_refuses_a_write_is_one_sentence(
-    place: Path, command: str, call: str, capsys: pytest.CaptureFixture[str]
+def test_failed_write_is_reported_and_keeps_run_files(
+    workspace: Path, command: str, call: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command == "resume":
-        (place / "run" / "report.json").unlink()
-    before = contents(place / "run")
+        (workspace / "run" / "report.json").unlink()
+    before = contents(workspace / "run")
     for number in ERRORS if call == "open" else ERRORS[1:3]:
         capsys.readouterr()
         with pytest.MonkeyPatch.context() as patch:
-            failed = fail(patch, call, number, place)
+            failed = fail_calls(patch, call, number, workspace)
             status = status_of(*COMMANDS[command])
         said = capsys.readouterr().err.splitlines()
         assert status == (2 if failed and command != "evaluate" else 0), said
@@ -84,28 +84,28 @@ def test_a_disk_that_refuses_a_write_is_one_sentence(
             assert said[-1].endswith((".", "?"))
             assert os.strerror(number) in said[-1] or "There is no space left on the disk" in said[-1]
         if command != "resume":
-            assert {name: contents(place / "run").get(name) for name in before} == before
+            assert {name: contents(workspace / "run").get(name) for name in before} == before
         else:
-            (place / "run" / "report.json").unlink(missing_ok=True)
-    assert status_of(*COMMANDS[command]) == 0  # once the disk is well again
+            (workspace / "run" / "report.json").unlink(missing_ok=True)
+    assert status_of(*COMMANDS[command]) == 0  # after the disk recovers
 
 
 @pytest.mark.parametrize("name", ["config.json", "report.json", "checkpoint", "split.json"])
-def test_a_file_of_a_run_that_cannot_be_read_is_one_sentence(
+def test_unreadable_run_file_is_named_in_error(
     mistake: Callable[..., str], run: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = os.open
+    original = os.open
 
     def broken(path: Any, *more: Any, **named: Any) -> int:
         if os.fspath(path).endswith(name):
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-        return work(path, *more, **named)
+        return original(path, *more, **named)
 
     monkeypatch.setattr(os, "open", broken)
     command = ["data", run] if name == "split.json" else ["predict", run, "x.png", "--device", "cpu"]
     assert name in mistake(*command)
 
 
-def test_a_fault_of_ours_is_no_error_of_the_disk() -> None:
+def test_error_message_is_none_for_errors_not_caused_by_the_disk() -> None:
     for number in (errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EBADF):
         assert error_message(OSError(number, os.strerror(number), "x")) is None

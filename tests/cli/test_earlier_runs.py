@@ -1,4 +1,4 @@
-"""`train --config` with an earlier run, `evaluate --ensemble`, and where a run finds its data again."""
+"""`train --config` with an earlier run, `evaluate --ensemble`, and how a run finds its data again."""
 
 import contextlib
 import dataclasses
@@ -27,50 +27,48 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 # Settings of an earlier run: `ssgan train DATA --config FILE|RUN`
 
 
-def configured(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Config:
-    """The configuration that `train` would train with."""
+def dry_run_config(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Config:
+    """Return the configuration that `train` would use."""
     capsys.readouterr()
     assert status_of("train", *arguments, "--dry-run", "--json") == 0
     return Config(**last_object(capsys.readouterr().out))
 
 
-def test_config_takes_the_settings_of_a_run_or_of_a_file(
+def test_config_option_reads_settings_of_run_or_file(
     trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, _ = trained
     config = runs.read_config(out)
     for given in (out, out / "config.json"):
-        assert configured(capsys, "digits", "--config", given) == config
+        assert dry_run_config(capsys, "digits", "--config", given) == config
         changed = ["--labels", "30", "--epochs", "2", "--set", "learning_rate_d=0.1", "--device", "auto"]
         expected = config.replace(labels=30, total_images=2514, learning_rate_d=0.1, device="auto")
-        assert configured(capsys, "digits", "--config", given, *changed) == expected
-    # The preset is that of the run, whatever the data set would name.
-    assert configured(capsys, "digits", "--config", out, "--preset", "digits-fast").preset == "digits-fast"
+        assert dry_run_config(capsys, "digits", "--config", given, *changed) == expected
+    # The preset is that of the run, not the default of the data set.
+    assert dry_run_config(capsys, "digits", "--config", out, "--preset", "digits-fast").preset == "digits-fast"
     (tmp_path / "part.json").write_text('{"learning_rate_d": 1, "discriminator_widths": [30, 20]}')
     part = {"learning_rate_d": 1.0, "discriminator_widths": (30, 20)}
-    assert configured(capsys, "digits", "--config", "part.json") == resolve("digits-fast", part)
-    asked = configured(capsys, "digits", "--config", "part.json", "--preset", "mnist-paper")
+    assert dry_run_config(capsys, "digits", "--config", "part.json") == resolve("digits-fast", part)
+    asked = dry_run_config(capsys, "digits", "--config", "part.json", "--preset", "mnist-paper")
     assert asked == resolve("mnist-paper", part)
     (tmp_path / "empty.json").write_text("{}")
-    assert configured(capsys, "digits", "--config", "empty.json") == resolve("digits-fast", {})
+    assert dry_run_config(capsys, "digits", "--config", "empty.json") == resolve("digits-fast", {})
 
 
-def test_config_of_a_run_from_before_a_setting_leaves_it_off(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Though the preset has it today; a file of a few settings leaves the others to the preset."""
+def test_config_of_older_run_disables_newer_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The preset enables it today. A file with a few settings takes the other settings from the preset."""
     before = resolve("digits-fast", {"labels": 20}).to_dict()
     assert before.pop("label_spreading_fraction") > 0
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(before))
     for given in ("run", "run/config.json"):
-        assert configured(capsys, "digits", "--config", given).label_spreading_fraction == 0
+        assert dry_run_config(capsys, "digits", "--config", given).label_spreading_fraction == 0
     (tmp_path / "few.json").write_text('{"labels": 20}')
-    assert configured(capsys, "digits", "--config", "few.json").label_spreading_fraction > 0
+    assert dry_run_config(capsys, "digits", "--config", "few.json").label_spreading_fraction > 0
 
 
 def test_config_repeats_a_run(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """To the same errors: a run is its settings."""
+    """The errors are the same, because the settings determine a run."""
     out, _ = trained
     assert status_of("train", "digits", "--config", out, "--out", "again", "--json") == 0
     ours, theirs = last_object(capsys.readouterr().out), runs.read_report(out)
@@ -78,15 +76,15 @@ def test_config_repeats_a_run(trained: tuple[Path, str], capsys: pytest.CaptureF
         assert ours[name] == theirs[name]
 
 
-def test_config_of_a_baseline_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What does nothing in it was not asked for by the user."""
+def test_config_of_baseline_ignores_settings_without_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings of the file without effect are not refused, because the user did not ask for them."""
     config = resolve("digits", {"method": "supervised", "labels": "all"})
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
-    assert configured(capsys, "digits", "--config", folder) == config
-    assert configured(capsys, "digits", "--config", folder, "--method", "gan").method == "gan"
+    assert dry_run_config(capsys, "digits", "--config", folder) == config
+    assert dry_run_config(capsys, "digits", "--config", folder, "--method", "gan").method == "gan"
 
 
-CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
+CONFIG_ERRORS: dict[str, tuple[str | None, list[str], str]] = {
     "unknown setting": (
         '{"lerning_rate_d": 0.1}',
         [],
@@ -102,33 +100,37 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
         [],
         f"Unknown preset 'digit': choose from {', '.join(PRESETS)}. Did you mean 'digits'?",
     ),
-    "no JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or in another format."),
-    "no text": ("\udcff", [], "mine.json cannot be read: it is damaged or in another format."),
-    "a list": ('["labels"]', [], "mine.json cannot be read: it is damaged or in another format."),
-    "nothing there": (None, [], "There is no file mine.json: give a run folder, or its config.json."),
-    "a word for a number": ('{"batch_size": "100"}', [], "batch_size is '100', but must be an integer at least 2."),
-    "a fraction": ('{"batch_size": 10.0}', [], "batch_size is 10.0, but must be an integer at least 2."),
-    "no number": ('{"learning_rate_d": NaN}', [], "learning_rate_d is nan, but must be a finite number at least 0."),
-    "endless": ('{"learning_rate_d": 1e999}', [], "learning_rate_d is inf, but must be a finite number at least 0."),
-    "nothing": ('{"device": null}', [], "device is none, but must be a word."),
-    "a truth value": ('{"seeds": true}', [], "seeds is true, but must be an integer at least 1 and at most 4096."),
-    "a number for widths": (
+    "invalid JSON": ('{"labels": 20', [], "mine.json cannot be read: it is damaged or in another format."),
+    "invalid UTF-8": ("\udcff", [], "mine.json cannot be read: it is damaged or in another format."),
+    "list instead of object": ('["labels"]', [], "mine.json cannot be read: it is damaged or in another format."),
+    "missing file": (None, [], "There is no file mine.json: give a run folder, or its config.json."),
+    "string for integer": ('{"batch_size": "100"}', [], "batch_size is '100', but must be an integer at least 2."),
+    "float for integer": ('{"batch_size": 10.0}', [], "batch_size is 10.0, but must be an integer at least 2."),
+    "NaN": ('{"learning_rate_d": NaN}', [], "learning_rate_d is nan, but must be a finite number at least 0."),
+    "infinity": ('{"learning_rate_d": 1e999}', [], "learning_rate_d is inf, but must be a finite number at least 0."),
+    "null": ('{"device": null}', [], "device is none, but must be a word."),
+    "boolean for integer": (
+        '{"seeds": true}',
+        [],
+        "seeds is true, but must be an integer at least 1 and at most 4096.",
+    ),
+    "integer for widths": (
         '{"generator_widths": 300}',
         [],
         "generator_widths is 300, but must be integers separated by commas, each at least 1.",
     ),
-    "a list for a word": (
+    "list for string": (
         '{"method": ["gan"]}',
         [],
         "Unknown method ['gan']: choose from gan, supervised, pseudo-label, pi, mean-teacher, vat, fixmatch. "
         "Did you mean 'gan'?",
     ),
-    "twice, by flags": (
+    "set twice by flags": (
         "{}",
         ["--labels", "20", "--set", "labels=30"],
         "labels is set twice, the second time by labels=30: omit one of the two.",
     ),
-    "a flag that has no effect": (
+    "flag without effect": (
         '{"method": "supervised"}',
         ["--set", "weight_fake=0.7"],
         "weight_fake=0.7 has no effect: it needs method=gan, or another that learns from unlabelled images.",
@@ -136,8 +138,8 @@ CONFIG_MISTAKES: dict[str, tuple[str | None, list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("content", "more", "sentence"), CONFIG_MISTAKES.values(), ids=CONFIG_MISTAKES)
-def test_mistakes_of_config(
+@pytest.mark.parametrize(("content", "more", "sentence"), CONFIG_ERRORS.values(), ids=CONFIG_ERRORS)
+def test_invalid_config_files_and_flags_are_refused(
     mistake: Callable[..., str], tmp_path: Path, content: str | None, more: list[str], sentence: str
 ) -> None:
     if content is not None:
@@ -145,17 +147,17 @@ def test_mistakes_of_config(
     assert mistake("train", "digits", "--config", "mine.json", "--dry-run", *more) == sentence
 
 
-def test_config_of_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+def test_config_refuses_folder_without_run(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     expected = "folder is not a run folder: there is no config.json in it."
     assert mistake("train", "digits", "--config", "folder") == expected
 
 
-# Models together: `ssgan evaluate RUN --ensemble`
+# Ensembles: `ssgan evaluate RUN --ensemble`
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_draw_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three models that share one draw of labels."""
     out = tmp_path_factory.mktemp("shared") / "run"
     options = ["--labels", "20", "--seeds", "3", "--draw-seed", "9", "--device", "cpu", "--out", out]
@@ -164,19 +166,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_evaluate_scores_models_together(shared: Path, digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("evaluate", shared, "--device", "cpu", "--json") == 0
+def test_evaluate_ensemble_averages_probabilities(
+    shared_draw_run: Path, digits: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of("evaluate", shared_draw_run, "--device", "cpu", "--json") == 0
     plain = last_object(capsys.readouterr().out)
     assert "ensemble" not in plain
-    assert status_of("evaluate", shared, "--device", "cpu", "--ensemble", "--json") == 0
+    assert status_of("evaluate", shared_draw_run, "--device", "cpu", "--ensemble", "--json") == 0
     result = last_object(capsys.readouterr().out)
-    models, _ = open_run(shared, torch.device("cpu"))
+    models, _ = open_run(shared_draw_run, torch.device("cpu"))
     mean = models.ensemble(models.probabilities(digits.x_test))
     assert mean is not None
     together = {name: values[0] for name, values in score(mean[None], digits.y_test).items()}
     assert result["ensemble"] == {"models": 3, **together}
     assert (result["rows"], result["errors"]) == (plain["rows"], plain["errors"])
-    assert status_of("evaluate", shared, "--device", "cpu", "--ensemble", "--verbose") == 0
+    assert status_of("evaluate", shared_draw_run, "--device", "cpu", "--ensemble", "--verbose") == 0
     error = together["error"]
     assert (
         f"ensemble of 3 models: accuracy {100 - error:.2f} %, error {error:.2f} %, "
@@ -184,7 +188,7 @@ def test_evaluate_scores_models_together(shared: Path, digits: Data, capsys: pyt
     ) in capsys.readouterr().out.splitlines()
 
 
-def test_models_that_do_not_share_their_labels_are_not_scored_together(
+def test_evaluate_refuses_ensemble_of_models_with_different_labels(
     mistake: Callable[..., str], trained: tuple[Path, str]
 ) -> None:
     assert mistake("evaluate", trained[0], "--ensemble") == (
@@ -193,12 +197,12 @@ def test_models_that_do_not_share_their_labels_are_not_scored_together(
     )
 
 
-# Where the data of a run are
+# Location of the data of a run
 
 
 @pytest.fixture
-def own(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run on an .npz that was given by a relative path; the working directory is another by now."""
+def npz_run(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run on an .npz that was given by a relative path; the working directory has changed since."""
     for name in ("home", "elsewhere"):
         (tmp_path / name).mkdir()
     arrays = {
@@ -216,7 +220,7 @@ def own(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def mnist_roots(digits: Data, monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
-    """Put the digits in the place of MNIST; return the folders that MNIST is then read from."""
+    """Replace MNIST by the digits; return a list that gets each folder that MNIST is read from."""
     roots: list[Path | None] = []
 
     def read(root: Path | None) -> Data:
@@ -227,10 +231,10 @@ def mnist_roots(digits: Data, monkeypatch: pytest.MonkeyPatch) -> list[Path | No
     return roots
 
 
-def test_a_tilde_in_data_dir_is_the_home_folder(
+def test_data_dir_expands_tilde(
     mnist_roots: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--data-dir=~/sets`, which no shell expands, is found and recorded where it is."""
+    """`--data-dir=~/sets`, which no shell expands, is found and recorded as an absolute path."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     options = ["--preset", "digits", "--labels", "20", "--device", "cpu", "--out", "run", "--data-dir=~/sets", "--json"]
@@ -239,47 +243,49 @@ def test_a_tilde_in_data_dir_is_the_home_folder(
     assert mnist_roots == [tmp_path / "sets"]
 
 
-def test_a_file_is_found_again_from_anywhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = runs.read_report(own)
-    assert report["source"] == {"data": str(own.parent / "few.npz"), "data_dir": None, "labels_csv": None}
-    assert status_of("evaluate", own, "--device", "cpu", "--json") == 0
+def test_relative_data_file_is_found_from_another_working_directory(
+    npz_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = runs.read_report(npz_run)
+    assert report["source"] == {"data": str(npz_run.parent / "few.npz"), "data_dir": None, "labels_csv": None}
+    assert status_of("evaluate", npz_run, "--device", "cpu", "--json") == 0
     result = last_object(capsys.readouterr().out)
     assert (result["dataset"], result["errors"]) == ("few", report["errors"])
-    assert status_of("data", own, "--json") == 0
+    assert status_of("data", npz_run, "--json") == 0
     found = last_object(capsys.readouterr().out)
     assert (found["sha256"], found["unlabeled"]) == (report["dataset_sha256"], 50)
-    assert status_of("data", own) == 0
+    assert status_of("data", npz_run) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "few: 300 images in the training pool (50 of them without a label), 100 test images"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "data"])
-def test_a_file_that_is_gone_is_said(mistake: Callable[..., str], own: Path, command: str) -> None:
-    (own.parent / "few.npz").unlink()
-    assert mistake(command, own) == f"There is no file {own.parent / 'few.npz'}."
+def test_missing_data_file_is_named_in_error(mistake: Callable[..., str], npz_run: Path, command: str) -> None:
+    (npz_run.parent / "few.npz").unlink()
+    assert mistake(command, npz_run) == f"There is no file {npz_run.parent / 'few.npz'}."
 
 
-def test_a_file_that_has_moved_is_scored_by_its_new_name(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (own.parent / "few.npz").rename("moved.npz")
-    assert status_of("evaluate", own, "--data", "moved.npz", "--device", "cpu", "--json") == 0
+def test_evaluate_scores_moved_data_file(npz_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (npz_run.parent / "few.npz").rename("moved.npz")
+    assert status_of("evaluate", npz_run, "--data", "moved.npz", "--device", "cpu", "--json") == 0
     result = last_object(capsys.readouterr().out)
-    assert (result["dataset"], result["errors"]) == ("moved", runs.read_report(own)["errors"])
+    assert (result["dataset"], result["errors"]) == ("moved", runs.read_report(npz_run)["errors"])
 
 
 def test_a_report_without_a_source_falls_back_to_the_name(
-    run: Path, own: Path, mistake: Callable[..., str], capsys: pytest.CaptureFixture[str]
+    run: Path, npz_run: Path, mistake: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (run, own):
+    for folder in (run, npz_run):
         report = json.loads((folder / "report.json").read_text())
         del report["source"]
         (folder / "report.json").write_text(json.dumps(report))
     for command in ("evaluate", "data"):
         assert status_of(command, run, "--json") == 0
         assert last_object(capsys.readouterr().out)["dataset"] == "digits"
-        assert mistake(command, own).startswith("Unknown data set 'few': choose from digits")
+        assert mistake(command, npz_run).startswith("Unknown data set 'few': choose from digits")
 
 
-def test_where_downloaded_sets_lie_is_recorded_and_can_be_said_anew(
+def test_data_dir_is_recorded_and_can_be_overridden(
     mnist_roots: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--labels", "20", "--device", "cpu", "--out", "run", "--data-dir", "cache", "--json"]

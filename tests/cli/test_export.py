@@ -1,4 +1,4 @@
-"""`ssgan export`: the file, what is said of it, and mistakes."""
+"""`ssgan export`: the file, the printed summary, and errors."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from ssgan.runs import read_report
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-def test_export_says_what_it_wrote_and_checked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_prints_file_and_check_results(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     assert status_of("export", "run") == 0
     said = capsys.readouterr()
@@ -43,11 +43,11 @@ def test_export_of_a_chosen_model_as_json(run: Path, capsys: pytest.CaptureFixtu
     with zipfile.ZipFile("digits.pt2") as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("metadata.json"))
         assert json.loads(archive.read(name)) == result["metadata"]
-    # As the documents load it.
+    # Load it with the code of the documentation.
     assert run_without(example(1), blocked="import sys; sys.modules['ssgan'] = None; ").strip() in set("0123456789")
 
 
-def test_without_onnxruntime_it_is_said_that_nothing_was_checked(
+def test_export_reports_skipped_check_without_onnxruntime(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
@@ -81,7 +81,7 @@ def test_every_format_has_a_suffix() -> None:
     assert SUFFIXES.keys() == export.FORMATS.keys()
 
 
-def test_export_answers_its_own_mistakes(
+def test_export_refuses_invalid_options_and_paths(
     mistake: Callable[..., str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = "--format is onx, but must be one of onnx, torch, safetensors. Did you mean 'onnx'?"

@@ -1,4 +1,4 @@
-"""`ssgan train DATA --from RUN`: what it prints and keeps, what it refuses, and that `--resume` names it."""
+"""`ssgan train DATA --from RUN`: output, kept settings, refused options, and the hint that `--resume` prints."""
 
 import json
 import shlex
@@ -23,15 +23,15 @@ CLASSES = {"cat": 0, "dog": 100}
 
 
 def photos(folder: Path, each: int, classes: dict[str, int] = CLASSES, first: int = 0) -> Path:
-    """Different pictures of each class."""
+    """Write different pictures for each class."""
     return write(
         folder, {f"{c}/{i}.png": grey(at + i, size=6) for c, at in classes.items() for i in range(first, each)}
     )
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory, few_digits: Data) -> Path:
-    """Pictures and a run of them; digits and a run of 20 labels."""
+def parent_runs(tmp_path_factory: pytest.TempPathFactory, few_digits: Data) -> Path:
+    """A folder with pictures and a run on them, and with digits and a run with 20 labels."""
     place = tmp_path_factory.mktemp("begun")
     names = ("x_train", "y_train", "x_test", "y_test", "classes", "scale")
     np.savez(place / "few.npz", **{name: np.asarray(getattr(few_digits, name)) for name in names})
@@ -45,14 +45,14 @@ def begun(tmp_path_factory: pytest.TempPathFactory, few_digits: Data) -> Path:
 
 
 @pytest.fixture
-def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(parent_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SSGAN_CACHE", "off")
-    monkeypatch.chdir(shutil.copytree(begun, tmp_path / "here"))
+    monkeypatch.chdir(shutil.copytree(parent_runs, tmp_path / "here"))
     return tmp_path / "here"
 
 
-def test_a_child_trains_on_more_labels_and_names_its_parent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the settings of its parent but for those that are named; every command says where it started."""
+def test_child_run_keeps_parent_settings_and_reports_parent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the given options differ from the settings of the parent; every command prints where the run started."""
     assert status_of("train", "few.npz", "--from", "few", "--labels", "30", "--out", "child") == 0
     said = capsys.readouterr().out
     assert "from few: its weights after 200 images and 20 labels" in said
@@ -79,26 +79,26 @@ def test_a_dry_run_shows_settings_and_parent(here: Path, capsys: pytest.CaptureF
     assert contents(here) == before
 
 
-def test_a_new_class_and_a_lost_one_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_and_dropped_classes_are_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(here / "photos" / "cat")
     photos(here / "photos", 6, {"bird": 200})
     assert status_of("train", "photos", "--from", "run", "--out", "child") == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "Classes that run does not know start from random weights: bird" in told
-    assert "Classes of run that photos does not have are dropped: cat" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "Classes that run does not know start from random weights: bird" in printed
+    assert "Classes of run that photos does not have are dropped: cat" in printed
     assert runs.read_report(here / "child")["classes"] == ["bird", "dog"]
 
 
-def test_pictures_that_the_parent_learned_from_are_never_tested_on(
+def test_child_test_set_excludes_pictures_that_parent_trained_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With more pictures another share would be held out; `evaluate`, `data` and `--resume` see the same one."""
+    """More pictures would give another test set; `evaluate`, `data` and `--resume` use the same one as the training."""
     learned = runs.learned_images(here / "run") | {
         one for split in json.loads((here / "run" / "split.json").read_text())["splits"] for one in split["ids"]
     }
     photos(here / "photos", 30, first=10)
     plain = load("photos")
-    assert learned & {*image_ids(plain.x_test)}  # without this care
+    assert learned & {*image_ids(plain.x_test)}  # without --from, some of them would be in the test set
     assert status_of("train", "photos", "--from", "run", "--out", "child") == 0
     assert "Not held out, because the starting weights were trained on them: 16" in capsys.readouterr().err
     data = load(*runs.data_source(here / "child", runs.read_report(here / "child"), runs.read_config(here / "child")))
@@ -110,7 +110,7 @@ def test_pictures_that_the_parent_learned_from_are_never_tested_on(
     for command in (["data", "child"], ["train", "photos", "--out", "child", "--resume"]):
         assert status_of(*command) == 0
     capsys.readouterr()
-    # Of other pictures `evaluate` leaves out what the child and its parent learned from, also without the pool.
+    # On other pictures, `evaluate` leaves out those that the child and its parent trained on, even without the pool.
     photos(here / "other", 40)
     for left_out in (48, 48):
         assert status_of("evaluate", "child", "--data", "other", "--json") == 0
@@ -119,10 +119,10 @@ def test_pictures_that_the_parent_learned_from_are_never_tested_on(
         shutil.rmtree(here / "photos", ignore_errors=True)
 
 
-def test_arrays_are_not_tested_on_what_the_parent_learned_from(
+def test_evaluate_excludes_array_rows_that_parent_trained_on(
     here: Path, few_digits: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A user cuts the arrays in another way."""
+    """The user split the arrays into training and test sets in another way."""
     rows = np.array(json.loads((here / "few" / "split.json").read_text())["splits"][0]["indices"])
     others = np.setdiff1d(np.arange(300), rows)
     arrays = {"x_train": few_digits.x_train[others], "y_train": few_digits.y_train[others]}
@@ -137,8 +137,8 @@ def test_arrays_are_not_tested_on_what_the_parent_learned_from(
         assert last_object(capsys.readouterr().out)["test_images"] == 9
 
 
-def test_resume_names_the_command_that_starts_from_the_weights(here: Path, mistake: Callable[..., str]) -> None:
-    """Where a run cannot go on; as it is typed, the command works."""
+def test_refused_resume_suggests_command_with_from(here: Path, mistake: Callable[..., str]) -> None:
+    """If a run cannot be resumed, the error suggests a command that works as printed."""
 
     def refusal(*more: str, run: str = "few", data: str = "few.npz") -> tuple[str, list[str]]:
         said, _, command = mistake("train", data, "--out", run, "--resume", *more).partition(
@@ -162,7 +162,7 @@ def test_resume_names_the_command_that_starts_from_the_weights(here: Path, mista
     assert status_of(*command) == 0
 
 
-def test_resume_does_not_name_a_command_that_would_be_refused(here: Path, mistake: Callable[..., str]) -> None:
+def test_refused_resume_suggests_no_command_that_would_fail(here: Path, mistake: Callable[..., str]) -> None:
     shutil.copytree("few", "empty")
     for name in ("checkpoint", "report.json"):
         (here / "empty" / name).unlink()
@@ -176,8 +176,8 @@ def test_resume_does_not_name_a_command_that_would_be_refused(here: Path, mistak
         assert "To start another" not in mistake("train", "few.npz", "--out", run, "--resume", *more)
 
 
-def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., str]) -> None:
-    """Before anything is written."""
+def test_from_refuses_invalid_options_and_runs(here: Path, mistake: Callable[..., str]) -> None:
+    """Each error comes before anything is written."""
 
     def said(*more: str, data: str = "few.npz") -> str:
         return mistake("train", data, "--from", *more)
@@ -210,8 +210,8 @@ def test_mistakes_are_answered_in_a_sentence(here: Path, mistake: Callable[..., 
     assert said("bare") == "bare has no checkpoint yet, so there are no weights to start from."
 
 
-def test_the_settings_of_a_run_on_pictures_are_not_blamed_on_the_user(here: Path, mistake: Callable[..., str]) -> None:
-    """Its size was not typed with data that have none."""
+def test_error_names_run_whose_picture_settings_do_not_fit_arrays(here: Path, mistake: Callable[..., str]) -> None:
+    """The image size comes from the run: the user did not give it for arrays."""
     assert status_of("train", "photos", "--out", "sized", "--image-size", "8", *SHORT) == 0
     for option in ("--from", "--config"):
         assert mistake("train", "few.npz", option, "sized", "--out", "child") == (
@@ -219,11 +219,13 @@ def test_the_settings_of_a_run_on_pictures_are_not_blamed_on_the_user(here: Path
         )
 
 
-def test_the_command_that_began_a_child_may_be_typed_again_with_resume(here: Path, mistake: Callable[..., str]) -> None:
-    begun = ["train", "few.npz", "--from", "few", "--labels", "30", "--out", "child"]
-    assert status_of(*begun) == 0
+def test_resume_of_child_accepts_original_command_and_checks_parent_file(
+    here: Path, mistake: Callable[..., str]
+) -> None:
+    command = ["train", "few.npz", "--from", "few", "--labels", "30", "--out", "child"]
+    assert status_of(*command) == 0
     shutil.rmtree("few")
-    assert status_of(*begun, "--resume") == 0
+    assert status_of(*command, "--resume") == 0
     (here / "child" / "parent.json").write_text('{"run": "few"}')
     assert mistake("evaluate", "child") == "child/parent.json lacks weights_sha256: it is damaged or in another format."
     (here / "child" / "parent.json").unlink()
@@ -232,10 +234,10 @@ def test_the_command_that_began_a_child_may_be_typed_again_with_resume(here: Pat
     )
 
 
-def test_a_run_with_folds_has_children_without(here: Path, mistake: Callable[..., str]) -> None:
+def test_child_of_run_with_folds_has_no_folds(here: Path, mistake: Callable[..., str]) -> None:
     assert status_of("train", "photos", "--folds", "2", "--out", "folded", *SHORT) == 0
     assert status_of("train", "photos", "--from", "folded", "--out", "child") == 0
     config = runs.read_config(here / "child")
     assert (config.folds, config.test_share) == (0, 0.2)
-    # Every labelled picture was learned from, so none is left to test on.
+    # The parent trained on every labelled picture, so none is left for testing.
     assert runs.read_report(here / "child")["errors"] == [None]

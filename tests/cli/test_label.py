@@ -1,4 +1,4 @@
-"""``ssgan label`` as a command: what it says, what it refuses, and how it ends."""
+"""The command ``ssgan label``: output, refused options, and how it ends."""
 
 import http.cookiejar
 import os
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[page.LabelingApp]:
-    """Apps that would be served; a Ctrl-C ends each at once."""
+def served_apps(monkeypatch: pytest.MonkeyPatch) -> list[page.LabelingApp]:
+    """The apps that the command would serve; Ctrl-C stops each one at once."""
     apps = []
 
     def serve(app: page.LabelingApp, listener: socket.socket) -> None:
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one sentence of a command that is refused."""
+    """Return the one-line error of a refused command."""
     assert status_of("label", *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -53,26 +53,24 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return err
 
 
-def test_the_link_and_the_next_command_are_said(
-    folder: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prints_link_and_next_command(folder: Path, served_apps: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with open_store(folder) as store:
         store.append([Change("0.png", "cat", "label"), Change("1.png", "dog", "label")])
     assert status_of("label", folder, "--classes", "cat,dog,cow") == 130
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "2 of 4 pictures labelled."
-    assert out.splitlines()[-1] == served[0].link
+    assert out.splitlines()[-1] == served_apps[0].link
     assert err == (
         f"ssgan: 2 pictures labelled in {folder}/labels.csv; train on them with: ssgan train {folder} --labels-csv "
         f"{folder}/labels.csv\n"
     )
-    assert served[0].session.classes == ["cat", "dog", "cow"]
+    assert served_apps[0].session.classes == ["cat", "dog", "cow"]
 
 
-def test_what_is_not_as_it_seems_is_said_at_the_start(
-    folder: Path, tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+def test_start_reports_folder_labels_missing_pictures_and_review_count(
+    folder: Path, tmp_path: Path, served_apps: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Labels of folders, of pictures that are gone, and a review, in which an earlier answer does not count."""
+    """Labels from folders and labels of missing pictures are reported; a review does not count earlier answers."""
     write(folder, {"phone/5.png": grey(5)})
     status_of("label", folder)
     out, _ = capsys.readouterr()
@@ -80,16 +78,16 @@ def test_what_is_not_as_it_seems_is_said_at_the_start(
         "1 of 5 pictures labelled.",
         "Labelled by their folders (phone: 1); --classes names others.",
     ]
-    assert served[-1].session.classes == ["phone"]
+    assert served_apps[-1].session.classes == ["phone"]
     status_of("label", folder, "--classes", "cat,dog")
     assert capsys.readouterr().out.splitlines()[0] == "0 of 5 pictures labelled."
-    assert served[-1].session.classes == ["cat", "dog"]
+    assert served_apps[-1].session.classes == ["cat", "dog"]
     (folder / "phone/5.png").unlink()
     (folder / "phone").rmdir()
     with open_store(folder) as store:
         store.append([Change("0.png", "cat", "label"), Change("gone.png", "dog", "label")])
     table = tmp_path / "predictions.csv"
-    time.sleep(0.005)  # times are in milliseconds
+    time.sleep(0.005)  # answer times have a resolution of milliseconds
     table.write_text(f"file,class\n{folder}/0.png,dog\n{folder}/9.png,cat\n")
     status_of("label", folder, "--only", table)
     out, err = capsys.readouterr()
@@ -102,97 +100,97 @@ def test_what_is_not_as_it_seems_is_said_at_the_start(
     assert (
         err.splitlines()[-1] == f"ssgan: 1 picture labelled in {folder}/labels.csv; continue with: ssgan label {folder}"
     )
-    assert served[-1].trainer.on_hints is None
+    assert served_apps[-1].trainer.on_hints is None
 
 
-def test_the_next_command_is_that_of_the_folder_and_not_of_a_data_set(
-    tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+def test_folder_named_like_data_set_is_trained_as_folder(
+    tmp_path: Path, served_apps: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_store(write(tmp_path / "digits", {f"{i}.png": grey(i) for i in range(4)})) as store:
         store.append([Change("0.png", "1", "label"), Change("1.png", "2", "label")])
     status_of("label", "digits")
     assert "ssgan train ./digits --labels-csv" in capsys.readouterr().err
-    assert served[0].trainer.folder == tmp_path / "digits"
+    assert served_apps[0].trainer.folder == tmp_path / "digits"
 
 
-def test_class_folders_are_classes_with_labels(tmp_path: Path, served: list[Any]) -> None:
+def test_class_folders_are_classes_with_labels(tmp_path: Path, served_apps: list[Any]) -> None:
     folder = write(tmp_path / "mixed", {**classes(each=2), "unlabeled/1.png": grey(9), "test/cat/1.png": grey(8)})
     status_of("label", folder)
-    session = served[0].session
+    session = served_apps[0].session
     assert session.classes == ["cat", "dog"]
     assert session.counts()["labeled"] == 4
     assert session.counts()["total"] == 5
     assert [one["file"] for one in session.next_pictures("a")] == ["unlabeled/1.png"]
 
 
-def test_folders_that_are_no_classes_are_named_by_classes(
-    tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+def test_classes_option_overrides_folder_names(
+    tmp_path: Path, served_apps: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path / "dates", classes(each=2, names=("2024", "2025")))
     assert "lies in a class folder (2024, 2025), so none is left to label" in refusal(capsys, folder)
     status_of("label", folder, "--classes", "cat,dog")
-    assert served[0].session.counts()["labeled"] == 0
-    assert served[0].session.classes == ["cat", "dog"]
+    assert served_apps[0].session.counts()["labeled"] == 0
+    assert served_apps[0].session.classes == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("loose", [True, False], ids=["with loose pictures", "all in folders"])
-def test_folders_that_are_no_classes_stay_so_at_the_next_start(
-    tmp_path: Path, loose: bool, served: list[Any], capsys: pytest.CaptureFixture[str]
+def test_classes_option_is_remembered_at_next_start(
+    tmp_path: Path, loose: bool, served_apps: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--classes` is remembered: the next command that is printed, or a review, does not name it."""
+    """`--classes` is stored, because the printed next command and a review do not repeat it."""
     files = {f"{year}/{i}.png": grey(10 * year + i) for year in (1, 2) for i in range(3)}
     cam = write(tmp_path / "cam", {**files, **({"0.png": grey(99)} if loose else {})})
     assert status_of("label", cam, "--classes", "cat,dog") == 130
-    served[0].session.answer([("1/0.png", 0)], "label", "cat")
+    served_apps[0].session.answer([("1/0.png", 0)], "label", "cat")
     (tmp_path / "t.csv").write_text("file\n2/1.png\n")
     for options in ([], ["--only", tmp_path / "t.csv"]):
         assert status_of("label", cam, *options) == 130
-        assert served[-1].session.label_counts() == {"cat": 1}
-        assert served[-1].session.classes == ["cat", "dog"]
-    (cam / "labels.csv").unlink()  # without the answers it is forgotten
+        assert served_apps[-1].session.label_counts() == {"cat": 1}
+        assert served_apps[-1].session.classes == ["cat", "dog"]
+    (cam / "labels.csv").unlink()  # `--classes` is forgotten with the answers
     capsys.readouterr()
     assert status_of("label", cam) == (130 if loose else 2)
     if loose:
         assert "Labelled by their folders (1: 3, 2: 3)" in capsys.readouterr().out
 
 
-def test_classes_that_differ_in_case_alone_are_two(tmp_path: Path, served: list[Any]) -> None:
-    """As in a training; a name that is typed is that of a class in any case."""
+def test_class_folders_are_case_sensitive_but_typed_names_are_not(tmp_path: Path, served_apps: list[Any]) -> None:
+    """As in training, `Dog` and `dog` are two classes; a typed name matches a class of any case."""
     files = {f"{label}/{i}.png": grey(10 * k + i) for k, label in enumerate(("Dog", "dog", " cat")) for i in range(2)}
     folder = write(tmp_path / "ab", {**files, "unlabeled/9.png": grey(99)})
     for _ in range(2):
         assert status_of("label", folder) == 130
-        session = served[-1].session
+        session = served_apps[-1].session
         assert session.classes == ["Dog", "cat", "dog"]  # sorted as in training
         assert session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
         assert session.store.line_count == 6
     assert [session.add_class(name) for name in ("dog", "Dog", "DOG", "CAT")] == ["dog", "Dog", "Dog", "cat"]
-    assert status_of("label", folder, "--classes", "cat,dog,Dog") == 130  # as folders with blanks around their names
-    assert served[-1].session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
+    assert status_of("label", folder, "--classes", "cat,dog,Dog") == 130  # matches folder names with blanks around them
+    assert served_apps[-1].session.label_counts() == {"Dog": 2, "dog": 2, "cat": 2}
 
 
-def test_the_classes_of_a_run_are_there_from_the_start(
-    folder: Path, tmp_path: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_session_starts_with_classes_of_run(
+    folder: Path, tmp_path: Path, served_apps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "check_usable", lambda run: None)
     monkeypatch.setattr(runs, "read_report", lambda run: {"classes": ["cow", "pig"], "labels": 9})
     status_of("label", folder, "--run", tmp_path / "run")
-    assert served[0].session.classes == ["cow", "pig"]
-    assert served[0].trainer.run == tmp_path / "run"
+    assert served_apps[0].session.classes == ["cow", "pig"]
+    assert served_apps[0].trainer.run == tmp_path / "run"
     (folder / ".labels.csv.classes").write_text("cat\n")
     status_of("label", folder, "--run", tmp_path / "run")
-    assert served[1].session.classes == ["cat", "cow", "pig"]
+    assert served_apps[1].session.classes == ["cat", "cow", "pig"]
 
 
-def test_a_review_names_pictures_of_the_test_set_and_rows_without_a_file(
-    folder: Path, tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture[str]
+def test_review_skips_test_pictures_and_rows_without_file(
+    folder: Path, tmp_path: Path, served_apps: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(folder, {"test/9.png": grey(9)})
     table = tmp_path / "only.csv"
     table.write_text("class,file\ncat,0.png\ndog,test/9.png\ncat\nunlabeled,1.png\n")
     status_of("label", folder, "--only", table)
     assert f"{table} names 1 picture in test/, which are not shown." in capsys.readouterr().err
-    assert served[0].session.names == ("0.png", "1.png")
+    assert served_apps[0].session.names == ("0.png", "1.png")
     table.write_text("file\ntest/9.png\n")
     assert refusal(capsys, folder, "--only", table) == (
         f"ssgan: {table} names only pictures in test/, which are not shown, such as test/9.png.\n"
@@ -201,28 +199,32 @@ def test_a_review_names_pictures_of_the_test_set_and_rows_without_a_file(
     assert "names no picture: its column of files is empty" in refusal(capsys, folder, "--only", table)
 
 
-def test_a_label_that_was_emptied_by_hand_is_asked_for_again(folder: Path, served: list[Any]) -> None:
+def test_picture_with_emptied_label_is_shown_again(folder: Path, served_apps: list[Any]) -> None:
     (folder / "labels.csv").write_text("file,label,time,action\n0.png,cat,1,label\n0.png,,2,label\n1.png,cat,3,label\n")
     status_of("label", folder)
-    shown = {picture["file"] for picture in served[0].session.next_pictures("a", [], False)}
+    shown = {picture["file"] for picture in served_apps[0].session.next_pictures("a", [], False)}
     assert "0.png" in shown
     assert "1.png" not in shown
 
 
-def test_a_name_that_is_no_class_is_named_with_its_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_names_table_with_invalid_class(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "labels.csv").write_text("file,label,time,action\n0.png,-1,1,label\n")
     assert f"The class -1 of a folder or of {folder}/labels.csv: " in refusal(capsys, folder)
 
 
-def test_runs_do_not_lie_among_the_pictures(folder: Path, served: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_folder_is_outside_pictures_folder(
+    folder: Path, served_apps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     status_of("label", folder)
-    assert served[0].trainer.runs_folder == Path("runs")
+    assert served_apps[0].trainer.runs_folder == Path("runs")
     monkeypatch.chdir(folder)
     status_of("label", ".")
-    assert served[1].trainer.runs_folder == folder.parent / "runs"
+    assert served_apps[1].trainer.runs_folder == folder.parent / "runs"
 
 
-def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_folders_and_options_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "p.zip").write_bytes(b"PK")
     (tmp_path / "run").mkdir()
@@ -243,7 +245,7 @@ def test_what_cannot_be_labelled_is_refused(folder: Path, tmp_path: Path, capsys
     assert "other columns than file,label,time,action" in refusal(capsys, folder)
 
 
-def test_a_folder_that_is_labelled_already_is_busy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_open_in_another_session_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_store(folder):
         assert "Another `ssgan label` is writing" in refusal(capsys, folder)
 
@@ -260,7 +262,7 @@ def test_a_folder_that_is_read_only_is_refused(folder: Path, capsys: pytest.Capt
     assert "cannot be written to" in refusal(capsys, folder)
 
 
-def test_the_missing_extra_is_named(
+def test_missing_extra_prints_install_command(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(label, "find_spec", lambda name: None)
@@ -269,7 +271,7 @@ def test_the_missing_extra_is_named(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_in_one_line(folder: Path, number: int, status: int) -> None:
+def test_signal_stops_server_with_one_line_summary(folder: Path, number: int, status: int) -> None:
     with Server(folder, "--train-every", "0") as server:
         jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
         opener = urllib.request.build_opener(jar)

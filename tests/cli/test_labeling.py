@@ -1,4 +1,4 @@
-"""`suggest` and `audit`: tables, sheets, the way on, and mistakes."""
+"""`suggest` and `audit`: tables, sheets, next commands, and errors."""
 
 import csv
 import json
@@ -42,8 +42,8 @@ def flat(tmp_path: Path) -> Path:
     return write(tmp_path / "flat", {f"deep/{i}.png": grey(i) for i in range(12)} | {"a, b.png": grey(99)})
 
 
-def test_a_table_of_suggestions_becomes_a_table_of_labels(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Filled in by half: the others stay unlabelled. A table with labels is not overwritten."""
+def test_filled_in_suggestions_work_as_labels_csv(flat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only half of the labels are filled in: the others stay unlabelled. A table with labels is not overwritten."""
     assert status_of("suggest", "flat", "--n", "4", "--sheet", "s.png") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "flat: 4 of 13 images without a label, strategy typical"
@@ -57,7 +57,7 @@ def test_a_table_of_suggestions_becomes_a_table_of_labels(flat: Path, capsys: py
     assert rows[0]["reason"].startswith("typical of a cluster of ")
     with Image.open("s.png") as sheet:
         assert sheet.mode == "RGB"
-    # An empty column of labels may be written again.
+    # A table with an empty label column may be overwritten.
     assert status_of("suggest", "flat", "--n", "4") == 0
     for row, label in zip(rows, ("cat", "dog", "", ""), strict=True):
         row["label"] = label
@@ -73,13 +73,13 @@ def test_a_table_of_suggestions_becomes_a_table_of_labels(flat: Path, capsys: py
     assert status_of("suggest", "flat", "--n", "4") == 2
     assert "suggest.csv holds 2 labels that would be lost: choose another" in capsys.readouterr().err
     assert Path("suggest.csv").read_bytes() == before
-    # The labelled ones are not suggested again.
+    # Labelled pictures are not suggested again.
     assert status_of("suggest", "flat", "--labels-csv", "suggest.csv", "--n", "11", "--out", "next.csv") == 0
     assert not {row["path"] for row in read("next.csv")} & set(names[:2])
     assert capsys.readouterr().out.splitlines()[-1].startswith("Write their labels into suggest.csv, then: ssgan train")
 
 
-def test_a_folder_of_classes_and_a_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suggest_reads_class_folders_and_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {f"unlabeled/{i}.png": grey(i) for i in range(8)}
     classes = {f"{name}/{i}.png": grey(50 + 10 * k + i) for k, name in enumerate(("cat", "dog")) for i in range(2)}
     write(tmp_path / "p", files | classes)
@@ -92,15 +92,15 @@ def test_a_folder_of_classes_and_a_zip(tmp_path: Path, capsys: pytest.CaptureFix
     assert status_of("suggest", "p", "--n", "2") == 0
     expected = "Move them into the folders of their classes, then: ssgan train p"
     assert capsys.readouterr().out.splitlines()[-1] == expected
-    # One class alone makes no classes yet, but its pictures have a label; those outside folders have none.
+    # One class folder alone defines no classes yet, but its pictures count as labelled; loose pictures do not.
     shutil.rmtree("p/dog")
     write(tmp_path / "p", {"loose.png": grey(99)})
     assert status_of("suggest", "p", "--n", "9", "--out", "t.csv") == 0
     assert {row["path"] for row in read("t.csv")} == {*files, "loose.png"}
 
 
-class InThisProcess(Commands):
-    """Commands of the page that run in this process."""
+class InProcessCommands(Commands):
+    """Run the commands of the labelling page in this process."""
 
     def run(self, arguments: Sequence[str]) -> str:
         if status_of(*arguments) != 0:
@@ -108,10 +108,10 @@ class InThisProcess(Commands):
         return ""
 
 
-def test_the_page_suggests_pictures_of_folders_that_are_no_classes(
+def test_page_suggests_pictures_of_folders_that_are_not_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
 ) -> None:
-    """Its table says which pictures have a label, also while none has."""
+    """The table of the page determines which pictures have a label, even if none has one."""
     folder = write(tmp_path / "cam", {f"{year}/{i}.png": grey(year + i) for year in (2021, 2031) for i in range(4)})
     assert mistake("suggest", "cam") == (
         "Every image of cam has a label already, or is a copy of one that has, so there is none to suggest: add "
@@ -121,7 +121,7 @@ def test_the_page_suggests_pictures_of_folders_that_are_no_classes(
     hints: list[Sequence[str]] = []
     with open_store(folder, {}) as store:
         trainer = BackgroundTrainer(
-            folder, store.path, tmp_path / "runs", None, 4, lambda _, order: hints.append(order), InThisProcess()
+            folder, store.path, tmp_path / "runs", None, 4, lambda _, order: hints.append(order), InProcessCommands()
         )
         trainer._ask(tmp_path)
         store.append([Change("2021/0.png", "", "none")])
@@ -132,7 +132,7 @@ def test_the_page_suggests_pictures_of_folders_that_are_no_classes(
     }
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == f"Label them with: ssgan label cam --only s.csv, then: ssgan train cam --labels-csv {store.path}"
-    # A run of the page has a copy of the answers, which is not the table that the page writes to.
+    # A run that the page trained has a copy of the answers; the page writes to another table.
     shutil.copy(store.path, "copy.csv")
     assert status_of("suggest", "cam", "--n", "7", "--labels-csv", "copy.csv", "--out", "s.csv") == 0
     assert capsys.readouterr().out.endswith("then: ssgan train cam --labels-csv cam/labels.csv\n")
@@ -147,7 +147,7 @@ def test_the_next_command_keeps_the_settings(flat: Path, capsys: pytest.CaptureF
     assert said.endswith(" --labels-csv suggest.csv --image-size 16 --set test_share=0.25")
 
 
-def test_arrays_have_their_rows_as_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_suggest_names_array_images_by_row(capsys: pytest.CaptureFixture[str]) -> None:
     x = np.random.RandomState(0).randint(0, 256, (30, 6, 6), np.uint8)
     np.savez("a.npz", x_train=x, y_train=np.repeat([0, 1, -1], [5, 5, 20]))
     assert status_of("suggest", "a.npz", "--n", "20", "--out", "-", "--strategy", "random") == 0
@@ -158,8 +158,10 @@ def test_arrays_have_their_rows_as_names(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("strategy", ["typical", "uncertain"])
-def test_a_run_suggests_what_it_has_not_learned(run: Path, capsys: pytest.CaptureFixture[str], strategy: str) -> None:
-    """Not the labelled images of any of its models; with classes and probabilities, the same each time."""
+def test_suggest_for_run_excludes_its_labelled_images(
+    run: Path, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    """Labels of all its models count. Suggestions have classes and probabilities, and repeat exactly."""
     learned = {row for split in load_splits(run / "split.json") for row in split.indices.tolist()}
     command = ["suggest", run, "--n", "15", "--strategy", strategy, "--device", "cpu", "--json", "--sheet", "s.png"]
     assert status_of(*command) == 0
@@ -173,7 +175,7 @@ def test_a_run_suggests_what_it_has_not_learned(run: Path, capsys: pytest.Captur
     assert Path("suggest.csv").read_bytes() == first
 
 
-def test_an_unfinished_run_suggests_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suggest_accepts_unfinished_run_with_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "report.json").unlink()
     assert status_of("suggest", run, "--n", "3", "--device", "cpu") == 0
     assert f"{run} has not finished" in capsys.readouterr().err
@@ -182,7 +184,7 @@ def test_an_unfinished_run_suggests_too(run: Path, capsys: pytest.CaptureFixture
     assert "is a run that did not finish" in capsys.readouterr().err
 
 
-def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Callable[..., str]) -> None:
+def test_suggest_refuses_invalid_options(run: Path, flat: Path, mistake: Callable[..., str]) -> None:
     assert mistake("suggest", "flat", "--n", "0") == "--n is 0, but must be at least 1."
     assert mistake("suggest", "flat", "--n", "x") == "--n is x, but must be an integer."
     for seed in (-1, 2**32):
@@ -205,8 +207,8 @@ def test_mistakes_of_suggest_are_one_sentence(run: Path, flat: Path, mistake: Ca
     assert "flat holds images of shape" in mistake("suggest", run, "--data", "flat")
 
 
-def test_features_of_a_backbone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of pictures before a training, and of a run; without its weights, one sentence."""
+def test_suggest_with_backbone_features(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """For pictures before training and for a run; without the weights of the run, `suggest` prints one line."""
     use_small_backbone(monkeypatch)
     x, y = coloured(36, 0)
     places = [("red", "green", "blue")[label] if i < 12 else "unlabeled" for i, label in enumerate(y)]
@@ -231,7 +233,7 @@ def test_features_of_a_backbone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 @pytest.fixture
 def mislabeled(tmp_path: Path) -> Path:
-    """Dark cats and bright dogs; one dog among the cats, and one picture in both folders."""
+    """Dark cats and bright dogs, with one dog among the cats and one picture in both folders."""
     files = {}
     for name, lowest in (("cat", 0), ("dog", 180)):
         for i in range(8):
@@ -242,11 +244,11 @@ def mislabeled(tmp_path: Path) -> Path:
     return write(tmp_path / "p", files)
 
 
-AUDITED = ["--device", "cpu", "--preset", "vectors", *TINY_OPTIONS]
+AUDITED_RUN_OPTIONS = ["--device", "cpu", "--preset", "vectors", *TINY_OPTIONS]
 
 
-def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("train", "p", "--out", "r", "--folds", "3", *AUDITED) == 0
+def test_audit_uses_folds_of_run(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("train", "p", "--out", "r", "--folds", "3", *AUDITED_RUN_OPTIONS) == 0
     before = contents(Path("r"))
     capsys.readouterr()
     assert status_of("audit", "r", "--sheet", "a.png") == 0
@@ -267,15 +269,18 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
     )
     with Image.open("a.png") as sheet:
         assert sheet.mode == "RGB"
-    # The page's table of answers, and then the command as it was printed.
+    # Answer on the page, then run the printed command.
     with (
         file_tree.open_tree(mislabeled, image_io.SUFFIXES) as tree,
         open_store(mislabeled, folder_labels(tree)) as store,
     ):
         shutil.copy(mislabeled / "labels.csv", "copy.labels.csv")
         store.append([Change("cat/wrong.png", "dog", "label"), Change("cat/twin.png", "", "none")])
-    # A run of the page has a copy of the answers, which is not the table that the page writes to.
-    assert status_of("train", "p", "--out", "s", "--labels-csv", "copy.labels.csv", "--folds", "3", *AUDITED) == 0
+    # A run that the page trained has a copy of the answers; the page writes to another table.
+    assert (
+        status_of("train", "p", "--out", "s", "--labels-csv", "copy.labels.csv", "--folds", "3", *AUDITED_RUN_OPTIONS)
+        == 0
+    )
     capsys.readouterr()
     assert status_of("audit", "s") == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"--config s --labels-csv {place}/labels.csv")
@@ -288,9 +293,9 @@ def test_an_audit_by_the_folds_of_a_run(mislabeled: Path, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("mislabeled")
-def test_an_audit_by_folds_beside_a_test_set(capsys: pytest.CaptureFixture[str]) -> None:
-    """The folds were cut without the pictures that were held out for testing, so the audit leaves these out too."""
-    assert status_of("train", "p", "--out", "r", "--folds", "3", "--set", "test_share=0.2", *AUDITED) == 0
+def test_audit_by_folds_excludes_held_out_test_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    """The folds were made without the held-out test pictures, so the audit leaves them out too."""
+    assert status_of("train", "p", "--out", "r", "--folds", "3", "--set", "test_share=0.2", *AUDITED_RUN_OPTIONS) == 0
     capsys.readouterr()
     assert status_of("audit", "r") == 0
     assert capsys.readouterr().out.startswith("14 labels, 3 models that never saw the judged image: ")
@@ -298,7 +303,7 @@ def test_an_audit_by_folds_beside_a_test_set(capsys: pytest.CaptureFixture[str])
     assert "18 labels, 2 models" in capsys.readouterr().out
 
 
-def test_an_interrupted_audit_says_how_to_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_audit_explains_how_to_continue(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise Interrupted(number=signal.SIGTERM)
 
@@ -310,9 +315,9 @@ def test_an_interrupted_audit_says_how_to_go_on(run: Path, monkeypatch: pytest.M
     assert stop.value.number == signal.SIGTERM
 
 
-def test_a_run_without_folds_trains_them_once(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On every label, those held out for testing too; what is there is opened the second time."""
-    assert status_of("train", "p", "--out", "r", *AUDITED) == 0
+def test_audit_trains_missing_folds_once(mislabeled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They cover every label, including those held out for testing; a second audit reuses the models."""
+    assert status_of("train", "p", "--out", "r", *AUDITED_RUN_OPTIONS) == 0
     capsys.readouterr()
     assert status_of("audit", "r", "--folds", "2", "--rounds", "2") == 0
     said = capsys.readouterr().out
@@ -326,13 +331,13 @@ def test_a_run_without_folds_trains_them_once(mislabeled: Path, capsys: pytest.C
     assert json.dumps(result["mistakes"][0]["path"]) == '"cat/twin.png"'
     assert contents(Path("r")) == before
     assert Path("audit.csv").read_bytes() == first
-    # Another number of rounds, or the data changed.
+    # Changed data are refused.
     write(mislabeled, {"cat/more.png": grey(7)})
     assert status_of("audit", "r") == 2
     assert "p has changed since r was trained" in capsys.readouterr().err
 
 
-def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_label_draw_checks_only_drawn_labels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("audit", run, "--folds", "2", "--json") == 0
     result = last_object(capsys.readouterr().out)
     drawn = {str(row) for row in load_splits(run / "split.json")[0].indices}
@@ -344,7 +349,7 @@ def test_an_audit_of_a_drawn_split_judges_its_labels_alone(run: Path, capsys: py
 def test_no_command_overwrites_answers_that_a_spreadsheet_saved(
     tmp_path: Path, mistake: Callable[..., str], pad: int
 ) -> None:
-    """The first 4,096 bytes may end within a letter."""
+    """The first 4,096 bytes may end inside a multi-byte character."""
     out = tmp_path / "labels.csv"
     out.write_bytes(f"\ufefffile;label;time;action\r\n{'a' * pad};cat;1;label\r\n{'図.png;犬;1;label' * 999}".encode())
     said = mistake("suggest", "digits", "--n", "2", "--out", out)
@@ -362,7 +367,7 @@ def test_no_command_overwrites_the_answers_of_the_page(
         assert said == f"{out} holds the answers of `ssgan label`, which would be lost: choose another file."
 
 
-def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
+def test_audit_refuses_invalid_options_and_runs(run: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     assert mistake("audit", run, "--folds", "1") == "--folds is 1, but must be at least 2."
     assert mistake("audit", run, "--rounds", "0") == "--rounds is 0, but must be at least 1."
     assert mistake("audit", run, "--sheet", "a.gif") == "--sheet is a.gif, but must end in .png."
@@ -378,7 +383,9 @@ def test_mistakes_of_audit_are_one_sentence(run: Path, tmp_path: Path, mistake: 
     assert "is a run that did not finish" in mistake("audit", run)
 
 
-def test_a_sheet_shows_pictures_whatever_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sheet_reads_pictures_with_control_characters_in_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = ["a\x1b[2J.png", "b\nc.png", "d.png"]
     write(tmp_path / "odd", {f"unlabeled/{name}": grey(k, 40) for k, name in enumerate(names)})
     data = load(str(tmp_path / "odd"), None, Options(classes=False))

@@ -1,4 +1,4 @@
-"""The one sentence that answers each mistake of a user, and that nothing is written."""
+"""User errors: each command prints one line and writes nothing."""
 
 import json
 from collections.abc import Callable
@@ -12,60 +12,72 @@ from small_configs import TINY_OPTIONS
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-TRAIN_MISTAKES = {
-    "data set": (["nodata"], ["'nodata'", "choose from digits"]),
-    "method": (["digits", "--method", "gans"], ["method 'gans'", "gan, supervised", "Did you mean 'gan'?"]),
-    "preset": (["digits", "--preset", "digit"], ["preset 'digit'", "Did you mean 'digits'?"]),
-    "field": (["digits", "--set", "lerning_rate_d=1"], ["'lerning_rate_d'", "Did you mean 'learning_rate_d'?"]),
-    "strange field": (["digits", "--set", "zzzz=1"], ["'zzzz'", "ssgan train DATA --dry-run"]),
-    "unreadable value": (["digits", "--set", "batch_size=abc"], ["batch_size", "'abc'", "an integer at least 2"]),
+TRAIN_ERRORS = {
+    "unknown data set": (["nodata"], ["'nodata'", "choose from digits"]),
+    "unknown method": (["digits", "--method", "gans"], ["method 'gans'", "gan, supervised", "Did you mean 'gan'?"]),
+    "unknown preset": (["digits", "--preset", "digit"], ["preset 'digit'", "Did you mean 'digits'?"]),
+    "misspelt setting": (
+        ["digits", "--set", "lerning_rate_d=1"],
+        ["'lerning_rate_d'", "Did you mean 'learning_rate_d'?"],
+    ),
+    "unknown setting": (["digits", "--set", "zzzz=1"], ["'zzzz'", "ssgan train DATA --dry-run"]),
+    "value of the wrong type": (
+        ["digits", "--set", "batch_size=abc"],
+        ["batch_size", "'abc'", "an integer at least 2"],
+    ),
     "value out of range": (["digits", "--set", "batch_size=1"], ["batch_size is 1,", "an integer at least 2"]),
-    "not a number": (
+    "NaN value": (
         ["digits", "--set", "learning_rate_d=nan"],
         ["learning_rate_d is nan", "a finite number at least 0"],
     ),
-    "no assignment": (["digits", "--set", "batch_size"], ["'batch_size'", "field=value"]),
-    "same field twice": (["digits", "--set", "batch_size=8", "--set", "batch_size=9"], ["batch_size=9", "twice"]),
-    "flag and field": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "omit one"]),
-    "epochs and images": (["digits", "--epochs", "1", "--set", "total_images=9"], ["total_images=9", "twice"]),
-    "useless setting": (["digits", "--method", "supervised", "--set", "weight_fake=0.7"], ["=0.7", "method=gan"]),
+    "setting without value": (["digits", "--set", "batch_size"], ["'batch_size'", "field=value"]),
+    "same setting twice": (["digits", "--set", "batch_size=8", "--set", "batch_size=9"], ["batch_size=9", "twice"]),
+    "flag and setting": (["digits", "--labels", "50", "--set", "labels=20"], ["labels=20", "twice", "omit one"]),
+    "epochs and total_images": (["digits", "--epochs", "1", "--set", "total_images=9"], ["total_images=9", "twice"]),
+    "setting without effect": (
+        ["digits", "--method", "supervised", "--set", "weight_fake=0.7"],
+        ["=0.7", "method=gan"],
+    ),
     "too many labels": (["digits", "--labels", "1258"], ["1258", "between 10", "and 1257", "'all'"]),
     "fewer labels than classes": (["digits", "--labels", "9"], ["is 9,", "between 10", "one for each class"]),
     "negative labels": (["digits", "--labels", "-5"], ["labels is -5", "at least 0", "'all'"]),
-    "no labels to learn from": (["digits", "--labels", "0", "--method", "vat"], ["labels is 0", "vat", "method gan"]),
-    "labels no number": (["digits", "--labels", "abc"], ["labels is 'abc'", "an integer", "'all'"]),
+    "zero labels for vat": (["digits", "--labels", "0", "--method", "vat"], ["labels is 0", "vat", "method gan"]),
+    "labels not a number": (["digits", "--labels", "abc"], ["labels is 'abc'", "an integer", "'all'"]),
     "draw seed for all": (["digits", "--labels", "all", "--draw-seed", "3"], ["draw_seed=3", "a number of labels"]),
-    "no seeds": (["digits", "--seeds", "0"], ["seeds is 0", "at least 1 and at most 4096"]),
+    "zero seeds": (["digits", "--seeds", "0"], ["seeds is 0", "at least 1 and at most 4096"]),
     "negative seed": (["digits", "--seed", "-1"], ["seed is -1", "at least 0"]),
-    "no epochs": (["digits", "--epochs", "0"], ["--epochs is 0", "above 0"]),
+    "zero epochs": (["digits", "--epochs", "0"], ["--epochs is 0", "above 0"]),
     "negative epochs": (["digits", "--epochs", "-1"], ["--epochs is -1", "above 0"]),
-    "epochs no number": (["digits", "--epochs", "nan"], ["--epochs is nan", "a number above 0"]),
-    "endless epochs": (["digits", "--epochs", "inf"], ["--epochs is inf", "a number above 0"]),
-    "uncountable epochs": (["digits", "--epochs", "1e300"], ["--epochs is 1e300", "more images than can be counted"]),
+    "NaN epochs": (["digits", "--epochs", "nan"], ["--epochs is nan", "a number above 0"]),
+    "infinite epochs": (["digits", "--epochs", "inf"], ["--epochs is inf", "a number above 0"]),
+    "too many epochs": (["digits", "--epochs", "1e300"], ["--epochs is 1e300", "more images than can be counted"]),
     "preset as a setting": (["digits", "--set", "preset=mine"], ["preset", "--preset"]),
-    "no objective": (["digits", "--set", "weight_feature_matching=0"], ["weight 0", "set one of", "weight_fake=0"]),
-    "device without a name": (["digits", "--device", "tpu"], ["'tpu'", "choose from auto", "cpu"]),
+    "every objective with weight 0": (
+        ["digits", "--set", "weight_feature_matching=0"],
+        ["weight 0", "set one of", "weight_fake=0"],
+    ),
+    "unknown device": (["digits", "--device", "tpu"], ["'tpu'", "choose from auto", "cpu"]),
     "unknown option": (["digits", "--lables", "20"], ["--lables", "--help"]),
-    "one word too many": (["digits", "mnist"], ["mnist", "--help"]),
+    "extra argument": (["digits", "mnist"], ["mnist", "--help"]),
     "option without value": (["digits", "--labels"], ["--labels", "--help"]),
     "missing argument": ([], ["DATA", "--help"]),
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), TRAIN_MISTAKES.values(), ids=TRAIN_MISTAKES)
-def test_mistakes_of_train(mistake: Callable[..., str], arguments: list[str], words: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "words"), TRAIN_ERRORS.values(), ids=TRAIN_ERRORS)
+def test_train_refuses_invalid_arguments(mistake: Callable[..., str], arguments: list[str], words: list[str]) -> None:
     sentence = mistake("train", *arguments)
     assert [word for word in words if word not in sentence] == [], sentence
 
 
-def test_an_unknown_command_is_answered(mistake: Callable[..., str]) -> None:
+def test_unknown_command_is_refused_with_help_hint(mistake: Callable[..., str]) -> None:
     sentence = mistake("trian", "digits")
     assert "'trian'" in sentence
     assert "--help" in sentence
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the device that should be missing")
-def test_a_device_that_is_not_there_is_refused(mistake: Callable[..., str], trained: tuple[Path, str]) -> None:
+def test_unavailable_device_is_refused(mistake: Callable[..., str], trained: tuple[Path, str]) -> None:
     for command in (["train", "digits"], ["evaluate", trained[0]]):
         assert mistake(*command, "--device", "cuda").startswith("There is no device 'cuda' here: choose from auto, ")
 
@@ -80,10 +92,10 @@ def test_a_folder_that_exists_is_not_written_to(mistake: Callable[..., str], tmp
         )
 
 
-def test_a_training_without_memory_leaves_the_name_of_its_folder_free(
+def test_out_of_memory_in_first_step_removes_new_run_folder(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The memory fails in the first step; a folder with a checkpoint stays."""
+    """Memory runs out in the first step; a folder with a checkpoint is kept."""
 
     def fail(*_: object) -> None:
         raise MemoryError
@@ -108,19 +120,19 @@ def test_a_folder_that_cannot_be_made_is_refused(mistake: Callable[..., str], tm
         assert sentence == f"The folder {name} cannot be created (Not a directory): choose another with --out."
 
 
-def test_runs_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+def test_runs_folder_that_is_a_file_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
     assert "runs/1-digits-50-gan cannot be created" in mistake("train", "digits", *TINY_OPTIONS)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "data"])
-def test_a_run_that_is_not_there_is_refused(mistake: Callable[..., str], command: str) -> None:
+def test_missing_run_is_refused(mistake: Callable[..., str], command: str) -> None:
     sentence = mistake(command, "runs/9-digits")
     assert "runs/9-digits" in sentence
     assert {"evaluate": "`ssgan train` printed", "data": "There is no folder or file"}[command] in sentence
 
 
-def test_a_folder_that_is_no_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
+def test_folder_without_run_is_refused(mistake: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert mistake("evaluate", "folder") == "folder is not a run folder: there is no config.json in it."
     assert mistake("data", "folder").startswith("folder has no pictures: ")
@@ -137,7 +149,7 @@ def test_a_run_without_a_checkpoint_is_refused(mistake: Callable[..., str], run:
     )
 
 
-def test_the_data_of_a_run_that_did_not_finish_are_not_shown(mistake: Callable[..., str], run: Path) -> None:
+def test_data_refuses_unfinished_run(mistake: Callable[..., str], run: Path) -> None:
     (run / "report.json").unlink()
     assert "resume it with `ssgan train DATA --out RUN --resume`" in mistake("data", "run")
 
@@ -187,7 +199,7 @@ def test_a_run_with_a_changed_split_is_refused(mistake: Callable[..., str], run:
     )
 
 
-def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str], run: Path) -> None:
+def test_data_and_evaluate_refuse_invalid_options(mistake: Callable[..., str], run: Path) -> None:
     assert "omit --labels" in mistake("data", "run", "--labels", "20")
     assert "omit --draw-seed" in mistake("data", "run", "--draw-seed", "3")
     assert "--draw-seed 7 has no effect" in mistake("data", "digits", "--draw-seed", "7")
@@ -200,7 +212,7 @@ def test_data_and_evaluate_answer_their_own_mistakes(mistake: Callable[..., str]
         assert mistake(command) == f"Missing argument '{argument}'. See `ssgan {command} --help`."
 
 
-def test_a_value_that_typer_refuses_is_named(mistake: Callable[..., str]) -> None:
+def test_error_names_value_refused_by_typer(mistake: Callable[..., str]) -> None:
     assert "abc" in mistake("train", "digits", "--seeds", "abc")
 
 
@@ -209,17 +221,17 @@ def test_labels_none_is_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 2 or last_object(capsys.readouterr().out)["labels"] is None
 
 
-def test_a_configuration_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+def test_config_that_is_not_an_object_is_refused(mistake: Callable[..., str], run: Path) -> None:
     (run / "config.json").write_text("null")
     assert "config.json" in mistake("evaluate", "run")
 
 
-def test_a_report_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+def test_empty_report_is_refused(mistake: Callable[..., str], run: Path) -> None:
     (run / "report.json").write_text("{}")
     assert "report.json" in mistake("evaluate", "run")
 
 
-def test_a_checkpoint_of_something_else_is_refused(mistake: Callable[..., str], run: Path) -> None:
+def test_checkpoint_without_state_is_refused(mistake: Callable[..., str], run: Path) -> None:
     torch.save({"format_version": 1}, run / "checkpoint")
     assert "checkpoint" in mistake("evaluate", "run")
 

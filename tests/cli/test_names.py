@@ -1,4 +1,4 @@
-"""Names that are no UTF-8, or hold control characters, on every way in and out."""
+"""Names that are not UTF-8 or contain control characters, in all input and output."""
 
 import json
 import os
@@ -30,19 +30,19 @@ TINY += ["--set", "init_images=10", "--set", "discriminator_widths=16,8", "--set
 TINY += ["--device", "cpu"]
 NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CLASSES = ("caf\udce9", "Éclair", "x\n\x1b]0;title\x07")
-SHOWN = ["caf\\udce9", "x\\x0a\\x1b]0;title\\x07", "Éclair"]  # as it always was
+REPORTED_CLASSES = ["caf\\udce9", "x\\x0a\\x1b]0;title\\x07", "Éclair"]  # the same as in earlier versions
 
 
 def folder() -> Path:
-    """A folder, class folders and pictures with names that are no text, of many letters, or with control characters."""
+    """Write a folder of pictures whose names are not UTF-8, not ASCII, or contain control characters."""
     return write(Path("lat\udce9 é"), classes(each=4, names=CLASSES))
 
 
-# One line, and no character that a terminal acts on
+# Terminal output: one line without control characters
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_text_for_a_terminal_is_one_line_of_visible_characters(text: str) -> None:
+def test_visible_is_printable_and_idempotent(text: str) -> None:
     shown = visible(text)
     assert shown.isprintable()
     assert visible(shown) == shown
@@ -50,14 +50,14 @@ def test_text_for_a_terminal_is_one_line_of_visible_characters(text: str) -> Non
     assert shown.encode() or not text
 
 
-def test_what_is_visible_stays_and_the_rest_is_a_code() -> None:
+def test_visible_escapes_only_unprintable_characters() -> None:
     assert visible("Éclair 猫 \\ 100 %") == "Éclair 猫 \\ 100 %"
     assert visible("\x1b[31mred\x1b]0;t\x07\n\u202e\udce9\ud800") == r"\x1b[31mred\x1b]0;t\x07\n\u202e\xe9\ud800"
-    assert visible("lat\udcc3\udca9\n") == "laté\\n"  # bytes of UTF-8 where the locale has none
+    assert visible("lat\udcc3\udca9\n") == "laté\\n"  # UTF-8 bytes read in a locale without UTF-8
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred\x1b]0;title\x07", "two\nlines", "\u202eevil", "bell\x07"])
-def test_every_way_to_the_terminal_escapes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_functions_escape_control_characters(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.say(name)
     terminal.note(name)
     terminal.warn(name)
@@ -69,11 +69,11 @@ def test_every_way_to_the_terminal_escapes(name: str, capsys: pytest.CaptureFixt
     assert all(line.isprintable() for line in lines)
     assert sum(visible(name) in line for line in lines) == 5
     table = said.out.splitlines()[1:4]
-    assert len({len(line) for line in table}) == 1  # columns stand below each other
+    assert len({len(line) for line in table}) == 1  # columns are aligned
 
 
 def test_names_of_classes_are_escaped_by_every_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """From an .npz, which can name classes by any text; JSON has it as it is."""
+    """The names come from an .npz, which may hold any text; JSON output keeps them unchanged."""
     names = ["\x1b[31mred\x1b]0;title\x07", "two\nlines", "plain"]
     random = np.random.RandomState(0)
     x, y = random.randint(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 3
@@ -95,7 +95,9 @@ def test_names_of_classes_are_escaped_by_every_command(capsys: pytest.CaptureFix
         assert all(line.isprintable() for line in (said.out + said.err).split("\n")), command
     assert status_of("data", "a.npz", "--json") == 0
     assert last_object(capsys.readouterr().out)["classes"] == names
-    assert names[0] in Path("t.csv").read_text() or names[1] in Path("t.csv").read_text()  # true to the name
+    assert (
+        names[0] in Path("t.csv").read_text() or names[1] in Path("t.csv").read_text()
+    )  # the table keeps the name unchanged
 
 
 def test_messages_with_names_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,18 +111,18 @@ def test_messages_with_names_are_escaped(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("text", ["plain", "Éclair", "lat\udce9", "猫\udcff"])
-def test_a_path_as_text_is_the_same_path_again(text: str) -> None:
+def test_path_to_text_round_trip(text: str) -> None:
     assert path_from_text(path_to_text(text)) == text
     assert path_to_text(Path("a") / text) == f"a/{text}"
 
 
-def test_text_that_is_no_path_stays_as_it_is() -> None:
+def test_path_conversions_keep_lone_surrogates() -> None:
     assert path_from_text("\ud800") == "\ud800"
     assert path_to_text("\ud800\udce9"[1:]) == "\udce9"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
-def test_a_table_takes_any_text(suffix: str) -> None:
+def test_tables_accept_text_that_is_not_utf8(suffix: str) -> None:
     with open_table(f"t.{suffix}", ["file"]) as write_row:
         write_row(["lat\udce9\ud800"])
     content = Path(f"t.{suffix}").read_bytes()
@@ -128,13 +130,13 @@ def test_a_table_takes_any_text(suffix: str) -> None:
     assert suffix == "csv" or json.loads(content.decode().splitlines()[suffix == "json"])["file"] == "lat\udce9\ud800"
 
 
-def test_every_command_takes_paths_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_accepts_paths_that_are_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
     data, run = str(folder()), "r\udcffn"
     assert status_of("data", data) == 0
     assert f"{visible(data)}: 9 images" in capsys.readouterr().out
     assert status_of("train", data, "--out", run, *TINY, "--json") == 0
     report = last_object(capsys.readouterr().out)
-    assert report["classes"] == SHOWN
+    assert report["classes"] == REPORTED_CLASSES
     assert report["source"]["data"] == os.path.abspath(data)
     for command in (["evaluate", run, "--json"], ["data", run, "--json"], ["sample", run, "--json"]):
         assert status_of(*command) == 0
@@ -173,7 +175,7 @@ def run_program(*arguments: str, **changes: str) -> "subprocess.CompletedProcess
 
 @pytest.mark.slow
 def test_a_locale_without_utf8_gives_the_same_data_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """And what it writes is read under another locale, in both directions."""
+    """Files written in one locale can be read in the other, in both directions."""
     data = str(folder())
     assert status_of("data", data, "--json") == 0
     expected = last_object(capsys.readouterr().out)
@@ -195,7 +197,7 @@ def test_a_locale_without_utf8_gives_the_same_data_and_runs(capsys: pytest.Captu
     assert os.fsencode(data) in done.stdout
 
 
-def test_class_names_of_an_npz_can_be_written(npz_of: Callable[..., Any]) -> None:
+def test_load_escapes_lone_surrogates_in_npz_class_names(npz_of: Callable[..., Any]) -> None:
     from ssgan.data import load
 
     data = load(npz_of(np.array(["\ud800", "b"])))

@@ -1,4 +1,4 @@
-"""Results as text: every line fits into 80 columns and says what it should."""
+"""Results as text: every line fits in 80 columns and has the expected content."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def shown(capsys: pytest.CaptureFixture[str], found: dict[str, Any]) -> list[str
 
 
 def banded(K: int, diagonal: int) -> list[list[int]]:
-    """Each class right ``diagonal`` times, and k times taken for the next one."""
+    """Return a confusion matrix: each class is right ``diagonal`` times, class k predicted as k + 1 k times."""
     return [[diagonal if i == j else i if j == i + 1 else 0 for j in range(K)] for i in range(K)]
 
 
@@ -51,7 +51,9 @@ def test_a_small_matrix_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("most", [9, 12345])
-def test_ten_classes_have_their_names_over_the_columns(capsys: pytest.CaptureFixture[str], most: int) -> None:
+def test_confusion_matrix_of_ten_classes_abbreviates_column_names(
+    capsys: pytest.CaptureFixture[str], most: int
+) -> None:
     lines = shown(capsys, result(FASHION, banded(10, most)))
     at = lines.index("Rows: true class; columns: predicted, by 1 model")
     assert lines[at + 1].split() == [
@@ -70,7 +72,7 @@ def test_ten_classes_have_their_names_over_the_columns(capsys: pytest.CaptureFix
     assert [line[: len(name)] for line, name in zip(lines[at + 2 :], FASHION, strict=False)] == FASHION
 
 
-def test_names_alike_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_confusion_matrix_numbers_classes_with_similar_names(capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"a long name for the class {k}" for k in range(5)]
     lines = shown(capsys, result(names, banded(5, 3)))
     at = lines.index("Rows: true class; columns: predicted, by 1 model")
@@ -78,7 +80,7 @@ def test_names_alike_get_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[at + 2].startswith("0 a long name for the class 0 3 .")
 
 
-def test_many_classes_show_the_pairs_most_confused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_classes_list_most_confused_pairs_and_lowest_f1(capsys: pytest.CaptureFixture[str]) -> None:
     found = result([f"class {k}" for k in range(100)], banded(100, 98))
     found["per_class"].reverse()
     lines = shown(capsys, found)
@@ -92,7 +94,7 @@ def test_many_classes_show_the_pairs_most_confused(capsys: pytest.CaptureFixture
     assert lines[at + 22] == "(80 more classes: --json shows all)"
 
 
-def test_many_classes_that_are_all_right_are_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_classes_without_confusion_print_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     confusion = [[5 if i == j else 0 for j in range(40)] for i in range(40)]
     assert (
         shown(capsys, result(list(map(str, range(40))), confusion))[-1]
@@ -100,8 +102,8 @@ def test_many_classes_that_are_all_right_are_said_so(capsys: pytest.CaptureFixtu
     )
 
 
-def test_names_are_cut_by_the_columns_they_take(capsys: pytest.CaptureFixture[str]) -> None:
-    """A Chinese letter takes two; a control character must not reach the terminal."""
+def test_names_are_truncated_by_display_width(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Chinese character takes two columns; a control character must not reach the terminal."""
     names = ["猫" * 40, "ü" * 40, "a\x1b[31mb\nc"]
     lines = shown(capsys, result(names, banded(3, 3)))
     at = next(i for i, line in enumerate(lines) if line.startswith("Each class"))
@@ -111,20 +113,20 @@ def test_names_are_cut_by_the_columns_they_take(capsys: pytest.CaptureFixture[st
     assert len({cell_len(line) for line in lines[at + 1 : at + 5]}) == 1
 
 
-def test_columns_line_up_where_the_widest_name_is_of_wide_letters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_align_with_wide_characters(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, result(["猫犬" * 5, "b"], banded(2, 3)))
     for head in ("Each class, by 1 model", "Rows: true class; columns: predicted, by 1 model"):
         at = lines.index(head)
         assert len({cell_len(line) for line in lines[at + 1 : at + 4]}) == 1
 
 
-def test_what_is_undefined_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_undefined_scores_are_shown_as_dash(capsys: pytest.CaptureFixture[str]) -> None:
     found = result(["a", "b"], [[1, 0], [0, 1]])
     found["per_class"][0].update(precision=None, f1=None)
     assert ["a", "7", "-", "50.0", "-"] in [line.split() for line in shown(capsys, found)]
 
 
-def test_whose_predictions_are_counted_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_headings_name_models_that_made_the_predictions(capsys: pytest.CaptureFixture[str]) -> None:
     matrix = [[1, 0], [0, 1]]
     rows = [{**result(["a", "b"], matrix)["rows"][0], "seed": seed} for seed in (3, 4)]
     several = {"rows": rows, "errors": [10.0, 15.0], "predictions_of": "2 models"}
@@ -149,7 +151,7 @@ def test_whose_predictions_are_counted_is_said(capsys: pytest.CaptureFixture[str
         (1, "labelled pictures", 0, "1 labelled picture"),
     ],
 )
-def test_what_is_scored_is_said(
+def test_first_line_names_scored_images(
     capsys: pytest.CaptureFixture[str], count: int, kind: str, left_out: int, words: str
 ) -> None:
     found = {"test_images": count, "scored": kind, "left_out": left_out, "notes": ["A note."]}
@@ -181,9 +183,9 @@ def test_text_is_cut_with_an_ellipsis(text: str, most: int, expected: str) -> No
         (1.0, 4, "Correct for about 100 of 100 images (95 % confidence interval: 51.0 to 100.0)"),
     ],
 )
-def test_an_accuracy_is_said_in_words(accuracy: float, tested: int, words: str) -> None:
+def test_accuracy_in_words(accuracy: float, tested: int, words: str) -> None:
     assert output.accuracy_in_words(accuracy, tested) == words
 
 
-def test_an_evaluation_says_its_accuracy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_prints_accuracy_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.accuracy_in_words(0.875, 540) in shown(capsys, result(["a", "b"], [[1, 0], [0, 1]]))

@@ -36,7 +36,7 @@ TINIER = [*TINY_OPTIONS, "--set", "batch_size=10", "--set", "init_images=20", "-
 
 
 @pytest.fixture(autouse=True)
-def _cache_of_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _separate_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(cache))
 
 
@@ -47,7 +47,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_on_photos(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A run, with what `train` printed on both streams; nothing but the run and the cache was written."""
+    """A run with the standard output and error of its `train`, which wrote only the run and the cache."""
     place = tmp_path_factory.mktemp("photos")
     before, said, shown = contents(photos.parent), io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
@@ -62,7 +62,9 @@ def trained_on_photos(photos: Path, cache: Path, tmp_path_factory: pytest.TempPa
     return place / "run", said.getvalue(), shown.getvalue()
 
 
-def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Path, str, str], photos: Path) -> None:
+def test_run_on_photos_records_source_and_image_settings(
+    trained_on_photos: tuple[Path, str, str], photos: Path
+) -> None:
     run, printed, _ = trained_on_photos
     report = last_object(printed)
     assert report["source"] == {"data": str(photos), "data_dir": None, "labels_csv": None}
@@ -74,7 +76,7 @@ def test_a_run_on_photos_holds_what_loads_them_again(trained_on_photos: tuple[Pa
     assert {path.name for path in run.iterdir()} == RUN_FILES
 
 
-def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, str, str]) -> None:
+def test_train_lists_skipped_and_ignored_files(trained_on_photos: tuple[Path, str, str]) -> None:
     lines = trained_on_photos[2].splitlines()
     assert lines[:2] == [
         "Skipped files that cannot be read: 2 (1 of them labelled): cat/broken.png is empty; unlabeled/text.jpg is not "
@@ -83,7 +85,7 @@ def test_what_was_skipped_is_said_while_training(trained_on_photos: tuple[Path, 
     ]
 
 
-def test_evaluate_and_data_load_the_same_photos_from_anywhere(
+def test_evaluate_and_data_load_photos_from_another_working_directory(
     trained_on_photos: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, printed, _ = trained_on_photos
@@ -97,7 +99,7 @@ def test_evaluate_and_data_load_the_same_photos_from_anywhere(
     assert [Path(name).parts[0] for name in found["splits"][0]["files"]] == ["cat"] * 7 + ["dog"] * 7
 
 
-def test_evaluate_brings_other_photos_to_what_the_models_know(
+def test_evaluate_converts_other_photos_to_size_and_mode_of_run(
     trained_on_photos: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path / "others", {**classes("train/", each=1, first=50), **classes("test/", each=2, first=60)})
@@ -108,7 +110,7 @@ def test_evaluate_brings_other_photos_to_what_the_models_know(
     assert "5 test images of others" in capsys.readouterr().out
 
 
-def test_a_run_on_photos_goes_on(
+def test_resume_of_run_on_photos_refuses_another_image_size(
     trained_on_photos: tuple[Path, str, str], photos: Path, tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     run = shutil.copytree(trained_on_photos[0], tmp_path / "run")
@@ -120,7 +122,7 @@ def test_a_run_on_photos_goes_on(
     assert "so it cannot be resumed: image_size 6, now 7; leave them as they were" in refused
 
 
-def test_a_table_is_part_of_where_data_come_from(
+def test_run_records_labels_csv_and_accepts_moved_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(20)})
@@ -144,7 +146,7 @@ def test_a_table_is_part_of_where_data_come_from(
             (tmp_path / "flat").rename(tmp_path / "moved")
 
 
-def test_an_interrupted_run_says_how_to_load_its_photos_again(
+def test_interrupted_run_prints_resume_command_with_labels_csv(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "my flat", {f"{i}.png": grey(i) for i in range(4)})
@@ -159,7 +161,7 @@ def test_an_interrupted_run_says_how_to_load_its_photos_again(
     assert f"ssgan: run is unfinished; resume it with: {again}" in capsys.readouterr().err.splitlines()
 
 
-def test_what_is_held_out_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_and_train_print_number_of_held_out_pictures(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("data", photos) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "photos: 36 images in the training pool (20 of them without a label), 4 test images (held out)"
@@ -174,10 +176,10 @@ def test_epochs_are_passes_over_the_photos(photos: Path, capsys: pytest.CaptureF
     assert config == resolve("vectors", {"total_images": 3 * 36})
 
 
-def test_a_users_own_data_name_their_preset_by_their_shape(
+def test_default_preset_depends_on_image_shape(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pictures that `images-fast` takes, and what it does not; a setting that fits one of both will do."""
+    """`images-fast` if it accepts the pictures, otherwise `vectors`; a setting has to fit only one of the two."""
     np.savez(tmp_path / "v.npz", x_train=np.full((20, 30), 0.5, np.float32), y_train=np.arange(20) % 2)
     for arguments, preset in (
         (["train", photos], "vectors"),
@@ -201,7 +203,9 @@ def test_settings_are_resolved_before_pictures_are_read(
     assert "twice" in mistake("train", photos, "--epochs", "1", "--set", "total_images=8")
 
 
-def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_reports_skipped_files_duplicates_and_uneven_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write(
         tmp_path / "odd",
         {
@@ -250,9 +254,7 @@ def test_data_shows_what_is_odd_about_photos(tmp_path: Path, capsys: pytest.Capt
     assert any(line.startswith("Skipped files that cannot be read: 2 (1 of them labelled): cat/br") for line in lines)
 
 
-def test_uneven_labels_are_said_while_training_and_stand_in_the_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_uneven_labels_are_reported_as_warnings_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "a", {**classes(each=10), "owl/1.png": grey(900)})
     said = "The labelled images are uneven: 8 of cat, 1 of owl. Label more of owl, or draw fewer with --labels"
     for options, count in (([], 1), (["--labels", "all"], 1), (["--labels", "5"], 0), (["--labels", "9"], 1)):
@@ -275,12 +277,14 @@ def test_many_skipped_files_are_counted_and_some_shown(tmp_path: Path, capsys: p
     assert len(last_object(capsys.readouterr().out)["skipped"]) == 20
 
 
-def test_data_of_arrays_says_nothing_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_arrays_has_no_file_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("data", "digits", "--json") == 0
     assert not {"files", "skipped", "duplicates", "notes"} & last_object(capsys.readouterr().out).keys()
 
 
-def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], photos: Path, tmp_path: Path) -> None:
+def test_invalid_picture_options_and_archives_are_refused(
+    mistake: Callable[..., str], photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "l.csv").write_text("file,label\ncat/0.png,cat\n")
     packed(tmp_path / "bad.zip", {**classes(), "../x.png": encoded(grey(1))})
@@ -297,7 +301,7 @@ def test_mistakes_with_pictures_are_one_sentence(mistake: Callable[..., str], ph
     )
 
 
-def test_a_run_takes_no_options_of_pictures(
+def test_data_of_run_refuses_picture_options(
     mistake: Callable[..., str], trained_on_photos: tuple[Path, str, str]
 ) -> None:
     run = trained_on_photos[0]
@@ -305,7 +309,7 @@ def test_a_run_takes_no_options_of_pictures(
         assert f"omit {option}" in mistake("data", run, option, value)
 
 
-def test_a_run_does_not_lie_among_the_pictures(
+def test_run_folder_inside_pictures_folder_is_refused(
     mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "a", classes())
@@ -315,7 +319,7 @@ def test_a_run_does_not_lie_among_the_pictures(
     assert "choose a folder elsewhere" in mistake("train", ".", *TINIER)
 
 
-def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_progress_in_terminal_pipe_and_quiet_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_terminal in (True, False):
         stream = io.StringIO()
         console = Console(file=stream, force_terminal=is_terminal, width=80)
@@ -335,12 +339,12 @@ def test_reading_is_shown_in_a_terminal_and_now_and_then_elsewhere(monkeypatch: 
         assert nothing is None
 
 
-# What is odd about a user's pictures is said by `train` and by `data`
+# Warnings about a user's pictures, printed by both `train` and `data`
 
 
 @pytest.fixture
-def said_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """The lines of `train` on standard error before the first of its progress; `data` says each of them, too."""
+def warnings_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Return the lines that `train` prints on standard error before its progress; `data` prints each of them too."""
 
     def lines(source: str, *options: str | Path) -> list[str]:
         tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
@@ -354,7 +358,7 @@ def said_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     return lines
 
 
-def test_what_is_odd_about_folders_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
+def test_train_and_data_warn_about_class_folders(tmp_path: Path, warnings_of: Callable[..., list[str]]) -> None:
     files = {**classes("train/", 10), "train/unknown/1.png": grey(999), "train/dog/copy.png": grey(2)}
     write(tmp_path / "letters", {**files, **{f"Test/{c}/1.png": grey(4 + i) for i, c in enumerate(("cat", "dog"))}})
     copies = "so that the measured error may be too low: 2 (Test/cat/1.png is train/cat/4.png, Test/dog/1.png is train"
@@ -365,31 +369,29 @@ def test_what_is_odd_about_folders_is_said(tmp_path: Path, said_of: Callable[...
         f"Test images that are in the pool too, pixel for pixel, {copies}/cat/5.png).",
         "Every picture of the pool is used with its label: ",
     ]
-    shown = said_of("letters")
+    shown = warnings_of("letters")
     assert [line.startswith(words) for line, words in zip(shown, expected, strict=True)] == [True] * 5, shown
 
 
-def test_what_is_odd_about_tables_is_said(tmp_path: Path, said_of: Callable[..., list[str]]) -> None:
+def test_train_and_data_warn_about_label_tables(tmp_path: Path, warnings_of: Callable[..., list[str]]) -> None:
     write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(30)})
     rows = "".join(f"C:\\flat\\{i}.PNG;{'nan' if i % 4 == 0 else 'xy'[i % 2]};7\n" for i in range(20))
     Path("l.csv").write_text(f"image;class;age\n{rows}")
-    assert said_of("flat", "--labels-csv", "l.csv") == [
+    assert warnings_of("flat", "--labels-csv", "l.csv") == [
         "Columns of l.csv that are not used: age.",
         "5 of 20 lines of l.csv have no label (nan): those pictures are unlabelled.",
         "20 of 20 lines of l.csv name a picture by another path or spelling, such as C:\\flat\\0.PNG for 0.png.",
     ]
 
 
-def test_a_pool_of_one_picture_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_warns_about_pool_of_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "one", {"a.png": grey(1)})
     tiny = [*TINIER[2:], "--set", "total_images=20", "--preset", "vectors", "--json"]
     assert status_of("train", "one", "--labels", "0", *tiny) == 0
     assert capsys.readouterr().err.splitlines() == ["There is only 1 picture to learn from: expect a high error."]
 
 
-def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_user_arrays_are_checked_but_built_in_sets_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, y = np.stack([grey(i % 12) for i in range(24)]), np.arange(24) % 8 // 4
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y)
     tiny = [*TINIER[2:], "--set", "total_images=20", "--json"]
@@ -402,7 +404,7 @@ def test_arrays_of_a_user_are_checked_and_named_sets_are_not(
     assert capsys.readouterr().err == ""
 
 
-def test_a_misspelt_folder_and_one_in_the_home_folder(
+def test_misspelt_folder_gets_suggestion_and_tilde_is_expanded(
     tmp_path: Path, mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "photos", classes())
@@ -429,7 +431,7 @@ def test_a_misspelt_folder_and_one_in_the_home_folder(
         (3, 0, None),
     ],
 )
-def test_what_is_not_measured_is_said(
+def test_hint_explains_why_no_error_is_measured(
     each: int, folds: int, hint: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = {**classes(each=each), **{f"unlabeled/{i}.png": grey(1000 + i) for i in range(20)}}
@@ -445,14 +447,14 @@ def test_what_is_not_measured_is_said(
 
 
 @pytest.mark.parametrize(("shape", "images"), [((8, 8), "PICTURES"), ((8, 8, 4), "FILE.npz"), ((8,), "FILE.npz")])
-def test_what_files_cannot_hold_is_classified_as_arrays(shape: tuple[int, ...], images: str) -> None:
+def test_predict_command_suggests_npz_for_data_that_are_not_pictures(shape: tuple[int, ...], images: str) -> None:
     x = np.zeros((2, *shape), np.uint8 if len(shape) > 1 else np.float32)
     command = predict_command(Path("run"), Data(x, np.array([0, 1])))  # type: ignore[call-arg]
     assert command == f"ssgan predict run {images} --out predictions.csv"
 
 
 def test_the_last_line_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it is typed: `data` with the options that it was given, `train` with the folder of the run."""
+    """It works as printed: `data` repeats its own options, and `train` names the folder of the run."""
     write(tmp_path / "my photos", classes(each=10))
     assert status_of("data", "my photos", "--image-size", "7", "--set", "test_share=0.3") == 0
     last = capsys.readouterr().out.splitlines()[-1]

@@ -78,7 +78,7 @@ def test_predict_writes_json(
     assert sum(one["count"] for one in summary["per_class"]) == 3
 
 
-def test_predict_names_what_it_cannot_read_and_goes_on(
+def test_predict_reports_unreadable_files_and_continues(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("pictures/broken.png").write_bytes(Path(pictures[0]).read_bytes()[:50])
@@ -109,7 +109,7 @@ def test_predict_lists_a_few_of_many_unreadable_files(run: Path, capsys: pytest.
     ]
 
 
-def test_predict_answers_its_own_mistakes(
+def test_predict_refuses_invalid_options(
     mistake: Callable[..., str], run: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert mistake("predict", "run") == "Missing argument 'IMAGES...'. See `ssgan predict --help`."

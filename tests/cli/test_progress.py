@@ -1,4 +1,4 @@
-"""Progress of trainings on standard error: an estimate, a bar that moves, and no long silence on a pipe."""
+"""Training progress on standard error: a time estimate, a live bar, and regular lines on a pipe."""
 
 import dataclasses
 import io
@@ -34,20 +34,20 @@ REPORT = TrainingProgress(
 )
 
 
-HOURS = StepProgress(20, 600_000, 2000, 12.0, 7200.0)
-WAYS = ["terminal", "lines", "quiet"]
+TWO_HOURS_LEFT = StepProgress(20, 600_000, 2000, 12.0, 7200.0)
+OUTPUT_MODES = ["terminal", "lines", "quiet"]
 
 
 @contextmanager
-def console(monkeypatch: pytest.MonkeyPatch, way: str, width: int = 300) -> Iterator[io.StringIO]:
+def console(monkeypatch: pytest.MonkeyPatch, mode: str, width: int = 300) -> Iterator[io.StringIO]:
     text = io.StringIO()
-    monkeypatch.setattr(terminal, "err", Console(file=text, force_terminal=way == "terminal", width=width))
+    monkeypatch.setattr(terminal, "err", Console(file=text, force_terminal=mode == "terminal", width=width))
     yield text
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that the displays read, in a list of one."""
+    """The clock of the displays in seconds, as a list with one value."""
     reading = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: reading[0])
     return reading
@@ -70,11 +70,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (5.0e6, "about 57.9 days"),
     ],
 )
-def test_a_length_of_time_is_said_in_words(seconds: float, words: str) -> None:
+def test_about_formats_durations(seconds: float, words: str) -> None:
     assert about(seconds) == words
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", OUTPUT_MODES)
 @pytest.mark.parametrize(
     ("seconds", "following", "expected"),
     [
@@ -83,25 +83,25 @@ def test_a_length_of_time_is_said_in_words(seconds: float, words: str) -> None:
         (1000.0, 0.2, "about 20 minutes; Ctrl-C keeps what is learned"),
     ],
 )
-def test_the_time_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, way: str, seconds: float, following: float, expected: str
+def test_time_estimate_is_printed_once(
+    monkeypatch: pytest.MonkeyPatch, mode: str, seconds: float, following: float, expected: str
 ) -> None:
-    with console(monkeypatch, way) as text:
-        with progress.training_progress(way == "quiet", following=following) as shown:
+    with console(monkeypatch, mode) as text:
+        with progress.training_progress(mode == "quiet", following=following) as shown:
             shown.on_step(StepProgress(0, 600, 0))
             for left in (seconds, seconds / 2):
                 shown.on_step(StepProgress(20, 600, 2000, 12.0, left))
                 shown.on_report(dataclasses.replace(REPORT, seconds_left=left))
         assert text.getvalue().count("Ctrl-C") == text.getvalue().count(expected or "about")
-        assert text.getvalue().count("Ctrl-C") == bool(expected) * (way != "quiet")
+        assert text.getvalue().count("Ctrl-C") == bool(expected) * (mode != "quiet")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_above_an_hour_a_warning_names_the_setting_that_shortens_it(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    with console(monkeypatch, way) as text:
-        with progress.training_progress(way == "quiet", shorter_training(240_000, None)) as shown:
+@pytest.mark.parametrize("mode", OUTPUT_MODES)
+def test_training_above_an_hour_prints_warning_with_shorter_setting(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    with console(monkeypatch, mode) as text:
+        with progress.training_progress(mode == "quiet", shorter_training(240_000, None)) as shown:
             for step in (20, 21):
-                shown.on_step(HOURS._replace(step=step))
+                shown.on_step(TWO_HOURS_LEFT._replace(step=step))
         expected = (
             "At this speed it takes about 2 hours: --set total_images=120000 takes about an hour. "
             "Ctrl-C keeps what is learned."
@@ -110,10 +110,10 @@ def test_above_an_hour_a_warning_names_the_setting_that_shortens_it(monkeypatch:
         assert text.getvalue().count("Ctrl-C") == 1
 
 
-def test_a_run_that_goes_on_has_no_other_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_run_gets_time_warning_without_shorter_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     with console(monkeypatch, "lines") as text:
         with progress.training_progress() as shown:
-            shown.on_step(HOURS)
+            shown.on_step(TWO_HOURS_LEFT)
         assert text.getvalue() == "At this speed it takes about 2 hours. Ctrl-C keeps what is learned.\n"
 
 
@@ -126,25 +126,25 @@ def test_a_run_that_goes_on_has_no_other_length(monkeypatch: pytest.MonkeyPatch)
         (123_456, "0.5", 0.031, "--epochs 0.015"),
     ],
 )
-def test_a_shorter_length_is_named_as_the_user_named_it(
+def test_shorter_training_uses_option_given_by_user(
     total_images: int, epochs: str | None, share: float, words: str
 ) -> None:
     assert shorter_training(total_images, epochs)(share) == words
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_warnings_of_a_training_are_shown_everywhere(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    with console(monkeypatch, way) as text:
-        with progress.training_progress(way == "quiet") as shown:
+@pytest.mark.parametrize("mode", OUTPUT_MODES)
+def test_training_warnings_are_shown_in_every_output_mode(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    with console(monkeypatch, mode) as text:
+        with progress.training_progress(mode == "quiet") as shown:
             shown.on_report(dataclasses.replace(REPORT, warnings=["Seed 0 diverged."]))
             shown.on_report(REPORT)
         assert text.getvalue().count("Seed 0 diverged.") == 1
 
 
-# While it runs
+# During training
 
 
-def test_the_words_move_every_second(now: list[float]) -> None:
+def test_training_display_updates_every_second(now: list[float]) -> None:
     shown = TrainingDisplay()
 
     def after(seconds: float) -> str:
@@ -170,7 +170,7 @@ def test_the_words_move_every_second(now: list[float]) -> None:
     assert [after(0), after(1)] == ["measuring the result, 0:00", "measuring the result, 0:01"]
 
 
-def test_the_bar_is_drawn_anew_while_no_step_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_is_redrawn_during_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with console(monkeypatch, "terminal", 80) as text:
         with progress.training_progress() as shown:
             shown.on_step(StepProgress(2, 400, 200, 50.0, 5.0))
@@ -179,7 +179,7 @@ def test_the_bar_is_drawn_anew_while_no_step_ends(monkeypatch: pytest.MonkeyPatc
         assert "initialising" not in text.getvalue()
 
 
-def test_a_pipe_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipe_gets_regular_lines_during_long_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.SECONDS_OF_SILENCE == 30
     monkeypatch.setattr(progress, "SECONDS_OF_SILENCE", 0.05)
     with console(monkeypatch, "lines") as text:
@@ -193,14 +193,14 @@ def test_a_pipe_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> Non
             time.sleep(0.2)
         lines = text.getvalue().splitlines()
         time.sleep(0.1)
-        assert len(text.getvalue().splitlines()) == len(lines)  # nothing after the end
+        assert len(text.getvalue().splitlines()) == len(lines)  # no line after the end
     expected = ["building the networks", "step 1 of 400", "200 images, 50/s, 0:09 left", "measuring the result"]
     assert [what for what in expected if any(what in line for line in lines)] == expected
     assert lines[-1] == "100%  measuring the result, 0:00"
     assert len(lines) <= 20
 
 
-def test_what_is_quiet_has_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_mode_prints_no_regular_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_OF_SILENCE", 0.01)
     with console(monkeypatch, "quiet") as text:
         with progress.training_progress(quiet=True):
@@ -211,7 +211,7 @@ def test_what_is_quiet_has_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
 # Comparisons
 
 
-def test_a_comparison_says_what_is_left_and_what_is_not_known(now: list[float]) -> None:
+def test_comparison_display_shows_time_left_and_untimed_trainings(now: list[float]) -> None:
     shown = ComparisonDisplay()
     now[0] += 5
     assert shown.words() == "timing the first steps of each method, 0:05"
@@ -227,7 +227,7 @@ def test_a_comparison_says_what_is_left_and_what_is_not_known(now: list[float]) 
     assert "unknown" not in shown.words() + shown.line()
 
 
-def test_a_comparison_says_its_time_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_prints_time_estimate_once(monkeypatch: pytest.MonkeyPatch) -> None:
     report = ComparisonProgress(1, 6, "gan, 20 labels, seed 0", 0.0, 1020.0, untimed=2)
     with console(monkeypatch, "lines") as text:
         with progress.comparison_progress() as shown:
@@ -250,8 +250,8 @@ def test_a_comparison_says_its_time_at_first(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("terms", [1, 4, 9])
-def test_progress_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], terms: int) -> None:
-    """Every number of a milestone is there, in as few lines of 80 columns as hold them."""
+def test_milestone_lines_fit_80_columns(capsys: pytest.CaptureFixture[str], terms: int) -> None:
+    """Every number of a milestone is printed, in as few lines of 80 columns as possible."""
     named = [(name, word) for name, word in LOGGED.items() if name != "sure"][:terms]
     means = {name: np.array([0.1 + k]) for k, (name, _) in enumerate(named)}
     means |= {"p_real_unlabeled": np.array([0.75]), "p_real_fake": np.array([0.25])}
@@ -271,7 +271,7 @@ def test_progress_fits_into_a_terminal(capsys: pytest.CaptureFixture[str], terms
     assert all(len(line) + 2 + len(after.strip().split("  ")[0]) > 80 for line, after in itertools.pairwise(lines))
 
 
-def test_the_time_left_is_told_in_minutes_or_days(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_is_shown_in_minutes_or_days(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=text, width=300))
     with progress.training_progress() as shown:

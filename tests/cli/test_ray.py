@@ -1,4 +1,4 @@
-"""`--engine ray`: the rows of the local engine, from a cluster of two nodes that loses one."""
+"""`--engine ray`: a cluster of two nodes that loses one gives the rows of the local engine."""
 
 import os
 import threading
@@ -23,8 +23,8 @@ from ssgan.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ssgan[ray]")
-LONG = {**SETTINGS, "total_images": 2000, "checkpoint_every_seconds": 0.0}
-FAST = {
+LONG_SETTINGS = {**SETTINGS, "total_images": 2000, "checkpoint_every_seconds": 0.0}
+FAST_HEALTH_CHECKS = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 500,
@@ -34,21 +34,22 @@ FAST = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes of one processor, connected by the address in Ray's own variable."""
+    """Two nodes with one processor each, connected by the address in Ray's environment variable."""
     pytest.importorskip("ray", reason="needs the extra ssgan[ray]")
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))  # of the processes of the nodes
+        patch.setenv("PYTHONPATH", str(ROOT))  # for the processes of the nodes
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
         nodes = Cluster(
-            initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": FAST}
+            initialize_head=True,
+            head_node_args={**node, "include_dashboard": False, "_system_config": FAST_HEALTH_CHECKS},
         )
         nodes.lost = nodes.add_node(**node)
         patch.setenv("RAY_ADDRESS", nodes.address)
         try:
-            with clusters.connect():  # once, so that the tests share the processes of the nodes
+            with clusters.connect():  # connect once, so that all tests share the node processes
                 yield nodes
         finally:
             nodes.shutdown()
@@ -56,32 +57,32 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def grid(few_digits: Data) -> Grid:
-    return grid_of(few_digits, "gan,supervised,svm", settings=LONG, draw_seed=1)
+    return grid_of(few_digits, "gan,supervised,svm", settings=LONG_SETTINGS, draw_seed=1)
 
 
 @pytest.fixture(scope="module")
 def local_rows(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with result_rows.open_row_file(tmp_path_factory.mktemp("local") / "rows.jsonl") as held:
         runner.compare(grid, held)
-        return in_order(held.rows)
+        return sorted_rows(held.rows)
 
 
-def in_order(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without times, in an order of their own: tasks end in any."""
+def sorted_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows without times, sorted, because tasks finish in any order."""
     return sorted(timeless(found), key=lambda row: (row["method"], row.get("ablation") or "", row["seed"]))
 
 
 @needs_ray
-def test_an_address_where_nothing_answers_is_named() -> None:
-    """Ray itself would try for minutes."""
+def test_address_without_cluster_is_refused() -> None:
+    """Ray itself would retry for minutes."""
     words = r"^--ray-address is 127\.0\.0\.1:9, but no Ray cluster answers there \("
     with pytest.raises(UserError, match=words), clusters.connect("127.0.0.1:9"):
         pass
 
 
 @needs_ray
-def test_auto_where_no_ray_runs_says_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's own words name options that are not ours. Here they are given to it: another test may have started Ray."""
+def test_auto_address_without_ray_explains_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's message names options that ssgan lacks. The test raises it itself: another test may have started Ray."""
     import ray
 
     def find_none(*_: Any, **__: Any) -> None:
@@ -96,8 +97,8 @@ def test_auto_where_no_ray_runs_says_how_to_start_it(monkeypatch: pytest.MonkeyP
 def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
     cluster: Any, grid: Grid, local_rows: list[dict[str, Any]]
 ) -> None:
-    """The node is killed while both train; its stack goes on from the checkpoint on the other one."""
-    told: list[Any] = []
+    """The node is killed while both train; its stack of seeds continues from the checkpoint on the other node."""
+    updates: list[Any] = []
     killed: list[int] = []
 
     def kill() -> None:
@@ -110,18 +111,18 @@ def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
     thread = threading.Thread(target=kill)
     thread.start()
     with result_rows.open_row_file(Path("rows.jsonl")) as held:
-        ray_engine.compare_on_ray(grid, held, told.append)
+        ray_engine.compare_on_ray(grid, held, updates.append)
         thread.join()
-        assert in_order(held.rows) == local_rows
+        assert sorted_rows(held.rows) == local_rows
         assert runner.plan(grid, held.rows) == []
     assert killed == [0]
-    done = [progress for progress in told if progress.result]
+    done = [progress for progress in updates if progress.result]
     assert [progress.number for progress in done] == list(range(1, 1 + len(runner.plan(grid, []))))
-    assert {path.suffix for path in Path().iterdir()} == {".jsonl", ".cells", ""}  # the token is gone
+    assert {path.suffix for path in Path().iterdir()} == {".jsonl", ".cells", ""}  # the token file is removed
     assert all((Path() / row["run"]).is_dir() for row in rows() if "run" in row)
 
 
-def test_a_node_without_the_folder_returns_what_rows_name(
+def test_node_without_shared_folder_returns_run_folders_and_samples(
     cluster: Any, few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contextlib import nullcontext
@@ -134,17 +135,17 @@ def test_a_node_without_the_folder_returns_what_rows_name(
         ray_engine.compare_on_ray(grid, held)
     expected = [{k: v.replace("local", "rows", 1) if k in ("run", "samples") else v for k, v in row.items()}
                 for row in rows("local.jsonl")]  # fmt: skip
-    assert in_order(rows()) == in_order(expected)
+    assert sorted_rows(rows()) == sorted_rows(expected)
     for folder in ("cells", "samples"):
         files = [{str(p.relative_to(f"{name}{folder}")) for p in Path(f"{name}{folder}").rglob("*")}
                  for name in (("local.", "rows.") if folder == "cells" else ("local-", "rows-"))]  # fmt: skip
         assert files[0] == files[1] != set()
 
 
-def test_what_fails_is_a_row_and_a_lost_process_too(
+def test_failed_cells_and_lost_processes_become_rows(
     cluster: Any, few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refused cell, a damaged run folder, and a process that ends."""
+    """Failures are a refused cell, a damaged run folder, and a process that exits."""
     grid = grid_of(few_digits, "gan,supervised,knn", settings={**SETTINGS, "weight_feature_matching": 0.0})
     folder = runner.run_folder(grid, runner.plan(grid, [])[1].config, Path("rows.jsonl"))
     folder.mkdir(parents=True)
@@ -159,7 +160,7 @@ def test_what_fails_is_a_row_and_a_lost_process_too(
     def end(data: Data, job: Any) -> None:
         os._exit(1)
 
-    end.__module__ = "__main__"  # so that it is sent whole
+    end.__module__ = "__main__"  # so that it is pickled by value
     monkeypatch.setattr(ray_engine, "run_job", end)
     monkeypatch.setattr(ray_engine, "RETRIES", 0)
     with result_rows.open_row_file(Path("lost.jsonl")) as held:
@@ -185,7 +186,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(cluster: Any,
             with pytest.raises(KeyboardInterrupt):
                 ray_engine.compare_on_ray(grid, held, stop)
             if len(held.rows) == 2:
-                continue  # beside other work the training may be over before it is stopped: once more
+                continue  # on a busy machine the training may finish before it is stopped: try again
             assert [row["method"] for row in held.rows] == ["knn"]
             (log,) = cells.glob("gan-*/log.jsonl")
             begun = log.read_bytes()
@@ -199,7 +200,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(cluster: Any,
 def test_predictions_are_those_of_the_local_engine(
     cluster: Any, few_digits: Data, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte for byte, in the same order, with files that cannot be read and an archive between files."""
+    """Byte for byte and in the same order, with unreadable files and an archive among the inputs."""
     small = [f"--set={name}={value}" for name, value in (("total_images", 400), ("batch_size", 20))]
     assert status_of("train", "digits", "--labels", "20", "--device", "cpu", *small, "--out", "run") == 0
     names = [f"pictures/{i:02d}.png" for i in range(40)]
@@ -226,14 +227,14 @@ def test_features_are_those_of_the_local_engine(cluster: Any) -> None:
     def refuse(images: np.ndarray) -> np.ndarray:
         raise AssertionError("computed here")
 
-    told: list[tuple[int, int]] = []
+    updates: list[tuple[int, int]] = []
     compute = ray_data.feature_engine()(backbone, 255.0)
-    found = compute_features(images, refuse, None, backbone.width, lambda *n: told.append(n), remote=compute)
+    found = compute_features(images, refuse, None, backbone.width, lambda *n: updates.append(n), remote=compute)
     assert found.tobytes() == expected.tobytes()
-    assert told == [(0, 150), (64, 150), (128, 150), (150, 150)]
+    assert updates == [(0, 150), (64, 150), (128, 150), (150, 150)]
 
 
-def test_a_node_of_another_version_is_named(cluster: Any, few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_with_another_version_is_refused(cluster: Any, few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssgan.__version__", "0.0.1")
     with result_rows.open_row_file(Path("rows.jsonl")) as held, pytest.raises(UserError) as raised:
         ray_engine.compare_on_ray(grid_of(few_digits, "knn", settings={}), held)
@@ -243,16 +244,14 @@ def test_a_node_of_another_version_is_named(cluster: Any, few_digits: Data, monk
     assert held.rows == []
 
 
-def test_without_the_extra_it_says_how_to_install_it(
-    mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_ray_extra_prints_install_command(mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "find_spec", lambda name: None if name == "ray" else object())
     words = "--engine ray needs ray, which is not installed: pip install 'ssgan[ray]'."
     for command in (["compare", "digits", "--out", "rows.jsonl"], ["predict", "run", "."], ["train", "digits"]):
         assert mistake(*command, "--engine", "ray") == words
 
 
-def test_wrong_options_are_answered(mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_engine_options_are_refused(mistake: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     compare = ["compare", "digits", "--out", "rows.jsonl"]
     assert mistake(*compare, "--engine", "rai") == "--engine is rai, but must be one of local, ray. Did you mean 'ray'?"
     assert mistake(*compare, "--ray-address", "auto") == (
@@ -268,8 +267,8 @@ def test_wrong_options_are_answered(mistake: Callable[..., str], monkeypatch: py
     )
 
 
-def test_gpus_are_those_of_the_cluster() -> None:
-    """``auto`` takes one where there are any; a certain one cannot be chosen."""
+def test_gpus_for_matches_gpus_of_cluster() -> None:
+    """``auto`` uses a GPU if the cluster has one; a specific GPU cannot be chosen."""
     few, many = (type("Ray", (), {"cluster_resources": staticmethod(lambda n=n: {"GPU": n})}) for n in (0, 4))
     needed = [[clusters.gpus_for(ray, device) for device in ("cpu", "auto")] for ray in (few, many)]
     assert needed == [[0, 0], [0, 1]]

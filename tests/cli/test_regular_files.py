@@ -1,4 +1,4 @@
-"""Only regular files are opened: a pipe, a socket or a device in place of a file is named, and nothing waits for it."""
+"""Only regular files are opened: a pipe, socket or device is named in an error, and no command waits for it."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from ssgan.errors import UserError
 from ssgan.figures import image_grid
 from ssgan.files import IrregularFile, open_atomic, open_file, refuse_irregular
 
-# Where a pipe is opened, the process waits for ever.
+# A process that opens a pipe waits forever, hence the timeout.
 pytestmark = [pytest.mark.usefixtures("in_an_empty_folder"), pytest.mark.timeout(60)]
 
 IRREGULAR = "it is not a regular file"
 
 
 def pipe(path: str | Path) -> Path:
-    """Put a pipe in the place of a file."""
+    """Create a pipe at this path, in place of a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -35,7 +35,7 @@ def pipe(path: str | Path) -> Path:
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[Path]:
+def bound_socket(path: Path) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)
         yield path
@@ -56,9 +56,9 @@ def test_a_regular_file_and_a_link_to_one_are_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b", "wb", "ab"])
-def test_anything_else_is_refused_without_waiting(tmp_path: Path, mode: str) -> None:
+def test_open_file_refuses_other_file_types_without_waiting(tmp_path: Path, mode: str) -> None:
     (tmp_path / "link").symlink_to(pipe("pipe"))
-    with listening(tmp_path / "socket") as place:
+    with bound_socket(tmp_path / "socket") as place:
         for path in (tmp_path / "pipe", tmp_path / "link", place, Path("/dev/null"), Path("/dev/stdin")):
             with pytest.raises(IrregularFile, match=IRREGULAR):
                 open_file(path, mode)
@@ -66,8 +66,8 @@ def test_anything_else_is_refused_without_waiting(tmp_path: Path, mode: str) -> 
         open_file(tmp_path, mode)
 
 
-def test_a_file_that_becomes_a_pipe_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The open file is looked at too, and opening does not wait for the other end of a pipe."""
+def test_open_file_refuses_file_replaced_by_pipe_after_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The open file is checked too, and opening does not wait for the other end of a pipe."""
     path = pipe("pipe")
     Path("file").write_bytes(b"")
     regular, look = os.stat("file"), os.stat
@@ -78,8 +78,8 @@ def test_a_file_that_becomes_a_pipe_meanwhile_is_refused(monkeypatch: pytest.Mon
     assert before is None or len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_the_hidden_file_of_a_write_is_never_followed(tmp_path: Path) -> None:
-    """A pipe or a link that has its name is replaced: nothing waits, and nothing is written elsewhere."""
+def test_open_atomic_replaces_existing_part_file(tmp_path: Path) -> None:
+    """A pipe or link with the name of the part file is replaced: no waiting, and no write to another file."""
     pipe(".a.json.part")
     (tmp_path / "other").write_bytes(b"other")
     (tmp_path / ".b.json.part").symlink_to("other")
@@ -92,7 +92,7 @@ def test_the_hidden_file_of_a_write_is_never_followed(tmp_path: Path) -> None:
 # Files of a run
 
 
-IN_A_RUN = {
+COMMANDS_BY_RUN_FILE = {
     "config.json": [["evaluate"], ["predict"], ["data"], ["sample"], ["resume"], ["config"]],
     "report.json": [["evaluate"], ["predict"], ["data"], ["resume"]],
     "split.json": [["data"], ["resume"]],
@@ -107,11 +107,11 @@ COMMANDS = {
     "resume": ["train", "digits", "--out", "run", "--resume"],
     "config": ["train", "digits", "--config", "run/config.json", "--out", "other"],
 }
-CASES = [(name, command) for name, commands in IN_A_RUN.items() for (command,) in commands]
+CASES = [(name, command) for name, commands in COMMANDS_BY_RUN_FILE.items() for (command,) in commands]
 
 
 @pytest.mark.parametrize(("name", "command"), CASES)
-def test_a_pipe_in_a_run_folder_is_one_sentence(
+def test_pipe_in_run_folder_is_refused_with_one_line(
     run: Path, name: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command == "resume" and name != "report.json":
@@ -124,7 +124,7 @@ def test_a_pipe_in_a_run_folder_is_one_sentence(
     assert name in line
 
 
-def test_frames_and_samples_are_regular_files(run: Path) -> None:
+def test_animate_refuses_pipe_as_frame(run: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as a picture"):
         image_grid.animate({1: pipe(run / "frames" / "000000001.png")}, ".gif")
 
@@ -160,7 +160,7 @@ DATA = {
 
 
 @pytest.mark.parametrize(("build", "words"), DATA.values(), ids=DATA)
-def test_a_pipe_in_place_of_data_is_one_sentence(
+def test_pipe_or_device_as_data_is_refused(
     mistake: Callable[..., str], build: Callable[[], list[str]], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", Downloads())
@@ -174,38 +174,38 @@ def test_a_pipe_among_pictures_is_skipped_and_named(capsys: pytest.CaptureFixtur
     assert "cat/x.png is not a regular file; dog/y.PNG is not a regular file" in said
 
 
-def test_a_pipe_among_the_images_to_classify_is_a_row_with_the_reason(
+def test_predict_writes_row_with_reason_for_pipes_and_sockets(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "p", {"good.png": grey(1)})
     packed(tmp_path / "good.zip", {"a.png": grey(2)})
     names = [str(pipe(f"p/{name}")) for name in ("x.png", "y.zip", "z.npz")]
-    with listening(tmp_path / "s.png"):
+    with bound_socket(tmp_path / "s.png"):
         assert status_of("predict", run, "p", *names[1:], "s.png", "/dev/stdin", "good.zip", "--device", "cpu") == 0
     rows = capsys.readouterr().out.splitlines()[1:]
     assert [row.split(",")[0] for row in rows if IRREGULAR in row] == [*names, "s.png", "/dev/stdin"]
     assert len(rows) == 7
 
 
-def test_files_of_rows_are_regular(mistake: Callable[..., str]) -> None:
+def test_report_and_compare_refuse_pipe_as_row_file(mistake: Callable[..., str]) -> None:
     path = pipe("r.jsonl")
     assert mistake("report", path, "--out", "page") == f"r.jsonl cannot be read ({IRREGULAR})."
     assert "which is not a regular file" in mistake("compare", "digits", "--labels", "20", "--out", path)
 
 
-def test_a_pipe_is_not_replaced_by_a_picture(mistake: Callable[..., str], run: Path) -> None:
+def test_picture_output_does_not_replace_pipe(mistake: Callable[..., str], run: Path) -> None:
     words = "which is not a regular file: choose another file."
     assert mistake("sample", run, "--out", pipe("s.png")) == f"--out is s.png, {words}"
     assert mistake("predict", run, "x.png", "--sheet", "s.png") == f"--sheet is s.png, {words}"
 
 
-def test_a_pipe_is_not_replaced_by_a_table(mistake: Callable[..., str], run: Path) -> None:
+def test_table_output_does_not_replace_pipe(mistake: Callable[..., str], run: Path) -> None:
     assert mistake("predict", run, "x.png", "--out", pipe("t.csv")) == (
         "--out is t.csv, which is not a regular file: choose another file."
     )
 
 
-# Caches: what cannot be read costs time, and nothing else
+# Caches: an unreadable entry is only computed again
 
 
 def test_pipes_in_the_caches_count_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_pipes_in_the_caches_count_as_missing(tmp_path: Path, monkeypatch: pytes
         assert features.tolist() == images.tolist()
 
 
-def test_what_a_library_opens_is_looked_at_first(tmp_path: Path) -> None:
+def test_refuse_irregular_accepts_files_and_refuses_pipes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     refuse_irregular([tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / ("x" * 300)])
     with pytest.raises(UserError, match="pipe is not a regular file: remove it"):

@@ -1,4 +1,4 @@
-"""What `ssgan sample` is asked for, read from its options."""
+"""Options of `ssgan sample`, parsed into a request."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def request_of(kind: str = "grid", expression: str | None = None, **options: Any
     return build_request(Path("run"), [kind], arithmetic=expression, **options)
 
 
-def test_an_expression_is_terms_with_signs() -> None:
+def test_parse_expression_returns_signed_terms() -> None:
     expected = ((1, (0, 1, 2)), (-1, (3, 4, 5)), (1, (6, 7, 8)))
     assert parse_expression("0,1,2 - 3,4,5 + 6,7,8") == expected
     assert parse_expression(" 0, 1 ,2-3,4,5+6,7,8 ") == expected
@@ -38,7 +38,7 @@ def test_an_expression_is_terms_with_signs() -> None:
         ("2 * 3", "with '2 * 3' where a number should be"),
     ],
 )
-def test_bad_expressions_are_answered(text: str, what: str) -> None:
+def test_invalid_expressions_are_refused(text: str, what: str) -> None:
     with pytest.raises(UserError) as mistake:
         parse_expression(text)
     assert str(mistake.value) == (
@@ -47,7 +47,7 @@ def test_bad_expressions_are_answered(text: str, what: str) -> None:
     )
 
 
-def test_numbers_of_an_expression_are_bounded() -> None:
+def test_expression_refuses_numbers_above_9999() -> None:
     assert parse_expression("9999") == ((1, (9999,)),)
     with pytest.raises(UserError, match=r"^--arithmetic names image 10000, but the largest number is 9999\.$"):
         parse_expression("1 + 10000")
@@ -81,7 +81,7 @@ def test_defaults() -> None:
         ("animate", {"seed": "1"}, "--seed does nothing with --animate: it is for "),
     ],
 )
-def test_values_out_of_place_or_range_are_answered(kind: str, given: dict[str, str], words: str) -> None:
+def test_options_out_of_range_or_of_other_kinds_are_refused(kind: str, given: dict[str, str], words: str) -> None:
     with pytest.raises(UserError) as mistake:
         request_of(kind, **given)
     assert str(mistake.value).startswith(words)
@@ -92,7 +92,7 @@ def test_two_kinds_at_once_are_refused() -> None:
         build_request(Path("run"), ["grid", "nearest"])
 
 
-def test_the_file_must_fit_the_kind_and_lie_in_a_folder(tmp_path: Path) -> None:
+def test_output_file_needs_matching_suffix_and_existing_folder(tmp_path: Path) -> None:
     assert request_of(out=tmp_path / "a.PNG").out == tmp_path / "a.PNG"
     assert request_of("animate", out=tmp_path / "a.webp").out == tmp_path / "a.webp"
     (tmp_path / "d.png").mkdir()

@@ -26,8 +26,8 @@ PHOTOS = {**classes(each=10), **{f"unlabeled/{i}.png": grey(1000 + i) for i in r
 
 
 @pytest.fixture(scope="module")
-def trained_place(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and a run on them, which tests 2 of 10 pictures of each class."""
+def trained_folder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures and a run on them that holds out 2 of 10 pictures of each class for testing."""
     place = tmp_path_factory.mktemp("place")
     write(place / "photos", PHOTOS)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
@@ -38,9 +38,9 @@ def trained_place(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def run(trained_place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(trained_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SSGAN_DATA", str(cache))
-    return trained_place / "run"
+    return trained_folder / "run"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_labelled_picture_is_scored(
     assert "on all 60 labelled pictures of others, by " in capsys.readouterr().out.splitlines()[0]
 
 
-def test_a_test_share_of_its_own_is_scored_alone(tmp_path: Path, evaluated: Callable[..., dict[str, Any]]) -> None:
+def test_only_test_folder_is_scored_if_present(tmp_path: Path, evaluated: Callable[..., dict[str, Any]]) -> None:
     others = {**classes("train/", each=9, first=3000), **classes("test/", each=4, first=4000)}
     assert scored(evaluated("--data", write(tmp_path / "others", others))) == (8, "test images", 0)
 
@@ -85,7 +85,7 @@ def test_a_test_share_of_its_own_is_scored_alone(tmp_path: Path, evaluated: Call
 def test_pictures_of_the_pool_are_left_out(
     tmp_path: Path, evaluated: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str], run: Path
 ) -> None:
-    """Also those that the run saw without a label, and under other names; its test pictures are scored."""
+    """Unlabelled and renamed pictures of the pool are left out too; the test pictures of the run are scored."""
     others = classes(each=15, first=3000)
     others |= {f"cat/seen {i}.png": grey(1000 + i) for i in range(3)}
     others |= {f"dog/own {i}.png": grey(100 + i) for i in range(10)}
@@ -100,7 +100,7 @@ def test_pictures_of_the_pool_are_left_out(
     assert line in lines
 
 
-def test_copies_of_the_pool_in_a_test_share_are_left_out(
+def test_copies_of_pool_pictures_in_test_folder_are_left_out(
     tmp_path: Path, evaluated: Callable[..., dict[str, Any]]
 ) -> None:
     others = {**classes("train/", each=9, first=3000), **classes("test/", each=4, first=4000)}
@@ -108,55 +108,55 @@ def test_copies_of_the_pool_in_a_test_share_are_left_out(
     assert scored(evaluated("--data", write(tmp_path / "others", others))) == (8, "test images", 1)
 
 
-def test_the_runs_own_pictures_give_its_own_errors(
-    tmp_path: Path, trained_place: Path, evaluated: Callable[..., dict[str, Any]]
+def test_evaluate_on_training_folder_gives_errors_of_run(
+    tmp_path: Path, trained_folder: Path, evaluated: Callable[..., dict[str, Any]]
 ) -> None:
-    """Where they are, and moved to another place, which the run does not know."""
+    """In place, and copied to a folder that the run does not know."""
     own = evaluated()
     assert scored(own) == (4, "test images", 0)
-    shutil.copytree(trained_place / "photos", tmp_path / "moved")
-    for folder in (trained_place / "photos", tmp_path / "moved"):
+    shutil.copytree(trained_folder / "photos", tmp_path / "moved")
+    for folder in (trained_folder / "photos", tmp_path / "moved"):
         result = evaluated("--data", folder)
         assert scored(result) == (4, "labelled pictures", 16)
         assert result["errors"] == own["errors"]
 
 
-def test_a_pool_that_cannot_be_read_is_said(
-    tmp_path: Path, trained_place: Path, evaluated: Callable[..., dict[str, Any]]
+def test_unreadable_pool_is_reported(
+    tmp_path: Path, trained_folder: Path, evaluated: Callable[..., dict[str, Any]]
 ) -> None:
     others = write(tmp_path / "others", {**classes(each=5, first=3000), "cat/seen.png": grey(1000)})
-    (trained_place / "photos").rename(trained_place / "gone")
+    (trained_folder / "photos").rename(trained_folder / "gone")
     try:
         result = evaluated("--data", others)
         assert scored(result) == (11, "labelled pictures", 0)
         (note,) = result["notes"]
         assert note.startswith(
-            f"The data of {trained_place / 'run'} cannot be read, so pictures that it trained on may"
+            f"The data of {trained_folder / 'run'} cannot be read, so pictures that it trained on may"
         )
         assert "There is no folder" in note
-        moved = evaluated("--data", trained_place / "gone")
-        assert (scored(moved), moved["notes"]) == ((4, "labelled pictures", 16), [MOVED])
+        moved = evaluated("--data", trained_folder / "gone")
+        assert (scored(moved), moved["notes"]) == ((4, "labelled pictures", 16), [LEFT_OUT_NOTE])
     finally:
-        (trained_place / "gone").rename(trained_place / "photos")
+        (trained_folder / "gone").rename(trained_folder / "photos")
 
 
-MOVED = "Left out, because the run trained on them, with their label or without: 16"
+LEFT_OUT_NOTE = "Left out, because the run trained on them, with their label or without: 16"
 
 
-def test_a_pool_that_has_changed_is_said(
-    tmp_path: Path, trained_place: Path, evaluated: Callable[..., dict[str, Any]]
+def test_changed_pool_is_reported(
+    tmp_path: Path, trained_folder: Path, evaluated: Callable[..., dict[str, Any]]
 ) -> None:
     others = write(tmp_path / "others", {**classes(each=5, first=3000), "cat/seen.png": grey(1000)})
-    write(trained_place / "photos", {"unlabeled/new.png": grey(5000)})
+    write(trained_folder / "photos", {"unlabeled/new.png": grey(5000)})
     try:
         result = evaluated("--data", others)
         assert scored(result) == (10, "labelled pictures", 1)
         assert result["notes"][1].startswith("photos has changed since ")
     finally:
-        (trained_place / "photos" / "unlabeled" / "new.png").unlink()
+        (trained_folder / "photos" / "unlabeled" / "new.png").unlink()
 
 
-def test_pictures_that_are_all_trained_on_are_refused(tmp_path: Path, run: Path, mistake: Callable[..., str]) -> None:
+def test_data_with_only_training_pictures_are_refused(tmp_path: Path, run: Path, mistake: Callable[..., str]) -> None:
     seen = {f"{name}/{i}.png": grey(1000 + 3 * k + i) for k, name in enumerate(("cat", "dog")) for i in range(3)}
     folder = write(tmp_path / "others", seen)
     assert mistake("evaluate", run, "--data", folder, "--device", "cpu") == (
@@ -165,10 +165,10 @@ def test_pictures_that_are_all_trained_on_are_refused(tmp_path: Path, run: Path,
     )
 
 
-def test_pictures_that_the_run_learned_are_not_scored_after_its_data_grew(
+def test_training_pictures_are_left_out_after_labels_are_added(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """More labels hold out another test set, in which labelled pictures of the training may lie."""
+    """More labels give another held-out test set, which may contain labelled training pictures."""
     monkeypatch.setenv("SSGAN_DATA", str(cache))
     write(tmp_path / "flat", {f"{label}{i}.png": grey(100 * k + i) for k, label in enumerate("ab") for i in range(40)})
     names = [f"{label}{i}.png,{label}" for i in range(40) for label in "ab"]
@@ -194,7 +194,7 @@ def test_pictures_that_the_run_learned_are_not_scored_after_its_data_grew(
     )
     data = load(str(tmp_path / "flat"), None, Options.of(read_config(Path("run")), labels))
     assert result["left_out"] == len(learned & set(image_ids(data.x_test)))
-    # Given by name, its pool is left out as it is now, and what it learned before.
+    # With --data, the current pool and the pictures that the run learned before are left out.
     assert status_of("evaluate", "run", "--data", "flat", "--labels-csv", labels, "--json") == 0
     named = last_object(capsys.readouterr().out)
     assert named["test_images"] + named["left_out"] == 80

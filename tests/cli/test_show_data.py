@@ -14,7 +14,7 @@ from ssgan.data.dataset import Data
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-def test_data_of_a_set(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_describes_data_set(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("data", "digits", "--json") == 0
     result = last_object(capsys.readouterr().out)
     assert (result["dataset"], result["sha256"], result["image_shape"]) == ("digits", digits.sha256, [8, 8])
@@ -34,7 +34,7 @@ def test_data_of_a_set(digits: Data, capsys: pytest.CaptureFixture[str]) -> None
     assert ["total", "1257", "540"] in [line.split() for line in lines]
 
 
-def test_data_of_a_draw(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_describes_label_draw(digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
     rows = splits.draw(digits.y_train, 20, 7)
     assert status_of("data", "digits", "--labels", "20", "--draw-seed", "7", "--json") == 0
     result = last_object(capsys.readouterr().out)
@@ -49,7 +49,7 @@ def test_data_of_a_draw(digits: Data, capsys: pytest.CaptureFixture[str]) -> Non
     assert split["indices"] == list(range(1257))
 
 
-def test_data_of_a_run(trained: tuple[Path, str], digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_describes_run(trained: tuple[Path, str], digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = trained
     assert status_of("data", out, "--json") == 0
     result = last_object(capsys.readouterr().out)
@@ -65,7 +65,7 @@ def test_data_of_a_run(trained: tuple[Path, str], digits: Data, capsys: pytest.C
     )
 
 
-def test_data_of_numbers_counts_numbers_and_has_no_empty_table(
+def test_data_of_numbers_without_classes_prints_no_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -80,23 +80,23 @@ def test_data_of_numbers_counts_numbers_and_has_no_empty_table(
             "each 1 of float32, full intensity 1",
             "No number has a label, so there are no classes.",
         ]
-        assert len(lines) == 3 + (source == "gaussian")  # how to train on them
+        assert len(lines) == 3 + (source == "gaussian")  # plus the hint how to train on them
     assert status_of("report", "run", "--out", "page") == 2
     reason = "run:1 is of a GAN without classes (labels 0), which has no error"
     assert capsys.readouterr().err == f"ssgan: There is no result row in run: {reason}.\n"
 
 
-def test_vectors_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_counts_vectors_instead_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.random.default_rng(0).random((12, 5), dtype=np.float32)
     np.savez(tmp_path / "v.npz", x_train=x, y_train=np.arange(12) % 2, x_test=x[:1], y_test=[0])
     assert status_of("data", tmp_path / "v.npz") == 0
     assert "12 vectors in the training pool, 1 test vector" in capsys.readouterr().out
 
 
-def test_a_report_is_made_of_a_run(
+def test_report_accepts_run_folder_and_report_file(
     trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of its folder or its report.json: the rows of its models."""
+    """Both give the same numbers as a file with the rows of the models."""
     out, _ = trained
     pages = []
     for k, given in enumerate((out, out / "report.json")):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training finishes its step and writes a checkpoint; anything else ends at once, in one line."""
+"""Ctrl-C and SIGTERM: training finishes its step and writes a checkpoint; other work stops at once with one line."""
 
 import os
 import signal
@@ -21,55 +21,55 @@ from ssgan.errors import Interrupted
 from ssgan.training import experiment, interrupts
 from ssgan.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "_handlers_are_as_before")
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder", "_default_signal_handlers")
 
 TINY = ["--set", "total_images=2000", "--set", "discriminator_widths=16,8", "--set", "generator_widths=16"]
 TRAIN = ["train", "digits", "--labels", "20", "--device", "cpu", "--out", "run", *TINY]
-AGAIN = "ssgan train digits --out run --resume"
-USE = (
+RESUME = "ssgan train digits --out run --resume"
+USE_HINT = (
     "use what it has learned with: ssgan predict run PICTURES --out predictions.csv; "
     "score it with: ssgan evaluate run --data digits"
 )
-BOTH = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
-def _handlers_are_as_before() -> Iterator[None]:
-    outside = [signal.getsignal(number) for number in BOTH]  # a shell ignores Ctrl-C for what runs in the background
+def _default_signal_handlers() -> Iterator[None]:
+    outside = [signal.getsignal(number) for number in SIGNALS]  # a shell ignores Ctrl-C for background processes
     before = [signal.default_int_handler, signal.SIG_DFL]
-    for number, handler in zip(BOTH, before, strict=True):
+    for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
     yield
-    assert [signal.getsignal(number) for number in BOTH] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
     assert interrupts.current() is None
-    for number, former in zip(BOTH, outside, strict=True):
+    for number, former in zip(SIGNALS, outside, strict=True):
         signal.signal(number, former)
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
+def send_signals_at_step(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: int) -> None:
     """Send these signals in the middle of a step."""
-    take = Trainer.step
+    original_step = Trainer.step
 
-    def take_and_send(self: Trainer, batches: Any) -> None:
+    def step_and_send(self: Trainer, batches: Any) -> None:
         if self.steps_done + 1 == step:
             for number in numbers:
                 signal.raise_signal(number)
-        take(self, batches)
+        original_step(self, batches)
 
-    monkeypatch.setattr(Trainer, "step", take_and_send)
+    monkeypatch.setattr(Trainer, "step", step_and_send)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_training_finishes_its_step_and_says_how_to_go_on(
+def test_training_finishes_step_and_prints_resume_command(
     number: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of(*TRAIN[:-6], *TINY, "--out", "whole") == 0
     with monkeypatch.context() as patch:
-        at_step(patch, 7, number)
+        send_signals_at_step(patch, 7, number)
         capsys.readouterr()
         assert status_of(*TRAIN) == status
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"ssgan: run is unfinished; resume it with: {AGAIN}; see what it generates with: ssgan sample run; {USE}"
+        f"ssgan: run is unfinished; resume it with: {RESUME}; see what it generates with: ssgan sample run; {USE_HINT}"
     )
     run = Path("run")
     assert sorted(path.name for path in run.iterdir()) == [
@@ -85,37 +85,39 @@ def test_a_training_finishes_its_step_and_says_how_to_go_on(
     assert differences(*rows) == []
 
 
-def test_with_a_report_after_every_step_signals_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report that was due for another reason once kept the handlers from being set."""
+def test_signals_are_recorded_with_report_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier, a report that was due for another reason prevented the handlers from being set."""
     with monkeypatch.context() as patch:
-        at_step(patch, 7, signal.SIGINT)
+        send_signals_at_step(patch, 7, signal.SIGINT)
         assert status_of(*TRAIN, "--set", "report_every_images=1") == 130
     assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 7
 
 
-def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_signal_stops_training_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for numbers, status in (((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGINT, signal.SIGTERM), 143)):
         with monkeypatch.context() as patch:
-            at_step(patch, 7, *numbers)
+            send_signals_at_step(patch, 7, *numbers)
             assert status_of(*TRAIN[:-7], f"run-{status}", *TINY) == status
         assert not (Path(f"run-{status}") / "checkpoint").exists()
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"ssgan: run-{status} is unfinished; resume it with: {AGAIN.replace('run', f'run-{status}')}"
+        assert line == f"ssgan: run-{status} is unfinished; resume it with: {RESUME.replace('run', f'run-{status}')}"
 
 
-def test_before_the_first_step_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_step(monkeypatch, 1, signal.SIGTERM)
+def test_signal_in_first_step_stops_training_without_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    send_signals_at_step(monkeypatch, 1, signal.SIGTERM)
     assert status_of(*TRAIN) == 143
     assert not Path("run", "checkpoint").exists()
 
 
-def test_in_the_last_step_the_checkpoint_is_the_last_one(
+def test_signal_in_last_step_keeps_final_checkpoint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        at_step(patch, 20, signal.SIGINT)
+        send_signals_at_step(patch, 20, signal.SIGINT)
         assert status_of(*TRAIN) == 130
-    assert f"resume it with: {AGAIN}" in capsys.readouterr().err
+    assert f"resume it with: {RESUME}" in capsys.readouterr().err
     assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 20
     assert status_of("train", "digits", "--out", "run", "--resume") == 0
 
@@ -133,7 +135,7 @@ def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(monkeypatch: 
     assert runs.load_checkpoint(Path("run", "checkpoint"))["steps_done"] == 20
 
 
-def test_after_the_last_step_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_after_last_step_stops_at_once_and_run_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "summarize", lambda *_: signal.raise_signal(signal.SIGTERM))
         assert status_of(*TRAIN) == 143
@@ -141,28 +143,28 @@ def test_after_the_last_step_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert status_of("train", "digits", "--out", "run", "--resume") == 0
 
 
-def test_a_training_of_folds_stops_in_any_of_its_parts(
+def test_training_with_folds_can_be_interrupted_and_resumed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        at_step(patch, 5, signal.SIGINT)
+        send_signals_at_step(patch, 5, signal.SIGINT)
         assert status_of(*TRAIN, "--folds", "2") == 130
         assert runs.load_checkpoint(Path("run", "folds", "checkpoint"))["steps_done"] == 5
         said = capsys.readouterr().err.splitlines()
-        assert said[-1] == f"ssgan: run is unfinished; resume it with: {AGAIN}"
+        assert said[-1] == f"ssgan: run is unfinished; resume it with: {RESUME}"
     with monkeypatch.context() as patch:
-        at_step(patch, 9, signal.SIGINT)  # the folds have it behind them only once they went on
+        send_signals_at_step(patch, 9, signal.SIGINT)  # the folds pass this step only after they were resumed
         assert status_of("train", "digits", "--out", "run", "--resume") == 130
     assert status_of("train", "digits", "--out", "run", "--resume") == 0
 
 
-def test_a_comparison_stops_after_the_step_and_goes_on_from_there(
+def test_comparison_stops_after_step_and_continues_from_checkpoint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compare", "digits", "--labels", "20", "--methods", "gan,supervised", "--seeds", "1", "--device", "cpu"]
     command += ["--out", "rows.jsonl", *TINY[:4]]
     with monkeypatch.context() as patch:
-        at_step(patch, 7, signal.SIGTERM)
+        send_signals_at_step(patch, 7, signal.SIGTERM)
         assert status_of(*command) == 143
     line = "ssgan: rows.jsonl holds what is finished; the same command continues from there."
     assert capsys.readouterr().err.splitlines()[-1] == line
@@ -173,36 +175,36 @@ def test_a_comparison_stops_after_the_step_and_goes_on_from_there(
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("place", ["ssgan.data.datasets.load", "ssgan.inference.features.apply_backbone"])
-def test_reading_pictures_and_computing_features_end_quietly(
+def test_signal_while_reading_data_or_computing_features_prints_one_line(
     number: int, status: int, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(number))
     assert status_of(*TRAIN) == status
     (line,) = capsys.readouterr().err.splitlines()
-    assert line in ("ssgan: interrupted.", f"ssgan: run is unfinished; resume it with: {AGAIN}")
+    assert line in ("ssgan: interrupted.", f"ssgan: run is unfinished; resume it with: {RESUME}")
 
 
-def test_who_calls_the_library_keeps_the_signals(
+def test_library_calls_do_not_change_signal_handling(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs.create_run_folder(tmp_path / "run", "digits", tiny())
-    at_step(monkeypatch, 7, signal.SIGINT)
+    send_signals_at_step(monkeypatch, 7, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:
         experiment.run_experiment(few_digits, tiny(), folder)
     assert not isinstance(caught.value, Interrupted)
 
 
-def test_signals_that_are_ignored_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_signals_stay_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        at_step(monkeypatch, 7, signal.SIGINT)
+        send_signals_at_step(monkeypatch, 7, signal.SIGINT)
         assert status_of(*TRAIN) == 0
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("number", BOTH)
-def test_a_process_ends_as_its_signal_says(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_process_exit_status_matches_signal(tmp_path: Path, number: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ssgan.cli", *TRAIN, "--set", "report_every_images=1000"]
     command[command.index("total_images=2000")] = "total_images=20000000"

@@ -1,4 +1,4 @@
-"""`predict --sort-into` and `--sheet`: pictures in a folder for each class, and the least sure ones to look at."""
+"""`predict --sort-into` and `--sheet`: one folder of pictures per class, and a sheet of the least sure pictures."""
 
 import csv
 import errno
@@ -51,8 +51,8 @@ def test_a_zip_is_sorted_whatever_its_path(run: Path, tmp_path: Path, name: str)
     assert [Path(file).name for file in files_in(Path("sorted"))] == ["z.png"]
 
 
-def test_a_picture_that_is_gone_is_counted_and_the_others_are_sorted(tmp_path: Path) -> None:
-    """It was a traceback, and the table was lost."""
+def test_missing_picture_is_counted_and_others_are_sorted(tmp_path: Path) -> None:
+    """Earlier, this gave a traceback, and the table was lost."""
     write(tmp_path, {"a.png": grey(1), "b.png": grey(2)})
     names = [str(tmp_path / name) for name in ("a.png", "gone.png", "b.png")]
     sorter = Sorter(tmp_path / "sorted", ["cat"], Pictures([InputSource(name) for name in names]))
@@ -63,7 +63,7 @@ def test_a_picture_that_is_gone_is_counted_and_the_others_are_sorted(tmp_path: P
     assert sorter.counts == {"cat": 2}
 
 
-def test_a_folder_that_takes_no_links_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_without_symlink_support_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"a.png": grey(1)})
     name = str(tmp_path / "a.png")
 
@@ -76,9 +76,7 @@ def test_a_folder_that_takes_no_links_is_an_error(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("pictures")
-def test_a_tilde_after_an_equals_sign_is_the_home_folder(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sort_into_expands_tilde_after_equals_sign(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert status_of("predict", run, "pictures", "--sort-into=~/sorted", "--device", "cpu") == 0
     assert (tmp_path / "home/sorted").is_dir()
@@ -89,7 +87,7 @@ def test_a_tilde_after_an_equals_sign_is_the_home_folder(
 def test_pictures_are_copied_by_class(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], unsure: str, tmp_path: Path
 ) -> None:
-    """A folder, a single file and a member of a zip; the broken one is put nowhere, and the others stay."""
+    """Inputs are a folder, a file and a zip; a broken picture is not copied, and the inputs stay unchanged."""
     packed(tmp_path / "more.zip", {"deep/z.png": grey(5)})
     Path("pictures/broken.png").write_bytes(b"\x89PNG")
     rows = predicted(run, capsys, "pictures/deep", "pictures/a.png", "pictures/broken.png", "more.zip")
@@ -117,7 +115,7 @@ def grey_bytes(seed: int) -> bytes:
     return stream.getvalue()
 
 
-def test_counts_are_said_and_a_second_run_overwrites_nothing(
+def test_counts_are_printed_and_second_run_overwrites_nothing(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["predict", run, "pictures", "--sort-into", "sorted", "--unsure", "0", "--device", "cpu"]
@@ -137,10 +135,10 @@ def test_counts_are_said_and_a_second_run_overwrites_nothing(
 
 
 @pytest.mark.parametrize("link", [[], ["--link"]])
-def test_copies_of_an_earlier_time_in_another_folder_are_counted(
+def test_copies_of_earlier_run_in_another_folder_are_counted(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str], link: list[str]
 ) -> None:
-    """A picture of the same name with other bytes is another picture."""
+    """A picture with the same name but other bytes is not a copy."""
     command = ["predict", run, "pictures", "--sort-into", "sorted", "--device", "cpu", *link]
     words = "also in another folder, from an earlier run"
     assert status_of(*command, "--unsure", "1") == 0
@@ -152,7 +150,7 @@ def test_copies_of_an_earlier_time_in_another_folder_are_counted(
     assert len(list(Path("sorted/unsure").iterdir())) == 3
 
 
-def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_point_to_original_pictures(run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         command = ["predict", run, "pictures", "--sort-into", "s", "--link", "--unsure", "0", "--device", "cpu"]
         assert status_of(*command) == 0
@@ -161,7 +159,7 @@ def test_links_lead_to_the_pictures(run: Path, pictures: list[str], capsys: pyte
     assert "3 pictures already there" in capsys.readouterr().out.splitlines()
 
 
-def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_array_rows_are_counted_but_not_sorted(run: Path, digits: object, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("x.npz", x_test=np.zeros((2, 8, 8), np.uint8))
     assert status_of("predict", run, "x.npz", "--sort-into", "s", "--out", "p.csv", "--device", "cpu") == 0
     assert "2 rows of arrays not sorted, because they are not files" in capsys.readouterr().out.splitlines()
@@ -169,7 +167,7 @@ def test_rows_of_arrays_are_counted(run: Path, digits: object, capsys: pytest.Ca
     assert len(Path("p.csv").read_text().splitlines()) == 3
 
 
-ODD = [
+ODD_CLASS_NAMES = [
     "../up",
     "/etc",
     "a/b",
@@ -187,10 +185,10 @@ ODD = [
 ]
 
 
-def test_folders_of_odd_classes_are_safe_and_different() -> None:
-    names = folder_names([*ODD, "cat", "Cat"])
+def test_folder_names_are_safe_and_unique() -> None:
+    names = folder_names([*ODD_CLASS_NAMES, "cat", "Cat"])
     assert names[-2:] == ["cat", "Cat-2"]
-    assert len({name.casefold() for name in [*names, "unsure"]}) == len(ODD) + 3
+    assert len({name.casefold() for name in [*names, "unsure"]}) == len(ODD_CLASS_NAMES) + 3
     for name in names:
         assert name == Path(name).name
         assert name not in ("", ".", "..")
@@ -201,23 +199,23 @@ def test_folders_of_odd_classes_are_safe_and_different() -> None:
     assert names[6:8] == ["_con", "_NUL.txt"]
 
 
-def test_pictures_of_odd_classes_stay_in_the_folder(tmp_path: Path) -> None:
+def test_odd_class_names_do_not_escape_output_folder(tmp_path: Path) -> None:
     write(tmp_path / "in", {"1.png": grey(1)})
     file = str(tmp_path / "in" / "1.png")
     pictures = Pictures([InputSource(file)])
-    sorter = Sorter(tmp_path / "out" / "sorted", ODD, pictures)
-    for label in ODD:
+    sorter = Sorter(tmp_path / "out" / "sorted", ODD_CLASS_NAMES, pictures)
+    for label in ODD_CLASS_NAMES:
         sorter.add(row(file, label))
     sorter.add(row(file, None))
     assert {path.name for path in tmp_path.iterdir()} >= {"in", "out"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sorted"]
     found = files_in(tmp_path / "out" / "sorted")
-    assert {str(Path(name).parent) for name in found} == set(folder_names(ODD))
-    assert len(found) == len(ODD)
+    assert {str(Path(name).parent) for name in found} == set(folder_names(ODD_CLASS_NAMES))
+    assert len(found) == len(ODD_CLASS_NAMES)
 
 
 def test_many_pictures_of_one_name_are_sorted_in_linear_time(tmp_path: Path) -> None:
-    """1,500 took over a minute when each read all those before it; a second run finds every one by its content."""
+    """1,500 took over a minute when each read all earlier ones; a second run recognises each one by its content."""
     count = 1500
     files = {f"{i}/scan.png": i.to_bytes(4, "big") * 500 for i in range(count)}
     names = [str(write(tmp_path / "in", {name: files[name]}) / name) for name in files]
@@ -271,7 +269,9 @@ def test_the_sheet_shows_the_least_sure_first(
     ]
 
 
-def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Callable[..., str]) -> None:
+def test_invalid_sort_and_sheet_options_are_refused(
+    run: Path, pictures: list[str], mistake: Callable[..., str]
+) -> None:
     assert mistake("predict", run, "pictures", "--link") == "--link has no effect: it is for --sort-into."
     assert mistake("predict", run, "pictures", "--unsure", "0.3").startswith("--unsure has no effect")
     for text in ("2", "x", "nan"):
@@ -284,7 +284,7 @@ def test_mistakes_are_one_sentence(run: Path, pictures: list[str], mistake: Call
     assert "lies in gone, which is not a folder" in mistake("predict", run, "pictures", "--sheet", "gone/s.png")
 
 
-def test_no_predictions_become_labels_of_the_labelling_page(
+def test_sort_into_refuses_folder_with_labels_csv(
     run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("flat").mkdir()

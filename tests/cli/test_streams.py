@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or left by their reader."""
+"""Standard streams that are closed, full, or whose reader has exited."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ Shell = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def shell(run: Path, tmp_path: Path) -> Shell:
-    """Run a line of a shell beside a run and a picture; a pipe has the status of `ssgan`."""
+    """Run a shell line in a folder with a run and a picture; a pipeline returns the status of `ssgan`."""
     write(tmp_path, {"x.png": grey(1)})
     environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
@@ -29,18 +29,18 @@ def shell(run: Path, tmp_path: Path) -> Shell:
     return execute
 
 
-def test_closed_output_is_as_the_null_device(shell: Shell, tmp_path: Path) -> None:
+def test_closed_output_acts_like_dev_null(shell: Shell, tmp_path: Path) -> None:
     done = shell("ssgan predict run x.png --device cpu >&-")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("by the model of seed 3")
-    assert done.stderr.count("\n") == 2  # and whether probabilities are calibrated
+    assert done.stderr.count("\n") == 2  # the second line is the note on calibration
     done = shell("ssgan predict run x.png --out t.csv --json --device cpu <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (tmp_path / "t.csv").read_text().startswith("file,class")  # and nothing else was written into it
+    assert (tmp_path / "t.csv").read_text().startswith("file,class")  # no other output was written into it
     assert "by the model" not in (tmp_path / "t.csv").read_text()
 
 
-def test_closed_input_names_no_image(shell: Shell) -> None:
+def test_closed_input_is_refused_as_image_list(shell: Shell) -> None:
     done = shell("ssgan predict run - --device cpu <&-")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ssgan: Standard input names no image: give one path per line, or files and folders.\n"
@@ -49,8 +49,8 @@ def test_closed_input_names_no_image(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "command", ["predict run x.png x.png --device cpu", "data digits", "data digits --json", "--help"]
 )
-def test_a_reader_that_leaves_ends_it_quietly(shell: Shell, command: str) -> None:
-    """With the status of a program that SIGPIPE ends, as for `git` or `grep`."""
+def test_closed_pipe_exits_quietly_with_sigpipe_status(shell: Shell, command: str) -> None:
+    """The status is that of a program ended by SIGPIPE, as for `git` or `grep`."""
     done = shell(f"ssgan {command} | true")
     assert done.returncode == 141, done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("by the model")] == []
@@ -58,7 +58,7 @@ def test_a_reader_that_leaves_ends_it_quietly(shell: Shell, command: str) -> Non
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("command", ["predict run x.png --device cpu", "data digits", "data digits --json"])
-def test_full_output_is_one_sentence(shell: Shell, command: str) -> None:
+def test_full_output_device_prints_one_line_error(shell: Shell, command: str) -> None:
     done = shell(f"ssgan {command} >/dev/full")
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if not line.startswith("by the model")]

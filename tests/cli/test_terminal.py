@@ -1,4 +1,4 @@
-"""Text on the terminal: counts, notes, and lines that fit."""
+"""Terminal output: progress counts and notes."""
 
 import io
 import time
@@ -9,7 +9,9 @@ from rich.console import Console
 from ssgan.cli import terminal
 
 
-def test_counting_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_progress_prints_lines_at_intervals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     with terminal.count_progress(5000, "images") as show:
@@ -28,7 +30,7 @@ def test_counting_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caps
 
 
 @pytest.mark.parametrize("total", [5000, None])
-def test_counting_has_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, total: int | None) -> None:
+def test_count_progress_shows_bar_in_terminal(monkeypatch: pytest.MonkeyPatch, total: int | None) -> None:
     text = io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=text, force_terminal=True, width=80))
     with terminal.count_progress(total, "images") as show:
@@ -40,6 +42,6 @@ def test_counting_has_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, total
     assert text.getvalue() == ""
 
 
-def test_a_note_leaves_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_note_escapes_control_characters_and_does_not_wrap(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.note("a\x1b[2Jb\nc \udce9 猫" + "x" * 200)
     assert capsys.readouterr().err == r"a\x1b[2Jb\nc \xe9 猫" + "x" * 200 + "\n"

@@ -21,13 +21,13 @@ from ssgan.settings.presets import resolve
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 PLOTS = {"confusion.png", "reliability.png"}
-PROMISED = {
+DOCUMENTED_KEYS = {
     *["dataset", "labels", "method", "preset", "seeds", "device", "device_name", "accuracy_mean", "accuracy_std"],
     *["error_mean", "error_std", "errors", "errors_raw", "images_per_second", "seconds", "run"],
 }
 
 
-# Training, whole
+# Full trainings
 
 
 def test_train_writes_the_run_folder(trained: tuple[Path, str], digits: Data) -> None:
@@ -44,15 +44,15 @@ def test_train_writes_the_run_folder(trained: tuple[Path, str], digits: Data) ->
     assert len(log[0]["feature_matching"]) == 2
     with Image.open(out / "samples.png") as samples, Image.open(out / "labeled.png") as labeled:
         assert samples.size == (10 * 50 - 2, 10 * 50 - 2)
-        assert labeled.height == 10 * 50 - 2  # a row for each class, with its name before two images
+        assert labeled.height == 10 * 50 - 2  # one row per class: its name and two images
         assert 2 * 50 < labeled.width < 2 * 50 + 30
 
 
-def test_json_is_the_last_line_and_the_report(trained: tuple[Path, str]) -> None:
+def test_json_output_is_one_line_equal_to_report(trained: tuple[Path, str]) -> None:
     out, printed = trained
     assert len(printed.splitlines()) == 1
     result = last_object(printed)
-    assert result.keys() >= PROMISED
+    assert result.keys() >= DOCUMENTED_KEYS
     assert result == runs.read_report(out)
     settings = {"dataset": "digits", "labels": 20, "method": "gan", "preset": "digits-fast", "seeds": [3, 4]}
     assert {name: result[name] for name in settings} == settings
@@ -70,7 +70,7 @@ def test_json_is_the_last_line_and_the_report(trained: tuple[Path, str]) -> None
     assert [row["error"] for row in result["rows"]] == result["errors"]
 
 
-def test_evaluate_gives_the_same_errors(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_gives_errors_of_training_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(run)
     assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
     result, report = last_object(capsys.readouterr().out), runs.read_report(run)
@@ -83,7 +83,9 @@ def test_evaluate_gives_the_same_errors(run: Path, capsys: pytest.CaptureFixture
     assert after == before
 
 
-def test_evaluate_counts_each_class_and_draws_it(run: Path, digits: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_reports_counts_per_class_and_writes_plots(
+    run: Path, digits: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
     said = capsys.readouterr()
     result = last_object(said.out)
@@ -103,7 +105,7 @@ def test_evaluate_counts_each_class_and_draws_it(run: Path, digits: Data, capsys
     assert shown == result["confusion"]
 
 
-def test_evaluate_draws_other_data_beside_the_runs_own(
+def test_evaluate_names_plots_of_other_data_after_data_set(
     run: Path, digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shares = {"x_test": digits.x_test[:30], "y_test": digits.y_test[:30], "scale": 16}
@@ -113,7 +115,7 @@ def test_evaluate_draws_other_data_beside_the_runs_own(
     assert {path.name for path in run.iterdir()} - RUN_FILES == {"confusion-few.png", "reliability-few.png"}
 
 
-def test_evaluate_without_room_for_plots_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_reports_plots_that_cannot_be_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "confusion.png").mkdir()
     (run / "confusion.png" / "mine").write_text("mine")
     assert status_of("evaluate", run, "--device", "cpu", "--json") == 0
@@ -127,7 +129,7 @@ def test_evaluate_refuses_an_ensemble_of_several_draws(mistake: Callable[..., st
     assert "2 models learned from 2 different draws" in mistake("evaluate", "run", "--ensemble")
 
 
-def test_evaluate_without_a_test_share_says_how_to_get_one(
+def test_evaluate_without_test_images_explains_how_to_add_them(
     mistake: Callable[..., str], run: Path, digits: Data, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "bare.npz", x_train=digits.x_train, y_train=digits.y_train, scale=16)
@@ -138,7 +140,7 @@ def test_evaluate_without_a_test_share_says_how_to_get_one(
 
 
 def test_evaluate_scores_the_averaged_and_the_last_models(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the two exchanged in the checkpoint, the two errors are exchanged."""
+    """If the two are swapped in the checkpoint, the two errors are swapped."""
     state = torch.load(run / "checkpoint", weights_only=True)
     last = state["networks"]["D"]
     mass = state["average"]["mass"]
@@ -161,8 +163,8 @@ def test_evaluate_shows_accuracy_error_and_device(run: Path, capsys: pytest.Capt
 
 
 @pytest.fixture
-def runs_in_order(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """What two trainings without --out say: gan with the preset's labels, then supervised."""
+def two_training_outputs(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """The output of two trainings without --out: gan with the labels of the preset, then supervised."""
     assert status_of("train", "digits", "--device", "cpu", *TINY_OPTIONS) == 0
     first = capsys.readouterr().out
     assert (
@@ -172,12 +174,12 @@ def runs_in_order(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     return first, capsys.readouterr().out
 
 
-def test_runs_are_numbered_and_shown(runs_in_order: tuple[str, str], tmp_path: Path) -> None:
+def test_run_folders_are_numbered_and_printed(two_training_outputs: tuple[str, str], tmp_path: Path) -> None:
     gan, supervised = (Path("runs") / name for name in ("1-digits-50-gan", "2-digits-all-supervised"))
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")} == {str(gan), str(supervised)}
     assert {path.name for path in gan.iterdir()} == RUN_FILES
     assert {path.name for path in supervised.iterdir()} == RUN_FILES - {"samples.png"}
-    for said, folder, labels in zip(runs_in_order, (gan, supervised), (50, 1257), strict=True):
+    for said, folder, labels in zip(two_training_outputs, (gan, supervised), (50, 1257), strict=True):
         report = runs.read_report(folder)
         assert (report["labels"], report["run"]) == (labels, str(folder))
         error, device = report["error_mean"], report["device_name"]
@@ -189,14 +191,16 @@ def test_runs_are_numbered_and_shown(runs_in_order: tuple[str, str], tmp_path: P
         assert (f"Generated images: {folder / 'samples.png'}" in lines) == (folder == gan)
 
 
-def test_the_next_number_follows_the_highest(tmp_path: Path) -> None:
+def test_next_run_number_follows_highest(tmp_path: Path) -> None:
     for name in ("7-digits-50-gan", "notes", "12", "3-x"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     assert runs.create_run_folder(None, "digits", Config(labels=20)) == Path("runs/8-digits-20-gan")
     assert runs.create_run_folder(None, "digits", Config(method="supervised")) == Path("runs/9-digits-given-supervised")
 
 
-def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_exits_with_status_2_if_every_model_diverged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     explode = ["--set", "learning_rate_d=1e39", "--device", "cpu", "--out", "run", "--json"]
     assert status_of("train", "digits", *explode, *TINY_OPTIONS) == 2
     said = capsys.readouterr()
@@ -212,7 +216,7 @@ def test_a_run_of_which_every_model_diverged_says_so(tmp_path: Path, capsys: pyt
     assert (last_object(said.out)["errors"], last_object(said.out)["plots"], said.err) == ([None], None, "")
 
 
-def test_a_training_of_days_is_said_on_the_way(
+def test_training_of_days_prints_one_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ssgan.training.timing.Clock.steps_per_second", lambda _: 1e-5)
@@ -224,7 +228,7 @@ def test_a_training_of_days_is_said_on_the_way(
     assert last_object(said.out)["warnings"] == []
 
 
-# Without training
+# Dry runs
 
 
 def test_dry_run_shows_every_field_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`train` and `compare` choose the views of pictures, say which, and keep them in the run."""
+"""`train` and `compare` choose the augmentation views of pictures, print them, and keep them in the run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def photographs() -> str:
 
 @pytest.fixture
 def drawings() -> str:
-    """Dark noise in the middle of light ground."""
+    """Dark noise in the middle of a light background."""
     images = np.full((20, 20, 20), 230, np.uint8)
     images[:, 5:15, 5:15] = np.random.default_rng(0).integers(0, 90, (20, 10, 10))
     return save("drawings.npz", images)
@@ -44,7 +44,7 @@ def config_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
     return last_object(capsys.readouterr().out)
 
 
-def test_a_line_names_the_views_and_what_sets_others(
+def test_train_prints_chosen_views_and_how_to_change_them(
     photographs: str, drawings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for data, words in ((photographs, "natural, for colour photographs"), (drawings, "drawings, for grey pictures")):
@@ -58,7 +58,7 @@ def test_a_line_names_the_views_and_what_sets_others(
 
 
 @pytest.mark.parametrize("preset", ["images-fast", "images"])
-def test_both_presets_of_pictures_choose_their_views(
+def test_both_image_presets_choose_views_by_picture_kind(
     preset: str, photographs: str, drawings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert config_of(capsys, photographs, "--preset", preset)["augmentation"] == "natural"
@@ -66,15 +66,19 @@ def test_both_presets_of_pictures_choose_their_views(
 
 
 @pytest.mark.parametrize("views", ["none", "digits", "drawings", "natural"])
-def test_a_setting_overrides_the_choice(views: str, photographs: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_augmentation_setting_overrides_chosen_views(
+    views: str, photographs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     chosen = [photographs, "--set", f"augmentation={views}"]
     assert config_of(capsys, *chosen)["augmentation"] == views
     assert status_of("train", *chosen, "--labels", "4", "--dry-run") == 0
     assert "Views:" not in capsys.readouterr().out
 
 
-def test_flips_suit_views_that_are_chosen(photographs: str, drawings: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whether they do is not known before the pictures are read."""
+def test_flip_at_test_time_requires_natural_views(
+    photographs: str, drawings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the chosen views allow flips is known only after the pictures are read."""
     flips = ["--set", "test_time_flip=true"]
     config = config_of(capsys, photographs, *flips)
     assert (config["augmentation"], config["test_time_flip"]) == ("natural", True)
@@ -100,7 +104,7 @@ def test_a_gan_without_classes_has_no_views(photographs: str, capsys: pytest.Cap
     assert (config["augmentation"], config["weight_fake"]) == ("none", 0.5)
 
 
-def test_a_run_goes_on_with_its_views(photographs: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resumed_run_keeps_its_views(photographs: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", photographs, "--labels", "4", "--out", "run", *SHORT) == 0
     capsys.readouterr()
     assert status_of("train", photographs, "--out", "run", "--resume") == 0
@@ -128,7 +132,7 @@ def test_methods_are_compared_with_the_chosen_views(photographs: str, capsys: py
     assert "Views:" not in capsys.readouterr().out
 
 
-def test_without_a_generator_the_way_to_one_is_named(
+def test_missing_generator_is_reported_only_for_images_fast(
     drawings: str, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
 ) -> None:
     assert status_of("train", drawings, "--labels", "4", "--out", "run", *SHORT) == 0

@@ -1,4 +1,4 @@
-"""The classical baselines see the labelled rows and the pool, and neither a hidden label nor another test image."""
+"""Classical baselines use the labelled rows and the pool, but no hidden labels and no other test images."""
 
 import inspect
 import json
@@ -42,7 +42,7 @@ def on_digits(
 
 
 def same(a: BaselineResult, b: BaselineResult) -> bool:
-    """Whether all but the seconds is equal, bit for bit."""
+    """Return whether all values except the seconds are equal, bit for bit."""
     if (a.probabilities is None) != (b.probabilities is None):
         return False
     equal = a.probabilities is None or np.array_equal(a.probabilities, b.probabilities)
@@ -50,13 +50,13 @@ def same(a: BaselineResult, b: BaselineResult) -> bool:
 
 
 def clouds(each: int, centres: list[tuple[float, float]], seed: int = 0) -> np.ndarray:
-    """Points of 2 features around centres, float32 in [0, 1], cloud after cloud."""
+    """Return points of 2 features around centres, float32 in [0, 1], ordered by centre."""
     noise = np.random.RandomState(seed).uniform(-0.05, 0.05, (len(centres), each, 2))
     return (np.array(centres)[:, None] + noise).reshape(-1, 2).astype(np.float32)
 
 
 @every_method
-def test_a_hundred_labels_leave_an_error_far_below_chance(name: str) -> None:
+def test_error_with_100_labels_is_below_20_percent(name: str) -> None:
     found = on_digits(name)
     assert np.mean(found.predicted != DIGITS.y_test) < 0.2
     assert found.method == name
@@ -73,7 +73,7 @@ def test_unlabelled_images_help_the_graph_methods(name: str) -> None:
 
 
 @every_method
-def test_no_hidden_label_can_be_reached(name: str) -> None:
+def test_rows_do_not_depend_on_hidden_labels(name: str) -> None:
     assert "y" not in "".join(p[0] for p in inspect.signature(fit_baseline).parameters)
     shuffled = DIGITS.y_train.copy()
     hidden = np.setdiff1d(np.arange(len(shuffled)), HUNDRED.indices)
@@ -101,7 +101,7 @@ def test_a_prediction_does_not_depend_on_the_other_test_images(name: str) -> Non
 
 
 @every_method
-def test_held_out_rows_change_no_bit(name: str) -> None:
+def test_predictions_do_not_depend_on_held_out_rows(name: str) -> None:
     away = np.setdiff1d(np.arange(len(DIGITS.x_train)), HUNDRED.indices)[::3]
     changed = DIGITS.x_train.copy()
     changed[away] = 16 - changed[away]
@@ -109,12 +109,12 @@ def test_held_out_rows_change_no_bit(name: str) -> None:
     a = on_digits(name, split)
     assert same(a, on_digits(name, split, changed))
     assert a.settings["pca_rows"] == 1257 - len(away)
-    # The control: were they not held out, they would matter.
+    # Control: if the rows are not held out, they change the result.
     assert name not in WITH_PROBABILITIES or not same(on_digits(name), on_digits(name, x_pool=changed))
 
 
 @every_method
-def test_a_seed_gives_the_same_bits_whatever_numpy_has_drawn(name: str) -> None:
+def test_results_do_not_depend_on_the_global_state_of_numpy(name: str) -> None:
     np.random.seed(1)  # noqa: NPY002 - the global state is what must not matter
     a = on_digits(name)
     np.random.seed(2)  # noqa: NPY002
@@ -122,7 +122,7 @@ def test_a_seed_gives_the_same_bits_whatever_numpy_has_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_PROBABILITIES)
-def test_probabilities_are_finite_and_sum_to_one_and_name_the_prediction(name: str) -> None:
+def test_probabilities_are_finite_sum_to_one_and_match_predictions(name: str) -> None:
     p = on_digits(name).probabilities
     assert p is not None
     assert p.shape == (540, 10)
@@ -134,7 +134,7 @@ def test_probabilities_are_finite_and_sum_to_one_and_name_the_prediction(name: s
 
 
 @every_method
-def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_probabilities(name: str) -> None:
+def test_row_has_the_keys_of_a_training_row_and_scores_of_probabilities(name: str) -> None:
     found = on_digits(name)
     ours = baselines.baseline_row(DIGITS, HUNDRED, found, 3, 0)
     trained = json.loads((ROOT / "results" / "rows" / "digits.jsonl").read_text().splitlines()[0])
@@ -159,7 +159,7 @@ def test_the_row_holds_the_keys_of_a_row_of_a_training_and_the_scores_of_the_pro
         assert ours["nll"] == (None if infinite else metrics.negative_log_likelihood(p, y))
 
 
-def test_the_configuration_hash_names_method_and_settings_alone() -> None:
+def test_config_hash_depends_only_on_method_and_settings() -> None:
     rows = {name: baselines.baseline_row(DIGITS, HUNDRED, on_digits(name), 3, 0) for name in BASELINES}
     assert len({one["config_sha256"] for one in rows.values()}) == len(BASELINES)
     other = splits.make_splits(DIGITS.y_train, 100, [1])[0]
@@ -167,7 +167,7 @@ def test_the_configuration_hash_names_method_and_settings_alone() -> None:
     assert again["config_sha256"] == rows["knn"]["config_sha256"]
 
 
-def test_what_follows_from_the_images_is_no_part_of_the_configuration() -> None:
+def test_config_hash_excludes_values_derived_from_the_images() -> None:
     fewer = splits.make_splits(DIGITS.y_train, 20, [0])[0]
     few, many = (baselines.baseline_row(DIGITS, split, on_digits("svm", split), 3, 0) for split in (fewer, HUNDRED))
     assert few["settings"] == many["settings"] == {}
@@ -193,7 +193,7 @@ def test_no_more_unlabelled_images_are_used_than_allowed(name: str) -> None:
     assert fit_baseline(name, x, 1.0, split, x, 2).settings["unlabeled_used"] == 398
 
 
-def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
+def test_unlabeled_cap_selects_random_images_by_seed() -> None:
     outcomes = [
         fit_baseline("label-spreading", DIGITS.x_train, 16, HUNDRED, DIGITS.x_test, 10, seed, unlabeled_cap=300)
         for seed in (0, 0, 1)
@@ -202,7 +202,7 @@ def test_what_the_cap_leaves_out_is_random_and_follows_the_seed() -> None:
     assert not same(outcomes[0], outcomes[2])
 
 
-def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pca_of_large_images_uses_a_part_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbors, "PCA_PIXELS", 64 * 300)
     monkeypatch.setattr(neighbors, "CHUNK_PIXELS", 64 * 100)
     found = on_digits("knn")
@@ -211,7 +211,7 @@ def test_components_of_large_images_come_from_a_part_of_the_pool(monkeypatch: py
 
 
 @every_method
-def test_images_of_one_colour_and_constant_pixels_are_no_trouble(name: str) -> None:
+def test_constant_images_and_constant_pixels_are_accepted(name: str) -> None:
     split = Split(np.arange(4), np.array([0, 1, 0, 1]))
     flat = np.full((30, 4, 4, 3), 7, np.uint8)
     found = fit_baseline(name, flat, 255, split, flat[:5], 2)
@@ -247,7 +247,7 @@ def test_one_or_two_labels_of_two_classes_are_enough(name: str, each: int) -> No
 
 
 @every_method
-def test_a_pool_of_labelled_images_alone_will_do(name: str) -> None:
+def test_pool_may_have_only_labelled_images(name: str) -> None:
     x = clouds(2, [(0.2, 0.2), (0.8, 0.8)])
     found = fit_baseline(name, x, 1.0, Split(np.arange(4), np.array([0, 0, 1, 1])), x[::-1], 2)
     assert found.settings["unlabeled_used"] == 0
@@ -256,19 +256,19 @@ def test_a_pool_of_labelled_images_alone_will_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
-def test_images_that_no_label_reaches_have_the_same_share_of_every_class(name: str) -> None:
+def test_unreached_images_have_equal_probabilities_of_labelled_classes(name: str) -> None:
     x = clouds(20, [(0.1, 0.1), (0.9, 0.1), (0.5, 0.9)])
     found = fit_baseline(name, x, 1.0, Split(np.array([0, 20]), np.array([0, 2])), x, 3)
     assert found.probabilities is not None
-    # Of the third cloud no chain of seven nearest neighbours leads to a label.
+    # No chain of seven nearest neighbours leads from the third cloud to a label.
     np.testing.assert_array_equal(found.probabilities[40:], np.tile([0.5, 0, 0.5], (20, 1)))
     np.testing.assert_array_equal(found.predicted[:40], np.repeat([0, 2], 20))
 
 
 @pytest.mark.parametrize("of_backbone", [False, True], ids=["pixels", "features"])
 @every_method
-def test_images_far_from_all_others_have_probabilities_too(name: str, of_backbone: bool) -> None:
-    """Far away in the pool and in the test set, in all directions, and a row of zeros, which has no direction."""
+def test_outliers_have_valid_probabilities(name: str, of_backbone: bool) -> None:
+    """Outliers are in the pool and in the test set, in all directions, with a row of zeros, which has no direction."""
     random = np.random.RandomState(0)
     near = np.concatenate([clouds(20, [(0.2, 0.2), (0.8, 0.8)]), random.uniform(0, 1, (40, 6)).astype(np.float32)], 1)
     far = (1e6 * random.normal(size=(30, 8))).astype(np.float32)
@@ -291,7 +291,7 @@ def test_images_far_from_all_others_have_probabilities_too(name: str, of_backbon
 
 
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
-def test_images_that_no_label_reaches_are_counted_and_named(name: str) -> None:
+def test_unreached_test_images_are_counted_and_cause_a_warning(name: str) -> None:
     x = clouds(20, [(0.1, 0.1), (0.9, 0.1), (0.5, 0.9)])
     split = Split(np.array([0, 20]), np.array([0, 2]))
     found = fit_baseline(name, x, 1.0, split, x[10:50], 3)
@@ -307,7 +307,7 @@ def test_images_that_no_label_reaches_are_counted_and_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
-def test_rows_of_zeros_are_mended_as_those_that_are_no_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_probability_rows_are_handled_like_nan_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later scikit-learn may divide a row without weight by 1, as its issue 34350 proposes."""
     from sklearn import semi_supervised
 
@@ -317,11 +317,11 @@ def test_rows_of_zeros_are_mended_as_those_that_are_no_numbers(name: str, monkey
     }
     plain = estimator[name].predict_proba
     monkeypatch.setattr(estimator[name], "predict_proba", lambda self, x: np.nan_to_num(plain(self, x)))
-    test_images_that_no_label_reaches_have_the_same_share_of_every_class(name)
+    test_unreached_images_have_equal_probabilities_of_labelled_classes(name)
 
 
 @pytest.mark.parametrize("name", ["label-spreading", "label-propagation"])
-def test_labels_travel_along_a_chain_of_neighbours(name: str) -> None:
+def test_labels_propagate_along_a_chain_of_neighbours(name: str) -> None:
     x = np.stack([np.linspace(0, 1, 80) ** 1.05, np.zeros(80)], axis=1).astype(np.float32)
     found = fit_baseline(name, x, 1.0, Split(np.array([0, 79]), np.array([0, 1])), x, 2)
     assert found.probabilities is not None
@@ -332,14 +332,14 @@ def test_labels_travel_along_a_chain_of_neighbours(name: str) -> None:
 
 
 @pytest.mark.parametrize("draw", [0, 4])
-def test_no_class_takes_over_in_self_training(draw: int) -> None:
-    # Without the weights of the classes, two of these draws' classes have fewer than 10 of 540 images.
+def test_self_training_predicts_every_class_often_enough(draw: int) -> None:
+    # Without class weights, two classes of these draws have fewer than 10 of 540 images.
     split = splits.make_splits(DIGITS.y_train, 20, [draw])[0]
     counts = np.bincount(on_digits("self-training", split).predicted, minlength=10)
     assert counts.min() > 25
 
 
-def test_the_temperature_has_the_least_nll_and_a_value_worked_by_hand() -> None:
+def test_best_temperature_matches_hand_computed_value() -> None:
     # Nine of ten rows right at a margin of 2: p = 0.9 where 2 / T = log 9.
     margins = np.tile([2.0, 0.0], (10, 1))
     assert metrics.best_temperature(margins, np.array([0] * 9 + [1])) == pytest.approx(2 / np.log(9), rel=1e-3)
@@ -373,7 +373,7 @@ def refusal(name: str = "knn", split: Split = HUNDRED, x_test: np.ndarray = DIGI
     return str(mistake.value)
 
 
-def test_mistakes_are_named_with_the_way_out() -> None:
+def test_errors_name_the_cause_and_the_remedy() -> None:
     known = "logistic-regression, svm, knn, label-spreading, label-propagation, self-training"
     assert refusal("label-spread") == (
         f"Unknown classical method 'label-spread': choose from {known}. Did you mean 'label-spreading'?"

@@ -1,4 +1,4 @@
-"""`ssgan compare`: dry runs, what it prints, and the mistakes that it answers."""
+"""`ssgan compare`: dry runs, output, and user errors."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from ssgan.training.timing import StepProgress
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-# Dry runs, and what is said
+# Dry runs and output
 
 
 def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
@@ -54,7 +54,7 @@ def test_a_dry_run_shows_what_is_finished_and_writes_nothing(
     assert len(trainings) == count
 
 
-def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_line_that_summarises_the_cells(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--draw-seed", "1", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
     answer = json.loads(line)
@@ -70,7 +70,7 @@ def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_models_that_were_trained_in_parts_have_no_ensemble(capsys: pytest.CaptureFixture[str]) -> None:
-    """One of some of them would stand beside the mean of all."""
+    """An ensemble of some models would be shown next to the mean of all."""
     options = ["--labels", "20", "--methods", "gan", "--draw-seed", "1", "--json"]
     for seeds, members in ((2, 2), (3, None), (2, 2)):
         assert run(*options, "--seeds", str(seeds)) == 0
@@ -99,83 +99,87 @@ def test_the_summary_fits_into_80_columns(
     assert max(map(len, lines)) <= 80
 
 
-def test_time_left_is_that_of_the_whole_grid(few_digits: Data) -> None:
-    """By what was measured: 2 models of 400 images in 10 s, then 3 s for a fit; what was not is counted."""
+def test_time_left_covers_the_whole_grid(few_digits: Data) -> None:
+    """From measured times: 2 models of 400 images in 10 s, then 3 s for a fit; unmeasured tasks are counted."""
     grid = grid_of(few_digits, "gan,supervised,knn", labels=[20, 30])
     tasks = runner.plan(grid, [])
-    told: list[Any] = []
-    pace = ProgressTracker(tasks, told.append)
+    reported: list[Any] = []
+    tracker = ProgressTracker(tasks, reported.append)
     assert [task.work for task in tasks] == [800, 800, 1, 1] * 2
-    pace.begin()
-    assert (told[-1].seconds_left, told[-1].untimed) == (None, 8)
-    report = type("Report", (), {"step": 5, "steps": 20, "seconds_left": 6.0, "images_per_second": 1, "warnings": []})
-    pace.follow(report)  # type: ignore[arg-type]
-    assert told[-1].seconds_left == pytest.approx(6 + 3 * 8)
-    assert told[-1].untimed == 4  # the fits
-    report.step, report.seconds_left = 20, 0.0  # type: ignore[attr-defined]
-    pace.follow(report)  # type: ignore[arg-type]
-    assert told[-1].seconds_left == pytest.approx(3 * 8)
-    pace.end("done", 10.0)
-    assert told[-1].seconds_left == pytest.approx(30)
-    pace.begin()
-    pace.end("done", 20.0)
-    assert told[-1].seconds_left == pytest.approx(10 + 20)
-    pace.begin()
-    pace.end("done", 3.0)
-    assert told[-1].seconds_left == pytest.approx(3 + 30 + 6)
-    assert told[-1].untimed == 0
-
-
-def test_time_left_of_trainings_side_by_side(few_digits: Data) -> None:
-    """They end in any order; what is left is divided by how many run at once."""
-    tasks = runner.plan(grid_of(few_digits, "gan,supervised", labels=[20, 30]), [])
-    told: list[Any] = []
-    tracker = ConcurrentTracker(tasks, told.append, places=2)
     tracker.begin()
-    assert told[-1][:5] == (1, 4, "2 trainings at once", 0.0, None)
+    assert (reported[-1].seconds_left, reported[-1].untimed) == (None, 8)
+    report = type("Report", (), {"step": 5, "steps": 20, "seconds_left": 6.0, "images_per_second": 1, "warnings": []})
+    tracker.follow(report)  # type: ignore[arg-type]
+    assert reported[-1].seconds_left == pytest.approx(6 + 3 * 8)
+    assert reported[-1].untimed == 4  # the fits
+    report.step, report.seconds_left = 20, 0.0  # type: ignore[attr-defined]
+    tracker.follow(report)  # type: ignore[arg-type]
+    assert reported[-1].seconds_left == pytest.approx(3 * 8)
+    tracker.end("done", 10.0)
+    assert reported[-1].seconds_left == pytest.approx(30)
+    tracker.begin()
+    tracker.end("done", 20.0)
+    assert reported[-1].seconds_left == pytest.approx(10 + 20)
+    tracker.begin()
+    tracker.end("done", 3.0)
+    assert reported[-1].seconds_left == pytest.approx(3 + 30 + 6)
+    assert reported[-1].untimed == 0
+
+
+def test_time_left_of_concurrent_trainings(few_digits: Data) -> None:
+    """They end in any order; the remaining time is divided by the number of concurrent trainings."""
+    tasks = runner.plan(grid_of(few_digits, "gan,supervised", labels=[20, 30]), [])
+    reported: list[Any] = []
+    tracker = ConcurrentTracker(tasks, reported.append, places=2)
+    tracker.begin()
+    assert reported[-1][:5] == (1, 4, "2 trainings at once", 0.0, None)
     tracker.finish(tasks[1], "done", 10.0, ["a warning"])
-    assert told[-2][:2] == (1, 4)
-    assert told[-2].description == tasks[1].description
-    assert (told[-2].result, told[-2].warnings, told[-2].seconds_left) == ("done", ["a warning"], pytest.approx(15))
-    assert told[-1][:5] == (2, 4, "2 trainings at once", 0.0, pytest.approx(15))
+    assert reported[-2][:2] == (1, 4)
+    assert reported[-2].description == tasks[1].description
+    assert (reported[-2].result, reported[-2].warnings, reported[-2].seconds_left) == (
+        "done",
+        ["a warning"],
+        pytest.approx(15),
+    )
+    assert reported[-1][:5] == (2, 4, "2 trainings at once", 0.0, pytest.approx(15))
     for task in (tasks[3], tasks[0], tasks[2]):
         tracker.finish(task, "done", 10.0)
-    assert [progress.number for progress in told if progress.result] == [1, 2, 3, 4]
-    assert (told[-1].seconds_left, told[-1].share) == (0, 1.0)
-    assert [p.description for p in told if "at once" in p.description][-1] == "1 training at once"
+    assert [progress.number for progress in reported if progress.result] == [1, 2, 3, 4]
+    assert (reported[-1].seconds_left, reported[-1].share) == (0, 1.0)
+    assert [p.description for p in reported if "at once" in p.description][-1] == "1 training at once"
 
 
 def test_each_method_is_timed_before_the_grid(few_digits: Data) -> None:
-    """Once for all numbers of labels; 2 models take 8 s with the GAN, 4 s alone, and no fit is known."""
+    """Once for all numbers of labels; 2 models take 8 s with the GAN, 4 s supervised, and fits have no known time."""
     tasks = runner.plan(grid_of(few_digits, "gan,supervised,knn", labels=[20, 30]), [])
-    told: list[Any] = []
-    pace = ProgressTracker(tasks, told.append)
+    reported: list[Any] = []
+    tracker = ProgressTracker(tasks, reported.append)
     timed: list[str] = []
 
     def time_task(task: StackTask) -> float:
         timed.append(task.cell.name)
         return {"gan": 8.0, "supervised": 4.0}[task.cell.name]
 
-    pace.measure(time_task)
+    tracker.measure(time_task)
     assert timed == ["gan", "supervised"]
-    pace.begin()
-    assert told[-1].seconds_left == pytest.approx(2 * 8 + 2 * 4)
-    assert told[-1].untimed == 4
+    tracker.begin()
+    assert reported[-1].seconds_left == pytest.approx(2 * 8 + 2 * 4)
+    assert reported[-1].untimed == 4
     step = StepProgress(5, 20, 100, 10.0, 9.0)
-    pace.follow_step(step)  # the current training tells better: 12 s for the whole of it
-    assert told[-1].seconds_left == pytest.approx(9 + 12 + 2 * 4)
-    pace.follow_step(step._replace(images_per_second=None, seconds_left=None))
-    assert told[-1].share == 0.25
+    tracker.follow_step(step)  # the current training gives a better estimate: 12 s in total
+    assert reported[-1].seconds_left == pytest.approx(9 + 12 + 2 * 4)
+    tracker.follow_step(step._replace(images_per_second=None, seconds_left=None))
+    assert reported[-1].share == 0.25
 
 
-def test_one_training_is_not_timed_before(few_digits: Data) -> None:
+def test_single_training_is_not_timed_in_advance(few_digits: Data) -> None:
     tasks = runner.plan(grid_of(few_digits, "gan,knn", labels=[20]), [])
-    pace = ProgressTracker(tasks, lambda _: None)
-    pace.measure(lambda _: pytest.fail("its own first steps tell"))
-    assert pace.expected == {}
+    tracker = ProgressTracker(tasks, lambda _: None)
+    tracker.measure(lambda _: pytest.fail("its own first steps tell"))
+    assert tracker.expected == {}
 
 
-def test_timing_changes_no_row(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_does_not_change_the_rows(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of(few_digits, "gan,supervised", labels=[20])
     measured = ("seconds", "images_per_second")
     found = []
@@ -190,7 +194,7 @@ def test_timing_changes_no_row(few_digits: Data, tmp_path: Path, monkeypatch: py
     assert found[0] == found[1]
 
 
-def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_with_and_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from io import StringIO
 
     from rich.console import Console
@@ -209,7 +213,7 @@ def test_progress_is_told_in_a_terminal_and_elsewhere(monkeypatch: pytest.Monkey
         assert ("error 5.00 %, 1:00 left" in text.getvalue()) != is_terminal
 
 
-def test_an_interruption_says_that_it_goes_on(
+def test_interrupt_message_explains_how_to_continue(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -300,12 +304,12 @@ def test_data_without_a_test_share_are_refused(few_digits: Data, tmp_path: Path,
     )
 
 
-def test_rows_do_not_lie_among_the_pictures(tmp_path: Path, mistake: Callable[..., str]) -> None:
+def test_refuses_row_file_in_the_picture_folder(tmp_path: Path, mistake: Callable[..., str]) -> None:
     (tmp_path / "photos").mkdir()
     assert mistake("compare", "photos", "--out", "photos/rows.jsonl").startswith("--out is photos/rows.jsonl, among")
 
 
-def test_nothing_but_failures_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exits_with_status_2_if_no_training_gives_a_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--labels", "20", "--methods", "gan", "--seeds", "1", "--set=learning_rate_d=1e30") == 2
     said = capsys.readouterr()
     assert "gan, 20 labels: diverged with seed 0" in said.out

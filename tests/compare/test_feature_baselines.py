@@ -1,4 +1,4 @@
-"""Classical methods on features of a backbone: by angles, with a graph that is computed once."""
+"""Classical methods on features of a backbone: only angles matter, and the neighbour graph is computed once."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def predicted(name: str, data: Data, split: Split) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_method_learns_and_goes_by_angles(name: str, vectors: Data) -> None:
+def test_every_method_learns_and_ignores_feature_lengths(name: str, vectors: Data) -> None:
     (split,) = make_splits(vectors.y_train, 12, [0])
     result = predicted(name, vectors, split)
     assert np.mean(result != vectors.y_test) < 0.4
@@ -38,13 +38,13 @@ def test_every_method_learns_and_goes_by_angles(name: str, vectors: Data) -> Non
     assert np.array_equal(longer, result)
 
 
-def test_logistic_regression_is_that_of_rows_of_length_1(vectors: Data) -> None:
+def test_logistic_regression_matches_scikit_learn_on_normalised_rows(vectors: Data) -> None:
     (split,) = make_splits(vectors.y_train, 12, [0])
     model = LogisticRegression(C=1.0, max_iter=1000).fit(normalize(vectors.x_train[split.indices]), split.y)
     assert np.array_equal(predicted("logistic-regression", vectors, split), model.predict(normalize(vectors.x_test)))
 
 
-def test_no_hidden_label_changes_a_prediction(vectors: Data) -> None:
+def test_predictions_do_not_depend_on_the_order_of_labels(vectors: Data) -> None:
     (split,) = make_splits(vectors.y_train, 12, [0])
     for name in BASELINES:
         first = predicted(name, vectors, split)
@@ -63,13 +63,13 @@ def test_neighbours_are_found_once_for_all_draws(vectors: Data, monkeypatch: pyt
     assert not neighbors._nearest
 
 
-def test_arrays_of_the_same_bytes_and_another_shape_have_their_own_neighbours() -> None:
+def test_neighbour_cache_distinguishes_arrays_of_equal_bytes_by_shape() -> None:
     for shape in ((60, 4), (120, 2)):
         x = np.zeros(shape)
         assert NeighborKernel(3)(x, x).shape == (len(x), len(x))
 
 
-def test_the_graph_links_rows_where_one_is_near_the_other() -> None:
+def test_graph_links_rows_if_either_is_a_neighbour_of_the_other() -> None:
     x = np.array([[0.0], [1.0], [3.0], [3.5]], np.float32)
     graph = NeighborKernel(1)(x, x)
     assert sparse.issparse(graph)
@@ -77,7 +77,7 @@ def test_the_graph_links_rows_where_one_is_near_the_other() -> None:
     for i, j in ((0, 1), (2, 3)):
         expected[i, j] = expected[j, i] = 1
     assert np.array_equal(graph.toarray(), expected)
-    # To another array the links are those of its rows, and a row may be its own neighbour.
+    # For another array, the links are those of its rows, and a row may be its own neighbour.
     assert np.array_equal(NeighborKernel(1)(x, np.array([[3.0], [0.9]], np.float32)).toarray().T, np.eye(4)[[2, 1]])
 
 

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 # The grid
 
 
-def test_a_row_for_each_seed_on_the_same_labelled_images(
+def test_every_method_has_a_row_per_seed_with_the_same_labelled_images(
     capsys: pytest.CaptureFixture[str], digits: Data, trainings: list[Any]
 ) -> None:
-    """Every method of a number of labels and a seed has the split that this seed draws."""
+    """With one number of labels and one seed, every method has the split that this seed draws."""
     assert run("--labels", "20,30", "--methods", "gan,supervised,knn,svm", "--seeds", "2", "--seed", "3") == 0
     found = rows()
     assert [(row["labels"], row["method"], row["seed"]) for row in found] == [
@@ -65,7 +65,7 @@ def test_a_row_for_each_seed_on_the_same_labelled_images(
 def test_the_same_split_is_handed_to_every_method(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The object itself, drawn once."""
+    """The split is drawn once, and the object itself is passed."""
     seen: list[Any] = []
     train_or_resume, classify = runner.train_or_resume, runner.fit_baseline
 
@@ -87,7 +87,7 @@ def test_the_same_split_is_handed_to_every_method(
     assert all(split is grid.splits[20, 5 + i % 2] for i, split in enumerate(seen))
 
 
-def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tmp_path: Path) -> None:
+def test_rows_of_networks_match_a_separate_training(few_digits: Data, tmp_path: Path) -> None:
     from ssgan.runs import create_run_folder
 
     grid = grid_of(few_digits, "gan")
@@ -101,12 +101,12 @@ def test_rows_of_networks_are_those_of_a_training_by_itself(few_digits: Data, tm
     assert grid.cells[0].config == config
 
 
-def test_all_labels_and_the_labels_of_the_preset(digits: Data) -> None:
+def test_labels_may_be_all_and_default_to_those_of_the_preset(digits: Data) -> None:
     assert run("--labels", "all", "--methods", "gan", "--seeds", "2") == 0
     ensemble, first, second = rows()
     assert ensemble["method"] == "gan (ensemble)"
     assert (first["labels"], first["draw_seed"], first["split_sha256"]) == (1257, None, second["split_sha256"])
-    assert run("--methods", "knn", "--seeds", "1", out="other.jsonl") == 2  # settings that no method has
+    assert run("--methods", "knn", "--seeds", "1", out="other.jsonl") == 2  # knn uses none of the settings of run()
     assert status_of("compare", "digits", "--out", "other.jsonl", "--methods", "knn", "--seeds", "1") == 0
     assert rows("other.jsonl")[0]["labels"] == PRESETS["digits"]["labels"]
 
@@ -116,7 +116,7 @@ def test_default_methods_are_known() -> None:
     assert grids.parse_methods(",".join(METHOD_NAMES)) == [*METHOD_NAMES]
 
 
-def test_a_setting_is_for_the_networks_that_have_a_use_for_it(few_digits: Data) -> None:
+def test_setting_applies_only_to_methods_that_use_it(few_digits: Data) -> None:
     cells = grid_of(few_digits, settings={**SETTINGS, "latent_size": 7}).cells
     gan, supervised = (cell.config for cell in cells)
     assert gan is not None
@@ -130,7 +130,7 @@ def test_a_setting_is_for_the_networks_that_have_a_use_for_it(few_digits: Data) 
 # Ablations
 
 
-def test_each_ablation_takes_one_part_away(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
+def test_each_ablation_removes_one_part(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
     grid, _, found = shared
     plain = next(cell.config for cell in grid.cells if cell.name == "gan")
     changed = {
@@ -153,7 +153,7 @@ def test_each_ablation_takes_one_part_away(shared: tuple[grids.Grid, Path, list[
         assert values <= ({0} if name != "without feature matching" else {0, 1})
 
 
-def test_the_average_is_taken_away_from_the_same_run(
+def test_ablation_of_averaging_uses_the_same_run(
     shared: tuple[grids.Grid, Path, list[dict[str, Any]]], trainings: list[Any]
 ) -> None:
     _, _, found = shared
@@ -164,7 +164,7 @@ def test_the_average_is_taken_away_from_the_same_run(
     assert [row["nll"] for row in last] != [row["nll"] for row in plain]
 
 
-def test_parts_that_a_preset_lacks_are_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ablations_of_parts_that_a_preset_lacks_are_skipped_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     found, absent = ablations(resolve("images-fast", {}))
     assert [one.name for one in found] == [
         "without initialisation by images",
@@ -192,7 +192,7 @@ def test_every_ablation_of_every_preset_is_a_configuration(preset: str) -> None:
     assert dict(ablations(conv)[0][2].settings) == {"dropout_input": 0.0, "dropout_hidden": 0.0}
 
 
-def test_an_ablation_wins_over_a_setting_of_the_user(few_digits: Data) -> None:
+def test_ablation_overrides_user_settings(few_digits: Data) -> None:
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "weight_fake": 0.3}, ablate=True)
     weights = {cell.name: cell.config.weight_fake for cell in grid.cells if cell.config is not None}
     assert weights["gan"] == weights["gan without noise"] == 0.3

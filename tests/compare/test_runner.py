@@ -1,4 +1,4 @@
-"""A comparison that runs: it goes on where it stopped, it runs once, cells that fail, and what a row holds."""
+"""Running a comparison: resuming, locking, failed cells, and the content of rows."""
 
 import json
 import os
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 ROOT = Path(__file__).parents[2]
 
 
-# Resumed
+# Resuming
 
 
-def test_what_is_there_is_not_trained_again(trainings: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_rows_are_not_trained_again(trainings: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--labels", "20", "--methods", "gan,svm"]
     assert run(*options, "--seeds", "2") == 0
     once = Path("rows.jsonl").read_bytes()
@@ -48,41 +48,41 @@ def test_what_is_there_is_not_trained_again(trainings: list[Any], capsys: pytest
     assert trainings == []
     assert Path("rows.jsonl").read_bytes() == once
     assert "nothing left to train" in capsys.readouterr().out
-    # More seeds go beside those that are there, as a stack of their own.
+    # Additional seeds are trained as their own stack.
     assert run(*options, "--seeds", "4") == 0
     assert trainings == [("gan", [2, 3]), ("svm", [2]), ("svm", [3])]
     assert Path("rows.jsonl").read_bytes().startswith(once)
-    # Fewer are there, whatever stack they are of.
+    # Fewer seeds exist already, in whatever stack.
     trainings.clear()
     assert run(*options, "--seeds", "3", "--seed", "1") == 0
     assert trainings == []
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--set", "learning_rate_d=0.001"], "4 of other settings or draws"),
         (["--draw-seed", "7"], "5 of other settings or draws"),
         (["--preset", "vectors"], "4 of other settings or draws"),
     ],
 )
-def test_rows_of_other_settings_stay_apart(
-    options: list[str], said: str, trainings: list[Any], capsys: pytest.CaptureFixture[str]
+def test_rows_of_other_settings_are_kept_but_not_counted(
+    options: list[str], message: str, trainings: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A setting of the networks leaves the classical rows what they are; a draw does not."""
+    """A setting of the networks does not affect classical rows; another draw does."""
     plain = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2"]
     assert run(*plain) == 0
     once, count = Path("rows.jsonl").read_bytes(), len(trainings)
     capsys.readouterr()
     assert run(*plain, *options) == 0
-    line = f"rows.jsonl also holds rows that stay as they are and are not counted here: {said}."
+    line = f"rows.jsonl also holds rows that stay as they are and are not counted here: {message}."
     assert line in capsys.readouterr().err.replace("6 of other", "5 of other")
     assert len(trainings) - count == (4 if "--draw-seed" in options else 2)
     assert Path("rows.jsonl").read_bytes().startswith(once)
     assert status_of("report", "rows.jsonl", "--out", "page") == 0
 
 
-def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path: Path) -> None:
+def test_rows_of_other_data_are_kept_but_not_counted(few_digits: Data, digits: Data, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     for number, data in enumerate((few_digits, digits)):
         grid = grid_of(data, "knn", settings={})
@@ -94,7 +94,7 @@ def test_rows_of_other_data_stay_apart(few_digits: Data, digits: Data, tmp_path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a comparison that nobody stopped."""
+    """The row file of a comparison that was not interrupted."""
     out = tmp_path_factory.mktemp("undisturbed") / "rows.jsonl"
     assert status_of("compare", "digits", "--out", out, *LONG) == 0
     return out
@@ -105,8 +105,8 @@ LONG += ["--labels=20", "--methods=gan,svm,supervised", "--seeds=2", "--draw-see
 
 
 @pytest.mark.slow
-def test_killed_at_several_moments_it_gives_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
-    """With SIGKILL: at a checkpoint of the first stack, after its rows, and in the midst of the last one."""
+def test_killed_and_resumed_comparison_gives_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL at a checkpoint of the first stack, after its rows, and during the last stack."""
     out = tmp_path / "rows.jsonl"
     cells = tmp_path / "rows.cells"
     moments: list[Callable[[], bool]] = [
@@ -133,14 +133,14 @@ def test_killed_at_several_moments_it_gives_the_same_rows(undisturbed: Path, tmp
     }
 
 
-def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_stack_resumes_from_its_checkpoint(few_digits: Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Stop(Exception):  # noqa: N818
         pass
 
     steps: list[int] = []
 
-    def stop(standing: Any) -> None:
-        if standing.share > 0.5:
+    def stop(progress: Any) -> None:
+        if progress.share > 0.5:
             raise Stop
 
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "checkpoint_every_seconds": 0.0})
@@ -157,10 +157,10 @@ def test_a_stack_goes_on_from_its_checkpoint(few_digits: Data, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("left", [1, 30, 5000, -1, -30, -2000])
-def test_torn_rows_are_cut_away_and_done_again(
+def test_incomplete_rows_of_a_stack_are_removed_and_recomputed(
     undisturbed: Path, tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str], trainings: list[Any]
 ) -> None:
-    """As many bytes of the last stack's rows as are left, from their beginning or their end."""
+    """``left`` bytes of the last stack's rows remain; if it is negative, that many are missing at their end."""
     content = undisturbed.read_bytes()
     lines = content.splitlines(keepends=True)
     stack = sum(map(len, lines[-3:]))  # an ensemble and two models
@@ -169,7 +169,7 @@ def test_torn_rows_are_cut_away_and_done_again(
     size = len(content) - stack + (left if left > 0 else stack + left)
     out.write_bytes(content[:size])
     assert status_of("compare", "digits", "--out", out, *LONG) == 0
-    if left == -1:  # the last row is whole but for the end of its line
+    if left == -1:  # the last row lacks only its line break
         assert out.read_bytes() == content
         assert trainings == []
         return
@@ -181,8 +181,8 @@ def test_torn_rows_are_cut_away_and_done_again(
     assert line == f"{out} ended in the middle of a training's rows: {ending}"
 
 
-def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_path: Path) -> None:
-    """Whatever a user sorts them by."""
+def test_reordered_rows_are_not_treated_as_incomplete(undisturbed: Path, tmp_path: Path) -> None:
+    """Users may sort them in any way."""
     out = tmp_path / "rows.jsonl"
     lines = undisturbed.read_bytes().splitlines(keepends=True)
     random = np.random.RandomState(0)
@@ -191,21 +191,21 @@ def test_whole_rows_in_another_order_are_no_torn_ones(undisturbed: Path, tmp_pat
         assert len(result_rows.read_row_file(out)) == len(lines)
 
 
-def test_a_file_of_something_else_is_left_alone(mistake: Callable[..., str], tmp_path: Path) -> None:
+def test_refuses_file_with_other_content(mistake: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     options = ("--labels", "20", "--methods", "knn", "--seeds", "1")
-    for content, said in (
+    for content, message in (
         ('{"step": 20}\n', "lacks dataset, labels, method, seed and"),
         ("my notes", "is not JSON"),
         ('{"dataset": "digits", "lab\n{"dataset": ', "is not JSON"),
     ):
         out.write_text(content)
         sentence = mistake("compare", "digits", "--out", out, *options)
-        assert sentence.startswith(f"{out}:1 {said}")
+        assert sentence.startswith(f"{out}:1 {message}")
         assert sentence.endswith(": fix it, or choose another file with --out.")
 
 
-def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_append_writes_all_rows_or_none_if_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.jsonl"
     with result_rows.open_row_file(path) as held:
         held.append([{"a": 1}])
@@ -219,12 +219,10 @@ def test_there_is_room_for_all_rows_or_for_none(tmp_path: Path, monkeypatch: pyt
     assert path.read_text() == '{"a": 1}\n'
 
 
-# One at a time
+# Locking
 
 
-def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(
-    tmp_path: Path, mistake: Callable[..., str]
-) -> None:
+def test_second_comparison_is_refused_until_the_first_is_killed(tmp_path: Path, mistake: Callable[..., str]) -> None:
     out = tmp_path / "rows.jsonl"
     out.touch()
     code = "import time, pathlib; from ssgan import result_rows"
@@ -244,13 +242,13 @@ def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(
     assert contents(tmp_path).keys() == {"rows.jsonl"}
 
 
-# What fails
+# Failures
 
 
-def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
+def test_invalid_cell_is_a_failed_row_and_the_others_are_trained(
     capsys: pytest.CaptureFixture[str], trainings: list[Any]
 ) -> None:
-    """Without an objective for its generator a GAN is refused; the baseline has none."""
+    """A GAN without an objective for its generator is refused; the baseline has no generator."""
     options = ["--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2", "--set=weight_feature_matching=0"]
     assert run(*options) == 0
     found = rows()
@@ -262,7 +260,7 @@ def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
     said = capsys.readouterr()
     assert f"gan, 20 labels, seed 0, 1: {why}" in said.out
     assert f"failed: {why}" in said.err
-    # It is tried again, and says the same once.
+    # The next run tries it again, and the failure stays one row per seed.
     assert run(*options) == 0
     assert rows() == found
     assert run(*options, "--dry-run") == 0
@@ -270,7 +268,7 @@ def test_a_cell_that_cannot_be_is_a_row_and_the_others_go_on(
     assert status_of("report", "rows.jsonl", "--out", "page") == 0
 
 
-def test_a_training_that_fails_on_its_way_is_a_row(
+def test_training_that_runs_out_of_memory_is_a_failed_row(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(data: Data, config: Config, *rest: Any, **options: Any) -> Any:
@@ -283,7 +281,7 @@ def test_a_training_that_fails_on_its_way_is_a_row(
     assert [row.get("failed") for row in found[:2]] == [
         "There is not enough memory for this: lower seeds, batch_size, init_images or the widths."
     ] * 2
-    # With memory it is done, and the failure gives way to the result.
+    # With enough memory it succeeds, and the result replaces the failure.
     assert run("--labels", "20", "--methods", "gan,knn", "--seeds", "2", "--json") == 0
     answer = last_object(capsys.readouterr().out)
     assert [(cell["n"], cell["failed"]) for cell in answer["cells"]] == [(2, {}), (2, {})]
@@ -291,7 +289,7 @@ def test_a_training_that_fails_on_its_way_is_a_row(
     assert [row["failed"] for row in read.rows] == [None] * 4
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*rest: Any, **options: Any) -> Any:
         raise RuntimeError("a fault")
 
@@ -300,7 +298,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         run("--labels", "20", "--methods", "gan", "--seeds", "1")
 
 
-def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path: Path) -> None:
+def test_failure_by_damaged_scratch_folder_names_what_to_delete(few_digits: Data, tmp_path: Path) -> None:
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
@@ -312,7 +310,7 @@ def test_a_damaged_scratch_folder_says_what_to_delete(few_digits: Data, tmp_path
         assert held.rows[0]["failed"].endswith(f"(delete {folder} to train it from the beginning).")
 
 
-def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path: Path) -> None:
+def test_failure_by_locked_scratch_folder_does_not_ask_to_delete_it(few_digits: Data, tmp_path: Path) -> None:
     grid, path = grid_of(few_digits, "gan"), tmp_path / "rows.jsonl"
     (config,) = (cell.config for cell in grid.cells)
     assert config is not None
@@ -325,7 +323,7 @@ def test_a_scratch_folder_in_use_is_not_to_be_deleted(few_digits: Data, tmp_path
     assert [one.name for one in folder.iterdir()] == ["config.json"]
 
 
-def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> None:
+def test_diverged_models_are_rows_and_not_trained_again(few_digits: Data, tmp_path: Path) -> None:
     grid = grid_of(few_digits, "gan", settings={**SETTINGS, "learning_rate_d": 1e30}, draw_seed=0)
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         runner.compare(grid, held)
@@ -337,10 +335,10 @@ def test_models_that_diverge_are_results(few_digits: Data, tmp_path: Path) -> No
     assert len(loader.load_rows([tmp_path / "rows.jsonl"]).rows) == 2
 
 
-# What a row holds
+# Content of rows
 
 
-def test_the_row_of_an_ensemble_equals_averaging_by_hand(
+def test_ensemble_row_matches_hand_computed_average(
     shared: tuple[grids.Grid, Path, list[dict[str, Any]]], few_digits: Data
 ) -> None:
     _, path, found = shared
@@ -357,7 +355,7 @@ def test_the_row_of_an_ensemble_equals_averaging_by_hand(
     assert [row["method"] for row in found if row.get("members")] == ["gan (ensemble)", "supervised (ensemble)"]
 
 
-def test_models_of_several_draws_are_no_ensemble(few_digits: Data, tmp_path: Path) -> None:
+def test_models_of_different_draws_have_no_ensemble_row(few_digits: Data, tmp_path: Path) -> None:
     with result_rows.open_row_file(tmp_path / "rows.jsonl") as held:
         runner.compare(grid_of(few_digits), held)
         assert [(row["method"], row.get("failed")) for row in held.rows] == [
@@ -384,7 +382,7 @@ def test_no_temperature_is_fitted_to_labels_that_were_trained_on(
 
 
 def test_samples_are_copied_beside_the_file(shared: tuple[grids.Grid, Path, list[dict[str, Any]]]) -> None:
-    """Those of the first seed, which made them."""
+    """Only the first seed has samples."""
     _, path, found = shared
     for row in (row for row in found if not row.get("members")):
         trains = row["method"] == "gan" and "generator" not in row.get("ablation", "")
@@ -410,7 +408,7 @@ def test_a_report_is_made_of_the_rows(shared: tuple[grids.Grid, Path, list[dict[
     assert all(f"ablation={name}" in text for name in named)
 
 
-def test_rows_of_a_classical_method_are_one_line_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
+def test_rows_of_a_classical_method_are_one_variant_for_all_numbers_of_labels(few_digits: Data, tmp_path: Path) -> None:
     from ssgan.report.grouping import group_rows
 
     path = tmp_path / "rows.jsonl"

@@ -1,4 +1,4 @@
-"""Small files in the formats that are read, and an empty cache."""
+"""Fixtures: small files in the supported formats, and an empty cache folder."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ssgan.data.datasets import IDX_FILES, IDX_MD5
 
 @pytest.fixture
 def npz(tmp_path: Path) -> Callable[..., Path]:
-    """Write the small arrays with changes, None for one to leave away, into `mine.npz`."""
+    """Write the small arrays to `mine.npz`; keyword arguments replace arrays, and None omits one."""
 
     def write(**changes: Any) -> Path:
         arrays = {name: array for name, array in {**SMALL, **changes}.items() if array is not None}
@@ -27,7 +27,7 @@ def npz(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Four small files that pass for the originals of MNIST."""
+    """Four small files whose MD5 sums are accepted as those of the original MNIST."""
     random = np.random.default_rng(0)
     shapes = ((12, 5, 4), (12,), (6, 5, 4), (6,))
     files = {
@@ -47,7 +47,7 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
 
 @pytest.fixture
 def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Path:
-    """The folder with the small files, in torchvision's layout under `tmp_path / "root"`."""
+    """The folder of the small files, in the layout of torchvision under `tmp_path / "root"`."""
     folder = tmp_path / "root" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for file, content in originals.items():
@@ -56,5 +56,5 @@ def raw(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> Pa
 
 
 @pytest.fixture
-def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def temporary_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path_factory.mktemp("cache")))

@@ -1,4 +1,4 @@
-"""Files of MNIST that are not the originals, and `.npz` files that hold a data set or something else."""
+"""MNIST files that differ from the originals, and `.npz` files with valid, missing or invalid arrays."""
 
 import gzip
 import os
@@ -21,7 +21,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES, load
 from ssgan.errors import UserError
 
-# Files that are not the originals
+# MNIST files that differ from the originals
 
 
 def not_original(path: Path) -> str:
@@ -30,15 +30,15 @@ def not_original(path: Path) -> str:
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut short": lambda content: content[:-1],
-    "header alone": lambda content: content[:8],
+    "header only": lambda content: content[:8],
     "empty": lambda content: b"",
     "random": lambda content: np.random.default_rng(1).bytes(len(content)),
     "one value changed": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
-    "one byte more": lambda content: content + b"\0",
-    "of fewer rows": lambda content: idx(np.zeros((3, 5, 4) if content[3] == 3 else 3)),
-    "of other sizes": lambda content: idx(np.zeros((12, 4, 5) if content[3] == 3 else (12, 1))),
-    "of another type": lambda content: content[:2] + b"\x09" + content[3:],
-    "still packed": gzip.compress,
+    "one extra byte": lambda content: content + b"\0",
+    "fewer rows": lambda content: idx(np.zeros((3, 5, 4) if content[3] == 3 else 3)),
+    "another shape": lambda content: idx(np.zeros((12, 4, 5) if content[3] == 3 else (12, 1))),
+    "another data type": lambda content: content[:2] + b"\x09" + content[3:],
+    "still compressed": gzip.compress,
 }
 
 
@@ -63,13 +63,13 @@ def test_each_of_the_four_files_is_checked(raw: Path, originals: dict[str, bytes
     assert len(load("mnist", raw.parents[1]).x_train) == 12
 
 
-def test_what_was_downloaded_is_checked_too(raw: Path, originals: dict[str, bytes], downloads: Downloads) -> None:
+def test_downloaded_files_are_checked(raw: Path, originals: dict[str, bytes], downloads: Downloads) -> None:
     (raw / IDX_FILES[2]).unlink()
     downloads.contents = {IDX_FILES[2]: originals[IDX_FILES[0]]}
     assert refusal("mnist", raw.parents[1]) == not_original(raw / IDX_FILES[2])
 
 
-def test_a_damaged_file_is_named_though_another_one_is_downloaded(
+def test_reports_damaged_file_when_another_file_is_missing(
     raw: Path, originals: dict[str, bytes], downloads: Downloads
 ) -> None:
     (raw / IDX_FILES[0]).write_bytes(b"")
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_though_another_one_is_downloaded(
     assert refusal("mnist", raw.parents[1]) == not_original(raw / IDX_FILES[0])
 
 
-def test_a_file_that_cannot_be_opened_is_named(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_file_that_cannot_be_opened(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, *_: Any) -> None:
         raise PermissionError(13, "Permission denied", path)
 
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_opened_is_named(raw: Path, monkeypatch: pytest.Mo
 
 
 def test_the_original_of_another_set_is_refused(real_data_root: Path, tmp_path: Path, downloads: Downloads) -> None:
-    """Fashion-MNIST has the shapes and the file names of MNIST."""
+    """Fashion-MNIST has the same shapes and file names as MNIST."""
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for file in IDX_FILES:
@@ -102,7 +102,7 @@ def test_the_original_of_another_set_is_refused(real_data_root: Path, tmp_path: 
 
 
 def test_the_old_layout_of_torchvision_is_not_read(raw: Path, downloads: Downloads) -> None:
-    """torchvision prefers `processed/*.pt`, which nobody can check, to the files."""
+    """torchvision prefers `processed/*.pt` to the raw files, but there are no checksums for it."""
     root, whole = raw.parents[1], load("mnist", raw.parents[1]).sha256
     (root / "MNIST" / "processed").mkdir()
     for file in ("training.pt", "test.pt"):
@@ -123,7 +123,7 @@ NO_TEST = {"x_test": None, "y_test": None}
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_an_npz_is_the_data_of_its_arrays(npz: Writer, kind: type) -> None:
+def test_load_npz_returns_its_arrays(npz: Writer, kind: type) -> None:
     data = load(kind(npz(scale=40)))
     assert_same_data(data, small(scale=40.0))
     assert data.name == "mine"
@@ -131,7 +131,7 @@ def test_an_npz_is_the_data_of_its_arrays(npz: Writer, kind: type) -> None:
     assert data.y_train.tolist() == [0, 1, -1, 0, 1, -1]
 
 
-def test_a_packed_npz_is_read_too(tmp_path: Path) -> None:
+def test_load_compressed_npz(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "packed.npz", **SMALL)
     assert_same_data(load(tmp_path / "packed.npz"), small())
 
@@ -148,14 +148,14 @@ def test_reading_an_npz_changes_nothing(npz: Writer, downloads: Downloads) -> No
     [SMALL["x_train"], np.arange(108, dtype=np.uint8).reshape(6, 2, 3, 3), np.full((6, 4), 0.5, np.float32)],
     ids=["grey", "colour", "vectors"],
 )
-def test_without_test_arrays_the_test_share_is_empty(npz: Writer, x: np.ndarray) -> None:
+def test_missing_test_arrays_give_an_empty_test_set(npz: Writer, x: np.ndarray) -> None:
     data = load(npz(x_train=x, **NO_TEST))
     assert (data.x_test.shape, data.y_test.shape) == ((0, *x.shape[1:]), (0,))
     assert (data.x_test.dtype, data.y_test.dtype) == (x.dtype, np.int64)
     assert np.array_equal(data.x_train, x)
 
 
-def test_without_class_names_classes_are_numbered_over_both_shares(npz: Writer) -> None:
+def test_unnamed_classes_are_numbered_over_train_and_test_labels(npz: Writer) -> None:
     assert load(npz(classes=None)).classes == ("0", "1")
     assert load(npz(classes=None, y_test=np.array([4, 0]))).classes == tuple("01234")
     assert load(npz(classes=None, y_train=np.array([0, 3, -1, 0, 1, -1]), **NO_TEST)).classes == tuple("0123")
@@ -171,21 +171,21 @@ def test_without_class_names_classes_are_numbered_over_both_shares(npz: Writer) 
         (np.array([["cat"], ["dog"]]), ("cat", "dog")),
     ],
 )
-def test_class_names_may_be_words_bytes_or_numbers(npz: Writer, classes: Any, names: tuple[str, ...]) -> None:
+def test_class_names_may_be_strings_bytes_or_numbers(npz: Writer, classes: Any, names: tuple[str, ...]) -> None:
     assert load(npz(classes=classes)).classes == names
 
 
 @pytest.mark.parametrize(
     ("scale", "expected"), [(None, 255.0), (0, 255.0), (40, 40.0), (np.array([36.5]), 36.5), (np.float16(64), 64.0)]
 )
-def test_full_intensity_is_255_unless_the_npz_says_otherwise(npz: Writer, scale: Any, expected: float) -> None:
+def test_scale_is_255_unless_given_in_the_npz(npz: Writer, scale: Any, expected: float) -> None:
     data = load(npz(scale=scale))
     assert data.scale == expected
     assert type(data.scale) is float
 
 
 @pytest.mark.parametrize("extra", ["readme", "weights", "x_valid", "x_train2"])
-def test_arrays_that_mean_nothing_here_are_ignored(npz: Writer, extra: str) -> None:
+def test_unknown_npz_arrays_are_ignored(npz: Writer, extra: str) -> None:
     assert_same_data(load(npz(**{extra: np.ones(3)})), small())
     assert len(load(npz(**{extra: np.ones(3)}, **NO_TEST)).x_train) == 6
 
@@ -196,7 +196,7 @@ sizes = st.integers(1, 3)
 
 @st.composite
 def any_arrays(draw: st.DrawFn) -> dict[str, Any]:
-    """Any arrays that fit together, in any type that is allowed."""
+    """Consistent arrays, in any of the allowed types."""
     classes = draw(st.lists(words, min_size=1, max_size=4, unique=True))
     shape = draw(st.one_of(st.tuples(sizes), st.tuples(sizes, sizes), st.tuples(sizes, sizes, sizes)))
     pixel = (np.float32, st.floats(0, 1, width=32)) if len(shape) == 1 else (np.uint8, st.integers(0, 255))
@@ -214,7 +214,7 @@ def any_arrays(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(arrays=any_arrays())
-def test_whatever_fits_together_survives_an_npz(
+def test_consistent_arrays_survive_an_npz_round_trip(
     tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.npz"
@@ -231,7 +231,7 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"y_train": None}, f"{{}} holds classes, x_test, x_train, y_test, but no y_train: {NEEDS}"),
     "no test labels": ({"y_test": None}, f"{{}} holds classes, x_test, x_train, y_train, but no y_test: {NEEDS}"),
     "no test images": ({"x_test": None}, f"{{}} holds classes, x_train, y_test, y_train, but no x_test: {NEEDS}"),
-    "nothing": (dict.fromkeys(SMALL), f"{{}} holds nothing, but no x_train: {NEEDS}"),
+    "no arrays": (dict.fromkeys(SMALL), f"{{}} holds nothing, but no x_train: {NEEDS}"),
     "misspelt test": (
         {**NO_TEST, "x_tset": SMALL["x_test"], "y_tset": SMALL["y_test"]},
         "{} holds an array 'x_tset', which is not recognized. Did you mean 'x_test'?",
@@ -242,28 +242,28 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "misspelt scale": ({"scal": 40}, "{} holds an array 'scal', which is not recognized. Did you mean 'scale'?"),
     "two scales": ({"scale": [1, 2]}, "{}: scale is int64 of shape [2], but must be one number."),
-    "scale a word": ({"scale": "255"}, "{}: scale is <U3 of shape [], but must be one number."),
-    "scale a truth": ({"scale": True}, "{}: scale is bool of shape [], but must be one number."),
+    "scale is text": ({"scale": "255"}, "{}: scale is <U3 of shape [], but must be one number."),
+    "scale is boolean": ({"scale": True}, "{}: scale is bool of shape [], but must be one number."),
     "scale below 0": ({"scale": -1}, "{}: scale is -1.0, but must be the value of full intensity, above 0."),
-    "scale no number": (
+    "scale is NaN": (
         {"scale": float("nan")},
         "{}: scale is nan, but must be the value of full intensity, above 0.",
     ),
-    "too bright": (
+    "values above scale": (
         {"scale": 16},
         "{}: x_train holds values from 0 to 35, but all must lie in 0 to 16, the value of full intensity: rescale "
         "them, or set scale.",
     ),
-    "type of images": (
+    "image types differ": (
         {"x_train": np.zeros((6, 2, 3))},
         "{}: x_train is float64 and x_test is uint8, but both must have one type: convert one of them.",
     ),
-    "one number as images": ({"x_train": 3, **NO_TEST}, f"{{}}: x_train is int64 of shape [], {X_ERROR}"),
-    "one number as labels": (
+    "scalar as images": ({"x_train": 3, **NO_TEST}, f"{{}}: x_train is int64 of shape [], {X_ERROR}"),
+    "scalar as labels": (
         {"y_train": 3, "classes": None, **NO_TEST},
         "{}: y_train is int64 of shape [], but must hold one integer for each of the 6 rows of x_train.",
     ),
-    "type of labels": (
+    "labels not integers": (
         {"y_train": np.full(6, 0.5), "classes": None},
         "{}: y_train is float64 of shape [6], but must hold one integer for each of the 6 rows of x_train.",
     ),
@@ -271,20 +271,20 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
         {"y_train": np.eye(6, dtype=int), "classes": None},
         "{}: y_train is int64 of shape [6, 6], but must hold one integer for each of the 6 rows of x_train.",
     ),
-    "label without a class": (
+    "label outside the classes": (
         {"y_train": np.array([0, 1, -1, 2, 0, 0])},
         "{}: y_train holds -1 to 2, but with 2 classes it must lie in -1 to 1.",
     ),
-    "255 for no label": (
+    "255 as missing label": (
         {"y_train": np.array([0, 1, 255, 0, 1, 255], np.uint8)},
         "{}: y_train holds 0 to 255, but with 2 classes it must lie in -1 to 1.",
     ),
-    "labels that number no classes": (
+    "label too high": (
         {"y_train": np.array([0, 10**6, -1, 2, 0, 0]), "classes": None},
         "{}: The label 1000000 is too high for 8 images: number the classes 0, 1, 2, ..., or give "
         "their names as classes.",
     ),
-    "the lowest label too high": (
+    "lowest label that is too high": (
         {"y_test": np.array([8, 0]), "classes": None},
         "{}: The label 8 is too high for 8 images: number the classes 0, 1, 2, ..., or give their names as classes.",
     ),
@@ -292,16 +292,16 @@ WRONG_NPZ: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG_NPZ.values(), ids=WRONG_NPZ)
-def test_an_npz_of_other_arrays_is_refused(npz: Writer, changes: dict[str, Any], sentence: str) -> None:
+def test_refuses_npz_with_invalid_arrays(npz: Writer, changes: dict[str, Any], sentence: str) -> None:
     path = npz(**changes)
     assert refusal(path) == sentence.format(path)
 
 
-def test_the_highest_label_that_so_many_images_can_have(npz: Writer) -> None:
+def test_highest_label_allowed_for_the_number_of_images(npz: Writer) -> None:
     assert load(npz(y_test=np.array([7, 0]), classes=None)).classes == tuple("01234567")
 
 
-def test_a_pool_without_any_label_is_refused_where_labels_are_drawn(npz: Writer) -> None:
+def test_make_splits_refuses_a_pool_without_labels(npz: Writer) -> None:
     data = load(npz(y_train=np.full(6, -1), classes=None, **NO_TEST))
     assert data.classes == ()
     with pytest.raises(UserError, match=r"^There is no labelled image to draw from: every label of the pool is -1\.$"):

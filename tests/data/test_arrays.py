@@ -1,4 +1,4 @@
-"""Labels, arrays and torch data sets of users, as training takes them."""
+"""Conversion of users' labels, arrays and torch data sets to `Data`; table scaling and cross-validation folds."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from ssgan.data.estimator_inputs import TableScaler
 from ssgan.data.splits import SemiSupervisedKFold
 from ssgan.errors import UserError
 
-NA = type("NAType", (), {})()  # as that of pandas, which has no truth value
+NA = type("NAType", (), {})()  # stands in for pandas.NA, which has no truth value
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_labels_become_indices_and_missing_ones_minus_one(
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, object])
-def test_minus_one_and_one_alone_are_two_classes(dtype: Any) -> None:
+def test_labels_minus_one_and_one_are_two_classes(dtype: Any) -> None:
     labels = split_labels(np.array([-1, 1, 1, -1], dtype))
     assert labels.indices.tolist() == [0, 1, 1, 0]
     assert labels.classes.tolist() == [-1, 1]
@@ -61,7 +61,7 @@ def test_minus_one_and_one_alone_are_two_classes(dtype: Any) -> None:
         (np.zeros((2, 2)), "y is of shape [2, 2], but must hold one label for each row"),
     ],
 )
-def test_labels_that_are_refused(y: np.ndarray, words: str) -> None:
+def test_split_labels_refuses_invalid_labels(y: np.ndarray, words: str) -> None:
     with pytest.raises(UserError) as refused:
         split_labels(y)
     assert str(refused.value).startswith(words)
@@ -70,7 +70,7 @@ def test_labels_that_are_refused(y: np.ndarray, words: str) -> None:
 # Data
 
 
-def test_data_take_floats_words_and_no_test_share() -> None:
+def test_data_accepts_float_vectors_text_labels_and_no_test_set() -> None:
     data = Data(np.array([[0.0, 0.5], [1.0, 0.25]]), np.array(["dog", None], object))  # type: ignore[call-arg]
     assert (data.x_train.dtype, data.x_test.shape) == (np.float32, (0, 2))
     assert (data.y_train.tolist(), data.classes, data.scale) == ([0, -1], ("dog",), 1.0)
@@ -86,7 +86,7 @@ def test_images_of_floats_become_uint8() -> None:
         Data(2 * x, np.array([0]))  # type: ignore[call-arg]
 
 
-def test_words_are_looked_up_among_the_classes() -> None:
+def test_text_labels_are_looked_up_in_the_classes() -> None:
     x = np.zeros((2, 3), np.float32)
     data = Data(x, ["dog", "cat"], x, ["cat", "cat"], ("dog", "cat", "cow"))  # type: ignore[arg-type]
     assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 1], [1, 1])
@@ -96,8 +96,8 @@ def test_words_are_looked_up_among_the_classes() -> None:
         Data(x, ["dog", "cat"], x, ["cat", "cqt"], ("dog", "cat"))  # type: ignore[arg-type]
 
 
-def test_words_of_test_labels_name_no_class_of_their_own() -> None:
-    """A spelling would be one."""
+def test_test_labels_must_be_classes_of_the_training_labels() -> None:
+    """A misspelt test label must not become a class; without training labels, the test labels define the classes."""
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(
         UserError, match=r"^y_test holds the label 'Dog', which is not one of the classes. Did you mean"
@@ -107,7 +107,7 @@ def test_words_of_test_labels_name_no_class_of_their_own() -> None:
     assert unlabeled.classes == ("cat", "dog")
 
 
-def test_classes_are_numbered_where_none_are_named() -> None:
+def test_unnamed_classes_are_numbered() -> None:
     x = np.zeros((3, 3), np.float32)
     assert Data(x, np.array([0, 2, -1])).classes == ("0", "1", "2")  # type: ignore[call-arg]
     with pytest.raises(UserError, match="The label 700 is too high for 3 images"):
@@ -115,7 +115,7 @@ def test_classes_are_numbered_where_none_are_named() -> None:
 
 
 class Items:
-    """A data set as torch has them."""
+    """A map-style data set as in torch."""
 
     def __init__(self, *items: Any, classes: list[str] | None = None) -> None:
         self.items = items
@@ -139,7 +139,7 @@ def test_a_torch_data_set_becomes_data() -> None:
     assert grey.image_shape == (4, 5)
 
 
-def test_pictures_of_pillow_with_words_or_none_for_labels() -> None:
+def test_dataset_of_pillow_images_with_index_text_or_missing_labels() -> None:
     pool = Items((Image.new("RGB", (4, 3), (1, 2, 3)), 1), (Image.new("RGBA", (4, 3)), None), classes=["cat", "dog"])
     data = as_data(pool, Items((Image.new("RGB", (4, 3)), 0)))
     assert (data.image_shape, data.classes, data.y_train.tolist()) == ((3, 4, 3), ("cat", "dog"), [1, -1])
@@ -149,8 +149,8 @@ def test_pictures_of_pillow_with_words_or_none_for_labels() -> None:
     assert (words.classes, words.y_train.tolist()) == (("a", "b"), [1, 0])
 
 
-def test_pictures_of_pillow_are_read_as_files_are() -> None:
-    """Grey without colour, transparent parts white; beyond 8 bits the full intensity is not known."""
+def test_pillow_images_are_converted_like_image_files() -> None:
+    """Images without colour become grey, transparency white; more than 8 bits are refused: unknown full intensity."""
     clear, half = Image.new("LA", (1, 1), (0, 0)), Image.new("LA", (1, 1), (80, 255))
     assert as_data(Items((clear, 0), (half, 1), (Image.new("1", (1, 1), 1), 1))).x_train.ravel().tolist() == [
         255,
@@ -166,7 +166,7 @@ def test_pictures_of_pillow_are_read_as_files_are() -> None:
 
 
 def test_masked_labels_are_missing_and_masked_images_refused() -> None:
-    """Their numbers were read as labels."""
+    """Earlier, the values under a mask were read as labels."""
     x = np.zeros((3, 3), np.float32)
     masked = np.ma.masked_array([2, 1, 0], mask=[False, True, False])
     assert split_labels(masked).indices.tolist() == [1, -1, 0]
@@ -184,14 +184,14 @@ def test_masked_labels_are_missing_and_masked_images_refused() -> None:
         (None, (), [-1, -1, -1]),
     ],
 )
-def test_labels_of_any_type_name_classes_alike(y: Any, classes: tuple[str, ...], indices: list[int]) -> None:
+def test_data_derives_class_names_from_labels_of_any_type(y: Any, classes: tuple[str, ...], indices: list[int]) -> None:
     data = Data(np.zeros((3, 3), np.float32), y)  # type: ignore[call-arg]
     assert (data.classes, data.y_train.tolist()) == (classes, indices)
     if y is not None:
         assert Data(data.x_train, y, classes=classes).y_train.tolist() == indices  # type: ignore[call-arg]
 
 
-def test_tensors_have_their_channels_first_as_in_data_sets_of_torch() -> None:
+def test_tensors_are_read_with_channels_first() -> None:
     images, y = torch.arange(72.0, requires_grad=True).reshape(2, 1, 6, 6) / 71, torch.tensor([0, 1])
     data = as_data((images, y), (images, y))
     assert np.array_equal(data.x_train, as_data(TensorDataset(images, y)).x_train)
@@ -201,8 +201,8 @@ def test_tensors_have_their_channels_first_as_in_data_sets_of_torch() -> None:
     assert colour.x_train.shape == (2, 6, 6, 3)
 
 
-def test_parts_of_a_torch_data_set_keep_its_classes() -> None:
-    """Numbers of other classes were taken for those of training."""
+def test_subset_and_concat_dataset_keep_the_classes() -> None:
+    """Earlier, class indices of a test set with other classes were read as those of the training set."""
     image = Image.new("L", (2, 2))
     pool = Items(*((image, k) for k in (0, 1, 2, 2)), classes=["a", "b", "c"])
     tests = Items((image, 1), (image, 0), classes=["a", "c"])
@@ -211,7 +211,7 @@ def test_parts_of_a_torch_data_set_keep_its_classes() -> None:
         for test in (tests, Subset(tests, [0, 1])):  # type: ignore[arg-type]
             data = as_data(parts, test)
             assert (data.classes, data.y_test.tolist()) == (("a", "b", "c"), [2, 0])
-    folder = Items((image, -1), classes=["unlabeled"])  # no label is of its class
+    folder = Items((image, -1), classes=["unlabeled"])  # no item has a label of this class
     assert as_data(ConcatDataset([pool, folder])).classes == ("a", "b", "c")  # type: ignore[list-item]
     pool.classes = 3  # type: ignore[assignment]
     assert as_data(Subset(pool, [0, 1, 2])).classes == ("0", "1", "2")  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ def test_parts_of_a_torch_data_set_keep_its_classes() -> None:
         (Items((torch.zeros(2, 2), torch.tensor([0, 1]))), "The label of item 0 of the data set is of shape [2]"),
     ],
 )
-def test_what_is_no_data(dataset: Any, words: str) -> None:
+def test_as_data_refuses_invalid_inputs(dataset: Any, words: str) -> None:
     with pytest.raises(UserError) as refused:
         as_data(dataset)
     assert str(refused.value).startswith(words)
@@ -249,7 +249,7 @@ def test_what_is_no_data(dataset: Any, words: str) -> None:
         ((np.zeros((1, 2, 2), np.uint8), [0]), (np.zeros((1, 2, 2)), [0]), "x_train is uint8 and x_test is float64"),
     ],
 )
-def test_a_test_set_has_the_form_of_the_pool(data: Any, test: Any, words: str) -> None:
+def test_as_data_refuses_a_test_set_of_another_form(data: Any, test: Any, words: str) -> None:
     with pytest.raises(UserError) as refused:
         as_data(data, test)
     assert str(refused.value).startswith(words)
@@ -259,7 +259,7 @@ def test_a_test_set_has_the_form_of_the_pool(data: Any, test: Any, words: str) -
 
 
 @pytest.mark.parametrize("kind", ["standard", "quantile"])
-def test_a_table_is_scaled_and_back(kind: str) -> None:
+def test_table_scaler_inverts_its_transform(kind: str) -> None:
     random = np.random.RandomState(0)
     x = np.column_stack([random.standard_normal(500) * 1e3 + 7, np.exp(random.standard_normal(500)), np.full(500, 4.0)])
     scaler = TableScaler(kind).fit(x)
@@ -271,7 +271,7 @@ def test_a_table_is_scaled_and_back(kind: str) -> None:
     assert np.abs(scaler.transform(1e9 * x)).max() <= 100
 
 
-def test_unlabelled_rows_are_in_every_training_fold_and_labelled_ones_in_one_test_fold() -> None:
+def test_kfold_trains_on_all_unlabelled_rows_and_tests_each_labelled_row_once() -> None:
     y = np.array([0, 1, -1] * 20)
     folds = list(SemiSupervisedKFold(4, shuffle=True, random_state=0).split(np.zeros((60, 1)), y))
     assert sorted(np.concatenate([test for _, test in folds]).tolist()) == np.flatnonzero(y >= 0).tolist()
@@ -292,7 +292,7 @@ def test_unlabelled_rows_are_in_every_training_fold_and_labelled_ones_in_one_tes
         ([0, 0, 1, -1], None, "n_splits is 5, but must lie between 2 and 2"),
     ],
 )
-def test_what_cannot_be_split(y: Any, groups: Any, words: str) -> None:
+def test_kfold_refuses_invalid_inputs(y: Any, groups: Any, words: str) -> None:
     with pytest.raises(UserError) as refused:
         next(SemiSupervisedKFold().split(np.zeros((4, 1)), y, groups))
     assert str(refused.value).startswith(words)

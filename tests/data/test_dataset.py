@@ -1,4 +1,4 @@
-"""`Data` and the digits: shapes and types, the hash, arrays that are refused, and the same arrays from files."""
+"""`Data` and the digits: shapes and types, the hash, refused arrays, and equal data from arrays and files."""
 
 import dataclasses
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_the_test_share_of_digits_is_pinned(digits: Data) -> None:
         assert np.array_equal(y, labels[rows])
 
 
-def test_no_digit_is_in_both_shares(digits: Data) -> None:
+def test_digits_train_and_test_images_do_not_overlap(digits: Data) -> None:
     train = {image.tobytes() for image in digits.x_train}
     assert len(train) == 1257
     assert not train & {image.tobytes() for image in digits.x_test}
@@ -81,17 +81,17 @@ def test_the_hash_changes_with_each_array(array: str) -> None:
     assert small(**{array: changed}).sha256 != small().sha256
 
 
-def test_the_hash_changes_with_shape_and_share() -> None:
+def test_the_hash_changes_with_shape_and_number_of_rows() -> None:
     data = small()
     turned = small(x_train=data.x_train.reshape(6, 3, 2), x_test=data.x_test.reshape(2, 3, 2))
     moved = small(x_train=data.x_train[:5], y_train=data.y_train[:5])
     assert len({data.sha256, turned.sha256, moved.sha256}) == 3
 
 
-# What fits together
+# Consistency of arrays
 
 
-def test_labels_become_int64_and_classes_words() -> None:
+def test_labels_become_int64_and_class_names_strings() -> None:
     data = small(y_test=np.array([1, 0], np.uint8), y_train=[0, 1, -1, 0, 1, -1], classes=[7, 8])
     assert data.y_train.dtype == data.y_test.dtype == np.int64
     assert data.y_train.tolist() == [0, 1, -1, 0, 1, -1]
@@ -108,13 +108,13 @@ def test_vectors_are_allowed() -> None:
     assert small(**vectors).image_shape == (4,)
 
 
-def test_full_intensity_follows_from_the_type_unless_given() -> None:
+def test_scale_defaults_by_dtype() -> None:
     vectors = {"x_train": np.zeros((6, 4), np.float32), "x_test": np.zeros((2, 4), np.float32)}
     assert [small().scale, small(**vectors).scale, small(scale=40.0).scale] == [255.0, 1.0, 40.0]
 
 
 MISFITS = {
-    "type of images": (
+    "image types differ": (
         {"x_train": np.zeros((6, 2, 3))},
         "x_train is float64 and x_test is uint8, but both must have one type: convert one of them.",
     ),
@@ -126,11 +126,11 @@ MISFITS = {
         {"x_train": np.zeros(6, np.uint8)},
         f"x_train is uint8 of shape [6], {X_ERROR}",
     ),
-    "length": (
+    "number of labels": (
         {"y_train": np.array([0, 1, 0])},
         "y_train is int64 of shape [3], but must hold one integer for each of the 6 rows of x_train.",
     ),
-    "length of test": (
+    "number of test labels": (
         {"y_test": np.array([0, 1, 0])},
         "y_test is int64 of shape [3], but must hold one integer for each of the 2 rows of x_test.",
     ),
@@ -138,11 +138,11 @@ MISFITS = {
         {"y_test": np.eye(2, dtype=np.int64)},
         "y_test is int64 of shape [2, 2], but must hold one integer for each of the 2 rows of x_test.",
     ),
-    "type of labels": (
+    "labels not integers": (
         {"y_test": np.array([0.0, 0.5])},
         "y_test is float64 of shape [2], but must hold one integer for each of the 2 rows of x_test.",
     ),
-    "names of classes": (
+    "duplicate class names": (
         {"classes": ("cat", "cat")},
         "Two classes are called 'cat': give each a name of its own.",
     ),
@@ -154,7 +154,7 @@ MISFITS = {
         {"y_train": np.array([0, 1, -2, 1, 0, 0])},
         "y_train holds -2 to 1, but with 2 classes it must lie in -1 to 1.",
     ),
-    "unlabelled test": (
+    "unlabelled test image": (
         {"y_test": np.array([0, -1])},
         "y_test holds -1 to 0, but with 2 classes it must lie in 0 to 1.",
     ),
@@ -162,11 +162,11 @@ MISFITS = {
         {"x_train": np.zeros((0, 2, 3), np.uint8), "y_train": np.zeros(0, np.int64)},
         "x_train holds no image: at least one is needed to train on.",
     ),
-    "shapes": (
+    "image shapes differ": (
         {"x_test": np.zeros((2, 3, 2), np.uint8)},
         "x_train holds uint8 [2, 3] and x_test uint8 [3, 2], but both must have the same type and shape.",
     ),
-    "types": (
+    "image types and shapes differ": (
         {"x_test": np.zeros((2, 6), np.float32)},
         "x_train holds uint8 [2, 3] and x_test float32 [6], but both must have the same type and shape.",
     ),
@@ -174,24 +174,24 @@ MISFITS = {
 
 
 MISFITS |= {
-    "flat bytes": (
+    "uint8 vectors": (
         {"x_test": np.zeros((2, 6), np.uint8)},
         "x_test is uint8 of shape [2, 6], but must be uint8 images [N, H, W] or [N, H, W, C], "
         "or float32 vectors [N, F].",
     ),
-    "too bright": (
+    "values above scale": (
         {"scale": 16.0},
         "x_train holds values from 0 to 35, but all must lie in 0 to 16, the value of full intensity: rescale them, "
         "or set scale.",
     ),
-    "too dark": (
+    "values below 0": (
         {"x_train": np.full((6, 2), -1, np.float32), "x_test": np.zeros((2, 2), np.float32)},
         "x_train holds values from -1 to -1, but all must lie in 0 to 1, the value of full intensity: rescale them, "
         "or set scale.",
     ),
     "scale below 0": ({"scale": -1.0}, "scale is -1.0, but must be the value of full intensity, above 0."),
     "scale not a number": ({"scale": float("nan")}, "scale is nan, but must be the value of full intensity, above 0."),
-    "no pixel": (
+    "no pixels": (
         {"x_train": np.zeros((6, 0, 3), np.uint8)},
         "x_train is of shape [6, 0, 3]: its images have no pixels.",
     ),
@@ -213,7 +213,7 @@ def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: s
     assert str(refused.value) == sentence
 
 
-def test_a_changed_copy_is_checked_and_hashed_anew() -> None:
+def test_replace_checks_and_hashes_the_copy() -> None:
     data = small()
     assert data.sha256
     assert dataclasses.replace(data, y_test=np.array([0, 1])).sha256 != data.sha256
@@ -221,7 +221,7 @@ def test_a_changed_copy_is_checked_and_hashed_anew() -> None:
         dataclasses.replace(data, y_test=np.array([0, 2]))
 
 
-# The same arrays, the same results
+# Equal arrays give equal results
 
 
 def test_idx_files_and_an_npz_of_their_arrays_are_the_same_data(raw: Path, tmp_path: Path) -> None:
@@ -249,11 +249,11 @@ def test_training_from_torchvisions_files_and_from_an_npz_is_the_same(
     assert same_bits(weights(left), weights(right))
     assert left.errors == right.errors
     assert [0 <= error <= 100 for error in left.errors] == [True, True]
-    # The control: it is the pixels that the weights depend on.
+    # Control: another scale of the pixels gives other weights.
     assert not same_bits(weights(left), weights(train(few(data, scale=300.0), tiny(seeds=2))))
 
 
-def test_the_representation_is_one_short_line() -> None:
+def test_repr_is_one_short_line() -> None:
     assert repr(small()) == "Data('arrays': x_train 6 of 2x3 uint8, 4 labelled; x_test 2; 2 classes: cat, dog)"
     many = small(classes=tuple(f"class {k}" for k in range(2000)), name="a\nb")
     assert repr(many).startswith("Data('a\\nb': x_train 6 of 2x3 uint8, 4 labelled; x_test 2; 2,000 classes: class 0, ")

@@ -1,4 +1,4 @@
-"""Pictures of 16 bits: the range of all of them decides which value is white, and a run keeps it."""
+"""16-bit pictures: the largest value of all pictures sets the bit depth, and a run keeps it."""
 
 import json
 import struct
@@ -20,18 +20,18 @@ from ssgan.inference.evaluate import evaluate_run
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 
 def deep(seed: int, highest: int, size: int = 8) -> np.ndarray:
-    """A picture of 16 bits with values from 0 to this one."""
+    """A 16-bit picture with values from 0 to `highest`."""
     values = np.random.RandomState(seed).randint(0, highest + 1, (size, size)).astype(np.uint16)
     values[0, :2] = 0, highest
     return values
 
 
-def microscope(folder: Path, highest: int, form: str = "TIFF") -> Path:
-    """Ten pictures in two classes, of which only the last reaches the highest value."""
+def write_deep_pictures(folder: Path, highest: int, form: str = "TIFF") -> Path:
+    """Write ten pictures in two classes; only the last one contains the highest value."""
     for i in range(10):
         path = folder / ("cell", "debris")[i % 2] / f"{i}.{form.lower()}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,27 +44,27 @@ def microscope(folder: Path, highest: int, form: str = "TIFF") -> Path:
     ("highest", "depth"),
     [*[(0, 8), (255, 8), (256, 10), (1023, 10), (4032, 12)], *[(4096, 14), (16383, 14), (16384, 16), (65535, 16)]],
 )
-def test_the_largest_value_of_all_pictures_decides_what_is_white(
+def test_bit_depth_follows_from_the_largest_value_of_all_pictures(
     tmp_path: Path, highest: int, depth: int, form: str
 ) -> None:
-    folder = microscope(tmp_path / "a", highest, form)
+    folder = write_deep_pictures(tmp_path / "a", highest, form)
     data = load(folder, None, ALL)
     assert data.image_depth == depth
     full = 2**depth - 1
     for name, image in zip(data.files_train, data.x_train, strict=True):
         values = np.asarray(Image.open(folder / name)).astype(float)
         assert np.abs(image - 255 * values / full).max() <= 0.5, name
-    said = (
+    note = (
         f"Grey pictures of 16 bits: 10, with values up to {highest:,}, so {full:,} ({depth} bits) is white; --set "
         f"image_depth=16 makes 65,535 white."
     )
-    assert data.notes == ((said,) if depth < 16 else ())
+    assert data.notes == ((note,) if depth < 16 else ())
     again = load(folder, None, ALL)  # from the cache
     assert (again.image_depth, again.notes, again.sha256) == (data.image_depth, data.notes, data.sha256)
 
 
-def test_a_setting_says_otherwise_and_values_beyond_it_are_named(tmp_path: Path) -> None:
-    folder = microscope(tmp_path / "a", 4032)
+def test_image_depth_setting_overrides_the_depth_and_reports_larger_values(tmp_path: Path) -> None:
+    folder = write_deep_pictures(tmp_path / "a", 4032)
     sixteen = load(folder, None, Options(test_share=0, image_depth=16))
     assert (sixteen.x_train.max(), sixteen.notes, sixteen.image_depth) == (16, (), 16)
     assert load(folder, None, ALL).x_train.max() == 251
@@ -77,16 +77,16 @@ def test_a_setting_says_otherwise_and_values_beyond_it_are_named(tmp_path: Path)
     assert refusal(folder, image_depth=17).startswith("image_depth is 17, but must be an integer at least 1 and at ")
 
 
-def test_pictures_of_8_bits_beside_them_stay_as_they_are(tmp_path: Path) -> None:
-    folder = microscope(tmp_path / "a", 4032)
+def test_8_bit_pictures_among_16_bit_pictures_are_unchanged(tmp_path: Path) -> None:
+    folder = write_deep_pictures(tmp_path / "a", 4032)
     write(folder, {"cell/x.png": grey(3)})
     data = load(folder, None, ALL)
     assert np.array_equal(data.x_train[data.files_train.index("cell/x.png")], grey(3))
     assert load(write(tmp_path / "b", {"a/1.png": grey(1), "b/1.png": grey(2)})).image_depth is None
 
 
-def test_a_broken_picture_has_no_part_in_the_range(tmp_path: Path) -> None:
-    folder = microscope(tmp_path / "a", 4032, "PNG")
+def test_broken_pictures_do_not_count_for_the_bit_depth(tmp_path: Path) -> None:
+    folder = write_deep_pictures(tmp_path / "a", 4032, "PNG")
     whole = encoded(deep(1, 65535, 40))
     write(folder, {"cell/cut.png": whole[: len(whole) // 2]})
     data = load(folder, None, Options(image_size=8))
@@ -94,8 +94,8 @@ def test_a_broken_picture_has_no_part_in_the_range(tmp_path: Path) -> None:
     assert [name for name, _ in data.skipped] == ["cell/cut.png"]
 
 
-def test_dark_colour_of_16_bits_is_said(tmp_path: Path) -> None:
-    """Pillow reads the upper 8 bits of each channel."""
+def test_reports_dark_16_bit_colour_pictures(tmp_path: Path) -> None:
+    """Pillow reads only the upper 8 bits of each channel."""
 
     def colour(highest: int) -> bytes:
         rows = np.random.RandomState(0).randint(0, highest + 1, (8, 24)).astype(">u2")
@@ -118,7 +118,7 @@ def test_dark_colour_of_16_bits_is_said(tmp_path: Path) -> None:
 def test_a_run_keeps_the_depth_of_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`evaluate` and `predict` read darker and brighter pictures as the run did, and `--resume` goes on."""
+    """`evaluate` and `predict` read other pictures with the bit depth of the run, and `--resume` keeps it."""
     monkeypatch.chdir(tmp_path)
     options = [
         *TINY_OPTIONS[2:],
@@ -131,7 +131,7 @@ def test_a_run_keeps_the_depth_of_its_pictures(
         "--device",
         "cpu",
     ]
-    assert status_of("train", microscope(tmp_path / "a", 4032), "--out", "run", *options, "--json") == 0
+    assert status_of("train", write_deep_pictures(tmp_path / "a", 4032), "--out", "run", *options, "--json") == 0
     shown = capsys.readouterr()
     assert "so 4,095 (12 bits) is white" in shown.err
     assert runs.read_config(Path("run")).image_depth == 12
@@ -144,7 +144,7 @@ def test_a_run_keeps_the_depth_of_its_pictures(
 
     monkeypatch.setattr("ssgan.inference.inputs.decode", watched)
     monkeypatch.setattr("ssgan.data.image_array.image_io.decode", watched)
-    dark = microscope(tmp_path / "dark", 200)
+    dark = write_deep_pictures(tmp_path / "dark", 200)
     assert status_of("predict", "run", dark, "--device", "cpu", "--out", "p.csv") == 0
     assert seen == [12] * 10
     assert evaluate_run(Path("run"), str(dark), device="cpu")["test_images"] == 10
@@ -154,9 +154,9 @@ def test_a_run_keeps_the_depth_of_its_pictures(
     assert runs.read_config(Path("run")).image_depth == 12
 
 
-def test_a_run_of_before_reads_its_pictures_as_it_did(tmp_path: Path) -> None:
+def test_config_of_an_earlier_version_reads_pictures_with_16_bits(tmp_path: Path) -> None:
     old = {name: value for name, value in Config().to_dict().items() if name not in ("image_depth", "label_words")}
     config = Config.from_dict(json.loads(json.dumps(old)))
     assert config.image_depth == 16
     assert config.sha256 == Config().sha256
-    assert load(microscope(tmp_path / "a", 4032), None, Options.of(config)).x_train.max() == 16
+    assert load(write_deep_pictures(tmp_path / "a", 4032), None, Options.of(config)).x_train.max() == 16

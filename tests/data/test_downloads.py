@@ -14,7 +14,7 @@ from ssgan.cache import default_root
 from ssgan.data.dataset import Data
 from ssgan.data.datasets import IDX_FILES, load
 
-# MNIST and Fashion-MNIST, the real ones
+# The real MNIST and Fashion-MNIST
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 KINDS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -30,7 +30,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_real_set_is_what_was_published(real_sets: dict[str, Data], name: str) -> None:
+def test_real_set_matches_its_published_content(real_sets: dict[str, Data], name: str) -> None:
     data, (classes, pool, test, sha256) = real_sets[name], PUBLISHED[name]
     assert (data.name, data.classes, data.scale) == (name, classes, 255.0)
     assert (data.x_train.shape, data.x_test.shape) == ((60_000, 28, 28), (10_000, 28, 28))
@@ -50,7 +50,7 @@ def test_a_real_set_holds_its_files_row_for_row(real_sets: dict[str, Data], real
         assert content[4 + 4 * array.ndim :] == array.astype(np.uint8).tobytes()
 
 
-# A small set in MNIST's place
+# A small set in place of MNIST
 
 
 def test_idx_files_become_a_pool_and_a_test_share(raw: Path, originals: dict[str, bytes]) -> None:
@@ -60,11 +60,11 @@ def test_idx_files_become_a_pool_and_a_test_share(raw: Path, originals: dict[str
     assert (data.name, data.classes, data.scale) == ("mnist", tuple("0123456789"), 255.0)
 
 
-# Where a set is looked for
+# Folders that are searched
 
 
-def elsewhere(path: Path) -> str:
-    """A folder that is there, but holds no set."""
+def empty_folder(path: Path) -> str:
+    """Create a folder without a data set."""
     path.mkdir(parents=True)
     return str(path)
 
@@ -77,10 +77,10 @@ def variables(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 
 @pytest.mark.parametrize("root", [str, Path])
-def test_the_argument_comes_before_every_variable(
+def test_root_argument_precedes_environment_variables(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: type
 ) -> None:
-    variables(monkeypatch, SSGAN_DATA=elsewhere(tmp_path / "a"), XDG_CACHE_HOME=elsewhere(tmp_path / "b"))
+    variables(monkeypatch, SSGAN_DATA=empty_folder(tmp_path / "a"), XDG_CACHE_HOME=empty_folder(tmp_path / "b"))
     assert len(load("mnist", root(raw.parents[1])).x_train) == 12
     assert str(tmp_path / "a" / "MNIST" / "raw") in refusal("mnist")
 
@@ -88,7 +88,10 @@ def test_the_argument_comes_before_every_variable(
 def test_ssgan_data_comes_before_the_cache(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = raw.parents[1]
     variables(
-        monkeypatch, SSGAN_DATA=str(root), XDG_CACHE_HOME=elsewhere(tmp_path / "b"), HOME=elsewhere(tmp_path / "c")
+        monkeypatch,
+        SSGAN_DATA=str(root),
+        XDG_CACHE_HOME=empty_folder(tmp_path / "b"),
+        HOME=empty_folder(tmp_path / "c"),
     )
     assert default_root() == root
     assert len(load("mnist").x_train) == 12
@@ -98,7 +101,7 @@ def test_ssgan_data_comes_before_the_cache(raw: Path, tmp_path: Path, monkeypatc
 def test_xdg_cache_home_comes_before_the_home_folder(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, str]
 ) -> None:
-    variables(monkeypatch, XDG_CACHE_HOME=str(tmp_path / "cache"), HOME=elsewhere(tmp_path / "c"), **data)
+    variables(monkeypatch, XDG_CACHE_HOME=str(tmp_path / "cache"), HOME=empty_folder(tmp_path / "c"), **data)
     (tmp_path / "cache").mkdir()
     raw.parents[1].rename(tmp_path / "cache" / "ssgan")
     assert default_root() == tmp_path / "cache" / "ssgan"
@@ -117,16 +120,16 @@ def test_the_last_place_is_the_cache_in_the_home_folder(
 
 
 @pytest.mark.parametrize("by", ["argument", "variable"])
-def test_a_tilde_is_the_home_folder(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """No shell expands `--data-dir=~/root`, nor what a file of variables says."""
+def test_tilde_expands_to_the_home_folder(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """No shell expands `--data-dir=~/root` or the values in an environment file."""
     variables(monkeypatch, HOME=str(tmp_path), **({} if by == "argument" else {"SSGAN_DATA": "~/root"}))
     assert len(load("mnist", "~/root" if by == "argument" else None).x_train) == 12
 
 
-# What is downloaded
+# Downloads
 
 
-def test_files_that_are_there_are_neither_asked_for_nor_changed(raw: Path, downloads: Downloads) -> None:
+def test_existing_files_are_neither_downloaded_nor_changed(raw: Path, downloads: Downloads) -> None:
     before = state(raw.parents[1])
     load("mnist", raw.parents[1])
     assert downloads.asked == []
@@ -134,7 +137,7 @@ def test_files_that_are_there_are_neither_asked_for_nor_changed(raw: Path, downl
 
 
 @pytest.mark.parametrize("absent", [IDX_FILES[:1], IDX_FILES[3:], IDX_FILES[1:3], IDX_FILES])
-def test_missing_files_alone_are_downloaded(
+def test_only_missing_files_are_downloaded(
     raw: Path, originals: dict[str, bytes], downloads: Downloads, absent: tuple[str, ...]
 ) -> None:
     root = raw.parents[1]
@@ -150,9 +153,7 @@ def test_missing_files_alone_are_downloaded(
     assert len(downloads.asked) == len(absent)
 
 
-def test_a_root_that_is_not_there_yet_is_made(
-    tmp_path: Path, originals: dict[str, bytes], downloads: Downloads
-) -> None:
+def test_missing_root_folder_is_created(tmp_path: Path, originals: dict[str, bytes], downloads: Downloads) -> None:
     downloads.contents = originals
     assert len(load("mnist", tmp_path / "deep" / "root").x_train) == 12
     assert set(state(tmp_path / "deep" / "root" / "MNIST" / "raw")) == set(IDX_FILES)
@@ -187,13 +188,11 @@ def test_archives_put_there_by_hand_are_unpacked_without_a_network(
     assert len(load("mnist", tmp_path).x_train) == 12
 
 
-# Sets that are not whole
+# Incomplete sets
 
 
 @pytest.mark.parametrize("absent", [IDX_FILES, IDX_FILES[2:3]])
-def test_without_a_network_the_missing_files_are_named(
-    raw: Path, downloads: Downloads, absent: tuple[str, ...]
-) -> None:
+def test_reports_missing_files_without_network(raw: Path, downloads: Downloads, absent: tuple[str, ...]) -> None:
     for file in absent:
         (raw / file).unlink()
     before = state(raw)
@@ -202,7 +201,7 @@ def test_without_a_network_the_missing_files_are_named(
     assert state(raw) == before
 
 
-def test_a_download_that_stops_halfway_names_what_is_missing_still(
+def test_partial_download_reports_the_files_still_missing(
     raw: Path, originals: dict[str, bytes], downloads: Downloads
 ) -> None:
     for file in IDX_FILES:
@@ -221,10 +220,10 @@ def test_a_download_that_stops_halfway_names_what_is_missing_still(
         (ValueError("first line\nlast line: "), "last line"),
     ],
 )
-def test_the_reason_of_a_failed_download_is_told(
+def test_reports_the_reason_of_a_failed_download(
     raw: Path, downloads: Downloads, failure: Exception, reason: str
 ) -> None:
-    """A mirror that fails is followed by the next, so the last reason is the one to tell."""
+    """After a failed mirror the next one is tried, so the message gives the last reason."""
     (raw / IDX_FILES[0]).unlink()
     downloads.failures = [failure]
     assert refusal("mnist", raw.parents[1]) == not_whole(raw, reason, IDX_FILES[0])
@@ -238,7 +237,7 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path, downloads: Downloads) 
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_root_that_no_folder_can_have_is_refused(tmp_path: Path, downloads: Downloads) -> None:
+def test_a_root_with_a_name_that_is_too_long_is_refused(tmp_path: Path, downloads: Downloads) -> None:
     sentence = refusal("mnist", tmp_path / ("x" * 300))
     assert "could not be downloaded into it ([Errno " in sentence
     assert "File name too long" in sentence
@@ -251,7 +250,7 @@ def test_a_folder_in_place_of_a_file_is_refused(raw: Path) -> None:
     assert refusal("mnist", raw.parents[1]) == not_whole(raw, NO_NETWORK, IDX_FILES[2])
 
 
-def test_an_interrupted_download_is_an_interruption(raw: Path, downloads: Downloads) -> None:
+def test_keyboard_interrupt_during_a_download_is_raised(raw: Path, downloads: Downloads) -> None:
     (raw / IDX_FILES[0]).unlink()
     downloads.failures = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):

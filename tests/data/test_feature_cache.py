@@ -1,4 +1,4 @@
-"""Features on disk: each image computed once, and the same bits whatever happens to the files or the process."""
+"""Feature cache on disk: computes each image once; same bits after damage, kills and concurrent access."""
 
 import os
 import random
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Network:
-    """Features of images at little cost; it counts the images that it computes."""
+    """A cheap feature function that counts the images it computes."""
 
     def __init__(self, width: int = WIDTH) -> None:
         self.computed, self.width = 0, width
@@ -66,7 +66,7 @@ def check(images: Any, folder: Path | None, computed: int, **options: Any) -> np
     return features
 
 
-# Each image once
+# Each image is computed once
 
 
 def test_features_are_computed_once(folder: Path) -> None:
@@ -79,14 +79,14 @@ def test_features_are_computed_once(folder: Path) -> None:
     }
 
 
-def test_ten_more_images_cost_ten(folder: Path) -> None:
+def test_only_new_images_are_computed(folder: Path) -> None:
     check(IMAGES, folder, 200)
     order = np.random.default_rng(0).permutation(210)
     check(np.concatenate([IMAGES, random_images(10, seed=1)])[order], folder, 10)
     check(np.concatenate([IMAGES, random_images(10, seed=1)]), folder, 0)
 
 
-def test_a_reader_adds_nothing(folder: Path) -> None:
+def test_read_only_use_does_not_write_to_the_cache(folder: Path) -> None:
     check(IMAGES[:50], folder, 50, read_only=True)
     assert not folder.exists()
     check(IMAGES, folder, 200)
@@ -96,7 +96,7 @@ def test_a_reader_adds_nothing(folder: Path) -> None:
     assert {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()} == before
 
 
-def test_equal_images_cost_one(folder: Path) -> None:
+def test_equal_images_are_computed_once(folder: Path) -> None:
     numbers = np.random.default_rng(0).integers(0, 30, 200)
     different = len(set(numbers.tolist()))
     check(IMAGES[numbers], folder, different)
@@ -104,7 +104,7 @@ def test_equal_images_cost_one(folder: Path) -> None:
     check(IMAGES[numbers][::-1], folder, 0)
 
 
-def test_no_images(folder: Path) -> None:
+def test_empty_input_gives_empty_features(folder: Path) -> None:
     assert check_shape(IMAGES[:0], folder) == (0, WIDTH)
     check(IMAGES, folder, 200)
     assert check_shape(IMAGES[:0], folder) == (0, WIDTH)
@@ -114,7 +114,7 @@ def check_shape(images: np.ndarray, folder: Path) -> tuple[int, ...]:
     return compute_features(images, Network(), folder, WIDTH).shape
 
 
-def test_what_a_key_depends_on(folder: Path) -> None:
+def test_cache_key_depends_on_shape_dtype_context_and_width(folder: Path) -> None:
     check(IMAGES, folder, 200)
     check(IMAGES.reshape(200, 4, 9), folder, 200)
     check(IMAGES.view(np.int8), folder, 200)
@@ -126,7 +126,7 @@ def test_what_a_key_depends_on(folder: Path) -> None:
 
 
 class Slices:
-    """An array-like with a length and slices alone, which are copies."""
+    """An array-like that supports only its length and slices, which are copies."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -139,22 +139,22 @@ class Slices:
         return list(np.array(self.images[part]))
 
 
-def test_kinds_of_arrays(folder: Path, tmp_path: Path) -> None:
+def test_accepts_memory_mapped_sliceable_and_fortran_ordered_arrays(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     check(np.load(tmp_path / "x.npy", mmap_mode="r"), folder, 200)
     check(Slices(IMAGES), folder, 0)
     check(np.asfortranarray(IMAGES), folder, 0)
 
 
-def test_keys_that_end_in_zeros(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numpy drops zeros at the end of fixed bytes, though not of these."""
+def test_keys_with_trailing_zeros_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numpy drops trailing zeros of fixed-length bytes, but the keys must keep them."""
     keys = np.frombuffer(b"".join(bytes([1] * i + [0] * (16 - i)) for i in range(16)), "S16")
     monkeypatch.setattr(feature_cache, "_hash_images", lambda images, context: keys)
     check(IMAGES[:16], folder, 16)
     check(IMAGES[:16], folder, 0)
 
 
-def test_progress(folder: Path) -> None:
+def test_progress_counts_only_computed_images(folder: Path) -> None:
     calls: list[tuple[int, int]] = []
     check(IMAGES[:30], folder, 30)
     check(IMAGES, folder, 170, on_progress=lambda *call: calls.append(call))
@@ -163,16 +163,16 @@ def test_progress(folder: Path) -> None:
     assert len(calls) == 4
 
 
-def test_features_of_another_shape_are_a_fault(folder: Path) -> None:
+def test_wrong_feature_shape_raises_value_error(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"compute returned the shape \(64, 24\), not \(64, 25\)"):
         compute_features(IMAGES, Network(), folder, WIDTH + 1)
 
 
-# Damage
+# Damaged files
 
 
 @pytest.mark.parametrize("name", ["features", "keys"])
-def test_a_flipped_bit_costs_one_image(folder: Path, name: str) -> None:
+def test_a_flipped_bit_recomputes_one_image(folder: Path, name: str) -> None:
     check(IMAGES, folder, 200)
     files = {path: path.read_bytes() for path in folder.iterdir()}
     content = files[folder / f"{WIDTH}.{name}"]
@@ -211,12 +211,14 @@ def test_damaged_files_give_no_wrong_features(folder: Path, name: str, damage: s
     check(IMAGES, folder, 0)
 
 
-# Killed
+# Killed processes
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 19, 20, 21, 500, 10**9])
 @pytest.mark.parametrize("name", ["features", "keys"])
-def test_a_write_that_was_cut_short(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop_at: int) -> None:
+def test_interrupted_write_recomputes_only_lost_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, stop_at: int
+) -> None:
     write_at = feature_cache._write_at
 
     def killed(stream: Any, start: int, content: bytes) -> None:
@@ -256,7 +258,7 @@ print(network.computed, file=sys.stderr)
 
 
 def start(folder: Path, seconds: float) -> "subprocess.Popen[bytes]":
-    """Start a process that computes the features of many images, 64 in so many seconds, after a line of input."""
+    """Start a process that waits for a line of input, then computes features, `seconds` for each 64 images."""
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", WORKER, str(folder), str(seconds)]
@@ -272,13 +274,13 @@ def go(process: "subprocess.Popen[bytes]") -> None:
     process.stdin.flush()
 
 
-def test_a_process_killed_at_any_moment(folder: Path) -> None:
+def test_cache_is_valid_after_processes_are_killed(folder: Path) -> None:
     expected = features_of(MANY_IMAGES).astype(np.float16)
     keys, chance, kills = folder / f"{WIDTH}.keys", random.Random(0), 0
     while kills < 6 or not keys.exists() or not keys.stat().st_size:
         with start(folder, 0.02) as process:
             go(process)
-            time.sleep(chance.uniform(0.0, 0.1))  # six times that is less than all images take
+            time.sleep(chance.uniform(0.0, 0.1))  # six times this is shorter than computing all images
             process.kill()
         kills += process.returncode == -signal.SIGKILL
     network = Network()
@@ -288,7 +290,7 @@ def test_a_process_killed_at_any_moment(folder: Path) -> None:
     assert network.computed == 0
 
 
-# Several processes
+# Concurrent processes
 
 
 def test_two_processes_share_the_work(folder: Path) -> None:
@@ -305,7 +307,9 @@ def test_two_processes_share_the_work(folder: Path) -> None:
     assert network.computed == 0
 
 
-def test_an_other_process_holds_the_lock_for_ever(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_not_saved_while_another_process_holds_the_lock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_cache, "LOCK_SECONDS", 0.05)
     folder.mkdir(parents=True)
     with lock(folder / ".append.lock", "busy"):
@@ -314,7 +318,7 @@ def test_an_other_process_holds_the_lock_for_ever(folder: Path, monkeypatch: pyt
     check(IMAGES, folder, 0)
 
 
-def test_another_process_deletes_the_cache_meanwhile(folder: Path) -> None:
+def test_cache_deleted_by_another_process_gives_right_features(folder: Path) -> None:
     network = Network()
 
     def compute(images: np.ndarray) -> np.ndarray:
@@ -327,8 +331,8 @@ def test_another_process_deletes_the_cache_meanwhile(folder: Path) -> None:
     check(IMAGES, folder, 200)
 
 
-def test_the_keys_are_cut_short_meanwhile(folder: Path) -> None:
-    """Rows that were written before must not be written over."""
+def test_keys_truncated_during_computation_give_right_features(folder: Path) -> None:
+    """Rows written before must not be overwritten."""
     network = Network()
 
     def compute(images: np.ndarray) -> np.ndarray:
@@ -341,11 +345,11 @@ def test_the_keys_are_cut_short_meanwhile(folder: Path) -> None:
     check(IMAGES, folder, 0)
 
 
-# No room
+# Disk space and permissions
 
 
-def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system refuses files beyond a size, in the middle of a row, as a full disk does."""
+def test_full_disk_gives_right_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on the file size, in the middle of a row, stands in for a full disk."""
     resource = pytest.importorskip("resource", reason="needs limits on the size of a file")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = 100 * WIDTH * 2 + 7
@@ -362,25 +366,25 @@ def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     check(IMAGES, folder, 0)
 
 
-def test_a_cache_that_can_only_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache_is_read_and_not_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check(IMAGES[:150], folder, 150)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)  # the superuser may write everywhere
+    monkeypatch.setattr(Path, "touch", refuse)  # instead of file permissions: root may write everywhere
     check(IMAGES, folder, 50)
     check(IMAGES[:150], folder, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_folder_that_cannot_be_made(folder: Path) -> None:
+def test_computes_features_if_the_cache_folder_cannot_be_created(folder: Path) -> None:
     folder.parent.write_text("a file")
     check(IMAGES, folder, 200)
 
 
-def test_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ssgan_cache_off_disables_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SSGAN_CACHE", "off")
     assert feature_folder("net") is None
@@ -390,7 +394,7 @@ def test_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert feature_folder("net") == tmp_path / "data" / "features" / "net"
 
 
-def test_the_oldest_caches_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_least_recently_used_caches_are_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path))
     monkeypatch.delenv("SSGAN_CACHE", raising=False)
     size = 200 * (WIDTH * 2 + 20)
@@ -406,7 +410,7 @@ def test_the_oldest_caches_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["old", "third"]
 
 
-def test_a_folder_elsewhere_makes_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_caches_in_other_folders_are_not_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(feature_cache, "CACHE_BYTES", 200 * WIDTH * 2)
     check(IMAGES, tmp_path / "one", 200)
     check(IMAGES, tmp_path / "two", 200)
@@ -422,7 +426,7 @@ def test_a_cache_does_not_outgrow_the_limit(monkeypatch: pytest.MonkeyPatch, fol
 # Memory
 
 
-def test_a_large_result_is_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_results_are_memory_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "MEMORY_BYTES", 200 * WIDTH * 2)
     check(IMAGES, folder, 200)
     assert not isinstance(check(IMAGES[::-1], folder, 0), np.memmap)

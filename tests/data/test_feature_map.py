@@ -1,4 +1,4 @@
-"""The affine map from features to what the networks see, fitted without labels."""
+"""The affine map from backbone features to network inputs, fitted without labels."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ def numbers(rows: int = 200, width: int = 12) -> np.ndarray:
     return (random.standard_normal((rows, width)) @ random.standard_normal((width, width)) + 3).astype(np.float32)
 
 
-def test_it_is_standardising_then_principal_components_then_one_number() -> None:
+def test_map_standardises_projects_to_principal_components_and_rescales() -> None:
     f = numbers()
     z = fit_feature_map(f, 5, **IDENTITY).apply(f)
     standardised = StandardScaler().fit_transform(f)
@@ -36,14 +36,14 @@ def test_it_is_standardising_then_principal_components_then_one_number() -> None
     assert np.sqrt((z.var(axis=0, ddof=1)).mean()) == pytest.approx(1, abs=1e-4)
 
 
-def test_without_components_every_feature_has_a_deviation_of_1() -> None:
+def test_zero_components_standardise_every_feature() -> None:
     z = fit_feature_map(numbers(), 0, **IDENTITY).apply(numbers())
     assert z.shape == (200, 12)
     assert z.std(axis=0, ddof=1) == pytest.approx(np.ones(12), abs=1e-4)
 
 
 @pytest.mark.parametrize(("rows", "components", "kept"), [(4, 128, 3), (200, 128, 12), (2, 1, 1)])
-def test_there_are_no_more_components_than_rows_and_features_give(rows: int, components: int, kept: int) -> None:
+def test_number_of_components_is_limited_by_rows_and_features(rows: int, components: int, kept: int) -> None:
     assert fit_feature_map(numbers(rows), components, **IDENTITY).weight.shape == (12, kept)
 
 
@@ -59,13 +59,13 @@ def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
         assert of_few.apply(f[list(rows)]).tobytes() == together[list(rows)].tobytes()
 
 
-def test_a_large_pool_is_fitted_by_a_part_that_is_always_the_same() -> None:
+def test_large_pool_is_fitted_on_a_fixed_subset() -> None:
     large = numbers(FITTED_ROWS + 500, 3)
     first, second = (fit_feature_map(large, 2, **IDENTITY) for _ in range(2))
     assert first.weight.tobytes() == second.weight.tobytes()
 
 
-def test_it_comes_back_from_a_checkpoint() -> None:
+def test_state_round_trip_keeps_the_map() -> None:
     fitted = fit_feature_map(numbers(), 5, **IDENTITY)
     read = FeatureMap.from_state(fitted.state())
     assert read.is_close(fitted)
@@ -97,7 +97,7 @@ def test_it_comes_back_from_a_checkpoint() -> None:
     ],
     ids=str,
 )
-def test_a_damaged_state_is_one_sentence(change: dict[str, Any]) -> None:
+def test_from_state_refuses_a_damaged_state(change: dict[str, Any]) -> None:
     state = {**fit_feature_map(numbers(), 5, **IDENTITY).state(), **change}
     with pytest.raises(UserError, match=r"The checkpoint holds .* map of features"):
         FeatureMap.from_state(state)
@@ -107,7 +107,7 @@ def test_a_damaged_state_is_one_sentence(change: dict[str, Any]) -> None:
 
 
 def nearest_by_angle(z: np.ndarray, pool: np.ndarray, count: int) -> np.ndarray:
-    """Average each row with the nearest rows of the pool, one by one."""
+    """Average each row with its nearest rows of the pool by cosine similarity, one by one."""
     result = []
     for row in z:
         cosines = pool @ row / np.linalg.norm(pool, axis=1) / np.linalg.norm(row)
@@ -138,7 +138,7 @@ def test_a_smoothed_row_has_the_same_bits_alone_and_among_others() -> None:
         assert smooth.apply(f[list(rows)]).tobytes() == together[list(rows)].tobytes()
 
 
-def test_copies_of_a_picture_are_none_of_its_neighbours() -> None:
+def test_smoothing_excludes_copies_of_a_row_from_its_neighbours() -> None:
     f = numbers(50)
     copied = np.concatenate([f, f[:1]])
     twice = fit_feature_map(copied, 5, True, 3, **IDENTITY)
@@ -150,7 +150,7 @@ def test_copies_of_a_picture_are_none_of_its_neighbours() -> None:
 def test_neighbours_are_at_most_a_tenth_of_the_pool(rows: int, kept: int) -> None:
     fitted = fit_feature_map(numbers(rows), 2, True, 10, **IDENTITY)
     assert fitted.neighbors == kept
-    assert fitted.deviation > 0.1  # not that of rounding
+    assert fitted.deviation > 0.1  # not only rounding errors
     assert np.abs(fitted.apply(numbers(9))).max() < 20
 
 

@@ -1,4 +1,4 @@
-"""HEIC and AVIF, told by their content: with the extra, without it, and under other names."""
+"""HEIC and AVIF, detected by content: with and without the extra, and with other file suffixes."""
 
 import functools
 import importlib.util
@@ -17,7 +17,7 @@ from ssgan.data.datasets import load
 from ssgan.data.image_io import Header
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 FTYP = b"\0\0\0\x18ftyp"
 RAMP = np.add.outer(np.arange(48) * 2, np.arange(64)).astype(np.uint8)
@@ -26,7 +26,7 @@ COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=2)
 
 @functools.cache
 def heic(orientation: int = 1) -> bytes:
-    """A ramp in colour; other orientations are stored as an iPhone does."""
+    """A colour ramp in HEIC; the orientation is stored as on an iPhone."""
     pillow_heif = pytest.importorskip("pillow_heif")
     stream, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation
@@ -41,7 +41,7 @@ def saved(form: str) -> bytes:
 
 
 @pytest.fixture
-def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_heic_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
 
     def hidden(name: str, *rest: Any) -> Any:
@@ -67,7 +67,7 @@ def test_avif_is_read() -> None:
     assert np.abs(image_io.decode(io.BytesIO(saved("AVIF")), None, grey=False).astype(int) - COLOUR).max() < 12
 
 
-def test_what_is_in_a_file_decides_and_not_its_name(tmp_path: Path) -> None:
+def test_format_is_detected_by_content_not_by_suffix(tmp_path: Path) -> None:
     files = {"a/1.HEIC": saved("JPEG"), "a/2.jpg": heic(), "b/3.heif": heic(), "b/4.HIF": saved("PNG")}
     data = load(write(tmp_path / "photos", files), None, Options(test_share=0))
     assert data.files_train == tuple(files)
@@ -75,7 +75,7 @@ def test_what_is_in_a_file_decides_and_not_its_name(tmp_path: Path) -> None:
     assert [np.abs(image.astype(int) - COLOUR).max() < 30 for image in data.x_train] == [True] * 4
 
 
-def test_a_broken_heic_is_skipped() -> None:
+def test_broken_heic_raises_unreadable_image() -> None:
     content = heic()
     for damaged in (content[:40], content[: len(content) // 2], FTYP + b"heic" + bytes(100)):
         with pytest.raises(
@@ -84,9 +84,9 @@ def test_a_broken_heic_is_skipped() -> None:
             image_io.decode(io.BytesIO(damaged), None, grey=False)
 
 
-@pytest.mark.usefixtures("without_the_extra")
+@pytest.mark.usefixtures("without_heic_extra")
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
-def test_without_the_extra_the_command_that_installs_it_is_said(tmp_path: Path, brand: bytes) -> None:
+def test_reports_the_install_command_if_the_heic_extra_is_missing(tmp_path: Path, brand: bytes) -> None:
     content = FTYP + brand + bytes(40)
     files = {**classes(), "cat/IMG_1.HEIC": content, "cat/IMG_2.heic": content, "dog/IMG_3.HEIC": saved("JPEG")}
     folder = write(tmp_path / "phone", files)
@@ -99,15 +99,15 @@ def test_without_the_extra_the_command_that_installs_it_is_said(tmp_path: Path, 
     assert refusal(alone) == f"No picture of {alone} can be read, of 2 (the first: a/1.heic {needs})."
 
 
-def test_the_cache_knows_whether_the_extra_is_there(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_cache_depends_on_the_heic_extra(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = write(tmp_path / "phone", {**classes(), "cat/IMG_1.HEIC": heic()})
     assert load(folder, None, Options(image_size=8)).skipped == ()
-    request.getfixturevalue("without_the_extra")
+    request.getfixturevalue("without_heic_extra")
     assert len(load(folder, None, Options(image_size=8)).skipped) == 1
 
 
-@pytest.mark.usefixtures("without_the_extra")
-def test_avif_of_an_old_pillow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_heic_extra")
+def test_reports_avif_if_pillow_does_not_support_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(image_io.UnreadableImage, match="is AVIF, which this version of Pillow does not read"):
         image_io.read_header(io.BytesIO(FTYP + b"avif" + bytes(40)))

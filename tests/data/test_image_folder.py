@@ -15,10 +15,10 @@ from ssgan.data.datasets import load
 from ssgan.data.image_folder import draw_test_rows
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 
-# One set of pictures, four ways in
+# The same pictures as folders, zip, table and arrays
 
 
 def test_folders_zip_table_and_arrays_give_the_same_data(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_folders_zip_table_and_arrays_give_the_same_data(tmp_path: Path) -> None
     assert len(shared) == 1
 
 
-def test_train_unlabeled_and_test_are_told_apart(tmp_path: Path) -> None:
+def test_reads_train_unlabeled_and_test_folders(tmp_path: Path) -> None:
     data = load(
         write(
             tmp_path / "photos",
@@ -81,7 +81,7 @@ def test_train_unlabeled_and_test_are_told_apart(tmp_path: Path) -> None:
     assert data.file_counts["modes"] == {"L": 12}
 
 
-def test_plain_class_folders_stand_beside_unlabeled_and_test(tmp_path: Path) -> None:
+def test_class_folders_may_lie_beside_unlabeled_and_test(tmp_path: Path) -> None:
     data = load(
         write(tmp_path / "a", {**classes(each=3), **classes("test/", 1, first=500), "unlabelled/x.png": grey(9)})
     )
@@ -90,7 +90,7 @@ def test_plain_class_folders_stand_beside_unlabeled_and_test(tmp_path: Path) -> 
     assert data.y_test.tolist() == [0, 1]
 
 
-def test_files_lie_in_folders_of_a_class_as_deep_as_they_like(tmp_path: Path) -> None:
+def test_class_folders_are_read_recursively(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a", {"cat/x/y/1.png": grey(1), "cat/0.png": grey(2), "dog/test/0.png": grey(3)}))
     assert data.files_train == ("cat/0.png", "cat/x/y/1.png", "dog/test/0.png")
     assert data.y_train.tolist() == [0, 0, 1]
@@ -116,7 +116,7 @@ def test_names_are_the_same_in_every_unicode_form(tmp_path: Path) -> None:
     assert load(flat, None, Options(labels_csv=csv)).y_train.tolist() == [1, 0]
 
 
-def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
+def test_undecodable_file_names_are_escaped(tmp_path: Path) -> None:
     write(tmp_path / "a", classes(each=2))
     raw = os.fsencode(tmp_path / "a" / "cat") + b"/caf\xe9.png"
     try:
@@ -129,7 +129,7 @@ def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
     "".join(data.files_train).encode()
 
 
-def test_a_name_that_would_move_the_cursor_is_written_out(tmp_path: Path) -> None:
+def test_control_characters_in_file_names_are_escaped(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a", {**classes(each=1), "cat/\x1b[2J\n.png": b""}), None, ALL)
     assert data.skipped == (("cat/\\x1b[2J\\x0a.png", "is empty"),)
 
@@ -143,7 +143,7 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
         assert load(tmp_path / "a").sha256 == expected.sha256
 
 
-def test_pictures_are_told_by_their_suffix_in_any_case(tmp_path: Path) -> None:
+def test_picture_suffixes_are_case_insensitive(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", classes(each=1))
     for i, (suffix, form) in enumerate(
         [(".JPG", "JPEG"), (".jpeg", "JPEG"), (".webp", "WEBP"), (".bmp", "BMP"), (".Gif", "GIF"), (".tiff", "TIFF")]
@@ -179,7 +179,7 @@ def test_the_held_out_share_is_pinned() -> None:
     ("count", "share", "held"),
     [(1, 0.9, 0), (2, 0.2, 0), (2, 0.9, 1), (3, 0.2, 1), (7, 0.2, 1), (8, 0.2, 2), (10, 0.25, 3), (5, 0.0, 0)],
 )
-def test_the_held_out_share_is_rounded_and_leaves_one(count: int, share: float, held: int) -> None:
+def test_the_held_out_share_is_rounded_and_leaves_one_for_training(count: int, share: float, held: int) -> None:
     y = np.array([-1, *[0] * count, -1, 1])
     rows = draw_test_rows(y, share, 3)
     assert len(rows) == held
@@ -187,7 +187,7 @@ def test_the_held_out_share_is_rounded_and_leaves_one(count: int, share: float, 
     assert np.array_equal(rows, np.unique(rows))
 
 
-def test_classes_are_held_out_each_by_itself() -> None:
+def test_held_out_rows_of_a_class_do_not_depend_on_other_classes() -> None:
     y = np.array([0] * 10 + [1] * 10)
     more = np.array([0] * 17 + [1] * 10)
     ours, theirs = draw_test_rows(y, 0.3, 5), draw_test_rows(more, 0.3, 5)
@@ -201,13 +201,13 @@ def test_a_class_with_one_picture_keeps_it_for_training(tmp_path: Path) -> None:
     assert np.bincount(data.y_train).tolist() == [8, 8, 1]
 
 
-def test_an_empty_test_folder_is_no_test_share(tmp_path: Path) -> None:
+def test_an_empty_test_folder_counts_as_no_test_set(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", classes(each=10))
     (folder / "test").mkdir()
     assert len(load(folder).y_test) == 4
 
 
-def test_a_share_beside_a_test_folder_is_refused(tmp_path: Path) -> None:
+def test_refuses_test_split_options_beside_a_test_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {**classes("train/"), **classes("test/")})
     assert refusal(folder, test_share=0.5) == (
         f"test_share=0.5 has no effect: {folder} has a test set of its own, in test/."
@@ -215,29 +215,35 @@ def test_a_share_beside_a_test_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(folder, test_seed=3).startswith("test_seed=3 has no effect: ")
 
 
-# Layouts that are none
+# Layouts that are refused
 
 LAYOUTS: dict[str, tuple[dict[str, Content], list[str]]] = {
-    "nothing": ({}, ["has no pictures", "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"]),
+    "empty folder": ({}, ["has no pictures", "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"]),
     "other files": ({"cat/a.txt": b"x", "cat/b.mov": b"x"}, ["has no pictures", "but 2 other files."]),
     "flat": ({"a.png": grey(1), "b.png": grey(2)}, ["no class folders", "--labels-csv FILE"]),
-    "unlabeled alone": ({"unlabeled/a.png": grey(1)}, ["no class folders"]),
-    "beside class folders": ({**classes(), "x.png": grey(1)}, ["1 picture outside", "x.png", "into unlabeled/"]),
-    "beside classes in train": ({**classes("train/"), "train/x.png": grey(1)}, ["1 picture outside", "train/x.png"]),
-    "beside classes in test": (
+    "only unlabeled": ({"unlabeled/a.png": grey(1)}, ["no class folders"]),
+    "file beside class folders": ({**classes(), "x.png": grey(1)}, ["1 picture outside", "x.png", "into unlabeled/"]),
+    "file beside classes in train": (
+        {**classes("train/"), "train/x.png": grey(1)},
+        ["1 picture outside", "train/x.png"],
+    ),
+    "file beside classes in test": (
         {**classes(), "Test/x.png": grey(1)},
         ["outside its class folders (the first: Test/x.png): Test/ has class folders of its own."],
     ),
-    "beside train": (
+    "misspelt folder beside train": (
         {**classes("train/"), "unlabled/a.png": grey(1)},
         ["unlabled/ next to train/", "Did you mean 'unlabeled'?"],
     ),
     "validation beside train": ({**classes("train/"), **classes("val/")}, ["val/ next to train/", "test/ and unlab"]),
-    "class in test alone": (
+    "class only in test": (
         {**classes("train/"), **classes("test/", names=("cat", "Dog"))},
         ["'Dog' in test/ but not in train/", "Did you mean 'dog'?"],
     ),
-    "class in test alone, plain": ({**classes(), "test/owl/a.png": grey(1)}, ["'owl' in test/ but not in the train"]),
+    "class only in test, without train": (
+        {**classes(), "test/owl/a.png": grey(1)},
+        ["'owl' in test/ but not in the train"],
+    ),
     "unlabeled in train": (
         {**classes("train/"), "train/Unlabeled/1.png": grey(1)},
         ["train/Unlabeled would be a class: put it next to train/"],
@@ -276,7 +282,7 @@ def test_an_empty_class_folder_is_refused(tmp_path: Path) -> None:
     assert refusal(zipped).startswith(f"The class folder {zipped}/owl holds no picture")
 
 
-def test_a_class_with_labels_in_test_alone_is_refused(tmp_path: Path) -> None:
+def test_a_class_with_labels_only_in_test_is_refused(tmp_path: Path) -> None:
     names = ("cat", "dog")
     folder = write(tmp_path / "a", {**classes(each=1, names=names), **classes("test/", 1, names, 500)})
     lines = [f"{above}{name}/0.png,{name},t,folder" for above in ("", "test/") for name in names]
@@ -287,14 +293,14 @@ def test_a_class_with_labels_in_test_alone_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_reports_missing_folder_or_file(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing") == f"There is no folder or file {tmp_path / 'nothing'}."
     assert refusal(tmp_path / "nothing.zip") == f"There is no folder or file {tmp_path / 'nothing.zip'}."
     (tmp_path / "x.tar").write_text("")
     assert "a folder or .zip of pictures" in refusal(tmp_path / "x.tar")
 
 
-def test_a_folder_may_be_given_relative_to_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepts_relative_folder_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write(tmp_path / "photos", classes()))
     assert load(".").name == "photos"
     monkeypatch.chdir(tmp_path)
@@ -312,7 +318,7 @@ def flat(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "option", [{"image_size": 8}, {"image_mode": "grey"}, {"labels_csv": Path("l.csv")}, {"test_share": 0.1}]
 )
-def test_arrays_take_no_options(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_refuses_picture_options_for_arrays(tmp_path: Path, option: dict[str, Any]) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 4, 4), np.uint8), y_train=[0, 1])
     ((name, value),) = option.items()
     for source in ("digits", tmp_path / "a.npz"):
@@ -331,5 +337,5 @@ def test_arrays_take_no_options(tmp_path: Path, option: dict[str, Any]) -> None:
         ({"test_seed": -1}, "test_seed is -1, but must be an integer at least 0 and at most 2147483648."),
     ],
 )
-def test_options_have_the_ranges_of_the_settings(tmp_path: Path, option: dict[str, Any], sentence: str) -> None:
+def test_refuses_option_values_that_settings_refuse(tmp_path: Path, option: dict[str, Any], sentence: str) -> None:
     assert refusal(write(tmp_path / "a", classes()), **option) == sentence

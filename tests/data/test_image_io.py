@@ -1,4 +1,4 @@
-"""One picture: every format and mode, upright, without transparency, in 8 bits; broken files give a reason."""
+"""Decoding of one picture: formats, modes, orientation, transparency, bit depth, and errors of broken files."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def reason(content: bytes, size: int | None = None) -> str:
-    """Why decoding gives nothing; the head may already be refused, with the same words."""
+    """The reason why decoding fails; reading the header may already fail, with the same reason."""
     with pytest.raises(UnreadableImage) as refused:
         image_io.decode(io.BytesIO(content), size, grey=False)
     return str(refused.value)
@@ -66,7 +66,7 @@ def test_a_jpeg_is_near_what_was_saved() -> None:
 
 
 @pytest.mark.parametrize("form", ["PPM", "ICO", "EPS", "TGA", "PCX"])
-def test_other_formats_are_not_read_under_any_name(form: str) -> None:
+def test_unsupported_formats_are_refused(form: str) -> None:
     content = saved(noise(16, 16, 3), form).getvalue()
     assert reason(content) == "is not a picture that can be read"
 
@@ -74,7 +74,7 @@ def test_other_formats_are_not_read_under_any_name(form: str) -> None:
 # Modes
 
 
-def test_colour_becomes_grey_and_grey_colour() -> None:
+def test_converts_between_colour_and_grey() -> None:
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
     assert image_io.decode(saved(colours), None, grey=True).tolist() == [[76, 150, 29, 9]]
     grey = noise(3, 4)
@@ -100,7 +100,7 @@ def test_sixteen_bits_are_scaled_to_eight(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_palettes_are_looked_up(form: str) -> None:
+def test_palette_images_are_decoded_to_their_colours(form: str) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
     image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
     stored = saved(image, form)
@@ -112,7 +112,7 @@ def test_palettes_are_looked_up(form: str) -> None:
     assert image_io.decode(stored, None, grey=True).tolist() == [[7, 90, 3]]
 
 
-def test_what_is_transparent_lies_on_white() -> None:
+def test_transparency_is_composited_on_white() -> None:
     rgba = np.array([[[0, 0, 0, 255], [0, 0, 0, 0], [200, 100, 0, 0], [0, 0, 0, 128]]], np.uint8)
     decoded = image_io.decode(saved(rgba), None, grey=False)
     assert decoded.tolist() == [[[0] * 3, [255] * 3, [255] * 3, [127] * 3]]
@@ -140,12 +140,12 @@ def test_cmyk_becomes_rgb(form: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_numbers_without_full_intensity_are_refused(kind: type) -> None:
+def test_refuses_32_bit_images(kind: type) -> None:
     stored = saved(np.ones((4, 4), kind), "TIFF")
     assert "32 bits without a value of full intensity" in reason(stored.getvalue())
 
 
-# Which side is up: stored rows and columns by EXIF's own table
+# Orientation: stored rows and columns as in the table of the EXIF standard
 
 UPRIGHT = np.repeat(np.repeat(np.array([[0, 60, 120], [180, 220, 255]], np.uint8), 16, axis=0), 16, axis=1)
 STORED = {
@@ -168,7 +168,7 @@ def with_orientation(value: int, form: str) -> io.BytesIO:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("value", STORED)
-def test_every_orientation_is_brought_upright(value: int, form: str) -> None:
+def test_every_exif_orientation_is_applied(value: int, form: str) -> None:
     stored = with_orientation(value, form)
     head = image_io.read_header(stored)
     assert (head.width, head.height) == (48, 32)
@@ -180,7 +180,7 @@ def test_every_orientation_is_brought_upright(value: int, form: str) -> None:
     assert np.abs(square[[0, -1]][:, 1:3] - expected[[0, -1]][:, 1:3]).max() < 16
 
 
-def test_an_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
+def test_exif_orientation_after_the_pixels_of_a_png_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = b"".join(b"\0" + bytes(row.tolist()) for row in STORED[6])
@@ -189,13 +189,13 @@ def test_an_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
-def test_an_orientation_that_means_nothing_turns_nothing(value: int) -> None:
+def test_unknown_exif_orientation_is_ignored(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     assert np.array_equal(image_io.decode(saved(UPRIGHT, exif=exif), None, grey=True), UPRIGHT)
 
 
-def test_exif_of_any_content_does_not_break_a_picture() -> None:
+def test_invalid_exif_data_are_ignored() -> None:
     for exif in (b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"):
         content = saved(UPRIGHT, "JPEG", exif=exif, quality=95).getvalue()
         with image_io.ignore_warnings():
@@ -203,7 +203,7 @@ def test_exif_of_any_content_does_not_break_a_picture() -> None:
             assert image_io.read_header(io.BytesIO(content)).width == UPRIGHT.shape[1]
 
 
-# Squares
+# Cropping and resizing to squares
 
 
 def test_the_middle_of_the_longer_side_is_kept() -> None:
@@ -213,18 +213,18 @@ def test_the_middle_of_the_longer_side_is_kept() -> None:
         assert np.array_equal(image_io.decode(saved(stored), 20, grey=True), np.full((20, 20), 200))
 
 
-def test_the_shorter_side_is_brought_to_the_size() -> None:
+def test_resizes_the_shorter_side_to_the_size() -> None:
     for shape in ((100, 130), (7, 5), (1, 40)):
         decoded = image_io.decode(saved(np.full(shape, 77, np.uint8)), 10, grey=True)
         assert np.array_equal(decoded, np.full((10, 10), 77)), shape
 
 
-def test_what_has_the_size_is_left_alone() -> None:
+def test_image_of_the_right_size_is_unchanged() -> None:
     image = noise(12, 12, 3)
     assert np.array_equal(image_io.decode(saved(image), 12, grey=False), image)
 
 
-def test_reducing_averages_over_what_it_leaves_out() -> None:
+def test_downscaling_averages_pixels() -> None:
     checks = np.indices((400, 400)).sum(axis=0).astype(np.uint8) % 2 * 255
     reduced = image_io.decode(saved(checks), 8, grey=True)
     assert np.abs(reduced.astype(int) - 127).max() <= 2
@@ -240,10 +240,10 @@ def test_a_jpeg_reduced_while_decoding_is_near_one_reduced_afterwards() -> None:
 
 
 @pytest.mark.parametrize(("side", "decoded"), [(512, 64), (97, 49), (96, 48), (95, 95), (30, 30)])
-def test_a_jpeg_is_decoded_no_larger_than_needed_and_no_smaller(
+def test_jpeg_is_decoded_at_the_smallest_sufficient_size(
     monkeypatch: pytest.MonkeyPatch, side: int, decoded: int
 ) -> None:
-    """Twice the size that is wanted, or more, as long as the file holds so many pixels."""
+    """At least twice the requested size, if the file has that many pixels."""
     sizes = []
     load = JpegImageFile.load
 
@@ -260,14 +260,14 @@ def test_a_jpeg_is_decoded_no_larger_than_needed_and_no_smaller(
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_a_file_cut_short_is_broken(form: str) -> None:
+def test_truncated_file_is_refused(form: str) -> None:
     content = saved(noise(40, 40, 3), form).getvalue()
     for part in (0.5, 0.9):
         assert reason(content[: int(part * len(content))]).startswith(("cannot be decoded (", "is no picture"))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
+def test_file_truncated_anywhere_gives_all_pixels_or_an_error(form: str) -> None:
     content = saved(noise(10, 12, 3), form).getvalue()
     whole = image_io.decode(io.BytesIO(content), None, grey=False)
     with image_io.ignore_warnings():
@@ -276,7 +276,7 @@ def test_a_file_cut_anywhere_gives_all_its_pixels_or_none(form: str) -> None:
                 assert np.array_equal(image_io.decode(io.BytesIO(content[:length]), None, grey=False), whole), length
 
 
-def test_what_is_no_picture_is_broken() -> None:
+def test_refuses_files_that_are_not_pictures() -> None:
     assert reason(b"") == "is empty"
     assert reason(b"dear diary, ...") == "is not a picture that can be read"
     assert reason(bytes(1000)) == "is not a picture that can be read"
@@ -284,31 +284,31 @@ def test_what_is_no_picture_is_broken() -> None:
         image_io.read_header(io.BytesIO())
 
 
-def test_damage_inside_is_broken() -> None:
+def test_refuses_files_with_damaged_content() -> None:
     content = bytearray(saved(noise(40, 40), "PNG").getvalue())
     content[len(content) // 2] ^= 0xFF
     assert reason(bytes(content)).startswith("cannot be decoded (")
 
 
 @pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (60_000, 60_000)])
-def test_a_decompression_bomb_is_broken_before_it_is_decoded(width: int, height: int) -> None:
-    """Above Pillow's limit, where Pillow itself only warns, and far above."""
+def test_refuses_decompression_bombs_before_decoding(width: int, height: int) -> None:
+    """Just above Pillow's limit, where Pillow itself only warns, and far above it."""
     content = png(width, height, (b"IDAT", zlib.compress(bytes(1000))))
     with image_io.ignore_warnings():
-        assert "pixels" in (said := reason(content))
-        assert "limit of 89,478,485" in said
+        assert "pixels" in (message := reason(content))
+        assert "limit of 89,478,485" in message
         with pytest.raises(UnreadableImage, match="pixels"):
             image_io.read_header(io.BytesIO(content))
 
 
-def test_quiet_is_over_when_it_ends() -> None:
+def test_ignore_warnings_ends_with_its_block() -> None:
     with image_io.ignore_warnings():
         warnings.warn("of one file", UserWarning, stacklevel=1)
     with pytest.warns(UserWarning, match="of something else"):
         warnings.warn("of something else", UserWarning, stacklevel=1)
 
 
-def test_too_little_memory_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_is_not_reported_as_a_broken_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""Tables of labels beside images: their columns, names and encodings, and tables that are refused."""
+"""Label tables: columns, file names, encodings, missing labels, and tables that are refused."""
 
 import io
 import time
@@ -15,7 +15,7 @@ from ssgan.data.label_table import MISSING, match_pictures, read_label_table
 from ssgan.errors import UserError
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_table_labels_what_it_lists(flat: Path, tmp_path: Path, bom: str, newl
     assert data.y_train.tolist() == [0, -1, 1, -1, 1, -1, 0]
 
 
-def test_a_table_among_the_pictures_is_no_file_that_is_ignored(flat: Path) -> None:
+def test_label_table_among_the_pictures_is_not_counted_as_ignored(flat: Path) -> None:
     csv = table(flat / "labels.csv", "0.png,a", "1.png,b")
     write(flat, {"notes.txt": b"", "other.csv": b""})
     assert load(flat, None, Options(labels_csv=csv)).file_counts["ignored"] == {".csv": 1, ".txt": 1}
@@ -42,32 +42,32 @@ def test_a_table_among_the_pictures_is_no_file_that_is_ignored(flat: Path) -> No
 TABLES = {
     "missing file": (["file,label", "0.png,a", "1.pgn,b"], ["line 3", "no picture 1.pgn", "Did you mean '1.png'?"]),
     "no picture": (["file,label", "0.png,a", "notes.txt,b"], ["line 3", "no picture notes.txt"]),
-    "outside": (["file,label", "../9.png,a"], ["line 2", "no picture ../9.png"]),
-    "doubled": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png is in line 2 already"]),
+    "outside the folder": (["file,label", "../9.png,a"], ["line 2", "no picture ../9.png"]),
+    "file listed twice": (["file,label", "0.png,a", "1.png,b", "./0.png,a"], ["line 4", "0.png is in line 2 already"]),
     "empty labels": (
         ["file,label", "0.png,", "1.png, "],
         ["gives no picture of", "write the labels", "2 of 2 lines", "(empty)"],
     ),
-    "empty file": (["file,label", " ,a"], ["line 2", "the file is empty"]),
+    "empty file name": (["file,label", " ,a"], ["line 2", "the file is empty"]),
     "unknown column": (["file,lable", "0.png,a"], ["line 1", "the header is file,lable", "Did you mean 'label'?"]),
     "no header": (["0.png,a", "1.png,b"], ["line 1", "the header is 0.png,a, but needs a column of files (file, "]),
     "column twice": (["file,file,label", "0.png,1.png,a"], ["line 1", "each of file and file could be the file"]),
-    "two of labels": (
+    "two label columns": (
         ["file,class,target", "0.png,cat,3"],
         ["line 1", "each of class and target could be the label: call the right one label."],
     ),
     "one column": (["file", "0.png"], ["line 1", "the header is file, but needs"]),
     "short line": (["file,label", "0.png,a", "1.png"], ["line 3", "there are 1 fields"]),
     "long line": (["file,label", "0.png,a,b"], ["line 2", "there are 3 fields", "quote each field with a comma"]),
-    "no line": (["file,label"], ["labels no file"]),
-    "nothing": ([""], ["labels no file"]),
+    "no lines": (["file,label"], ["labels no file"]),
+    "empty table": ([""], ["labels no file"]),
     "one class": (["file,label", "0.png,a", "1.png,a"], ["one label, 'a'", "at least two"]),
-    "lines after a quoted break": (["file,label", '"0\n.png",a'], ["line 3", "no picture 0"]),
+    "quoted line break": (["file,label", '"0\n.png",a'], ["line 3", "no picture 0"]),
 }
 
 
 @pytest.mark.parametrize(("lines", "words"), TABLES.values(), ids=TABLES)
-def test_a_mistake_in_a_table_is_named_with_its_line(
+def test_refuses_tables_with_mistakes_and_reports_the_line(
     flat: Path, tmp_path: Path, lines: list[str], words: list[str]
 ) -> None:
     path = tmp_path / "l.csv"
@@ -102,8 +102,8 @@ def test_a_table_beside_class_folders_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_a_table_that_is_missing_is_not_called_useless(tmp_path: Path) -> None:
-    """A wrong name, also beside class folders, whose pictures a table of answers may label anew."""
+def test_missing_table_is_reported_as_missing_not_as_unused(tmp_path: Path) -> None:
+    """With a wrong file name; also beside class folders, whose pictures a table of answers may relabel."""
     for name, files in {"flat": {"0.png": grey(0), "1.png": grey(9)}, "classes": classes()}.items():
         folder = write(tmp_path / name, files)
         assert refusal(folder, labels_csv=tmp_path / "l.csv").startswith(f"There is no file {tmp_path / 'l.csv'}: ")
@@ -141,7 +141,7 @@ def test_delimiters_and_encodings_of_spreadsheets_are_read(
     assert labels_of(flat, written(tmp_path / "l.csv", delimiter, encoding=encoding)) == dict(PLAIN)
 
 
-def test_windows_1252_is_said(flat: Path, tmp_path: Path) -> None:
+def test_reports_windows_1252_encoding(flat: Path, tmp_path: Path) -> None:
     csv = written(tmp_path / "l.csv", encoding="cp1252")
     data = load(flat, None, Options(labels_csv=csv))
     assert f"{csv} is not UTF-8: it was read as Windows-1252." in data.notes
@@ -154,11 +154,11 @@ def test_windows_1252_is_said(flat: Path, tmp_path: Path) -> None:
         *[("IMG_PATH", "Species"), ("path", "class_name"), ("image_id", "y")],
     ],
 )
-def test_columns_have_any_usual_name(flat: Path, tmp_path: Path, header: tuple[str, str]) -> None:
+def test_common_column_names_are_recognised(flat: Path, tmp_path: Path, header: tuple[str, str]) -> None:
     assert labels_of(flat, written(tmp_path / "l.csv", header=header)) == dict(PLAIN)
 
 
-def test_further_columns_are_ignored_aloud_and_file_and_label_go_first(flat: Path, tmp_path: Path) -> None:
+def test_prefers_columns_file_and_label_and_reports_unused_columns(flat: Path, tmp_path: Path) -> None:
     csv = tmp_path / "l.csv"
     csv.write_text("sep=;\n;path;file;label;class;note;\n0;x;0.png;cat;9;;\n1;y;1.png;dog;8;so; \n")
     assert labels_of(flat, csv) == {"0.png": "cat", "1.png": "dog"}
@@ -167,14 +167,14 @@ def test_further_columns_are_ignored_aloud_and_file_and_label_go_first(flat: Pat
 
 
 NAMES = {
-    "Windows": "C:\\Users\\me\\pictures\\sub\\ä.png",
+    "Windows path": "C:\\Users\\me\\pictures\\sub\\ä.png",
     "another machine": "/home/me/pictures/sub/ä.png",
     "another folder": "elsewhere/ä.png",
     "base name": "ä.png",
-    "upper-case ending": "sub/Ä.PNG",
-    "no ending": "ä",
-    "no ending, with a folder": "flat/sub/ä",
-    "address": "file:///home/me/sub/ä.png",
+    "upper-case suffix": "sub/Ä.PNG",
+    "no suffix": "ä",
+    "no suffix, with a folder": "flat/sub/ä",
+    "file URL": "file:///home/me/sub/ä.png",
 }
 
 
@@ -186,14 +186,14 @@ def test_a_picture_is_found_by_its_base_name(flat: Path, tmp_path: Path, name: s
     assert note == (f"1 of 2 lines of {csv} name a picture by another path or spelling, such as {name} for sub/ä.png.")
 
 
-def test_the_full_path_on_this_machine_and_one_from_the_table_are_exact(tmp_path: Path) -> None:
+def test_absolute_paths_and_paths_relative_to_the_table_match_exactly(tmp_path: Path) -> None:
     files = {f"{folder}/{i}.png": grey(10 * k + i) for k, folder in enumerate("ab") for i in range(2)}
     folder = write(tmp_path / "flat", {"x.png": grey(77), **files})
     csv = table(folder / "a" / "l.csv", f"{folder}/b/0.png,cat", "1.png,dog")
     assert labels_of(folder, csv) == {"b/0.png": "cat", "a/1.png": "dog"}
 
 
-def test_a_table_in_a_folder_that_may_mean_two_pictures_is_refused(tmp_path: Path) -> None:
+def test_refuses_ambiguous_names_in_a_table_in_a_subfolder(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "t", {f"{above}{i}.png": grey(10 * k + i) for k, above in enumerate(("", "new/")) for i in (0, 1)}
     )
@@ -207,8 +207,8 @@ def test_a_table_in_a_folder_that_may_mean_two_pictures_is_refused(tmp_path: Pat
     assert labels_of(folder, csv.rename(folder / "l.csv")) == {"0.png": "cat", "1.png": "dog", "new/1.png": "cat"}
 
 
-def test_answers_of_the_labelling_page_are_those_of_its_folder(tmp_path: Path) -> None:
-    """Also where the folder above has pictures of the same names, and where one of the folder is gone."""
+def test_labelling_page_answers_apply_to_the_folder_of_the_table(tmp_path: Path) -> None:
+    """Also if the parent folder has pictures of the same names, and if a picture of the folder was removed."""
     header = "file,label,time,action"
     lines = [f"{i}.png,{label},t,label" for i, label in enumerate(("cat", "dog", "cat"))]
     folder = write(
@@ -218,13 +218,13 @@ def test_answers_of_the_labelling_page_are_those_of_its_folder(tmp_path: Path) -
     assert labels_of(folder, csv) == {"new/0.png": "cat", "new/1.png": "dog"}
     note = f"{csv} names 1 picture no longer there, such as 2.png."
     assert load(folder, None, Options(labels_csv=csv)).notes == (note,)
-    # The pictures may have moved out of it.
+    # The pictures may have been moved to the parent folder.
     (folder / "new" / "0.png").unlink()
     (folder / "new" / "1.png").unlink()
     assert labels_of(folder, csv) == {"0.png": "cat", "1.png": "dog", "2.png": "cat"}
 
 
-def test_of_pictures_with_one_name_the_one_in_the_same_folder_is_taken(tmp_path: Path) -> None:
+def test_equal_base_names_are_matched_by_their_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "flat", {"0.png": grey(0), "a/0.png": grey(1), "b/0.png": grey(2), "b/1.png": grey(3)})
     csv = table(tmp_path / "l.csv", "D:\\x\\a\\0.png,cat", "/y/flat/0.png,dog", "1,owl")
     assert labels_of(folder, csv) == {"a/0.png": "cat", "0.png": "dog", "b/1.png": "owl"}
@@ -233,8 +233,8 @@ def test_of_pictures_with_one_name_the_one_in_the_same_folder_is_taken(tmp_path:
     )
 
 
-def test_many_pictures_of_one_name_are_matched_at_once(tmp_path: Path) -> None:
-    """Microscopes and phones name every picture alike: 3,000 took half an hour when every row read all the others."""
+def test_many_equal_base_names_are_matched_quickly(tmp_path: Path) -> None:
+    """Microscopes and phones reuse names: 3,000 pictures took half an hour when each row read all the others."""
     names = [f"{i}/scan.png" for i in range(3000)]
     tree = FileTree(tmp_path / "flat", tuple(names), frozenset(), {}, (), "", lambda name: io.BytesIO())
     csv = table(tmp_path / "l.csv", *(f"old/{name},{'cat' if i % 2 else 'dog'}" for i, name in enumerate(names)))
@@ -244,7 +244,7 @@ def test_many_pictures_of_one_name_are_matched_at_once(tmp_path: Path) -> None:
     assert labels == {name: "cat" if i % 2 else "dog" for i, name in enumerate(names)}
 
 
-def test_a_base_name_gives_no_picture_two_labels(flat: Path, tmp_path: Path) -> None:
+def test_refuses_two_labels_of_one_picture_by_base_name(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "other/0.png,dog", "1.png,dog")
     assert refusal(flat, labels_csv=csv) == (f"{csv}, line 3: other/0.png is in line 2 already (as 0.png): keep one.")
 
@@ -261,11 +261,11 @@ def test_all_problems_are_listed_at_once(flat: Path, tmp_path: Path) -> None:
     assert [f"line {i}:" in sentence for i in (2, 3, 12, 13)] == [False, True, True, False]
 
 
-# Labels that are none
+# Missing labels
 
 
 @pytest.mark.parametrize("word", sorted(MISSING | {"-1", "-1.0", " "}))
-def test_words_for_a_missing_label_are_no_class(flat: Path, tmp_path: Path, word: str) -> None:
+def test_words_for_a_missing_label_are_not_classes(flat: Path, tmp_path: Path, word: str) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "1.png,dog", f"2.png,{word}", f"3.png,{word}", "4.png,cat")
     data = load(flat, None, Options(labels_csv=csv, test_share=0))
     assert data.classes == ("cat", "dog")
@@ -275,19 +275,19 @@ def test_words_for_a_missing_label_are_no_class(flat: Path, tmp_path: Path, word
 
 
 def test_other_words_are_classes(flat: Path, tmp_path: Path) -> None:
-    """Such as `none`, which pandas does not take for a missing value either."""
+    """For example `none`, which is not a missing value for pandas either."""
     csv = table(tmp_path / "l.csv", "0.png,none", "1.png,0", "2.png,1.0", "3.png,-2", "4.png,NONE", "5.png,,")
     assert set(labels_of(flat, csv).values()) == {"none", "0", "1.0", "-2", "NONE"}
 
 
-def test_missing_words_are_counted_each(flat: Path, tmp_path: Path) -> None:
+def test_each_word_for_a_missing_label_is_counted(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "1.png,dog", "2.png,nan", "3.png,", "4.png,nan")
     assert load(flat, None, Options(labels_csv=csv)).notes == (
         f"3 of 5 lines of {csv} have no label (nan: 2, empty: 1): those pictures are unlabelled.",
     )
 
 
-def test_a_setting_makes_them_classes(flat: Path, tmp_path: Path) -> None:
+def test_label_words_setting_makes_missing_label_words_classes(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,NA", "1.png,None", "2.png,nan", "3.png,-1")
     assert labels_of(flat, csv, label_words="NA, None") == {"0.png": "NA", "1.png": "None"}
     (note,) = load(flat, None, Options(labels_csv=csv, label_words="NA, None")).notes
@@ -303,7 +303,7 @@ def test_a_setting_makes_them_classes(flat: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_vague_label_is_a_class_with_a_word(flat: Path, tmp_path: Path) -> None:
+def test_vague_label_is_a_class_and_gives_a_note(flat: Path, tmp_path: Path) -> None:
     csv = table(tmp_path / "l.csv", "0.png,cat", "1.png,Unknown")
     data = load(flat, None, Options(labels_csv=csv))
     assert data.classes == ("Unknown", "cat")
@@ -313,7 +313,7 @@ def test_a_vague_label_is_a_class_with_a_word(flat: Path, tmp_path: Path) -> Non
     )
 
 
-def test_a_misspelt_table_is_suggested(flat: Path, tmp_path: Path) -> None:
+def test_suggests_a_table_with_a_similar_name(flat: Path, tmp_path: Path) -> None:
     table(tmp_path / "labels.csv", "0.png,cat", "1.png,dog")
     missing = tmp_path / "lables.csv"
     assert refusal(flat, labels_csv=missing) == (

@@ -1,4 +1,4 @@
-"""Folders and zips as users have them: capitals, backslashes, one folder too high or low, and names that say little."""
+"""Layouts of users' folders and zips: capitals, backslashes, a wrong folder level, and vague names."""
 
 import zipfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from refused_data import refusal
 from ssgan.data.datasets import load
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 POOL = {"unlabeled/0.png": grey(900), "unlabeled/1.png": grey(901)}
 
@@ -23,7 +23,9 @@ POOL = {"unlabeled/0.png": grey(900), "unlabeled/1.png": grey(901)}
 @pytest.mark.parametrize(
     "names", [("Train", "Test", "Unlabeled"), ("TRAIN", "test", "UNLABELLED"), ("", "Test", "UnLabeled")]
 )
-def test_shares_may_have_capitals(tmp_path: Path, names: tuple[str, str, str], as_zip: bool) -> None:
+def test_train_test_and_unlabeled_folder_names_ignore_case(
+    tmp_path: Path, names: tuple[str, str, str], as_zip: bool
+) -> None:
     train, test, unlabeled = names
     files = {
         **classes(f"{train}/" if train else "", 3),
@@ -37,18 +39,18 @@ def test_shares_may_have_capitals(tmp_path: Path, names: tuple[str, str, str], a
     assert data.notes == ()
 
 
-def test_one_share_in_two_folders_is_refused(tmp_path: Path) -> None:
+def test_refuses_test_folders_that_differ_only_in_case(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip", {**classes(), "Test/cat/1.png": grey(50), "test/cat/2.png": grey(51)})
     assert refusal(path) == f"{path} holds Test/ and test/: put their pictures into one folder."
 
 
-def test_a_gan_without_classes_leaves_out_what_is_in_test(tmp_path: Path) -> None:
+def test_unconditional_gan_does_not_train_on_the_test_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"1.png": grey(1), "2.png": grey(2), "Test/3.png": grey(3)})
     assert load(folder, None, Options(classes=False)).files_test == ("Test/3.png",)
 
 
 @pytest.mark.parametrize(("name", "share"), [("training", "train"), ("Validation", "test"), ("testing", "test")])
-def test_shares_of_other_programs_do_not_become_classes(tmp_path: Path, name: str, share: str) -> None:
+def test_refuses_other_names_of_the_train_and_test_folders(tmp_path: Path, name: str, share: str) -> None:
     folder = write(tmp_path / "a", {**classes(f"{name}/"), **classes("other/", first=500)})
     assert refusal(folder) == (
         f"{folder} holds {name}/ with folders in it, which would be a class: rename it to {share}/ if its folders are "
@@ -75,14 +77,14 @@ def test_a_zip_with_backslashes_is_read(tmp_path: Path) -> None:
     assert data.sha256 == load(packed(tmp_path / "b.zip", files), None, ALL).sha256
 
 
-def test_folders_that_hold_one_folder_alone_are_stepped_into_in_a_zip(tmp_path: Path) -> None:
+def test_zip_with_nested_single_folders_is_read(tmp_path: Path) -> None:
     path = packed(tmp_path / "nest.zip", {f"a/b/c/{name}": image for name, image in {**classes(), **POOL}.items()})
     assert load(path, None, ALL).files_train == (*classes(), *POOL)
-    # A single class is not: it would be pictures without one.
+    # A single class folder is not skipped: its pictures would lose their class.
     assert "one class folder, cat, but at least two" in refusal(packed(tmp_path / "b.zip", {"x/cat/1.png": grey(1)}))
 
 
-# One folder too high or too low
+# Wrong folder level
 
 
 def test_the_folder_that_is_suggested_can_be_given(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_no_path_inside_a_zip_is_suggested(tmp_path: Path) -> None:
     assert refusal(path).endswith("if train/letters holds the classes, move its folders to where train/letters is.")
 
 
-def test_a_share_that_is_given_alone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_unread_folders_beside_train_or_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {**classes("train/"), **classes("test/", 2, first=500), **POOL}
     folder = write(tmp_path / "my letters", files)
     assert load(folder / "train").notes == (
@@ -123,21 +125,21 @@ def test_a_share_that_is_given_alone_is_said(tmp_path: Path, monkeypatch: pytest
     assert load(alone / "train").notes == ()
 
 
-# Names that say little
+# Vague names
 
 
 @pytest.mark.parametrize("name", ["unknown", "Other", "misc", "un-sorted", "NA", "nan", "None", "not labelled"])
-def test_a_vague_folder_is_a_class_with_a_word(tmp_path: Path, name: str) -> None:
+def test_vague_folder_name_is_a_class_and_gives_a_note(tmp_path: Path, name: str) -> None:
     data = load(write(tmp_path / "a", {**classes(), f"{name}/1.png": grey(901)}))
     assert name in data.classes
-    said = f"{name} is a class here: if its pictures have no label, rename the folder to unlabeled"
-    assert data.notes == (f"{said}.",)
+    note = f"{name} is a class here: if its pictures have no label, rename the folder to unlabeled"
+    assert data.notes == (f"{note}.",)
     data = load(write(tmp_path / "b", {**classes("train/"), f"train/{name}/1.png": grey(901)}))
-    assert data.notes == (f"{said}, next to train/.",)
+    assert data.notes == (f"{note}, next to train/.",)
 
 
 @pytest.mark.parametrize("name", ["unlabled", "Unlabeld", "tests"])
-def test_a_share_with_a_typing_error_is_said(tmp_path: Path, name: str) -> None:
+def test_reports_misspelt_unlabeled_and_test_folders(tmp_path: Path, name: str) -> None:
     data = load(write(tmp_path / "a", {**classes(), f"{name}/1.png": grey(901)}))
     (note,) = data.notes
     assert note.startswith(f"{name} is a class here: rename the folder to {'test' if name == 'tests' else 'unlabel'}")
@@ -164,7 +166,7 @@ def test_minus_one_is_never_a_class(tmp_path: Path) -> None:
 # Few pictures in colour among grey ones
 
 
-def test_few_pictures_in_colour_are_named(tmp_path: Path) -> None:
+def test_reports_few_colour_pictures_among_grey_ones(tmp_path: Path) -> None:
     colour = np.stack([grey(1), grey(2), grey(3)], axis=2)
     folder = write(tmp_path / "a", {**classes(each=20), "cat/scan7.png": colour, "dog/scan9.png": colour[::-1]})
     data = load(folder)
@@ -177,13 +179,13 @@ def test_few_pictures_in_colour_are_named(tmp_path: Path) -> None:
     for mode in ("grey", "rgb"):
         assert load(folder, None, Options(image_mode=mode)).notes == ()  # type: ignore[arg-type]
     write(folder, {f"cat/c{i}.png": np.roll(colour, i, 0) for i in range(1, 8)})
-    assert load(folder).notes == ()  # no few any more
+    assert load(folder).notes == ()  # no longer few
 
 
-# What is not there
+# Missing folders and files
 
 
-def test_the_nearest_folder_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggests_folders_and_files_with_similar_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "photos", classes())
     packed(tmp_path / "letters.zip", classes())
     write(tmp_path / "runs", {"x.txt": b""})
@@ -200,7 +202,7 @@ def test_the_nearest_folder_is_suggested(tmp_path: Path, monkeypatch: pytest.Mon
     assert refusal("phots/owl") == "There is no folder or file phots/owl."
 
 
-def test_a_tilde_in_quotes_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quoted_tilde_expands_to_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
@@ -208,11 +210,11 @@ def test_a_tilde_in_quotes_is_the_home_folder(tmp_path: Path, monkeypatch: pytes
     assert load("~/flat", None, Options(labels_csv=Path("~/l.csv"))).classes == ("a", "b")
     assert refusal("~/flatt") == f"There is no folder {tmp_path}/flatt. Did you mean {tmp_path}/flat?"
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "~" / "flat", classes())  # a folder that is called so
+    write(tmp_path / "~" / "flat", classes())  # a folder whose name is ~
     assert load("~/flat").classes == ("cat", "dog")
 
 
-def test_answers_of_the_labelling_page_are_named_where_they_are_not_read(tmp_path: Path) -> None:
+def test_reports_unused_answers_of_the_labelling_page(tmp_path: Path) -> None:
     answers = "file,label,time,action\n0.png,cat,t,label\n1.png,dog,t,label\n"
     beside = write(tmp_path / "beside", classes())
     flat = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})

@@ -1,4 +1,4 @@
-"""Data sets that come as arrays, read from small files in their original formats."""
+"""CIFAR-10 and SVHN, read from small files in their original formats, and sets that are on disk."""
 
 import pickle
 import sys
@@ -64,7 +64,7 @@ def test_cifar10_that_is_not_the_original_is_refused(cifar: Path, monkeypatch: p
     assert "delete data_batch_1, " in sentence
 
 
-def test_cifar10_that_cannot_be_downloaded_says_what_to_put_where(tmp_path: Path, monkeypatch: Any) -> None:
+def test_failed_cifar10_download_reports_needed_files_and_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
     sentence = refusal("cifar10", tmp_path)
     assert "cifar10 is incomplete in" in sentence
@@ -110,7 +110,7 @@ def test_svhn_that_is_not_the_original_is_refused(svhn: Path, monkeypatch: pytes
     assert "delete train_32x32.mat, test_32x32.mat there" in refusal("svhn", svhn)
 
 
-def test_svhn_that_cannot_be_downloaded_says_what_to_put_where(tmp_path: Path, monkeypatch: Any) -> None:
+def test_failed_svhn_download_reports_needed_files(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", no_network)
     assert "put train_32x32.mat, test_32x32.mat there" in refusal("svhn", tmp_path)
 
@@ -121,15 +121,15 @@ def test_svhn_needs_scipy(svhn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("svhn", svhn) == "svhn needs scipy to read its .mat files: install it with `pip install scipy`."
 
 
-# Names
+# Public names
 
 
-def test_what_could_be_imported_from_data_still_can() -> None:
+def test_datasets_module_keeps_its_public_names() -> None:
     for name in ("DATASETS", "Data", "IDX_FILES", "IDX_MD5", "NPZ_ARRAYS", "UNLABELED", "default_root", "load"):
         assert hasattr(datasets, name), name
 
 
-# What is there
+# Sets on disk
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_could_be_imported_from_data_still_can() -> None:
         ("svhn", [*datasets.SVHN_FILES]),
     ],
 )
-def test_a_set_is_on_disk_where_all_of_its_files_are(tmp_path: Path, name: str, files: list[str]) -> None:
+def test_is_on_disk_requires_all_files(tmp_path: Path, name: str, files: list[str]) -> None:
     for file in files:
         assert not datasets.is_on_disk(name, tmp_path)
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

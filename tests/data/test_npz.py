@@ -1,4 +1,4 @@
-"""Files that are no `.npz`, or hold code, are refused."""
+"""`.npz` files that are invalid, contain code or unpack to too much are refused; types of labels."""
 
 import copy
 import os
@@ -28,7 +28,7 @@ def test_an_npz_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.npz") == f"There is no file {tmp_path / 'none.npz'}."
 
 
-def test_a_folder_is_no_npz(tmp_path: Path) -> None:
+def test_folder_with_the_suffix_npz_is_read_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x.npz").mkdir()
     assert refusal(tmp_path / "x.npz").startswith(f"{tmp_path / 'x.npz'} has no pictures: it holds no JPEG")
 
@@ -68,14 +68,14 @@ NO_NPZ: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("write", "reason"), NO_NPZ.values(), ids=NO_NPZ)
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, write: Callable[[Path], Any], reason: str) -> None:
+def test_refuses_files_that_are_not_npz(tmp_path: Path, write: Callable[[Path], Any], reason: str) -> None:
     path = tmp_path / "mine.npz"
     write(path)
     assert refusal(path) == f"{path} {UNREADABLE} ({reason}): {HOW}"
 
 
 class Trap:
-    """Makes a folder as soon as it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,14 +95,14 @@ def test_code_in_an_npz_does_not_run(npz: Writer, tmp_path: Path, place: str) ->
     else:
         assert refusal(path) == f"{path} {UNREADABLE} (ValueError): {HOW}"
     assert not sprung.exists()
-    # The control: a reader that trusts the file would have run it.
+    # Control: np.load with allow_pickle=True does run the code.
     loaded = np.load(path, allow_pickle=True)
     if place != "file":
         loaded[place]
     assert sprung.is_dir()
 
 
-# What it unpacks to
+# Unpacked size
 
 
 def test_an_npz_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
@@ -125,7 +125,7 @@ def test_the_limit_is_on_growth_so_large_arrays_are_read(tmp_path: Path, monkeyp
     assert load(tmp_path / "a.npz").x_train.tobytes() == x.tobytes()
 
 
-def test_members_that_share_their_bytes_count_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_zip_members_are_counted_separately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zip can list the same bytes many times, without compression."""
     monkeypatch.setattr(files, "GROWTH_LIMIT", 2**20)
     path = tmp_path / "a.npz"
@@ -140,7 +140,7 @@ def test_members_that_share_their_bytes_count_each(tmp_path: Path, monkeypatch: 
     assert "unpacks to 2 MiB, over 1 MiB more than its size" in refusal(path)
 
 
-def test_a_directory_that_lies_unpacks_no_more_than_it_says(tmp_path: Path) -> None:
+def test_unpacking_stops_at_the_declared_size_of_a_member(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x_train=np.zeros((2**15, 32, 32), np.uint8), y_train=np.arange(2**15) % 2)
     content = path.read_bytes()
@@ -150,7 +150,9 @@ def test_a_directory_that_lies_unpacks_no_more_than_it_says(tmp_path: Path) -> N
     tracemalloc.start()
     try:
         assert "cannot be read as an .npz of plain arrays" in refusal(path)
-        assert tracemalloc.get_traced_memory()[1] < size + 2**23  # numpy's array, whose pages nobody has touched
+        assert (
+            tracemalloc.get_traced_memory()[1] < size + 2**23
+        )  # numpy allocates the array without writing to its pages
     finally:
         tracemalloc.stop()
 
@@ -172,7 +174,7 @@ def test_the_limit_holds_for_predict_the_cache_and_checkpoints(tmp_path: Path, m
         runs.load_checkpoint(tmp_path / "checkpoint")
 
 
-def test_words_are_the_names_of_classes(tmp_path: Path) -> None:
+def test_text_labels_become_class_names(tmp_path: Path) -> None:
     x = np.random.RandomState(0).randint(0, 256, (4, 8, 8), np.uint8)
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.array(["dog", "cat", "cat", "dog"]))
     data = load(str(tmp_path / "a.npz"))
@@ -181,7 +183,7 @@ def test_words_are_the_names_of_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("y", [np.array([1.0, np.nan, 0.0, -1.0]), np.array([1, -1, 0, -1])])
-def test_labels_may_be_whole_floats_beside_nan(tmp_path: Path, y: np.ndarray) -> None:
+def test_labels_may_be_integers_as_floats_with_nan(tmp_path: Path, y: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=y)
     data = load(tmp_path / "a.npz")
     assert (data.classes, data.y_train.tolist()) == (("0", "1"), [1, -1, 0, -1])
@@ -189,14 +191,14 @@ def test_labels_may_be_whole_floats_beside_nan(tmp_path: Path, y: np.ndarray) ->
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int8])
 def test_labels_may_be_of_any_integer_type(tmp_path: Path, kind: type) -> None:
-    """As the labels of CIFAR-10 are."""
+    """Like the labels of CIFAR-10."""
     x, y = np.zeros((4, 8, 8), np.uint8), np.array([1, 0, 2, 1], kind)
     np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
     for data in (load(tmp_path / "a.npz"), Data(x, y)):
         assert (data.classes, data.y_train.tolist()) == (("0", "1", "2"), [1, 0, 2, 1])
 
 
-def test_bytes_are_the_names_of_classes(tmp_path: Path) -> None:
+def test_bytes_labels_become_class_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros((2, 8, 8), np.uint8), y_train=np.array([b"dog", b"cat"]))
     data = load(tmp_path / "a.npz")
     assert (data.classes, data.y_train.tolist()) == (("cat", "dog"), [1, 0])

@@ -1,4 +1,4 @@
-"""Images of several sizes and modes, broken files and links in a folder of images."""
+"""Folders with pictures of several sizes and modes, broken files and symbolic links."""
 
 import io
 import os
@@ -15,13 +15,13 @@ from refused_data import refusal
 from ssgan.data.datasets import load
 from ssgan.settings.options import Options
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 
 # Sizes and modes
 
 
-def test_one_size_is_kept_and_several_need_a_word(tmp_path: Path) -> None:
+def test_single_size_is_kept_and_several_sizes_require_image_size(tmp_path: Path) -> None:
     oblong = np.repeat(grey(1), 2, axis=1)
     assert load(write(tmp_path / "a", {"cat/1.png": oblong, "dog/1.png": oblong})).image_shape == (8, 16)
     folder = write(tmp_path / "b", {**classes(each=3), "dog/x.png": oblong, "cat/y.png": grey(1, 20)})
@@ -34,7 +34,7 @@ def test_one_size_is_kept_and_several_need_a_word(tmp_path: Path) -> None:
     assert data.file_counts["sizes"] == {"8x8": 6, "16x8": 1, "20x20": 1}
 
 
-def test_pictures_are_grey_where_all_are(tmp_path: Path) -> None:
+def test_pictures_are_read_grey_only_if_all_are_grey(tmp_path: Path) -> None:
     colour = np.stack([grey(1), grey(2), grey(3)], axis=2)
     folder = write(tmp_path / "a", classes(each=2))
     assert load(folder).image_shape == (8, 8)
@@ -48,7 +48,7 @@ def test_pictures_are_grey_where_all_are(tmp_path: Path) -> None:
     assert load(folder, None, Options(image_mode="grey")).image_shape == (8, 8)
 
 
-def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
+def test_sizes_are_counted_after_exif_rotation(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"cat/1.png": np.zeros((8, 16), np.uint8), "dog/1.png": np.ones((8, 16), np.uint8)})
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -58,7 +58,7 @@ def test_sizes_are_those_of_upright_pictures(tmp_path: Path) -> None:
     assert data.file_counts["sizes"] == {"16x8": 3}
 
 
-def test_what_no_machine_can_hold_is_refused_before_it_is_tried(tmp_path: Path, monkeypatch: Any) -> None:
+def test_refuses_pictures_that_do_not_fit_into_memory(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 600}[name])
     sentence = refusal(write(tmp_path / "a", classes()))
     assert "10 pictures of 8x8" in sentence
@@ -66,10 +66,10 @@ def test_what_no_machine_can_hold_is_refused_before_it_is_tried(tmp_path: Path, 
     assert load(tmp_path / "a", None, Options(image_size=7)).image_shape == (7, 7)
 
 
-# Files that are broken, and files that are not pictures
+# Broken files, and files that are not pictures
 
 
-def test_broken_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_broken_files_are_listed_and_the_others_are_read(tmp_path: Path) -> None:
     whole = encoded(grey(1, 30))
     stream = io.BytesIO()
     Image.fromarray(grey(1, 30)).save(stream, "JPEG")
@@ -113,7 +113,7 @@ def test_a_broken_file_of_a_table_is_listed_as_labelled(tmp_path: Path) -> None:
     assert data.y_train.tolist() == [0, 1, -1, -1, -1, -1]
 
 
-def test_it_is_fatal_where_no_picture_or_no_class_is_left(tmp_path: Path) -> None:
+def test_refuses_folders_with_no_readable_picture_at_all_or_in_a_class(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", {"cat/1.png": b"", "dog/1.png": b"x"})
     assert refusal(folder) == f"No picture of {folder} can be read, of 2 (the first: cat/1.png is empty)."
     write(folder, {"dog/2.png": grey(1)})
@@ -129,8 +129,8 @@ def test_broken_files_do_not_count_for_the_held_out_share(tmp_path: Path) -> Non
     assert broken.files_test == whole.files_test
 
 
-def test_pictures_of_a_user(tmp_path: Path) -> None:
-    """A thousand of mixed size, mode, format and orientation, of which twenty are broken."""
+def test_reads_a_thousand_pictures_of_mixed_kinds(tmp_path: Path) -> None:
+    """1,000 pictures of mixed size, mode, format and orientation, of which 20 are broken."""
     files, broken = photographs(1000)
     assert len(broken) == 20
     data = load(write(tmp_path / "a", files), None, Options(image_size=16))
@@ -144,7 +144,7 @@ def test_pictures_of_a_user(tmp_path: Path) -> None:
     assert zipped.skipped == data.skipped
 
 
-# Links
+# Symbolic links
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def linked(tmp_path: Path) -> Path:
     return write(tmp_path / "a", classes(each=2))
 
 
-def test_a_loop_of_links_ends(linked: Path) -> None:
+def test_symlink_loops_are_ignored(linked: Path) -> None:
     (linked / "cat" / "loop").symlink_to(linked)
     (linked / "cat" / "self").symlink_to(".")
     (linked / "cat" / "up").symlink_to(linked.parent)
@@ -162,7 +162,7 @@ def test_a_loop_of_links_ends(linked: Path) -> None:
     assert data.file_counts["ignored"] == {"link": 4}
 
 
-def test_a_loop_outside_ends_too(linked: Path, tmp_path: Path) -> None:
+def test_symlink_loops_outside_the_folder_are_ignored(linked: Path, tmp_path: Path) -> None:
     outside = write(tmp_path / "outside", {"x.png": grey(70), "deep/y.png": grey(71)})
     (outside / "deep" / "back").symlink_to(outside)
     (linked / "unlabeled").symlink_to(outside)
@@ -170,7 +170,7 @@ def test_a_loop_outside_ends_too(linked: Path, tmp_path: Path) -> None:
     assert data.files_train[4:] == ("unlabeled/deep/y.png", "unlabeled/x.png")
 
 
-def test_links_that_lead_out_are_followed(linked: Path, tmp_path: Path) -> None:
+def test_symlinks_to_outside_folders_and_files_are_followed(linked: Path, tmp_path: Path) -> None:
     outside = write(tmp_path / "outside", {"owls/1.png": grey(80), "one.png": grey(81)})
     (linked / "owl").symlink_to(outside / "owls")
     (linked / "cat" / "9.png").symlink_to(outside / "one.png")
@@ -179,7 +179,7 @@ def test_links_that_lead_out_are_followed(linked: Path, tmp_path: Path) -> None:
     assert data.files_train == ("cat/0.png", "cat/1.png", "cat/9.png", "dog/0.png", "dog/1.png", "owl/1.png")
 
 
-def test_links_that_lead_nowhere_are_listed(linked: Path) -> None:
+def test_broken_symlinks_and_pipes_are_listed_as_skipped(linked: Path) -> None:
     (linked / "cat" / "gone.png").symlink_to("nowhere.png")
     (linked / "cat" / "ring.png").symlink_to("ring.png")
     (linked / "cat" / "gone").symlink_to("nowhere")
@@ -194,7 +194,7 @@ def test_links_that_lead_nowhere_are_listed(linked: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-def test_what_may_not_be_opened_is_listed(linked: Path) -> None:
+def test_files_and_folders_without_read_permission_are_listed_as_skipped(linked: Path) -> None:
     write(linked, {"cat/shut/1.png": grey(1), "cat/mine.png": grey(2)})
     (linked / "cat" / "shut").chmod(0)
     (linked / "cat" / "mine.png").chmod(0)

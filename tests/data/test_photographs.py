@@ -1,4 +1,4 @@
-"""Photographs are told from drawings, letters and grey images."""
+"""Distinguishing photographs from drawings, letters and grey images, and the choice of views."""
 
 import io
 from pathlib import Path
@@ -15,7 +15,7 @@ from ssgan.data.views import choose_views, nearer_than_mirrored
 
 
 def photographs(side: int = 64, count: int = 6) -> dict[str, np.ndarray]:
-    """Parts of the two photographs that scikit-learn carries."""
+    """Crops of the two sample photographs of scikit-learn."""
     files = {}
     for k, image in enumerate(load_sample_images().images):
         for i in range(count):
@@ -35,7 +35,7 @@ def letters(colour: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("side", [48, 64, 120])
-def test_photographs_are_known_with_their_size(tmp_path: Path, side: int) -> None:
+def test_photographs_are_recognised_with_their_shortest_side(tmp_path: Path, side: int) -> None:
     for place in (write(tmp_path / "photos", photographs(side)), packed(tmp_path / "photos.zip", photographs(side))):
         kind = look_at_pictures(place)
         assert kind is not None
@@ -43,13 +43,13 @@ def test_photographs_are_known_with_their_size(tmp_path: Path, side: int) -> Non
 
 
 @pytest.mark.parametrize("colour", ["black", "red"])
-def test_letters_are_no_photographs(tmp_path: Path, colour: str) -> None:
+def test_letters_are_not_photographs(tmp_path: Path, colour: str) -> None:
     kind = look_at_pictures(write(tmp_path / "letters", letters(colour)))
     assert kind is not None
     assert not kind.photographs
 
 
-def test_grey_pictures_are_no_colour_photographs(tmp_path: Path) -> None:
+def test_grey_pictures_are_not_photographs(tmp_path: Path) -> None:
     as_grey = {name: np.asarray(Image.fromarray(x).convert("L")) for name, x in photographs().items()}
     as_rgb = {name: np.asarray(Image.fromarray(x).convert("L").convert("RGB")) for name, x in photographs().items()}
     for name, files in (("l", as_grey), ("rgb", as_rgb), ("noise", {f"a/{i}.png": grey(i, 64) for i in range(5)})):
@@ -67,19 +67,19 @@ def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     assert look_at_pictures(write(tmp_path / "none", {"a/x.txt": b"words"})) is None
 
 
-def test_a_damaged_member_of_a_zip_is_passed_over(tmp_path: Path) -> None:
-    """Pictures are looked at before any is read for training, so a damaged one must not end a command there."""
+def test_damaged_members_of_a_zip_are_skipped(tmp_path: Path) -> None:
+    """Pictures are inspected before any is read for training, so a damaged one must not end the command here."""
     path = packed(tmp_path / "a.zip", classes())
     content = path.read_bytes()
     at = content.index(encoded(grey(1)))
     whole = look_at_pictures(path)
     path.write_bytes(content[: at + 60] + b"????" + content[at + 64 :])  # its checksum is wrong
     assert look_at_pictures(path) == whole
-    path.write_bytes(content.replace(b"PK\x03\x04", b"PK\x03\x05"))  # no member begins as its entry says
+    path.write_bytes(content.replace(b"PK\x03\x04", b"PK\x03\x05"))  # no member starts with a valid header
     assert look_at_pictures(path) is None
 
 
-# Views
+# Choice of views
 
 
 def data_of(images: list[np.ndarray], scale: float = 0.0) -> Data:
@@ -92,7 +92,7 @@ def coloured_photographs(side: int = 32) -> list[np.ndarray]:
 
 
 def icons(side: int = 32) -> list[np.ndarray]:
-    """Pictures of many colours, smooth at their edges, on ground of one colour."""
+    """Drawings in many colours with smooth edges on a background of one colour."""
     drawn = []
     for k in range(12):
         image = Image.new("RGB", (4 * side, 4 * side), "white")
@@ -146,13 +146,13 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_views_are_chosen_by_what_pictures_show(name: str) -> None:
+def test_views_are_chosen_by_image_content(name: str) -> None:
     make, augmentation, kind = CHOICES[name]
     views = choose_views(data_of(make()))
     assert (views.augmentation, views.kind) == (augmentation, kind)
 
 
-def test_views_follow_the_scale_and_one_channel_is_grey() -> None:
+def test_choice_of_views_uses_the_scale_and_treats_one_channel_as_grey() -> None:
     dim = [x // 16 for x in ink(230, 20)]
     assert choose_views(data_of(dim, scale=15)).augmentation == "drawings"
     assert choose_views(data_of(dim)).augmentation == "digits"
@@ -166,7 +166,7 @@ def test_views_do_not_depend_on_labels() -> None:
 
 
 def grey_shapes(count: int, kinds: str) -> Data:
-    """Grey pictures on uneven ground of bars that lean to the right, or to either side."""
+    """Grey pictures of bars on an uneven background; the bars lean to the right, or to either side."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:24, :24] - 11.5
     drawn = []
@@ -181,11 +181,13 @@ def grey_shapes(count: int, kinds: str) -> Data:
     ("count", "kinds", "augmentation"),
     [(1200, "either", "natural"), (1200, "right", "drawings"), (600, "either", "drawings")],
 )
-def test_a_set_that_could_be_mirrored_has_natural_views(count: int, kinds: str, augmentation: str) -> None:
+def test_natural_views_for_grey_shapes_need_a_large_mirror_symmetric_set(
+    count: int, kinds: str, augmentation: str
+) -> None:
     assert choose_views(grey_shapes(count, kinds)).augmentation == augmentation
 
 
-def test_digits_and_their_mirror_images_are_told_apart(digits: Data) -> None:
+def test_digits_are_distinguished_from_their_mirror_images(digits: Data) -> None:
     assert choose_views(digits).augmentation != "natural"
     share = nearer_than_mirrored(digits)
     assert share is not None

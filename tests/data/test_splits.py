@@ -1,4 +1,4 @@
-"""Label draws: balanced, nested, frozen for ever, independent of everything but labels, count and seed."""
+"""Label draws: balanced, nested, frozen, and dependent only on the labels, their number and the seed."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from ssgan.data.dataset import Data
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
 
-# Results name the draw: these rows may never change, under any version of anything.
+# Results refer to the draw by its seed: these rows must never change, with any version of any library.
 GOLDEN_ROWS = [
     *[86, 195, 226, 231, 393, 560, 696, 788, 793, 837],
     *[858, 893, 950, 985, 999, 1039, 1081, 1193, 1203, 1222],
@@ -27,7 +27,7 @@ GOLDEN_SHA256 = "c08d43338506bcfcc2146f9349bdeda444d39e29e7bca7b5d152216ee2f4953
 
 
 def counts(y: np.ndarray, rows: np.ndarray) -> list[int]:
-    """Drawn rows of each class that the pool has."""
+    """The number of drawn rows of each class of the pool."""
     return [int((y[rows] == label).sum()) for label in np.unique(y[y >= 0])]
 
 
@@ -35,7 +35,7 @@ def golden() -> Split:
     return Split(np.array(GOLDEN_ROWS), np.array(GOLDEN_LABELS))
 
 
-# What a draw holds
+# Content of a draw
 
 
 def test_the_draw_of_20_digits_is_frozen(digits: Data) -> None:
@@ -46,7 +46,7 @@ def test_the_draw_of_20_digits_is_frozen(digits: Data) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
-def test_a_multiple_of_the_classes_is_balanced(digits: Data, seed: int) -> None:
+def test_draw_is_balanced_for_a_multiple_of_the_number_of_classes(digits: Data, seed: int) -> None:
     for labels in (10, 50, 100):
         assert counts(digits.y_train, splits.draw(digits.y_train, labels, seed)) == [labels // 10] * 10
 
@@ -80,13 +80,13 @@ def test_every_draw_is_as_balanced_as_the_pool_allows(pool: list[int], share: fl
         assert count == there or max(drawn) - count <= 1
 
 
-def test_a_class_that_runs_out_leaves_its_turns_to_the_others() -> None:
+def test_labels_of_an_exhausted_class_go_to_the_others() -> None:
     y = np.repeat([0, 1, 2], [2, 10, 10])
     for seed in range(5):
         assert counts(y, splits.draw(y, 12, seed)) == [2, 5, 5]
 
 
-def test_a_class_without_images_is_no_class_to_draw_from() -> None:
+def test_classes_without_images_are_not_drawn() -> None:
     y = np.repeat([1, 4], [5, 5])
     rows = splits.draw(y, 4, seed=0)
     assert y[rows].tolist() == [1, 1, 4, 4]
@@ -99,7 +99,7 @@ def test_unlabelled_rows_are_never_drawn(digits: Data) -> None:
         assert (splits.draw(y, labels, seed=3) % 2 == 1).all()
 
 
-def test_all_is_every_labelled_row(digits: Data) -> None:
+def test_drawing_all_labels_gives_every_labelled_row(digits: Data) -> None:
     y = digits.y_train.copy()
     y[[3, 700]] = -1
     rows = splits.draw(y, "all", seed=5)
@@ -122,7 +122,7 @@ def test_different_seeds_draw_different_images(digits: Data) -> None:
     assert len(draws) == 20
 
 
-def test_global_random_states_do_not_matter_and_are_left_alone(digits: Data) -> None:
+def test_draw_neither_uses_nor_changes_global_random_states(digits: Data) -> None:
     for state in (1, 2):
         np.random.seed(state)  # noqa: NPY002
         random.seed(state)
@@ -134,7 +134,7 @@ def test_global_random_states_do_not_matter_and_are_left_alone(digits: Data) -> 
         assert before[1] == after[1]
 
 
-# What cannot be drawn
+# Numbers of labels that are refused
 
 
 @pytest.mark.parametrize("labels", [0, 9, -5, 1258])
@@ -148,20 +148,20 @@ def test_a_count_that_cannot_be_drawn_is_refused(digits: Data, labels: int) -> N
 
 
 @pytest.mark.parametrize("labels", [True, 3.5, 20.0, "20", None])
-def test_a_count_that_is_no_whole_number_is_refused(digits: Data, labels: object) -> None:
+def test_refuses_a_number_of_labels_that_is_not_an_integer(digits: Data, labels: object) -> None:
     with pytest.raises(UserError) as refused:
         splits.draw(digits.y_train, labels, seed=0)  # type: ignore[arg-type]
     assert str(refused.value) == f"The number of labels is {labels!r}, but must be an integer or 'all'."
 
 
-def test_the_bounds_themselves_can_be_drawn(digits: Data) -> None:
+def test_smallest_and_largest_number_of_labels_can_be_drawn(digits: Data) -> None:
     assert [len(splits.draw(digits.y_train, labels, seed=0)) for labels in (10, 1257)] == [10, 1257]
 
 
-# Hiding
+# Hidden labels
 
 
-def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
+def test_hide_removes_all_other_labels_and_keeps_its_input() -> None:
     y = np.array([3, 1, 4, 1, 5])
     visible = splits.hide(y, np.array([1, 4]))
     assert visible.tolist() == [-1, 1, -1, -1, 5]
@@ -180,13 +180,13 @@ def test_hide_erases_every_other_label_and_keeps_its_input() -> None:
         ([[0, 1], [1, 0]], None),
     ],
 )
-def test_uneven_labels_are_a_sentence(labels: list[list[int]], words: str | None) -> None:
-    said = splits.imbalance_warnings([np.array(y) for y in labels], ["cat", "dog"])
-    assert [words in sentence for sentence in said] == [True] * (words is not None)
-    assert all(sentence.startswith("The labelled images are uneven: ") for sentence in said)
+def test_imbalance_warnings_for_uneven_labels(labels: list[list[int]], words: str | None) -> None:
+    messages = splits.imbalance_warnings([np.array(y) for y in labels], ["cat", "dog"])
+    assert [words in sentence for sentence in messages] == [True] * (words is not None)
+    assert all(sentence.startswith("The labelled images are uneven: ") for sentence in messages)
 
 
-def test_classes_without_labels_are_named() -> None:
+def test_imbalance_warnings_name_classes_without_labels() -> None:
     numbers = list(map(str, range(11)))
     assert splits.imbalance_warnings([np.array([0, 5, 10])], numbers) == [
         "No labelled image is of 1, 2, 3, 4, 6, 7, 8, 9: label some, or number the classes without gaps. The model "
@@ -200,7 +200,7 @@ def test_classes_without_labels_are_named() -> None:
 def test_labels_of_one_class_are_refused() -> None:
     with pytest.raises(UserError, match="Every label is of one class, but a classifier needs labels of at least 2"):
         splits.make_splits(np.array([1, 1, -1]), "all", [0])
-    assert len(splits.make_splits(np.array([1, 1, -1]), 0, [0])) == 1  # a GAN without classes
+    assert len(splits.make_splits(np.array([1, 1, -1]), 0, [0])) == 1  # an unconditional GAN
 
 
 # The splits of several models
@@ -214,7 +214,7 @@ def test_each_model_has_the_draw_of_its_seed(digits: Data) -> None:
     assert [split.sha256 == GOLDEN_SHA256 for split in found] == [False, True, False]
 
 
-def test_without_a_number_every_label_is_used() -> None:
+def test_labels_all_or_none_use_every_label() -> None:
     y = np.array([0, -1, 1, -1, 0])
     for labels in ("all", None):
         (split,) = splits.make_splits(y, labels, [0])
@@ -273,7 +273,7 @@ def test_the_hash_does_not_change_with_hidden_labels(digits: Data) -> None:
 # Files
 
 
-def test_splits_come_back_from_their_file(tmp_path: Path, digits: Data) -> None:
+def test_saved_splits_are_loaded_unchanged(tmp_path: Path, digits: Data) -> None:
     rows = splits.draw(digits.y_train, 50, seed=1)
     saved = [golden(), Split(rows, digits.y_train[rows])]
     splits.save(tmp_path / "split.json", saved, [0, None])
@@ -282,7 +282,7 @@ def test_splits_come_back_from_their_file(tmp_path: Path, digits: Data) -> None:
     assert all(s.indices.dtype == s.y.dtype == np.int64 for s in loaded)
 
 
-def test_the_file_names_seed_hash_and_version(tmp_path: Path) -> None:
+def test_split_file_holds_seed_hash_and_version(tmp_path: Path) -> None:
     splits.save(tmp_path / "split.json", [golden()], [0])
     content = json.loads((tmp_path / "split.json").read_text())
     assert content["format_version"] == 1
@@ -319,7 +319,7 @@ FOREIGN_JSON = [
 
 
 @pytest.mark.parametrize("content", FOREIGN_JSON)
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+def test_refuses_files_that_are_not_split_files(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(UserError, match=f"^{re.escape(str(path))} is not a split file that can be read"):

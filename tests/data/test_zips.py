@@ -14,10 +14,10 @@ from ssgan.data.dataset import Data
 from ssgan.data.datasets import load
 from ssgan.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("cache_of_its_own")
+pytestmark = pytest.mark.usefixtures("temporary_cache")
 
 
-def test_the_only_folder_of_a_zip_is_stepped_into(tmp_path: Path) -> None:
+def test_single_top_level_folder_of_a_zip_is_skipped(tmp_path: Path) -> None:
     files = {f"my photos/{name}": image for name, image in classes().items()}
     extra = {"__MACOSX/my photos/cat/._0.png": b"", "my photos/.DS_Store": b"", "my photos/.git/x.png": b""}
     data = load(packed(tmp_path / "a.zip", {**extra, **files, "README.txt": b""}), None, ALL)
@@ -30,7 +30,7 @@ def test_the_only_folder_of_a_zip_is_stepped_into(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../x.png", "cat/../../x.png", "/etc/x.png", "\\\\cat\\x.png", "C:/x.png", "..", "cat/..\\x.png"]
 )
-def test_a_zip_with_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+def test_refuses_zips_with_absolute_or_parent_paths(tmp_path: Path, name: str) -> None:
     path = packed(tmp_path / "a.zip", {**classes(), name: grey(1)})
     sentence = refusal(path)
     assert sentence.startswith(f"{path} holds a member named {name!r}, but names in a zip must be relative")
@@ -38,7 +38,7 @@ def test_a_zip_with_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) 
 
 
 def rewritten(path: Path, change: Callable[[zipfile.ZipInfo], None]) -> Path:
-    """A zip whose directory says something else of its members than they are."""
+    """Change the central directory of a zip so that it contradicts the members."""
     with zipfile.ZipFile(path, "a") as archive:
         for member in archive.infolist():
             change(member)
@@ -53,7 +53,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"{path} is encrypted (cat/0.png): unpack it, and give the folder."
 
 
-def test_a_zip_bomb_is_refused_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_zip_bombs_by_their_declared_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def grow(member: zipfile.ZipInfo) -> None:
         if member.filename == "cat/1.png":
             member.file_size = 2**30
@@ -68,7 +68,7 @@ def test_a_zip_bomb_is_refused_unopened(tmp_path: Path, monkeypatch: pytest.Monk
     assert "all of it unpacks to more than 4 MiB" in refusal(path)
 
 
-def test_a_member_is_read_no_further_than_it_declares(tmp_path: Path) -> None:
+def test_member_is_read_only_up_to_its_declared_size(tmp_path: Path) -> None:
     def shrink(member: zipfile.ZipInfo) -> None:
         if member.filename == "cat/1.png":
             member.file_size = 10
@@ -92,13 +92,13 @@ def test_a_damaged_member_is_listed_and_a_damaged_zip_refused(tmp_path: Path) ->
 
 
 def test_names_of_a_zip_in_utf8_without_the_flag_are_read(tmp_path: Path) -> None:
-    """As the archiver of macOS writes them; the names are in the file twice, before each member and at the end."""
+    """As the macOS archiver writes them; the file has each name twice, before the member and at the end."""
     path = packed(tmp_path / "a.zip", classes(names=("cat", "doXX")))
     path.write_bytes(path.read_bytes().replace(b"doXX", "doé".encode()))
     assert load(path).classes == ("cat", "doé")
 
 
-def test_a_name_twice_is_refused(tmp_path: Path) -> None:
+def test_refuses_duplicate_member_names(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip", classes())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("cat/0.png", encoded(grey(50)))
@@ -113,7 +113,7 @@ def test_nothing_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_files_and_rows_agree() -> None:
+def test_number_of_file_names_must_match_the_rows() -> None:
     x, y = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
     with pytest.raises(UserError, match="files_train names 3 files, but must name one for each of the 2 rows"):
         Data(x, y, x, y, ("a", "b"), files_train=("1", "2", "3"))

@@ -1,4 +1,4 @@
-"""The picture of a training: which lines it has, on which axes, at which moments it is drawn."""
+"""Plots of training curves: their lines and axes, and when they are drawn."""
 
 import io
 import json
@@ -27,8 +27,8 @@ def line(step: int, **values: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Draw lines of a log and give the axes, after the picture was made of them."""
+def draw_axes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Plot lines of a log, check the PNG, and return the axes."""
     make = curves.as_png
 
     def draw(*log: dict[str, Any]) -> list[Any]:
@@ -45,23 +45,23 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     return draw
 
 
-def thick(axes: Any) -> dict[str, tuple[list[float], list[float]]]:
-    """The named lines: where and what."""
+def legend_lines(axes: Any) -> dict[str, tuple[list[float], list[float]]]:
+    """The x and y values of the lines in the legend."""
     named = [one for one in axes.lines if not one.get_label().startswith("_")]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [one.get_label() for one in named]
     return {one.get_label(): (list(one.get_xdata()), list(one.get_ydata())) for one in named}
 
 
-def thin(axes: Any) -> list[list[float]]:
+def seed_lines(axes: Any) -> list[list[float]]:
     return [list(one.get_ydata()) for one in axes.lines if one.get_label().startswith("_")]
 
 
-def test_every_seed_is_a_thin_line_and_their_median_a_thick_one(drawn: Callable[..., list[Any]]) -> None:
+def test_seeds_are_thin_lines_and_their_median_is_a_thick_line(draw_axes: Callable[..., list[Any]]) -> None:
     log = [line(1, L=[1.0, 2.0, 9.0], p_real_fake=[0.1, 0.2, 0.3]), line(2, L=[3.0, 4.0, 5.0], p_real_fake=[0.5] * 3)]
-    losses, probabilities = drawn(*log)
-    assert thick(losses) == {"L": ([10, 20], [2.0, 4.0])}
-    assert thin(losses) == [[1.0, 3.0], [2.0, 4.0], [9.0, 5.0]]
-    assert thick(probabilities) == {"p(real), generated": ([10, 20], [0.2, 0.5])}
+    losses, probabilities = draw_axes(*log)
+    assert legend_lines(losses) == {"L": ([10, 20], [2.0, 4.0])}
+    assert seed_lines(losses) == [[1.0, 3.0], [2.0, 4.0], [9.0, 5.0]]
+    assert legend_lines(probabilities) == {"p(real), generated": ([10, 20], [0.2, 0.5])}
     assert (losses.get_ylabel(), probabilities.get_ylabel()) == ("losses of D", "probability")
     assert (probabilities.get_xlabel(), probabilities.get_xlim()) == ("images seen", (0, 20))
     assert all(
@@ -69,16 +69,16 @@ def test_every_seed_is_a_thin_line_and_their_median_a_thick_one(drawn: Callable[
     )
 
 
-def test_one_seed_is_one_line(drawn: Callable[..., list[Any]]) -> None:
-    (losses,) = drawn(line(1, L=[1.0]), line(2, L=[2.0]))
-    assert (thick(losses), thin(losses)) == ({"L": ([10, 20], [1.0, 2.0])}, [])
+def test_one_seed_is_one_line(draw_axes: Callable[..., list[Any]]) -> None:
+    (losses,) = draw_axes(line(1, L=[1.0]), line(2, L=[2.0]))
+    assert (legend_lines(losses), seed_lines(losses)) == ({"L": ([10, 20], [1.0, 2.0])}, [])
 
 
-def test_each_quantity_has_its_panel_and_unknown_losses_are_of_d(drawn: Callable[..., list[Any]]) -> None:
+def test_each_quantity_has_its_panel_and_unknown_losses_are_drawn_with_d(draw_axes: Callable[..., list[Any]]) -> None:
     names = ("L", "vat", "new_term", "feature_matching", "pull_away", "p_real_unlabeled", "p_real_fake", "sure")
     names += ("accuracy_real", "accuracy_fake")
-    found = drawn(line(1, **{name: [0.5, 0.6] for name in names}, errors=[50.0, 60.0], errors_raw=[40.0, 30.0]))
-    assert {axes.get_ylabel(): list(thick(axes)) for axes in found} == {
+    found = draw_axes(line(1, **{name: [0.5, 0.6] for name in names}, errors=[50.0, 60.0], errors_raw=[40.0, 30.0]))
+    assert {axes.get_ylabel(): list(legend_lines(axes)) for axes in found} == {
         "losses of D": ["L", "VAT", "new term"],
         "losses of G": ["matching", "pull-away"],
         "probability": [
@@ -90,36 +90,36 @@ def test_each_quantity_has_its_panel_and_unknown_losses_are_of_d(drawn: Callable
     assert [axes.get_ylim() for axes in found if axes.get_ylabel() == "probability"] == [(0.0, 1.0)]
 
 
-def test_errors_stand_where_they_were_measured(drawn: Callable[..., list[Any]]) -> None:
-    """Not between; a seed that has none is left out of the median."""
+def test_errors_are_drawn_only_at_steps_with_an_evaluation(draw_axes: Callable[..., list[Any]]) -> None:
+    """There are no points between evaluations; a seed without an error is left out of the median."""
     log = [line(1, L=[1.0, 1.0]), line(2, L=[1.0, 1.0], errors=[8.0, 6.0]), line(3, L=[1.0, 1.0])]
-    _, errors = drawn(*log, line(4, L=[1.0, 1.0], errors=[4.0, None]), line(5, L=[1.0, 1.0], errors=[None, None]))
-    (where, what) = thick(errors)["averaged model"]
-    assert (where, what[:2]) == ([20, 40, 50], [7.0, 4.0])
-    assert math.isnan(what[2])
+    _, errors = draw_axes(*log, line(4, L=[1.0, 1.0], errors=[4.0, None]), line(5, L=[1.0, 1.0], errors=[None, None]))
+    (x, y) = legend_lines(errors)["averaged model"]
+    assert (x, y[:2]) == ([20, 40, 50], [7.0, 4.0])
+    assert math.isnan(y[2])
 
 
-def test_a_seed_that_goes_astray_does_not_flatten_the_others(drawn: Callable[..., list[Any]]) -> None:
-    """Nor does one that is no number any more."""
+def test_a_diverging_seed_does_not_set_the_axis_limits(draw_axes: Callable[..., list[Any]]) -> None:
+    """Neither does a seed whose values are missing."""
     log = [line(k, L=[1.0, 1.5, 10.0**k], V=[0.5, 0.5, None]) for k in range(1, 30)]
-    (losses,) = drawn(*log)
+    (losses,) = draw_axes(*log)
     low, high = losses.get_ylim()
     assert low == 0
     assert 2 < high < 4
     assert losses.get_yscale() == "linear"
 
 
-def test_an_axis_is_logarithmic_where_the_medians_span_much(drawn: Callable[..., list[Any]]) -> None:
-    """Zeros and negative seeds are no hindrance; a negative median is, and then nothing of it is cut."""
-    (losses,) = drawn(*(line(k, L=[10.0**-k], V=[0.0]) for k in range(3)))
+def test_axis_is_logarithmic_if_the_medians_span_a_large_range(draw_axes: Callable[..., list[Any]]) -> None:
+    """Also with zeros and negative values of seeds; with a negative median it is linear and shows all values."""
+    (losses,) = draw_axes(*(line(k, L=[10.0**-k], V=[0.0]) for k in range(3)))
     assert losses.get_yscale() == "log"
     assert losses.get_ylim()[0] < 0.01 < 1 < losses.get_ylim()[1]
-    (losses,) = drawn(*(line(k, minimax=[-(10.0**-k)]) for k in range(3)))
+    (losses,) = draw_axes(*(line(k, minimax=[-(10.0**-k)]) for k in range(3)))
     assert losses.get_yscale() == "linear"
     assert losses.get_ylim()[0] < -1 < 0 <= losses.get_ylim()[1]
 
 
-def test_nothing_logged_is_no_picture(tmp_path: Path) -> None:
+def test_no_plot_without_logged_values(tmp_path: Path) -> None:
     assert curves.curves_png([], "about") is None
     assert curves.curves_png([line(1)], "about") is None
     assert not curves.write_curves(tmp_path, "about")
@@ -128,7 +128,7 @@ def test_nothing_logged_is_no_picture(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
-def test_any_name_of_data_can_be_drawn(drawn: Callable[..., list[Any]]) -> None:
+def test_any_name_of_data_can_be_drawn(draw_axes: Callable[..., list[Any]]) -> None:
     assert curves.curves_png([line(1, L=[1.0, 2.0])], "$x_1$ {\\frac 猫 \x1b " + "long " * 40)
     assert curves.curves_png([line(1, L=[None, None])], "about")
 
@@ -138,10 +138,10 @@ def test_the_same_log_gives_the_same_bytes() -> None:
     assert curves.curves_png(log, "about") == curves.curves_png(log, "about")
 
 
-def test_a_training_leaves_its_picture_and_draws_it_seldom(
+def test_training_writes_curves_once_a_minute_and_at_the_end(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At checkpoints a minute apart, from the log so far, and at the end."""
+    """Curves are drawn from the log so far, at checkpoints at least a minute apart, and at the end."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
     steps, write = [], curves.write_curves
@@ -169,7 +169,7 @@ def test_matplotlib_is_imported_only_to_draw() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_log_is_read_without_its_torn_lines(tmp_path: Path) -> None:
+def test_read_log_skips_damaged_lines(tmp_path: Path) -> None:
     whole = [line(1, L=[1.0]), line(2, L=[2.0])]
     text = "".join(json.dumps(one) + "\n" for one in whole)
     (tmp_path / "log.jsonl").write_text(text + '{"step": 3, "ima\n' + '{"step": 4}\n[]\n')

@@ -1,4 +1,4 @@
-"""Names in any script: a font that has their characters where one is installed, their numbers elsewhere."""
+"""Class names in any script: an installed font with their characters is used, or else their numbers."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ NAMES = ["cat", "猫", "дом", "狗"]
 
 @pytest.fixture
 def two_fonts(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """Fonts of which only the characters are real: Latin and Cyrillic, and one Chinese letter."""
+    """Two fake fonts with their characters: one with Latin and Cyrillic, one with a single Chinese character."""
     characters = {fonts.DEFAULT_FONT: {*"cat#0123456789", *"дом"}, "A Song": set("猫")}
     monkeypatch.setattr(fonts, "_font_files", lambda is_fresh=False: {name: name for name in characters})
     monkeypatch.setattr(fonts, "_code_points", lambda file: frozenset(map(ord, characters[file])))
     return characters
 
 
-def test_a_name_has_a_font_where_one_is_installed(two_fonts: dict[str, set[str]]) -> None:
+def test_font_is_chosen_by_the_characters_of_a_name(two_fonts: dict[str, set[str]]) -> None:
     assert fonts.fonts_for(["cat", "猫"]) == ([fonts.DEFAULT_FONT, "A Song"], set())
     assert [fonts.font_file(name) for name in NAMES] == [
         fonts.DEFAULT_FONT,
@@ -38,7 +38,7 @@ def test_a_name_has_a_font_where_one_is_installed(two_fonts: dict[str, set[str]]
     assert fonts.legible(NAMES) == NAMES
 
 
-def test_what_no_font_has_is_said_with_its_numbers(
+def test_reports_names_without_a_font_by_their_number(
     two_fonts: dict[str, set[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fonts.unreadable(NAMES) == {3: "狗"}
@@ -66,10 +66,8 @@ def fresh_cache() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fresh_cache")
-def test_a_font_that_was_installed_after_the_list_was_made_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The list of matplotlib is kept on disk and names no new font."""
+def test_finds_fonts_that_the_font_list_of_matplotlib_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib caches its font list on disk, so the list lacks fonts that were installed later."""
     file = shutil.copy(REAL, tmp_path / "new.ttf")
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     entry = type("Entry", (), {"name": "Old", "fname": "old.ttf", "style": "normal", "weight": 400})
@@ -83,7 +81,7 @@ def test_a_font_that_was_installed_after_the_list_was_made_is_found(
     assert fonts.font_file("cat") == "dejavu"
 
 
-def test_a_caption_is_drawn_by_the_font_of_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caption_uses_a_font_with_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
     monkeypatch.setattr(image_grid, "font_file", lambda text: used.append(text) or str(REAL))
     image_grid.draw_table([["дом", np.zeros((4, 4), np.uint8)]])

@@ -1,4 +1,4 @@
-"""Grids of images: size, place and value of every tile."""
+"""Image grids: size, position and pixel values of the tiles."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from ssgan.figures.image_grid import add_caption, draw_classes, draw_grid, draw_table, to_uint8
 
 
-def test_size_in_pixels() -> None:
+def test_grid_has_the_expected_size_in_pixels() -> None:
     """8x8 images are magnified 6 times to 48; 10 columns and 3 rows with gaps of 2."""
     sheet = draw_grid(np.zeros((25, 8, 8), np.uint8))
     assert sheet.size == (10 * 48 + 9 * 2, 3 * 48 + 2 * 2)
@@ -19,7 +19,7 @@ def test_images_are_magnified_by_the_nearest_whole_factor(height: int, factor: i
 
 
 def test_tiles_lie_row_by_row_on_white() -> None:
-    """Five images of 1x2 pixels, two times magnified, three columns, gaps of 1: every pixel is known."""
+    """Five images of 1x2 pixels, magnified by 2, in three columns with gaps of 1: compares every pixel."""
     images = np.array([[[10, 11]], [[20, 21]], [[30, 31]], [[40, 41]], [[50, 51]]], np.uint8)
     first = [10, 10, 11, 11, 255, 20, 20, 21, 21, 255, 30, 30, 31, 31]
     last = [40, 40, 41, 41, 255, 50, 50, 51, 51, 255, 255, 255, 255, 255]
@@ -27,7 +27,7 @@ def test_tiles_lie_row_by_row_on_white() -> None:
     assert np.asarray(draw_grid(images, columns=3, tile_pixels=2, gap=1)).tolist() == expected
 
 
-def test_magnification_keeps_rows_and_columns_apart() -> None:
+def test_magnification_repeats_rows_and_columns() -> None:
     image = np.array([[[1, 2], [3, 4]]], np.uint8)
     expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
     assert np.asarray(draw_grid(image, columns=1, tile_pixels=4)).tolist() == expected
@@ -41,7 +41,7 @@ def test_colour_keeps_its_channels() -> None:
     assert [sheet.getpixel((x, 0)) for x in range(3)] == [(255, 0, 0), (255, 255, 255), (0, 128, 7)]
 
 
-def test_no_gap() -> None:
+def test_grid_without_gaps() -> None:
     images = np.array([[[1]], [[2]], [[3]], [[4]]], np.uint8)
     assert np.asarray(draw_grid(images, columns=2, tile_pixels=1, gap=0)).tolist() == [[1, 2], [3, 4]]
 
@@ -53,14 +53,14 @@ def test_one_channel_is_grey() -> None:
     assert np.asarray(sheet).tolist() == [[10, 255, 20]]
 
 
-# Tables of pictures and words
+# Tables of images and text
 
 
 def dark(number: int, size: int = 24) -> np.ndarray:
     return np.full((size, size), number, np.uint8)
 
 
-def test_a_table_of_pictures_alone_is_the_grid() -> None:
+def test_a_table_of_images_only_equals_the_grid() -> None:
     images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
     table = draw_table([[*images[:3]], [*images[3:]]])
     assert np.array_equal(np.asarray(table), np.asarray(draw_grid(images, columns=3)))
@@ -70,7 +70,7 @@ def test_a_table_of_pictures_alone_is_the_grid() -> None:
     assert np.array_equal(np.asarray(table), np.asarray(draw_grid(colour, columns=2)))
 
 
-def test_a_table_leaves_room_for_words() -> None:
+def test_a_table_leaves_space_for_names_and_captions() -> None:
     """Two columns of tiles of 48; captions below one row are a line of 16; a name takes a column of its own."""
     plain = draw_table([[dark(0), dark(1)], [dark(2), None]])
     assert plain.size == (98, 98)
@@ -84,13 +84,13 @@ def test_a_table_leaves_room_for_words() -> None:
     left = np.asarray(named)[:, :width]
     assert left[:48].min() < 128
     assert left[48:].min() == 255
-    # A caption stands below its picture and not on it.
+    # A caption is below its image, not on it.
     captioned_pixels = np.asarray(draw_table([[dark(7)]], [["12"]]))
     assert (captioned_pixels[:48] == 7).all()
     assert captioned_pixels[48:].min() < 128
 
 
-def test_other_words_make_another_picture_and_any_words_are_one_line() -> None:
+def test_text_changes_the_image_and_stays_on_one_line() -> None:
     first, second = (np.asarray(draw_table([[dark(0)]], [[words]])) for words in ("1", "7"))
     assert first.shape == second.shape
     assert not np.array_equal(first, second)
@@ -98,19 +98,19 @@ def test_other_words_make_another_picture_and_any_words_are_one_line() -> None:
     assert draw_table([["猫 кот", dark(0)]]).height == 48
 
 
-def test_words_below_an_image() -> None:
+def test_add_caption_draws_text_below_the_image() -> None:
     image = add_caption(draw_grid(np.zeros((4, 8, 8, 3), np.uint8), columns=2), "5,000 images")
     assert image.mode == "RGB"
     assert image.size == (98, 98 + 16)
     assert np.asarray(image)[98:].min() < 128
 
 
-def test_pixels_are_rounded_and_bounded() -> None:
+def test_to_uint8_rounds_and_clips() -> None:
     assert to_uint8(np.array([-0.1, 0.0, 0.5, 0.9999, 1.2])).tolist() == [0, 0, 128, 255, 255]
 
 
-def test_each_class_has_rows_of_its_own_after_its_name() -> None:
-    """Of 3, 12 and no images of 48x48: a row, two rows of at most 10, none."""
+def test_each_class_has_its_own_rows_after_its_name() -> None:
+    """3, 12 and 0 images of 48x48 pixels take one row, two rows of at most 10 images, and no row."""
     images = [np.full((n, 48, 48), 10 * (k + 1), np.uint8) for k, n in enumerate((3, 12, 0))]
     sheet = np.asarray(draw_classes(images, ["cat", "a dog", "cow"]))
     left = sheet.shape[1] - (10 * 50 - 2)  # names
@@ -121,7 +121,7 @@ def test_each_class_has_rows_of_its_own_after_its_name() -> None:
     assert named == [True, True, False]  # the second row of a class does not repeat its name
 
 
-def test_of_many_classes_the_name_is_below_each_image() -> None:
+def test_with_many_classes_the_name_is_below_each_image() -> None:
     images = [np.full((1, 48, 48), 100, np.uint8)] * 41
     sheet = np.asarray(draw_classes(images, [f"c{k}" for k in range(41)]))
     assert sheet.shape == (5 * (48 + 16 + 2) - 2, 10 * 50 - 2)

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: PNG files that open, are not blank, and show every class whatever its name."""
+"""Plots of an evaluation: valid PNG files that are not blank and show every class, whatever its name."""
 
 import io
 import warnings
@@ -39,7 +39,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("K", [2, 10, 100])
-def test_plots_are_pictures_and_not_blank(K: int, tmp_path: Path) -> None:
+def test_plots_are_png_files_and_not_blank(K: int, tmp_path: Path) -> None:
     found = plots.save(result(K), tmp_path)
     assert found == {name: str(tmp_path / f"{name}.png") for name in ("confusion", "reliability")}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion.png", "reliability.png"]
@@ -49,8 +49,8 @@ def test_plots_are_pictures_and_not_blank(K: int, tmp_path: Path) -> None:
         assert len(np.unique(sheet.astype(np.int32) @ [65536, 256, 1])) > 50
 
 
-def test_a_matrix_shows_the_share_of_each_row() -> None:
-    """Of two classes: the cells of the diagonal are darker than those beside it, and darkest where all are right."""
+def test_confusion_matrix_shades_show_the_share_of_each_row() -> None:
+    """Two classes: a cell is darker with a larger share of its row, and darkest with the whole row."""
     sheet = pixels(plots.confusion_png([[50, 50], [0, 10]], ["a", "b"], "t")).astype(int).sum(axis=2)
     values, counts = np.unique(sheet, return_counts=True)
     whole, half, none, paper = counts[counts > 0.04 * sheet.size]  # from dark to light; numbers and frame are small
@@ -78,7 +78,7 @@ def test_every_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_name_that_no_font_has_becomes_its_number() -> None:
+def test_a_class_name_without_a_font_becomes_its_number() -> None:
     families, missing = fonts.fonts_for(["cat", "x\U0010fffd"])
     assert families[0] == "DejaVu Sans"
     assert missing == {0x10FFFD}
@@ -86,12 +86,12 @@ def test_a_name_that_no_font_has_becomes_its_number() -> None:
     assert np.array_equal(pixels(ours), pixels(plots.confusion_png([[1, 0], [0, 1]], ["cat", "#1"], "t")))
 
 
-def test_a_bin_without_images_is_left_out() -> None:
+def test_reliability_plot_with_empty_bins() -> None:
     p = np.array([[0.75, 0.25], [0.75, 0.25]])
     assert pixels(plots.reliability_png(reliability(p, np.array([0, 1])), "t")).size
 
 
-def test_plots_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_existing_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plots.save(result(2), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -104,6 +104,6 @@ def test_plots_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_other_data_get_plots_of_their_own(tmp_path: Path) -> None:
+def test_file_names_of_plots_include_the_suffix(tmp_path: Path) -> None:
     plots.save(result(2), tmp_path, "-other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion-other.png", "reliability-other.png"]

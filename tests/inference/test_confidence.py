@@ -1,4 +1,4 @@
-"""Probabilities at a temperature that was fitted to new labels, and when outliers are flagged."""
+"""Temperature scaling fitted to held-out labels, and the flagging of outliers."""
 
 import dataclasses
 import json
@@ -26,17 +26,17 @@ from ssgan.training.folds import cross_validate, cut_folds
 CPU = torch.device("cpu")
 
 
-# The fit
+# Fitting the temperature
 
 
-def right_nine_times_of_ten(margin: float, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, labels and folds of two classes: in every fold a tenth of the predictions is wrong."""
+def ninety_percent_correct(margin: float, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits, labels and folds of two classes; in every fold 10 % of the predictions are wrong."""
     return np.tile([margin, 0.0], (count, 1)), (np.arange(count) % 10 == 9).astype(int), np.arange(count) // 10 % 4
 
 
-def test_a_temperature_worked_by_hand() -> None:
-    """p = 0.9 where 8 / T = log 9; at that temperature the NLL is the entropy of 0.9 and the ECE is 0."""
-    result = calibrate(*right_nine_times_of_ten(8.0))
+def test_temperature_matches_hand_computed_value() -> None:
+    """With 8 / T = log 9, p is 0.9: at that temperature the NLL is the entropy of 0.9 and the ECE is 0."""
+    result = calibrate(*ninety_percent_correct(8.0))
     assert result["temperature"] == pytest.approx(8 / np.log(9), rel=1e-3)
     assert (result["fitted_on"], result["labels"], result["reason"]) == ("folds", 40, None)
     p = 1 / (1 + np.exp(-8))
@@ -57,7 +57,7 @@ def test_the_temperature_of_overconfident_logits_is_found(factor: float) -> None
     assert result["ece_scaled"] < 0.03 < result["ece"]
 
 
-def test_the_temperature_of_each_fold_is_that_of_the_others() -> None:
+def test_scaled_scores_of_each_fold_use_temperature_of_other_folds() -> None:
     random = np.random.RandomState(1)
     logits, folds = random.normal(0, 4, (60, 3)), np.arange(60) % 3
     y = (logits / 4 + random.gumbel(size=(60, 3))).argmax(axis=1)
@@ -71,8 +71,8 @@ def test_the_temperature_of_each_fold_is_that_of_the_others() -> None:
 
 
 def test_a_temperature_that_does_not_lower_the_nll_of_new_images_is_not_used() -> None:
-    """One fold has all of the errors, and to the others the model cannot be sure enough."""
-    logits, y, _ = right_nine_times_of_ten(4.0)
+    """One fold has all errors; the temperature fitted to the other folds makes the model as confident as possible."""
+    logits, y, _ = ninety_percent_correct(4.0)
     folds = np.where(y == 1, 0, 1 + np.arange(40) % 3)
     result = calibrate(logits, y, folds)
     assert result["temperature"] is None
@@ -88,16 +88,16 @@ def test_a_temperature_that_does_not_lower_the_nll_of_new_images_is_not_used() -
         (40, 4, False, "the folds predicted all 40 labels correctly, so there is no best temperature"),
     ],
 )
-def test_no_temperature_without_what_it_takes(count: int, folds: int, wrong: bool, reason: str) -> None:
-    logits, y, _ = right_nine_times_of_ten(4.0, count)
+def test_no_temperature_with_too_few_labels_folds_or_errors(count: int, folds: int, wrong: bool, reason: str) -> None:
+    logits, y, _ = ninety_percent_correct(4.0, count)
     result = calibrate(logits, y if wrong else np.zeros_like(y), np.arange(count) % folds)
     assert (result["temperature"], result["reason"], result["nll_scaled"]) == (None, reason, None)
     json.dumps(result, allow_nan=False)
 
 
 def test_a_temperature_at_the_limit_is_not_used() -> None:
-    """Predictions that are worse than chance would be best without any confidence."""
-    logits, y, folds = right_nine_times_of_ten(8.0)
+    """Predictions worse than chance have the lowest NLL at the highest temperature."""
+    logits, y, folds = ninety_percent_correct(8.0)
     result = calibrate(logits, 1 - y, folds)
     assert (result["temperature"], result["reason"]) == (
         None,
@@ -105,15 +105,15 @@ def test_a_temperature_at_the_limit_is_not_used() -> None:
     )
 
 
-def test_huge_margins_have_one_minimum() -> None:
-    """Far below the least number of float64, where the logarithm of a clipped probability would be flat."""
-    logits, y, _ = right_nine_times_of_ten(1.0)
+def test_best_temperature_with_margins_that_underflow_softmax() -> None:
+    """The probabilities underflow float64, and the logarithm of a clipped probability would be constant."""
+    logits, y, _ = ninety_percent_correct(1.0)
     assert best_temperature(20 * logits, y) == pytest.approx(20 / np.log(9), rel=1e-3)
     wrong = np.ones(40, int)
     assert best_temperature(5000 * np.tile([1.0, 0.0], (40, 1)), wrong) == pytest.approx(np.exp(3), rel=1e-3)
 
 
-# What is said
+# Flagging and messages
 
 
 def report_of(pool: list[float | None], held_out: float | None, images: int = 40) -> dict[str, Any]:
@@ -136,20 +136,20 @@ def report_of(pool: list[float | None], held_out: float | None, images: int = 40
         ([None, 0.0], None, "the share of the run's own pictures that look generated could not be measured"),
     ],
 )
-def test_a_model_that_flags_its_own_images_says_nothing(
+def test_unflagged_reason_of_models_that_flag_their_own_images(
     pool: list[float | None], held_out: float | None, unflagged_reason: str
 ) -> None:
     assert Confidence.of_report(report_of(pool, held_out)).unflagged_reason == unflagged_reason
 
 
-def test_each_model_answers_for_itself() -> None:
+def test_unflagged_reason_depends_on_selected_models_only() -> None:
     confidence = Confidence.of_report(report_of([0.0, 0.2], None))
     assert confidence.select([0]).unflagged_reason == ""
     assert "20.0 %" in confidence.select([1]).unflagged_reason
     assert "20.0 %" in confidence.select([0, 1]).unflagged_reason
 
 
-def test_an_earlier_run_says_nothing_because_nothing_was_measured() -> None:
+def test_report_of_earlier_version_disables_flagging_and_temperature() -> None:
     confidence = Confidence.of_report({"seeds": [0, 1], "labels": 30})
     assert (
         confidence.select([1]).unflagged_reason
@@ -158,24 +158,24 @@ def test_an_earlier_run_says_nothing_because_nothing_was_measured() -> None:
     assert confidence.temperature is None
 
 
-def test_what_the_user_is_told_of_probabilities() -> None:
+def test_message_about_calibration_of_probabilities() -> None:
     fitted = {"temperature": 1.834, "fitted_on": "folds", "reason": None}
     refused = {"temperature": None, "fitted_on": "folds", "reason": "it would not help"}
     without = {"temperature": None, "fitted_on": None, "reason": "there are no labels"}
 
-    def told(calibration: dict[str, Any] | None, labels: int = 30) -> str:
+    def message(calibration: dict[str, Any] | None, labels: int = 30) -> str:
         return Confidence.of_report(
             {"seeds": [0], "labels": labels, "calibration": calibration, "foreign": None}
         ).about_probabilities
 
-    assert told(fitted) == "Probabilities are calibrated on labels that folds left out (temperature 1.83)."
-    assert told(refused) == "Probabilities are not calibrated: it would not help."
-    assert "train with --folds 5" in told(without)
-    assert told(None) == told(without)
-    assert told(without, LEAST_LABELS - 1) == ""  # folds would not help
+    assert message(fitted) == "Probabilities are calibrated on labels that folds left out (temperature 1.83)."
+    assert message(refused) == "Probabilities are not calibrated: it would not help."
+    assert "train with --folds 5" in message(without)
+    assert message(None) == message(without)
+    assert message(without, LEAST_LABELS - 1) == ""  # folds would not help
 
 
-def test_the_flagged_share_by_hand() -> None:
+def test_flagged_share_matches_hand_computed_value() -> None:
     # The sums of exp are 3, 0.5 and 1: p_generated is 1/4, 2/3 and 1/2.
     assert flagged_share(np.log([[2.0, 1.0], [0.3, 0.2], [0.5, 0.5 - 1e-12]])) == pytest.approx(2 / 3)
     assert flagged_share(np.zeros((0, 2))) is None
@@ -200,7 +200,7 @@ def folded(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return place, train_with_folds(few_digits, CONFIG, place)
 
 
-def test_the_temperature_of_a_run_is_that_of_its_folds(folded: tuple[Path, dict[str, Any]], few_digits: Data) -> None:
+def test_run_uses_temperature_fitted_on_its_folds(folded: tuple[Path, dict[str, Any]], few_digits: Data) -> None:
     run, report = folded
     models, _ = open_run(run / "folds", CPU)
     parts = cut_folds(few_digits, CONFIG)
@@ -219,7 +219,7 @@ def test_the_temperature_of_a_run_is_that_of_its_folds(folded: tuple[Path, dict[
     assert report["foreign"]["pool"] == [flagged_share(own.logits(few_digits.x_train)[i]) for i in range(2)]
 
 
-def test_test_scores_at_the_temperature_stand_beside_those_without(
+def test_report_has_test_scores_with_and_without_temperature(
     folded: tuple[Path, dict[str, Any]], few_digits: Data
 ) -> None:
     run, report = folded
@@ -251,7 +251,7 @@ def evaluate_scaled(run: Path, data: Data) -> dict[str, Any]:
     return evaluate_run(run, str(archive), device="cpu", ensemble=True)
 
 
-def test_no_label_of_a_test_image_or_of_the_pool_has_a_part_in_it(
+def test_calibration_does_not_depend_on_test_labels_or_hidden_labels(
     folded: tuple[Path, dict[str, Any]], few_digits: Data, tmp_path: Path
 ) -> None:
     _, report = folded
@@ -268,7 +268,7 @@ def test_no_label_of_a_test_image_or_of_the_pool_has_a_part_in_it(
     assert again["error_mean"] != report["error_mean"]
 
 
-def test_predictions_are_at_the_temperature(folded: tuple[Path, dict[str, Any]], few_digits: Data) -> None:
+def test_predictions_are_scaled_by_the_temperature(folded: tuple[Path, dict[str, Any]], few_digits: Data) -> None:
     run, report = folded
     models = predict.open_predictor(run, device="cpu").models
     p = softmax(models.logits(few_digits.x_test) / report["calibration"]["temperature"]).mean(axis=0)
@@ -288,7 +288,7 @@ def test_a_run_without_folds_has_no_temperature(few_digits: Data, tmp_path: Path
     assert open_run(run, CPU)[0].confidence.temperature is None
 
 
-def test_folds_that_failed_leave_a_reason(few_digits: Data, tmp_path: Path) -> None:
+def test_failed_folds_are_the_reason_for_no_temperature(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(folds=2, draw_seed=0)
     run = runs.create_run_folder(tmp_path / "run", "few", config)
     report = run_experiment(few_digits, config, run, extra={"folds": None})
@@ -296,11 +296,11 @@ def test_folds_that_failed_leave_a_reason(few_digits: Data, tmp_path: Path) -> N
     assert report["folds"] is None
 
 
-# Silence
+# Models that do not flag outliers
 
 
 def altered(run: Path, place: Path, **entries: Any) -> Path:
-    """A run with other entries of its report."""
+    """Copy a run and replace entries of its report."""
     place.mkdir()
     for name in ("config.json", "checkpoint", "split.json"):
         (place / name).write_bytes((run / name).read_bytes())
@@ -308,7 +308,7 @@ def altered(run: Path, place: Path, **entries: Any) -> Path:
     return place
 
 
-def test_a_silent_model_leaves_the_column_empty(
+def test_model_that_does_not_flag_leaves_p_generated_empty(
     folded: tuple[Path, dict[str, Any]], few_digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "x.npz", x_test=few_digits.x_test, scale=few_digits.scale)
@@ -325,17 +325,17 @@ def test_a_silent_model_leaves_the_column_empty(
         assert not share or {row["note"] for row in rows} == {None}
         assert all(row["probability"] > 0 for row in rows)
         assert status_of("predict", run, source, "--out", tmp_path / "p.csv") == 0
-        said = capsys.readouterr().err
+        stderr = capsys.readouterr().err
         words = "Images of none of the classes are not flagged: the model takes 30.0 % of the run's own pictures for "
         words += "generated ones, more than 5 %"
-        assert (f"{words}." in said) == bool(share)
-        assert "Probabilities are calibrated on labels that folds left out (temperature" in said
-        # The first model alone flags none of its own.
+        assert (f"{words}." in stderr) == bool(share)
+        assert "Probabilities are calibrated on labels that folds left out (temperature" in stderr
+        # The first model alone does not flag its own images, so it flags outliers.
         alone = predict.open_predictor(run, 0, "cpu")
         assert alone.models.flags_outliers
 
 
-def test_predict_says_how_to_have_calibrated_probabilities(
+def test_predict_recommends_folds_for_calibrated_probabilities(
     folded: tuple[Path, dict[str, Any]], few_digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "x.npz", x_test=few_digits.x_test, scale=few_digits.scale)

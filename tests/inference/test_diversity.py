@@ -1,4 +1,4 @@
-"""The collapse of a generator, measured where the answer is known."""
+"""Diversity metrics of generated images, on sets with known values."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 
 def modes(count: int, rows: int, seed: int, among: int = 4) -> np.ndarray:
-    """Images of 3x4 around ``count`` of ``among`` far points, ``rows`` of each."""
+    """Return 3x4 images around ``count`` of ``among`` distant centres, ``rows`` around each."""
     centres = np.random.default_rng(0).random((among, 3, 4)) * 0.9
     noise = np.random.default_rng(seed).random((count, rows, 3, 4)) * 0.05
     return (centres[:count, None] + noise).reshape(-1, 3, 4)
@@ -34,8 +34,8 @@ def test_the_real_set_itself_has_not_collapsed() -> None:
     assert (found.coverage, found.recall, found.collapse) == (1.0, 1.0, 0.0)
 
 
-def test_one_image_again_and_again_is_a_full_collapse() -> None:
-    """Even a real one: it lies in the surroundings of its neighbours alone."""
+def test_single_repeated_image_is_scored_as_collapse() -> None:
+    """Also if the image is real: it lies only within the radii of its neighbours."""
     real = RNG.random((200, 5, 5))
     far = np.full((200, 5, 5), 9.0)
     found = diversity(far, real)
@@ -47,8 +47,8 @@ def test_one_image_again_and_again_is_a_full_collapse() -> None:
     assert real_one.collapse > 0.9
 
 
-def test_the_mean_of_all_images_is_near_to_many_and_still_a_full_collapse() -> None:
-    """In many dimensions a mean is nearer to each image than its neighbours are, so coverage alone is no score."""
+def test_repeated_mean_image_is_full_collapse_despite_high_coverage() -> None:
+    """In many dimensions the mean is nearer to each image than its neighbours, so coverage alone is not a score."""
     real = RNG.random((200, 30, 30))
     found = diversity(np.repeat(real.mean(axis=0, keepdims=True), 200, axis=0), real)
     assert found.coverage > 0.9
@@ -57,49 +57,49 @@ def test_the_mean_of_all_images_is_near_to_many_and_still_a_full_collapse() -> N
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_coverage_is_the_share_of_the_modes_that_are_met(count: int) -> None:
-    """With many images to each mode, so that every real one has a generated neighbour if its mode has any."""
+def test_coverage_and_recall_equal_the_fraction_of_generated_modes(count: int) -> None:
+    """Each mode has many images, so every real image of a generated mode has a generated neighbour."""
     found = diversity(modes(count, 400, seed=1), modes(4, 100, seed=2))
     assert found.coverage == pytest.approx(count / 4, abs=0.01)
     assert (found.spread > 0.95) == (count == 4)
     assert found.recall == pytest.approx(count / 4, abs=0.05)
     assert found.collapse == 1 - min(found.coverage, found.recall)
-    # Where they are, the images are as real as any.
+    # Within their modes, generated images are as dense as real ones.
     assert found.density == pytest.approx(1.0, abs=0.15)
 
 
-def test_new_images_of_the_same_kind_cover_as_many_as_theory_says() -> None:
-    """Each real image's fifth neighbour is as likely to be of either set as by tossing a coin: 1 - 2^-5."""
+def test_coverage_and_density_of_equal_distributions_match_theory() -> None:
+    """Each of the five nearest neighbours of a real image is from either set with equal probability: 1 - 2^-5."""
     real, other = RNG.random((1000, 3)), RNG.random((1000, 3))
     assert diversity(other, real).coverage == pytest.approx(1 - 2**-5, abs=0.02)
     assert diversity(other, real).density == pytest.approx(1.0, abs=0.1)
     assert diversity(other, real, neighbours=1).coverage == pytest.approx(1 / 2, abs=0.05)
 
 
-def test_noise_spreads_and_covers_nothing() -> None:
+def test_noise_has_high_spread_and_zero_coverage() -> None:
     real = modes(4, 50, seed=3)
     found = diversity(np.random.default_rng(5).random(real.shape) * 9, real)
     assert found.spread > 1
     assert (found.coverage, found.density, found.collapse) == (0.0, 0.0, 1.0)
-    assert found.recall > 0.9  # which alone is no score either
+    assert found.recall > 0.9  # so recall alone is not a score either
 
 
-def test_numbers_worked_by_hand() -> None:
-    """On a line: real 0, 1, 3, with one neighbour the radii are 1, 1, 2; generated 0.5, 6 and 1.5."""
+def test_diversity_matches_hand_computed_values() -> None:
+    """On a line: real points 0, 1, 3, whose radii with one neighbour are 1, 1, 2; generated points 0.5, 6, 1.5."""
     real, generated = np.array([[0.0], [1.0], [3.0]]), np.array([[0.5], [6.0], [1.5]])
     found = diversity(generated, real, neighbours=1)
-    # 0.5 lies around 0 and 1, 1.5 around 1 and 3, 6 around none.
+    # 0.5 lies within the radii of 0 and 1, 1.5 within those of 1 and 3, 6 within none.
     assert found.coverage == 1.0
     assert found.density == pytest.approx(4 / 3)
-    # The generated ones have radii of 1, 4.5 and 1: 0 and 1 lie around 0.5, 3 around 6.
+    # The generated points have radii 1, 4.5 and 1: 0 and 1 lie within the radius of 0.5, 3 within that of 6.
     assert found.recall == 1.0
     assert diversity(np.array([[0.5], [9.0], [1.4]]), np.array([[0.0], [2.0], [99.0]]), neighbours=1).recall == 2 / 3
-    # Distances 5.5, 1, 4.5 over 1, 3, 2.
+    # Pairwise distances 5.5, 1, 4.5 divided by 1, 3, 2.
     assert found.spread == pytest.approx(11 / 6)
     assert diversity(generated[::2], real, neighbours=1).spread == pytest.approx(1 / 2)
 
 
-def test_neither_order_nor_scale_matters_and_too_few_are_refused() -> None:
+def test_diversity_ignores_order_and_scale_and_refuses_too_few_images() -> None:
     real, generated = RNG.random((30, 4)), RNG.random((30, 4))
     found = diversity(generated, real)
     np.testing.assert_allclose(diversity(generated[::-1] * 7, real[::-1] * 7), found, rtol=1e-9)
@@ -122,7 +122,7 @@ def test_halves_of_a_pool_are_disjoint_and_always_the_same() -> None:
 # In the report of a run
 
 
-def test_each_generator_of_a_pool_is_measured_and_so_is_a_perfect_one() -> None:
+def test_measure_diversity_scores_every_generator_and_the_real_images() -> None:
     pool = (modes(4, 100, seed=7) * 255).round().astype(np.uint8)
     real, others = split_pool(pool, 255.0)
     given = [lambda count: others[:count], lambda count: real[:1].repeat(count, axis=0), lambda count: real * np.nan]
@@ -164,11 +164,11 @@ def test_a_report_holds_the_diversity_of_every_model(
     output.show_report(report)
     assert "density" not in capsys.readouterr().out
     output.show_report(report, verbose=True)
-    said = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 150 images; collapse is 1 if all are the same or like no real one")
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("Diversity of 150 images; collapse is 1 if all are the same or like no real one")
     names = ["collapse", "spread", "coverage", "recall", "density"]
-    assert said[place + 1].split() == ["images", *names]
-    for line, kind, of in zip(said[place + 2 :], ("generated", "real"), (found, found["real"]), strict=False):
+    assert lines[place + 1].split() == ["images", *names]
+    for line, kind, of in zip(lines[place + 2 :], ("generated", "real"), (found, found["real"]), strict=False):
         assert line.split() == [kind, *(f"{of[name]:.2f}" for name in names)]
     alone = trained("supervised", method="supervised")
     assert alone["diversity"] is None

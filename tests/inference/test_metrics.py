@@ -1,4 +1,4 @@
-"""Numbers from predictions, against values worked by hand."""
+"""Metrics of predictions, compared with hand-computed values."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ from ssgan.inference.metrics import (
 )
 
 
-def test_softmax_of_worked_logits() -> None:
+def test_softmax_matches_hand_computed_values() -> None:
     p = softmax(np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
     np.testing.assert_allclose(p, [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]], rtol=1e-14)
 
@@ -42,7 +42,7 @@ def test_error_counts_the_rows_whose_largest_entry_is_wrong() -> None:
     assert error_percent(p, np.array([1, 0, 0, 1])) == 100.0
 
 
-def test_likelihood_of_worked_rows() -> None:
+def test_nll_matches_hand_computed_value() -> None:
     p = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
     expected = (math.log(2) + math.log(4) + 0.0) / 3
     assert negative_log_likelihood(p, np.array([0, 0, 0])) == pytest.approx(expected, rel=1e-14)
@@ -54,7 +54,7 @@ def test_likelihood_of_an_impossible_label_is_finite() -> None:
 
 
 def rows(confidence: float, right: int, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two classes, all of one confidence, so many of them right."""
+    """Return probabilities of two classes, all with one confidence, and labels; ``right`` of them are correct."""
     return np.tile([confidence, 1 - confidence], (total, 1)), np.array([0] * right + [1] * (total - right))
 
 
@@ -63,21 +63,21 @@ def test_calibration_error_of_a_calibrated_model_is_zero() -> None:
     assert expected_calibration_error(p, y) == 0.0
 
 
-def test_calibration_error_of_an_overconfident_model_is_its_gap() -> None:
+def test_calibration_error_of_an_overconfident_model_is_confidence_minus_accuracy() -> None:
     assert expected_calibration_error(*rows(0.875, 1, 4)) == pytest.approx(0.625, rel=1e-14)
     assert expected_calibration_error(*rows(1.0, 0, 4)) == 1.0
 
 
-def test_calibration_error_of_an_underconfident_model_is_its_gap() -> None:
+def test_calibration_error_of_an_underconfident_model_is_accuracy_minus_confidence() -> None:
     assert expected_calibration_error(*rows(0.625, 4, 4)) == pytest.approx(0.375, rel=1e-14)
 
 
-def test_bins_do_not_cancel_and_weigh_by_their_rows() -> None:
+def test_calibration_error_weights_bins_by_rows_without_cancelling() -> None:
     p, y = (np.concatenate(parts) for parts in zip(rows(0.875, 0, 1), rows(0.625, 3, 3), strict=True))
     assert expected_calibration_error(p, y) == pytest.approx((0.875 + 3 * 0.375) / 4, rel=1e-14)
 
 
-def test_rows_of_one_bin_cancel() -> None:
+def test_calibration_errors_cancel_within_one_bin() -> None:
     """0.6875 and 0.71875 share the bin (10/15, 11/15]; the bin (2/4, 3/4] holds 0.5625 too."""
     p, y = (np.concatenate(parts) for parts in zip(rows(0.6875, 0, 1), rows(0.71875, 1, 1), strict=True))
     assert expected_calibration_error(p, y) == pytest.approx((0.6875 - 0.28125) / 2, rel=1e-14)
@@ -86,16 +86,16 @@ def test_rows_of_one_bin_cancel() -> None:
     assert expected_calibration_error(p, y, bins=4) == pytest.approx((0.71875 - 0.4375) / 2, rel=1e-14)
 
 
-def test_an_upper_edge_belongs_to_its_bin() -> None:
-    """Bins are (low, high], as in the paper: 0.75 and 0.625 share (0.5, 0.75] of four bins, 0.5 does not."""
+def test_calibration_bins_include_their_upper_edge() -> None:
+    """Bins are (low, high], as in the paper: 0.75 and 0.625 share (0.5, 0.75] of four bins, 0.5 is outside."""
     p, y = (np.concatenate(parts) for parts in zip(rows(0.75, 0, 1), rows(0.625, 1, 1), strict=True))
     assert expected_calibration_error(p, y, bins=4) == pytest.approx((0.75 - 0.375) / 2, rel=1e-14)
     p, y = (np.concatenate(parts) for parts in zip(rows(0.5, 1, 1), rows(0.75, 0, 1), strict=True))
     assert expected_calibration_error(p, y, bins=4) == pytest.approx((0.5 + 0.75) / 2, rel=1e-14)
 
 
-def test_reliability_of_worked_rows() -> None:
-    """Of four bins: (0.25, 0.5] has 0.5 right and 0.5 wrong, (0.5, 0.75] has 0.75 right and 0.625 wrong."""
+def test_reliability_matches_hand_computed_bins() -> None:
+    """With four bins: (0.25, 0.5] has 0.5 right and 0.5 wrong, (0.5, 0.75] has 0.75 right and 0.625 wrong."""
     parts = rows(0.5, 1, 2), rows(0.75, 1, 1), rows(0.625, 0, 1), rows(0.875, 2, 2)
     p, y = (np.concatenate(part) for part in zip(*parts, strict=True))
     assert reliability(p, y, bins=4) == [
@@ -119,12 +119,12 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins(classes: int) -> None
 
 
 def test_confusion_has_rows_by_true_class_and_columns_by_predicted() -> None:
-    """Class 3 is neither there nor predicted, and keeps its row and column."""
+    """Class 3 has no rows and no predictions, and keeps its row and column."""
     y, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 0])
     assert confusion(y, predicted, 4).tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 0]]
 
 
-def test_per_class_of_a_worked_matrix() -> None:
+def test_per_class_scores_match_hand_computed_values() -> None:
     """Class 0: 6 of 8 predictions and 6 of 10 rows are right; 1: never predicted; 2: no rows; 3: neither."""
     found = per_class(np.array([[6, 0, 4, 0], [2, 0, 3, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
     expected: list[dict[str, Any]] = [
@@ -137,8 +137,8 @@ def test_per_class_of_a_worked_matrix() -> None:
         assert ours == {name: None if value is None else pytest.approx(value) for name, value in theirs.items()}
 
 
-def test_per_class_is_that_of_the_rows() -> None:
-    """Against the definitions, counted row by row."""
+def test_per_class_scores_match_their_definitions() -> None:
+    """Compared with the definitions, counted row by row."""
     rng = np.random.default_rng(0)
     y, predicted = rng.integers(0, 5, (2, 300))
     for k, row in enumerate(per_class(confusion(y, predicted, 5))):
@@ -148,8 +148,8 @@ def test_per_class_is_that_of_the_rows() -> None:
         assert row == pytest.approx({"precision": precision, "recall": recall, "f1": f1}, rel=1e-12)
 
 
-def test_a_class_of_the_k_plus_1_softmax_is_the_generated_one() -> None:
-    """1 / (Z + 1) by its formula, by 1 - sigmoid(logsumexp), and as the last entry of softmax over [logits, 0]."""
+def test_generated_probability_matches_the_k_plus_1_softmax() -> None:
+    """It equals 1 / (Z + 1), 1 - sigmoid(logsumexp), and the last entry of softmax over [logits, 0]."""
     logits = np.random.default_rng(0).normal(scale=3, size=(4, 50, 7))
     found = generated_probability(logits)
     assert found.shape == (4, 50)
@@ -168,7 +168,7 @@ def test_the_generated_probability_is_stable_far_from_zero() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
-def test_the_best_temperature_is_that_of_a_grid_search(scale: float) -> None:
+def test_best_temperature_matches_grid_search(scale: float) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 5, 300)
     logits = scale * (rng.normal(size=(300, 5)) + 1.5 * np.eye(5)[y])
@@ -179,8 +179,8 @@ def test_the_best_temperature_is_that_of_a_grid_search(scale: float) -> None:
     assert best_temperature(logits, y) == pytest.approx(best, rel=1e-3)
 
 
-def test_a_temperature_of_images_that_are_all_known_makes_a_model_surer() -> None:
-    """And one of images that it has wrong makes it as unsure as can be."""
+def test_best_temperature_is_low_if_all_predictions_are_correct() -> None:
+    """If all predictions are wrong, it is at the upper limit."""
     y = np.arange(5)
     assert best_temperature(2 * np.eye(5), y) < 0.3
     assert best_temperature(-2 * np.eye(5), y) == pytest.approx(np.exp(3), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Trained models at work: what a prediction depends on, and what a checkpoint gives back."""
+"""Trained models: what predictions depend on, checkpoints, and ensembles."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ def run(few_digits: Data) -> Run:
     return train(few_digits, tiny(seeds=2, minibatch_kernels=4, generator_norm="virtual", reference_rows=12))
 
 
-def test_a_prediction_does_not_depend_on_its_batch_mates(few_digits: Data, run: Run) -> None:
+def test_prediction_does_not_depend_on_other_images_of_the_batch(few_digits: Data, run: Run) -> None:
     x = few_digits.x_test
     whole = run.models.probabilities(x)
     np.testing.assert_allclose(run.models.probabilities(x[7:8])[:, 0], whole[:, 7], rtol=1e-5, atol=1e-7)
@@ -42,8 +42,8 @@ def test_a_prediction_does_not_depend_on_its_batch_mates(few_digits: Data, run: 
     np.testing.assert_allclose(run.models.probabilities(many)[:, : len(x)], whole, rtol=1e-5, atol=1e-7)
 
 
-def test_images_become_floats_in_blocks(few_digits: Data, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The floats of all images at once take eight times the memory of the images in float64."""
+def test_images_are_converted_to_float_in_blocks(few_digits: Data, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, all images at once would take eight times their memory."""
     sizes = []
     convert = type(NETWORK_PAIRS[run.config.network]).to_input
 
@@ -60,7 +60,7 @@ def test_images_become_floats_in_blocks(few_digits: Data, run: Run, monkeypatch:
     assert np.array_equal(run.models.logits(many), logits)
 
 
-def test_a_prediction_draws_nothing_and_is_a_distribution(few_digits: Data, run: Run) -> None:
+def test_probabilities_are_deterministic_and_sum_to_one(few_digits: Data, run: Run) -> None:
     first, second = (run.models.probabilities(few_digits.x_test) for _ in range(2))
     assert np.array_equal(first, second)
     np.testing.assert_allclose(first.sum(axis=2), 1.0, rtol=1e-12)
@@ -69,7 +69,7 @@ def test_a_prediction_draws_nothing_and_is_a_distribution(few_digits: Data, run:
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image(few_digits: Data, colour: bool) -> None:
-    """In rows of pixels, with any channels; features of D are those of the image itself."""
+    """Rows of pixels are flipped, with any number of channels. Features of D are not averaged."""
     data = few_digits
     if colour:
         pool, test = (np.stack([x, x // 2, 16 - x], axis=3) for x in (data.x_train, data.x_test))
@@ -91,7 +91,7 @@ def test_generated_images_are_classified_with_flips_too(few_digits: Data) -> Non
     np.testing.assert_allclose(_probabilities(models, images), _probabilities(models, images[:, :, ::-1].copy()))
 
 
-def test_flips_of_an_earlier_run_are_not_those_of_other_views(few_digits: Data) -> None:
+def test_test_time_flip_has_no_effect_with_another_augmentation(few_digits: Data) -> None:
     models = train(few_digits, tiny(augmentation="natural", test_time_flip=True)).models
     logits = models.logits(few_digits.x_test)
     models.config = models.config.replace(augmentation="digits")
@@ -100,7 +100,7 @@ def test_flips_of_an_earlier_run_are_not_those_of_other_views(few_digits: Data) 
     assert not np.allclose(models.logits(few_digits.x_test), models.logits(mirrored), atol=1e-3)
 
 
-def test_scores_are_those_of_the_run(few_digits: Data, run: Run) -> None:
+def test_scores_match_the_errors_of_the_run(few_digits: Data, run: Run) -> None:
     scores = run.models.scores(few_digits.x_test, few_digits.y_test)
     assert scores["error"] == run.errors
     by_hand = [100 * np.mean(p.argmax(1) != few_digits.y_test) for p in run.models.probabilities(few_digits.x_test)]
@@ -122,7 +122,7 @@ def test_samples_follow_the_seed_and_lie_in_the_unit_range(run: Run) -> None:
     "settings",
     [{}, {"dtype": "float64"}, {"method": "supervised"}, {"minibatch_kernels": 4, "generator_norm": "virtual"}],
 )
-def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_checkpoint_round_trip_is_bit_identical(few_digits: Data, tmp_path: Path, settings: dict[str, Any]) -> None:
     run = train(few_digits, tiny(seeds=2, **settings))
     runs.save_checkpoint(tmp_path / "checkpoint", run.state())
     models = Models.from_state(runs.load_checkpoint(tmp_path / "checkpoint"), CPU)
@@ -139,7 +139,7 @@ def test_a_checkpoint_gives_the_same_bits_back(few_digits: Data, tmp_path: Path,
         assert np.array_equal(models.sample(5), run.models.sample(5))
 
 
-def test_a_sample_follows_the_seed_and_not_the_size_of_its_grid_with_batch_norm(few_digits: Data) -> None:
+def test_samples_with_batch_norm_depend_on_seed_and_not_on_their_number(few_digits: Data) -> None:
     models = train(few_digits, tiny()).models
     one, other, many = models.sample(1, seed=0), models.sample(1, seed=7), models.sample(150, seed=0)
     assert not np.array_equal(one, other)
@@ -156,7 +156,7 @@ def test_a_sample_follows_the_seed_and_not_the_size_of_its_grid_with_batch_norm(
         [[0.5]],
     ],
 )
-def test_images_of_another_kind_are_refused(run: Run, x: Any) -> None:
+def test_refuses_images_of_another_dtype_or_shape(run: Run, x: Any) -> None:
     with pytest.raises(UserError, match=r"these models accept uint8 of shape \[N, 8, 8\], 0 to 16"):
         run.models.probabilities(x)
 
@@ -184,9 +184,9 @@ def test_a_checkpoint_holds_no_hidden_label_and_no_image_but_the_reference(run: 
         "device_type",
         "version",
     }
-    told = {"watch", "warnings", "images_per_second", "seconds"}
-    moved = {"steps_done", "networks", "optimizers", "average", "history", "noise"}
-    assert set(state) == described | told | moved
+    monitored = {"watch", "warnings", "images_per_second", "seconds"}
+    updated = {"steps_done", "networks", "optimizers", "average", "history", "noise"}
+    assert set(state) == described | monitored | updated
     assert set(state["networks"]["D"]["buffers"]) == {"reference", *(f"trunk.{i}.g" for i in (1, 4))}
 
 
@@ -216,15 +216,15 @@ def test_a_diverged_seed_has_no_score_and_leaves_the_other_alone(few_digits: Dat
     assert broken.scores(few_digits.x_test, few_digits.y_test)["error"] == [run.errors[0], None]
 
 
-def test_a_broken_model_is_found_by_its_weights(run: Run) -> None:
+def test_finite_is_false_for_models_with_non_finite_weights(run: Run) -> None:
     averaged = {k: v.clone() for k, v in run.models.averaged.items()}
     averaged["output.b"][0, 3] = float("inf")
     assert run.models.finite == [True, True]
     assert dataclasses.replace(run.models, averaged=averaged).finite == [False, True]
 
 
-def test_one_pass_gives_the_classes_and_the_generated_probability(few_digits: Data) -> None:
-    """Both follow from the same K logits, in float64 to the last digits."""
+def test_class_and_generated_probabilities_follow_from_the_same_logits(few_digits: Data) -> None:
+    """In float64, to the last digits; each takes one pass."""
     models = train(few_digits, tiny(seeds=2, dtype="float64")).models
     x, passes = few_digits.x_test, []
     logits = models.logits(x)
@@ -240,7 +240,7 @@ def test_one_pass_gives_the_classes_and_the_generated_probability(few_digits: Da
     np.testing.assert_allclose(generated, 1 - lse.sigmoid().numpy(), atol=1e-14)
 
 
-def test_models_that_saw_no_generated_image_give_no_probability_of_one(few_digits: Data) -> None:
+def test_generated_probability_requires_training_on_generated_images(few_digits: Data) -> None:
     for settings, why in (
         ({"method": "supervised"}, "method 'supervised' trains none"),
         ({"weight_fake": 0.0}, "trained with weight_fake=0"),
@@ -251,7 +251,7 @@ def test_models_that_saw_no_generated_image_give_no_probability_of_one(few_digit
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 0]])
-def test_some_of_the_models_are_those_models(few_digits: Data, run: Run, seeds: list[int]) -> None:
+def test_select_keeps_the_models_of_the_given_seeds(few_digits: Data, run: Run, seeds: list[int]) -> None:
     """Averaged and last parameters, with the buffers of their own references."""
     some, x = run.models.select(seeds), few_digits.x_test
     assert (some.seeds, some.D.seed_count) == (seeds, len(seeds))
@@ -275,7 +275,7 @@ def test_the_ensemble_is_the_mean_without_diverged_models(few_digits: Data, run:
     assert one_draw.ensemble(np.full_like(p, np.nan)) is None
 
 
-def test_models_of_different_draws_make_no_ensemble(few_digits: Data, run: Run) -> None:
+def test_ensemble_refuses_different_label_draws_and_a_single_model(few_digits: Data, run: Run) -> None:
     p = run.models.probabilities(few_digits.x_test)
     with pytest.raises(UserError, match="2 models learned from 2 different draws of labels"):
         run.models.ensemble(p)
@@ -283,7 +283,7 @@ def test_models_of_different_draws_make_no_ensemble(few_digits: Data, run: Run) 
         run.models.select([0]).ensemble(p[:1])
 
 
-def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
+def test_scores_without_images_are_none(few_digits: Data, run: Run) -> None:
     assert run.models.scores(few_digits.x_test[:0], few_digits.y_test[:0])["error"] == [None, None]
 
 
@@ -291,7 +291,7 @@ def test_no_images_have_no_score(few_digits: Data, run: Run) -> None:
 
 
 def scored(models: Models, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """The metrics of the models together, and how many of them entered."""
+    """Return the metrics of the ensemble and the number of its models."""
     p = models.probabilities(x)
     mean = models.ensemble(p)
     metrics = {name: None if mean is None else metric(mean, y) for name, metric in METRICS.items()}
@@ -300,7 +300,7 @@ def scored(models: Models, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def together(few_digits: Data) -> Models:
-    """Three models that learned from the same labelled images, far enough to differ."""
+    """Three models trained on the same labelled images, long enough to differ."""
     return train(few_digits, tiny(seeds=3, draw_seed=7, total_images=1200)).models
 
 
@@ -317,20 +317,20 @@ def test_an_ensemble_is_the_mean_of_the_probabilities(few_digits: Data, together
     place = np.minimum((confidence * 15).astype(int), 14)
     gaps = [abs(hit[place == b].sum() - confidence[place == b].sum()) for b in range(15)]
     assert scores["ece"] == pytest.approx(sum(gaps) / 50, abs=1e-12)
-    # The mean of probabilities, and neither of logits nor of scores: -log is convex.
+    # The mean of probabilities, not of logits or of scores: -log is convex.
     each = together.scores(x[:50], y[:50])["nll"]
     assert scores["nll"] < np.mean([nll for nll in each if nll is not None]) - 1e-3
     assert scores["nll"] not in each
 
 
-def test_an_ensemble_is_of_the_averaged_models(few_digits: Data, together: Models) -> None:
+def test_ensemble_uses_averaged_parameters(few_digits: Data, together: Models) -> None:
     last = dataclasses.replace(together, averaged={k: v.detach() for k, v in together.D.parameters.items()})
     x, y = few_digits.x_test, few_digits.y_test
     assert scored(last, x, y)["nll"] != scored(together, x, y)["nll"]
 
 
-def test_models_of_other_labelled_images_are_no_ensemble(few_digits: Data) -> None:
-    """As many labels, but one of them of another image."""
+def test_ensemble_refuses_models_of_different_labelled_images(few_digits: Data) -> None:
+    """The number of labels is equal, but one label is of another image."""
     config, rows, other = tiny(seeds=3, total_images=20), np.arange(20), np.append(np.arange(19), 20)
     models = train(few_digits, config, labeled_splits(few_digits, config, [rows, rows, other])).models
     with pytest.raises(UserError) as refused:
@@ -339,12 +339,12 @@ def test_models_of_other_labelled_images_are_no_ensemble(few_digits: Data) -> No
         "These 3 models learned from 2 different draws of labels, so together they have seen more labels than each: "
         "train them with --draw-seed to make an ensemble."
     )
-    # By whatever way they came to the same images.
+    # The order of the labelled images does not matter.
     models = train(few_digits, config, labeled_splits(few_digits, config, [rows, rows[::-1], rows])).models
     assert scored(models, few_digits.x_test, few_digits.y_test)["models"] == 3
 
 
-def test_one_model_is_no_ensemble(few_digits: Data) -> None:
+def test_ensemble_refuses_a_single_model(few_digits: Data) -> None:
     models = train(few_digits, tiny(total_images=20, draw_seed=7)).models
     with pytest.raises(UserError) as refused:
         scored(models, few_digits.x_test, few_digits.y_test)
@@ -353,7 +353,7 @@ def test_one_model_is_no_ensemble(few_digits: Data) -> None:
     )
 
 
-def test_models_of_all_labels_are_an_ensemble(few_digits: Data) -> None:
+def test_ensemble_accepts_models_trained_on_all_labels(few_digits: Data) -> None:
     models = train(few_digits, tiny(total_images=20, labels="all", seeds=2)).models
     assert scored(models, few_digits.x_test, few_digits.y_test)["models"] == 2
 
@@ -376,7 +376,7 @@ def test_an_ensemble_without_images_has_no_score(few_digits: Data, together: Mod
     assert nothing == {"models": 0, "error": None, "nll": None, "ece": None}
 
 
-def test_a_checkpoint_remembers_which_labels_its_models_saw(few_digits: Data, tmp_path: Path) -> None:
+def test_checkpoint_stores_the_split_hashes_of_its_models(few_digits: Data, tmp_path: Path) -> None:
     for draw_seed, distinct in ((7, 1), (None, 2)):
         run = train(few_digits, tiny(total_images=20, seeds=2, draw_seed=draw_seed))
         runs.save_checkpoint(tmp_path / "checkpoint", run.state())
@@ -412,8 +412,8 @@ def test_a_checkpoint_of_another_run_is_refused(few_digits: Data, tmp_path: Path
     assert str(refused.value) == (f"The checkpoint, config.json and report.json of {folder} are not of the same run.")
 
 
-def test_where_a_run_reports_is_no_other_run(few_digits: Data, tmp_path: Path) -> None:
-    """It may change on the way, and config.json says the last."""
+def test_open_run_accepts_changed_report_interval_and_device(few_digits: Data, tmp_path: Path) -> None:
+    """They may change during training, and config.json has the last values."""
     config = tiny(total_images=20)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder)

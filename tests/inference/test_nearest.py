@@ -1,4 +1,4 @@
-"""The nearest images of a pool: known ones, in parts of any size."""
+"""Nearest neighbours in a pool: known results, with chunks of any size."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from ssgan.inference import metrics as module
 from ssgan.inference.metrics import nearest_neighbors
 
 
-def test_rows_and_distances_by_hand() -> None:
-    """Pixels 0 to 10: from (0, 0) and (1, 0.5) to four images, equally far ones in order."""
+def test_rows_and_distances_match_hand_computed_values() -> None:
+    """Pixels 0 to 10: distances from (0, 0) and (1, 0.5) to four images; ties are in the order of the pool."""
     pool = np.array([[[10, 10]], [[0, 3]], [[3, 0]], [[6, 8]]], np.uint8)
     rows, distances = nearest_neighbors(np.array([[[0.0, 0.0]], [[1.0, 0.5]]]), pool, scale=10, count=4)
     assert rows.tolist() == [[1, 2, 3, 0], [0, 3, 2, 1]]
@@ -25,8 +25,8 @@ def test_a_copy_is_at_distance_0() -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 2, 7, 299, 300, 1000])
-def test_parts_do_not_matter(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against every distance at once; every image is in the pool twice, so the first of each pair comes first."""
+def test_result_does_not_depend_on_the_chunk_size(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared with all distances computed at once. Every image is in the pool twice; the first copy comes first."""
     random = np.random.default_rng(1)
     half = random.integers(0, 17, (150, 8, 8), dtype=np.uint8)
     pool, images = np.concatenate([half, half]), random.random((9, 8, 8))
@@ -38,8 +38,8 @@ def test_parts_do_not_matter(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(distances, np.take_along_axis(plain, expected, axis=1), rtol=1e-12)
 
 
-def test_memory_is_bounded_by_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No part of the pool is larger than the bound, whatever the pool is."""
+def test_memory_is_bounded_by_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No chunk of the pool is larger than the limit, whatever the size of the pool."""
     seen = []
 
     class Pool(np.ndarray):

@@ -1,4 +1,4 @@
-"""Predictions: those of the models on the arrays, whatever the batch, and who speaks where there are several."""
+"""Predictions: equal for files and arrays and for any batch size, and which models of a run predict."""
 
 import csv
 import dataclasses
@@ -64,7 +64,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_pictures_are_classified_as_their_arrays(
+def test_predictions_of_picture_files_match_those_of_arrays(
     one_draw: Path, few_digits: Data, pictures: list[InputSource], tmp_path: Path
 ) -> None:
     out, models = tmp_path / "p.csv", open_run(one_draw, CPU)[0]
@@ -84,7 +84,7 @@ def test_pictures_are_classified_as_their_arrays(
 
 
 def test_rows_do_not_depend_on_the_batch(one_draw: Path, few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be read keeps its place too, between batches, at their ends and alone in one."""
+    """Unreadable images keep their place: between batches, at their ends, and as the only image of a batch."""
     models = open_run(one_draw, CPU)[0]
     broken = {0, 3, 4, 5, 19}
     items = [InputImage(f"{i}", None if i in broken else few_digits.x_test[i], "why") for i in range(20)]
@@ -100,8 +100,10 @@ def test_rows_do_not_depend_on_the_batch(one_draw: Path, few_digits: Data, monke
             assert ours.probability == (theirs.probability and pytest.approx(theirs.probability, rel=1e-4))
 
 
-def test_memory_is_bounded(one_draw: Path, few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more images are taken than a batch has room for before their rows are given out."""
+def test_predict_reads_at_most_one_batch_ahead(
+    one_draw: Path, few_digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads no more images than fit into a batch before it yields their rows."""
     models, taken = open_run(one_draw, CPU)[0], 0
 
     def endless() -> Any:
@@ -117,16 +119,16 @@ def test_memory_is_bounded(one_draw: Path, few_digits: Data, monkeypatch: pytest
         assert taken == -(-done // 30) * 30
 
 
-# Who speaks
+# Choice of models
 
 
-def test_models_of_one_draw_vote_together(one_draw: Path) -> None:
+def test_models_of_one_draw_predict_as_ensemble(one_draw: Path) -> None:
     predictor = predict.open_predictor(one_draw, device="cpu")
     assert predictor.models.seeds == [4, 5, 6]
     assert predictor[1:] == ("the mean of 3 models, which learned from the same labels", "")
 
 
-def test_of_several_draws_the_first_speaks(draws: Path, few_digits: Data) -> None:
+def test_first_model_predicts_if_models_have_different_draws(draws: Path, few_digits: Data) -> None:
     predictor = predict.open_predictor(draws, device="cpu")
     assert predictor.models.seeds == [4]
     assert predictor[1:] == ("the model of seed 4", "3 models learned from different labels: --model picks another")
@@ -145,7 +147,7 @@ def test_a_seed_can_be_picked(name: str, few_digits: Data, request: pytest.Fixtu
         predict.open_predictor(run, 0, "cpu")
 
 
-def test_diverged_models_do_not_speak(few_digits: Data, tmp_path: Path) -> None:
+def test_diverged_models_are_excluded_from_prediction(few_digits: Data, tmp_path: Path) -> None:
     run = trained(few_digits, tmp_path / "run", tiny(seeds=3, draw_seed=0))
     diverge(run, 1)
     predictor = predict.open_predictor(run, device="cpu")
@@ -167,10 +169,10 @@ def test_diverged_models_do_not_speak(few_digits: Data, tmp_path: Path) -> None:
         predict.open_predictor(run, device="cpu")
 
 
-# What is said of an image
+# Columns and notes
 
 
-def test_a_supervised_model_says_nothing_of_generated_images(few_digits: Data, tmp_path: Path) -> None:
+def test_supervised_model_has_no_p_generated_and_no_notes(few_digits: Data, tmp_path: Path) -> None:
     run = trained(few_digits, tmp_path / "run", tiny(method="supervised"))
     np.savez(tmp_path / "x.npz", x_test=few_digits.x_test)
     out = tmp_path / "p.json"
@@ -199,7 +201,7 @@ def test_an_image_unlike_all_classes_is_noted(one_draw: Path, few_digits: Data) 
     assert [row.label for row in rows] == [row.label for row in before]
 
 
-def test_what_drives_the_model_beyond_numbers_has_no_class(one_draw: Path, few_digits: Data) -> None:
+def test_image_with_non_finite_outputs_has_no_class(one_draw: Path, few_digits: Data) -> None:
     models = open_run(one_draw, CPU)[0].select([4])
     averaged = {**models.averaged, "output.b": torch.full_like(models.averaged["output.b"], float("inf"))}
     (row,) = predict.predict(
@@ -216,7 +218,9 @@ def test_columns_of_probabilities_name_their_class() -> None:
     assert predict.columns(("a", "b"), False) == fixed
 
 
-def test_rows_are_counted_as_they_come(one_draw: Path, pictures: list[InputSource], tmp_path: Path) -> None:
+def test_on_row_counts_rows_including_unreadable_files(
+    one_draw: Path, pictures: list[InputSource], tmp_path: Path
+) -> None:
     seen: list[int] = []
     predictor = predict.open_predictor(one_draw, device="cpu")
     found = [*pictures[:3], InputSource("gone.png")]

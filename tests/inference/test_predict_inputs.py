@@ -1,4 +1,4 @@
-"""What arguments stand for: files in order, folders, patterns, lists and arrays, each readable or with a reason."""
+"""Inputs of `ssgan predict`: files in order, folders, patterns, lists and arrays; unreadable ones have a reason."""
 
 import io
 import zipfile
@@ -31,11 +31,11 @@ def names(*arguments: str, lines: tuple[str, ...] = ()) -> list[str]:
     return [one.name for one in found]
 
 
-def test_files_keep_their_order_and_stand_as_often_as_named() -> None:
+def test_files_keep_their_order_and_repetitions() -> None:
     assert names("b.png", "a.txt", "b.png", "missing") == ["b.png", "a.txt", "b.png", "missing"]
 
 
-def test_a_folder_stands_for_its_pictures_at_every_depth() -> None:
+def test_folder_expands_to_its_pictures_recursively() -> None:
     touch(
         "f/b.png",
         "f/a.JPEG",
@@ -51,7 +51,7 @@ def test_a_folder_stands_for_its_pictures_at_every_depth() -> None:
 
 
 def test_a_folder_is_listed_as_for_training() -> None:
-    """Links out of it are followed, those back are not, and what a Mac adds to a zip is left out."""
+    """Links to other folders are followed, links back to the folder are not, and __MACOSX folders are ignored."""
     touch("f/b.png", "f/__MACOSX/b.png", "other/c.png")
     Path("f/away").symlink_to(Path("other").resolve())
     Path("f/back").symlink_to(Path("f").resolve())
@@ -63,7 +63,7 @@ def test_a_folder_is_listed_as_for_training() -> None:
     assert broken.reason == "f/gone.png is a broken link."
 
 
-def test_a_pattern_stands_for_what_it_matches() -> None:
+def test_pattern_expands_to_matching_files() -> None:
     touch("f/b.png", "f/a.png", "f/c.txt", "f/sub/d.png", "ü [1].png")
     assert names("f/*.png") == ["f/a.png", "f/b.png"]
     assert names("f/*") == ["f/a.png", "f/b.png", "f/c.txt", "f/sub/d.png"]
@@ -71,13 +71,13 @@ def test_a_pattern_stands_for_what_it_matches() -> None:
     assert names("**/*.png") == ["f/a.png", "f/b.png", "f/sub/d.png", "ü [1].png"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file() -> None:
+def test_existing_file_takes_precedence_over_pattern() -> None:
     touch("ü [1].png")
     assert names("ü [1].png") == ["ü [1].png"]
     assert names("-", lines=("*.png\n",)) == ["*.png"]
 
 
-def test_a_dash_stands_for_the_lines() -> None:
+def test_dash_reads_names_from_lines() -> None:
     touch("f/a.png")
     lines = ("two words.png\n", "\n", "f\r\n", "last.png")
     assert names("first.png", "-", "end.png", lines=lines) == [
@@ -90,7 +90,7 @@ def test_a_dash_stands_for_the_lines() -> None:
     assert find_inputs(["-"], []) == []
 
 
-def test_what_stands_for_nothing_says_so() -> None:
+def test_pattern_without_match_and_folder_without_pictures_have_a_reason() -> None:
     touch("f/notes.txt")
     assert find_inputs(["*.png", "f"]) == [
         InputSource("*.png", "*.png matches no file."),
@@ -101,7 +101,7 @@ def test_what_stands_for_nothing_says_so() -> None:
 # Reading
 
 
-def test_pictures_arrays_and_reasons_come_one_by_one() -> None:
+def test_read_inputs_yields_pictures_arrays_and_reasons_in_order() -> None:
     Image.fromarray(X[0]).save("a.png")
     np.savez("x.npz", x_test=X)
     items = list(
@@ -127,7 +127,7 @@ def test_pictures_arrays_and_reasons_come_one_by_one() -> None:
         ({"images": X[3:], "classes": np.array(["a"]), "scale": 255}, 3),
     ],
 )
-def test_an_npz_gives_its_test_share_else_the_pool_else_its_only_array(arrays: dict[str, Any], row: int) -> None:
+def test_npz_input_is_x_test_or_x_train_or_the_only_array(arrays: dict[str, Any], row: int) -> None:
     np.savez("x.npz", **arrays)
     first = next(read_inputs([InputSource("x.npz")], (4, 4), 255.0))
     assert first.name == "x.npz[0]"
@@ -203,8 +203,8 @@ def png(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
     return content.getvalue()
 
 
-def test_a_zip_stands_for_the_pictures_in_it() -> None:
-    """Each as the same file in a folder; what cannot be read has its reason, and nothing is written."""
+def test_zip_expands_to_its_pictures() -> None:
+    """Each is read as the same file in a folder; unreadable ones have a reason, and nothing is written to disk."""
     with zipfile.ZipFile("all.ZIP", "w") as archive:
         for name, content in {"b/c.png": png(30), "a.png": png(10), "bad.png": b"x", "notes.txt": b"n"}.items():
             archive.writestr(name, content)
@@ -227,7 +227,7 @@ def test_a_zip_stands_for_the_pictures_in_it() -> None:
         ({"notes.txt": b"n"}, "bad.zip holds no picture (.avif, "),
         ({"../a.png": b"n"}, "bad.zip holds a member named '../a.png', but "),
     ],
-    ids=["damaged", "missing", "empty", "leads out"],
+    ids=["damaged", "missing", "no pictures", "path traversal"],
 )
 def test_a_zip_that_cannot_be_read_is_one_line(content: bytes | dict[str, bytes] | None, reason: str) -> None:
     if isinstance(content, bytes):

@@ -1,4 +1,4 @@
-"""Image files as arrays: turned, composited, coloured, framed and scaled as the training images were."""
+"""Image files are rotated, composited, converted, cropped and resized like the training images."""
 
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ def test_a_picture_of_the_right_size_keeps_its_pixels(tmp_path: Path) -> None:
     assert read_image(tmp_path / "c.png", (5, 7, 3)).dtype == np.uint8
 
 
-def test_digits_come_back_from_their_pictures(digits: Data, tmp_path: Path) -> None:
-    """Full intensity is 16 there and 255 in a file; every one of the 17 values survives."""
+def test_digits_round_trip_through_png_files(digits: Data, tmp_path: Path) -> None:
+    """Full intensity is 16 in the arrays and 255 in a file; all 17 values are preserved."""
     for i, image in enumerate(digits.x_test[:20]):
         path = saved(tmp_path / f"{i}.png", (image * (255 / 16)).round())
         assert np.array_equal(read_image(path, (8, 8), 16.0), image)
@@ -36,15 +36,15 @@ def test_digits_come_back_from_their_pictures(digits: Data, tmp_path: Path) -> N
     assert np.array_equal(read_image(saved(tmp_path / "ramp.png", (ramp * (255 / 16)).round()), (1, 17), 16.0), ramp)
 
 
-def test_grey_and_colour_follow_the_shape(tmp_path: Path) -> None:
+def test_channels_are_converted_to_the_given_shape(tmp_path: Path) -> None:
     red = saved(tmp_path / "red.png", np.full((2, 2, 3), [255, 0, 0]))
     assert read_image(red, (2, 2)).tolist() == [[76, 76], [76, 76]]  # 0.299 of 255, ITU-R 601
     grey = saved(tmp_path / "grey.png", [[0, 100], [200, 255]])
     assert read_image(grey, (2, 2, 3)).tolist() == [[[0] * 3, [100] * 3], [[200] * 3, [255] * 3]]
 
 
-def test_what_is_transparent_is_white(tmp_path: Path) -> None:
-    """Alpha 0, a fifth and full over black; in colours, in grey, and as an entry of a palette."""
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
+    """Black with alpha 0, 1/5 and 1: in RGBA, in LA, and as a palette entry."""
     rgba = [[[0, 0, 0, 0], [0, 0, 0, 51], [0, 0, 0, 255]]]
     assert read_image(saved(tmp_path / "rgba.png", rgba), (1, 3)).tolist() == [[255, 204, 0]]
     assert read_image(saved(tmp_path / "la.png", rgba, "LA"), (1, 3)).tolist() == [[255, 204, 0]]
@@ -70,24 +70,24 @@ def test_a_palette_without_transparency_has_its_colours(tmp_path: Path) -> None:
         (8, [[3, 6], [2, 5], [1, 4]]),
     ],
 )
-def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, expected: list[list[int]]) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, expected: list[list[int]]) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path / "turned.png", [[1, 2, 3], [4, 5, 6]], exif=exif)
     assert read_image(path, np.shape(expected)).tolist() == expected
 
 
-def test_the_longer_side_is_cut_on_both_ends(tmp_path: Path) -> None:
-    """A row of three squares, 60 x 20: the middle one is left; of a column too."""
+def test_longer_side_is_cropped_at_both_ends(tmp_path: Path) -> None:
+    """A row of three squares, 60 x 20, keeps the middle square; so does a column."""
     row = np.repeat(np.repeat([[10, 120, 240]], 20, axis=0), 20, axis=1)
     for pixels in (row, row.T):
         found = read_image(saved(tmp_path / "long.png", pixels), (4, 4)).astype(int)
-        assert abs(found - 120).max() <= 12  # the filter reaches a little over the edge
+        assert abs(found - 120).max() <= 12  # the filter reaches slightly over the edge
         assert abs(found[1:3, 1:3] - 120).max() <= 2
 
 
-def test_the_shorter_side_fills_the_shape(tmp_path: Path) -> None:
-    """Four bands, 16 high and 8 wide, into 4 x 4: of the height the outer bands are cut, of the width nothing."""
+def test_shorter_side_is_resized_without_cropping(tmp_path: Path) -> None:
+    """Four bands, 16 high and 8 wide, become 4 x 4: the outer bands are cropped, the width is not."""
     pixels = np.repeat(np.repeat([[0], [80], [160], [240]], 4, axis=0), 8, axis=1)
     pixels[:, 0] = 255
     found = read_image(saved(tmp_path / "tall.png", pixels), (4, 4)).astype(int)
@@ -96,12 +96,12 @@ def test_the_shorter_side_fills_the_shape(tmp_path: Path) -> None:
     assert (found[:, 0] > bands + 30).all()
 
 
-def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+def test_16_bit_picture_is_converted_to_8_bit(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert read_image(tmp_path / "deep.png", (1, 3)).tolist() == [[0, 100, 255]]
 
 
-def test_other_depths_and_formats_are_read(tmp_path: Path) -> None:
+def test_reads_1_bit_and_cmyk_pictures_and_refuses_float_pictures(tmp_path: Path) -> None:
     assert read_image(saved(tmp_path / "bits.png", [[0, 255]], "1"), (1, 2)).tolist() == [[0, 255]]
     cmyk = read_image(saved(tmp_path / "print.jpg", np.full((8, 8, 3), 200), "CMYK", quality=100), (8, 8, 3))
     assert abs(cmyk.astype(int) - 200).max() < 8
@@ -110,7 +110,7 @@ def test_other_depths_and_formats_are_read(tmp_path: Path) -> None:
         read_image(tmp_path / "float.tiff", (2, 2))
 
 
-def test_models_of_vectors_take_no_picture(tmp_path: Path) -> None:
+def test_refuses_pictures_for_models_of_vectors_or_four_channels(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", [[0]])
     with pytest.raises(UserError, match=r"is a picture, but the models accept arrays of shape \[64\]: give an .npz"):
         read_image(path, (64,))
@@ -118,7 +118,7 @@ def test_models_of_vectors_take_no_picture(tmp_path: Path) -> None:
         read_image(path, (8, 8, 4))
 
 
-def test_files_that_are_no_picture_are_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused_with_one_sentence(tmp_path: Path) -> None:
     whole = saved(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (40, 40))).read_bytes()
     contents = {"text.png": b"hello", "empty.jpg": b"", "cut.png": whole[:-400], "head.png": whole[:20]}
     for name, content in contents.items():

@@ -1,4 +1,4 @@
-"""What `ssgan sample` makes: on toy generators whose images are known, and on a small trained run."""
+"""`ssgan sample`, on toy generators with known images and on a small trained run."""
 
 import json
 import math
@@ -35,11 +35,11 @@ from ssgan.training.trainer import train
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
-SIDE = 48  # a tile is a latent of 48 x 48 numbers shown as it is
+SIDE = 48  # a tile is a latent of 48 x 48 numbers shown as an image
 
 
-class Shown(nn.Module):
-    """A linear generator: the image is the latent itself, times a trained 1."""
+class LatentAsImage(nn.Module):
+    """A linear generator: the image is the latent itself, times a trainable gain of 1."""
 
     couples_rows = couples_rows_at_evaluation = False
 
@@ -70,7 +70,7 @@ def toy(seeds: int = 1, side: int = SIDE, **settings: Any) -> Models:
     return Models(
         config=config,
         D=D,
-        G=Stack([Shown(side)] * seeds),
+        G=Stack([LatentAsImage(side)] * seeds),
         averaged=D.parameters,
         scale=16.0,
         image_shape=(side, side),
@@ -92,7 +92,7 @@ def tile(picture: np.ndarray, row: int, column: int, height: int = SIDE) -> np.n
     return picture[y : y + SIDE, x : x + SIDE]
 
 
-# Toys
+# Toy generators
 
 
 def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_grid_shows_the_fixed_noise_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("path", ["straight", "spherical"])
-def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, distribution: str) -> None:
+def test_ends_of_interpolation_are_tiles_of_the_grid(tmp_path: Path, path: str, distribution: str) -> None:
     source = ImageSource(toy(latent_distribution=distribution), 5)
     z = source.noise(6)
     made = sample._interpolation(source, Request("interpolate", tmp_path, rows=3, columns=7, path=path))
@@ -128,7 +128,7 @@ def test_the_ends_of_a_way_are_tiles_of_the_grid(tmp_path: Path, path: str, dist
         assert numbers["step_distance"] == pytest.approx(numbers["end_distance"] / 6)
 
 
-def test_the_way_is_by_the_latents_where_nobody_says(tmp_path: Path) -> None:
+def test_default_interpolation_path_depends_on_the_latent_distribution(tmp_path: Path) -> None:
     request = Request("interpolate", tmp_path, rows=1, columns=3)
     found = {
         distribution: sample._interpolation(ImageSource(toy(latent_distribution=distribution), 0), request).numbers[
@@ -139,8 +139,8 @@ def test_the_way_is_by_the_latents_where_nobody_says(tmp_path: Path) -> None:
     assert found == {"uniform": "straight", "normal": "spherical"}
 
 
-def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
-    """By a linear generator the image of a sum is the sum of the images."""
+def test_arithmetic_shows_operands_means_and_result(tmp_path: Path) -> None:
+    """With a linear generator, the image of a sum is the sum of the images."""
     source = ImageSource(toy(latent_distribution="normal"), 5)
     terms = ((1, (0, 1, 2)), (-1, (3, 4)), (1, (8,)))
     made = sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms))
@@ -157,7 +157,7 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
     assert rows["operand 3"] == rows["operand 4"] == rows["mean 1"] == rows["result"] == {line}
     assert rows["operand 8"] == rows["mean 2"] == {2 * line}
     assert len(places["operand 8"]) == 2
-    # The result stands amid eight neighbours: three columns at the right end.
+    # The result is in the middle of eight neighbours: three columns at the right end.
     ((_, x),) = places["result"]
     assert x + 2 * SIDE + 2 == picture.shape[1]
     assert made.numbers["terms"] == [["+", [0, 1, 2]], ["-", [3, 4]], ["+", [8]]]
@@ -165,7 +165,7 @@ def test_an_arithmetic_shows_operands_means_and_the_sum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("terms", [((1, (0,)),), ((1, (0,)), (-1, (1,)), (1, (2,)), (-1, (3,)), (1, (4,)))])
-def test_an_arithmetic_of_any_length_has_its_result(tmp_path: Path, terms: Any) -> None:
+def test_arithmetic_of_any_length_shows_its_result(tmp_path: Path, terms: Any) -> None:
     source = ImageSource(toy(latent_distribution="normal"), 5)
     total, _, _ = combine(source.noise(5), terms, "normal")
     picture = drawn(sample._arithmetic(source, Request("arithmetic", tmp_path, terms=terms)), tmp_path)
@@ -179,7 +179,7 @@ def _places(picture: np.ndarray, tile: np.ndarray) -> set[tuple[int, int]]:
 
 
 def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
-    """A pool that holds one generated image: it is found, at a distance of no more than its rounding."""
+    """The pool contains one generated image: it is found, at the distance of its rounding error."""
     source = ImageSource(toy(side=8), 5)
     samples = source.images(source.noise(4))
     pool = np.random.default_rng(0).integers(0, 17, (50, 8, 8), dtype=np.uint8)
@@ -208,10 +208,10 @@ def test_nearest_finds_the_image_that_was_copied(tmp_path: Path) -> None:
     untested = Data(pool[:2], labels[:2], pool[:0], labels[:0], ("left", "right"), scale=16)
     numbers = sample._nearest(source, Request("nearest", tmp_path, rows=1, columns=3, samples=3), untested).numbers
     assert numbers["test_distances"] is None
-    assert len(numbers["neighbours"][0]["rows"]) == 2  # there are no more
+    assert len(numbers["neighbours"][0]["rows"]) == 2  # the pool has no more images
 
 
-def test_samples_are_sorted_by_what_d_says(tmp_path: Path) -> None:
+def test_per_class_sorts_samples_by_discriminator_output(tmp_path: Path) -> None:
     source = ImageSource(toy(), 5)
     images = source.images(source.noise(40))
     left, right = images[:, :, : SIDE // 2].mean(axis=(1, 2)), images[:, :, SIDE // 2 :].mean(axis=(1, 2))
@@ -226,8 +226,8 @@ def test_samples_are_sorted_by_what_d_says(tmp_path: Path) -> None:
             assert x == picture.shape[1] - (3 - column) * (SIDE + 2) + 2
 
 
-def test_the_class_histogram_by_hand() -> None:
-    """Five images of class 0, three of 1, none of 2: entropy of (5, 3) / 8; even and collapsed ones beside it."""
+def test_class_histogram_matches_hand_computed_values() -> None:
+    """Five images of class 0, three of 1, none of 2: entropy of (5, 3) / 8; also uniform and collapsed histograms."""
     p = np.eye(3)[[0, 0, 1, 0, 1, 1, 0, 0]] * 0.8 + 0.05
     found = class_histogram(p)
     assert found["counts"] == [5, 3, 0]
@@ -241,8 +241,8 @@ def test_the_class_histogram_by_hand() -> None:
 # The noise
 
 
-def test_the_noise_is_a_function_of_seed_and_latents_alone(few_digits: Data) -> None:
-    """Of two runs with other networks, lengths, seeds and numbers of models; and its beginning is its own."""
+def test_noise_depends_only_on_the_seed_and_the_latent_settings(few_digits: Data) -> None:
+    """Runs with other networks, lengths, seeds and numbers of models have the same noise; fewer rows are a prefix."""
     one = train(few_digits, tiny()).models
     other = train(few_digits, tiny(seed=4, seeds=2, generator_widths=(9, 9), total_images=200)).models
     assert torch.equal(one.noise(150, 3), other.noise(150, 3))
@@ -253,8 +253,8 @@ def test_the_noise_is_a_function_of_seed_and_latents_alone(few_digits: Data) -> 
 
 
 @pytest.mark.parametrize("norm", ["batch", "virtual", "none"])
-def test_an_image_is_a_function_of_its_latent(few_digits: Data, norm: str) -> None:
-    """Whatever the others in the call are, and where it stands among them."""
+def test_generated_image_depends_only_on_its_latent(few_digits: Data, norm: str) -> None:
+    """It does not depend on the other latents of the call, nor on its position among them."""
     models = train(few_digits, tiny(generator_norm=norm)).models
     z = models.noise(250, 1)
     whole = models.generate(z, 1)
@@ -262,7 +262,7 @@ def test_an_image_is_a_function_of_its_latent(few_digits: Data, norm: str) -> No
     assert np.array_equal(models.generate(z[:120], 1), whole[:, :120])
     assert np.array_equal(models.sample(120, 1), whole[:, :120])
     assert whole.std(axis=1).max() > 0.01
-    # The first hundred are those of one batch of a hundred, as training has it.
+    # The first 100 images equal those of one batch of 100, as in training.
     assert models.G is not None
     plain = models.G.evaluate(z[:100]).numpy()
     np.testing.assert_allclose(whole[:, :100], plain, atol=1e-6)
@@ -273,7 +273,7 @@ def test_an_image_is_a_function_of_its_latent(few_digits: Data, norm: str) -> No
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models with frames, the whole through the command line."""
+    """Two models with frames, trained by the command line."""
     out = tmp_path_factory.mktemp("trained") / "run"
     settings = ["total_images=2000", "discriminator_widths=16,8", "generator_widths=16", "frames_every_images=600"]
     options = [word for setting in settings for word in ("--set", setting)]
@@ -284,7 +284,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to work on, in a folder of its own."""
+    """A copy of the trained run, in its own working folder."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
@@ -292,10 +292,10 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sampled(capsys: pytest.CaptureFixture[str], run: Path, *arguments: str | Path) -> dict[str, Any]:
     capsys.readouterr()
     status = status_of("sample", run, *arguments, "--device", "cpu", "--json")
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert len(said.out.splitlines()) == 1
-    return last_object(said.out)
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    assert len(captured.out.splitlines()) == 1
+    return last_object(captured.out)
 
 
 KINDS = {
@@ -309,7 +309,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_made_and_made_alike_again(
+def test_every_kind_is_written_and_reproducible(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     before = contents(run)
@@ -335,28 +335,28 @@ def test_every_kind_is_made_and_made_alike_again(
         sampled(capsys, run, *KINDS[kind], "--model", "4", "--out", tmp_path / "second.png")
         three = {path.read_bytes() for path in (tmp_path / "other.png", tmp_path / "second.png")} | {first}
         assert len(three) == 3
-    # Without --json the numbers are for people.
+    # Without --json, the output is text for people.
     assert status_of("sample", run, *KINDS[kind], "--device", "cpu") == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"Picture: {result['out']}"
 
 
-def test_a_grid_is_the_default_and_that_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same tiles as samples.png and as the last frame, in other shapes too."""
+def test_default_is_the_grid_that_the_run_saved(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It equals samples.png and the last frame; grids of other shapes have the same tiles."""
     sampled(capsys, run, "--out", "a.png")
-    whole = pictured("a.png")
-    assert np.array_equal(whole, pictured(run / "samples.png"))
-    assert np.array_equal(whole, pictured(run / "frames" / "000002000.png"))
+    whole = pixels_of("a.png")
+    assert np.array_equal(whole, pixels_of(run / "samples.png"))
+    assert np.array_equal(whole, pixels_of(run / "frames" / "000002000.png"))
     sampled(capsys, run, "--rows", "2", "--columns", "3", "--out", "b.png")
-    assert np.array_equal(pictured("b.png")[:48, :148], whole[:48, :148])
-    assert pictured("b.png").shape == (98, 148)
+    assert np.array_equal(pixels_of("b.png")[:48, :148], whole[:48, :148])
+    assert pixels_of("b.png").shape == (98, 148)
 
 
-def pictured(path: str | Path) -> np.ndarray:
+def pixels_of(path: str | Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture).copy()
 
 
-def test_colour_runs_and_large_images(
+def test_every_kind_works_for_runs_on_colour_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -371,14 +371,14 @@ def test_colour_runs_and_large_images(
         result = sampled(capsys, Path("run"), *options)
         with Image.open(result["out"]) as picture:
             assert picture.mode == ("P" if kind == "animate" else "RGB")
-    assert pictured("run/sample-grid.png").shape == (10 * 62 - 2, 10 * 42 - 2, 3)
+    assert pixels_of("run/sample-grid.png").shape == (10 * 62 - 2, 10 * 42 - 2, 3)
 
 
 def test_nearest_needs_the_images_it_was_trained_on(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     mistake: Callable[..., str],
 ) -> None:  # fmt: skip
-    """Moved, changed, or of a run that stopped before its report."""
+    """The data were moved or changed, or the run stopped before its report."""
     monkeypatch.chdir(tmp_path)
     arrays = {"x_test": few_digits.x_test, "y_test": few_digits.y_test, "scale": 16}
     np.savez("own.npz", x_train=few_digits.x_train, y_train=few_digits.y_train, **arrays)
@@ -426,14 +426,14 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], arguments: list[
     assert mistake("sample", "run", *arguments) == words
 
 
-def test_a_file_that_cannot_be_written(run: Path, mistake: Callable[..., str]) -> None:
+def test_refuses_output_file_that_cannot_be_written(run: Path, mistake: Callable[..., str]) -> None:
     name = "x" * 250 + ".png"
     assert mistake("sample", run, "--out", name) == (
         f"{name} cannot be written (File name too long): choose another file with --out."
     )
 
 
-def test_no_run_and_no_checkpoint(run: Path, mistake: Callable[..., str]) -> None:
+def test_refuses_missing_run_and_missing_or_damaged_checkpoint(run: Path, mistake: Callable[..., str]) -> None:
     assert mistake("sample", "nowhere") == (
         "There is no run folder nowhere: give the folder that `ssgan train` printed."
     )
@@ -447,7 +447,7 @@ def test_no_run_and_no_checkpoint(run: Path, mistake: Callable[..., str]) -> Non
     )
 
 
-def test_a_checkpoint_of_another_run(run: Path, mistake: Callable[..., str]) -> None:
+def test_refuses_checkpoint_of_another_run(run: Path, mistake: Callable[..., str]) -> None:
     content = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**content, "latent_size": 7}))
     assert mistake("sample", "run") == "The checkpoint and config.json of run are not of the same run."
@@ -472,7 +472,7 @@ def test_a_run_without_a_generator_says_how_to_get_one(
         assert mistake("sample", "run", *kind) == f"run has no generator to sample from, because {words}"
 
 
-def test_vectors_are_no_pictures(
+def test_run_on_vectors_has_no_frames_and_no_samples(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -486,7 +486,7 @@ def test_vectors_are_no_pictures(
     )
 
 
-def test_a_model_that_diverged_is_passed_over(
+def test_diverged_models_are_skipped(
     run: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
 ) -> None:
     state = runs.load_checkpoint(run / "checkpoint")
@@ -513,20 +513,20 @@ def test_frames_are_due_at_every_interval_and_at_the_end() -> None:
     assert steps(tiny(method="supervised", frames_every_images=50)) == []
 
 
-def test_frames_of_a_run_show_the_fixed_noise_at_their_time(few_digits: Data, tmp_path: Path) -> None:
-    """Each frame is the grid of the shorter run that ended there: the step size of these runs is constant."""
+def test_frames_show_images_of_the_fixed_noise_during_training(few_digits: Data, tmp_path: Path) -> None:
+    """Each frame equals the grid of a shorter run that ends there, because the learning rate is constant."""
     config = tiny(seed=2, decay_last_fraction=0.0, frames_every_images=160)
     run = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, run)
     assert [*image_grid.read_frames(run)] == [160, 320, 400]
-    pictures = [pictured(path) for path in image_grid.read_frames(run).values()]
+    pictures = [pixels_of(path) for path in image_grid.read_frames(run).values()]
     for images, picture in zip((160, 320, 400), pictures, strict=True):
         models = train(few_digits, config.replace(total_images=images, frames_every_images=0)).models
         assert np.array_equal(picture, np.asarray(draw_grid(to_uint8(models.sample(100, seed=2)[0]))))
     assert not np.array_equal(pictures[0], pictures[1])
 
 
-def test_frames_change_no_weight(few_digits: Data, tmp_path: Path) -> None:
+def test_frames_do_not_change_the_weights(few_digits: Data, tmp_path: Path) -> None:
     states = []
     for every in (0, 60):
         config = tiny(frames_every_images=every)
@@ -537,10 +537,10 @@ def test_frames_change_no_weight(few_digits: Data, tmp_path: Path) -> None:
     assert not (tmp_path / "0" / "frames").exists()
 
 
-def test_a_run_that_goes_on_goes_on_with_its_frames(
+def test_resumed_run_continues_its_frames(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was stopped at 200 of 400 images; a frame beyond, of a session that was killed, is drawn again."""
+    """It was stopped at 200 of 400 images; later frames, left by a killed session, are drawn again."""
     config = tiny(frames_every_images=100, report_every_images=200)
     whole, stopped = (runs.create_run_folder(tmp_path / name, "digits", config) for name in ("whole", "stopped"))
     run_experiment(few_digits, config, whole)
@@ -558,7 +558,7 @@ def test_a_run_that_goes_on_goes_on_with_its_frames(
     _, state = open_checkpoint(stopped, CPU)
     assert state["steps_done"] == 10
     assert sampled(capsys, stopped, "--out", tmp_path / "now.png")["images"] == 200
-    assert np.array_equal(pictured(tmp_path / "now.png"), pictured(image_grid.read_frames(stopped)[200]))
+    assert np.array_equal(pixels_of(tmp_path / "now.png"), pixels_of(image_grid.read_frames(stopped)[200]))
     (stopped / "frames" / "000000100.png").write_bytes(b"mine")
     for name in ("000000300.png", "000000390.png", "note.txt"):
         (stopped / "frames" / name).write_bytes(b"beyond")
@@ -573,7 +573,7 @@ def test_an_animation_has_every_frame_in_order(run: Path, capsys: pytest.Capture
     result = sampled(capsys, run, "--animate", "--out", f"film{suffix}")
     assert result["frames"] == 4
     assert result["images"] == [600, 1200, 1800, 2000]
-    frames = [pictured(path) for path in image_grid.read_frames(run).values()]
+    frames = [pixels_of(path) for path in image_grid.read_frames(run).values()]
     times = []
     with Image.open(f"film{suffix}") as moving:
         assert getattr(moving, "n_frames", 1) == 4
@@ -617,7 +617,7 @@ def test_the_models_of_the_folds_draw_no_frames(few_digits: Data, tmp_path: Path
     assert not list(tmp_path.rglob("frames"))
 
 
-def test_the_commands_of_the_page_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_commands_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     commands = re.findall(r"^\$ ssgan (sample runs/\w+ [^#\n]+)", text, re.MULTILINE)
     assert len(commands) == 6

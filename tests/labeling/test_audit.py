@@ -1,4 +1,4 @@
-"""Wrong labels: the mathematics of confident learning, copies with two labels, and audits of runs."""
+"""Label errors: confident learning, copies with two labels, and audits of runs."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_thresholds_are_mean_probabilities_of_the_given_label() -> None:
     found = find_mistakes(p_NK, y_N)
     np.testing.assert_allclose(found.thresholds[:2], [0.8, 0.6])
     assert np.isnan(found.thresholds[2])
-    # The last is most like class 0, but not as much as images of class 0 are: contradicted, not likely.
+    # The last image is most probably class 0, but below the threshold of class 0: contradicted, not likely.
     assert found.likely.tolist() == [False, False, False, False]
     assert found.suggested.tolist() == [0, 0, 1, 0]
     np.testing.assert_allclose(found.margin, [0, 0, 0, 0.2])
@@ -39,7 +39,7 @@ def test_likely_mistakes_reach_the_threshold_of_another_class() -> None:
 
 
 def test_a_class_of_low_probabilities_has_a_low_threshold() -> None:
-    """Class 1 is never the most probable; where it is as probable as its own images have it, it is suggested."""
+    """Class 1 is never the most probable; it is suggested if its probability reaches the mean of its own images."""
     p_NK = np.array([[0.95, 0.05], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.55, 0.45]])
     y_N = np.array([0, 0, 1, 1, 0])
     found = find_mistakes(p_NK, y_N)
@@ -48,7 +48,7 @@ def test_a_class_of_low_probabilities_has_a_low_threshold() -> None:
     assert found.margin[4] == pytest.approx(-0.1)
 
 
-def test_it_agrees_with_cleanlab() -> None:
+def test_find_mistakes_agrees_with_cleanlab() -> None:
     cleanlab = pytest.importorskip("cleanlab", reason="cleanlab is not installed")
     random = np.random.RandomState(0)
     y_N = random.randint(0, 4, 300)
@@ -56,7 +56,7 @@ def test_it_agrees_with_cleanlab() -> None:
     p_NK /= p_NK.sum(axis=1, keepdims=True)
     found = find_mistakes(p_NK, y_N)
     np.testing.assert_allclose(found.thresholds, cleanlab.count.get_confident_thresholds(y_N, p_NK))
-    # cleanlab also flags nothing where the given label reaches its threshold and is the most probable.
+    # cleanlab also flags nothing if the given label reaches its threshold and is the most probable.
     joint, off_diagonal = cleanlab.count.compute_confident_joint(
         y_N, p_NK, calibrate=False, return_indices_of_off_diagonals=True
     )
@@ -86,7 +86,7 @@ def test_copies_with_two_labels_come_first() -> None:
     assert first.reason == "the same image as e, whose label is dog"
 
 
-def test_a_copy_in_the_test_share_is_named_without_a_margin() -> None:
+def test_copy_in_the_test_share_is_listed_without_a_margin() -> None:
     x = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 2, 2)
     y = np.array([0, 0, 1, 1])
     data = Data(x, y, x[:1], np.array([1]), ("cat", "dog"), files_train=tuple("abcd"), files_test=("test/dog/z",))
@@ -99,7 +99,7 @@ def test_a_copy_in_the_test_share_is_named_without_a_margin() -> None:
 
 
 def test_flipped_labels_come_first(digits: Data) -> None:
-    """Ten of 200, by held-out probabilities of a linear classifier: eight and more are within the first tenth."""
+    """Ten of 200 labels are flipped; held-out probabilities of a linear model rank at least eight in the first 20."""
     x, y = digits.x_train[:200].reshape(200, -1) / digits.scale, digits.y_train[:200].copy()
     flipped = np.arange(0, 200, 20)
     y[flipped] = (y[flipped] + 3) % 10
@@ -108,7 +108,7 @@ def test_flipped_labels_come_first(digits: Data) -> None:
     assert len(set(found.order[:20]) & set(flipped)) >= 8
 
 
-def test_models_judge_only_what_they_have_not_seen(few_digits: Data, tmp_path: Path) -> None:
+def test_held_out_logits_are_from_models_not_trained_on_those_images(few_digits: Data, tmp_path: Path) -> None:
     data = dataclasses.replace(few_digits, y_train=hide(few_digits.y_train, np.arange(120)))
     config = tiny(labels="all", folds=3, total_images=40)
     parts, models = train_folds(data, config, tmp_path / "folds")

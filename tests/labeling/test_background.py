@@ -1,4 +1,4 @@
-"""Trainings in the background: when they start, what they are told, and what the page says of them."""
+"""Training in the background: when it starts, the arguments of its commands, and its status on the page."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ FEW = Counter({"cat": 3, "dog": 3})
 ERROR = {"error": 12.5, "interval": [5.0, 25.0], "labels": 6, "folds": 5}
 
 
-class Recorded(Commands):
-    """Commands that are noted, and answered as the real ones would."""
+class RecordingCommands(Commands):
+    """Record commands, and write the files that the real commands would write."""
 
     def __init__(self, refuse: Callable[[Sequence[str]], bool] = lambda words: False) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BackgroundTrainer]]:
-    """Make a trainer whose runs have the error above."""
+    """Return a function that makes trainers whose runs report ERROR."""
     source = {"data": path_to_text(folder.resolve())}
     monkeypatch.setattr(runs, "read_report", lambda run: {"folds": ERROR, "source": source})
     made = []
@@ -92,8 +92,8 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
         one.stop()
 
 
-def settle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
-    """Wait until so many trainings have ended and nothing runs."""
+def wait_until_idle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
+    """Wait until ``trainings`` trainings have ended and nothing runs."""
     end = time.monotonic() + 20
     while (status := one.status())["trainings"] < trainings or status["phase"] or status["waiting"]:
         assert time.monotonic() < end, status
@@ -101,8 +101,8 @@ def settle(one: BackgroundTrainer, trainings: int) -> dict[str, Any]:
     return status
 
 
-def test_a_fault_of_the_software_is_shown_and_later_labels_train_again(make: Callable[..., Any]) -> None:
-    class Faulty(Recorded):
+def test_internal_error_is_shown_and_later_labels_start_a_new_training(make: Callable[..., Any]) -> None:
+    class Faulty(RecordingCommands):
         def run(self, arguments: Sequence[str]) -> str:
             if not self.named("predict") and arguments[0] == "predict":
                 self.calls.append(list(arguments))
@@ -112,24 +112,24 @@ def test_a_fault_of_the_software_is_shown_and_later_labels_train_again(make: Cal
     one = make(Faulty())
     one.start(Counter())
     one.consider(FEW)
-    assert settle(one, 1)["error"] == "The training in the background failed (KeyError: 'class')."
+    assert wait_until_idle(one, 1)["error"] == "The training in the background failed (KeyError: 'class')."
     one.consider(Counter({"cat": 9, "dog": 9}))
-    assert settle(one, 2)["error"] == ""
+    assert wait_until_idle(one, 2)["error"] == ""
 
 
-def test_a_review_asks_no_model(make: Callable[..., Any], folder: Path) -> None:
-    """Its order is that of its table."""
-    commands = Recorded()
+def test_review_runs_no_predict_and_no_suggest(make: Callable[..., Any], folder: Path) -> None:
+    """A review has the order of its table."""
+    commands = RecordingCommands()
     one = make(commands, run=folder.parent / "runs" / "label-pictures-1")
     one.on_hints = None
     one.start(Counter())
     one.consider(FEW)
-    settle(one, 1)
+    wait_until_idle(one, 1)
     assert commands.named("predict") == commands.named("suggest") == []
     assert len(commands.named("train")) == 1
 
 
-def test_the_error_of_an_earlier_training_outlasts_a_start(
+def test_measured_error_of_an_earlier_run_is_kept_after_restart(
     make: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last run may have been trained without folds, because a class had one label."""
@@ -141,21 +141,21 @@ def test_the_error_of_an_earlier_training_outlasts_a_start(
     first, last = (folder.parent / "runs" / f"label-pictures-{number}" for number in (1, 2))
     reports = {first: {"folds": ERROR, "source": source}, last: {"source": source}}
     monkeypatch.setattr(runs, "read_report", lambda run: reports.get(run, {}))
-    assert make(Recorded(), run=last).status()["measured"] == {**ERROR, "run": str(first)}
-    assert make(Recorded(), run=folder / "other").status()["measured"] is None
+    assert make(RecordingCommands(), run=last).status()["measured"] == {**ERROR, "run": str(first)}
+    assert make(RecordingCommands(), run=folder / "other").status()["measured"] is None
 
 
-def test_a_training_starts_after_so_many_labels(make: Callable[..., Any], folder: Path) -> None:
-    commands = Recorded()
+def test_training_starts_after_the_given_number_of_labels(make: Callable[..., Any], folder: Path) -> None:
+    commands = RecordingCommands()
     one = make(commands)
     one.start(Counter())
     one.consider(Counter({"cat": 4}))
-    assert one.missing() == 1  # of another class
+    assert one.missing() == 1  # a label of another class
     one.consider(Counter({"cat": 2, "dog": 1}))
     assert one.missing() == 1
     assert commands.named("train") == []
     one.consider(FEW)
-    status = settle(one, 1)
+    status = wait_until_idle(one, 1)
     (words,) = commands.named("train")
     run = folder.parent / "runs" / "label-pictures-1"
     assert words[1] == str(folder)
@@ -168,39 +168,39 @@ def test_a_training_starts_after_so_many_labels(make: Callable[..., Any], folder
     assert one.hints == [({}, ["1.png"]), (hints, ()), (hints, ["1.png"])]  # typical pictures came first
     assert one.missing() == 4
     one.consider(FEW + Counter({"cow": 4}))
-    settle(one, 2)
+    wait_until_idle(one, 2)
     assert [Path(words[words.index("--out") + 1]).name for words in commands.named("train")][1] == "label-pictures-2"
 
 
-def test_a_class_with_one_label_leaves_the_error_open(make: Callable[..., Any]) -> None:
-    commands = Recorded()
+def test_class_with_one_label_is_trained_without_folds(make: Callable[..., Any]) -> None:
+    commands = RecordingCommands()
     one = make(commands)
     one.start(Counter())
     one.consider(Counter({"cat": 4, "dog": 1}))
-    assert "dog has one label" in settle(one, 1)["note"]
+    assert "dog has one label" in wait_until_idle(one, 1)["note"]
     assert "--folds" not in commands.named("train")[0]
 
 
-def test_trainings_start_from_the_last_run_where_they_can(make: Callable[..., Any], folder: Path) -> None:
-    commands = Recorded()
+def test_error_is_measured_again_after_the_labels_grow(make: Callable[..., Any], folder: Path) -> None:
+    commands = RecordingCommands()
     one = make(commands)
     one.start(Counter())
     for number, counts in enumerate([FEW, Counter({"cat": 8, "dog": 8}), Counter({"cat": 9, "dog": 11})], 1):
         one.consider(counts)
-        settle(one, number)
+        wait_until_idle(one, number)
     first, second, third = commands.named("train")
     assert "--folds" in first
-    assert "--folds" in second  # for the labels have grown by half
+    assert "--folds" in second  # because the labels have grown by half
     assert "--from" not in second
-    assert "--folds" in third  # the error was that of 6 labels in this test
+    assert "--folds" in third  # because the recorded error is always of 6 labels in this test
 
 
-def test_a_run_that_is_given_is_asked_first_and_trained_on(make: Callable[..., Any], tmp_path: Path) -> None:
-    commands = Recorded()
+def test_given_run_predicts_first_and_is_the_start_of_the_training(make: Callable[..., Any], tmp_path: Path) -> None:
+    commands = RecordingCommands()
     one = make(commands, run=tmp_path / "mine")
     one.start(Counter({"cat": 4, "dog": 4}))
     one.train_now()
-    settle(one, 1)
+    wait_until_idle(one, 1)
     assert [words[0] for words in commands.calls] == ["predict", "suggest", "train", "predict", "suggest"]
     assert commands.calls[0][1] == str(tmp_path / "mine")
     train = commands.named("train")[0]
@@ -208,18 +208,18 @@ def test_a_run_that_is_given_is_asked_first_and_trained_on(make: Callable[..., A
     assert one.hints[-1][1] == ["1.png"]
 
 
-def test_a_training_that_is_refused_is_tried_more_simply(make: Callable[..., Any]) -> None:
-    commands = Recorded(lambda words: "--folds" in words)
+def test_refused_training_is_retried_without_folds(make: Callable[..., Any]) -> None:
+    commands = RecordingCommands(lambda words: "--folds" in words)
     one = make(commands)
     one.start(Counter())
     one.consider(FEW)
-    status = settle(one, 1)
+    status = wait_until_idle(one, 1)
     assert (status["note"], status["error"]) == ("It is refused.", "")
     assert ["--folds" in words for words in commands.named("train")] == [True, False]
 
 
-def test_an_error_is_said_and_the_next_training_tries_again(make: Callable[..., Any]) -> None:
-    commands = Recorded(lambda words: words[0] == "train")
+def test_training_error_is_shown_and_cleared_by_the_next_training(make: Callable[..., Any]) -> None:
+    commands = RecordingCommands(lambda words: words[0] == "train")
     one = make(commands)
     one.start(Counter())
     one.consider(FEW)
@@ -230,18 +230,18 @@ def test_an_error_is_said_and_the_next_training_tries_again(make: Callable[..., 
     assert one.status()["error"] == "It is refused."
     commands.refuse = lambda words: False
     one.consider(FEW + FEW)
-    assert settle(one, 1)["error"] == ""
+    assert wait_until_idle(one, 1)["error"] == ""
 
 
-def test_no_training_without_two_classes(make: Callable[..., Any]) -> None:
-    one = make(Recorded())
+def test_training_requires_two_classes(make: Callable[..., Any]) -> None:
+    one = make(RecordingCommands())
     one.start(Counter({"cat": 9}))
     with pytest.raises(UserError, match="at least two classes"):
         one.train_now()
 
 
 def test_the_latest_run_of_a_folder_is_found(folder: Path, make: Callable[..., Any], tmp_path: Path) -> None:
-    make(Recorded())
+    make(RecordingCommands())
     place = tmp_path / "runs"
     assert latest_run(place, folder) is None
     for name in ("label-pictures-2", "label-pictures-10", "label-pictures-x", "label-others-11", "label-pictures-12"):
@@ -251,7 +251,7 @@ def test_the_latest_run_of_a_folder_is_found(folder: Path, make: Callable[..., A
     assert latest_run(place, folder) == place / "label-pictures-10"
 
 
-def test_hints_are_found_by_the_names_of_the_listing(tmp_path: Path) -> None:
+def test_hints_match_listed_file_names_that_are_not_utf8(tmp_path: Path) -> None:
     table, folder, name = tmp_path / "t.csv", tmp_path / "p", os.fsdecode(b"a\xff.png")
     write(folder, {f"sub/{name}": grey(0)})
     row = os.fsencode(f"{folder}/sub/{name}") + b",a,1,,,1,0\n"
@@ -260,7 +260,7 @@ def test_hints_are_found_by_the_names_of_the_listing(tmp_path: Path) -> None:
         assert tuple(read_hints(table, folder)) == tree.pictures
 
 
-def test_a_command_that_fails_says_its_sentence() -> None:
+def test_failed_command_raises_its_error_message() -> None:
     with pytest.raises(Failed, match="There is no folder or file none"):
         Commands().run(["data", "none.zip"])
 
@@ -286,7 +286,7 @@ def test_commands_end_with_the_process_that_started_them(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_real_training_gives_hints_and_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_training_gives_hints_and_a_measured_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "TOTAL_IMAGES", 400)
     small = ["--set", "batch_size=20", "--set", "report_every_images=100"]
     monkeypatch.setattr(background, "QUICK", [*background.QUICK, *small])

@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures, and beside them a table in which a model gives every one its label."""
+    """A folder of pictures, and next to it a table with a predicted class for each picture."""
     folder = write(tmp_path / "pictures", {f"{i:03}.png": grey(i) for i in range(COUNT)})
     lines = [f"{i:03}.png,{label},{1 - i / 1000}\n" for i, label in enumerate(LABELS)]
     (tmp_path / "table.csv").write_text("file,class,probability\n" + "".join(lines))
@@ -42,7 +42,7 @@ def shown(tab: Tab) -> str:
 
 
 def press(tab: Tab, key: str) -> str:
-    """Give an answer by a key, wait until it is confirmed and the next picture shows, and return what was answered."""
+    """Press a key, wait until the answer is saved and the next picture is shown, and return the answered file."""
     file = shown(tab)
     tab.press(key)
     tab.wait(f"{IDLE} && state.pictures[0].file !== '{file}'")
@@ -53,12 +53,12 @@ def labels(folder: Path) -> dict[str, str | None]:
     return {row.file: row.label for row in read_label_table(folder / "labels.csv").rows}
 
 
-def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
+def test_labeling_session_by_keyboard_and_groups(folder: Path, browser: Browser) -> None:
     options = ("--only", str(folder.parent / "table.csv"), "--classes", "dog,cat", "--train-every", "0")
     given: dict[str, str | None] = {}
     with Server(folder, *options) as server:
         tab = browser.tab(server.link)
-        # 50 by keyboard: a skip, one of none, an undo, a new class, and Enter for what the model says.
+        # 50 answers by keyboard: a skip, a picture of no class, an undo, new classes, Enter for the predicted class.
         for i in range(44):
             file = press(tab, "1" if i % 2 else "2")
             given[file] = "dog" if i % 2 else "cat"
@@ -96,7 +96,7 @@ def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
         tab = browser.tab(server.link)
         assert shown(tab) == waiting
         assert "48 of 180" in tab.text("#count")
-        # 100 by groups, with two exceptions in the first one.
+        # 100 answers by groups, with two exceptions in the first group.
         tab.click("#view-group")
         taken = 0
         while taken < 100:
@@ -122,8 +122,8 @@ def test_a_day_at_the_page(folder: Path, browser: Browser) -> None:
         assert tab.errors == []
 
 
-def test_keys_are_for_the_pictures_after_a_click_on_a_view(folder: Path, browser: Browser) -> None:
-    """Enter and Space once pressed the button again that had been clicked."""
+def test_keys_act_on_pictures_after_a_click_on_a_view(folder: Path, browser: Browser) -> None:
+    """Regression test: Enter and Space pressed the clicked button again."""
     with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
         tab = browser.tab(server.link)
         tab.wait(IDLE)
@@ -142,8 +142,8 @@ def test_keys_are_for_the_pictures_after_a_click_on_a_view(folder: Path, browser
         tab.wait("!state.busy && state.counts.labeled === 24")
 
 
-def test_what_is_clicked_while_pictures_are_fetched_is_done_after(folder: Path, browser: Browser) -> None:
-    """A click on "Train now" was lost when a new order of the pictures had just come."""
+def test_click_during_a_fetch_is_executed_afterwards(folder: Path, browser: Browser) -> None:
+    """Regression test: a click on "Train now" was lost just after a new order of the pictures arrived."""
     with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
         tab = browser.tab(server.link)
         tab.wait(IDLE)
@@ -157,8 +157,8 @@ def test_what_is_clicked_while_pictures_are_fetched_is_done_after(folder: Path, 
         assert tab.errors == []
 
 
-def test_a_key_pressed_while_more_pictures_are_fetched_is_an_answer(folder: Path, browser: Browser) -> None:
-    """The next picture showed already, and the key had no effect."""
+def test_key_pressed_during_a_fetch_answers_the_shown_picture(folder: Path, browser: Browser) -> None:
+    """Regression test: the next picture was already shown, but the key had no effect."""
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
         first = shown(tab)
@@ -176,7 +176,7 @@ def test_a_key_pressed_while_more_pictures_are_fetched_is_an_answer(folder: Path
         assert labels(folder) == {first: "dog", second: "cat"}
 
 
-def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
+def test_two_tabs_label_different_pictures(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tabs = [browser.tab(server.link), browser.tab(server.link)]
         given = {}
@@ -184,7 +184,7 @@ def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
             given[press(tabs[i % 2], "12"[i % 2])] = ("dog", "cat")[i % 2]
         assert labels(folder) == given
         assert len(given) == 10
-        # A picture that both have: the second answer is refused in words, and the tab moves on.
+        # Both tabs show one picture: the second answer is refused with a message, and the tab shows the next picture.
         file, picture = shown(tabs[0]), tabs[0].value("state.pictures[0]")
         place = f"file: '{file}', place: {picture['place']}"
         tabs[1].value(f"state.pictures[0] = {{...state.pictures[0], {place}}}, show()")
@@ -194,8 +194,8 @@ def test_two_tabs_share_the_work(folder: Path, browser: Browser) -> None:
         assert labels(folder)[file] == "dog"
 
 
-def test_an_answer_is_for_the_picture_that_shows_to_the_end(tmp_path: Path, browser: Browser) -> None:
-    """Another tab leaves its pictures to this one, and at the end the page says so."""
+def test_answers_apply_to_the_shown_picture_until_all_are_answered(tmp_path: Path, browser: Browser) -> None:
+    """This tab gets the pictures of a closed tab, and the page reports that every picture has an answer."""
     folder = write(tmp_path / "pictures", {f"{i}.png": grey(i) for i in range(4)})
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab, other = browser.tab(server.link), browser.tab(server.link)
@@ -214,7 +214,7 @@ def test_an_answer_is_for_the_picture_that_shows_to_the_end(tmp_path: Path, brow
         assert len(labels(folder)) == 4
 
 
-def test_a_tab_without_a_picture_says_that_another_has_it(tmp_path: Path, browser: Browser) -> None:
+def test_tab_without_picture_reports_that_another_tab_shows_it(tmp_path: Path, browser: Browser) -> None:
     folder = write(tmp_path / "pictures", {"0.png": grey(0)})
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         first = browser.tab(server.link)
@@ -227,7 +227,7 @@ def test_a_tab_without_a_picture_says_that_another_has_it(tmp_path: Path, browse
         assert "Show the 1 skipped picture again" in second.text("#message")
 
 
-def test_an_answer_whose_response_is_lost_can_be_tried_again_and_undone(folder: Path, browser: Browser) -> None:
+def test_answer_with_lost_response_can_be_retried_and_undone(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
         for lost in ("do/answer", "do/next"):
@@ -250,15 +250,15 @@ def test_an_answer_whose_response_is_lost_can_be_tried_again_and_undone(folder: 
             tab.wait(f"{IDLE} && state.pictures[0].file === '{file}'")
 
 
-def test_a_picture_that_does_not_come_can_be_tried_again(folder: Path, browser: Browser) -> None:
-    """The page kept an empty frame, and keys did nothing."""
+def test_failed_picture_request_can_be_retried(folder: Path, browser: Browser) -> None:
+    """Regression test: the page kept an empty frame, and keys had no effect."""
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
         tab.wait(IDLE)
         tab.call("Network.enable")
         tab.call("Network.setBlockedURLs", urls=["*/picture/*"])
         tab.press("1")
-        for _ in range(AHEAD):  # those that are loaded already
+        for _ in range(AHEAD):  # pictures that are already loaded
             tab.wait("!state.busy")
             if not tab.value("document.querySelector('#banner').hidden"):
                 break
@@ -273,7 +273,7 @@ def test_a_picture_that_does_not_come_can_be_tried_again(folder: Path, browser: 
         assert labels(folder)[file] == "cat"
 
 
-def test_without_keys_enter_gives_no_answer(folder: Path, browser: Browser) -> None:
+def test_enter_gives_no_answer_if_keys_are_disabled(folder: Path, browser: Browser) -> None:
     with Server(folder, "--only", str(folder.parent / "table.csv"), "--train-every", "0") as server:
         tab = browser.tab(server.link)
         file = shown(tab)
@@ -286,7 +286,7 @@ def test_without_keys_enter_gives_no_answer(folder: Path, browser: Browser) -> N
 
 
 def test_answers_of_another_folder_are_not_undone(tmp_path: Path, browser: Browser) -> None:
-    """A fixed port has one store in the browser for every folder."""
+    """With a fixed port, all folders share one storage in the browser."""
     folders = [write(tmp_path / name, {f"{i}.png": grey(i) for i in range(5)}) for name in ("a", "b")]
     with Server(folders[0], "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
@@ -300,7 +300,7 @@ def test_answers_of_another_folder_are_not_undone(tmp_path: Path, browser: Brows
         assert tab.text("#saved") == "This tab has no answer to undo."
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(folder: Path, browser: Browser) -> None:
+def test_page_fits_a_phone_screen_and_controls_have_names(folder: Path, browser: Browser) -> None:
     options = (
         "--only",
         str(folder.parent / "table.csv"),

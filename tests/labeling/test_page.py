@@ -1,4 +1,4 @@
-"""The labelling page as a server: who may ask it, what it sends, and how tabs share the pictures."""
+"""The server of the labelling page: access control, responses, and pictures shared between tabs."""
 
 import io
 import time
@@ -56,39 +56,39 @@ def app(folder: Path) -> Iterator[LabelingApp]:
         yield LabelingApp(tree, pictures, trainer, PORT)
 
 
-class Visitor:
-    """A browser that has opened the link."""
+class TabClient:
+    """A tab of a browser that has opened the link."""
 
-    def __init__(self, app: LabelingApp, tab: str = "a") -> None:
-        self.app, self.tab = app, tab
+    def __init__(self, app: LabelingApp, name: str = "a") -> None:
+        self.app, self.name = app, name
         self.client = TestClient(app.app, base_url=ROOT + app.base)
         assert self.client.get(app.link).status_code == 200
 
-    def ask(self, work: str, headers: dict[str, str] | None = None, /, **body: Any) -> Any:
+    def post(self, work: str, headers: dict[str, str] | None = None, /, **body: Any) -> Any:
         answer = self.client.post(
             f"/do/{work}",
-            json={"tab": self.tab, **body},
+            json={"tab": self.name, **body},
             headers={page.TOKEN_HEADER: self.app.page_token} | (headers or {}),
         )
         return answer if headers is not None else (answer.raise_for_status() and answer.json())
 
     def answer(self, file: str, version: int = 0, action: str = "label", label: str = "cat") -> Any:
-        return self.ask("answer", items=[[file, version]], action=action, label=label)
+        return self.post("answer", items=[[file, version]], action=action, label=label)
 
     def files(self, **body: Any) -> list[str]:
-        return [picture["file"] for picture in self.ask("next", **body)["pictures"]]
+        return [picture["file"] for picture in self.post("next", **body)["pictures"]]
 
     def picture(self, name: str, side: int = 1600) -> Any:
         return self.client.get(f"/picture/{self.app.start}/{self.app.session.places[name]}/{side}")
 
 
-# Who may ask
+# Access control
 
 
-def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: LabelingApp) -> None:
+def test_link_sets_a_strict_http_only_cookie(app: LabelingApp) -> None:
     client = TestClient(app.app, base_url=ROOT)
     answer = client.get(app.link)
-    # No redirect, on which a strict cookie is not sent if a page of another site has the link.
+    # No redirect: browsers do not send a strict cookie with it if the link is on a page of another site.
     assert (answer.status_code, answer.url.path) == (200, "/")
     assert f'content="0;url={app.base}"' in answer.text
     assert app.link_token not in answer.text
@@ -97,7 +97,7 @@ def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: Lab
     # Without an icon in the page, browsers ask for /favicon.ico, which is refused and reported as an error.
     assert f'<link rel="icon" type="image/svg+xml" href="{app.base}static/icon.svg">' in answer.text
     assert client.get(f"{app.base}static/icon.svg").status_code == 200
-    assert client.get("/").status_code == 403  # browsers send the cookie to the path of the page alone
+    assert client.get("/").status_code == 403  # browsers send the cookie only to the path of the page
     shown = client.get(app.base)
     assert shown.status_code == 200
     assert app.link_token not in shown.text
@@ -110,7 +110,7 @@ def test_the_link_gives_a_cookie_that_scripts_and_other_sites_never_get(app: Lab
 
 
 @pytest.mark.parametrize("token", ["", "x", "%C3%A9", "0" * 32])
-def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
+def test_wrong_token_is_refused(app: LabelingApp, token: str) -> None:
     client = TestClient(app.app, base_url=ROOT)
     below = app.base.rstrip("/")
     for path in ("/", f"/?token={token}", f"{below}/static/page.js", f"{below}/picture/{app.start}/0/1600"):
@@ -134,21 +134,23 @@ def test_another_token_opens_nothing(app: LabelingApp, token: str) -> None:
         ({"Transfer-Encoding": "chunked"}, 413),
     ],
 )
-def test_a_change_by_another_page_is_refused(app: LabelingApp, headers: dict[str, str], status: int) -> None:
-    visitor = Visitor(app)
+def test_refuses_changes_with_wrong_host_origin_token_or_body(
+    app: LabelingApp, headers: dict[str, str], status: int
+) -> None:
+    tab = TabClient(app)
     body = {"items": [["0.png", 0]], "action": "label", "label": "cat"}
-    assert visitor.ask("answer", headers, **body).status_code == status
+    assert tab.post("answer", headers, **body).status_code == status
     assert app.session.store["0.png"] is None
-    assert visitor.ask("answer", {}, **body).status_code == 200
+    assert tab.post("answer", {}, **body).status_code == 200
 
 
-def test_localhost_is_this_machine_too_and_other_methods_are_refused(app: LabelingApp) -> None:
-    visitor = Visitor(app)
-    assert visitor.client.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
-    assert visitor.client.put("/").status_code == 405
+def test_accepts_localhost_and_refuses_other_http_methods(app: LabelingApp) -> None:
+    tab = TabClient(app)
+    assert tab.client.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
+    assert tab.client.put("/").status_code == 405
 
 
-def test_the_port_that_browsers_leave_out(app: LabelingApp) -> None:
+def test_default_port_may_be_omitted_in_host_and_origin(app: LabelingApp) -> None:
     guard = page.Guard(app.app, 80, app.base, app.link_token, app.page_token)
     client = TestClient(guard, base_url="http://127.0.0.1")
     assert client.get(f"/?token={app.link_token}").status_code == 200
@@ -157,7 +159,7 @@ def test_the_port_that_browsers_leave_out(app: LabelingApp) -> None:
         assert client.get(f"/?token={app.link_token}", headers={"Origin": origin}).status_code == status
 
 
-def test_a_picture_that_can_be_read_after_all_is_shown(app: LabelingApp) -> None:
+def test_picture_that_becomes_readable_is_shown(app: LabelingApp) -> None:
     session = app.session
     for name in session.names:
         session.mark_unreadable(name, "is damaged")
@@ -166,8 +168,8 @@ def test_a_picture_that_can_be_read_after_all_is_shown(app: LabelingApp) -> None
     assert [picture["file"] for picture in session.next_pictures("a")] == ["0.png"]
 
 
-def test_the_link_that_a_browser_is_started_with_opens_the_page_once(app: LabelingApp) -> None:
-    """Other users of the machine see the arguments of a program."""
+def test_link_for_browser_works_once(app: LabelingApp) -> None:
+    """Other users of the machine can see the arguments of a process."""
     first, second = (TestClient(app.app, base_url=ROOT) for _ in range(2))
     assert first.get(app.link_for_browser).status_code == 200
     assert second.get(app.link_for_browser).status_code == 403
@@ -175,35 +177,35 @@ def test_the_link_that_a_browser_is_started_with_opens_the_page_once(app: Labeli
     assert first.get(app.base).status_code == 200
 
 
-def test_a_change_that_is_asked_for_again_is_made_once(app: LabelingApp) -> None:
+def test_repeated_request_is_executed_once(app: LabelingApp) -> None:
     """A response may be lost: the same request gets the same result, so that it can be undone."""
-    visitor = Visitor(app)
+    tab = TabClient(app)
     body = {"id": "1", "items": [["0.png", 0]], "action": "label", "label": "cat"}
-    first, again = visitor.ask("answer", **body), visitor.ask("answer", **body)
+    first, again = tab.post("answer", **body), tab.post("answer", **body)
     assert first["saved"] == again["saved"] == [["0.png", 1]]
     assert again["changed"] == []
     assert app.session.store.line_count == 1
     undo = {"id": "2", "items": first["saved"]}
-    assert [visitor.ask("undo", **undo)["changed"] for _ in range(2)] == [[], []]
+    assert [tab.post("undo", **undo)["changed"] for _ in range(2)] == [[], []]
     assert app.session.store.line_count == 2
 
 
-def test_a_class_is_added_with_its_first_picture(app: LabelingApp) -> None:
-    visitor, other = Visitor(app), Visitor(app, "b")
+def test_refused_answer_adds_no_class(app: LabelingApp) -> None:
+    tab, other = TabClient(app), TabClient(app, "b")
     other.answer("0.png")
-    late = visitor.answer("0.png", label="mouse")
+    late = tab.answer("0.png", label="mouse")
     assert (late["saved"], app.session.classes) == ([], ["cat", "dog"])
 
 
-def test_skipped_pictures_come_again_earliest_first(app: LabelingApp) -> None:
-    visitor, shown = Visitor(app), []
-    while files := visitor.files():
-        visitor.answer(files[0], action="skip")
+def test_skipped_pictures_are_shown_again_in_order_of_skipping(app: LabelingApp) -> None:
+    tab, shown = TabClient(app), []
+    while files := tab.files():
+        tab.answer(files[0], action="skip")
     for _ in range(7):
         time.sleep(0.002)  # times of answers are in milliseconds
-        picture = visitor.ask("next", skipped=True)["pictures"][0]
+        picture = tab.post("next", skipped=True)["pictures"][0]
         shown.append(picture["file"])
-        visitor.answer(picture["file"], picture["version"], action="skip")
+        tab.answer(picture["file"], picture["version"], action="skip")
     assert sorted(shown) == sorted(app.session.names)
 
 
@@ -224,8 +226,8 @@ ANSWER = '"items": [["0.png", 0]], "action": "label", "label": "cat"'
         '{"tab": "a", "items": [["0.png", 0]], "action": "label", "label": "\\ud800"}',
     ],
 )
-def test_what_is_no_request_is_answered_with_a_sentence_and_changes_nothing(app: LabelingApp, body: str) -> None:
-    client = Visitor(app).client
+def test_malformed_request_returns_an_error_and_changes_nothing(app: LabelingApp, body: str) -> None:
+    client = TabClient(app).client
     headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
     answer = client.post("/do/answer", content=body, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"error": "The request is not understood: reload the page."})
@@ -233,17 +235,17 @@ def test_what_is_no_request_is_answered_with_a_sentence_and_changes_nothing(app:
     assert app.session.classes == ["cat", "dog"]
 
 
-def test_a_training_is_not_started_by_what_is_no_request(app: LabelingApp) -> None:
-    visitor = Visitor(app)
+def test_malformed_request_starts_no_training(app: LabelingApp) -> None:
+    tab = TabClient(app)
     for number in range(4):
-        visitor.answer(f"{number}.png", label="cat" if number % 2 else "dog")
+        tab.answer(f"{number}.png", label="cat" if number % 2 else "dog")
     headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
-    assert visitor.client.post("/do/train", content="{}", headers=headers).status_code == 400
+    assert tab.client.post("/do/train", content="{}", headers=headers).status_code == 400
     assert not app.trainer.status()["waiting"]
 
 
-def test_a_picture_that_is_not_there_is_not_found(app: LabelingApp) -> None:
-    visitor = Visitor(app)
+def test_unknown_pictures_are_not_found(app: LabelingApp) -> None:
+    tab = TabClient(app)
     for place, side in (
         ("7", "320"),
         ("9" * 5000, "320"),
@@ -252,42 +254,42 @@ def test_a_picture_that_is_not_there_is_not_found(app: LabelingApp) -> None:
         ("x", "320"),
         ("0", "321"),
     ):
-        assert visitor.client.get(f"/picture/{app.start}/{place}/{side}").status_code == 404
-    assert visitor.ask("undo", {}, items=[["../../x", 0]]).json() == {"error": "There is no picture ../../x here."}
-    assert visitor.ask("answer", items=[], action="label", label="new")["counts"]["classes"] == [
+        assert tab.client.get(f"/picture/{app.start}/{place}/{side}").status_code == 404
+    assert tab.post("undo", {}, items=[["../../x", 0]]).json() == {"error": "There is no picture ../../x here."}
+    assert tab.post("answer", items=[], action="label", label="new")["counts"]["classes"] == [
         {"name": "cat", "count": 0},
         {"name": "dog", "count": 0},
     ]
 
 
-def test_a_version_that_is_no_number_is_not_understood(app: LabelingApp) -> None:
-    visitor = Visitor(app)
+def test_refuses_versions_that_are_not_finite_numbers(app: LabelingApp) -> None:
+    tab = TabClient(app)
     headers = {page.TOKEN_HEADER: app.page_token, "Content-Type": "application/json"}
     for number in ("Infinity", "1e999", "NaN"):
-        body = f'{{"tab": "{visitor.tab}", "items": [["0.png", {number}]], "action": "label", "label": "cat"}}'
+        body = f'{{"tab": "{tab.name}", "items": [["0.png", {number}]], "action": "label", "label": "cat"}}'
         for work in ("answer", "undo"):
-            assert visitor.client.post(f"/do/{work}", content=body, headers=headers).status_code == 400
+            assert tab.client.post(f"/do/{work}", content=body, headers=headers).status_code == 400
 
 
-# What it sends
+# Responses
 
 
-def test_a_picture_is_upright_and_sent_as_a_picture(app: LabelingApp) -> None:
-    answer = Visitor(app).picture("sub/tall.jpg")
+def test_picture_is_sent_upright_as_png(app: LabelingApp) -> None:
+    answer = TabClient(app).picture("sub/tall.jpg")
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["cache-control"].startswith("private")
     assert Image.open(io.BytesIO(answer.content)).size == (30, 60)
 
 
-def test_a_large_picture_is_reduced_and_one_of_12_bits_is_bright(app: LabelingApp, folder: Path) -> None:
+def test_large_picture_is_resized_and_12_bit_picture_is_scaled(app: LabelingApp, folder: Path) -> None:
     Image.new("RGB", (4000, 1000), "blue").save(folder / "0.png")
     Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(folder / "1.png")
-    visitor = Visitor(app)
-    large = visitor.picture("0.png")
+    tab = TabClient(app)
+    large = tab.picture("0.png")
     assert large.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(large.content)).size == (1600, 400)
-    assert Image.open(io.BytesIO(visitor.picture("0.png", 320).content)).size == (320, 80)
-    assert Image.open(io.BytesIO(visitor.picture("1.png").content)).getpixel((0, 0)) == (255, 255, 255)
+    assert Image.open(io.BytesIO(tab.picture("0.png", 320).content)).size == (320, 80)
+    assert Image.open(io.BytesIO(tab.picture("1.png").content)).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -298,22 +300,22 @@ def test_a_large_picture_is_reduced_and_one_of_12_bits_is_bright(app: LabelingAp
         b"",
         png(100_000, 100_000),
     ],
-    ids=["svg", "html", "empty", "bomb"],
+    ids=["svg", "html", "empty", "decompression bomb"],
 )
-def test_what_is_no_picture_is_not_sent_and_passed_over(app: LabelingApp, folder: Path, content: bytes) -> None:
+def test_unreadable_picture_is_not_sent_and_is_skipped(app: LabelingApp, folder: Path, content: bytes) -> None:
     (folder / "0.png").write_bytes(content)
-    visitor = Visitor(app)
-    answer = visitor.picture("0.png")
+    tab = TabClient(app)
+    answer = tab.picture("0.png")
     assert answer.status_code == 415
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.text.startswith("0.png ")
     assert b"script" not in answer.content
     seen = set()
-    while files := visitor.files():
+    while files := tab.files():
         seen.update(files)
-        visitor.answer(files[0])
+        tab.answer(files[0])
     assert "0.png" not in seen
-    assert visitor.ask("status")["counts"]["unreadable"] == 1
+    assert tab.post("status")["counts"]["unreadable"] == 1
 
 
 @pytest.mark.parametrize(
@@ -324,24 +326,24 @@ def test_what_is_no_picture_is_not_sent_and_passed_over(app: LabelingApp, folder
         "/secret.png",
     ],
 )  # fmt: skip
-def test_a_path_that_leads_out_is_not_there(app: LabelingApp, path: str) -> None:
-    assert Visitor(app).client.get(path.format(start=app.start)).status_code == 404
+def test_path_traversal_returns_404(app: LabelingApp, path: str) -> None:
+    assert TabClient(app).client.get(path.format(start=app.start)).status_code == 404
 
 
-def test_a_picture_that_became_a_link_or_a_pipe_is_not_followed(app: LabelingApp, folder: Path) -> None:
+def test_picture_replaced_by_a_pipe_is_not_read(app: LabelingApp, folder: Path) -> None:
     import os
 
     (folder / "0.png").unlink()
     os.mkfifo(folder / "0.png")
-    assert Visitor(app).picture("0.png").status_code == 415
+    assert TabClient(app).picture("0.png").status_code == 415
 
 
-def test_an_answer_names_a_picture_of_the_listing(app: LabelingApp) -> None:
-    visitor = Visitor(app)
-    refused = visitor.ask("answer", {}, items=[["../secret.png", 0]], action="label", label="cat")
+def test_refuses_answers_with_unknown_picture_empty_label_or_unknown_action(app: LabelingApp) -> None:
+    tab = TabClient(app)
+    refused = tab.post("answer", {}, items=[["../secret.png", 0]], action="label", label="cat")
     assert (refused.status_code, refused.json()["error"]) == (409, "There is no picture ../secret.png here.")
-    assert visitor.ask("answer", {}, items=[["0.png", 0]], action="label", label=" ").status_code == 409
-    assert visitor.ask("answer", {}, items=[["0.png", 0]], action="folder").status_code == 400
+    assert tab.post("answer", {}, items=[["0.png", 0]], action="label", label=" ").status_code == 409
+    assert tab.post("answer", {}, items=[["0.png", 0]], action="folder").status_code == 400
 
 
 def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:
@@ -349,7 +351,7 @@ def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:
     with file_tree.open_tree(folder, image_io.SUFFIXES) as tree:
         pictures = LabelingSession(tree.pictures, LabelStore(folder / "labels.csv"), [])
         trainer = BackgroundTrainer(folder, folder / "labels.csv", tmp_path / "runs", None, 0, pictures.set_hints)
-        shown = Visitor(LabelingApp(tree, pictures, trainer, PORT)).client.get("/").text
+        shown = TabClient(LabelingApp(tree, pictures, trainer, PORT)).client.get("/").text
     assert "<h1>&lt;script&gt;</h1>" in shown
 
 
@@ -357,63 +359,63 @@ def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:
 
 
 def test_tabs_get_different_pictures(app: LabelingApp) -> None:
-    a, b = Visitor(app, "a"), Visitor(app, "b")
+    a, b = TabClient(app, "a"), TabClient(app, "b")
     of_a, of_b = a.files(), b.files()
     assert len(of_a) == len(of_b) == 3
     assert not set(of_a) & set(of_b)
     assert a.files(holding=of_a) == of_a
-    a.ask("release")
+    a.post("release")
     assert set(b.files(holding=of_b[:1])) <= {of_b[0], *of_a, *of_b}
 
 
-def test_a_tab_that_is_silent_gives_its_pictures_back(app: LabelingApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = Visitor(app, "a"), Visitor(app, "b")
+def test_pictures_of_an_inactive_tab_are_released(app: LabelingApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = TabClient(app, "a"), TabClient(app, "b")
     first = a.files()
     monkeypatch.setattr(session.time, "monotonic", lambda clock=session.time.monotonic: clock() + 100)
-    a.ask("status")
+    a.post("status")
     monkeypatch.undo()
     now = session.time.monotonic()
-    monkeypatch.setattr(session.time, "monotonic", lambda: now + 200)  # of its last word 100
+    monkeypatch.setattr(session.time, "monotonic", lambda: now + 200)  # 100 seconds after its last request
     assert not set(first) & set(b.files())
     monkeypatch.setattr(session.time, "monotonic", lambda: now + 600)
     assert set(first) & set(b.files())
 
 
-def test_the_second_answer_to_a_picture_is_refused_with_words(app: LabelingApp) -> None:
-    a, b = Visitor(app, "a"), Visitor(app, "b")
+def test_second_answer_to_a_picture_is_refused_with_a_message(app: LabelingApp) -> None:
+    a, b = TabClient(app, "a"), TabClient(app, "b")
     assert a.answer("0.png")["saved"] == [["0.png", 1]]
     late = b.answer("0.png", label="dog")
     assert late["saved"] == []
     assert late["changed"] == ["0.png was labelled cat in another tab; that answer stays."]
     assert app.session.store["0.png"].label == "cat"  # type: ignore[union-attr]
     assert b.answer("0.png", 1, label="dog")["saved"] == [["0.png", 2]]
-    assert a.ask("undo", items=[["0.png", 1]])["changed"] == [
+    assert a.post("undo", items=[["0.png", 1]])["changed"] == [
         "0.png was labelled dog in another tab; that answer stays."
     ]
 
 
 def test_undo_brings_the_picture_back(app: LabelingApp) -> None:
-    visitor = Visitor(app)
-    (file, *_) = visitor.files()
-    visitor.answer(file, label="bird")
-    undone = visitor.ask("undo", items=[[file, 1]])
+    tab = TabClient(app)
+    (file, *_) = tab.files()
+    tab.answer(file, label="bird")
+    undone = tab.post("undo", items=[[file, 1]])
     assert [picture["file"] for picture in undone["pictures"]] == [file]
     assert undone["counts"]["labeled"] == 0
     # The answer had added the class; a class with other labels, or given at the start, stays.
     assert [one["name"] for one in undone["counts"]["classes"]] == ["cat", "dog"]
-    for name in visitor.files()[:2]:
-        visitor.answer(name, label="bird")
-    undone = visitor.ask("undo", items=[[name, 1]])
+    for name in tab.files()[:2]:
+        tab.answer(name, label="bird")
+    undone = tab.post("undo", items=[[name, 1]])
     assert [one["name"] for one in undone["counts"]["classes"]] == ["cat", "dog", "bird"]
 
 
-def test_skipped_pictures_come_again_where_they_are_asked_for(app: LabelingApp) -> None:
-    visitor = Visitor(app)
-    (file, *_) = visitor.files()
-    visitor.answer(file, action="skip")
-    assert file not in visitor.files()
-    assert visitor.files(skipped=True) == [file]
-    counts = visitor.answer("1.png" if file != "1.png" else "2.png", action="none")["counts"]
+def test_skipped_pictures_are_shown_again_on_request(app: LabelingApp) -> None:
+    tab = TabClient(app)
+    (file, *_) = tab.files()
+    tab.answer(file, action="skip")
+    assert file not in tab.files()
+    assert tab.files(skipped=True) == [file]
+    counts = tab.answer("1.png" if file != "1.png" else "2.png", action="none")["counts"]
     assert (counts["skipped"], counts["none"], counts["labeled"]) == (1, 1, 0)
 
 
@@ -431,7 +433,7 @@ def test_a_large_folder_is_listed_without_opening_its_pictures(tmp_path: Path, m
 # Order and groups
 
 
-def test_the_order_is_that_of_the_model() -> None:
+def test_rank_puts_suggested_then_uncertain_pictures_first() -> None:
     names = [f"{i}.png" for i in range(5)]
     hints = {
         "0.png": Hint("cat", 0.9, 0.8),
@@ -444,25 +446,25 @@ def test_the_order_is_that_of_the_model() -> None:
     assert rank(names, {}) != names
 
 
-def test_a_group_is_taken_but_for_its_exceptions(app: LabelingApp) -> None:
-    visitor = Visitor(app)
-    assert visitor.ask("group")["pictures"] == []
+def test_group_is_labeled_except_for_its_exceptions(app: LabelingApp) -> None:
+    tab = TabClient(app)
+    assert tab.post("group")["pictures"] == []
     app.session.set_hints({f"{i}.png": Hint("cat" if i < 4 else "dog", 0.5 + i / 10, 0.1) for i in range(6)})
-    group = visitor.ask("group")
+    group = tab.post("group")
     assert group["label"] == "cat"
     assert group["sizes"] == {"cat": 4, "dog": 2}
     files = [picture["file"] for picture in group["pictures"]]
-    assert files == ["3.png", "2.png", "1.png", "0.png"]  # the surest first
-    assert Visitor(app, "b").ask("group", label="cat")["label"] == "dog"  # the others are in the first tab
-    saved = visitor.ask("answer", items=[[f, 0] for f in files[1:]], action="label", label="cat", exceptions=files[:1])[
+    assert files == ["3.png", "2.png", "1.png", "0.png"]  # the most probable first
+    assert TabClient(app, "b").post("group", label="cat")["label"] == "dog"  # the first tab holds the cats
+    saved = tab.post("answer", items=[[f, 0] for f in files[1:]], action="label", label="cat", exceptions=files[:1])[
         "saved"
     ]
     assert [file for file, _ in saved] == files[1:]
-    assert visitor.ask("group", label="cat")["sizes"].get("cat") is None
-    assert "3.png" in [file for _ in range(3) for file in visitor.files()]
+    assert tab.post("group", label="cat")["sizes"].get("cat") is None
+    assert "3.png" in [file for _ in range(3) for file in tab.files()]
 
 
-def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path) -> None:
+def test_review_shows_pictures_in_the_order_of_its_table(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "audit.csv"
     table.write_text("path,given,suggested,margin,reason\n4.png,cat,dog,0.9,contradicted\n2.png,dog,cat,0.5,copy\n")
     with open_store(folder) as store:
@@ -486,7 +488,7 @@ def test_a_review_goes_through_a_table_in_its_order(folder: Path, tmp_path: Path
 
 
 def test_a_picture_that_is_skipped_in_a_review_keeps_its_label(folder: Path) -> None:
-    """On the disk too; and an unreadable one is counted as such, whatever it was labelled before."""
+    """Also in the file. An unreadable picture is counted as unreadable, whatever its earlier label."""
     with open_store(folder) as store:
         store.append([Change(f"{i}.png", "cat", "label") for i in range(3)])
         time.sleep(0.005)
@@ -512,17 +514,17 @@ def test_a_picture_that_is_skipped_in_a_review_keeps_its_label(folder: Path) -> 
         ("file\n9.png\n", "line 2: there is no picture '9.png'"),
     ],
 )
-def test_a_review_of_another_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_review_refuses_tables_without_known_pictures(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         read_review(tmp_path / "t.csv", ["1.png", "2.png"], tmp_path)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_review_takes_paths_and_passes_over_pictures_that_are_gone(
+def test_review_accepts_paths_and_skips_missing_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
 ) -> None:
-    """Tables of `ssgan predict` have paths from the current folder; Excel writes semicolons."""
+    """Tables of `ssgan predict` have paths relative to the current folder; Excel writes semicolons."""
     monkeypatch.chdir(tmp_path)
     rows = [
         ["file", "class", "probability"],
@@ -545,24 +547,24 @@ def test_a_review_takes_paths_and_passes_over_pictures_that_are_gone(
         "sep=;\r\nfile;class\r\nbär 1.png;cat\r\n".encode("utf-16"),
         "file|class\n./ba\u0308r 1.png|cat\n".encode(),
     ],
-    ids=["another header", "Windows-1252", "UTF-16 of Excel", "bars, decomposed"],
+    ids=["another header", "Windows-1252", "UTF-16 of Excel", "vertical bars, decomposed Unicode"],
 )
-def test_a_review_reads_what_a_table_of_labels_may_be(tmp_path: Path, content: bytes) -> None:
+def test_review_reads_all_formats_of_label_tables(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     hints, missing = read_review(tmp_path / "t.csv", ["bär 1.png", "2.png"], tmp_path)
     assert [(name, hint.label) for name, hint in hints.items()] == [("bär 1.png", "cat")]
     assert missing == []
 
 
-def test_a_review_names_pictures_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `predict` writes names that are no UTF-8."""
+def test_review_accepts_file_names_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has them as written by `predict`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_bytes(b"file,class\nin/b\xe4r.png,cat\n")
     assert list(read_review(Path("t.csv"), ["b\\udce4r.png"], Path("in")).hints) == ["b\\udce4r.png"]
 
 
-def test_keys_of_classes_outlast_a_start(folder: Path) -> None:
-    """In the order in which they were given, and not of the names of pictures, with those that have no label yet."""
+def test_order_of_classes_is_kept_after_restart(folder: Path) -> None:
+    """The order is as given, not that of the picture names, and includes classes that have no label yet."""
     names = [f"{i}.png" for i in range(6)]
     with open_store(folder) as store:
         first = LabelingSession(names, store, ["zebra", "glass", "apple"])
@@ -572,7 +574,7 @@ def test_keys_of_classes_outlast_a_start(folder: Path) -> None:
     with open_store(folder) as store:
         assert LabelingSession(names, store, store.read_classes()).classes == first.classes
         (folder / ".labels.csv.classes").unlink()
-        assert LabelingSession(names, store, store.read_classes()).classes == ["glass", "new"]  # by their first use
+        assert LabelingSession(names, store, store.read_classes()).classes == ["glass", "new"]  # in order of first use
     with open_tree(folder, SUFFIXES) as tree:
         assert not any("classes" in name for name in (*tree.pictures, *tree.ignored))
 
@@ -612,7 +614,7 @@ def test_a_skipped_label_of_a_folder_is_undone_with_it(folder: Path) -> None:
         assert store["a/0.png"] is None
 
 
-def test_a_skipped_picture_of_no_class_stays_so(folder: Path) -> None:
+def test_skipping_a_picture_of_no_class_keeps_its_answer(folder: Path) -> None:
     with open_store(folder) as store:
         session = LabelingSession(["0.png"], store, ["a"])
         session.answer([("0.png", 0)], "none")
@@ -620,8 +622,8 @@ def test_a_skipped_picture_of_no_class_stays_so(folder: Path) -> None:
         assert [answer.action for answer in store.answers("0.png")] == ["none", "none"]
 
 
-def test_counts_are_those_of_all_answers(folder: Path) -> None:
-    """They are kept up to date by each line, and are the same as counted anew."""
+def test_incremental_counts_match_recomputed_counts(folder: Path) -> None:
+    """Each line updates the counts; they equal the counts of a new session."""
     random = np.random.default_rng(0)
     names = [f"{i}.png" for i in range(6)]
     with open_store(folder) as store:
@@ -641,8 +643,8 @@ def test_counts_are_those_of_all_answers(folder: Path) -> None:
             assert shown == {one["file"] for one in anew.next_pictures("a")}
 
 
-def test_odd_cells_of_a_review_are_shown_or_left_out(folder: Path, tmp_path: Path) -> None:
-    """JSON has no NaN, and UTF-8 no lone surrogates; a line separator within a name is no end of a line."""
+def test_review_handles_invalid_numbers_bytes_and_line_separators(folder: Path, tmp_path: Path) -> None:
+    """JSON has no NaN, and UTF-8 no lone surrogates; a Unicode line separator in a name does not end a line."""
     write(folder, {"x\u2028y.png": grey(1)})
     table = tmp_path / "t.csv"
     rows = [b"file,probability,reason", b"0.png,nan,caf\xe9", b"1.png,inf,", b"2.png,1.5,", b"3.png,0.5,"]

@@ -1,4 +1,4 @@
-"""Selection of images: on hand-made clusters and probabilities."""
+"""Selection of images to label, on hand-made clusters and probabilities."""
 
 import numpy as np
 import pytest
@@ -54,18 +54,18 @@ def test_the_most_typical_of_each_cluster_is_selected_densest_first() -> None:
         assert detail == {"size": SIZES[k], "labeled": 0}
 
 
-def test_the_largest_clusters_without_a_label_are_taken() -> None:
-    """Three labels in the largest one: with one more image there are four clusters, and the next largest has it."""
+def test_largest_clusters_without_labels_are_selected_first() -> None:
+    """The largest cluster has three labels: for one more image there are four clusters; the next largest is used."""
     x = clusters((0.1, 0.1, 0.1, 0.1))
     x[:3] = [[0.0, 0.0], [0.01, 0.0], [0.0, 0.01]]
     chosen = select_typical(x, 1, labeled=[0, 1, 2], seed=0)
     assert STARTS[1] <= chosen.indices[0] < STARTS[2]
-    # A label in each cluster but the smallest leaves that one.
+    # If every other cluster has a label, the smallest is used.
     chosen = select_typical(x, 1, labeled=STARTS[:3], seed=0)
     assert chosen.indices[0] >= STARTS[3]
 
 
-def test_where_clusters_do_not_suffice_the_least_covered_give_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_clusters_come_from_the_least_covered_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     from ssgan.labeling import selection
 
     monkeypatch.setattr(selection, "MOST_CLUSTERS", 4)
@@ -88,7 +88,7 @@ def test_all_images_can_be_selected_even_where_they_are_equal() -> None:
     assert sorted(chosen.indices) == [0, 1, 3, 4, 5, 6, 7]
 
 
-def test_margin_and_disagreement() -> None:
+def test_uncertainty_matches_hand_computed_values() -> None:
     p_SNK = np.array([[[0.7, 0.2, 0.1], [0.9, 0.1, 0.0]], [[0.3, 0.6, 0.1], [0.9, 0.1, 0.0]]])
     margin, disagreement = uncertainty(p_SNK)
     np.testing.assert_allclose(margin, [0.1, 0.8])
@@ -97,16 +97,16 @@ def test_margin_and_disagreement() -> None:
     assert [part.tolist() for part in one_class] == [[1.0] * 3, [0.0] * 3]
 
 
-def unsure(margins: list[float]) -> np.ndarray:
-    """One model of two classes with these margins."""
+def probabilities_with_margins(margins: list[float]) -> np.ndarray:
+    """Return probabilities of one model and two classes, with these margins."""
     m = np.array(margins)
     return np.stack([(1 + m) / 2, (1 - m) / 2], axis=1)[None]
 
 
 def test_uncertain_images_are_not_near_each_other() -> None:
-    """The three most uncertain are all but equal: one of them is taken, and one from elsewhere."""
+    """The three most uncertain images are almost equal: one of them is selected, and one from another cluster."""
     features = np.array([[0.0], [0.01], [0.02], [5.0], [5.01], [9.0]])
-    p_SNK = unsure([0.0, 0.01, 0.02, 0.3, 0.35, 0.9])
+    p_SNK = probabilities_with_margins([0.0, 0.01, 0.02, 0.3, 0.35, 0.9])
     assert select_uncertain(p_SNK, features, 2).indices.tolist() == [0, 3]
     assert select_uncertain(p_SNK, features, 2, labeled=[0]).indices.tolist() == [1, 3]
     chosen = select_uncertain(p_SNK, lambda rows: features[rows], 2)
@@ -114,19 +114,19 @@ def test_uncertain_images_are_not_near_each_other() -> None:
     assert chosen.details[1]["margin"] == pytest.approx(0.3)
 
 
-def test_images_of_none_of_the_classes_are_kept_out_while_others_suffice() -> None:
-    features, p_SNK = np.arange(4.0)[:, None], unsure([0.0, 0.1, 0.2, 0.3])
+def test_images_of_none_of_the_classes_are_selected_last() -> None:
+    features, p_SNK = np.arange(4.0)[:, None], probabilities_with_margins([0.0, 0.1, 0.2, 0.3])
     generated = np.array([0.9, 0.5, 0.6, 0.1])
     assert sorted(select_uncertain(p_SNK, features, 2, generated_N=generated).indices) == [1, 3]
     assert sorted(select_uncertain(p_SNK, features, 3, generated_N=generated).indices) == [1, 2, 3]
 
 
-def test_equal_features_still_give_as_many_images() -> None:
-    chosen = select_uncertain(unsure([0.5, 0.1, 0.2, 0.4]), np.zeros((4, 3)), 3)
+def test_equal_features_give_the_requested_number_of_images() -> None:
+    chosen = select_uncertain(probabilities_with_margins([0.5, 0.1, 0.2, 0.4]), np.zeros((4, 3)), 3)
     assert chosen.indices.tolist() == [1, 2, 3]
 
 
-def test_copies_are_one_row_and_a_labelled_one_where_there_is_one() -> None:
+def test_unique_rows_keeps_one_copy_and_prefers_labelled_copies() -> None:
     assert unique_rows(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
     assert unique_rows(["a", "b", "a", "c", "b"], [4]).tolist() == [0, 3, 4]
 
@@ -138,8 +138,8 @@ def test_random_images_have_no_label_and_follow_the_seed() -> None:
     assert first.indices.tolist() != draw_random(20, 5, labeled=range(10), seed=2).indices.tolist()
 
 
-def test_the_embedding_separates_what_no_neighbours_join() -> None:
-    """Rows have length 1, those of parts of the graph that nothing joins are orthogonal, and a repeat is the same."""
+def test_embedding_separates_connected_components() -> None:
+    """Rows have length 1, rows of different components are orthogonal, and the result is deterministic."""
     random = np.random.RandomState(0)
     x = np.concatenate([random.normal(0, 1, (150, 3)), random.normal(0, 1, (120, 3)) + 50])
     embedded = embed(x)
@@ -152,7 +152,7 @@ def test_the_embedding_separates_what_no_neighbours_join() -> None:
 
 
 def test_typical_digits_are_of_all_classes(digits: Data) -> None:
-    """Of the whole pool, with two images for each class, by any seed."""
+    """From the whole pool, with two images per class, for several seeds."""
     embedded = embed(digits.x_train.reshape(len(digits.x_train), -1))
     for seed in range(3):
         assert len(set(digits.y_train[select_typical(embedded, 20, seed=seed).indices])) == 10

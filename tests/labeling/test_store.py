@@ -1,4 +1,4 @@
-"""The table of answers: what is on the disk, what is mended, and how a training reads it."""
+"""The table of answers: its content on disk, its repair, and how training reads it."""
 
 import os
 import time
@@ -22,11 +22,11 @@ from ssgan.table_files import decode_text
 
 
 def read(path: Path) -> dict[str, str | None]:
-    """The label of each picture, as a training reads the table: the last line of a picture."""
+    """Return the label of each picture as training reads the table: from the last line of the picture."""
     return {row.file: row.label for row in read_label_table(path).rows}
 
 
-def test_an_answer_is_a_line_and_undo_a_line_of_its_own(tmp_path: Path) -> None:
+def test_answers_and_undo_are_appended_as_lines(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert store.append([Change("a.png", "cat", "label"), Change("b, c.png", 'say "dog"', "label")]) == [1, 1]
         assert store.append([Change("a.png", "dog", "label")]) == [2]
@@ -41,9 +41,9 @@ def test_an_answer_is_a_line_and_undo_a_line_of_its_own(tmp_path: Path) -> None:
     assert not (tmp_path / ".labels.csv.lock").exists()
 
 
-def test_only_the_answer_of_that_version_is_undone(tmp_path: Path) -> None:
+def test_undo_requires_the_current_version(tmp_path: Path) -> None:
     with open_store(tmp_path, {"a.png": "cat"}) as store:
-        assert store.undo([("a.png", 1)]) == ["a.png"]  # the name of its folder, no answer of a person
+        assert store.undo([("a.png", 1)]) == ["a.png"]  # the label is of its folder, not an answer of the user
         store.append([Change("a.png", "dog", "label")])
         store.append([Change("a.png", "cow", "label")])
         assert store.undo([("a.png", 2)]) == ["a.png"]
@@ -57,25 +57,25 @@ CONTENT = b'file,label,time,action\na.png,cat,t,label\n"b,c.png",dog,t,label\n'
 
 
 @pytest.mark.parametrize("length", range(len(CONTENT) + 1))
-def test_a_torn_table_is_mended_and_read_alike(tmp_path: Path, length: int) -> None:
+def test_truncated_table_is_repaired_and_read_correctly(tmp_path: Path, length: int) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(CONTENT[:length])
     whole = sum(length >= end for end in (CONTENT.index(b"\n", len(HEADER) + 1), len(CONTENT) - 1))
     answers: dict[str, str | None] = dict([("a.png", "cat"), ("b,c.png", "dog")][:whole])
-    if whole:  # what a training reads from the torn file
+    if whole:  # as training reads the truncated file
         assert read(path) == answers
     with open_store(tmp_path) as store:
         store.append([Change("ä.png", "cow", "label")])
     assert read(path) == {**answers, "ä.png": "cow"}
 
 
-def test_a_torn_letter_is_no_other_encoding() -> None:
+def test_truncated_utf8_character_is_not_taken_for_another_encoding() -> None:
     line = HEADER + b"\n" + "ä.png,müll,t,label".encode()
     assert complete_length(line) == len(line)
     assert complete_length(line[: line.index(b"\xbc")]) == len(HEADER) + 1
 
 
-def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Path) -> None:
+def test_table_saved_by_a_spreadsheet_is_converted_back_to_utf8(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     with open_store(tmp_path) as store:
         store.append([Change("Käse 1.png", "Käse", "label"), Change("b.png", "Brot", "label")])
@@ -87,7 +87,7 @@ def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Pat
         assert store.notes == []
         assert store.label_counts() == {"Käse": 2, "Brot": 1}
     assert read(path) == {"Käse 1.png": "Käse", "b.png": "Brot", "Stühle 2.png": "Käse"}
-    # Later answers in UTF-8, and a last line without its end.
+    # Later answers are in UTF-8, and the last line has no line break.
     mixed = (
         HEADER + b"\nK\xe4se.png,K\xe4se,t,label\n" + "Stühle.png,Käse,t,label\n".encode() + b"z\xfc.png,Brot,t,label"
     )
@@ -111,8 +111,10 @@ def test_a_table_that_a_spreadsheet_saved_is_written_in_utf8_again(tmp_path: Pat
     ],
     ids=["carriage returns", "semicolons", "UTF-16", "quoted header"],
 )
-def test_a_table_in_any_format_of_a_spreadsheet_is_read_and_kept(tmp_path: Path, save: Callable[[str], bytes]) -> None:
-    """With carriage returns all answers were removed as an incomplete last line."""
+def test_table_in_any_spreadsheet_format_is_read_and_converted_back(
+    tmp_path: Path, save: Callable[[str], bytes]
+) -> None:
+    """Regression test: with carriage returns, all answers were removed as an incomplete last line."""
     path = tmp_path / "labels.csv"
     with open_store(tmp_path) as store:
         store.append(
@@ -145,7 +147,9 @@ def test_a_table_in_any_format_of_a_spreadsheet_is_read_and_kept(tmp_path: Path,
         ("file;label;time;action\r\n犬.png;cat;1;label".encode("utf-16"), {"犬.png": "cat"}),
     ],
 )
-def test_lines_of_a_spreadsheet_are_kept_but_a_torn_one(tmp_path: Path, content: bytes, labels: dict[str, str]) -> None:
+def test_spreadsheet_lines_are_kept_except_a_truncated_line(
+    tmp_path: Path, content: bytes, labels: dict[str, str]
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     assert is_log(content)
@@ -158,7 +162,7 @@ def test_lines_of_a_spreadsheet_are_kept_but_a_torn_one(tmp_path: Path, content:
 
 
 def test_a_line_without_an_action_is_kept(tmp_path: Path) -> None:
-    """The last line was left out without a word."""
+    """Regression test: the last line was ignored without a message."""
     path = tmp_path / "labels.csv"
     path.write_bytes(b"file;label;time;action\r\na.png;cat;1;label\r\nb.png;dog;;\r\n")
     for _ in range(2):
@@ -167,13 +171,13 @@ def test_a_line_without_an_action_is_kept(tmp_path: Path) -> None:
             assert store.label_counts() == {"cat": 1, "dog": 1}
 
 
-def test_a_torn_letter_of_the_own_format_has_no_note(tmp_path: Path) -> None:
+def test_truncated_utf8_character_in_own_format_has_no_note(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(HEADER + b"\na.png,Hund,1,label\nb.png,K\xc3")
     assert read_label_table(path).notes == []
 
 
-def test_one_server_at_a_time(tmp_path: Path) -> None:
+def test_open_store_refuses_a_second_server(tmp_path: Path) -> None:
     with (
         open_store(tmp_path),
         pytest.raises(Busy, match="Another `ssgan label` is writing "),
@@ -182,7 +186,7 @@ def test_one_server_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_another_table_is_not_written_to(tmp_path: Path) -> None:
+def test_table_with_other_columns_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,label\na.png,cat\n")
     with pytest.raises(UserError, match="other columns than file,label,time,action, so no answer can be added"):
         LabelStore(tmp_path / "labels.csv")
@@ -200,7 +204,7 @@ def test_a_table_that_another_program_changes_is_not_written_to(tmp_path: Path) 
     assert read(tmp_path / "labels.csv") == {"a.png": "cat", "b.png": "dog"}
 
 
-def test_an_answer_that_cannot_be_synced_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_is_discarded_if_fsync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -259,18 +263,18 @@ def test_the_last_line_of_a_picture_is_its_answer(
     ("text", "words"),
     [("  ", "needs a name"), ("-1", "no label"), ("Unlabeled", "no label"), ("a\nb", "a line break"), ("x" * 81, "80")],
 )
-def test_names_that_no_class_can_have(text: str, words: str) -> None:
+def test_refuses_invalid_class_names(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         check_class_name(text)
 
 
-def test_a_known_class_is_found_in_upper_and_lower_case() -> None:
+def test_known_class_is_found_case_insensitively() -> None:
     assert check_class_name(" Cat ", ["cat"]) == "cat"
     assert check_class_name(" Cat ") == "Cat"
-    assert check_class_name("\U0001f468\u200d\U0001f469") == "\U0001f468\u200d\U0001f469"  # one sign on the screen
+    assert check_class_name("\U0001f468\u200d\U0001f469") == "\U0001f468\u200d\U0001f469"  # one character on the screen
 
 
-# What a training makes of it
+# How training reads the table
 
 
 def test_a_training_reads_the_table_beside_the_pictures(tmp_path: Path) -> None:
@@ -291,7 +295,7 @@ def test_a_training_reads_the_table_beside_the_pictures(tmp_path: Path) -> None:
     assert "not used" not in notes
 
 
-def test_a_picture_of_no_class_whose_next_answer_is_undone_is_left_out(tmp_path: Path) -> None:
+def test_picture_of_no_class_is_excluded_again_after_undo(tmp_path: Path) -> None:
     folder = write(tmp_path / "flat", {f"{i}.png": grey(i) for i in range(4)})
     with open_store(folder) as store:
         store.append([Change("0.png", "cat", "label"), Change("1.png", "dog", "label"), Change("2.png", "", "none")])
@@ -301,7 +305,7 @@ def test_a_picture_of_no_class_whose_next_answer_is_undone_is_left_out(tmp_path:
     assert data.files_train == ("0.png", "1.png", "3.png")
 
 
-def test_a_gone_picture_labels_no_other_of_its_name(tmp_path: Path) -> None:
+def test_label_of_missing_picture_is_not_given_to_another_of_the_same_name(tmp_path: Path) -> None:
     folder = write(tmp_path / "flat", {"x/1.png": grey(1), "2.png": grey(2), "3.png": grey(3)})
     with open_store(folder) as store:
         store.append(
@@ -324,13 +328,13 @@ def test_the_table_holds_the_labels_of_class_folders_too(tmp_path: Path) -> None
     assert data.files_test == ("test/cat/2.png",)
 
 
-def test_another_table_beside_class_folders_is_refused_as_before(tmp_path: Path) -> None:
+def test_refuses_other_label_tables_with_class_folders(tmp_path: Path) -> None:
     folder = write(tmp_path / "mixed", classes(each=2))
     (folder / "l.csv").write_text("file,label\ncat/0.png,dog\n")
     assert "holds class folders" in refusal(folder, labels_csv=folder / "l.csv")
 
 
-def test_a_review_keeps_its_start_by_the_content_of_its_table(tmp_path: Path) -> None:
+def test_review_start_is_kept_by_the_content_of_its_table(tmp_path: Path) -> None:
     """Not by the time of the file: pictures may be labelled after the list was written, and clocks differ."""
     table, other = tmp_path / "a.csv", tmp_path / "b.csv"
     table.write_text("file\n1.png\n")

@@ -23,7 +23,7 @@ def models(few_digits: Data) -> Models:
 
 
 @pytest.mark.parametrize("strategy", ["typical", "uncertain", "random"])
-def test_hidden_labels_change_nothing_and_a_seed_repeats(few_digits: Data, models: Models, strategy: str) -> None:
+def test_suggestions_ignore_hidden_labels_and_follow_the_seed(few_digits: Data, models: Models, strategy: str) -> None:
     labeled = np.arange(20)
     other = dataclasses.replace(few_digits, y_train=np.random.RandomState(0).permutation(few_digits.y_train))
     expected = suggest(few_digits, 12, labeled, strategy, 3, models)
@@ -37,13 +37,13 @@ def test_hidden_labels_change_nothing_and_a_seed_repeats(few_digits: Data, model
     assert all(one.predicted in few_digits.classes and 0.1 <= (one.probability or 0) <= 1 for one in expected)
 
 
-def test_without_models_hidden_labels_change_nothing(few_digits: Data) -> None:
+def test_suggestions_without_models_ignore_hidden_labels(few_digits: Data) -> None:
     other = dataclasses.replace(few_digits, y_train=9 - few_digits.y_train)
     assert suggest(few_digits, 10, []) == suggest(other, 10, [])
     assert suggest(few_digits, 10, [])[0].predicted is None
 
 
-def test_by_default_images_with_a_label_are_left_out(few_digits: Data) -> None:
+def test_images_with_a_label_are_excluded_by_default(few_digits: Data) -> None:
     data = dataclasses.replace(few_digits, y_train=hide(few_digits.y_train, np.arange(250)))
     assert sorted(one.row for one in suggest(data, 50)) == list(range(250, 300))
 
@@ -81,7 +81,7 @@ def test_uncertain_images_have_small_margins(few_digits: Data, models: Models) -
     assert chosen[0].reason.startswith(f"{names[order[0]]} ({p_K[order[0]]:.2f}) or {names[order[1]]} (")
 
 
-def test_probabilities_and_outliers_are_those_of_the_predictions(
+def test_suggestions_use_calibrated_probabilities_and_flagged_outliers(
     few_digits: Data, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scaled by the temperature of the folds; images that look generated come last only if predictions flag them."""
@@ -109,7 +109,7 @@ def test_a_large_pool_is_sampled_with_its_labelled_images(few_digits: Data, monk
     assert len({one.row for one in suggest(few_digits, 200, labeled)}) == 200
 
 
-def test_a_gan_without_classes_gives_typical_images_by_its_features(few_digits: Data) -> None:
+def test_gan_without_classes_suggests_typical_and_refuses_uncertain_images(few_digits: Data) -> None:
     gan = train(few_digits, tiny(labels=0)).models
     chosen = suggest(few_digits, 5, [], models=gan)
     assert {(one.strategy, one.predicted) for one in chosen} == {("typical", None)}

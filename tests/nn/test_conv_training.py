@@ -32,11 +32,11 @@ from ssgan.nn.weight_norm import WeightNormConv2d, WeightNormLinear
 from ssgan.settings.catalog import NETWORK_NAMES, NETWORKS, check_image_shape
 from ssgan.training.trainer import train
 
-# What trains, and where it starts
+# Trained parameters and initialisation
 
 
 @every_weight_normed
-def test_scales_are_frozen_but_for_the_last_layers(network: str) -> None:
+def test_weight_norm_scales_are_frozen_except_in_the_last_layers(network: str) -> None:
     D, G = pair(narrow(network))
     layers = [layer for layer in D.modules() if isinstance(layer, WeightNormConv2d | WeightNormLinear)]
     trained = [isinstance(layer.g, nn.Parameter) for layer in layers]
@@ -49,7 +49,7 @@ def test_scales_are_frozen_but_for_the_last_layers(network: str) -> None:
 
 
 @every_weight_normed
-def test_initialisation_gives_every_unit_its_mean_and_deviation(network: str) -> None:
+def test_initialisation_gives_every_unit_mean_0_and_its_std(network: str) -> None:
     config = narrow(network, **QUIET)
     D, G = pair(config, (17, 18, 3))
     x, seen = pictures(30, 17, 18, 3), []
@@ -74,14 +74,14 @@ def test_initialisation_gives_every_unit_its_mean_and_deviation(network: str) ->
 
 
 def test_the_trainer_initialises_the_generator() -> None:
-    """Before tanh, the first images have mean 0 and a deviation of 0.1 on other noise as well, near enough."""
+    """Before tanh, the first images have a standard deviation near 0.1 also on new noise."""
     data, config = random_images(32, 32, 3), narrow("paper-conv", batch_size=50, labels=50, total_images=50)
     run = train(data, config.replace(learning_rate_g=0.0))
     images = torch.from_numpy(run.models.sample(100)[0]) * 2 - 1
     assert images.atanh().std().item() == pytest.approx(0.1, rel=0.2)
 
 
-def test_the_initialisation_of_the_dcgan_stores_images_and_changes_no_weight() -> None:
+def test_dcgan_initialisation_stores_reference_images_and_changes_no_weight() -> None:
     D, G = pair(narrow("dcgan"))
     before = [value.detach().clone() for value in [*D.parameters(), *G.parameters()]]
     x = pictures(20, 32, 32, 3)
@@ -89,7 +89,7 @@ def test_the_initialisation_of_the_dcgan_stores_images_and_changes_no_weight() -
     G.initialize(noise(narrow("dcgan"), 5))
     after = [*D.parameters(), *G.parameters()]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(before, after, strict=True))
-    # One less than a training batch.
+    # One image less than a training batch.
     assert torch.equal(D.reference, x[:3].permute(0, 3, 1, 2))
 
 
@@ -107,12 +107,12 @@ def test_every_parameter_has_a_gradient(network: str) -> None:
             assert value.grad.abs().max() > 0, name
 
 
-# Rows of a batch
+# Dependence on the other images of a batch
 
 
 @every_network
 @pytest.mark.parametrize("norm", ["batch", "virtual", "none"])
-def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone(network: str, norm: str) -> None:
+def test_generated_image_depends_on_the_batch_only_with_batch_norm(network: str, norm: str) -> None:
     config = narrow(network, generator_norm=norm, reference_rows=7)
     _, G = pair(config, (32, 32))
     z = noise(config, 6)
@@ -148,7 +148,7 @@ def test_reference_noise_goes_through_the_same_layers_as_noise(network: str) -> 
 
 @every_network
 @pytest.mark.parametrize("kernels", [0, 3])
-def test_a_prediction_does_not_depend_on_its_batch_mates(network: str, kernels: int) -> None:
+def test_prediction_at_evaluation_does_not_depend_on_the_batch(network: str, kernels: int) -> None:
     config = narrow(network, minibatch_kernels=kernels, **QUIET)
     D, _ = pair(config)
     D.initialize(pictures(20, 32, 32, 3))
@@ -163,8 +163,8 @@ def test_a_prediction_does_not_depend_on_its_batch_mates(network: str, kernels: 
         torch.testing.assert_close(ours[1:2], theirs, rtol=0, atol=1e-11)
 
 
-def test_the_dcgan_is_normalised_by_its_reference_as_by_a_batch() -> None:
-    """At evaluation, the stored images come out as they do in training as a batch of their own."""
+def test_dcgan_evaluation_normalises_by_the_reference_batch() -> None:
+    """At evaluation, the stored images give the same outputs as in training as a batch of their own."""
     D, _ = pair(narrow("dcgan", **QUIET))
     x = pictures(20, 32, 32, 3)
     D.initialize(x)
@@ -176,8 +176,8 @@ def test_the_dcgan_is_normalised_by_its_reference_as_by_a_batch() -> None:
 # Noise and dropout
 
 
-PLACES = {
-    # (convolutions with noise before them, places of dropout inside)
+LAYER_COUNTS = {
+    # (number of convolutions with noise before them, number of hidden dropout layers)
     "paper-conv": (8, 2),
     "compact-conv": (3, 3),
     "whitened-conv": (5, 3),
@@ -187,14 +187,14 @@ PLACES = {
 
 
 @every_network
-def test_noise_and_dropout_lie_where_they_should(network: str) -> None:
+def test_networks_have_the_expected_noise_and_dropout_layers(network: str) -> None:
     config = narrow(network, noise_input_std=0.1, noise_hidden_std=0.7, dropout_input=0.2, dropout_hidden=0.6)
     D, _ = pair(config)
     assert described(D.trunk)[:2] == ["dropout 0.2", "noise 0.1"]
     words = [word for layer in D.modules() for word in described(nn.Sequential(layer))]
-    before, inside = PLACES[network]
+    before, inside = LAYER_COUNTS[network]
     assert words.count("noise 0.1") == words.count("dropout 0.2") == 1
-    # And one before the output layer.
+    # One more is before the output layer.
     assert words.count("noise 0.7") == before + 1
     assert words.count("dropout 0.6") == inside
     quiet, _ = pair(narrow(network, **QUIET))
@@ -221,7 +221,7 @@ def test_noise_and_dropout_are_off_at_evaluation(network: str, setting: str) -> 
 
 
 def random_images(*shape: int, rows: int = 60) -> Data:
-    """Noise as uint8 images, of a brightness that tells the class."""
+    """Random uint8 images whose brightness depends on the class."""
     generator = np.random.default_rng(0)
     y = np.arange(rows) % 10
     x = (generator.integers(0, 128, (rows, *shape)) + (12 * y).reshape(-1, *[1 for _ in shape])).astype(np.uint8)
@@ -269,7 +269,7 @@ def test_a_layer_of_one_channel_trains_in_float64_under_vmap() -> None:
     assert train(random_images(32, 32, 3), narrow("compact-conv", **settings)).models.finite == [True]
 
 
-def test_seeds_take_a_thread_each_on_a_cpu_and_one_kernel_on_a_gpu() -> None:
+def test_auto_seed_strategy_is_loop_on_cpu_and_vmap_on_cuda() -> None:
     assert choose_strategy(1, "cpu") == choose_strategy(1, "cuda") == "direct"
     assert choose_strategy(2, "cpu") == "loop"
     assert choose_strategy(2, "cuda") == "vmap"
@@ -277,7 +277,7 @@ def test_seeds_take_a_thread_each_on_a_cpu_and_one_kernel_on_a_gpu() -> None:
 
 
 @every_network
-def test_a_checkpoint_gives_the_same_bits_back(network: str, tmp_path: Path) -> None:
+def test_checkpoint_restores_bit_identical_models(network: str, tmp_path: Path) -> None:
     data = random_images(32, 32, 3)
     config = narrow(network, seeds=2, total_images=8, generator_norm="virtual", minibatch_kernels=2)
     run = train(data, config)
@@ -292,7 +292,7 @@ def test_a_checkpoint_gives_the_same_bits_back(network: str, tmp_path: Path) -> 
 
 
 @every_network
-def test_training_that_goes_on_is_the_same(network: str) -> None:
+def test_resumed_training_equals_uninterrupted_training(network: str) -> None:
     data, config = random_images(32, 32, 3), narrow(network, total_images=16, report_every_images=8)
     config = config.replace(dropout_hidden=0.5, noise_input_std=0.1)
     states: list[Any] = []
@@ -309,7 +309,7 @@ def copied(state: Any) -> Any:
     return state.detach().clone() if isinstance(state, Tensor) else state
 
 
-# Every setting of a network does something
+# Every network setting has an effect
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -346,7 +346,7 @@ def test_every_setting_changes_the_weights(network: str) -> None:
 
 
 def test_the_compact_pair_learns_digits(digits: Data) -> None:
-    """Each pixel three by three times, so that there is room for the strides."""
+    """Each pixel is repeated 3x3 times, so that the images are large enough for the strides."""
     large = {name: getattr(digits, name).repeat(3, 1).repeat(3, 2) for name in ("x_train", "x_test")}
     widths = {"discriminator_widths": (8, 16, 32), "generator_widths": (16, 8)}
     config = tiny(network="compact-conv", batch_size=50, total_images=10_000, labels=100, **widths)
@@ -370,7 +370,7 @@ def test_images_of_the_wrong_size_are_refused_before_anything_is_written(
     assert not folder.exists()
 
 
-def test_check_of_shapes_is_that_of_the_networks() -> None:
+def test_shapes_accepted_by_the_check_work_in_the_networks() -> None:
     for network in CONVOLUTIONAL:
         for shape in ((28, 28), (32, 32), (64, 64, 3), (8, 8), (31, 32)):
             try:

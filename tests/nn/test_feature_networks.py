@@ -1,4 +1,4 @@
-"""The pair of networks for features: noise and dropout in D, a generator without bounds."""
+"""The pair of networks for feature vectors: noise and dropout in D, and an unbounded generator."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def discriminator(noise: LayerNoise = LayerNoise()) -> FeatureDiscriminator:  # 
     return FeatureDiscriminator(6, 4, (8, 7), noise)
 
 
-def test_d_is_dense_layers_with_weight_norm_and_leaky_relu() -> None:
+def test_discriminator_is_dense_layers_with_weight_norm_and_leaky_relu() -> None:
     D = discriminator().eval()
     x = torch.randn(5, 6)
     first, second = (layer for layer in D.trunk if isinstance(layer, WeightNormLinear))
@@ -32,21 +32,21 @@ def test_d_is_dense_layers_with_weight_norm_and_leaky_relu() -> None:
     assert torch.allclose(logits, features @ D.output.weight().T + D.output.b, atol=1e-6)
 
 
-def test_noise_is_on_the_input_and_dropout_before_the_output() -> None:
+def test_noise_and_dropout_are_at_the_expected_positions() -> None:
     kinds = [type(layer) for layer in discriminator(NOISE).trunk]
     dense = [WeightNormLinear, nn.LeakyReLU]
     assert kinds == [Dropout, GaussianNoise, *dense, GaussianNoise, *dense]
     assert [type(layer) for layer in discriminator(NOISE).noise] == [GaussianNoise, Dropout]
 
 
-def test_the_same_vectors_differ_in_training_and_not_at_evaluation() -> None:
+def test_outputs_are_random_in_training_and_deterministic_at_evaluation() -> None:
     D, x = discriminator(NOISE), torch.randn(5, 6)
     assert not torch.equal(D(x)[0], D(x)[0])
     D.eval()
     assert torch.equal(D(x)[0], D(x)[0])
 
 
-def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
+def test_initialisation_gives_every_unit_mean_0_and_std_1() -> None:
     D = discriminator()
     x = 5 * torch.randn(500, 6) + 2
     D.initialize(x)
@@ -55,7 +55,7 @@ def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
     assert first.std(axis=0) == pytest.approx(np.ones(8), abs=1e-4)
 
 
-def test_g_has_no_bounds() -> None:
+def test_generator_output_is_unbounded() -> None:
     torch.manual_seed(0)
     G = VectorGenerator(10, (6,), (8,))
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_g_has_no_bounds() -> None:
     assert x.max() > 5
 
 
-def test_the_preset_builds_both_for_vectors() -> None:
+def test_features_preset_builds_both_networks_for_vectors() -> None:
     config = resolve("features", {"labels": 40})
     stacks = build_stacks(config, (128,), 10, 2, torch.device("cpu"))
     assert {*stacks} == {"D", "G"}

@@ -1,4 +1,4 @@
-"""The plain pair is the one of the first lesson, and its running statistics follow G wherever it goes."""
+"""The gan-mlp pair has the layers of an introductory GAN; its running statistics are stacked and saved with G."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def narrow(**settings: Any) -> Config:
     return tiny(**{**NARROW, **settings})
 
 
-def test_the_pair_is_that_of_the_lesson() -> None:
+def test_pair_has_the_layers_of_an_introductory_gan() -> None:
     config = Config(network="gan-mlp")
     D: Any = NETWORK_PAIRS["gan-mlp"].discriminator(config, (28, 28), 1)
     G: Any = NETWORK_PAIRS["gan-mlp"].generator(config, (28, 28))
@@ -45,8 +45,8 @@ def test_the_pair_is_that_of_the_lesson() -> None:
     assert (NETWORK_PAIRS["gan-mlp"].low, NETWORK_PAIRS["gan-mlp"].high) == (-1.0, 1.0)
 
 
-def test_the_generator_is_activated_and_then_normalised_as_torch_does_it() -> None:
-    """The same as a plain stack of torch's layers, in training and, after three batches, at evaluation."""
+def test_generator_equals_torch_layers_with_activation_before_batch_norm() -> None:
+    """Equal to a plain nn.Sequential of torch layers in training and, after three batches, at evaluation."""
     torch.manual_seed(0)
     G: Any = NETWORK_PAIRS["gan-mlp"].generator(narrow(), (8, 8)).double()
     layers: list[nn.Module] = []
@@ -60,7 +60,7 @@ def test_the_generator_is_activated_and_then_normalised_as_torch_does_it() -> No
     norms = [layer for layer in plain if isinstance(layer, nn.BatchNorm1d)]
     for ours, theirs in zip(G.norms, norms, strict=True):
         torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=0, atol=1e-12)
-        # torch's is of N / (N - 1) times the variance.
+        # torch averages the unbiased variance, which is N / (N - 1) times ours.
         kept, correction = 0.8**3, rows / (rows - 1)
         expected = kept + (ours.running_var - kept) * correction
         torch.testing.assert_close(theirs.running_var, expected, rtol=0, atol=1e-12)
@@ -71,7 +71,7 @@ def test_the_generator_is_activated_and_then_normalised_as_torch_does_it() -> No
 
 @pytest.mark.parametrize("decay", [0.0, 0.8])
 @pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 4)], ids=str)
-def test_running_statistics_are_what_a_batch_leaves_of_them_and_adds(decay: float, shape: tuple[int, ...]) -> None:
+def test_running_statistics_are_exponential_averages_of_batch_moments(decay: float, shape: tuple[int, ...]) -> None:
     layer = BatchStatNorm(3, running_decay=decay).double()
     first, second = (torch.randn(*shape, dtype=torch.float64) * s + s for s in (2.0, 3.0))
     y = layer(first)
@@ -92,8 +92,8 @@ def test_running_statistics_are_what_a_batch_leaves_of_them_and_adds(decay: floa
     assert torch.equal(layer.running_mean, layer.eval().running_mean)
 
 
-def test_statistics_are_kept_by_every_pass_of_training_and_by_no_evaluation(few_digits: Data) -> None:
-    """Two passes a step: of D's phase and of G's, with the numbers of either batch."""
+def test_running_statistics_are_updated_only_in_training_passes(few_digits: Data) -> None:
+    """Each step has two passes, in D's phase and in G's, each with its own latent batch."""
     config = narrow(total_images=20, learning_rate_g=0.0, learning_rate_d=0.0, weight_feature_matching=1.0)
     run = train(few_digits, config)
     assert run.models.G is not None
@@ -110,8 +110,8 @@ def test_statistics_are_kept_by_every_pass_of_training_and_by_no_evaluation(few_
     assert all(torch.equal(value, run.models.G.buffers[name]) for name, value in buffers.items())
 
 
-def test_an_image_is_a_function_of_its_latent_alone(few_digits: Data) -> None:
-    """Whatever the seed of the noise, which elsewhere chooses the batch-mates."""
+def test_generated_image_depends_only_on_its_latent(few_digits: Data) -> None:
+    """With any seed of the noise, which for other networks chooses the other images of the batch."""
     models = train(few_digits, narrow()).models
     z = models.noise(130, 1)
     whole = models.generate(z, 1)
@@ -121,14 +121,14 @@ def test_an_image_is_a_function_of_its_latent_alone(few_digits: Data) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])
-def test_statistics_of_seeds_side_by_side_are_those_of_seeds_alone(few_digits: Data, strategy: str) -> None:
+def test_running_statistics_of_stacked_seeds_equal_separate_training(few_digits: Data, strategy: str) -> None:
     stack = train(few_digits, narrow(seeds=2, seed_strategy=strategy, dtype="float64")).models
     for seed in (0, 1):
         alone = train(few_digits, narrow(seed=seed, dtype="float64")).models
         assert stack.G is not None
         assert alone.G is not None
         for name, value in alone.G.buffers.items():
-            # Each layer sees the noise of thousands of numbers added up in another order.
+            # Thousands of numbers are summed in another order, so that each layer adds rounding errors.
             torch.testing.assert_close(stack.G.buffers[name][seed], value[0], rtol=1e-9, atol=1e-9)
         assert not torch.equal(stack.G.buffers["norms.0.running_mean"][0], stack.G.buffers["norms.0.running_mean"][1])
 

@@ -30,7 +30,7 @@ def test_gaussian_noise_is_off_at_evaluation():
     assert torch.equal(x, kept)
 
 
-def test_gaussian_noise_of_deviation_0_draws_no_random_number():
+def test_gaussian_noise_of_std_0_draws_no_random_number():
     x = torch.randn(4, 5)
     before = torch.get_rng_state()
     assert torch.equal(GaussianNoise(0.0)(x), x)
@@ -39,10 +39,10 @@ def test_gaussian_noise_of_deviation_0_draws_no_random_number():
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_gaussian_noise_has_the_deviation_asked_for():
+def test_gaussian_noise_has_the_configured_std():
     count = 200_000
     noise = GaussianNoise(0.3)(torch.full((count,), 2.0)) - 2.0
-    # Five standard errors of the mean, of the deviation, and of the share within one deviation.
+    # Five standard errors of the mean, of the std, and of the share within one std.
     assert noise.mean().item() == pytest.approx(0.0, abs=5 * 0.3 / count**0.5)
     assert noise.std().item() == pytest.approx(0.3, abs=5 * 0.3 / (2 * count) ** 0.5)
     assert (noise.abs() < 0.3).float().mean().item() == pytest.approx(0.6827, abs=5 * 0.4655 / count**0.5)
@@ -64,8 +64,8 @@ def channels_last(*shape: int) -> Tensor:
     return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
 
 
-def test_noise_in_images_with_channels_last_is_independent():
-    """The order in memory has no part in it."""
+def test_gaussian_noise_is_independent_in_channels_last_images():
+    """The memory layout has no effect."""
     x = channels_last(40, 6, 9, 10)
     added = GaussianNoise(0.3)(x) - x
     assert added.std().item() == pytest.approx(0.3, rel=0.05)
@@ -88,7 +88,7 @@ def test_dropout_sets_a_share_to_zero_and_keeps_the_mean(share):
     assert torch.equal(gradient, Dropout(share)(torch.ones_like(x)))
 
 
-def test_dropout_is_off_at_evaluation_and_where_its_share_is_0():
+def test_dropout_is_off_at_evaluation_and_at_probability_0():
     x = torch.randn(4, 5)
     before = torch.get_rng_state()
     assert torch.equal(Dropout(0.5).eval()(x), x)
@@ -108,7 +108,7 @@ def test_dropout_differs_between_seeds_under_vmap():
 @pytest.mark.parametrize("training", [True, False])
 @dense_and_convolutional
 def test_batch_stat_norm_equals_torch_in_training(pixels, training, std):
-    # At a deviation of 1e-3 the variance is as small as epsilon.
+    # At a standard deviation of 1e-3 the variance is as small as epsilon.
     layer = randomized(BatchStatNorm(3)).train(training)
     x = normal(6, 3, *pixels, mean=2.0, std=std).requires_grad_()
     expected = F.batch_norm(x, None, None, bias=layer.beta, training=True, eps=1e-6)
@@ -131,7 +131,7 @@ def test_batch_stat_norm_with_a_gain_equals_torch(pixels):
 
 
 @dense_and_convolutional
-def test_batch_stat_norm_takes_the_moments_of_the_reference_at_evaluation(pixels):
+def test_batch_stat_norm_uses_the_reference_moments_at_evaluation(pixels):
     layer = randomized(BatchStatNorm(3, gain=True, reference_rows=4)).eval()
     reference, x = normal(4, 3, *pixels, mean=2.0), normal(5, 3, *pixels, std=3.0)
     y = layer(torch.cat([reference, x]))
@@ -149,7 +149,7 @@ def test_batch_stat_norm_takes_the_moments_of_the_reference_at_evaluation(pixels
 
 
 def virtual_batch_norm_by_loops(x: Tensor, ref: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple:
-    """The formula of METHOD, one number at a time: (y, y_ref)."""
+    """The formula of virtual batch norm in plain loops; returns (y, y_ref)."""
     rows, ref_rows, features = len(x), len(ref), x.shape[1]
     x_flat, ref_flat = x.reshape(rows, features, -1).tolist(), ref.reshape(ref_rows, features, -1).tolist()
     pixels = len(x_flat[0][0])
@@ -185,7 +185,7 @@ def test_virtual_batch_norm_equals_the_formula(pixels, std):
 
 
 @dense_and_convolutional
-def test_virtual_batch_norm_takes_the_moments_of_the_reference_batch_and_the_row_together(pixels):
+def test_virtual_batch_norm_uses_joint_moments_of_reference_batch_and_row(pixels):
     layer = VirtualBatchNorm(2).double()
     x, ref = normal(3, 2, *pixels, mean=5.0, std=2.0), normal(4, 2, *pixels)
     y = layer(x, ref)[0].detach().numpy()
@@ -197,7 +197,7 @@ def test_virtual_batch_norm_takes_the_moments_of_the_reference_batch_and_the_row
 
 
 @dense_and_convolutional
-def test_virtual_batch_norm_of_a_row_does_not_depend_on_its_batch_mates(pixels):
+def test_virtual_batch_norm_of_a_row_does_not_depend_on_other_rows(pixels):
     layer = randomized(VirtualBatchNorm(2))
     x, ref = normal(5, 2, *pixels), normal(4, 2, *pixels)
     y, _ = layer(x, ref)
@@ -209,7 +209,7 @@ def test_virtual_batch_norm_of_a_row_does_not_depend_on_its_batch_mates(pixels):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_virtual_batch_norm_answers_every_call_alike(training):
+def test_virtual_batch_norm_keeps_no_state_between_calls(training):
     layer = randomized(VirtualBatchNorm(2)).train(training)
     x, ref = normal(5, 2), normal(4, 2)
     first, first_ref = layer(x, ref)
@@ -221,7 +221,7 @@ def test_virtual_batch_norm_answers_every_call_alike(training):
 
 
 @dense_and_convolutional
-def test_virtual_batch_norm_normalises_reference_rows_by_themselves_alone(pixels):
+def test_virtual_batch_norm_normalises_the_reference_by_its_own_moments(pixels):
     layer = randomized(VirtualBatchNorm(2))
     ref = normal(4, 2, *pixels, mean=1.0, std=3.0)
     expected = F.batch_norm(ref, None, None, weight=layer.gamma, bias=layer.beta, training=True, eps=1e-6)
@@ -241,7 +241,7 @@ def test_virtual_batch_norm_gradients_flow_through_both_batches(pixels):
 
 
 @dense_and_convolutional
-def test_virtual_batch_norm_does_not_cancel_in_float32(pixels):
+def test_virtual_batch_norm_has_no_cancellation_in_float32(pixels):
     layer = VirtualBatchNorm(3)
     x, ref = normal(8, 3, *pixels, mean=1e4).float(), normal(20, 3, *pixels, mean=1e4).float()
     expected, expected_ref = VirtualBatchNorm(3).double()(x.double(), ref.double())
@@ -301,7 +301,7 @@ def test_minibatch_discrimination_of_rows_far_apart_is_zero():
     assert layer(f)[:, 4:].abs().max().item() < 1e-13
 
 
-def test_minibatch_discrimination_columns_have_the_length_of_the_scale():
+def test_minibatch_discrimination_columns_have_the_norm_of_the_scale():
     layer = randomized(MinibatchDiscrimination(4, 3, 2))
     torch.testing.assert_close(layer.weight().norm(dim=0), layer.log_scale.exp(), rtol=0, atol=1e-13)
 
@@ -319,14 +319,14 @@ def test_minibatch_discrimination_init_sets_scale_and_bias_from_the_batch():
         assert 0.5 * distances.amin(dim=1).mean().item() == pytest.approx(1.0, abs=1e-12)
 
 
-def test_minibatch_discrimination_with_a_reference_does_not_depend_on_batch_mates():
+def test_minibatch_discrimination_with_a_reference_ignores_other_rows():
     layer = randomized(MinibatchDiscrimination(4, 3, 2))
     f, reference = normal(5, 4, std=0.1), normal(6, 4, std=0.1)
     output = layer(f, reference)
     others = torch.cat([f[:1], 10.0 * normal(4, 4)])
     torch.testing.assert_close(layer(others, reference)[0], output[0], rtol=0, atol=1e-13)
     torch.testing.assert_close(layer(f[:1], reference)[0], output[0], rtol=0, atol=1e-13)
-    # Without one it does.
+    # Without a reference it does.
     assert (layer(others)[0, 4:] - layer(f)[0, 4:]).abs().max() > 0.1
 
 

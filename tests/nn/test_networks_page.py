@@ -1,4 +1,4 @@
-"""The page about the networks gives the right numbers of parameters and operations, and the right settings."""
+"""docs/networks.md has the correct parameter counts, operation counts and settings."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(("network", "shape"), COUNTS)
-def test_the_page_counts_parameters_and_operations(network: str, shape: tuple[int, ...]) -> None:
-    """Operations of one image, a multiplication and an addition counted as two."""
+def test_page_has_the_correct_parameter_and_operation_counts(network: str, shape: tuple[int, ...]) -> None:
+    """Operations for one image; a multiplication and an addition count as two."""
     config = Config(network=network)
     numbers = []
     D, G = NETWORK_PAIRS[network].discriminator(config, shape, 10), NETWORK_PAIRS[network].generator(config, shape)
@@ -39,7 +39,7 @@ def test_the_page_counts_parameters_and_operations(network: str, shape: tuple[in
     assert f"| `{network}` | {'x'.join(map(str, shape))} | {d:,} | {d_flop} | {g:,} | {g_flop} |" in PAGE
 
 
-def test_the_page_shows_what_each_network_brings_along() -> None:
+def test_page_lists_settings_sizes_and_ranges_of_each_network() -> None:
     for name in NETWORK_SETTINGS:
         row = " | ".join([f"`{name}`", *(show(traits.settings[name]) for traits in NETWORKS.values())])
         assert f"| {row} |\n" in PAGE

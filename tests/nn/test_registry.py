@@ -1,4 +1,4 @@
-"""The pair of multilayer perceptrons is the one of the recipe."""
+"""The pair of multilayer perceptrons has the layers of the published recipe."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def generator(**settings: Any) -> Any:
     return NETWORK_PAIRS["mlp"].generator(tiny(generator_widths=(9, 7), **settings), (8, 8))
 
 
-def test_noise_lies_before_every_layer_and_only_the_last_scale_trains() -> None:
+def test_noise_is_before_every_layer_and_only_the_last_scale_is_trained() -> None:
     D = discriminator(noise_input_std=0.1, noise_hidden_std=0.7)
     kinds = [type(layer).__name__ for layer in D.trunk]
     assert kinds == ["GaussianNoise", "WeightNormLinear", "ReLU"] * 3
@@ -36,21 +36,21 @@ def test_noise_lies_before_every_layer_and_only_the_last_scale_trains() -> None:
     assert [tuple(layer.v.shape) for layer in linear] == [(16, 64), (14, 16), (12, 14), (10, 12)]
 
 
-def test_features_are_the_last_hidden_layer_before_its_own_noise_and_before_minibatch_discrimination() -> None:
+def test_features_exclude_the_last_noise_and_minibatch_discrimination() -> None:
     D = discriminator(noise_input_std=0.0, minibatch_kernels=4).train()
     x = torch.rand(6, 8, 8)
     D.initialize(torch.rand(30, 8, 8))
     logits, features = D(x)
     assert logits.shape == (6, 10)
     assert features.shape == (6, 12)
-    # With no noise below, noise on the way to the logits moves them and leaves the features.
+    # Without noise below, the noise after the features changes only the logits.
     quiet = MLPDiscriminator(64, 10, (16, 14, 12), 0.0, 0.0, 4, 5, reference_rows=19).train()
     quiet.load_state_dict(D.state_dict())
     assert torch.equal(quiet(x)[1], D.eval()(x)[1])
     assert not torch.allclose(quiet(x)[0], logits)
 
 
-def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
+def test_initialisation_gives_every_unit_mean_0_and_std_1() -> None:
     D = discriminator(noise_input_std=0.0, noise_hidden_std=0.0).double()
     x = torch.rand(200, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     D.initialize(x)
@@ -63,7 +63,7 @@ def test_initialisation_gives_every_unit_mean_0_and_deviation_1() -> None:
     ("norm", "kind", "bias"),
     [("batch", BatchStatNorm, False), ("virtual", VirtualBatchNorm, False), ("none", None, True)],
 )
-def test_the_generator_has_the_norm_it_was_asked_for(norm: str, kind: type | None, bias: bool) -> None:
+def test_generator_has_the_configured_norm(norm: str, kind: type | None, bias: bool) -> None:
     G = generator(generator_norm=norm)
     assert [type(layer) for layer in G.norms] == ([kind, kind] if kind else [])
     assert [layer.bias is not None for layer in G.hidden] == [bias, bias]
@@ -75,7 +75,7 @@ def test_the_generator_has_the_norm_it_was_asked_for(norm: str, kind: type | Non
     assert G.couples_rows == (norm == "batch")
 
 
-def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone() -> None:
+def test_generated_image_depends_on_the_batch_only_with_batch_norm() -> None:
     z = torch.rand(6, 6, generator=torch.Generator().manual_seed(2))
     for norm in ("batch", "virtual", "none"):
         G = generator(generator_norm=norm).double()
@@ -83,7 +83,7 @@ def test_an_image_depends_on_its_batch_mates_with_batch_norm_alone() -> None:
         assert torch.allclose(whole, part, atol=1e-12) == (norm != "batch")
 
 
-def test_the_reference_noise_of_the_generator_is_part_of_it() -> None:
+def test_reference_noise_is_in_the_state_dict_of_the_generator() -> None:
     G = generator(generator_norm="virtual", reference_rows=13)
     assert G.state_dict()["reference"].shape == (13, 6)
     with pytest.raises(ValueError, match="needs reference noise"):
@@ -91,7 +91,7 @@ def test_the_reference_noise_of_the_generator_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize(("distribution", "low", "high", "mean"), [("uniform", 0.0, 1.0, 0.5), ("normal", -9, 9, 0.0)])
-def test_latent_noise_has_its_distribution(distribution: str, low: float, high: float, mean: float) -> None:
+def test_latent_noise_has_the_configured_distribution(distribution: str, low: float, high: float, mean: float) -> None:
     z = draw_latents(Config(latent_distribution=distribution), 50, 40, generator=torch.Generator().manual_seed(0))
     assert z.shape == (50, 40, 100)
     assert low <= z.min() <= z.max() <= high
@@ -99,7 +99,7 @@ def test_latent_noise_has_its_distribution(distribution: str, low: float, high: 
     assert (distribution == "uniform") == bool(z.min() >= 0)
 
 
-def test_pixels_go_to_the_range_of_the_network_and_back() -> None:
+def test_pixels_are_scaled_to_the_network_range_and_back() -> None:
     stored = torch.tensor([[0, 8, 16]], dtype=torch.uint8)
     pair = NETWORK_PAIRS["mlp"]._replace(low=-1.0)
     assert pair.to_input(stored, 16.0, torch.float32).tolist() == [[-1.0, 0.0, 1.0]]

@@ -1,4 +1,4 @@
-"""Weight norm: the formula, its gradients, and the initialisation by a batch; dense, convolution and deconvolution."""
+"""Weight norm of dense and (transposed) convolution layers: formula, gradients, and initialisation from a batch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,13 +34,13 @@ def test_weight_norm_equals_the_formula():
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=0, atol=1e-14)
 
 
-def test_weight_norm_rows_have_the_length_of_the_scale():
+def test_weight_norm_rows_have_the_norm_of_the_scale():
     layer = randomized(WeightNormLinear(7, 5))
     layer.g[0] = -2.0
     torch.testing.assert_close(layer.weight().norm(dim=1), layer.g.abs(), rtol=0, atol=1e-14)
 
 
-def test_weight_norm_output_does_not_depend_on_the_length_of_v():
+def test_weight_norm_output_does_not_depend_on_the_norm_of_v():
     layer, x = randomized(WeightNormLinear(7, 3)), normal(4, 7)
     before = layer(x)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_weight_norm_output_does_not_depend_on_the_length_of_v():
 
 
 @pytest.mark.parametrize("train_scale", [False, True])
-def test_weight_norm_trains_its_scale_only_when_asked(train_scale):
+def test_weight_norm_scale_is_trainable_only_with_train_scale(train_scale):
     layer = WeightNormLinear(7, 5, train_scale=train_scale)
     assert ("g" in dict(layer.named_parameters())) == train_scale
     assert ("g" in dict(layer.named_buffers())) == (not train_scale)
@@ -63,8 +63,8 @@ def test_weight_norm_gradient_agrees_with_finite_differences():
     assert gradcheck_with_parameters(randomized(WeightNormLinear(4, 3, train_scale=True)), normal(5, 4))
 
 
-def test_weight_norm_draws_v_as_asked():
-    # 60,000 draws of N(0, 0.05): their deviation has a standard error of 0.05 / sqrt(120,000).
+def test_weight_norm_draws_v_with_the_configured_std():
+    # 60,000 draws of N(0, 0.05): their std has a standard error of 0.05 / sqrt(120,000).
     v = WeightNormLinear(300, 200, std=0.05).v
     assert v.std().item() == pytest.approx(0.05, abs=5 * 0.05 / 120_000**0.5)
     bound = (6.0 / 500.0) ** 0.5
@@ -73,7 +73,7 @@ def test_weight_norm_draws_v_as_asked():
 
 
 @pytest.mark.parametrize("train_scale", [False, True])
-def test_weight_norm_init_gives_every_unit_mean_0_and_deviation_1(train_scale):
+def test_weight_norm_init_gives_every_unit_mean_0_and_std_1(train_scale):
     layer = randomized(WeightNormLinear(7, 5, train_scale=train_scale))
     x = normal(500, 7, mean=3.0, std=2.0)
     output = layer.init_from(x)
@@ -82,7 +82,7 @@ def test_weight_norm_init_gives_every_unit_mean_0_and_deviation_1(train_scale):
     assert not output.requires_grad
 
 
-def test_weight_norm_init_without_a_bias_sets_the_deviation_only():
+def test_weight_norm_init_without_a_bias_sets_only_the_std():
     layer = randomized(WeightNormLinear(7, 5, bias=False))
     x = normal(500, 7, mean=3.0, std=2.0)
     before = layer(x)
@@ -104,7 +104,7 @@ def test_weight_norm_init_keeps_the_scale_of_a_constant_unit(dtype, out_features
     assert layer.g[0].item() == 1.0
     assert layer.b[0].item() == pytest.approx(-0.7, rel=1e-6)
     assert output[:, 0].abs().max().item() < 1e-6
-    # The other units are initialised as ever.
+    # The other units are initialised as usual.
     for unit in range(1, out_features):
         assert output[:, unit].std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
 
@@ -126,7 +126,7 @@ def test_init_from_standardizes_every_layer_of_a_net():
     assert torch.equal(output, activation)
 
 
-def test_init_from_sees_the_noise_between_layers():
+def test_init_from_includes_the_noise_between_layers():
     net = nn.Sequential(
         GaussianNoise(0.3), WeightNormLinear(6, 4), nn.ReLU(), GaussianNoise(2.0), WeightNormLinear(4, 3)
     )
@@ -161,7 +161,7 @@ def by_channel(layer: nn.Module, weight: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 0), (1, 1), (2, 1)])
 def test_a_convolution_equals_the_formula(stride, padding):
-    """Each number of the output by itself: g / ||v|| times v on a patch of the padded image, plus b."""
+    """Each output value separately: g / ||v|| times v on a patch of the padded image, plus b."""
     layer = randomized(WeightNormConv2d(2, 3, 3, stride, padding))
     v, g, b = (tensor.detach().numpy() for tensor in (layer.v, layer.g, layer.b))
     x = normal(2, 2, 5, 6)
@@ -175,8 +175,8 @@ def test_a_convolution_equals_the_formula(stride, padding):
 
 
 @pytest.mark.parametrize("kernel", [4, 5])
-def test_a_deconvolution_equals_the_formula(kernel):
-    """Every input pixel adds its multiple of W to the output at twice its place, less the padding."""
+def test_transposed_convolution_equals_the_formula(kernel):
+    """Each input pixel adds its multiple of W at twice its position; then the padding is cut off."""
     layer = randomized(WeightNormConvTranspose2d(2, 3, kernel))
     v, g, b = (tensor.detach().numpy() for tensor in (layer.v, layer.g, layer.b))
     weight = v * (g / np.sqrt((v**2).sum(axis=(0, 2, 3))))[None, :, None, None]
@@ -190,7 +190,7 @@ def test_a_deconvolution_equals_the_formula(kernel):
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6])
-def test_a_deconvolution_doubles_every_size(kernel):
+def test_transposed_convolution_doubles_every_size(kernel):
     for height, width in ((1, 1), (2, 5), (7, 7)):
         assert WeightNormConvTranspose2d(2, 3, kernel)(torch.zeros(4, 2, height, width)).shape == (
             4,
@@ -201,7 +201,7 @@ def test_a_deconvolution_doubles_every_size(kernel):
 
 
 @every_convolution
-def test_the_norm_of_a_convolution_is_that_of_each_output_channel(make):
+def test_norm_of_a_convolution_is_per_output_channel(make):
     layer = randomized(make())
     weight = by_channel(layer, layer.weight().detach())
     torch.testing.assert_close(weight.flatten(1).norm(dim=1), layer.g.abs(), rtol=0, atol=1e-14)
@@ -218,8 +218,8 @@ def test_gradients_of_a_convolution_agree_with_finite_differences(make):
 
 
 @every_convolution
-def test_gradients_of_a_convolution_are_those_of_its_weight(make):
-    """Through W = v * g / ||v|| the gradient of v is g / ||v|| times that of W, less its part along v."""
+def test_gradient_of_v_is_the_projected_gradient_of_the_weight(make):
+    """With W = v * g / ||v||, the gradient of v is g / ||v|| times that of W, without its component along v."""
     layer, x = randomized(make()), normal(2, 3, 4, 5)
     weight = layer.weight().detach().requires_grad_()
     ours = torch.autograd.grad(layer(x).square().sum(), layer.v)[0]
@@ -236,7 +236,7 @@ def test_gradients_of_a_convolution_are_those_of_its_weight(make):
 
 @every_convolution
 @pytest.mark.parametrize("init_std", [1.0, 0.1])
-def test_initialisation_of_a_convolution_goes_over_rows_and_pixels(make, init_std):
+def test_initialisation_of_a_convolution_averages_over_rows_and_pixels(make, init_std):
     layer = randomized(make(init_std=init_std))
     x = normal(20, 3, 6, 7, mean=3.0, std=2.0)
     output = layer.init_from(x)
@@ -246,7 +246,7 @@ def test_initialisation_of_a_convolution_goes_over_rows_and_pixels(make, init_st
     torch.testing.assert_close(output.std(dim=(0, 2, 3), correction=0), one, rtol=0, atol=1e-10)
 
 
-def test_initialisation_gives_a_dense_layer_the_deviation_asked_for():
+def test_initialisation_gives_a_dense_layer_the_configured_std():
     output = randomized(WeightNormLinear(7, 5, init_std=0.1)).init_from(normal(500, 7, mean=3.0, std=2.0))
     torch.testing.assert_close(
         output.std(dim=0, correction=0), torch.full((5,), 0.1, dtype=torch.float64), rtol=0, atol=1e-10
@@ -255,12 +255,12 @@ def test_initialisation_gives_a_dense_layer_the_deviation_asked_for():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("make", [CONVOLUTIONS[name] for name in ("same", "valid", "strided", "1x1")])
-def test_initialisation_keeps_the_scale_of_a_channel_that_does_not_vary(make, dtype):
+def test_initialisation_keeps_the_scale_of_a_constant_channel(make, dtype):
     layer, x = make().to(dtype), torch.randn(50, 3, 4, 5, dtype=dtype)
     x[:, 0] = 0.7
     with torch.no_grad():
         middle = layer.v.shape[-1] // 2
-        # One tap alone, which sees no pixel of the padding.
+        # Only one tap is nonzero, so that the padding has no effect.
         layer.v[0] = 0.0
         layer.v[0, 0, middle, middle] = 2.0
     output = layer.init_from(x)
@@ -279,7 +279,7 @@ def test_initialisation_keeps_the_scale_of_a_channel_that_does_not_vary(make, dt
         (lambda **options: WeightNormConvTranspose2d(2, 3, 4, **options), (4, 2, 3, 3), nn.ConvTranspose2d),
     ],
 )
-def test_folded_layers_are_those_of_torch_and_compute_the_same(
+def test_folded_layers_are_torch_layers_with_equal_outputs(
     build: Any, shape: tuple[int, ...], plain: type[nn.Module], bias: bool
 ) -> None:
     layer, x = randomized(build(bias=bias)), normal(*shape)

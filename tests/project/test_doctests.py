@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they show."""
+"""The examples in docstrings run and give the shown output."""
 
 import doctest
 import importlib
@@ -16,7 +16,7 @@ MODULES = sorted(
     for path in (ROOT / "ssgan").rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )
-SECONDS = 4.0  # of the processor for all examples of one docstring; each took below 2 where it was written
+SECONDS = 4.0  # of CPU time for all examples of one docstring; each took below 2 when it was written
 
 
 def test_the_main_functions_have_examples() -> None:

@@ -1,4 +1,4 @@
-"""Unlabelled images of none of the user's classes: how the grid is built, and what its rows say."""
+"""Unlabelled images of none of the user's classes: the grid, its rows and its table."""
 
 import dataclasses
 import itertools
@@ -33,13 +33,13 @@ def cells(results: ModuleType, digits: Data) -> dict[tuple[float, int], Data]:
 
 
 def rows_of(data: Data, whole: Data) -> np.ndarray:
-    """Which row of the whole pool each image of a cell is."""
+    """The row of the whole pool for each image of a cell."""
     place = {image.tobytes(): row for row, image in enumerate(whole.x_train)}
     assert len(place) == len(whole.x_train)
     return np.array([place[image.tobytes()] for image in data.x_train])
 
 
-def test_the_pool_is_of_one_size_and_its_share_of_foreign_images_is_exact(
+def test_pool_has_constant_size_and_the_exact_share_of_foreign_images(
     cells: dict[tuple[float, int], Data], digits: Data
 ) -> None:
     for (share, _), data in cells.items():
@@ -53,7 +53,7 @@ def test_the_pool_is_of_one_size_and_its_share_of_foreign_images_is_exact(
         assert data.classes == ("0", "1", "2", "3", "4", "5")
 
 
-def test_labels_and_test_share_are_the_same_for_every_share_and_both_methods(
+def test_labels_and_test_set_are_equal_for_all_shares_and_methods(
     cells: dict[tuple[float, int], Data], digits: Data
 ) -> None:
     test = digits.y_test < 6
@@ -77,7 +77,7 @@ def test_labels_and_test_share_are_the_same_for_every_share_and_both_methods(
     assert len({cells[0.0, seed].x_train[:LABELS].tobytes() for seed in range(3)}) == 3
 
 
-def test_foreign_images_take_the_place_of_own_ones(cells: dict[tuple[float, int], Data], digits: Data) -> None:
+def test_foreign_images_replace_images_of_own_classes(cells: dict[tuple[float, int], Data], digits: Data) -> None:
     for seed in range(3):
         pools = [rows_of(cells[share, seed], digits) for share in SHARES]
         for fewer, more in itertools.pairwise(pools):
@@ -87,7 +87,7 @@ def test_foreign_images_take_the_place_of_own_ones(cells: dict[tuple[float, int]
             assert {int(label) < 6 for label in digits.y_train[list(come)]} == {False}
 
 
-def test_no_test_image_is_in_a_pool_and_no_test_label_decides_one(results: ModuleType, digits: Data) -> None:
+def test_pool_holds_no_test_image_and_does_not_use_test_labels(results: ModuleType, digits: Data) -> None:
     data = results.with_foreign(digits, 0.5, LABELS, 0)
     tested = {image.tobytes() for image in digits.x_test}
     assert not tested & {image.tobytes() for image in data.x_train}
@@ -95,7 +95,7 @@ def test_no_test_image_is_in_a_pool_and_no_test_label_decides_one(results: Modul
     assert (results.with_foreign(other, 0.5, LABELS, 0).x_train == data.x_train).all()
 
 
-def test_a_cell_knows_its_share(results: ModuleType) -> None:
+def test_grid_cells_cover_all_shares_methods_and_seeds(results: ModuleType) -> None:
     """Five draws of each share, and of the baseline on own and on foreign pools; no cell twice, each with one draw."""
     grid = results.GRIDS["foreign"]
     found = [(cell["method"], cell["foreign_share"], cell["seed"]) for cell in grid.cells]
@@ -110,7 +110,7 @@ def test_a_cell_knows_its_share(results: ModuleType) -> None:
 
 
 class FixedModels:
-    """One model that finds its logits in the images."""
+    """One model whose logits are the images."""
 
     def __init__(self, judges: bool = True) -> None:
         self.G = SimpleNamespace() if judges else None
@@ -119,12 +119,12 @@ class FixedModels:
         return x_NK[None]
 
 
-def test_what_a_model_says_of_foreign_images_by_hand(results: ModuleType) -> None:
+def test_scores_of_foreign_images_match_hand_computed_values(results: ModuleType) -> None:
     """Z = sum exp(logits): with both logits log(1/2), p_generated is 1/2; (log 2, log 1) gives 1/4 and 1 - p = 1/3."""
     own = np.log([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0]])  # p_generated 1/4, 1/4, 1/5; unsure 1/3, 1/3, 1/4
     foreign = np.log([[0.4, 0.1], [4.0, 5.0]])  # p_generated 2/3, 1/10; unsure 1/5, 4/9
-    said = results.verdict_on_foreign(FixedModels(), own, foreign)
-    assert said == pytest.approx(
+    scores = results.verdict_on_foreign(FixedModels(), own, foreign)
+    assert scores == pytest.approx(
         {
             "p_generated_own": 0.7 / 3,
             "p_generated_foreign": (2 / 3 + 0.1) / 2,
@@ -138,11 +138,11 @@ def test_what_a_model_says_of_foreign_images_by_hand(results: ModuleType) -> Non
     assert (surer["auroc_p_generated"], surer["auroc_unsure"]) == (1.0, 0.0)
 
 
-def test_a_model_without_generator_or_that_diverged_says_nothing(results: ModuleType) -> None:
+def test_scores_are_none_without_generator_or_after_divergence(results: ModuleType) -> None:
     own, foreign = np.log([[2.0, 1.0]]), np.log([[1.0, 1.0]])
-    said = results.verdict_on_foreign(FixedModels(judges=False), own, foreign)
-    assert said.pop("auroc_unsure") == 1.0
-    assert set(said.values()) == {None}
+    scores = results.verdict_on_foreign(FixedModels(judges=False), own, foreign)
+    assert scores.pop("auroc_unsure") == 1.0
+    assert set(scores.values()) == {None}
     with np.errstate(invalid="ignore"):
         lost = results.verdict_on_foreign(FixedModels(), own, np.array([[np.nan, 0.0]]))
     assert set(lost.values()) == {None}
@@ -163,7 +163,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_error_against_supervised_from_training_to_table(
+def test_grid_trains_each_cell_once_and_the_table_shows_differences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows for 0 and 100 % foreign images, each cell once, and the differences of the table."""
@@ -190,7 +190,7 @@ def test_error_against_supervised_from_training_to_table(
         assert 0 < other["p_generated_foreign"] < 1
         assert 0 <= other["auroc_p_generated"] <= 1
 
-    # A cell that is there is not trained again, and one that is not is told from its neighbour by the data alone.
+    # A cell with a row is not trained again; the missing one differs from its neighbour only in the data.
     capsys.readouterr()
     path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not by_cell["gan", 1.0, 1]))
     assert results.main(["foreign", "--device", "cpu"]) == 0
@@ -213,13 +213,13 @@ def test_error_against_supervised_from_training_to_table(
     assert any(line.startswith(f"| `supervised` | {sum(theirs) / 2:.2f} ± ") for line in lines)
 
 
-def row(method: str, share: float, draw: int, error: float | None, *said: float | None) -> dict[str, Any]:
+def row(method: str, share: float, draw: int, error: float | None, *scores: float | None) -> dict[str, Any]:
     names = ("unlike_own", "unlike_foreign", "auroc_p_generated", "auroc_unsure")
     cell = {"method": method, "foreign_share": share, "draw_seed": draw, "error": error}
-    return {**cell, "labels": LABELS, "images": 1000, **dict(zip(names, said, strict=True))}
+    return {**cell, "labels": LABELS, "images": 1000, **dict(zip(names, scores, strict=True))}
 
 
-def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_matches_hand_computed_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences are paired, a tie is not lower, a diverged draw is left out, and the control is no baseline."""
     none = (None, None, None)
     rows = [
@@ -243,7 +243,7 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "higher error on average at 100 % foreign images." in table
 
 
-def test_published_rows_are_those_of_the_grid_and_of_the_data(results: ModuleType, digits: Data) -> None:
+def test_published_rows_match_the_grid_and_the_data(results: ModuleType, digits: Data) -> None:
     rows = read(ROOT / "results" / "rows" / "foreign.jsonl")
     found = {(row["config_sha256"], tuple(row["stack"]), row["dataset_sha256"]): row for row in rows}
     wanted = set()
@@ -263,8 +263,8 @@ def test_published_rows_are_those_of_the_grid_and_of_the_data(results: ModuleTyp
     assert not any(row["commit"].endswith("+") for row in rows)
 
 
-def test_what_the_page_says_of_foreign_images_follows_from_the_rows() -> None:
-    """Its sentences without numbers."""
+def test_statements_of_the_page_on_foreign_images_follow_from_the_rows() -> None:
+    """The sentences of the page without numbers."""
 
     def mean(method: str, share: float, column: str) -> float:
         values = [

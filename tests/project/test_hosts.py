@@ -1,4 +1,4 @@
-"""Files for other programs: a CI file and an image call what exists, and the citation is that of this version."""
+"""Files for other programs: the GitHub workflow, the Docker image and the citation file."""
 
 import os
 import re
@@ -18,7 +18,7 @@ import ssgan
 yaml = pytest.importorskip("yaml", reason="needs the test extra")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-# Programs of the development extra, by the package that brings each.
+# Programs of the development extra, and the package that installs each.
 PROGRAMS = {"ruff": "ruff", "mypy": "mypy", "lint-imports": "import-linter"}
 HOSTS = {"ubuntu-latest", "macos-latest", "windows-latest"}
 
@@ -58,15 +58,15 @@ def test_every_command_of_the_workflow_exists(command: str) -> None:
     assert fault(command) == ""
 
 
-def test_a_command_that_is_gone_is_found() -> None:
+def test_missing_commands_and_options_are_detected() -> None:
     assert fault("python scripts/gone.py") == "there is no scripts/gone.py"
     assert fault("python scripts/packages --outside dist") == "scripts/packages has no --outside"
     assert fault(".venv/bin/flake8 .") == "no extra installs .venv/bin/flake8"
     assert fault("make test") == "make is not known"
 
 
-def test_every_command_of_the_own_ci_is_run_on_hosts_too() -> None:
-    """But for the data that only this one has."""
+def test_workflow_runs_every_command_of_the_local_ci() -> None:
+    """Except for commands on data that only the local CI has."""
     own = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
     joined = "\n".join(COMMANDS)
     for line in own:
@@ -83,14 +83,14 @@ def test_tests_run_on_three_systems_and_two_versions_of_python() -> None:
     assert len(matrix["python"]) == 2
 
 
-def test_the_workflow_may_only_read() -> None:
+def test_workflow_has_read_only_permissions() -> None:
     assert workflow()["permissions"] == {"contents": "read"}
     checkouts = [s for job in workflow()["jobs"].values() for s in job["steps"] if "checkout" in s.get("uses", "")]
     assert len(checkouts) == len(workflow()["jobs"])
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
-def test_the_image_is_built_from_files_that_are_sent() -> None:
+def test_dockerfile_copies_only_files_of_the_build_context() -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     sent = [rule[1:] for rule in rules if rule.startswith("!")]
     assert rules[1] == "*"
@@ -100,10 +100,10 @@ def test_the_image_is_built_from_files_that_are_sent() -> None:
             assert any(fnmatch(name, pattern) for pattern in sent), name
 
 
-def test_the_image_takes_the_same_torch_as_the_package_and_runs_without_rights() -> None:
-    asked = {one for one in PROJECT["dependencies"] if one.startswith("torch")}
+def test_docker_image_has_the_required_torch_and_no_root_user() -> None:
+    required = {one for one in PROJECT["dependencies"] if one.startswith("torch")}
     for line in re.findall(r"^RUN pip install .*torch.*$", DOCKERFILE, re.MULTILINE):
-        assert set(re.findall(r'"(torch[^"]+)"', line)) == asked
+        assert set(re.findall(r'"(torch[^"]+)"', line)) == required
     users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
     assert users == ["1000:1000"]
     assert DOCKERFILE.index("USER") < DOCKERFILE.index("ENTRYPOINT")
@@ -112,7 +112,7 @@ def test_the_image_takes_the_same_torch_as_the_package_and_runs_without_rights()
     assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
 
 
-def test_the_image_has_no_lint() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     hadolint = shutil.which("hadolint", path=programs)
     if hadolint is None:
@@ -121,7 +121,7 @@ def test_the_image_has_no_lint() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_citation_is_that_of_this_version_and_of_the_paper() -> None:
+def test_citation_file_has_this_version_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert citation["version"] == ssgan.__version__

@@ -1,4 +1,4 @@
-"""The layout of the package: levels, circles, sizes, and what an import loads."""
+"""The layout of the package: import levels, import cycles, sizes, and what an import loads."""
 
 import ast
 import shutil
@@ -20,7 +20,7 @@ def architecture() -> ModuleType:
     return script("docs/architecture")
 
 
-def test_the_page_lists_the_packages_of_today(architecture: ModuleType) -> None:
+def test_architecture_page_is_up_to_date(architecture: ModuleType) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert page == architecture.page(), "run scripts/docs/architecture.py"
     assert len(page.encode()) <= 4096
@@ -37,7 +37,7 @@ def lint(root: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
 
 
-def test_packages_import_from_lower_levels_and_without_circles() -> None:
+def test_packages_import_from_lower_levels_and_without_cycles() -> None:
     pytest.importorskip("importlinter", reason="needs the dev extra")
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout
@@ -51,7 +51,7 @@ def test_packages_import_from_lower_levels_and_without_circles() -> None:
         ("training/methods.py", "from ssgan.training import step", "No circle among the modules of a package"),
     ],
 )
-def test_one_import_in_the_wrong_place_breaks_a_contract(tmp_path: Path, module: str, line: str, broken: str) -> None:
+def test_import_linter_detects_a_forbidden_import(tmp_path: Path, module: str, line: str, broken: str) -> None:
     pytest.importorskip("importlinter", reason="needs the dev extra")
     shutil.copytree(PACKAGE, tmp_path / "ssgan", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -62,17 +62,17 @@ def test_one_import_in_the_wrong_place_breaks_a_contract(tmp_path: Path, module:
     assert f"{broken} BROKEN" in done.stdout
 
 
-def test_there_are_few_modules() -> None:
+def test_number_of_modules_is_limited() -> None:
     assert 60 <= len(MODULES) <= 130
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_has_a_readable_length(path: Path) -> None:
+def test_modules_have_at_most_420_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.stem)
-def test_a_file_of_tests_has_a_readable_length(path: Path) -> None:
+def test_test_files_have_at_most_700_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 700
 
 
@@ -86,12 +86,12 @@ def function(path: Path, name: str) -> ast.FunctionDef:
     ("path", "name", "lines"),
     [("training/trainer.py", "step", 30), ("training/experiment.py", "run_experiment", 50)],
 )
-def test_long_stories_are_short(path: str, name: str, lines: int) -> None:
+def test_main_functions_are_short(path: str, name: str, lines: int) -> None:
     found = function(PACKAGE / path, name)
     assert (found.end_lineno or 0) - found.lineno < lines
 
 
-# What each package may load when it is imported; torch and numpy take seconds.
+# What each package must not load when it is imported; torch and numpy take seconds.
 FORBIDDEN = {
     "cli": {"torch", "numpy", "sklearn"},
     "settings": {"torch", "numpy"},
@@ -112,7 +112,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize(("name", "forbidden"), FORBIDDEN.items(), ids=FORBIDDEN)
-def test_importing_a_package_loads_no_more_than_it_may(name: str, forbidden: set[str]) -> None:
+def test_importing_a_package_loads_no_forbidden_module(name: str, forbidden: set[str]) -> None:
     paths = [p for p in MODULES if p.relative_to(PACKAGE).with_suffix("").parts[0] == name]
     dotted = [".".join(("ssgan", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in paths]
     code = f"import sys, {', '.join(dotted)}; print(*sorted({forbidden!r} & set(sys.modules)))"

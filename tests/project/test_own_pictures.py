@@ -1,4 +1,4 @@
-"""The sets that stand for a user's own pictures, and the rows that were trained on them."""
+"""The data sets that stand for a user's own pictures, and the rows of trainings on them."""
 
 from pathlib import Path
 from types import ModuleType
@@ -31,18 +31,18 @@ def test_cells_and_letters_are_drawn_from_a_seed(own_pictures: ModuleType) -> No
     assert letter[:2].mean() > letter.min() + 60  # ink on lighter paper
 
 
-def test_fonts_without_letters_are_left_out(own_pictures: ModuleType, tmp_path: Path) -> None:
+def test_unusable_fonts_are_skipped(own_pictures: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "no.ttf").write_bytes(b"no font")
     assert own_pictures.usable_fonts(tmp_path) == []
 
 
-def test_every_training_comes_once_and_draw_by_draw(own_pictures: ModuleType) -> None:
+def test_trainings_are_unique_and_ordered_by_draw(own_pictures: ModuleType) -> None:
     found = [*own_pictures.trainings(3, 1)]
     assert len(set(found)) == len(found) == 3 * len(own_pictures.TRAININGS) + len(own_pictures.MORE_TRAININGS)
     assert [seed for _, seed in found] == sorted(seed for _, seed in found)
 
 
-def test_the_rows_are_of_the_script_and_of_the_presets_of_today(own_pictures: ModuleType) -> None:
+def test_rows_match_the_script_and_the_current_presets(own_pictures: ModuleType) -> None:
     """Every row is one of its trainings, and methods that are compared took equal CPU time."""
     for row in ROWS:
         views = row["settings"].get("augmentation", "digits")

@@ -1,4 +1,4 @@
-"""Packages: what a wheel and a source distribution hold, and what they say of themselves.
+"""Packages: the contents and metadata of a wheel and a source distribution.
 
 `scripts/packages` builds both, installs them into fresh environments and uses them there; `.ci/run` calls it.
 """
@@ -45,7 +45,7 @@ def wheel(path: Path, files: set[str], readme: str = "text", command: str = "ssg
     return path
 
 
-def test_a_wheel_holds_the_package_and_nothing_else(packages: ModuleType, tmp_path: Path) -> None:
+def test_wheel_faults_reports_wrong_files_links_and_commands(packages: ModuleType, tmp_path: Path) -> None:
     files = {"ssgan/__init__.py", "ssgan/py.typed"}
     assert packages.wheel_faults(wheel(tmp_path / "a.whl", files), files) == []
     lacking = wheel(tmp_path / "b.whl", files - {"ssgan/py.typed"})
@@ -58,7 +58,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(packages: ModuleType, tmp_pa
     assert packages.wheel_faults(silent, files) == ["e.whl installs no command ssgan"]
 
 
-def test_a_source_distribution_holds_the_repository(packages: ModuleType, tmp_path: Path) -> None:
+def test_sdist_faults_reports_missing_files(packages: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "ssgan-1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("ssgan-1/README.md"), io.BytesIO())
@@ -67,7 +67,7 @@ def test_a_source_distribution_holds_the_repository(packages: ModuleType, tmp_pa
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")
-def test_the_script_looks_at_every_file_that_is_no_module(packages: ModuleType) -> None:
+def test_tracked_package_files_include_all_files_that_are_not_modules(packages: ModuleType) -> None:
     others = {name for name in packages.tracked("ssgan") if not name.endswith(".py")}
     assert others >= {
         *{f"ssgan/labeling/static/page.{suffix}" for suffix in ("html", "js", "css")},
@@ -80,8 +80,8 @@ def test_the_script_looks_at_every_file_that_is_no_module(packages: ModuleType) 
     }
 
 
-def test_the_page_of_the_index_has_no_dead_links(packages: ModuleType) -> None:
-    """The substitutions of pyproject.toml, as the hook applies them."""
+def test_readme_on_pypi_has_no_dead_links(packages: ModuleType) -> None:
+    """With the substitutions of pyproject.toml, applied as by the build hook."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert packages.dead_links(text)
     for one in README_HOOK["substitutions"]:
@@ -103,6 +103,6 @@ def test_type_checkers_see_every_public_name() -> None:
     assert set(imported) == set(ssgan.__all__)
 
 
-def test_the_source_distribution_is_asked_for_files_that_are_there() -> None:
+def test_sdist_includes_only_existing_files() -> None:
     for name in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]:
         assert (ROOT / name.removeprefix("/")).exists(), name

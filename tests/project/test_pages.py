@@ -1,4 +1,4 @@
-"""README and the pages of `docs/`: what they show runs, their tables are those of the rows, their links lead on."""
+"""README and the pages of `docs/`: their commands and code run, tables match the rows, and links are valid."""
 
 import json
 import re
@@ -31,7 +31,7 @@ OTHERS = [
     ROOT / "results" / "rows" / "README.md",
 ]
 README = PAGES[0].read_text(encoding="utf-8")
-# What a training is given in place of its length.
+# Settings that replace the length of a training.
 SHORT = {"total_images": 40, "batch_size": 20, "report_every_images": 20}
 # Wide networks are made narrow too.
 NARROW = {"dcgan-64": {"discriminator_widths": 4, "generator_widths": 4}}
@@ -46,7 +46,7 @@ def fenced(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The arguments of every command: after a dollar sign, then in the text where it can be run as it stands."""
+    """The arguments of every command: those after a dollar sign, then those in the text that can run as written."""
     lines = "".join(fenced(text, "console")).replace("\\\n", " ").splitlines()
     assert all(line.startswith("$ ssgan ") for line in lines)
     inline = re.findall(r"`(ssgan [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
@@ -56,7 +56,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def shortened(arguments: list[str]) -> list[str]:
-    """A training with a short length; another command as it is."""
+    """A train command with a short length; other commands unchanged."""
     if arguments[0] != "train" or "--resume" in arguments or "--config" in arguments:
         return arguments
     words = iter(arguments)
@@ -79,7 +79,7 @@ def random_images(data: str, images: int, shape: tuple[int, ...]) -> Data:
 
 
 def answer_by_name(app: Any, _: Any) -> None:
-    """Label every picture that the page shows by the beginning of its name, and leave."""
+    """Label every picture that the page shows by the beginning of its name, and stop."""
     while pictures := app.session.next_pictures("tab"):
         app.session.answer([(pictures[0]["file"], pictures[0]["version"])], "label", pictures[0]["file"][:3])
 
@@ -117,8 +117,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 WITH_COMMANDS = [path for path in PAGES if commands(path.read_text(encoding="utf-8"))]
 
 
-def test_the_pages_show_commands() -> None:
-    """A change of form must not hide them from the test below."""
+def test_expected_numbers_of_commands_are_found_in_the_pages() -> None:
+    """A change of the page format must not hide them from the test below."""
     counts = {name(path): len(commands(path.read_text(encoding="utf-8"))) for path in WITH_COMMANDS}
     least = {
         "README.md": 13,
@@ -139,7 +139,7 @@ def test_the_pages_show_commands() -> None:
     ids=name,
 )
 def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str], page: Path) -> None:
-    """As written, one after the other, but for shorter trainings and random images in place of MNIST and CIFAR-10."""
+    """As written and in order, except for shorter trainings and random images instead of MNIST and CIFAR-10."""
     if page.name == "clusters.md":
         pytest.importorskip("ray", reason="needs the extra ssgan[ray]")
     with connect() if page.name == "clusters.md" else nullcontext():  # one cluster for all commands
@@ -151,7 +151,7 @@ def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str],
             assert status == ended, f"{shlex.join(arguments)}\n{capsys.readouterr().err}"
     printed = capsys.readouterr().out
     if page.name == "README.md":
-        # The probabilities that the text speaks of, and the same labels for both methods.
+        # The probabilities that the text mentions, and the same labels for both methods.
         lines = (workplace / "predictions.csv").read_text().splitlines()
         assert len(lines) == 4
         assert {"class", "probability", "p_generated"} <= set(lines[0].split(","))
@@ -166,14 +166,14 @@ def test_every_command_runs(workplace: Path, capsys: pytest.CaptureFixture[str],
 
 
 def test_every_python_block_runs(workplace: Path) -> None:
-    """Those of the README have a test of their own."""
+    """The next test runs those of the README."""
     for page in PAGES[1:]:
         names: dict[str, Any] = {}
         for block in fenced(page.read_text(encoding="utf-8"), "python"):
             exec(block, names)
 
 
-def test_the_python_of_the_readme_trains(capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_example_of_the_readme_trains(capsys: pytest.CaptureFixture[str]) -> None:
     (first,) = fenced(README, "python")
     names: dict[str, Any] = {}
     exec(first, names)
@@ -182,38 +182,38 @@ def test_the_python_of_the_readme_trains(capsys: pytest.CaptureFixture[str]) -> 
     assert names["p"].shape == (2, 540, 10)
 
 
-def test_the_first_screen_names_the_two_scripts() -> None:
+def test_readme_names_the_quickstart_and_test_scripts() -> None:
     (block,) = fenced(README, "sh")
     paths = [ROOT / line.split()[0] for line in block.splitlines()]
     assert [name(path) for path in paths] == ["scripts/quickstart", "scripts/test"]
     assert all(path.stat().st_mode & 0o111 for path in paths)
 
 
-def test_the_readme_is_short_and_own_pictures_come_second() -> None:
+def test_readme_is_short_and_its_first_section_is_own_pictures() -> None:
     assert len(README.encode()) <= 9_000
     assert re.findall(r"^## (.*)$", README, re.MULTILINE)[0] == "Your own pictures"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_the_settings_a_page_names_are_settings(page: Path) -> None:
+def test_settings_named_in_a_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"`(?:--set )?(\w+)=[^`]+`", text)) | set(re.findall(r"--set (\w+)=", text))
     assert named - {"field"} <= set(FIELDS) | {"network"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_the_tables_are_those_of_the_rows(page: Path) -> None:
+def test_tables_of_a_page_match_the_rows(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert script("docs/pages").rendered(text) == text
 
 
-def test_every_table_stands_on_one_page() -> None:
+def test_every_table_is_on_one_page() -> None:
     index = script("docs/index")
     for block in script("docs/tables").BLOCKS:
         assert index.page_of(block) in PAGES
 
 
-def test_the_page_of_settings_is_that_of_the_code() -> None:
+def test_settings_page_matches_the_code() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert script("docs/pages").settings() == page
     assert all(f"| `{field}` |" in page for field in FIELDS)
@@ -225,7 +225,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *NOTES, *OTHERS], ids=name)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
+def test_links_point_to_existing_files_and_headings(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("https://"):
             continue
@@ -236,11 +236,11 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *NOTES, *OTHERS], ids=name)
-def test_the_files_that_the_text_names_are_there(page: Path) -> None:
-    """Except for the rows of experiments that wait."""
+def test_files_named_in_a_page_exist(page: Path) -> None:
+    """Except for the rows of pending experiments."""
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w/.-])((?:scripts|tests|ssgan|docs)/[\w./-]*\w)", text))
-    if page.name == "CHANGELOG.md":  # it tells of files that were moved
+    if page.name == "CHANGELOG.md":  # it mentions files that were moved
         named = {path for path in named if not (path.startswith("scripts/") and path.count("/") == 1)}
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
@@ -256,8 +256,8 @@ def test_every_picture_is_shown() -> None:
     assert not list((ROOT / "results").rglob("*.png"))
 
 
-def test_pictures_are_drawn_from_what_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their size; pixels follow the version of the drawing library."""
+def test_figures_can_be_drawn_from_committed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only their sizes are compared; pixels depend on the version of matplotlib."""
     from PIL import Image
 
     pictures = script("docs/pictures")
@@ -272,7 +272,7 @@ def test_pictures_are_drawn_from_what_is_committed(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("path", ["experiments/explore.py", "docs/pages.py"])
-def test_a_script_says_what_it_does(path: str) -> None:
+def test_script_prints_its_help(path: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / path), "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr

@@ -1,4 +1,4 @@
-"""Published grids: rows are added once, a grid that was stopped goes on, and curves come from the log."""
+"""Published grids: rows are added once, a stopped grid resumes, and curves are taken from the log."""
 
 import runpy
 import sys
@@ -32,14 +32,14 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_timings(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
 
 
 def test_a_curve_is_kept_once_for_each_stack_and_configuration(
     results: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Reports without test errors are left out, and those that the stack has already."""
+    """Reports without test errors, and those that the stack already has, are left out."""
     reports = [{"images": n, "errors": [9.0] if n % 200 == 0 else None} for n in (100, 200, 300, 400)]
     monkeypatch.setattr(results.runs, "read_log", lambda folder: reports)
     path = tmp_path / "curves.jsonl"
@@ -76,7 +76,7 @@ def test_a_grid_gives_one_row_for_each_seed_and_is_not_trained_twice(
     assert rows(tmp_path / "small-curves.jsonl") == curve
 
 
-def test_a_grid_that_was_stopped_goes_on_to_the_same_rows(
+def test_stopped_grid_resumes_to_the_same_rows(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert results.main(["small", "--device", "cpu"]) == 0
@@ -90,16 +90,16 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_rows(
     while not statuses or statuses[-1]:
         statuses.append(results.main(["small", "--device", "cpu", "--minutes", "0"]))
         if len(statuses) == 3:  # stopped after three of four reports, of which the second measures errors
-            assert timeless(rows(sliced / "small-curves.jsonl")) == timeless(curve)[:1]
+            assert without_timings(rows(sliced / "small-curves.jsonl")) == without_timings(curve)[:1]
         assert len(statuses) < 20
     # Four reports a cell: three stops, then the last report and the next cell's first.
     assert statuses == [3] * 6 + [0]
-    assert timeless(rows(sliced / "small.jsonl")) == timeless(whole)
-    assert timeless(rows(sliced / "small-curves.jsonl")) == timeless(curve)
+    assert without_timings(rows(sliced / "small.jsonl")) == without_timings(whole)
+    assert without_timings(rows(sliced / "small-curves.jsonl")) == without_timings(curve)
     assert "steps. The same command goes on." in capsys.readouterr().out
 
 
-def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
+def test_part_option_selects_a_part_of_the_cells(results: ModuleType, tmp_path: Path) -> None:
     assert results.main(["small", "--device", "cpu", "--part", "2/2"]) == 0
     assert [row["method"] for row in rows(tmp_path / "small.jsonl")] == ["supervised"]
 
@@ -108,8 +108,10 @@ def test_parts_share_out_the_cells(results: ModuleType, tmp_path: Path) -> None:
     ("data", "images", "labels"),
     [("mnist", 18_000_000, (20, 50, 100, 200)), ("cifar10", 60_000_000, (1000, 2000, 4000, 8000))],
 )
-def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images: int, labels: tuple[int, ...]) -> None:
-    """And with nothing else changed."""
+def test_reproduction_grids_have_ten_draws_of_four_label_counts(
+    data: str, images: int, labels: tuple[int, ...]
+) -> None:
+    """All other settings are those of the preset."""
     module = script("experiments/results")
     cells = [module.resolve(module.GRIDS[data].preset_name, cell) for cell in module.GRIDS[data].cells]
     assert {(c.labels, c.seeds, c.total_images) for c in cells} == {(n, 10, images) for n in labels}
@@ -117,7 +119,7 @@ def test_a_recipe_is_reproduced_with_ten_draws_of_four_counts(data: str, images:
     assert {name for c in cells for name in preset.diff(c)} == {"labels", "seeds"}
 
 
-def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> None:
+def test_short_grids_differ_from_the_recipe_only_in_length_and_decay(results: ModuleType) -> None:
     grids = script("experiments/results").GRIDS
     for name, preset in (("mnist-short", "mnist-paper"), ("cifar10-short", "cifar10-paper")):
         whole, short = (results.resolve(preset, cell) for cell in ({}, grids[name].cells[0]))
@@ -128,10 +130,10 @@ def test_the_beginning_of_a_recipe_has_its_step_size(results: ModuleType) -> Non
         assert short.total_images % short.evaluate_every_images == 0
 
 
-def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
+def test_short_cifar10_grid_records_errors_during_training(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With few channels and few images of its size."""
+    """With few channels, and few images of the size of CIFAR-10."""
     (cell,) = script("experiments/results").GRIDS["cifar10-short"].cells
     few = {"labels": 20, "total_images": 80, "evaluate_every_images": 40, "batch_size": 20, "init_images": 20}
     narrow = {"discriminator_widths": (4, 6), "generator_widths": (8, 6, 4), "latent_size": 5}
@@ -155,7 +157,7 @@ def test_the_short_grid_of_cifar10_gives_errors_on_the_way(
 
 
 @pytest.mark.parametrize("data", ["mnist", "cifar10"])
-def test_a_reproduction_says_where_the_data_are_missing(
+def test_reproduction_script_reports_missing_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str
 ) -> None:
     file = tmp_path / "nowhere"

@@ -1,4 +1,4 @@
-"""Committed rows: an index says where they come from, and they are those of the presets of today."""
+"""Committed rows: an index gives their sources, and they match the current presets."""
 
 import shlex
 from typing import Any
@@ -20,7 +20,7 @@ from ssgan.settings.presets import resolve
 ROWS = ROOT / "results" / "rows"
 
 
-def test_the_index_is_that_of_the_rows() -> None:
+def test_index_matches_the_row_files() -> None:
     index = script("docs/index")
     assert index.index() == (ROWS / "README.md").read_text(encoding="utf-8")
     assert set(index.SOURCES) == {path.stem for path in ROWS.glob("*.jsonl")}
@@ -46,16 +46,16 @@ def test_the_index_names_the_tables_that_read_a_file(monkeypatch: pytest.MonkeyP
     assert found == {name: {feed for feed in source.feeds if "." not in feed} for name, source in index.SOURCES.items()}
 
 
-def test_the_pages_that_the_index_names_speak_of_the_file() -> None:
-    """The notes name their rows; gan.md is written from them."""
+def test_notes_named_in_the_index_mention_the_row_file() -> None:
+    """The notes name their rows; gan.md is generated from its rows."""
     for name, source in script("docs/index").SOURCES.items():
         for feed in source.feeds:
             if feed.startswith("notes/") and name != "gan-mlp":
                 assert f"{name}.jsonl" in (ROOT / "docs" / feed).read_text(encoding="utf-8")
 
 
-def test_the_commands_of_the_index_find_all_rows_of_digits_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is left to train, and every row is of one of them."""
+def test_commands_of_the_index_cover_all_rows_of_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left to train, and every row is from one of the commands."""
     counts = []
     for command in script("docs/index").SOURCES["digits-compare"].commands:
         out = ["--out", str(ROWS / "digits-compare.jsonl"), "--dry-run"]
@@ -70,20 +70,20 @@ def test_the_commands_of_the_index_find_all_rows_of_digits_there(capsys: pytest.
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist-short"])
-def test_published_rows_are_whole_and_were_made_with_the_presets_of_today(name: str) -> None:
-    """A different draw for each seed, and the settings that stand in config.py."""
+def test_published_rows_are_complete_and_match_the_current_presets(name: str) -> None:
+    """A different draw for each seed, and the settings of config.py."""
     stacks: dict[tuple[str, tuple[int, ...]], list[dict[str, Any]]] = {}
     for row in rows(ROWS / f"{name}.jsonl"):
         stacks.setdefault((row["config_sha256"], tuple(row["stack"])), []).append(row)
-    grid, today = script("experiments/results").GRIDS[name], set()
+    grid, current = script("experiments/results").GRIDS[name], set()
     for cell in grid.cells:
         config = resolve(grid.preset_name, cell)
         key = config.sha256, tuple(config.all_seeds)
-        today.add(key)
+        current.add(key)
         assert [row["seed"] for row in stacks[key]] == config.all_seeds, cell
         assert len({row["split_sha256"] for row in stacks[key]}) == config.seeds, cell
         assert all(row["images"] == config.total_images for row in stacks[key])
-    assert set(stacks) == today
+    assert set(stacks) == current
 
 
 def test_gan_and_supervised_rows_share_their_label_draws() -> None:
@@ -95,7 +95,7 @@ def test_gan_and_supervised_rows_share_their_label_draws() -> None:
         assert splits["supervised", labels, seed] == sha256
 
 
-def test_the_draws_behind_the_rows_can_be_made_again(digits: Data) -> None:
+def test_label_draws_of_the_rows_can_be_reproduced(digits: Data) -> None:
     for row in rows(ROWS / "digits.jsonl"):
         indices = draw(digits.y_train, row["labels"], row["draw_seed"])
         assert Split(indices, digits.y_train[indices]).sha256 == row["split_sha256"]

@@ -1,4 +1,4 @@
-"""A set as arrays and as files: the same images, the same settings, and rows of both."""
+"""A data set as arrays and as files: the same images, the same settings, and rows of both."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ SMALL = [*OPTIONS, "--preset", "vectors", *(word for setting in SETTINGS for wor
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Data:
-    """A set of eleven classes under the name of another, one of whose names no folder can have."""
+    """A data set of eleven classes under the name of another; one class name is not a valid folder name."""
     random = np.random.RandomState(0)
     x, y = random.randint(0, 256, (88, 6, 6), np.uint8), np.arange(88) % 11
     classes = ("top/shirt", *"jihgfedcba")
@@ -39,7 +39,7 @@ def same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_files_hold_the_set_with_the_labels_of_the_draw(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
+def test_written_files_hold_the_data_set_with_the_drawn_labels(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
     (split,) = splits.make_splits(tiny.y_train, 12, [3])
     same.write(tiny, split, tmp_path / "a")
     found = load(tmp_path / "a")
@@ -51,7 +51,7 @@ def test_files_hold_the_set_with_the_labels_of_the_draw(same: ModuleType, tiny: 
     assert len(found.y_test) == 22
 
 
-def test_files_that_do_not_hold_the_set_are_refused(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
+def test_check_refuses_files_that_differ_from_the_data_set(same: ModuleType, tiny: Data, tmp_path: Path) -> None:
     first, second = splits.make_splits(tiny.y_train, 12, [0, 1])
     same.write(tiny, first, tmp_path / "a")
     found = load(tmp_path / "a", options=Options())
@@ -67,7 +67,7 @@ def test_files_that_do_not_hold_the_set_are_refused(same: ModuleType, tiny: Data
         same.check(dataclasses.replace(found, **fewer), tiny, first)
 
 
-def test_both_are_trained_once_with_the_same_settings(
+def test_arrays_and_files_are_trained_once_with_the_same_settings(
     same: ModuleType, tiny: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "temporary").mkdir()

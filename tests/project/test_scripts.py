@@ -1,4 +1,4 @@
-"""A broken environment is repaired, and a valid one is used as it is."""
+"""The environment script repairs a broken environment and keeps a valid one; the other scripts run."""
 
 import http.server
 import importlib.util
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The installer, pointed at an empty folder, with the installation replaced by a mark."""
+    """The installer in an empty folder, with the installation replaced by a record of its calls."""
     spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
     assert spec is not None
     assert spec.loader is not None
@@ -75,7 +75,7 @@ def test_a_changed_project_is_installed_again(environment: ModuleType) -> None:
 @pytest.mark.parametrize(
     "damage", ["file", "dangling link", "empty folder", "dead python", "foreign python", "no stamp", "lost library"]
 )
-def test_a_broken_environment_is_mended(environment: ModuleType, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+def test_broken_environment_is_repaired(environment: ModuleType, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     venv = Path(environment.VENV)
     if damage == "file":
         venv.write_text("no folder")
@@ -104,7 +104,7 @@ def test_a_broken_environment_is_mended(environment: ModuleType, monkeypatch: py
     assert subprocess.run([environment.PYTHON, "-c", "import json"]).returncode == 0
 
 
-def test_an_installation_that_fails_is_tried_from_scratch_and_then_given_up(
+def test_failed_installation_is_retried_once_from_scratch(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tries: list[str] = []
@@ -116,20 +116,20 @@ def test_an_installation_that_fails_is_tried_from_scratch_and_then_given_up(
     assert "starting again from an empty .venv" in capsys.readouterr().out
 
 
-def test_an_old_python_gets_a_sentence(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_python_is_refused_with_a_message(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment.sys, "version_info", (3, 8, 0))
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer"):
         environment.ensure()
 
 
-# Installation by uv, and by pip where uv cannot
+# Installation by uv, and by pip if uv fails
 
 
 def really_install(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], settings: dict[str, str] | None = None
 ) -> tuple[bool, list[str]]:
-    """Whether it worked, and what was run: `get uv`, `uv` or `pip`, of which some fail."""
+    """Whether it succeeded, and the steps that were run: `get uv`, `uv` or `pip`, of which some fail."""
     steps: list[str] = []
 
     def run(command: list[str], env: dict[str, str] | None = None) -> bool:
@@ -158,7 +158,7 @@ def really_install(
         ({"uv", "pip"}, ["get uv", "uv", "pip"]),
     ],
 )
-def test_pip_installs_where_uv_cannot(
+def test_pip_installs_if_uv_fails(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: set[str], steps: list[str]
 ) -> None:
     worked = "pip" not in failing
@@ -166,13 +166,13 @@ def test_pip_installs_where_uv_cannot(
     assert Path(environment.stamp("test")).exists() == worked
 
 
-def test_pip_installs_where_it_is_configured_as_uv_cannot_be(
+def test_pip_installs_if_its_configuration_has_no_uv_equivalent(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert really_install(environment, monkeypatch, set(), {"client-cert": "me.pem"}) == (True, ["pip"])
 
 
-def test_uv_takes_over_the_configuration_of_pip(environment: ModuleType) -> None:
+def test_uv_uses_the_configuration_of_pip(environment: ModuleType) -> None:
     always = ["--index-strategy", "unsafe-best-match", "--system-certs"]
     assert environment.uv_configuration({}) == (always, {})
     settings = {
@@ -216,7 +216,7 @@ def test_the_configuration_of_pip_is_read_from_files_and_variables(
     assert "no-index" not in settings
 
 
-def test_the_installer_shows_what_is_fetched_and_why_it_failed(
+def test_installer_prints_progress_and_the_reason_of_a_failure(
     environment: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = "print('Resolved 60 packages in 1s\\nnoise\\n   Building ssgan\\nDownloading torch (180MiB)')"
@@ -228,7 +228,7 @@ def test_the_installer_shows_what_is_fetched_and_why_it_failed(
     assert sorted(capsys.readouterr().err.splitlines()) == ["no such package", "noise"]
 
 
-# torch for the CPU alone
+# torch for the CPU only
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_a_machine_without_nvidia_gets_torch_for_the_cpu(
     assert "SSGAN_TORCH=default" in lines[0]
 
 
-def test_where_torch_for_the_cpu_cannot_be_had_the_usual_one_follows(
+def test_default_torch_is_installed_if_cpu_torch_fails(
     cpu_machine: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cpu_machine, "run", lambda command, env=None: "--index-url" not in command)
@@ -283,7 +283,7 @@ def test_where_torch_for_the_cpu_cannot_be_had_the_usual_one_follows(
         ({"choice": "AUTO"}, True),
     ],
 )
-def test_torch_for_the_cpu_is_taken_where_it_suits(
+def test_cpu_torch_is_chosen_by_machine_index_and_settings(
     cpu_machine: ModuleType, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], wanted: bool
 ) -> None:
     for name, value in change.items():
@@ -294,15 +294,15 @@ def test_torch_for_the_cpu_is_taken_where_it_suits(
     assert cpu_machine.wants_cpu_torch() == wanted
 
 
-def test_an_unknown_choice_of_torch_gets_a_sentence(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_value_of_ssgan_torch_is_refused(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSGAN_TORCH", "gpu")
     with pytest.raises(SystemExit, match="SSGAN_TORCH is 'gpu', but must be one of auto, cpu, default"):
         environment.ensure()
     assert environment.installed == []
 
 
-def test_the_index_is_asked_by_a_real_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a server here, of a page that it has not, and of a port where nothing listens."""
+def test_cpu_index_check_sends_a_real_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a local server, to a missing page of it, and to a port where nothing listens."""
     spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
     assert spec is not None
     assert spec.loader is not None
@@ -349,7 +349,7 @@ print("trained by", *sys.argv[3:])
 
 
 def quickstart(folder: Path, **means: float | None) -> list[str]:
-    """Lines of the quickstart in a folder, with a program that writes reports in place of the trainings."""
+    """The output of the quickstart in a folder, with a program that writes reports instead of training."""
     trainer = folder / "trainer"
     trainer.write_text(TRAINER.format(python=sys.executable, means=means))
     trainer.chmod(stat.S_IRWXU)
@@ -361,7 +361,7 @@ def quickstart(folder: Path, **means: float | None) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_quickstart_ends_with_the_accuracy_the_picture_and_the_next_command(tmp_path: Path) -> None:
+def test_quickstart_ends_with_accuracy_samples_and_the_next_command(tmp_path: Path) -> None:
     for number in (1, 2):
         lines = quickstart(tmp_path, gan=2.5, supervised=21.0)
         trainings = [line for line in lines if line.startswith("trained by")]
@@ -375,7 +375,7 @@ def test_the_quickstart_ends_with_the_accuracy_the_picture_and_the_next_command(
         assert lines[-1].strip() == ".venv/bin/ssgan train FOLDER --out runs/mine"
 
 
-def test_the_quickstart_says_nothing_of_the_accuracy_of_models_that_diverged(tmp_path: Path) -> None:
+def test_quickstart_gives_no_accuracy_of_diverged_models(tmp_path: Path) -> None:
     lines = quickstart(tmp_path, gan=None, supervised=21.0)
     assert not any("of 100 images" in line for line in lines)
     assert ["gan", "diverged", "-"] in [line.split()[:3] for line in lines]
@@ -394,8 +394,8 @@ for name in modules:
 """
 
 
-def test_every_script_finds_what_it_imports() -> None:
-    """In one process without a display; nothing runs by an import."""
+def test_every_script_can_be_imported() -> None:
+    """In one process without a display; an import runs nothing."""
     places = [ROOT / "scripts" / name for name in ("benchmarks", "docs", "experiments", "torture")]
     modules = sorted(path.stem for place in places for path in place.glob("*.py"))
     assert len(modules) > 30

@@ -1,4 +1,4 @@
-"""The simulated labeller: labels grow by the strategy that is asked for, and each training is done once."""
+"""The simulated labeller: labels are added by the chosen strategy, and each training runs once."""
 
 import dataclasses
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_trial_pools_hold_out_a_third_and_see_no_test_image(few_digits: Data) ->
 
 
 @pytest.mark.parametrize("strategy", ["random", "balanced", "typical"])
-def test_more_labels_are_added(few_digits: Data, strategy: str) -> None:
+def test_strategies_add_the_given_number_of_labels(few_digits: Data, strategy: str) -> None:
     first = choose_rows(few_digits, strategy, 10, np.zeros(0, np.int64), None, 0)
     assert len(np.unique(first)) == 10
     more = choose_rows(few_digits, strategy, 10, first, None, 0)

@@ -1,4 +1,4 @@
-"""The site of the documentation: its pages, its links, and that it loads nothing from elsewhere.
+"""The documentation site: its pages, its links, and that it loads nothing from other hosts.
 
 `.ci/run` builds it.
 """
@@ -38,13 +38,13 @@ def test_the_public_names_are_in_the_api(site: ModuleType) -> None:
     assert {f"ssgan.{name}" for name in ssgan.__all__} <= names
 
 
-def test_links_lead_to_the_same_files_as_in_the_repository(site: ModuleType, source: Path) -> None:
+def test_links_of_the_site_point_to_existing_files(site: ModuleType, source: Path) -> None:
     for page in source.rglob("*.md"):
         for target in site.LINK.findall(page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), f"{page}: {target}"
 
 
-def test_the_settings_keep_their_rows(source: Path) -> None:
+def test_settings_page_keeps_all_its_rows(source: Path) -> None:
     text = (source / "docs" / "settings.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == len(FIELDS)
@@ -62,14 +62,14 @@ def test_the_settings_keep_their_rows(source: Path) -> None:
         ("a.html", '<a href="https://other">other</a> <img src="a.png"> <link rel="canonical" href="https://b">', ""),
     ],
 )
-def test_what_is_loaded_from_other_addresses_is_found(
+def test_resources_from_other_hosts_are_detected(
     site: ModuleType, tmp_path: Path, file: str, text: str, found: str
 ) -> None:
     (tmp_path / file).write_text(text)
     assert site.outside_addresses(tmp_path) == [found] * bool(found)
 
 
-def test_roles_become_names_and_types_stay_words() -> None:
+def test_docstring_roles_become_code_and_types_stay_text() -> None:
     pytest.importorskip("griffe", reason="needs the dev extra")
     as_text = script("docs/docstrings").as_text
     assert as_text("As :func:`ssgan.load` and :class:`~ssgan.Data`.") == "As `ssgan.load` and `ssgan.Data`."

@@ -1,4 +1,4 @@
-"""The yardstick of speed: two programs of the same mathematics, and the products that neither can do without."""
+"""The speed benchmark: two programs with the same computation, and the matrix products that both need."""
 
 import json
 import os
@@ -41,7 +41,7 @@ ARGUMENTS = ["--device=cpu"] + [
 CONFIG = resolve(speed.PRESET, SETTINGS)
 
 
-def test_sizes_of_the_tests_are_the_only_change() -> None:
+def test_test_configuration_changes_only_sizes_of_the_preset() -> None:
     assert set(CONFIG.diff(resolve(speed.PRESET, {}))) == set(SETTINGS)
 
 
@@ -70,7 +70,7 @@ def test_both_programs_compute_the_same(few_digits: Data, models: int) -> None:
         ("eps=1e-6", "eps=1e-5"),
     ],
 )
-def test_a_change_of_the_plain_program_is_seen(few_digits: Data, true: str, false: str) -> None:
+def test_check_detects_a_change_of_the_plain_program(few_digits: Data, true: str, false: str) -> None:
     source = (SCRIPTS / "plain.py").read_text(encoding="utf-8")
     assert source.count(true) == 1
     mutant = ModuleType("mutant")
@@ -78,7 +78,7 @@ def test_a_change_of_the_plain_program_is_seen(few_digits: Data, true: str, fals
     assert not mutant.check_equal(CONFIG, few_digits) < 1e3 * speed.TOLERANCE
 
 
-def test_a_change_of_ours_is_seen(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_detects_a_change_of_the_package(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(losses, "fake", losses.unlabeled_real)
         assert not plain_program.check_equal(CONFIG, few_digits) < 1e3 * speed.TOLERANCE
@@ -98,7 +98,7 @@ def test_both_programs_add_the_same_noise(few_digits: Data) -> None:
     assert (plain.D(x_unl) - logits).abs().max() > 0.1
 
 
-def test_both_programs_learn_from_batches_of_one_kind(few_digits: Data) -> None:
+def test_both_programs_use_batches_of_the_same_form(few_digits: Data) -> None:
     trainer = plain_program.build(CONFIG, few_digits)
     ours, theirs = next(trainer.batches.from_batch(0, 1)), next(plain_program.Plain(trainer, few_digits).batches())
     assert [(t.dtype, t.shape) for t in theirs] == [(t.dtype, t.shape[1:]) for t in ours[:6]]
@@ -107,7 +107,7 @@ def test_both_programs_learn_from_batches_of_one_kind(few_digits: Data) -> None:
     assert all(labels[tuple(x.flatten().tolist())] == y for x, y in rows)
 
 
-def test_operations_of_tiny_networks_are_those_counted_by_hand() -> None:
+def test_operations_of_tiny_networks_match_a_hand_count() -> None:
     config = CONFIG.replace(batch_size=10, discriminator_widths=(5, 3), generator_widths=(4,), latent_size=2)
     # Terms a row: D 7*5 + 5*3 + 3*2 = 56, of which 21 behind the first layer and 50 before the logits;
     # G 2*4 + 4*7 = 36, of which 28 behind the first layer.
@@ -121,7 +121,7 @@ def test_a_step_of_the_preset_takes_3_76_gflop() -> None:
 
 
 @pytest.mark.parametrize("models", [1, 3])
-def test_the_products_timed_are_those_counted(models: int) -> None:
+def test_timed_products_have_the_counted_operations(models: int) -> None:
     needed = ceiling.products(CONFIG, 64, 10)
     run = ceiling.multiplier(needed, models, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
@@ -129,7 +129,7 @@ def test_the_products_timed_are_those_counted(models: int) -> None:
     assert counter.get_total_flops() == pytest.approx(models * 1e9 * ceiling.gigaflop(needed))
 
 
-def test_the_plain_program_computes_no_other_products(few_digits: Data) -> None:
+def test_plain_program_computes_only_the_counted_products(few_digits: Data) -> None:
     plain = plain_program.Plain(plain_program.build(CONFIG, few_digits), few_digits)
     with FlopCounterMode(display=False) as counter:
         plain.step(*next(plain.batches()))
@@ -138,7 +138,7 @@ def test_the_plain_program_computes_no_other_products(few_digits: Data) -> None:
 
 @pytest.fixture
 def no_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random images in every process, though MNIST may lie on this machine, and small measures of the machine."""
+    """Random images in every process, even if MNIST is on this machine, and small benchmarks of the machine."""
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr(speed, "SQUARE", 64)
     monkeypatch.setattr(speed, "COPY_MEGABYTES", 1)
@@ -179,7 +179,7 @@ def test_the_table_is_printed_and_the_row_added(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_mnist")
-def test_another_preset_is_timed_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_presets_are_timed_without_the_plain_program(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--set=discriminator_widths=4,4,4", "--set=batch_size=5", "--set=init_images=10", "--device=cpu"]
     speed.main(["--preset=mnist-fast", *small, "--rounds=2", "--steps=1"])
     lines = capsys.readouterr().out.splitlines()
@@ -188,13 +188,13 @@ def test_another_preset_is_timed_alone(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("no_mnist")
-def test_a_contender_that_ends_ends_the_measurement() -> None:
+def test_benchmark_stops_if_a_process_exits() -> None:
     with pytest.raises(SystemExit, match="ssgan, 1 models: the process ended with status"):
         speed.Contender("ssgan", 1, {"preset": "no-such-preset"})
 
 
-def test_a_plain_program_waits_as_torch_does() -> None:
-    """The package sets how OpenMP waits, and only its own processes may have it so."""
+def test_plain_program_runs_without_the_openmp_settings_of_the_package() -> None:
+    """The package sets the spin count of OpenMP, which must apply only to its own processes."""
     clean = {key: value for key, value in os.environ.items() if "OMP" not in key}
     code = "import os, speed; print('GOMP_SPINCOUNT' in os.environ, 'GOMP_SPINCOUNT' in speed.OUTSIDE)"
     environment = {**clean, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parents[1])])}
@@ -202,13 +202,13 @@ def test_a_plain_program_waits_as_torch_does() -> None:
     assert found.stdout.split() == ["True", "False"]
 
 
-def test_help_is_shown_without_torch_and_as_soon_as_typer_allows() -> None:
+def test_help_is_nearly_as_fast_as_an_import_of_typer() -> None:
     """Within four times a bare import of typer, with room for a busy machine."""
     seconds = speed.start_times()
     assert seconds["ssgan --help"] < 4 * seconds["import typer"]
 
 
-def test_the_check_is_run_on_request(
+def test_check_option_runs_the_comparison(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(plain_program, "images", lambda: few_digits)

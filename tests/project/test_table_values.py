@@ -1,4 +1,4 @@
-"""Statistics of the published tables against values worked out by hand."""
+"""Statistics of the published tables against hand-computed values."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from running import script
 
 from ssgan.settings.presets import NO_GENERATOR, resolve
 
-# Errors of three draws. The differences are 1, 2 and 3: mean 2, deviation 1, standard error 1 / sqrt(3) = 0.577, and
+# Errors of three draws. The differences are 1, 2 and 3: mean 2, std 1, standard error 1 / sqrt(3) = 0.577, and
 # 4.303 times that, 2.48, is half the 95 % interval of two degrees of freedom.
 LOW, HIGH = {0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 4.0, 2: 6.0}
 
@@ -20,7 +20,7 @@ def draws(errors: dict[int, float], **entries: Any) -> dict[int, dict[str, Any]]
     return {draw: {"error": error, "draw_seed": draw, **entries} for draw, error in errors.items()}
 
 
-def test_the_gap_is_that_of_the_others_above_ours_paired_by_draw() -> None:
+def test_gap_is_the_paired_mean_difference_of_the_others_and_ours() -> None:
     assert fast_tables._gap(LOW, {**HIGH, 3: 99.0}) == "+2.00 ± 0.58 (3)"
     assert fast_tables._gap(HIGH, LOW) == "-2.00 ± 0.58 (3)"
     assert fast_tables._gap({0: 1.5}, {0: 1.0, 1: 3.0}) == "-0.50 (1)"
@@ -60,8 +60,8 @@ def test_other_methods_are_compared_with_the_gan(monkeypatch: pytest.MonkeyPatch
     assert fast_tables._rivals("mnist", [20]) == []
 
 
-def test_a_training_that_differs_from_its_preset_is_named_so() -> None:
-    """Also if its row says so itself, and not only the preset of today."""
+def test_kind_of_a_training_names_its_differences_from_the_preset() -> None:
+    """Also if the row itself has the difference, not only the current preset."""
     given = {"labels": 100, "method": "gan", "total_images": 1000}
     for own, name in (
         ({}, "K+1 GAN"),
@@ -105,7 +105,7 @@ def test_the_lowest_mean_of_the_estimators_is_bold(monkeypatch: pytest.MonkeyPat
     assert line == "| iris | 2 | 3 | 4.00 ± 2.00 | 4.00 ± 2.00 | **2.00 ± 1.00** | 4.00 ± 2.00 |"
 
 
-def test_the_ablation_is_paired_with_the_whole_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablation_differences_are_paired_with_the_full_gan(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = script("docs/tables")
     cell = {"preset": "digits", "method": "gan", "labels": 50, "images": 1000}
     parts = {None: LOW, "without noise": HIGH}
@@ -117,8 +117,8 @@ def test_the_ablation_is_paired_with_the_whole_gan(monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_the_comparison_names_the_draws_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bold is the best over the draws that every line has, also if another line has a lower mean of its own draws."""
+def test_comparison_table_lists_the_draws_of_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best mean over the common draws is bold, also if another line has a lower mean over its own draws."""
     tables = script("docs/tables")
     cell = {"preset": None, "labels": 20, "images": None, "dataset": "digits"}
     errors = {"knn": LOW, "svm": {**HIGH, 3: -20.0}}

@@ -1,4 +1,4 @@
-"""Error against CPU seconds: what is measured, and that it is measured once."""
+"""Error against CPU seconds: the measured values, and that each is measured once."""
 
 import dataclasses
 from pathlib import Path
@@ -18,12 +18,12 @@ SMALL = {"labels": 20, "batch_size": 20, "discriminator_widths": (16, 12), "gene
 
 @pytest.fixture
 def larger_digits(few_digits: Data) -> Data:
-    """Digits with a margin, as large as the network of the preset needs them."""
+    """Digits padded to the size that the network of the preset needs."""
     x_train, x_test = (np.pad(x, ((0, 0), (5, 5), (5, 5))) for x in (few_digits.x_train, few_digits.x_test))
     return dataclasses.replace(few_digits, x_train=x_train, x_test=x_test)
 
 
-def test_the_error_of_the_plain_program_is_that_of_its_average_without_noise(few_digits: Data) -> None:
+def test_plain_error_uses_the_averaged_model_without_noise(few_digits: Data) -> None:
     config = resolve("mnist-paper", SMALL)
     program = plain.Plain(plain.build(config, few_digits), few_digits)
     batches = program.batches()
@@ -61,8 +61,8 @@ def test_each_result_is_measured_once(
     ]
     assert all(0 <= row["error"] <= 100 and row["cpu_seconds"] > 0 for row in rows)
     assert rows[1]["cpu_seconds"] > 0.5 * rows[0]["cpu_seconds"]
-    said = capsys.readouterr().out
-    assert said.count("draw 0") == len(rows)
+    printed = capsys.readouterr().out
+    assert printed.count("draw 0") == len(rows)
     time_to_accuracy.main()
     assert len(out.read_text().splitlines()) == len(rows)
     assert not capsys.readouterr().out

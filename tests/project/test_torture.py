@@ -1,4 +1,4 @@
-"""The attacks of `scripts/torture/`: they find what is wrong, and a share of them finds nothing in the program."""
+"""The attacks of `scripts/torture/`: they detect faults, and a sample of them finds no fault in the program."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def outcome_of(work: Callable[[], object], folder: Path, **limits: int) -> processes.Outcome:
-    """Run a function in a process of its own, in place of a command."""
+    """Run a function in a separate process, instead of a command."""
 
     def before() -> None:
         work()
@@ -33,14 +33,14 @@ def outcome_of(work: Callable[[], object], folder: Path, **limits: int) -> proce
     return processes.run([], folder, before=before, **limits)  # type: ignore[arg-type]
 
 
-# What an attack must see
+# Faults that an attack must detect
 
 
 def fail() -> None:
     raise RuntimeError("a fault")
 
 
-def work_for_ever() -> None:
+def loop_forever() -> None:
     while True:
         pass
 
@@ -49,34 +49,34 @@ def work_for_ever() -> None:
     ("work", "words"),
     [
         (fail, "a traceback: ['RuntimeError: a fault']"),
-        (work_for_ever, "no end after"),
+        (loop_forever, "no end after"),
         (lambda: os._exit(3), "exit status 3"),
         (lambda: os._exit(2), "exit status 2 without a word"),
         (lambda: print("\x1b[31mred", file=sys.stderr), "a control character on standard error"),
         (lambda: bytearray(2**34), "a traceback: ['MemoryError']"),
     ],
 )
-def test_what_a_command_must_never_do_is_a_violation(work: Callable[[], None], words: str, tmp_path: Path) -> None:
+def test_faults_of_a_command_are_detected(work: Callable[[], None], words: str, tmp_path: Path) -> None:
     outcome = outcome_of(work, tmp_path, cpu_seconds=1)
     assert words in "; ".join(outcome.faults())
 
 
-def test_a_command_that_is_done_or_refuses_is_none(tmp_path: Path) -> None:
+def test_success_and_refusal_are_not_faults(tmp_path: Path) -> None:
     done, refused = processes.run(["--help"], tmp_path), processes.run(["data", "nowhere"], tmp_path)
     assert (done.status, done.faults(), refused.status, refused.faults()) == (0, [], 2, [])
     assert refused.err.startswith("ssgan: Unknown data set")
 
 
-# Exact moments
+# Kills at exact moments
 
 
-def test_each_moment_of_a_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+def test_kill_at_any_moment_of_a_write_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     path, old, new = tmp_path / "file", b"old", b"the new content"
     watched = Moments()
     path.write_bytes(old)
     outcome_of(lambda: (watched.install(), write_atomic(path, new)), tmp_path)
     assert path.read_bytes() == new
-    # The new file; the middle of its one write; around fsync and replace.
+    # Creating the new file, the middle of its one write, before and after fsync and replace.
     assert watched.count == 1 + 1 + 2 + 2
     found, parts = [], set()
     for moment in range(1, watched.count + 1):
@@ -117,8 +117,8 @@ def forget_a_step() -> None:
     runs.load_checkpoint = load
 
 
-def test_a_kill_that_costs_bits_is_a_violation(tmp_path: Path) -> None:
-    """A checkpoint that is not written whole leaves a dead folder; one that is read wrongly gives other weights."""
+def test_kill_that_changes_the_results_is_detected(tmp_path: Path) -> None:
+    """A partly written checkpoint leaves a folder that cannot resume; one that is read wrongly gives other weights."""
     victim = victim_of(save_in_place, tmp_path)
     # The first checkpoint is written at moment 32 or soon after.
     assert any("a dead folder" in fault for moment in range(31, 45) for fault in victim.kill_at(moment))
@@ -129,7 +129,7 @@ def test_a_kill_that_costs_bits_is_a_violation(tmp_path: Path) -> None:
 # Disks, leaks and input
 
 
-def test_a_small_disk_is_full(tmp_path: Path) -> None:
+def test_small_disk_runs_out_of_space(tmp_path: Path) -> None:
     try:
         with small_disk(tmp_path / "disk") as disk:
             leave_room(disk, 8)
@@ -142,7 +142,7 @@ def test_a_small_disk_is_full(tmp_path: Path) -> None:
     assert list((tmp_path / "disk").iterdir()) == []
 
 
-def test_a_method_that_sees_hidden_labels_is_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_method_that_uses_hidden_labels_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = leaks._result
 
     def leaky(method: str, space: leaks.Space, data: leaks.Data) -> object:
@@ -158,13 +158,13 @@ def test_a_method_that_sees_hidden_labels_is_a_violation(tmp_path: Path, monkeyp
     assert case.faults == ["not changed by the labels that are visible: the test shows nothing"]
 
 
-def test_the_same_seed_gives_the_same_input(tmp_path: Path) -> None:
+def test_fuzzer_is_deterministic(tmp_path: Path) -> None:
     first, again = ([case.name for case in fuzz("arguments", tmp_path / "torture", 6)] for _ in range(2))
     assert first == again
     assert len(set(first)) > 3
 
 
-def test_a_file_that_a_command_changes_is_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzzer_detects_changed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def harmful(draw: object, folder: Path) -> list[str]:
         return ["report", "rows.jsonl", "--out", "../temporary/page"]
 
@@ -173,11 +173,11 @@ def test_a_file_that_a_command_changes_is_a_violation(tmp_path: Path, monkeypatc
     assert case.faults[0].startswith("files were changed: ['temporary/page', ")
 
 
-# The program
+# Attacks on the program
 
 
 @pytest.mark.slow
-def test_a_share_of_the_attacks_finds_nothing(tmp_path: Path) -> None:
+def test_sample_of_the_attacks_finds_no_violation(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "torture" / "torture.py"), "--share", "0.01"]
     command += ["--only", "random:gan,moment:gan,fuzz", "--out", "rows.jsonl", "--scratch", "scratch"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
@@ -188,7 +188,7 @@ def test_a_share_of_the_attacks_finds_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_has_a_row_is_not_attacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attacks_with_a_row_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attacked: list[str] = []
 
     def carry_out(attack: torture.Attack, scratch: Path) -> dict[str, object]:

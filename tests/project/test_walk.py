@@ -1,4 +1,4 @@
-"""The page from a GAN to a classifier is what its script makes, and its commands run."""
+"""The page from a GAN to a classifier matches the output of its script, and its commands run."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ def walk() -> ModuleType:
     return script("experiments/walk")
 
 
-def test_the_page_is_made_of_the_rows(walk: ModuleType) -> None:
+def test_page_matches_the_rows_and_commands(walk: ModuleType) -> None:
     text = (ROOT / "docs" / "gan.md").read_text(encoding="utf-8")
     assert walk.page(text) == text
     assert set(walk.rows()) == set(walk.STEPS) == {1, 2, 3, 4}
@@ -33,8 +33,8 @@ def test_the_pictures_are_there_and_small(walk: ModuleType) -> None:
         assert 1_000 < (ROOT / "docs" / "pictures" / f"walk-{number}.png").stat().st_size < 200_000
 
 
-def test_the_rows_are_of_the_commands(walk: ModuleType) -> None:
-    """Trained as the page says, by the presets of today."""
+def test_rows_match_the_commands(walk: ModuleType) -> None:
+    """Trained with the commands of the page and the current presets."""
     from ssgan.settings.presets import parse, resolve
 
     for number, row in walk.rows().items():
@@ -53,7 +53,7 @@ def test_the_rows_are_of_the_commands(walk: ModuleType) -> None:
 def test_the_commands_run(
     walk: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As written, but on fewer images of their size and for a shorter time; then the page is made of them."""
+    """As written, but with fewer images of the same size and shorter trainings; then the page is generated."""
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).integers(0, 256, (200, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "mnist.npz", x_train=x, y_train=np.arange(200) % 10, x_test=x[:50], y_test=np.arange(50) % 10)
@@ -82,7 +82,7 @@ def test_the_commands_run(
     assert all((tmp_path / "pictures" / f"walk-{number}.png").exists() for number in walk.STEPS)
     made = (tmp_path / "gan.md").read_text(encoding="utf-8")
     assert f"**Test error {rows[3]['error_mean']:.2f} % with 100 labels.**" in made
-    # A second time nothing is trained, and the page stays.
+    # The second run trains nothing and keeps the page.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint")}
     assert len(before) == 4
     assert walk.main([]) == 0

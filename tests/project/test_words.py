@@ -1,4 +1,4 @@
-"""Words of the program: a number and its noun agree."""
+"""Messages of the program: a number and its noun agree."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ NOUNS = (
     "point|row|seed|set|setting|split|step|thread|training|value|vector|word"
 )
 PLURAL = re.compile(rf"\x00 (more |test |training |unlabelled |labelled )*({NOUNS.replace('class(es)?', 'classe')})s\b")
-# After a number that is never 1, a range, or a part of a larger number.
+# Phrases with a number that is never 1, a range, or a part of a larger number.
 NEVER_ONE = (
     # Sizes, limits and speeds
     "images/s",
@@ -57,7 +57,7 @@ NEVER_ONE = (
     "with \x00 classes they must lie",
     "the noise is of \x00 seeds",
     "map of features is for",
-    # The value is no number of them
+    # The value is not a count of the noun
     "so \x00 \x00 features of",
     "labels no file",
     "they differ by \x00 points",
@@ -67,7 +67,7 @@ NEVER_ONE = (
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Each f-string of a module with its line; a zero stands for a value."""
+    """Each f-string of a module with its line; a NUL character stands for a value."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "\x00" for part in node.values]

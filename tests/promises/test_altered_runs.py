@@ -1,4 +1,4 @@
-"""Files of a run with one field deleted or of another type: used or refused in one sentence, never a traceback."""
+"""Run files with one field deleted or of another type are used or refused in one sentence, without a traceback."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ SIDE = 4
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Noisy pictures of two classes: bright left, bright right."""
+    """Noisy images of two classes: bright on the left, or bright on the right."""
     random = np.random.RandomState(0)
     y = np.arange(36) % 2
     x = random.randint(0, 120, (36, SIDE, SIDE), np.uint8)
@@ -42,7 +42,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, a finished run with folds in ``done``, and one that has half of its steps to go in ``half``."""
+    """Data, a finished run with folds in ``done``, and an interrupted run in ``half``."""
     place = tmp_path_factory.mktemp("altered")
     np.savez(place / "few.npz", **arrays())  # type: ignore[arg-type]
     data = load(str(place / "few.npz"))
@@ -67,7 +67,7 @@ def few(folder: Path) -> Data:
 
 
 def refusal(use: Callable[[], Any]) -> str:
-    """The sentence that refuses something, or an empty text."""
+    """The message of the refusal, or an empty text."""
     sentence = ""
     try:
         use()
@@ -92,13 +92,13 @@ def commands(folder: Path, run: Path) -> list[list[Any]]:
 
 
 def check_commands(folder: Path, run: Path, capfd: pytest.CaptureFixture[str], what: str) -> None:
-    """Run every command on a run: it is done, or one sentence says why not."""
+    """Run every command on a run: each succeeds, or is refused in one sentence."""
     for command in commands(folder, run):
-        status, said = status_of(*command), capfd.readouterr().err
+        status, errors = status_of(*command), capfd.readouterr().err
         assert status in (0, 2), (what, command)
-        assert "Traceback" not in said, (what, command)
+        assert "Traceback" not in errors, (what, command)
         if status == 2:
-            assert said.splitlines()[-1].startswith("ssgan: "), (what, command, said)
+            assert errors.splitlines()[-1].startswith("ssgan: "), (what, command, errors)
 
 
 def copied(folder: Path, run: str, to: Path) -> Path:
@@ -106,7 +106,7 @@ def copied(folder: Path, run: str, to: Path) -> Path:
     return Path(shutil.copytree(folder / run, to))
 
 
-def test_the_files_as_they_were_written_are_used(
+def test_every_command_works_on_unaltered_files(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for run in ("done", "half"):
@@ -119,7 +119,7 @@ ALL = 10**9
 
 
 def sample(cases: Iterator[tuple[str, Any]], count: int) -> list[tuple[str, Any]]:
-    """Every case of a field that is deleted where so many are wanted, and so many others, evenly spread."""
+    """All cases of a deleted field if ``count`` is large enough, and about ``count`` others, evenly spread."""
     whole = list(cases)
     deleted, others = (
         [case for case in whole if case[0].startswith("without ") == is_deleted] for is_deleted in (True, False)
@@ -127,7 +127,7 @@ def sample(cases: Iterator[tuple[str, Any]], count: int) -> list[tuple[str, Any]
     return [*(deleted if count > len(deleted) else []), *others[:: max(1, len(others) // count)]]
 
 
-# Fields of a report that are not read, or that older versions did not write; entries of lists of any length.
+# Fields of a report that are not read, or that older versions did not write; entries of lists of variable length.
 FREE = {
     *("failed_parts", "diversity", "source", "folds", "source/labels_csv", "folds/predictions", "folds/run"),
     *("calibration", "foreign", "folds/flagged", "calibration/reason", "calibration/fitted_on"),
@@ -137,7 +137,7 @@ NEEDED = {"seed", "draw_seed", "split_sha256", "error", "error_raw", "ece", "nll
 
 
 def test_a_report_with_an_altered_field_is_refused(folder: Path, tmp_path: Path) -> None:
-    """All but fields that older versions did not write, and values of the same kind."""
+    """Except for fields that older versions did not write, and values of the same kind."""
     report = runs.read_report(folder / "done")
     accepted = []
     for name, content in alterations(report, OTHER_VALUES):
@@ -165,7 +165,7 @@ def test_a_split_file_with_an_altered_field_is_refused(folder: Path, few: Data, 
         path.write_text(json.dumps(changed))
         if not refusal(use):
             accepted.append(name)
-    # Runs of before have no hashes of images.
+    # Older runs have no hashes of images.
     assert [name for name in accepted if "splits/0/draw_seed" not in name] == ["without splits/0/ids"]
 
 
@@ -179,7 +179,7 @@ def test_settings_with_an_altered_field_are_refused_or_used(folder: Path, tmp_pa
 
 
 def odd_tensors() -> list[Any]:
-    """Tensors that are not what a network has."""
+    """Tensors of kinds that no network has."""
     return [
         torch.zeros(3),
         torch.zeros(()),
@@ -192,7 +192,7 @@ def odd_tensors() -> list[Any]:
 
 
 def altered_states(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each alteration of a checkpoint; tensors that are equal in kind to the right ones are not among them."""
+    """Each alteration of a checkpoint, without tensors of the right kind."""
     values = [*OTHER_VALUES, *odd_tensors(), list(range(4097)), float("nan"), float("inf")]
     plain = {key: value for key, value in state.items() if key != "config"}
     for name, changed in alterations(plain, values):
@@ -202,7 +202,7 @@ def altered_states(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 
 @pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 200])
 def test_a_checkpoint_with_an_altered_field_is_refused_or_used(folder: Path, few: Data, count: int) -> None:
-    """Before its training goes on, and before its models are used."""
+    """Before its training resumes, and before its models are used."""
     state = runs.load_checkpoint(folder / "half" / "checkpoint")
     config, run_splits = runs.read_config(folder / "half"), splits.load(folder / "half" / "split.json")
     check_state(state, few, config, run_splits)
@@ -235,7 +235,7 @@ def test_a_checkpoint_with_an_altered_field_is_refused_or_used(folder: Path, few
         ({"image_shape": [10**6, 10**6]}, r"has images of shape \[1000000, 1000000\]"),
     ],
 )
-def test_a_wrong_value_of_a_checkpoint_is_named(
+def test_wrong_value_in_a_checkpoint_is_reported(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict[str, Any], words: str
 ) -> None:
     run = copied(folder, "half", tmp_path / "run")
@@ -243,13 +243,13 @@ def test_a_wrong_value_of_a_checkpoint_is_named(
     runs.save_checkpoint(run / "checkpoint", {**state, **change})
     for command in commands(folder, run)[:2] + commands(folder, run)[5:]:
         assert status_of(*command) == 2, command
-        said = capfd.readouterr().err.splitlines()[-1]
-        assert re.match(f"ssgan: The checkpoint ({words})", said), said
+        message = capfd.readouterr().err.splitlines()[-1]
+        assert re.match(f"ssgan: The checkpoint ({words})", message), message
 
 
 @pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 3])
 @pytest.mark.parametrize("name", ["report.json", "split.json", "config.json"])
-def test_every_command_on_an_altered_file_is_done_or_says_why_not(
+def test_every_command_works_on_or_refuses_an_altered_file(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, count: int
 ) -> None:
     for run in ["done"] if name == "report.json" else ["done", "half"]:
@@ -261,7 +261,7 @@ def test_every_command_on_an_altered_file_is_done_or_says_why_not(
 
 
 @pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.exhaustive, id="all"), 3])
-def test_every_command_on_an_altered_checkpoint_is_done_or_says_why_not(
+def test_every_command_works_on_or_refuses_an_altered_checkpoint(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], count: int
 ) -> None:
     for run in ("done", "half"):

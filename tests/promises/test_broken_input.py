@@ -1,4 +1,4 @@
-"""Broken input through the command line: one sentence, no traceback, and nothing touched but the run and the cache."""
+"""Broken input on the command line: one sentence, no traceback, and no changes outside the run and the cache."""
 
 import io
 import os
@@ -39,44 +39,44 @@ def jpeg(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-# A broken file among good ones: skipped, named, and the rest goes on.
+# One broken file among good ones is skipped and reported.
 
 PIXELS = (b"IDAT", zlib.compress(bytes(1000)))
-LETTERS = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24)))
+TEXT_CHUNK = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24)))
 BROKEN = {
-    "PNG cut short": ("cat/a.png", encoded(grey(1, 40))[:900], "cannot be decoded ("),
-    "JPEG cut short": ("dog/a.jpg", jpeg(grey(1, 40))[:500], "cannot be decoded ("),
-    "head of a PNG": ("cat/a.png", encoded(grey(1))[:20], "cannot be decoded ("),
+    "truncated PNG": ("cat/a.png", encoded(grey(1, 40))[:900], "cannot be decoded ("),
+    "truncated JPEG": ("dog/a.jpg", jpeg(grey(1, 40))[:500], "cannot be decoded ("),
+    "PNG header only": ("cat/a.png", encoded(grey(1))[:20], "cannot be decoded ("),
     "text": ("cat/a.png", b"I am no picture", "is not a picture that can be read"),
     "empty": ("unlabeled/a.webp", b"", "is empty"),
     "zip": ("cat/a.gif", b"PK\x03\x04" + bytes(50), "is not a picture that can be read"),
     "bomb": ("cat/a.png", png(60_000, 60_000, PIXELS), "has far more pixels than the limit of 89,478,485"),
     "small bomb": ("cat/a.png", png(10_000, 10_000, PIXELS), "has 10,000 x 10,000 pixels, above the limit of 89,478"),
-    "bomb of letters": ("cat/a.png", png(8, 8, LETTERS, PIXELS), "cannot be decoded (Decompressed data too large"),
-    "other name": ("日本/ünï ☃.png", b"", "is empty"),
+    "text bomb": ("cat/a.png", png(8, 8, TEXT_CHUNK, PIXELS), "cannot be decoded (Decompressed data too large"),
+    "non-ASCII name": ("日本/ünï ☃.png", b"", "is empty"),
 }
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
 @pytest.mark.parametrize(("name", "content", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_skipped_and_named(
+def test_train_skips_and_reports_a_broken_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, reason: str, as_zip: bool
 ) -> None:
     files = {**GOOD, **classes(each=2, names=("日本",), first=500), "unlabeled/0.png": grey(900), name: content}
     source = packed(tmp_path / "a.zip", files) if as_zip else write(tmp_path / "a", files)
     before = contents(tmp_path)
     assert status_of("train", source, "--image-size", "8", *TRAIN) == 0
-    said = capfd.readouterr().err.splitlines()
-    assert said[0].startswith("Skipped files that cannot be read: 1 (")
-    assert f"labelled): {name} {reason}" in said[0]
-    first, second = said[1:]  # the progress in two lines: nothing of what other libraries warn of
+    errors = capfd.readouterr().err.splitlines()
+    assert errors[0].startswith("Skipped files that cannot be read: 1 (")
+    assert f"labelled): {name} {reason}" in errors[0]
+    first, second = errors[1:]  # two lines of progress, and no warnings of other libraries
     assert first.startswith("100%  40 images, ")
     assert second.startswith("      ")
     assert {path: was for path, was in contents(tmp_path).items() if Path(path).parts[0] != "run"} == before
     assert status_of("data", source, "--image-size", "8") == 0
-    said_of_data = capfd.readouterr()
-    assert said[0] in said_of_data.out.splitlines()
-    assert said_of_data.err == ""
+    shown = capfd.readouterr()
+    assert errors[0] in shown.out.splitlines()
+    assert shown.err == ""
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +90,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "content", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_a_row_with_the_reason(
+def test_predict_reports_a_broken_file_with_the_reason(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, reason: str
 ) -> None:
     write(tmp_path / "a", {"good.png": grey(1), name: content})
     before = contents(tmp_path)
     assert status_of("predict", run, "a", "--device", "cpu", "--json") == 0
-    said = capfd.readouterr()
-    summary = last_object(said.out)
+    captured = capfd.readouterr()
+    summary = last_object(captured.out)
     assert (summary["images"], summary["classified"]) == (2, 1)
     (unread,) = summary["unreadable"]
     assert unread["file"] == f"a/{name}"
     assert unread["reason"].startswith(f"a/{name} {reason}")
-    first, *others = said.err.splitlines()[1:]
+    first, *others = captured.err.splitlines()[1:]
     assert first == unread["reason"]
     assert all(line.startswith("Images of none of the classes are not flagged: ") for line in others)
     assert status_of("predict", run, f"a/{name}", "--device", "cpu") == 2
@@ -110,7 +110,7 @@ def test_a_broken_file_is_a_row_with_the_reason(
     assert contents(tmp_path) == before
 
 
-# What leaves nothing to go on with: one sentence, status 2
+# Input without any usable image: one sentence, status 2
 
 
 def folder(files: dict[str, Content], *empty: str) -> list[str]:
@@ -130,7 +130,7 @@ def table(text: str) -> list[str]:
     return ["a", "--labels-csv", "l.csv"]
 
 
-def ring() -> list[str]:
+def symlink_loop() -> list[str]:
     Path("a").symlink_to("b")
     Path("b").symlink_to("a")
     return ["a"]
@@ -153,13 +153,13 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
     "all broken": (lambda: folder({"cat/1.png": b"", "dog/1.png": b"x"}), "can be read, of 2 (the first: cat/1.png is"),
     "a class broken": (lambda: folder({**GOOD, "owl/1.png": b"x"}), "'owl' of a has no picture left to learn from"),
     "mixed sizes": (lambda: folder({**GOOD, "cat/x.png": grey(7, 20)}), "2 sizes (8x8: 12, 20x20: 1): set --im"),
-    "ring of links": (ring, "Unknown data set 'a': choose from"),
+    "symlink loop": (symlink_loop, "Unknown data set 'a': choose from"),
     "name too long": (lambda: ["x" * 5000], "cannot be used (File name too long)."),
-    "zip that leads out": (lambda: archive({**GOOD, "../x.png": grey(1)}), "holds a member named '../x.png'"),
-    "zip that climbs": (lambda: archive({**GOOD, "cat/../../x.png": grey(1)}), "holds a member named 'cat/../../x.png"),
-    "zip of no zip": (lambda: file(b"no zip", "a.zip"), "cannot be read as a zip"),
+    "zip, leading ..": (lambda: archive({**GOOD, "../x.png": grey(1)}), "holds a member named '../x.png'"),
+    "zip, inner ..": (lambda: archive({**GOOD, "cat/../../x.png": grey(1)}), "holds a member named 'cat/../../x.png"),
+    "not a zip": (lambda: file(b"no zip", "a.zip"), "cannot be read as a zip"),
     "table, missing file": (lambda: table("file,label\n0.png,a\n9.png,b\n"), "line 3: a holds no picture 9.png"),
-    "table, doubled file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png is in line 2"),
+    "table, duplicate file": (lambda: table("file,label\n0.png,a\n1.png,b\n0.png,b\n"), "line 4: 0.png is in line 2"),
     "table, unknown column": (lambda: table("file,lable\n0.png,a\n"), "Did you mean 'label'?"),
     "table, no file": (lambda: [*folder(GOOD), "--labels-csv", "no.csv"], "There is no file no.csv"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, images=X), "holds images, y_train, but no x_train"),
@@ -182,7 +182,7 @@ FATAL: dict[str, tuple[Callable[[], list[str]], str]] = {
 
 @pytest.mark.parametrize("command", ["data", "train"])
 @pytest.mark.parametrize(("build", "words"), FATAL.values(), ids=FATAL)
-def test_what_leaves_nothing_to_learn_from_is_one_sentence(
+def test_unusable_training_data_are_refused_in_one_sentence(
     mistake: Callable[..., str], command: str, build: Callable[[], list[str]], words: str
 ) -> None:
     assert words in mistake(command, *build(), *(TRAIN if command == "train" else []))
@@ -190,7 +190,7 @@ def test_what_leaves_nothing_to_learn_from_is_one_sentence(
 
 UNREAD: dict[str, tuple[Callable[[], list[str]], str]] = {
     "empty folder": (lambda: folder({}), "a holds no picture ("),
-    "ring of links": (ring, "a cannot be opened (Too many levels of symbolic links)."),
+    "symlink loop": (symlink_loop, "a cannot be opened (Too many levels of symbolic links)."),
     "name too long": (lambda: ["x" * 5000], "cannot be opened (File name too long)."),
     "zip": (lambda: archive({**GOOD, "../x.png": grey(1)}), "a.zip holds a member named '../x.png', but"),
     "arrays, wrong keys": (lambda: arrays(x_train=None, a=X, b=X), "a.npz holds a, b: name the array to classify x_"),
@@ -204,7 +204,7 @@ UNREAD: dict[str, tuple[Callable[[], list[str]], str]] = {
 
 
 @pytest.mark.parametrize(("build", "words"), UNREAD.values(), ids=UNREAD)
-def test_what_leaves_nothing_to_classify_is_one_sentence(
+def test_unusable_images_to_predict_are_refused_in_one_sentence(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], build: Callable[[], list[str]], words: str
 ) -> None:
     named = build()
@@ -216,19 +216,19 @@ def test_what_leaves_nothing_to_classify_is_one_sentence(
     assert contents(tmp_path) == before
 
 
-# What is odd but whole
+# Unusual but valid input
 
 
-def test_odd_folders_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A class of one image, names of many letters, and links that lead in a ring."""
+def test_training_accepts_unusual_folders(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A class of one image, non-ASCII names, and symlink loops."""
     write(tmp_path / "ünï 日本", {**classes(each=6, names=("Éclair", "a b")), "☃/1.png": grey(900)})
     (tmp_path / "ünï 日本" / "a b" / "loop").symlink_to("..")
     (tmp_path / "ünï 日本" / "☃" / "ring.png").symlink_to("ring.png")
     assert status_of("train", "ünï 日本", *TRAIN, "--json") == 0
-    said = capfd.readouterr()
-    report = last_object(said.out)
+    captured = capfd.readouterr()
+    report = last_object(captured.out)
     assert (report["dataset"], report["classes"], report["labels"]) == ("ünï 日本", ["a b", "Éclair", "☃"], 11)
-    assert said.err.splitlines()[:2] == [
+    assert captured.err.splitlines()[:2] == [
         "Skipped files that cannot be read: 1 (1 of them labelled): ☃/ring.png is a broken link",
         "Ignored files that are not pictures: 1 (link: 1)",
     ]
@@ -236,16 +236,16 @@ def test_odd_folders_are_trained_on(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "No test image of 1 class: ☃." in capfd.readouterr().out.splitlines()
 
 
-def test_a_user_trains_on_photographs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A thousand of every kind, of which twenty are broken and named."""
+def test_training_works_on_photographs_of_many_formats(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A thousand pictures of many formats, of which twenty are broken and reported."""
     files, broken = photographs(1000)
     write(tmp_path / "photos", files)
     assert status_of("train", "photos", "--image-size", "16", *TRAIN, "--json") == 0
-    said = capfd.readouterr()
-    report = last_object(said.out)
+    captured = capfd.readouterr()
+    report = last_object(captured.out)
     assert report["labels"] > 300
     assert 0 <= report["error_mean"] <= 100
-    first, *others = said.err.splitlines()
+    first, *others = captured.err.splitlines()
     assert first.startswith(f"Skipped files that cannot be read: 20 ({sum('unl' not in n for n in broken)} of them la")
     assert broken[0] in first
     assert others == []
@@ -253,8 +253,8 @@ def test_a_user_trains_on_photographs(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert [name for name, _ in last_object(capfd.readouterr().out)["skipped"]] == broken
 
 
-def test_nothing_else_is_written_anywhere(tmp_path: Path) -> None:
-    """Whole processes, with a home and a place for temporary files of their own, and a terminal of few letters."""
+def test_commands_write_only_to_the_run_folder_and_the_cache(tmp_path: Path) -> None:
+    """Separate processes with their own home and temporary folders, and an ASCII terminal."""
     for name in ("home", "temporary", "cache"):
         (tmp_path / name).mkdir()
     files = {**classes(each=6, names=("日本", "Éclair")), "日本/é.png": b"", "unlabeled/a.png": png(10_000, 10_000)}
@@ -270,25 +270,25 @@ def test_nothing_else_is_written_anywhere(tmp_path: Path) -> None:
         "SSGAN_DATA": str(tmp_path / "cache"),
     }
 
-    def ssgan_says(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def run_ssgan(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "ssgan.cli", *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=90)
         assert b"Traceback" not in done.stderr
         assert b"Warning" not in done.stderr
         return done
 
-    trained = ssgan_says("train", "photos", *TRAIN)
+    trained = run_ssgan("train", "photos", *TRAIN)
     assert trained.returncode == 0, trained.stderr
     assert rb"\u65e5\u672c/\xe9.png is empty" in trained.stderr
-    shown = ssgan_says("data", "photos")
+    shown = run_ssgan("data", "photos")
     assert shown.returncode == 0
     assert rb"\u65e5\u672c " in shown.stdout
-    found = ssgan_says("predict", "run", "photos", "--device", "cpu")
+    found = run_ssgan("predict", "run", "photos", "--device", "cpu")
     assert found.returncode == 0
     assert "photos/日本/0.png,".encode() in found.stdout
     assert {row for row in found.stdout.decode().splitlines() if "10,000 x 10,000 pixels" in row}
     after = {name: was for name, was in contents(tmp_path).items() if Path(name).parts[0] not in ("run", "cache")}
-    # The drawing library has folders of its own, and a list of fonts in one of them.
+    # matplotlib has its own folders, and a list of fonts in one of them.
     theirs = re.compile(r"home/\.(cache|config)(/matplotlib(/fontlist[^/]*)?)?")
     after = {name: was for name, was in after.items() if not theirs.fullmatch(Path(name).as_posix())}
     assert after == {name: was for name, was in before.items() if name != "cache"}

@@ -1,4 +1,4 @@
-"""What is fast computes the same: the step of every preset against a plain one, and a recorded step against itself."""
+"""Fast paths compute the same: the step of every preset against a plain step, and replayed against eager steps."""
 
 import copy
 import itertools
@@ -66,16 +66,16 @@ def random_vectors() -> Data:
 
 
 class PlainNet:
-    """A network of one seed as an ordinary module: every weight worked out at every pass, by the formula."""
+    """A network of one seed as an ordinary module that computes every weight at every pass by the formula."""
 
-    couples_rows = True  # a pass for each batch: nothing is merged
+    couples_rows = True  # one pass for each batch: batches are not merged
 
     def __init__(self, module: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> None:
         self.module = copy.deepcopy(module).to_empty(device="cpu").double()
         self.module.load_state_dict({**parameters, **buffers})
         for layer in self.module.modules():
             if hasattr(layer, "normalized"):
-                layer.normalized = lambda v, g, axis=layer.out_axis: plainly_normalized(v, g, axis)
+                layer.normalized = lambda v, g, axis=layer.out_axis: normalized_by_formula(v, g, axis)
         self.history: dict[str, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Any:
@@ -90,14 +90,14 @@ class PlainNet:
         return dict(self.module.named_parameters())
 
 
-def plainly_normalized(v: Tensor, g: Tensor, axis: int) -> Tensor:
+def normalized_by_formula(v: Tensor, g: Tensor, axis: int) -> Tensor:
     others = [i for i in range(v.dim()) if i != axis]
     shape = [-1 if i == axis else 1 for i in range(v.dim())]
     return v * g.view(shape) / v.square().sum(dim=others, keepdim=True).sqrt()
 
 
-def plainly_turned(v: Tensor, update: Tensor, rate: float) -> Tensor:
-    """Units v turned by Muon, with the iterations as they are published."""
+def muon_rotated(v: Tensor, update: Tensor, rate: float) -> Tensor:
+    """Units v rotated by Muon, with the published iterations."""
     X = update.flatten(1)
     X = X.T if len(X) > len(X.T) else X
     X = X / X.norm()
@@ -111,7 +111,7 @@ def plainly_turned(v: Tensor, update: Tensor, rate: float) -> Tensor:
 
 
 class Plain:
-    """The step of one seed as a textbook has it."""
+    """A plain implementation of the training step of one seed."""
 
     def __init__(self, ours: Trainer, seed: int) -> None:
         self.config, self.steps, self.updates = ours.config, 0, {"D": 0, "G": 0}
@@ -130,7 +130,7 @@ class Plain:
         self.average = {k: torch.zeros_like(v) for k, v in self.nets["D"].parameters.items()}
 
     def teacher(self) -> PlainNet | None:
-        """D with its debiased average; at the first step itself."""
+        """D with its debiased average; at the first step D itself."""
         if not self.config.weight_mean_teacher:
             return None
         mass = 1.0 - 0.5 ** (self.config.images_per_step / self.config.ema_half_life_images * (self.steps - 1))
@@ -163,7 +163,7 @@ class Plain:
             for name, theta, g, (m, v) in zip(names, parameters, gradients, self.moments[phase.net], strict=True):
                 if has_muon and name.endswith(".v") and name != "output.v":
                     m.copy_(config.momentum_d * m + g)
-                    theta.data.copy_(plainly_turned(theta, g + config.momentum_d * m, left * config.learning_rate_muon))
+                    theta.data.copy_(muon_rotated(theta, g + config.momentum_d * m, left * config.learning_rate_muon))
                     continue
                 m.copy_(config.adam_beta1 * m + (1.0 - config.adam_beta1) * g)
                 v.copy_(config.adam_beta2 * v + (1.0 - config.adam_beta2) * g * g)
@@ -192,7 +192,7 @@ def trainer_of(data: Data, config: Config) -> Trainer:
 
 
 def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> float:
-    """The largest relative difference of losses and weights on the way."""
+    """The largest relative difference of losses and weights during training."""
     stack = {"seeds": 1 if strategy == "direct" else 2, "seed_strategy": strategy}
     config = resolve(preset, {**SMALL, **stack, **settings})
     config = config.replace(latent_size=5, **WIDTHS[config.network])
@@ -220,7 +220,7 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
 @pytest.mark.parametrize(
     ("preset", "strategy"),
     [
-        # Those without classes are held to a textbook's loop: see test_unconditional.py.
+        # Presets without classes are compared with a textbook loop in test_unconditional.py.
         *((preset, "direct") for preset in PRESETS if PRESETS[preset].get("labels") != 0),
         *(("mnist-paper", strategy) for strategy in ("loop", "vmap")),
         *(
@@ -230,15 +230,15 @@ def compare(preset: str, strategy: str, steps: int = STEPS, **settings: Any) -> 
         ),
     ],
 )
-def test_a_hundred_steps_of_every_preset_are_the_plain_ones(preset: str, strategy: str) -> None:
+def test_hundred_steps_of_every_preset_equal_a_plain_implementation(preset: str, strategy: str) -> None:
     assert compare(preset, strategy) < 1e-7
 
 
 @pytest.mark.usefixtures("fixed_noise")
 @pytest.mark.parametrize("strategy", ["direct", "loop", "vmap"])
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_fifty_steps_of_every_method_are_the_plain_ones(method: str, strategy: str) -> None:
-    """With its share of the ramp, and where rows are coupled too."""
+def test_fifty_steps_of_every_method_equal_a_plain_implementation(method: str, strategy: str) -> None:
+    """With the ramp-up, and also with minibatch discrimination."""
     views = {"augmentation": "digits"} if method == "fixmatch" else {}
     assert compare("digits", strategy, 50, method=method, **views) < 1e-7
     if method not in ("gan", "supervised"):
@@ -257,10 +257,10 @@ def test_fifty_steps_of_every_method_are_the_plain_ones(method: str, strategy: s
     ],
     ids=["a loss", "the average", "the norm", "epsilon", "noise"],
 )
-def test_a_fast_path_that_computes_something_else_is_seen(
+def test_comparison_detects_a_wrong_fast_path(
     monkeypatch: pytest.MonkeyPatch, where: Any, name: str, broken: Any
 ) -> None:
-    """Each is broken for our step alone, and kept for the plain one."""
+    """Each function is broken only in our step, not in the plain one."""
     whole, step = getattr(where, name), Trainer.step
 
     def breaking(self: Trainer, batches: Any) -> None:
@@ -274,11 +274,11 @@ def test_a_fast_path_that_computes_something_else_is_seen(
     assert compare("mnist-paper", "direct", steps=10) > 1e-6
 
 
-# A recorded step
+# Steps recorded as CUDA graphs
 
 
 class Recorder:
-    """As a CUDA graph: runs nothing while it records, and later the same function on the same tensors."""
+    """Acts like a CUDA graph: runs nothing while it records, and replays the same function on the same tensors."""
 
     def __init__(self, fails: bool = False) -> None:
         self.recordings, self.replays, self.fails = 0, 0, fails
@@ -297,7 +297,7 @@ class Recorder:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
-    """Training on a CPU as if it were a GPU that can record."""
+    """Train on a CPU as if it could record CUDA graphs."""
     recorders: list[Recorder] = []
     build = Trainer.__init__
 
@@ -316,7 +316,7 @@ CAPTURED: list[dict[str, Any]] = [
     {"discriminator_steps": 2, "weight_pseudo_label": 1.0, "augmentation": "digits"},
     {"method": "mean-teacher", "ramp_up_fraction": 0.7},
     {"method": "vat", "seeds": 2, "seed_strategy": "vmap"},
-    # Wide and at the step size of digits, the last bits of a step size grow a millionfold in these steps.
+    # Wider and at the learning rate of digits, these steps amplify the last bits of a rate a millionfold.
     {"network": "gan-mlp", "discriminator_widths": (16, 12), "generator_widths": (10,), "learning_rate_g": 1e-4},
 ]
 
@@ -324,9 +324,9 @@ CAPTURED: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "settings",
     CAPTURED,
-    ids=["gan", "stacked", "two batches", "a teacher", "virtual adversaries", "running statistics"],
+    ids=["gan", "stacked", "two batches", "mean teacher", "vat", "running statistics"],
 )
-def test_a_recorded_step_is_the_step(
+def test_replayed_steps_equal_eager_steps(
     few_digits: Data, request: pytest.FixtureRequest, settings: dict[str, Any]
 ) -> None:
     plain = train(few_digits, tiny(**settings))
@@ -342,14 +342,14 @@ def test_a_recorded_step_is_the_step(
             torch.testing.assert_close(replayed.trainer.stacks[net].buffers[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_recorded_step_takes_its_batches_and_step_sizes_anew(few_digits: Data, recorded: list[Recorder]) -> None:
+def test_replayed_steps_use_the_current_learning_rates(few_digits: Data, recorded: list[Recorder]) -> None:
     falling = weights(train(few_digits, tiny(decay_last_fraction=1.0)))
     constant = weights(train(few_digits, tiny(decay_last_fraction=0.0)))
     assert not same_bits(falling, constant)
 
 
-def test_a_recorded_step_keeps_no_tensor_of_a_batch(few_digits: Data, recorded: list[Recorder]) -> None:
-    """A graph reads from fixed places: what is in the caller's tensors afterwards must not matter."""
+def test_replayed_steps_keep_no_tensor_of_a_batch(few_digits: Data, recorded: list[Recorder]) -> None:
+    """A graph reads from fixed buffers: later changes of the caller's tensors must have no effect."""
     config = tiny()
     once = weights(train(few_digits, config))
     stream = Batches.from_batch
@@ -365,7 +365,7 @@ def test_a_recorded_step_keeps_no_tensor_of_a_batch(few_digits: Data, recorded: 
         assert same_bits(once, weights(train(few_digits, config)))
 
 
-def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
+def test_step_that_cannot_be_recorded_runs_eagerly_with_a_warning(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, build = train(few_digits, tiny()), Trainer.__init__
@@ -384,10 +384,10 @@ def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said(
         torch.testing.assert_close(weights(run)[name], value, rtol=1e-4, atol=1e-5)
 
 
-# Rounded products
+# Reduced precision
 
 
-def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> None:
+def test_bfloat16_precision_trains_and_its_first_step_is_close_to_float32(few_digits: Data) -> None:
     exact, rounded = (train(few_digits, tiny(total_images=20, precision=p)) for p in ("float32", "bfloat16"))
     for name, value in weights(exact).items():
         other = weights(rounded)[name]
@@ -398,21 +398,21 @@ def test_rounded_products_train_and_change_little_at_once(few_digits: Data) -> N
     assert not run.diverged
 
 
-def test_tf32_is_refused_where_there_is_none(few_digits: Data) -> None:
+def test_tf32_is_refused_on_a_cpu(few_digits: Data) -> None:
     with pytest.raises(UserError, match="precision is tf32, which cpu does not have"):
         train(few_digits, tiny(precision="tf32"))
 
 
 def test_a_refused_precision_leaves_no_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = ["train", "digits", "--set", "precision=tf32", "--device", "cpu", "--out", "run"]
-    assert status_of(*asked) == status_of(*asked, "--dry-run") == 2
+    arguments = ["train", "digits", "--set", "precision=tf32", "--device", "cpu", "--out", "run"]
+    assert status_of(*arguments) == status_of(*arguments, "--dry-run") == 2
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee")])
-def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> None:
-    """The switches are there without a GPU."""
+def test_cuda_precision_is_set_temporarily(precision: str, inside: str) -> None:
+    """The switches exist without a GPU."""
     switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     if not all(hasattr(switch, "fp32_precision") for switch in switches):
         pytest.skip("an older torch")
@@ -427,7 +427,7 @@ def test_precision_of_cuda_is_set_for_a_time(precision: str, inside: str) -> Non
 # Seeds on threads
 
 
-def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
+def test_error_in_one_thread_is_raised_after_the_others_finish() -> None:
     threads, done = torch.get_num_threads(), []
 
     def fail() -> None:
@@ -447,19 +447,13 @@ def test_an_error_in_one_task_comes_after_the_others_are_done() -> None:
         torch.set_num_threads(threads)
 
 
-# Losses compiled
+# Compiled losses
 
 
-@pytest.mark.parametrize(
-    ("preset", "strategy"),
-    [
-        ("digits", "vmap"),
-        pytest.param("mnist-fast", "loop", marks=pytest.mark.slow),
-        pytest.param("vat", "vmap", marks=pytest.mark.slow),
-    ],
-)
-def test_compiled_losses_are_the_same(monkeypatch: pytest.MonkeyPatch, preset: str, strategy: str) -> None:
-    """As CUDA has them, noise from torch's own generator; the compiler's front end alone, whose kernels are torch's."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "strategy"), [("digits", "vmap"), ("mnist-fast", "loop"), ("vat", "vmap")])
+def test_compiled_losses_give_the_same_weights(monkeypatch: pytest.MonkeyPatch, preset: str, strategy: str) -> None:
+    """As on CUDA, noise is from torch's generator; only the compiler's front end is used, with torch's kernels."""
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compiler(f, backend="aot_eager", **options))
     method = {"method": "vat"} if preset == "vat" else {}

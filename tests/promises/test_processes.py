@@ -1,4 +1,4 @@
-"""Two processes of torchrun train what one trains on the joined batch, and go on after one of them was killed."""
+"""Two torchrun processes train like one process on the joined batch, and resume after one of them is killed."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ TRAIN = [
 
 
 def largest_difference(left: Any, right: Any) -> float:
-    """The largest difference of two nestings of the same form."""
+    """The largest difference of two nested structures of the same form."""
     if isinstance(left, torch.Tensor):
         assert left.shape == right.shape
         return float((left.double() - right.double()).abs().max())
@@ -52,7 +52,7 @@ def largest_difference(left: Any, right: Any) -> float:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two processes have trained each case, and a run of the command that is killed below."""
+    """The folder in which two processes have trained each case, and run the command that a later test kills."""
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, joined_batch.__file__, str(folder), *TRAIN]
     launched = {**ENVIRONMENT, "TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2"}
@@ -62,8 +62,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in ("0", "1")
     ]
-    said = [process.communicate(timeout=120)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0], "".join(said)[-3000:]
+    errors = [process.communicate(timeout=120)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0], "".join(errors)[-3000:]
     return folder
 
 
@@ -79,8 +79,8 @@ def test_two_processes_equal_one_on_the_joined_batch(case: str, two: Path) -> No
     assert differences(first, second) == []
 
 
-def test_the_processes_do_take_different_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shares of two processes, one after the other, are the batch of one, with the noise of its rows."""
+def test_processes_take_disjoint_rows_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shares of two processes together are the batch of one process, with the noise of its rows."""
     x = torch.arange(2.0 * ROWS)[:, None]
     shares = []
     for rank in (0, 1):
@@ -128,7 +128,7 @@ def test_the_processes_do_take_different_rows(monkeypatch: pytest.MonkeyPatch) -
         ),
     ],
 )
-def test_what_cannot_be_exact_is_refused_in_words(
+def test_settings_without_an_exact_parallel_form_are_refused(
     settings: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(**settings)
@@ -140,7 +140,7 @@ def test_what_cannot_be_exact_is_refused_in_words(
     check_processes(tiny())
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from ssgan.devices import device_name, select
 
     monkeypatch.setattr(distributed, "_count", 2)
@@ -158,7 +158,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         select("auto")
 
 
-def test_the_outcome_of_all_is_the_first_error_with_a_reason() -> None:
+def test_joint_outcome_is_the_first_error_with_a_reason() -> None:
     fine, lost = Outcome(0), processes._lost()
     error = Outcome(2, "ssgan: No.")
     assert processes._joint({0: fine, 1: fine}, 2) == fine
@@ -169,8 +169,8 @@ def test_the_outcome_of_all_is_the_first_error_with_a_reason() -> None:
     assert lost.text == "ssgan: A process of this training has ended unexpectedly: continue with --resume."
 
 
-def test_only_the_torchrun_that_began_a_run_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restart after a refusal, because the folder holds another run, must not change that."""
+def test_only_a_restart_of_the_same_torchrun_resumes_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart after a refusal, because the folder holds another run, must not resume that run."""
     assert not processes.is_restart(None)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     monkeypatch.setenv("RANK", "0")
@@ -191,7 +191,7 @@ def test_only_the_torchrun_that_began_a_run_goes_on_with_it(tmp_path: Path, monk
     assert not processes.is_restart(tmp_path)
 
 
-def test_a_signal_of_one_process_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_to_one_process_stops_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [interrupts.agree(wanted) for wanted in (True, False)] == [True, False]
     monkeypatch.setattr(distributed, "_count", 2)
     with interrupts.stop_between_steps(patient=True):
@@ -207,7 +207,7 @@ def test_a_signal_of_one_process_is_that_of_all(monkeypatch: pytest.MonkeyPatch)
             assert stop.received == received
 
 
-def test_a_process_that_cannot_see_the_run_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_without_access_to_the_run_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, config = joined_batch.data_of("images"), Config(labels=6)
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(UserError, match=r"every machine must reach the same run folder"):
@@ -215,7 +215,7 @@ def test_a_process_that_cannot_see_the_run_folder_says_so(tmp_path: Path, monkey
 
 
 def test_processes_with_other_settings_or_data_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also with other seeds, which no hash of results counts; only the device may differ."""
+    """Also with other seeds, which are not part of the configuration hash; only the device may differ."""
     data, config = joined_batch.data_of("images"), Config(labels=6)
     monkeypatch.setattr(processes, "are_launched", lambda: True)
     numbers: list[int] = []
@@ -257,8 +257,8 @@ def workers(launcher: int) -> dict[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes of torchrun in /proc")
-def test_after_a_killed_process_all_go_on_to_the_same_bits(two: Path, tmp_path: Path) -> None:
-    """One process writes and prints, before and after."""
+def test_all_processes_resume_to_the_same_bits_after_one_is_killed(two: Path, tmp_path: Path) -> None:
+    """Only one process writes files and prints, before and after the restart."""
     command, run = [*TORCHRUN, "--max-restarts", "1", "-m", "ssgan", *TRAIN], tmp_path / "run"
     with (tmp_path / "errors").open("w+") as errors, (tmp_path / "printed").open("w+") as printed:
         launcher = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=printed, stderr=errors)
@@ -269,18 +269,18 @@ def test_after_a_killed_process_all_go_on_to_the_same_bits(two: Path, tmp_path: 
         os.kill(ranks[1], signal.SIGKILL)
         assert not (run / "report.json").exists(), "it was over too soon to be killed"
         status = launcher.wait(timeout=120)
-        said, shown = (stream.seek(0) or stream.read() for stream in (errors, printed))
-    assert status == 0, said[-3000:]
+        error_text, output_text = (stream.seek(0) or stream.read() for stream in (errors, printed))
+    assert status == 0, error_text[-3000:]
     ended = "ssgan: A process of this training has ended unexpectedly: torchrun starts all of them again."
-    assert said.splitlines().count(ended) == 1
-    assert said.count("100%") == shown.count("Run folder: run") == 1
-    assert shown.count("on 2 x ") == 2  # also before the restart
+    assert error_text.splitlines().count(ended) == 1
+    assert error_text.count("100%") == output_text.count("Run folder: run") == 1
+    assert output_text.count("on 2 x ") == 2  # also before the restart
     assert differences(left_by(run), left_by(two / "run")) == []
     assert {path.name for path in run.iterdir() if path.name != ".lock"} == RUN_FILES
     assert [line["step"] for line in read_log(run)] == list(range(5, 51, 5))
 
 
-def test_a_refusal_is_one_sentence_and_the_status_of_every_process(tmp_path: Path) -> None:
+def test_refusal_is_printed_once_and_every_process_exits_with_its_status(tmp_path: Path) -> None:
     done = subprocess.run(
         [*TORCHRUN, "-m", "ssgan", *TRAIN, "--seeds", "2"],
         cwd=tmp_path,
@@ -299,7 +299,7 @@ def test_a_refusal_is_one_sentence_and_the_status_of_every_process(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("in_an_empty_folder")
-def test_the_command_of_the_page_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_torchrun_command_of_the_page_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     """Its options for torchrun are those of the tests above; its options for ssgan are accepted."""
     page = (ROOT / "docs" / "several-processes.md").read_text(encoding="utf-8")
     (line,) = (line for line in page.splitlines() if line.startswith("torchrun "))
@@ -309,7 +309,9 @@ def test_the_command_of_the_page_is_one(capsys: pytest.CaptureFixture[str]) -> N
     assert "labels" in capsys.readouterr().out
 
 
-def test_other_commands_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_other_than_train_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", "2")

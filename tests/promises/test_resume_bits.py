@@ -1,4 +1,4 @@
-"""A training that is interrupted and goes on ends with the same bits as one that is not."""
+"""A resumed training ends with the same bits as an uninterrupted one."""
 
 import copy
 from collections.abc import Callable
@@ -19,25 +19,25 @@ from ssgan.training.state import STATE_KEYS
 from ssgan.training.trainer import Trainer, train
 
 
-def ended(run: Run) -> dict[str, Any]:
-    """All that a training comes to, but for the time it took."""
+def results_of(run: Run) -> dict[str, Any]:
+    """All results of a training, without timings."""
     scores = {name: getattr(run, name) for name in ("errors", "errors_raw", "ece", "nll")}
     seen = {name: getattr(run, name) for name in ("diverged", "collapsed", "warnings")}
     return {"state": without_clock(run.state()), "averaged": run.models.averaged, **scores, **seen}
 
 
-def told(reports: list[TrainingProgress]) -> list[dict[str, Any]]:
+def report_values(reports: list[TrainingProgress]) -> list[dict[str, Any]]:
     names = ("step", "steps", "images", "means", "errors", "warnings")
     return [{name: getattr(report, name) for name in names} for report in reports]
 
 
-WAYS: dict[str, dict[str, Any]] = {
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gan": {},
     "vmap": {"seeds": 3, "seed_strategy": "vmap"},
     "loop": {"seeds": 3, "seed_strategy": "loop"},
     "float64": {"dtype": "float64"},
     "historical averaging": {"weight_historical_averaging": 0.01},
-    "everything that keeps something": {
+    "all stateful settings": {
         "generator_norm": "virtual",
         "reference_rows": 12,
         "minibatch_kernels": 4,
@@ -46,25 +46,25 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "running statistics": {"network": "gan-mlp", "noise_hidden_std": 0.1, "seeds": 2, "seed_strategy": "vmap"},
     "constant step size": {"decay_last_fraction": 0.0},
-    "falling from the beginning": {"decay_last_fraction": 1.0},
+    "decay from the first step": {"decay_last_fraction": 1.0},
     "supervised": {"method": "supervised"},
     "no generator": {"weight_fake": 0.0},
     "consistency": {"weight_consistency": 1.0, "weight_entropy": 0.1},
-    "a teacher": {"method": "mean-teacher", "ramp_up_fraction": 0.5},
-    "teachers side by side": {"method": "mean-teacher", "seeds": 2, "seed_strategy": "vmap", "discriminator_steps": 2},
-    "virtual adversaries": {"weight_vat": 1.0},
-    "labels of its own": {"method": "pseudo-label", "pseudo_label_threshold": 0.3},
+    "mean teacher": {"method": "mean-teacher", "ramp_up_fraction": 0.5},
+    "stacked mean teachers": {"method": "mean-teacher", "seeds": 2, "seed_strategy": "vmap", "discriminator_steps": 2},
+    "vat": {"weight_vat": 1.0},
+    "pseudo-labels": {"method": "pseudo-label", "pseudo_label_threshold": 0.3},
     "two views": {"method": "pi", "augmentation": "digits"},
-    "another chunk of noise": {"total_images": 1440, "report_every_images": 280},
+    "second chunk of noise": {"total_images": 1440, "report_every_images": 280},
     "spread labels": {"label_spreading_fraction": 0.6, "seeds": 2, "discriminator_steps": 2},
-    "a short average": {"ema_half_life_images": 10.0},
-    "an average of the last step": {"ema_half_life_images": 1e-3},
+    "short average": {"ema_half_life_images": 10.0},
+    "average of the last step": {"ema_half_life_images": 1e-3},
     "diverging": {"learning_rate_d": 1e39, "seeds": 2},
     "without labels in the loss": {"weight_labeled": 0.0},
 }
 
 
-@pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("settings", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_a_run_interrupted_at_any_report_ends_with_the_same_bits(
     few_digits: Data, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
@@ -73,26 +73,26 @@ def test_a_run_interrupted_at_any_report_ends_with_the_same_bits(
     whole, reports = follow(few_digits, config, into=tmp_path)
     assert len(reports) >= 4
     for i, report in enumerate(reports):
-        torch.manual_seed(report.step)  # another process has drawn other numbers
+        torch.manual_seed(report.step)  # another process has another random state
         run, later = follow(few_digits, config, runs.load_checkpoint(tmp_path / str(report.step)))
-        assert differences(ended(run), ended(whole)) == []
-        assert differences(told(later), told(reports[i + 1 :])) == []
+        assert differences(results_of(run), results_of(whole)) == []
+        assert differences(report_values(later), report_values(reports[i + 1 :])) == []
         assert run.seconds > runs.load_checkpoint(tmp_path / str(report.step))["seconds"]
 
 
-def test_the_ways_hold_what_their_names_say(few_digits: Data) -> None:
-    """So that the test above has something to lose: a step size that falls, noise that crosses a chunk, a seed lost."""
+def test_configurations_have_the_stated_properties(few_digits: Data) -> None:
+    """So that the test above is not trivial: a decaying step size, noise that crosses a chunk, a diverged seed."""
     assert tiny().decay_last_fraction > 0
-    assert tiny(**WAYS["another chunk of noise"]).steps == 72  # 64 batches are a chunk
-    lost = train(few_digits, tiny(**WAYS["diverging"]))
+    assert tiny(**CONFIGURATIONS["second chunk of noise"]).steps == 72  # 64 batches are a chunk
+    lost = train(few_digits, tiny(**CONFIGURATIONS["diverging"]))
     assert len(lost.diverged) == len(lost.warnings) == 2
-    state = train(few_digits, tiny(**WAYS["everything that keeps something"])).state()
+    state = train(few_digits, tiny(**CONFIGURATIONS["all stateful settings"])).state()
     assert state["networks"]["G"]["buffers"].keys() == {"reference"}
     assert "minibatch.theta" in state["history"]["D"]
 
 
-def test_a_run_interrupted_twice_and_seldom_looked_at_ends_with_the_same_bits(few_digits: Data, tmp_path: Path) -> None:
-    """Where and how often to report is the user's to change on the way."""
+def test_run_interrupted_twice_with_other_intervals_ends_with_the_same_bits(few_digits: Data, tmp_path: Path) -> None:
+    """The user may change the report intervals on resume."""
     config = tiny(seeds=2, weight_historical_averaging=0.01)
     whole, reports = follow(few_digits, config, into=tmp_path)
     first = runs.load_checkpoint(tmp_path / str(reports[0].step))
@@ -102,7 +102,7 @@ def test_a_run_interrupted_twice_and_seldom_looked_at_ends_with_the_same_bits(fe
     _, later = follow(few_digits, often, first, into=second)
     assert [report.step for report in later] == [6, 8, 9, 10, 12, 14, 15, 16, 18, 20]
     run, _ = follow(few_digits, config, runs.load_checkpoint(second / "14"))
-    # What has been seen of the losses is another matter: it follows the reports.
+    # The history of the losses is not compared: it depends on the reports.
     for name in ("networks", "optimizers", "average", "history", "noise", "steps_done", "warnings"):
         assert differences(run.state()[name], whole.state()[name]) == [], name
     assert (run.errors, run.ece, run.nll) == (whole.errors, whole.ece, whole.nll)
@@ -118,24 +118,24 @@ FORGOTTEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "the parameters": lambda s: [v.mul_(0.5) for v in s["networks"]["D"]["parameters"].values()],
     "the buffers": lambda s: [v.mul_(0.5) for v in s["networks"]["D"]["buffers"].values()],
     "the step": lambda s: s.update(steps_done=s["steps_done"] - 1),
-    "what was seen": lambda s: s["watch"].update(matching=[]),
-    "what was said": lambda s: s.update(warnings=["earlier"]),
+    "the loss history": lambda s: s["watch"].update(matching=[]),
+    "the warnings": lambda s: s.update(warnings=["earlier"]),
 }
 
 
 @pytest.mark.parametrize("forget", FORGOTTEN.values(), ids=FORGOTTEN)
-def test_no_part_of_a_checkpoint_is_idle(few_digits: Data, tmp_path: Path, forget: Callable[..., Any]) -> None:
-    """The control of the tests above: whatever is lost on the way is missed at the end."""
+def test_every_part_of_a_checkpoint_is_needed(few_digits: Data, tmp_path: Path, forget: Callable[..., Any]) -> None:
+    """Control of the tests above: losing any part changes the results."""
     config = tiny(weight_historical_averaging=0.01)
     whole, reports = follow(few_digits, config, into=tmp_path)
     state = runs.load_checkpoint(tmp_path / str(reports[1].step))
-    assert differences(ended(train(few_digits, config, state=state)), ended(whole)) == []
+    assert differences(results_of(train(few_digits, config, state=state)), results_of(whole)) == []
     forget(state)
-    assert differences(ended(train(few_digits, config, state=state)), ended(whole)) != []
+    assert differences(results_of(train(few_digits, config, state=state)), results_of(whole)) != []
 
 
 @pytest.mark.parametrize("where", ["noise", "moments"])
-def test_a_restore_that_forgets_is_seen(few_digits: Data, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_incomplete_restore_is_detected(few_digits: Data, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     halfway: list[dict[str, Any]] = []
     config = tiny()
     whole = train(few_digits, config, on_report=lambda report: halfway.append(copy.deepcopy(report.state())))
@@ -147,19 +147,19 @@ def test_a_restore_that_forgets_is_seen(few_digits: Data, monkeypatch: pytest.Mo
     assert len(odd) > 5
 
 
-def test_a_state_in_memory_is_left_as_it_was(few_digits: Data) -> None:
-    """Two runs may go on from one: the first does not take the second along."""
+def test_training_does_not_modify_the_given_state(few_digits: Data) -> None:
+    """Two runs may resume from one state: the first does not change it for the second."""
     constant = {"decay_last_fraction": 0.0}
     first = train(few_digits, tiny(total_images=200, **constant))
-    state, before = first.state(), copy.deepcopy(ended(first))
+    state, before = first.state(), copy.deepcopy(results_of(first))
     one, other = (train(few_digits, tiny(**constant), state=state) for _ in range(2))
-    assert differences(ended(one), ended(other)) == []
-    assert differences(ended(first), before) == []
+    assert differences(results_of(one), results_of(other)) == []
+    assert differences(results_of(first), before) == []
     assert one.trainer.steps_done == 2 * first.trainer.steps_done
 
 
-def test_the_state_of_a_finished_run_stays_what_it_was_at_the_end(few_digits: Data) -> None:
-    """Its noise and its time are those of the training, whatever the process does afterwards."""
+def test_state_of_a_finished_run_does_not_change(few_digits: Data) -> None:
+    """Its noise and time are those of the training; later draws of the process have no effect."""
     run = train(few_digits, tiny())
     before = copy.deepcopy(run.state())
     torch.rand(3)
@@ -167,31 +167,31 @@ def test_the_state_of_a_finished_run_stays_what_it_was_at_the_end(few_digits: Da
     assert run.state()["seconds"] == run.seconds
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(few_digits: Data) -> None:
+def test_longer_run_resumes_from_a_shorter_one(few_digits: Data) -> None:
     constant = {"decay_last_fraction": 0.0, "weight_historical_averaging": 0.01, "seeds": 2}
     state = train(few_digits, tiny(total_images=200, **constant)).state()
     run = train(few_digits, tiny(**constant), state=state)
-    assert differences(ended(run), ended(train(few_digits, tiny(**constant)))) == []
+    assert differences(results_of(run), results_of(train(few_digits, tiny(**constant)))) == []
 
 
-def test_what_was_seen_goes_on_being_weighed() -> None:
-    """A collapse shows against the median of all reports, and is said once, whenever the run was interrupted."""
+def test_failure_detector_state_survives_interruptions() -> None:
+    """A collapse is measured against the median of all reports and reported once, wherever the run is interrupted."""
     fine = {"U": np.array([0.5, 0.5]), "V": np.array([0.5, 0.5]), "feature_matching": np.array([1.0, 1.1])}
-    won = {"U": np.array([1e-3, 0.5]), "V": np.array([1e-3, 0.5]), "feature_matching": np.array([50.0, 1.0])}
-    lost = {**fine, "U": np.array([0.5, np.nan])}
-    seen = [fine, fine, fine, won, lost, won]
+    collapse = {"U": np.array([1e-3, 0.5]), "V": np.array([1e-3, 0.5]), "feature_matching": np.array([50.0, 1.0])}
+    divergence = {**fine, "U": np.array([0.5, np.nan])}
+    seen = [fine, fine, fine, collapse, divergence, collapse]
     whole = FailureDetector([3, 4])
-    said = [whole.check_losses(step, means) for step, means in enumerate(seen, 1)]
-    assert [len(sentences) for sentences in said] == [0, 0, 0, 1, 1, 0]
+    expected = [whole.check_losses(step, means) for step, means in enumerate(seen, 1)]
+    assert [len(sentences) for sentences in expected] == [0, 0, 0, 1, 1, 0]
     assert (whole.collapsed, whole.diverged) == ({3: 4}, {4: 5})
     for cut in range(len(seen) + 1):
         first, second = FailureDetector([3, 4]), FailureDetector([3, 4])
         sentences = [first.check_losses(step, means) for step, means in enumerate(seen[:cut], 1)]
         second.restore(copy.deepcopy(first.state()))
         sentences += [second.check_losses(step, means) for step, means in enumerate(seen[cut:], cut + 1)]
-        assert sentences == said
+        assert sentences == expected
         assert differences(second.state(), whole.state()) == []
 
 
-def test_a_checkpoint_holds_what_it_must(few_digits: Data) -> None:
+def test_checkpoint_has_all_required_keys(few_digits: Data) -> None:
     assert train(few_digits, tiny()).state().keys() == STATE_KEYS

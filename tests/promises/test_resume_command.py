@@ -1,4 +1,4 @@
-"""`ssgan train --resume`: what it refuses, and that a resumed run ends like one that was never interrupted."""
+"""`ssgan train --resume`: what it refuses, and that a resumed run ends like an uninterrupted one."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from resumed_runs import BEGUN_ON, differences, left_by
+from resumed_runs import UNFINISHED_RUN_FILES, differences, left_by
 from running import contents, last_object, status_of
 from small_configs import tiny
 
@@ -30,8 +30,8 @@ from ssgan.training.trainer import train
 
 @pytest.fixture(scope="module")
 def begun(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set of one's own, a run of it that paused on its way, one whose step size is constant, and
-    one that is finished."""
+    """A folder with a data set and runs of it: a paused run, a paused run with constant step size, a finished run and a
+    longer finished run."""
     folder = tmp_path_factory.mktemp("begun")
     write_npz(folder / "few.npz", few_digits)
     data = load(folder / "few.npz")
@@ -47,26 +47,28 @@ def begun(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to work in."""
+    """A working copy of this folder."""
     monkeypatch.chdir(shutil.copytree(begun, tmp_path / "here"))
     return tmp_path / "here"
 
 
 @pytest.fixture
 def refusal(here: Path, mistake: Callable[..., str]) -> Callable[..., str]:
-    """What `train few.npz --out RUN --resume` answers, up to the command that starts from the weights.
+    """The message of `train few.npz --out RUN --resume`, up to the command that starts from the weights.
 
     Nothing in the folder may change.
     """
 
     def answer(*more: str, run: str = "run", data: str = "few.npz") -> str:
-        said = mistake("train", data, "--out", run, "--resume", "--json", *more)
-        return said.partition(" To start another run from its weights")[0]
+        message = mistake("train", data, "--out", run, "--resume", "--json", *more)
+        return message.partition(" To start another run from its weights")[0]
 
     return answer
 
 
-def test_resume_needs_a_run(here: Path, refusal: Callable[..., str], mistake: Callable[..., str]) -> None:
+def test_resume_requires_an_existing_run_folder(
+    here: Path, refusal: Callable[..., str], mistake: Callable[..., str]
+) -> None:
     words = "--resume needs --out, the folder of the run to resume."
     assert mistake("train", "few.npz", "--resume", "--dry-run") == words
     assert refusal("--config", "done", "--dry-run") == (
@@ -83,7 +85,7 @@ def test_resume_needs_a_run(here: Path, refusal: Callable[..., str], mistake: Ca
     )
 
 
-def test_other_settings_are_refused(refusal: Callable[..., str]) -> None:
+def test_resume_refuses_other_settings(refusal: Callable[..., str]) -> None:
     def words(*changes: str, run: str = "run") -> str:
         return (
             f"{run} was started with other settings, so it cannot be resumed: {', '.join(changes)}; leave them as they "
@@ -107,7 +109,7 @@ def test_other_settings_are_refused(refusal: Callable[..., str]) -> None:
     assert refusal("--epochs", "1", run="done") == words("total_images 400, now 300", run="done")
 
 
-def test_a_setting_out_of_its_range_is_refused(refusal: Callable[..., str]) -> None:
+def test_resume_refuses_settings_out_of_range(refusal: Callable[..., str]) -> None:
     assert refusal("--set", "report_every_images=0") == "report_every_images is 0, but must be an integer at least 1."
     assert refusal("--device", "tpu").startswith("There is no device 'tpu' here: choose from auto, ")
 
@@ -119,10 +121,10 @@ def write_npz(path: Path, data: Data, **change: np.ndarray) -> None:
 
 @pytest.mark.parametrize("run", ["run", "done"])
 @pytest.mark.parametrize("longer", [[], ["--set", "total_images=800"]], ids=["", "longer"])
-def test_other_data_are_refused(
+def test_resume_refuses_changed_data(
     here: Path, refusal: Callable[..., str], few_digits: Data, run: str, longer: list[str]
 ) -> None:
-    """Also for a run that is finished: its report is no report of these data, and is neither shown nor lost."""
+    """Also for a finished run: its report is of other data, and is neither shown nor deleted."""
     pixel = few_digits.x_train.copy()
     pixel[0, 0, 0] ^= 1
     write_npz(here / "few.npz", few_digits, x_train=pixel)
@@ -132,7 +134,7 @@ def test_other_data_are_refused(
     assert refusal(*more, run=run, data="digits") == f"digits does not match few as it was when {when}."
 
 
-def test_data_of_other_labels_or_fewer_images_are_refused(
+def test_resume_refuses_changed_labels_or_fewer_images(
     here: Path, refusal: Callable[..., str], few_digits: Data
 ) -> None:
     words = "run/split.json holds other labels than few: was the run started on other data?"
@@ -145,7 +147,7 @@ def test_data_of_other_labels_or_fewer_images_are_refused(
         assert refusal() == words
 
 
-def test_other_labelled_images_are_refused(here: Path, refusal: Callable[..., str], few_digits: Data) -> None:
+def test_resume_refuses_other_labelled_images(here: Path, refusal: Callable[..., str], few_digits: Data) -> None:
     path = here / "run" / "split.json"
     content = json.loads(path.read_text())
     rows = splits.draw(few_digits.y_train, 20, 77)
@@ -159,55 +161,57 @@ def test_other_labelled_images_are_refused(here: Path, refusal: Callable[..., st
     assert refusal() == "run/split.json holds other labels than few: was the run started on other data?"
 
 
-def edited(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """The checkpoint of a run, changed and whole again."""
+def edit_checkpoint(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the checkpoint of a run, and save it again."""
     state = torch.load(run / "checkpoint", weights_only=True)
     change(state)
     torch.save(state, run / "checkpoint")
 
 
-def test_another_device_is_refused(here: Path, refusal: Callable[..., str]) -> None:
-    edited(here / "run", lambda state: state.update(device_type="cuda"))
+def test_resume_refuses_another_device(here: Path, refusal: Callable[..., str]) -> None:
+    edit_checkpoint(here / "run", lambda state: state.update(device_type="cuda"))
     assert refusal() == "The run was started on cuda, and on cpu it would see other noise: resume with --device cuda."
 
 
-def test_a_checkpoint_of_other_settings_than_its_config_is_refused(here: Path, refusal: Callable[..., str]) -> None:
-    edited(here / "run", lambda state: state["config"].update(batch_size=25))
+def test_resume_refuses_a_checkpoint_with_other_settings_than_its_config(
+    here: Path, refusal: Callable[..., str]
+) -> None:
+    edit_checkpoint(here / "run", lambda state: state["config"].update(batch_size=25))
     assert refusal() == ("The run was started with other settings, so it cannot be resumed: batch_size 25, now 20.")
 
 
 @pytest.mark.parametrize("run", ["run", "done"])
-def test_a_damaged_checkpoint_is_refused(here: Path, refusal: Callable[..., str], run: str) -> None:
-    """Also where a finished run is to go on for longer: its report stays."""
+def test_resume_refuses_a_damaged_checkpoint(here: Path, refusal: Callable[..., str], run: str) -> None:
+    """Also if a finished run is to be extended: its report is kept."""
     path, more = here / run / "checkpoint", ["--set", "total_images=800"] * (run == "done")
-    edited(here / run, lambda state: state["optimizers"]["D"]["first"].pop())
+    edit_checkpoint(here / run, lambda state: state["optimizers"]["D"]["first"].pop())
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     words = f"{run}/checkpoint cannot be read as a checkpoint: it is damaged or in another format."
     assert refusal(*more, run=run) == words
     path.write_bytes(whole)
-    edited(here / run, lambda state: state.update(format_version=1))
+    edit_checkpoint(here / run, lambda state: state.update(format_version=1))
     assert refusal(*more, run=run) == f"{run}/checkpoint has format version 1, but this version of ssgan reads 2."
 
 
 @pytest.mark.parametrize("run", ["run", "done"])
-def test_a_checkpoint_that_lacks_something_is_refused(here: Path, refusal: Callable[..., str], run: str) -> None:
+def test_resume_refuses_a_checkpoint_with_a_missing_key(here: Path, refusal: Callable[..., str], run: str) -> None:
     whole, more = (here / run / "checkpoint").read_bytes(), ["--set", "total_images=800"] * (run == "done")
     for key in STATE_KEYS - {"version"}:
         (here / run / "checkpoint").write_bytes(whole)
-        edited(here / run, lambda state, key=key: state.pop(key))
+        edit_checkpoint(here / run, lambda state, key=key: state.pop(key))
         assert refusal(*more, run=run) == f"The checkpoint lacks {key}: it is damaged or in another format."
 
 
-def test_a_damaged_moment_is_refused(here: Path, refusal: Callable[..., str]) -> None:
-    edited(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
+def test_resume_refuses_optimizer_moments_of_wrong_shape(here: Path, refusal: Callable[..., str]) -> None:
+    edit_checkpoint(here / "run", lambda state: state["optimizers"]["D"]["second"].reverse())
     assert refusal().startswith("The checkpoint's values of second of the optimizer of D do not fit its network: ")
 
 
-def test_the_same_settings_may_be_said_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command that began a run, with --resume behind it."""
-    said = ["--labels", "20", "--method", "gan", "--preset", "digits", "--seeds", "2", "--set", "total_images=400"]
-    assert status_of("train", "few.npz", "--out", "run", "--resume", *said) == 0
+def test_resume_accepts_the_same_settings_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that started a run, with --resume appended."""
+    given = ["--labels", "20", "--method", "gan", "--preset", "digits", "--seeds", "2", "--set", "total_images=400"]
+    assert status_of("train", "few.npz", "--out", "run", "--resume", *given) == 0
     words = capsys.readouterr().out
     assert "few: 20 labelled of 300 images, method gan, 2 models, 400 images" in words
     source = runs.read_report(here / "run")["source"]
@@ -224,10 +228,10 @@ def test_a_dry_run_shows_the_settings_of_the_run(here: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("run", ["constant", "done"])
-def test_a_run_of_constant_step_size_may_get_longer(
+def test_run_with_constant_step_size_can_be_extended(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: str
 ) -> None:
-    """To the same bits as a run begun with that length; meanwhile no report and no samples speak of the shorter one."""
+    """To the same bits as a run started with that length; the old report and samples are removed first."""
     folder, began = here / run, []
 
     def training(*arguments: Any, **options: Any) -> Run:
@@ -236,7 +240,7 @@ def test_a_run_of_constant_step_size_may_get_longer(
 
     monkeypatch.setattr(experiment, "train", training)
     assert status_of("train", "few.npz", "--out", run, "--resume", "--set", "total_images=600") == 0
-    assert began == [(600, BEGUN_ON | ({"curves.png"} if run == "done" else set()))]
+    assert began == [(600, UNFINISHED_RUN_FILES | ({"curves.png"} if run == "done" else set()))]
     ours, theirs = left_by(folder), left_by(here / "long")
     for left in (ours, theirs):
         left["report"].pop("source")
@@ -246,7 +250,7 @@ def test_a_run_of_constant_step_size_may_get_longer(
     assert last_object(capsys.readouterr().out)["errors"] == theirs["report"]["errors"]
 
 
-def test_a_finished_run_is_shown_and_not_trained(
+def test_resume_of_a_finished_run_shows_its_report_without_training(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(experiment, "run_experiment", lambda *_: pytest.fail("it trained"))
@@ -270,8 +274,8 @@ with runs.lock_run(runs.Path(sys.argv[1])):
 """
 
 
-def test_two_at_once_do_not_meet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """While a process trains in a folder, another is told so and changes nothing; when that ends, it may go on."""
+def test_second_process_in_the_same_run_folder_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While a process trains in a folder, another is refused and changes nothing; after it ends, the run can resume."""
     before = contents(here)
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, here / "run"], stdout=subprocess.PIPE, cwd=Path(ssgan.__file__).parents[1]
@@ -280,20 +284,20 @@ def test_two_at_once_do_not_meet(here: Path, capsys: pytest.CaptureFixture[str])
         assert other.stdout is not None
         other.stdout.readline()
         assert status_of("train", "few.npz", "--out", "run", "--resume") == 2
-        said = "Another `ssgan` is training in run: wait until it is done, or choose another folder with --out."
-        assert capsys.readouterr() == ("", f"ssgan: {said}\n")
+        message = "Another `ssgan` is training in run: wait until it is done, or choose another folder with --out."
+        assert capsys.readouterr() == ("", f"ssgan: {message}\n")
         assert contents(here) == before
     finally:
         other.kill()
         other.wait()
     assert status_of("train", "few.npz", "--out", "run", "--resume") == 0
-    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0  # nor does it hold it any longer
+    assert status_of("train", "few.npz", "--out", "run", "--resume") == 0  # the lock has been released
 
 
-def test_an_interruption_says_how_to_go_on(
+def test_interruption_prints_the_resume_command(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With every word that the next command needs."""
+    """With all arguments that the next command needs."""
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

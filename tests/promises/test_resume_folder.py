@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from resumed_runs import BEGUN_ON, differences, left_by, read_log, without_clock
+from resumed_runs import UNFINISHED_RUN_FILES, differences, left_by, read_log, without_clock
 from running import contents
 from small_configs import tiny
 from small_trainings import labeled_splits
@@ -21,7 +21,7 @@ from ssgan.training.monitor import TrainingProgress
 from ssgan.training.trainer import train
 
 
-def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits: Data, tmp_path: Path) -> None:
+def test_run_paused_at_every_report_equals_an_uninterrupted_run(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(seeds=2, evaluate_every_images=200)
     whole, paused = (runs.create_run_folder(tmp_path / name, "digits", config) for name in ("whole", "paused"))
     given = run_experiment(few_digits, config, whole)
@@ -29,7 +29,7 @@ def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits:
     for step in (5, 10, 15):
         with pytest.raises(Paused, match=f"^{paused} has {step} of 20 steps.$"):
             run_experiment(few_digits, config, paused, pause_after_seconds=0)
-        assert {path.name for path in paused.iterdir()} == BEGUN_ON
+        assert {path.name for path in paused.iterdir()} == UNFINISHED_RUN_FILES
         state = runs.load_checkpoint(paused / "checkpoint")
         assert (state["steps_done"], [line["step"] for line in read_log(paused)][-1]) == (step, step)
         sessions.append(state["seconds"])
@@ -43,7 +43,7 @@ def test_a_run_that_pauses_at_every_report_ends_as_one_that_does_not(few_digits:
 
 @pytest.fixture
 def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainingProgress], None]:
-    """A callback for reports by which training takes ten seconds from one to the next, and nothing else takes time."""
+    """A report callback with a fake clock: ten seconds pass between reports, and nothing else takes time."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
@@ -53,7 +53,7 @@ def ten_seconds_each(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainingProgr
     return on_report
 
 
-def test_a_pause_comes_after_so_long_in_each_session(
+def test_pause_comes_after_the_given_seconds_in_each_session(
     few_digits: Data, tmp_path: Path, ten_seconds_each: Callable[[TrainingProgress], None]
 ) -> None:
     config = tiny(report_every_images=40, checkpoint_every_seconds=0.0)
@@ -69,9 +69,9 @@ def test_a_pause_comes_after_so_long_in_each_session(
 @pytest.mark.parametrize(
     ("every", "steps"),
     [(0.0, list(range(2, 21, 2))), (1000.0, [20]), (25.0, [6, 12, 18, 20]), (30.0, [6, 12, 18, 20])],
-    ids=["at every report", "at the end alone", "now and then", "to the second"],
+    ids=["at every report", "only at the end", "every 25 s", "every 30 s"],
 )
-def test_checkpoints_are_as_far_apart_as_asked(
+def test_checkpoints_keep_the_configured_interval(
     few_digits: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -82,7 +82,7 @@ def test_checkpoints_are_as_far_apart_as_asked(
     written, save = [], runs.save_checkpoint
 
     def saving(path: Path, state: dict[str, Any]) -> None:
-        # Killed here, a run may have a line too many, which is cut off, but never one too few.
+        # A run killed here may have an extra line, which is cut off, but never a missing one.
         assert read_log(path.parent)[-1]["step"] == state["steps_done"]
         written.append(state["steps_done"])
         save(path, state)
@@ -93,7 +93,9 @@ def test_checkpoints_are_as_far_apart_as_asked(
     assert written == steps
 
 
-def test_labels_are_drawn_once(few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_not_drawn_again_on_resume(
+    few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny(seeds=2)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     with pytest.raises(Paused):
@@ -111,8 +113,8 @@ def test_labels_are_drawn_once(few_digits: Data, tmp_path: Path, monkeypatch: py
         run_experiment(few_digits, config, runs.create_run_folder(tmp_path / "new", "digits", config))
 
 
-def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: Path) -> None:
-    """Killed before its first checkpoint, a run begins again on the labelled images that its folder names."""
+def test_training_uses_the_saved_labels(few_digits: Data, tmp_path: Path) -> None:
+    """A run killed before its first checkpoint starts again with the labelled images that its folder names."""
     config = tiny()
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     rows = splits.draw(few_digits.y_train, 20, 99)
@@ -127,19 +129,19 @@ def test_the_saved_labels_are_the_ones_learned_from(few_digits: Data, tmp_path: 
     )
 
 
-# A folder that is no run yet
+# A folder without a run
 
 
 LEFT = {
     "nothing": [],
     "a lock": [".lock"],
-    "a torn configuration": [".config.json.part"],
+    "a partial configuration": [".config.json.part"],
     "both": [".lock", ".config.json.part"],
 }
 
 
 @pytest.mark.parametrize("names", LEFT.values(), ids=LEFT)
-def test_a_folder_that_is_no_run_yet_is_taken(tmp_path: Path, names: list[str]) -> None:
+def test_create_run_folder_accepts_a_folder_without_a_run(tmp_path: Path, names: list[str]) -> None:
     """Made by the user, or by a process that was killed before it had written the configuration."""
     folder = tmp_path / "run"
     folder.mkdir()
@@ -156,7 +158,7 @@ def test_a_folder_that_is_no_run_yet_is_taken(tmp_path: Path, names: list[str]) 
 
 
 @pytest.mark.parametrize("name", ["config.json", "notes", ".hidden", "labels.csv", "deeper/"])
-def test_a_folder_with_anything_else_is_not(tmp_path: Path, name: str) -> None:
+def test_create_run_folder_refuses_a_folder_with_other_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "run" / name).mkdir(parents=True) if name.endswith("/") else (tmp_path / "run").mkdir()
     if not name.endswith("/"):
         (tmp_path / "run" / name).write_text("mine")
@@ -167,7 +169,7 @@ def test_a_folder_with_anything_else_is_not(tmp_path: Path, name: str) -> None:
 
 
 def test_two_processes_do_not_take_the_same_free_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second finds the folder free, and then what the first has made of it meanwhile."""
+    """The second process finds the folder free, but the first one creates its run before the second does."""
     (tmp_path / "run").mkdir()
     look, answers = runs._is_free, iter([True])
     monkeypatch.setattr(runs, "_is_free", lambda folder: next(answers, None) or look(folder))

@@ -1,4 +1,4 @@
-"""A process that is killed and started again ends with the same bits."""
+"""A process that is killed and resumed ends with the same bits."""
 
 import os
 import shutil
@@ -34,10 +34,10 @@ AGAIN = ["train", "digits", "--out", "run", "--resume", "--json"]
 
 
 def killed(folder: Path, arguments: list[str], ready: Callable[[Path], bool]) -> Path:
-    """A real process, killed without a chance to say good-bye as soon as its run folder is ready for it."""
+    """Start a process and kill it with SIGKILL as soon as its run folder is ready; return the run folder."""
     environment = {**os.environ, "PYTHONPATH": str(Path(ssgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command, run = [sys.executable, "-m", "ssgan.cli", *arguments], folder / "run"
-    for _ in range(3):  # on a busy machine it may be over before this process has its turn again
+    for _ in range(3):  # on a busy machine it may finish before this process runs again
         shutil.rmtree(run, ignore_errors=True)
         with subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -45,17 +45,17 @@ def killed(folder: Path, arguments: list[str], ready: Callable[[Path], bool]) ->
             while not ready(run) and process.poll() is None:
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
-            said = process.communicate(timeout=60)[1]
+            errors = process.communicate(timeout=60)[1]
         if not (run / "report.json").exists():
             break
-    assert process.returncode == -signal.SIGKILL, said
+    assert process.returncode == -signal.SIGKILL, errors
     assert not (run / "report.json").exists(), "it was over too soon to be killed"
     return run
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """What the process leaves that nobody kills, and the errors in its log."""
+    """The run folder of a process that is not killed, and what is in it."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -75,10 +75,10 @@ def killed_in_the_middle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("in_an_empty_folder")
 @pytest.mark.parametrize("more", ["as it is", "ahead and torn", "garbage", "no log"])
-def test_a_killed_process_goes_on_to_the_same_bits(
+def test_killed_process_resumes_to_the_same_bits(
     killed_in_the_middle: Path, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, more: str
 ) -> None:
-    """Whatever the last moment did to the log: each step has its line, once and in order."""
+    """With any damage to the log, each step has one line, in order."""
     run = Path(shutil.copytree(killed_in_the_middle, tmp_path / "run"))
     log, done = run / "log.jsonl", runs.load_checkpoint(run / "checkpoint")["steps_done"]
     kept = [line for line in log.read_text().splitlines() if '"step"' in line and line.endswith("}")][: done // 5]
@@ -91,7 +91,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(
         log.unlink()
     assert status_of(*AGAIN) == 0
     left, expected = left_by(run), uninterrupted[1]
-    if more == "no log":  # what is gone is gone, but nothing else is harmed
+    if more == "no log":  # the deleted lines are lost, but nothing else changes
         expected = {**expected, "log": expected["log"][done // 5 :], "curves.png": left["curves.png"]}
     assert differences(left, expected) == []
 
@@ -102,14 +102,14 @@ def test_a_process_killed_before_its_first_checkpoint_begins_again(
 ) -> None:
     run = killed(tmp_path, [*PROCESS, *NEVER], lambda run: (run / "log.jsonl").exists())
     assert not (run / "checkpoint").exists()
-    # Where and how often to write may change, and config.json then says so.
+    # The intervals of writing may change, and config.json records them.
     assert status_of(*AGAIN, *OFTEN) == 0
     assert runs.read_config(run).checkpoint_every_seconds == 0.0
     assert differences(left_by(run), uninterrupted[1]) == []
 
 
 @pytest.mark.usefixtures("in_an_empty_folder")
-def test_a_report_that_was_not_written_is_made_from_the_last_checkpoint(
+def test_missing_report_is_written_from_the_last_checkpoint(
     uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(uninterrupted[0], tmp_path / "run"))

@@ -57,7 +57,7 @@ def test_a_state_of_other_settings_data_labels_or_device_is_refused(few_digits: 
 
 
 @pytest.mark.parametrize("key", sorted(STATE_KEYS - {"version"}))
-def test_a_state_that_lacks_something_is_refused(few_digits: Data, saved: Path, key: str) -> None:
+def test_state_with_a_missing_key_is_refused(few_digits: Data, saved: Path, key: str) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     del state[key]
     assert refused(few_digits, config, state) == f"The checkpoint lacks {key}: it is damaged or in another format."
@@ -68,7 +68,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda s: s["optimizers"]["D"]["first"].__setitem__(0, torch.zeros(2, 1)),
         "'s values of first of the optimizer of D do not fit its network: trunk.",
     ),
-    "moment too few": (
+    "missing moment": (
         lambda s: s["optimizers"]["G"]["first"].pop(),
         " does not have one tensor for each parameter in first of the optimizer of G:",
     ),
@@ -76,7 +76,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda s: s["optimizers"]["D"]["first"].__setitem__(0, torch.zeros(())),
         "'s values of first of the optimizer of D do not fit its network: trunk.",
     ),
-    "optimizer too few": (lambda s: s["optimizers"].pop("G"), " has optimizers of D, not of D, G:"),
+    "missing optimizer": (lambda s: s["optimizers"].pop("G"), " has optimizers of D, not of D, G:"),
     "steps of Adam": (
         lambda s: s["optimizers"]["G"].pop("steps"),
         " has other entries than first, second, steps for the optimizer of G:",
@@ -85,7 +85,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda s: s["average"]["sums"].update({"output.b": torch.zeros(2, 1)}),
         "'s averaged parameters do not fit its network: output.b.",
     ),
-    "average too few": (
+    "missing average": (
         lambda s: s["average"]["sums"].pop("output.b"),
         "'s averaged parameters do not fit its network: output.b.",
     ),
@@ -93,7 +93,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda s: s["history"]["G"].update({"output.b": torch.zeros(())}),
         "'s averages of past parameters of G do not fit its network: output.b.",
     ),
-    "history too few": (lambda s: s["history"].pop("G"), " has a history of other networks than its settings ask for:"),
+    "missing history": (lambda s: s["history"].pop("G"), " has a history of other networks than its settings ask for:"),
     "noise of other seeds": (
         lambda s: s.update(noise=torch.zeros(7, 5056, dtype=torch.uint8)),
         " has noise of [7, 5056] torch.uint8, which should be [2, 5056] torch.uint8:",
@@ -108,13 +108,13 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "no settings": (lambda s: s.update(config=None), " has config = null, which should be an object of settings:"),
     "no data set": (lambda s: s.update(dataset="digits"), ' has dataset = "digits", which should be an object:'),
-    "nothing seen": (lambda s: s.update(watch={}), " lacks watch.diverged:"),
-    "a network too few": (lambda s: s["networks"].pop("G"), " has the networks D, which should be D, G:"),
+    "empty watch": (lambda s: s.update(watch={}), " lacks watch.diverged:"),
+    "missing network": (lambda s: s["networks"].pop("G"), " has the networks D, which should be D, G:"),
 }
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
-def test_a_state_that_does_not_fit_is_refused(few_digits: Data, saved: Path, damage: Any, words: str) -> None:
+def test_damaged_state_is_refused(few_digits: Data, saved: Path, damage: Any, words: str) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     damage(state)
     sentence = refused(few_digits, config, state)
@@ -128,7 +128,7 @@ def test_a_state_of_another_version_is_refused(few_digits: Data, saved: Path) ->
         assert refused(few_digits, config, state).startswith("The run was started by another version of this program: ")
 
 
-def test_a_network_that_does_not_fit_is_named(few_digits: Data, saved: Path) -> None:
+def test_network_parameters_of_wrong_shape_are_reported(few_digits: Data, saved: Path) -> None:
     state, config = runs.load_checkpoint(saved), Config(**runs.load_checkpoint(saved)["config"])
     state["networks"]["D"]["parameters"]["output.v"] = torch.zeros(2, 1, 1)
     assert refused(few_digits, config, state) == "The checkpoint's parameters do not fit its network: output.v."

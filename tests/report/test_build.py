@@ -1,4 +1,4 @@
-"""The report: what it says, the same bytes from the same rows, and nothing in it that is not text."""
+"""The report: content, reproducible bytes, escaped names, the command, and the page in a browser."""
 
 import base64
 import html
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 EVIL = '<script>alert("x")</script>|`*_[a](b)&'
 
 
-def rich() -> list[dict[str, Any]]:
-    """Rows on four numbers of labels, the first with everything that a row may bring."""
+def complete_rows() -> list[dict[str, Any]]:
+    """Rows with four numbers of labels; those with the lowest have all keys that a row may have."""
     rng, rows = np.random.default_rng(0), []
     for method, error in (("gan", 5.0), ("supervised", 12.0)):
         for labels in (20, 50, 100, 200):
@@ -75,7 +75,7 @@ def build(*rows: dict[str, Any] | str, baseline: str | None = None) -> report.Re
 
 
 def ascii_of(text: str) -> str:
-    """With a plain sign for minus and for an empty cell."""
+    """Replace the minus sign and the dash of an empty cell by a hyphen."""
     return text.replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
 
 
@@ -83,10 +83,10 @@ def cells_of(markdown: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in ascii_of(markdown).splitlines() if line.startswith("| ")]
 
 
-# What it says
+# Content
 
 
-def test_errors_differences_and_seeds_are_told() -> None:
+def test_report_shows_errors_differences_and_seeds() -> None:
     found = build(*pair(), row(None, seed=3, diverged=1200), failed(seed=4, draw_seed=4))
     rows = cells_of(found.markdown)
     assert ["gan", "50", "6.00", "1.00", "6.00", "3", "1 failed, 1 diverged"] in rows
@@ -107,19 +107,19 @@ def test_errors_differences_and_seeds_are_told() -> None:
     ) in ascii_of(found.markdown)
 
 
-def test_an_interval_that_includes_zero_is_told() -> None:
+def test_report_marks_intervals_that_include_zero() -> None:
     rows = [row(e, method=m, seed=s) for m, each in (("a", (1, 3)), ("b", (2, 2))) for s, e in enumerate(each)]
     assert ["b", "50", "+0.00", "-12.71 to +12.71", "2", "Includes 0."] in cells_of(build(*rows).markdown)
 
 
-def test_another_baseline() -> None:
+def test_report_compares_with_the_given_baseline() -> None:
     found = build(*pair(), row(dataset="other", method="x"), baseline="gan")
     assert ["supervised", "50", "+5.00", "+2.52 to +7.48", "3", "Does not include 0."] in cells_of(found.markdown)
     assert "There is no result of gan on this data set to compare with." in found.markdown
 
 
-def test_a_sentence_without_pairs_names_the_method_compared_with() -> None:
-    """Other methods may have pairs."""
+def test_sentence_without_pairs_names_the_baseline() -> None:
+    """Other methods may share labelled images with each other."""
     rows = [
         row(10.0 + k * slope, method=method, seed=k, draw_seed=k, split_sha256=str(k))
         for method, slope in (("b", 1), ("c", 3))
@@ -142,7 +142,7 @@ def test_a_temperature_of_an_earlier_version_is_not_shown() -> None:
     assert "Without a temperature, also where folds fitted one." in found.markdown
 
 
-def test_warnings_of_rows_stand_in_the_report() -> None:
+def test_report_shows_the_warnings_of_rows() -> None:
     text = "svm: no label reaches 2 of 9 test images."
     found = build(row(warnings=[text]), row(seed=1, warnings=[text, 7]), row(seed=2, warnings="no list"))
     assert f"{text} (2 rows)" in found.markdown
@@ -152,7 +152,7 @@ def test_warnings_of_rows_stand_in_the_report() -> None:
     assert "The rows contain 3 more warnings." in many.markdown
 
 
-def test_published_figures_stand_beside_ours_and_are_marked() -> None:
+def test_published_results_are_shown_and_marked() -> None:
     ours = [row(e, dataset="mnist", labels=100, seed=s) for s, e in enumerate((1.0, 2.0, 3.0))]
     found = build(*ours)
     rows = cells_of(found.markdown)
@@ -164,16 +164,16 @@ def test_published_figures_stand_beside_ours_and_are_marked() -> None:
     assert "published" not in build(row()).markdown
 
 
-def test_published_figures_are_those_of_their_tables() -> None:
+def test_published_results_match_their_sources() -> None:
     assert {one.source for lines in PUBLISHED.values() for one in lines} == set(SOURCES)
     errors = {(name, one.method): one.errors for name, lines in PUBLISHED.items() for one in lines}
     assert errors["cifar10", "Improved GAN"][4000] == "18.63 ± 2.32"
     assert errors["cifar10", "FixMatch (WRN-28-2)"] == {250: "5.07", 4000: "4.26 ± 0.05"}
     assert errors["svhn", "Bad GAN"] == {1000: "4.25"}
-    assert 200 not in errors["mnist", "Triple-GAN (convolutional)"]  # of unsure origin
+    assert 200 not in errors["mnist", "Triple-GAN (convolutional)"]  # its source is uncertain
 
 
-def test_what_was_left_out_is_listed() -> None:
+def test_report_lists_skipped_lines() -> None:
     found = build(row(), row(), "x", "y", '{"a": 1}')
     part = found.markdown.split("## What was left out")[1].split("##")[0]
     assert part.strip().splitlines() == [
@@ -185,51 +185,51 @@ def test_what_was_left_out_is_listed() -> None:
     assert "4 lines were left out" in found.lead
 
 
-def test_different_data_under_one_name_are_told() -> None:
+def test_report_names_different_data_of_one_name_and_unknown_keys() -> None:
     found = build(row(), row(dataset_sha256="e" * 64, seed=1), row(seed=2, word="w"))
     assert "2 different data sets have this name." in found.markdown
     measured = build(row(auroc=0.5), row(seed=1, auroc=0.7))
     assert "do not tell settings apart: auroc." in measured.markdown
 
 
-def test_pictures_that_rows_bring(tmp_path: Path) -> None:
+def test_report_has_the_plots_and_samples_of_its_rows(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save("samples.png")
-    found = build(*rich()[:1], row(seed=9, samples="samples.png"))
+    found = build(*complete_rows()[:1], row(seed=9, samples="samples.png"))
     names = ["confusion-digits-20-labels-gan.png", "errors-digits.png", "reliability-digits-20-labels-gan.png"]
     assert sorted(found.pictures) == [*names, "samples-digits-50-labels-gan.png"]
     assert found.pictures["samples-digits-50-labels-gan.png"] == Path("samples.png").read_bytes()
-    (embedded,) = embedded_in(found.html)  # the others are drawn by the page
+    (embedded,) = embedded_images(found.html)  # the page draws the others itself
     assert embedded == found.pictures["samples-digits-50-labels-gan.png"]
 
 
-def embedded_in(page: str) -> list[bytes]:
+def embedded_images(page: str) -> list[bytes]:
     sources = [a["src"] or "" for tag, a in Reader(page).tags if tag == "img"]
     return [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in sources]
 
 
 def test_large_samples_are_smaller_on_the_page() -> None:
-    """The file beside it stays as it is."""
+    """The file beside the page is unchanged."""
     noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
     Image.fromarray(noise).save("samples.png")
     found = build(row(seed=9, samples="samples.png"))
     whole = found.pictures["samples-digits-50-labels-gan.png"]
     assert whole == Path("samples.png").read_bytes()
-    (embedded,) = embedded_in(found.html)
+    (embedded,) = embedded_images(found.html)
     assert len(embedded) < 0.15 * len(whole)
     with Image.open(io.BytesIO(embedded)) as image:
         assert image.size == (640, 480)
 
 
 @pytest.mark.parametrize("K", [3, 25, 26])
-def test_a_confusion_matrix_is_a_table_with_shades(K: int) -> None:
-    """Up to 25 classes; a row sums to its class, and the shade rises with the share."""
+def test_confusion_matrix_is_a_shaded_table_up_to_25_classes(K: int) -> None:
+    """More classes are drawn as an image. A row of the table holds the counts of its class, shaded by share."""
     counts = np.arange(K * K).reshape(K, K) % 7 * (np.arange(K * K).reshape(K, K) % 3 > 0)
     counts[0, 0], counts[1] = 1000, 0
     names = [f"class {k}" for k in range(K)]
     found = build(row(confusion=counts.tolist(), classes=names))
     tables = re.findall(r'<table class="matrix[^>]*>.*?</table>', found.html, re.DOTALL)
     assert len(tables) == (K <= 25)
-    assert len(embedded_in(found.html)) == (K > 25)
+    assert len(embedded_images(found.html)) == (K > 25)
     if not tables:
         return
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', tables[0])
@@ -245,7 +245,7 @@ def test_a_confusion_matrix_is_a_table_with_shades(K: int) -> None:
 
 
 def test_reliability_is_drawn_to_scale() -> None:
-    """Of two bins: the bar is as high as its accuracy, the gap ends at its confidence, and each has its place."""
+    """Two bins: the bar ends at the accuracy, the gap at the confidence, and each has its position and width."""
     empty = {"count": 0, "confidence": None, "accuracy": None}
     bins = [
         {"low": 0.0, "high": 0.25, **empty},
@@ -276,20 +276,20 @@ def test_reliability_is_drawn_to_scale() -> None:
         ("wide.png", "are more than 4096 pixels wide or high"),
     ],
 )
-def test_samples_that_cannot_be_shown_are_named(name: str, reason: str) -> None:
+def test_reports_samples_that_cannot_be_shown(name: str, reason: str) -> None:
     Image.new("L", (5000, 1)).save("wide.png")
     found = build(row(4.0, samples=name))
-    (said,) = found.skipped
-    assert said.reason == f"is shown without its samples: {name} {reason}"
+    (skipped,) = found.skipped
+    assert skipped.reason == f"is shown without its samples: {name} {reason}"
     assert ["gan", "50", "4.00", "4.00", "1"] in cells_of(found.markdown)
     assert report.report_numbers(found)["rows_skipped"] == 0
 
 
-# The same bytes
+# Reproducible bytes
 
 
 def test_the_same_rows_give_the_same_bytes_in_any_order() -> None:
-    rows = [*rich(), failed(seed=9, draw_seed=9), row(None, seed=8, diverged=4)]
+    rows = [*complete_rows(), failed(seed=9, draw_seed=9), row(None, seed=8, diverged=4)]
     first = build(*rows)
     again = build(*rows)
     random.Random(0).shuffle(rows)
@@ -307,10 +307,10 @@ def test_another_error_gives_other_bytes() -> None:
     assert build(row(5.0)).html != build(row(5.01)).html
 
 
-# Nothing but text, and nothing from elsewhere
+# Escaped names, and no external resources
 
 
-def test_names_are_text_and_never_markup() -> None:
+def test_names_are_escaped_in_html_and_markdown() -> None:
     found = build(
         row(method=EVIL, dataset=EVIL, settings={EVIL: EVIL}, device_name=EVIL, commit=EVIL, classes=[EVIL, "b"])
         | {"confusion": [[1, 2], [3, 4]], "versions": {EVIL: EVIL}},
@@ -338,8 +338,8 @@ def test_names_are_text_and_never_markup() -> None:
             assert {len(re.findall(r"(?<!\\)\|", one)) for one in table} == {width}
 
 
-def test_the_page_loads_nothing() -> None:
-    found = build(*rich())
+def test_page_loads_no_external_resources() -> None:
+    found = build(*complete_rows())
     page = Reader(found.html)
     assert page.open == []
     loaded = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background"}
@@ -352,8 +352,8 @@ def test_the_page_loads_nothing() -> None:
     assert re.findall(r"https?:|@import|url\((?!#)", text, flags=re.IGNORECASE) == []
 
 
-def test_the_page_is_semantic() -> None:
-    found = build(*rich(), *(row(dataset=name) for name in ("a", "b")))
+def test_page_uses_semantic_accessible_html() -> None:
+    found = build(*complete_rows(), *(row(dataset=name) for name in ("a", "b")))
     page = Reader(found.html)
     tags = [tag for tag, _ in page.tags]
     assert tags.count("h1") == tags.count("main") == 1
@@ -373,12 +373,12 @@ def test_the_page_is_semantic() -> None:
 # The command
 
 
-def test_the_command_writes_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_command_writes_files_and_prints_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("rows.jsonl"), [*pair(), "x"])
     assert status_of("report", "rows.jsonl", "--out", "deep/out") == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-1] == "Report: deep/out/report.html (and deep/out/report.md)"
-    assert said.err.splitlines() == [
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "Report: deep/out/report.html (and deep/out/report.md)"
+    assert captured.err.splitlines() == [
         "left out: rows.jsonl:7 is not JSON: it is truncated or damaged at character 1"
     ]  # fmt: skip
     assert sorted(contents(Path("deep/out"))) == ["errors-digits.png", "report.html", "report.md"]
@@ -397,7 +397,7 @@ def test_the_command_writes_and_says_where(capsys: pytest.CaptureFixture[str]) -
     }
 
 
-def test_many_bad_lines_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_command_shortens_a_long_list_of_bad_lines(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("rows.jsonl"), [row(), *("x" * (k % 2) + "y" for k in range(30)), *(row(seed=-k) for k in range(1, 30))])
     assert status_of("report", "rows.jsonl", "--out", "out") == 0
     lines = capsys.readouterr().err.splitlines()
@@ -416,7 +416,9 @@ def test_real_rows_make_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["gan", "50", "-10.26", "-11.52 to -9.00", "10", "Does not include 0."] in rows
 
 
-def test_mistakes_are_one_sentence(mistake: Callable[..., str], tmp_path: Path) -> None:
+def test_report_command_refuses_invalid_arguments_with_one_sentence(
+    mistake: Callable[..., str], tmp_path: Path
+) -> None:
     good = write(tmp_path / "rows.jsonl", pair())
     bad = write(tmp_path / "bad.jsonl", ["x"])
     twice = write(tmp_path / "twice.jsonl", [row(1.0), row(2.0)])
@@ -456,7 +458,7 @@ def test_mistakes_are_one_sentence(mistake: Callable[..., str], tmp_path: Path) 
     assert twice.exists()
 
 
-def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_an_output_folder_that_cannot_be_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     write(tmp_path / "rows.jsonl", pair())
     assert status_of("report", "rows.jsonl", "--out", "out") == 2
@@ -468,7 +470,7 @@ def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path, capsys: pytes
 
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[..., str]:
-    """Run headless Chromium on a file; what it prints."""
+    """Run headless Chromium on a file and return its output."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium on PATH")
@@ -503,11 +505,11 @@ function scale(e) { return e.ownerSVGElement ? Math.hypot(e.getScreenCTM().a, e.
 </script></body>"""
 
 
-def test_a_phone_shows_the_page_without_scrolling_sideways(browse: Callable[..., str], tmp_path: Path) -> None:
-    """With everything opened and a name without a space: wide tables scroll in themselves, the page does not."""
+def test_page_fits_a_phone_without_horizontal_scrolling(browse: Callable[..., str], tmp_path: Path) -> None:
+    """With all details open and a name without spaces: wide tables scroll on their own, the page does not."""
     long = row(dataset="d" * 80, method="m" * 120, settings={"k" * 60: "v" * 90}, commit="c" * 200)
     page = tmp_path / "measured.html"
-    inner = build(*rich(), long, "x" * 300).html.replace("</body>", MEASURE)
+    inner = build(*complete_rows(), long, "x" * 300).html.replace("</body>", MEASURE)
     frame = f'<iframe style="width: 390px; height: 800px; border: 0" srcdoc="{html.escape(inner)}"></iframe>'
     page.write_text(f"<!DOCTYPE html><title></title><body>{frame}</body>", encoding="utf-8")
     found = json.loads(re.search(r"<title>(.*?)</title>", browse(page, 800, "--dump-dom"))[1])  # type: ignore[index]
@@ -522,9 +524,9 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browse: Callable[...,
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_page_is_drawn_in_light_and_dark(browse: Callable[..., str], tmp_path: Path, dark: bool) -> None:
+def test_page_has_light_and_dark_colours(browse: Callable[..., str], tmp_path: Path, dark: bool) -> None:
     page, shot = tmp_path / "page.html", tmp_path / "shot.png"
-    page.write_text(build(*rich()).html, encoding="utf-8")
+    page.write_text(build(*complete_rows()).html, encoding="utf-8")
     browse(page, 1280, f"--screenshot={shot}", f"--blink-settings=preferredColorScheme={0 if dark else 1}")
     with Image.open(shot) as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)

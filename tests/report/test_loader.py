@@ -1,4 +1,4 @@
-"""Rows from files: each kind of bad line is named with its place, and nothing that contradicts itself comes out."""
+"""Rows from files: bad lines are skipped and reported by line number; contradictory rows are refused."""
 
 import json
 from pathlib import Path
@@ -19,38 +19,50 @@ def without(*keys: str) -> dict[str, Any]:
 
 LACKS = "it is not a result row, or is of another version"
 BAD = {
-    "cut off": (json.dumps(row())[:-20], "is not JSON: it is truncated or damaged"),
-    "no JSON": ("hello", "is not JSON: it is truncated or damaged at character 1"),
+    "truncated": (json.dumps(row())[:-20], "is not JSON: it is truncated or damaged"),
+    "not JSON": ("hello", "is not JSON: it is truncated or damaged at character 1"),
     "a list": ("[1, 2]", "is JSON, but not an object"),
-    "of another version": (without("nll", "split_sha256"), f"lacks split_sha256, nll: {LACKS}"),
-    "something else": ({"a": 1}, f"lacks dataset, labels, method, seed and 20 more: {LACKS}"),
+    "another version": (without("nll", "split_sha256"), f"lacks split_sha256, nll: {LACKS}"),
+    "not a result row": ({"a": 1}, f"lacks dataset, labels, method, seed and 20 more: {LACKS}"),
     "NaN": (json.dumps(row()).replace("0.05", "NaN"), "holds NaN, which is not a number"),
     "infinity": (json.dumps(row()).replace("0.05", "-Infinity"), "holds -Infinity, which is not a number"),
-    "endless": (json.dumps(row()).replace("0.05", "1e999"), "holds a number that is not finite, or too long"),
-    "a long number": (json.dumps(row()).replace("0.05", "1" * 5000), "holds a number that is not finite, or too long"),
-    "deep": ("[" * 100_000, "is nested too deeply"),
-    "half a character": (json.dumps(row(method="\ud800")), "holds text that is not Unicode"),
-    "a key twice": (json.dumps(row())[:-1] + ', "error": 1.0}', 'has the key "error" twice'),
+    "number out of range": (
+        json.dumps(row()).replace("0.05", "1e999"),
+        "holds a number that is not finite, or too long",
+    ),
+    "number with too many digits": (
+        json.dumps(row()).replace("0.05", "1" * 5000),
+        "holds a number that is not finite, or too long",
+    ),
+    "nested too deeply": ("[" * 100_000, "is nested too deeply"),
+    "lone surrogate": (json.dumps(row(method="\ud800")), "holds text that is not Unicode"),
+    "duplicate key": (json.dumps(row())[:-1] + ', "error": 1.0}', 'has the key "error" twice'),
     "text for a number": (row(error="5.0"), 'has error = "5.0", which should be a percentage or null'),
-    "a truth value": (row(seed=True, draw_seed=0), "has seed = true, which should be an integer"),
-    "no percentage": (row(error=100.1), "has error = 100.1, which should be a percentage or null"),
-    "negative": (row(seconds=-1.0), "has seconds = -1.0, which should be a number at least 0 or null"),
-    "a fraction": (row(labels=50.5), "has labels = 50.5, which should be an integer"),
-    "no name": (row(method=""), 'has method = "", which should be a name'),
+    "boolean for an integer": (row(seed=True, draw_seed=0), "has seed = true, which should be an integer"),
+    "percentage above 100": (row(error=100.1), "has error = 100.1, which should be a percentage or null"),
+    "negative number": (row(seconds=-1.0), "has seconds = -1.0, which should be a number at least 0 or null"),
+    "fraction for an integer": (row(labels=50.5), "has labels = 50.5, which should be an integer"),
+    "empty name": (row(method=""), 'has method = "", which should be a name'),
     "a list of settings": (row(settings=[]), "has settings = [], which should be an object"),
     "no split": (row(split_sha256=None), "has split_sha256 = null, which should be a hash"),
-    "no square": (row(confusion=[[1, 2]]), "has confusion = [[1, 2]], which should be a square of counts or null"),
-    "other classes": (
+    "confusion matrix not square": (
+        row(confusion=[[1, 2]]),
+        "has confusion = [[1, 2]], which should be a square of counts or null",
+    ),
+    "number of classes differs": (
         row(confusion=[[1]], classes=["a", "b"]),
         "names 2 classes, but its confusion matrix has 1",
     ),
-    "bins": (row(reliability=[{"low": 0}]), 'has reliability = [{"low": 0}], which should be a list of bins or null'),
+    "invalid bins": (
+        row(reliability=[{"low": 0}]),
+        'has reliability = [{"low": 0}], which should be a list of bins or null',
+    ),
     "no error": (row(None), "has no error, though it neither diverged nor failed, as without a test set"),
 }
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_line_is_skipped_and_named(tmp_path: Path, line: Any, reason: str) -> None:
+def test_bad_line_is_skipped_and_reported(tmp_path: Path, line: Any, reason: str) -> None:
     path = write(tmp_path / "rows.jsonl", [GOOD, line])
     found = load_rows([path])
     assert [dict(one.values) for one in found.rows] == [GOOD]
@@ -60,18 +72,18 @@ def test_a_bad_line_is_skipped_and_named(tmp_path: Path, line: Any, reason: str)
     assert found.files == {str(path): 1}
 
 
-def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_reports_a_line_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xff\xfe\n\n\xef\xbb\xbf".replace(b"\xef\xbb\xbf", b"") + json.dumps(GOOD).encode() + b"\r\n")
     found = load_rows([path])
     assert [(one.line, one.reason) for one in found.skipped] == [(1, "is not UTF-8 text")]
     assert found.rows[0].line == 3
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # as some editors save it, and without a last newline
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # as some editors save it; without a final newline
     assert (len(load_rows([path]).rows), load_rows([path]).skipped) == (1, [])
 
 
-def test_a_row_that_says_the_same_is_skipped_and_named(tmp_path: Path) -> None:
-    """Where it ran and how long it took may differ."""
+def test_duplicate_row_is_skipped_and_reported(tmp_path: Path) -> None:
+    """Duplicates may differ in where they ran and how long they took."""
     path = write(tmp_path / "rows.jsonl", [GOOD, GOOD, {**GOOD, "seconds": 1.0, "commit": None}])
     found = load_rows([path])
     assert len(found.rows) == 1
@@ -102,7 +114,7 @@ def test_rows_of_different_trainings_are_kept(tmp_path: Path, key: str) -> None:
     assert len(load_rows([write(tmp_path / "rows.jsonl", [GOOD, other])]).rows) == 2
 
 
-def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) -> None:
+def test_failure_is_replaced_by_the_result_of_the_same_training(tmp_path: Path) -> None:
     rows = [
         failed(seed=7, draw_seed=7),
         GOOD,
@@ -118,20 +130,20 @@ def test_a_failure_gives_way_to_the_result_of_the_same_training(tmp_path: Path) 
     ]
 
 
-def test_a_failure_belongs_to_the_only_line_of_its_method(tmp_path: Path) -> None:
-    """What it does not say is taken from the others where they agree, and not where they do not."""
+def test_failure_takes_missing_values_from_the_rows_of_its_method(tmp_path: Path) -> None:
+    """Missing values are taken from the other rows if these agree, and stay missing otherwise."""
     alone = load_rows([write(tmp_path / "rows.jsonl", [GOOD, failed(seed=8, draw_seed=8)])])
     assert all(one["images"] == 600_000 and one["preset"] == "digits" for one in alone.rows)
     two = load_rows([write(tmp_path / "rows.jsonl", [GOOD, row(seed=7, images=9), failed(seed=8, draw_seed=8)])])
     assert [one["images"] for one in two.rows if one.lost] == [None]
 
 
-def test_unknown_keys_that_differ_tell_rows_apart_and_numbers_of_their_own_do_not(tmp_path: Path) -> None:
+def test_unknown_keys_separate_rows_unless_their_numbers_all_differ(tmp_path: Path) -> None:
     rows = [row(seed=s, share=share, auroc=s + share, word="x") for share in (0.0, 0.5) for s in range(3)]
     found = load_rows([write(tmp_path / "rows.jsonl", rows)])
     assert {one.conditions for one in found.rows} == {(("share", "0.0"),), (("share", "0.5"),)}
     assert found.measured == {"digits": ["auroc"]}
-    words = [row(seed=s, word=f"w{s}") for s in range(3)]  # text is never taken for a measurement
+    words = [row(seed=s, word=f"w{s}") for s in range(3)]  # text never counts as a measurement
     assert len({one.conditions for one in load_rows([write(tmp_path / "w.jsonl", words)]).rows}) == 3
 
 
@@ -141,7 +153,7 @@ def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
     assert [one.values for one in first.rows] == [one.values for one in second.rows]
 
 
-def test_the_real_rows_are_read_whole() -> None:
+def test_committed_rows_are_read_without_skipped_lines() -> None:
     names = ["digits", "mnist-fast", "mnist-short", "cifar10-short", "fashion-mnist-files", "foreign"]
     files = [ROOT / "results" / "rows" / f"{name}.jsonl" for name in names]
     found = load_rows(files)
@@ -155,7 +167,7 @@ def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
     assert (len(found.rows), [one.reason for one in found.skipped]) == (1, ["is given twice, and read once"])
 
 
-def test_no_row_is_a_mistake(tmp_path: Path) -> None:
+def test_refuses_files_without_rows(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.jsonl", [])
     with pytest.raises(UserError, match=r"There is no result row in .*empty.jsonl: there are no lines\."):
         load_rows([empty])

@@ -1,4 +1,4 @@
-"""The page of large and of real reports: small, fast, sorted by error, and no name is cut or borne twice."""
+"""The page of large and of committed reports: small, fast, sorted by error, with full and unique names."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def rows_file(tmp_path: Path) -> Any:
 
 
 def parts_of(path: Path) -> dict[str, Any]:
-    """Titles of the parts of the only data set with their blocks; those of the data set itself under its name."""
+    """Blocks of the parts of the only data set by title; blocks of the data set itself are under its name."""
     (section,) = group_rows(load_rows([path]))
     part, _ = build_section(section, section.names and "supervised", None, FileNames(), {str(path): path})
     inner = {block.title: block.blocks for block in part.blocks if isinstance(block, Part | Details)}
@@ -42,7 +42,7 @@ def legend_of(svg: str) -> list[str]:
     return re.findall(r"<text [^>]*>(.*?)</text>", svg)
 
 
-# What comes first
+# Best settings and ablations
 
 
 def test_each_method_is_drawn_and_tabulated_at_its_best_settings(rows_file: Any) -> None:
@@ -73,11 +73,11 @@ def test_each_method_is_drawn_and_tabulated_at_its_best_settings(rows_file: Any)
     chart = page.split('<div class="narrow">')[0]
     assert "vat · rate=0.1" in legend_of(chart)
     assert "vat · rate=0.2" not in legend_of(chart)
-    assert chart.count("<table") == 0  # it comes first
+    assert chart.count("<table") == 0  # the chart comes before the tables
 
 
 def test_ablations_have_a_chart_of_their_own(rows_file: Any) -> None:
-    """Errors 6 and 8 of the full method; without noise 1 and 3 points more, so an interval of 2 ± 12.7."""
+    """The full method has errors 6 and 8; without noise they are 1 and 3 higher, so the interval is 2 ± 12.7."""
     rows = [row(error, seed=seed) for seed, error in enumerate((6.0, 8.0))]
     rows += [row(e, seed=s, settings={"noise": 0}, ablation="without noise") for s, e in enumerate((7.0, 11.0))]
     path = rows_file([*rows, row(20.0, method="supervised")])
@@ -119,17 +119,17 @@ def test_curves_of_a_chart_all_look_different(rows_file: Any) -> None:
 
 
 @pytest.fixture
-def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files beside the page, which are not looked at."""
+def _fast_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace plots that these tests do not check by a small image."""
     content = io.BytesIO()
     Image.new("RGB", (2, 2)).save(content, "png")
     for name in ("confusion_png", "reliability_png"):
         monkeypatch.setattr(pictures, name, lambda *_: content.getvalue())
 
 
-@pytest.mark.usefixtures("_quick_pictures")
+@pytest.mark.usefixtures("_fast_plots")
 @pytest.mark.parametrize("name", ["digits-compare", "mnist-compare", "fashion-mnist-compare"])
-def test_the_page_of_real_rows_is_small_and_bears_no_name_twice(name: str) -> None:
+def test_page_of_committed_rows_is_small_and_has_unique_names(name: str) -> None:
     (path,) = (ROOT / "results").glob(f"**/{name}.jsonl")
     built = report.build_report([path])
     assert len(built.html.encode()) < MOST_BYTES
@@ -147,8 +147,8 @@ def test_the_page_of_real_rows_is_small_and_bears_no_name_twice(name: str) -> No
 
 
 @pytest.mark.slow
-def test_three_hundred_settings_are_a_small_page_in_a_minute(rows_file: Any) -> None:
-    """Of 20 methods, each row with all that a row may bring; Markdown has every row, the page those that fit."""
+def test_page_of_300_settings_is_small_and_built_within_a_minute(rows_file: Any) -> None:
+    """20 methods, and rows with all keys that a row may have; Markdown has every row, the page those that fit."""
     source = (ROOT / "results").glob("**/digits-compare.jsonl")
     full = next(line for line in next(iter(source)).read_text().splitlines() if '"confusion"' in line)
     whole = {**json.loads(full), "samples": None}
@@ -169,7 +169,7 @@ def test_three_hundred_settings_are_a_small_page_in_a_minute(rows_file: Any) -> 
     assert len(names) == len(set(names)) == 280
 
 
-def test_a_page_that_is_too_large_says_what_it_leaves_out() -> None:
+def test_page_that_is_too_large_reports_omitted_rows() -> None:
     rows = [[f"row {k}", "x" * 100] for k in range(20_000)]
     block = Table("caption", ["a", "b"], rows)
     page = render_html("title", [block])

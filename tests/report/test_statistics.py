@@ -1,4 +1,4 @@
-"""What is averaged and what is not, and differences over the same labels: values worked by hand."""
+"""Grouping of rows, means, and paired differences over the same labels, with values computed by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def test_mean_deviation_and_median(section: Any) -> None:
     assert section([row(4.0)]).groups.popitem()[1].std is None
 
 
-def test_seeds_without_a_result_are_kept_and_in_no_mean(section: Any) -> None:
+def test_seeds_without_a_result_are_kept_but_not_averaged(section: Any) -> None:
     rows = [row(2.0), row(4.0, seed=1), row(None, seed=2, diverged=10), row(90.0, seed=3, diverged=20)]
     (cell,) = section([*rows, failed(seed=4, draw_seed=4)]).groups.values()
     assert (cell.errors, cell.mean) == ([2.0, 4.0], 3.0)
@@ -49,7 +49,7 @@ APART = {
     "preset": ({"preset": "fast"}, ["gan · digits", "gan · fast"]),
     "data": ({"dataset_sha256": "e" * 64}, ["gan · data dddddddd", "gan · data eeeeeeee"]),
     "configuration": ({"config_sha256": "other"}, ["gan · configuration gan-50", "gan · configuration other"]),
-    "unknown": ({"foreign": "yes"}, ["gan", "gan · foreign=yes"]),
+    "unknown key": ({"foreign": "yes"}, ["gan", "gan · foreign=yes"]),
     "members": ({"members": [1, 2]}, ["gan", "gan · 2 members"]),
     "a setting that changes no weight": (
         {"settings": {"evaluate_every_images": 5}},
@@ -59,8 +59,8 @@ APART = {
 
 
 @pytest.mark.parametrize(("changed", "names"), APART.values(), ids=APART)
-def test_what_differs_is_never_averaged(section: Any, changed: dict[str, Any], names: list[str]) -> None:
-    """Rows of two trainings that differ in one thing are two lines, and their names say in what."""
+def test_rows_of_different_trainings_are_not_averaged(section: Any, changed: dict[str, Any], names: list[str]) -> None:
+    """Rows of two trainings that differ in one value are two groups, and their names state the value."""
     found = errors(section([row(1.0), row(2.0, seed=1), row(8.0, seed=2, **changed)]))
     assert sorted(found.values()) == [[1.0, 2.0], [8.0]]
     assert len(found) == len({name for name, _ in found}) == 2
@@ -72,7 +72,7 @@ def test_data_sets_are_sections(tmp_path: Path) -> None:
     assert [one.dataset for one in found] == ["a", "b", "digits"]
 
 
-def test_the_interval_is_students(section: Any) -> None:
+def test_interval_is_that_of_a_paired_t_test(section: Any) -> None:
     found = section(pair())
     (one,) = differences(found, "supervised")
     assert sorted(one.values) == [-6.0, -5.0, -4.0]
@@ -83,7 +83,7 @@ def test_the_interval_is_students(section: Any) -> None:
     assert one.interval == pytest.approx((theirs.low, theirs.high))
 
 
-def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
+def test_interval_covers_the_mean_in_95_percent_of_draws() -> None:
     rng = np.random.default_rng(0)
     draws = rng.normal(1.0, 2.0, (2000, 4))
     covered = [low <= 1.0 <= high for low, high in filter(None, map(interval, draws.tolist()))]
@@ -96,7 +96,7 @@ def test_one_pair_gives_no_interval(section: Any) -> None:
 
 
 def test_equal_differences_give_no_interval(section: Any) -> None:
-    """One of width 0 would look certain, and small test sets often have equal errors."""
+    """An interval of width 0 would look certain, and small test sets often give equal errors."""
     rows = [row(1.2 + k, seed=k, split_sha256=str(k), draw_seed=k) for k in range(2)]
     others = [row(1.3 + k, seed=k, split_sha256=str(k), draw_seed=k, method="supervised") for k in range(2)]
     (one,) = differences(section([*rows, *others]), "supervised")
@@ -115,14 +115,14 @@ def test_only_seeds_of_the_same_split_are_pairs(section: Any, last: dict[str, An
     assert sorted(one.values) == [-6.0, -5.0, -4.0]
 
 
-def test_splits_of_other_data_or_other_labels_are_no_pairs(section: Any) -> None:
+def test_splits_of_other_data_or_numbers_of_labels_are_not_paired(section: Any) -> None:
     other = row(9.0, method="supervised", dataset_sha256="e" * 64)
     assert differences(section([row(), other]), "supervised") == []
     other = row(9.0, method="supervised", labels=20, split_sha256=row()["split_sha256"])
     assert differences(section([row(), other]), "supervised") == []
 
 
-def test_seeds_that_share_a_draw_pair_by_seed_and_say_so(section: Any) -> None:
+def test_seeds_that_share_a_draw_are_paired_by_seed_and_count_one_draw(section: Any) -> None:
     rows = [
         row(e + 10 * (m == "supervised"), seed=s, draw_seed=0, method=m)
         for s, e in enumerate((1.0, 2.0, 4.0))
@@ -132,20 +132,20 @@ def test_seeds_that_share_a_draw_pair_by_seed_and_say_so(section: Any) -> None:
     assert (one.values, one.draws) == ((-10.0, -10.0, -10.0), 1)
 
 
-def test_the_baseline_is_the_line_most_like(section: Any) -> None:
+def test_baseline_is_the_variant_with_the_most_similar_settings(section: Any) -> None:
     shorter = [row(20.0, method="supervised", images=9, config_sha256="short")]
     (one, base) = differences(section([*pair(), *shorter]), "supervised")
     assert (one.group.variant.method, one.baseline.variant.images) == ("gan", 600_000)
     assert base.group.variant != base.baseline.variant
 
 
-def test_the_usual_baseline(section: Any) -> None:
+def test_default_and_requested_baseline_method(section: Any) -> None:
     found = section(pair())
     assert [baseline_method(found, asked) for asked in (None, "gan", "other")] == ["supervised", "gan", None]
     assert baseline_method(section([row(method="b"), row(method="a")]), None) == "a"
 
 
-def test_the_real_rows_give_what_the_readme_says() -> None:
+def test_committed_digits_rows_give_the_published_means() -> None:
     (found,) = group_rows(load_rows([ROOT / "results" / "rows" / "digits.jsonl"]))
     table = {key: np.mean(each) for key, each in errors(found).items() if key[0] == "gan"}
     assert {key: round(mean, 2) for key, mean in table.items()} == {
@@ -155,13 +155,13 @@ def test_the_real_rows_give_what_the_readme_says() -> None:
     }
 
 
-def test_what_has_no_part_in_a_step_is_in_no_short_name() -> None:
-    """But for what other columns tell."""
+def test_settings_without_effect_on_training_steps_are_not_in_short_names() -> None:
+    """Except for settings that other columns show."""
     assert INDEPENDENT_OF_STEPS - {"preset", "device", "cuda_graph"} <= QUIET <= FIELDS.keys()
 
 
-def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:
-    """Classical methods have no settings, so they do not say that it differs."""
+def test_a_setting_shared_by_all_networks_is_not_in_names(section: Any) -> None:
+    """Classical methods have no settings, so they do not count as a difference."""
     shared = {"settings": {"batch_size": 20}}
     rows = [
         row(9.0, **shared),
@@ -174,8 +174,8 @@ def test_a_setting_that_every_network_has_is_in_no_name(section: Any) -> None:
     assert sorted(section([*rows, other]).names.values()) == names
 
 
-def test_the_best_settings_are_those_of_the_lowest_mean_over_the_same_labels(section: Any) -> None:
-    """More numbers of labels come first, then smaller ones; an ablation is best only where there is nothing else."""
+def test_best_settings_have_the_lowest_mean_over_the_same_labels(section: Any) -> None:
+    """Variants with more numbers of labels come first, then with smaller ones; ablations only without others."""
     errors = {"a": {20: 9.0, 50: 3.0}, "b": {20: 7.0, 50: 4.0}, "c": {50: 1.0}, "d": {100: 0.5, 200: 0.1}}
     rows = [
         row(error, labels=labels, settings={"name": name}, config_sha256=f"{name}{labels}")
@@ -199,7 +199,7 @@ def test_an_ablation_is_compared_with_the_full_method_of_its_settings(section: A
     assert one.baseline.variant.preset == "fast"
 
 
-def test_names_stay_unique_where_a_method_is_called_like_a_numbered_one(section: Any) -> None:
+def test_names_are_unique_if_a_method_has_the_name_of_a_variant(section: Any) -> None:
     rows = [row(), row(method="gan · 9,000 images"), row(images=9000), row(images=8, method="gan\u202e")]
     rows += [row(images=8, method="gan\\u202e")]
     names = list(section(rows).names.values())
@@ -207,8 +207,8 @@ def test_names_stay_unique_where_a_method_is_called_like_a_numbered_one(section:
     assert all(name.isprintable() for name in names)
 
 
-def test_an_ablation_is_no_baseline_beside_the_full_method(section: Any) -> None:
-    """It may have fewer settings beyond the preset than the GAN, and so come first."""
+def test_an_ablation_is_not_the_baseline_if_the_full_method_has_rows(section: Any) -> None:
+    """It may change fewer settings of the preset than the full method, and would then come first."""
     full = row(5.0, settings={"noise_input_std": 0.3})
     ablation = row(9.0, ablation="without noise", config_sha256="other")
     pairs = differences(section([full, ablation]), "gan")

@@ -1,4 +1,4 @@
-"""Networks have defaults of their own, and say which images they take."""
+"""Defaults of the networks, and the image shapes that they accept."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def test_every_network_has_its_own_value_of_the_same_settings() -> None:
     assert own("paper-conv")["dropout_hidden"] == 0.5
 
 
-def test_what_is_chosen_wins_over_the_network() -> None:
+def test_explicit_settings_override_network_defaults() -> None:
     chosen = {"discriminator_widths": (64, 128), "dropout_input": 0.0, "noise_hidden_std": 0.5}
     for config in (
         Config(network="paper-conv", **chosen),
@@ -35,8 +35,8 @@ def test_what_is_chosen_wins_over_the_network() -> None:
         assert {name: getattr(config, name) for name in NETWORK_SETTINGS} == {**own("paper-conv"), **chosen}
 
 
-def test_what_was_chosen_for_another_network_is_left_behind() -> None:
-    """The widths and the noise of digits are those of its perceptron; its weights and step sizes stay."""
+def test_change_of_network_resets_settings_of_the_network() -> None:
+    """The widths and the noise of preset digits belong to its MLP; its loss weights and learning rates stay."""
     digits = resolve("digits", {})
     earlier = resolve("digits", {"network": "compact-conv", "generator_widths": (20, 10)})
     for config in (resolve("digits", {"network": "compact-conv"}), digits.replace(network="compact-conv")):
@@ -47,13 +47,13 @@ def test_what_was_chosen_for_another_network_is_left_behind() -> None:
     assert own("mlp") == {
         name: getattr(resolve("digits", {"network": "mlp"}, earlier.to_dict()), name) for name in NETWORK_SETTINGS
     }
-    # The same network, named once more, is no change.
+    # Setting the same network again changes nothing.
     assert resolve("digits", {"network": "mlp"}) == digits
     assert digits.replace(network="mlp") == digits
 
 
-def test_the_hash_counts_what_differs_from_the_networks_own() -> None:
-    """Results of before these settings came keep their hash, and so does a default that is spelt out."""
+def test_hash_depends_on_differences_from_network_defaults() -> None:
+    """Results from before these settings existed keep their hash; an explicit default does not change it."""
     assert resolve("mnist-paper", {}).sha256 == "eb6edc3035f3cb0e6ab1c059c3282a9651a23a8c127c1ac29fd92c5631f5c896"
     assert resolve("digits", {}).sha256 == "ec7f823ae12b9056545ebd54695c60f159672acc29374140660d0e80b30b221d"
     for network in NETWORK_NAMES:
@@ -88,7 +88,7 @@ WRONG_WIDTHS = {
 
 
 @pytest.mark.parametrize("network", WRONG_WIDTHS)
-def test_widths_of_another_count_are_refused(network: str) -> None:
+def test_refuses_wrong_number_of_widths(network: str) -> None:
     name, widths, sentence = WRONG_WIDTHS[network]
     assert refusal(network=network, **{name: widths}) == sentence
 
@@ -107,7 +107,7 @@ IMAGE_SHAPES = {
 
 
 @pytest.mark.parametrize("network", NETWORK_NAMES)
-def test_a_network_says_which_images_it_takes(network: str) -> None:
+def test_network_refuses_unsupported_image_shapes(network: str) -> None:
     fit, unfit = IMAGE_SHAPES[network]
     for shape in fit:
         check_image_shape(network, shape)
@@ -117,7 +117,7 @@ def test_a_network_says_which_images_it_takes(network: str) -> None:
         assert str(list(shape)) in str(refused.value)
 
 
-def test_the_sentence_about_images_names_the_sizes() -> None:
+def test_image_shape_error_names_the_accepted_sizes() -> None:
     with pytest.raises(UserError) as refused:
         check_image_shape("dcgan", (28, 65))
     assert str(refused.value) == (
@@ -128,7 +128,7 @@ def test_the_sentence_about_images_names_the_sizes() -> None:
         check_image_shape("paper-conv", (8, 8))
 
 
-def test_the_presets_of_the_paper_are_its_recipes() -> None:
+def test_paper_presets_match_the_published_settings() -> None:
     cifar, svhn = resolve("cifar10-paper", {}), resolve("svhn-paper", {})
     assert (cifar.labels, cifar.total_images, cifar.discriminator_widths) == (4000, 1200 * 50_000, (96, 192))
     assert (svhn.labels, svhn.total_images, svhn.discriminator_widths) == (1000, 900 * 73_257, (64, 128))
@@ -148,5 +148,5 @@ def test_the_presets_of_the_paper_are_its_recipes() -> None:
     ("shape", "is_picture"),
     [((8, 8), True), ((8, 8, 1), True), ((8, 8, 3), True), ((64,), False), ((8, 8, 2), False), ((8, 8, 3, 1), False)],
 )
-def test_the_shapes_of_pictures(shape: tuple[int, ...], is_picture: bool) -> None:
+def test_is_picture_shape(shape: tuple[int, ...], is_picture: bool) -> None:
     assert is_picture_shape(shape) is is_picture

@@ -1,4 +1,4 @@
-"""The fields of a configuration: their documentation and ranges, what follows from them, the hash and JSON."""
+"""The fields of a configuration: documentation, ranges, derived values, hash and JSON."""
 
 import dataclasses
 import json
@@ -179,13 +179,13 @@ RANGES = [
         ),
     ],
 )
-def test_networks_that_need_images_to_begin_with_say_so(settings: dict[str, Any], sentence: str) -> None:
+def test_networks_with_initialisation_by_images_require_init_images(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as refused:
         Config(**settings)
     assert str(refused.value) == sentence
 
 
-def test_optional_settings_that_would_do_nothing_are_left_away() -> None:
+def test_optional_settings_without_effect_are_dropped() -> None:
     given = {"method": "supervised", "latent_size": 7, "batch_size": 20}
     assert resolve("digits", given, optional=["latent_size"]) == resolve(
         "digits", {"method": "supervised", "batch_size": 20}
@@ -202,36 +202,36 @@ def test_every_range_is_tested() -> None:
 
 
 @pytest.mark.parametrize(("name", "outside", "edge"), RANGES)
-def test_a_range_ends_where_it_says(name: str, outside: Any, edge: Any) -> None:
+def test_range_includes_its_edge_and_refuses_values_outside(name: str, outside: Any, edge: Any) -> None:
     assert getattr(Config(**{**BASE, name: edge}), name) == edge
     assert refusal(**{**BASE, name: outside}).startswith(f"{name} is ")
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, True, False, "7"])
-def test_no_number_may_be_nan_infinite_a_truth_value_or_a_word(name: str, bad: Any) -> None:
+def test_numbers_refuse_nan_infinity_booleans_and_strings(name: str, bad: Any) -> None:
     assert refusal(**{**BASE, name: bad}).startswith(f"{name} is ")
 
 
 @pytest.mark.parametrize(
     "name", [name for name in NUMBERS if float not in (TYPES[name], *typing.get_args(TYPES[name]))]
 )
-def test_a_whole_number_may_not_be_a_fraction(name: str) -> None:
+def test_integers_refuse_floats(name: str) -> None:
     assert refusal(**{name: 50.5}).startswith(f"{name} is 50.5, but must be an integer")
     assert "but must be an integer" in refusal(**{name: 50.0})
 
 
 @pytest.mark.parametrize("widths", [(10, True), (10, 2.5), (math.nan,), "300", 300, None])
-def test_widths_are_whole_numbers(widths: Any) -> None:
+def test_widths_must_be_integers(widths: Any) -> None:
     assert "but must be integers separated by commas, each at least 1." in refusal(discriminator_widths=widths)
 
 
-def test_every_field_is_a_number_widths_a_word_or_a_truth_value() -> None:
+def test_every_field_is_a_number_widths_a_string_or_a_boolean() -> None:
     rest = FIELDS.keys() - {*NUMBERS, *WIDTHS}
     assert all(TYPES[name] in (str, bool, str | None) or typing.get_origin(TYPES[name]) is Literal for name in rest)
 
 
-def test_whole_numbers_become_fractions_and_lists_tuples() -> None:
+def test_integers_are_converted_to_floats_and_lists_to_tuples() -> None:
     config = Config(weight_fake=1, discriminator_widths=[30, 20])
     assert type(config.weight_fake) is float
     assert config.discriminator_widths == (30, 20)
@@ -252,12 +252,12 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("name", SENTENCES)
-def test_the_sentence_names_field_value_and_what_is_allowed(name: str) -> None:
+def test_error_names_field_value_and_allowed_values(name: str) -> None:
     value, sentence = SENTENCES[name]
     assert refusal(**{name: value}) == sentence
 
 
-# What follows from the settings
+# Derived values
 
 
 def test_steps_count_unlabelled_images() -> None:
@@ -272,13 +272,13 @@ def test_draw_seeds_advance_with_the_seeds_unless_fixed() -> None:
     assert Config(seed=4, seeds=3, draw_seed=9).draw_seeds == [9, 9, 9]
 
 
-def test_a_generator_is_trained_where_its_images_are_seen() -> None:
+def test_trains_generator_requires_gan_and_weight_fake() -> None:
     assert Config().trains_generator
     assert not Config(method="supervised").trains_generator
     assert not Config(weight_fake=0).trains_generator
 
 
-def test_a_copy_is_checked_and_the_original_kept() -> None:
+def test_replace_validates_the_copy_and_keeps_the_original() -> None:
     config = Config()
     assert config.replace(batch_size=7).batch_size == 7
     with pytest.raises(UserError, match="batch_size is 0"):
@@ -288,16 +288,16 @@ def test_a_copy_is_checked_and_the_original_kept() -> None:
         config.batch_size = 7  # type: ignore[misc]
 
 
-def test_a_difference_holds_both_values() -> None:
+def test_diff_returns_both_values() -> None:
     config = Config(labels=20, dtype="float64")
     assert Config().diff(config) == {"labels": (None, 20), "dtype": ("float32", "float64")}
     assert config.diff(config) == {}
 
 
-# The hash and the file
+# Hash and JSON
 
 
-def test_the_hash_knows_what_decides_a_result() -> None:
+def test_hash_ignores_only_settings_that_do_not_affect_results() -> None:
     ignored, alone = set(), set()
     for name in FIELDS:
         default = config_with(name)
@@ -326,8 +326,8 @@ def test_the_hash_knows_what_decides_a_result() -> None:
     assert Config().sha256 == Config().sha256
 
 
-def test_defaults_that_follow_from_another_setting_follow_its_change() -> None:
-    """As in a new configuration, so equal configurations have equal hashes; a chosen value stays."""
+def test_derived_defaults_follow_changes_of_other_settings() -> None:
+    """They are as in a new configuration, so equal configurations have equal hashes; an explicit value stays."""
     assert Config().replace(folds=5) == Config(folds=5)
     assert Config(folds=5).replace(folds=0) == Config()
     assert Config(test_share=0.3).replace(folds=5).test_share == 0.3
@@ -339,14 +339,14 @@ def test_defaults_that_follow_from_another_setting_follow_its_change() -> None:
 
 
 @pytest.mark.parametrize("config", [Config(), *(resolve(preset, {}) for preset in PRESETS), Config(labels="all")])
-def test_a_configuration_comes_back_from_json(config: Config) -> None:
+def test_config_round_trips_through_json(config: Config) -> None:
     read = Config(**json.loads(json.dumps(config.to_dict(), allow_nan=False)))
     assert read == config
     assert read.sha256 == config.sha256
     assert list(read.to_dict()) == list(FIELDS)
 
 
-def test_the_options_of_files_are_settings() -> None:
+def test_file_options_match_the_settings() -> None:
     config = Config(backbone=None)
     assert {name: getattr(Options(), name) for name in Options.settings()} == {
         name: getattr(config, name)

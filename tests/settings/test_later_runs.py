@@ -1,4 +1,4 @@
-"""Imports that cost little, and the settings with which a run may go on or be repeated."""
+"""Lazy imports, and the settings with which a run may be resumed or repeated."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from ssgan.settings.presets import PRESETS, describe, resolve
 # Imports
 
 
-def test_the_command_line_imports_no_torch_for_its_help(tmp_path: Path) -> None:
+def test_help_does_not_import_torch(tmp_path: Path) -> None:
     code = """
 import sys
 import ssgan, ssgan.settings.config, ssgan.cli
@@ -43,7 +43,7 @@ print("imported", sorted({"torch", "sklearn", "torchvision"} & set(sys.modules))
     ]
 
 
-def test_the_package_gives_its_names_on_first_use() -> None:
+def test_package_attributes_are_loaded_lazily() -> None:
     assert ssgan.Config is Config
     assert {"Config", "Data", "load", "train"} <= set(dir(ssgan))
     assert callable(ssgan.load)
@@ -52,7 +52,7 @@ def test_the_package_gives_its_names_on_first_use() -> None:
         _ = ssgan.nothing
 
 
-# A run that goes on
+# Resuming a run
 
 
 FREE = {
@@ -68,30 +68,30 @@ FREE = {
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if len(typing.get_args(TYPES[name])) != 1])
-def test_a_run_goes_on_with_its_settings_and_others_beside_the_steps(name: str) -> None:
-    """Every field: it may change, or it hinders and is named with both values; and so in the other direction."""
+def test_resume_allows_changes_of_free_settings_only(name: str) -> None:
+    """Each field either may change, or is a conflict that is named with both values, in both directions."""
     begun = config_with(name, decay_last_fraction=0.25)
-    asked = begun.replace(**{name: other_value(name)})
-    assert asked != begun
-    for first, second in ((begun, asked), (asked, begun)):
-        said = first.resume_conflicts(second)
+    requested = begun.replace(**{name: other_value(name)})
+    assert requested != begun
+    for first, second in ((begun, requested), (requested, begun)):
+        conflicts = first.resume_conflicts(second)
         if name in FREE:
-            assert said == []
+            assert conflicts == []
         else:
-            # Another network brings settings of its own along.
-            sentence, *others = said
+            # Another network also changes the settings of the network.
+            sentence, *others = conflicts
             assert not others or name == "network"
             shown = [{n: v for n, v, _ in describe(config)}[name] for config in (first, second)]
             assert sentence.startswith(f"{name} {shown[0]}, now {shown[1]}")
     assert begun.resume_conflicts(begun) == []
 
 
-def test_what_hinders_is_shown_as_it_is_typed() -> None:
+def test_resume_conflicts_show_values_as_typed() -> None:
     begun = Config(labels=50, learning_rate_d=0.003)
-    asked = begun.replace(
+    requested = begun.replace(
         labels=None, learning_rate_d=1e-4, discriminator_widths=(30, 20), adam_epsilon_inside_root=False
     )
-    assert begun.resume_conflicts(asked) == [
+    assert begun.resume_conflicts(requested) == [
         "labels 50, now none",
         "discriminator_widths 1000,500,250,250,250, now 30,20",
         "learning_rate_d 0.003, now 0.0001",
@@ -99,15 +99,15 @@ def test_what_hinders_is_shown_as_it_is_typed() -> None:
     ]
 
 
-def test_two_values_that_differ_do_not_look_alike() -> None:
-    """The digits preset has a third, which is shown with six digits: typed in again it is another number."""
+def test_resume_conflicts_show_enough_digits_to_distinguish_values() -> None:
+    """The digits preset has 1/3; shown with six digits and typed again, it would be another number."""
     begun = resolve("digits", {})
     assert begun.resume_conflicts(begun.replace(decay_last_fraction=0.333333)) == [
         "decay_last_fraction 0.3333333333333333, now 0.333333"
     ]
 
 
-def test_a_decay_of_g_alone_hinders_too() -> None:
+def test_resume_refuses_another_length_with_decay_of_g() -> None:
     begun = Config(total_images=1000, decay_last_fraction_g=0.5)
     assert begun.resume_conflicts(begun.replace(total_images=1001)) == [
         "total_images 1000, now 1001 (with decay_last_fraction_g above 0, every step size depends on the length)"
@@ -129,26 +129,26 @@ def test_a_decay_of_g_alone_hinders_too() -> None:
         ),
     ],
 )
-def test_a_run_may_get_longer_where_its_step_size_is_constant(decay: float, length: int, words: list[str]) -> None:
+def test_resume_allows_longer_training_with_constant_learning_rate(decay: float, length: int, words: list[str]) -> None:
     begun = Config(total_images=1000, decay_last_fraction=decay)
     assert begun.resume_conflicts(begun.replace(total_images=length)) == words
-    # Longer with a decay that it did not have would change the steps that are still to come.
+    # A longer training with a new decay would change the remaining steps.
     if not decay and length > 1000:
-        asked = begun.replace(total_images=length, decay_last_fraction=0.5)
-        assert begun.resume_conflicts(asked) == ["decay_last_fraction 0, now 0.5"]
+        requested = begun.replace(total_images=length, decay_last_fraction=0.5)
+        assert begun.resume_conflicts(requested) == ["decay_last_fraction 0, now 0.5"]
 
 
 # Settings of an earlier run
 
 
-def test_settings_of_an_earlier_run_stand_between_the_preset_and_the_users_own() -> None:
+def test_earlier_settings_override_the_preset_and_user_settings_override_both() -> None:
     config = resolve("digits", {"labels": 30}, {"labels": 20, "batch_size": 7, "preset": "other"})
     assert (config.labels, config.batch_size, config.preset) == (30, 7, "digits")
     assert config.total_images == PRESETS["digits"]["total_images"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset: str) -> None:
+def test_all_settings_of_an_earlier_run_give_an_equal_config(preset: str) -> None:
     given = ({"method": "supervised", "labels": 20}, {"weight_fake": 0.0}, {"labels": "all"}, {})
     without_classes: tuple[dict[str, Any], ...] = ({"weight_fake": 0.7}, {"learning_rate_g": 0.5}, {})
     for changes in without_classes if PRESETS[preset].get("labels") == 0 else given:
@@ -156,7 +156,7 @@ def test_the_whole_settings_of_an_earlier_run_make_an_equal_configuration(preset
         assert resolve(preset, {}, json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_settings_of_an_earlier_run_may_do_nothing_but_the_users_own_may_not() -> None:
+def test_earlier_settings_without_effect_are_allowed_but_user_settings_are_refused() -> None:
     earlier = Config(method="supervised", weight_fake=0.7, latent_size=9).to_dict()
     assert resolve("mnist-paper", {}, earlier).weight_fake == 0.7
     with pytest.raises(UserError, match=r"^weight_fake=0\.8 has no effect: it needs method=gan, or another "):

@@ -1,4 +1,4 @@
-"""Presets, and `field=value` read as the type of its field."""
+"""Presets, and `field=value` parsed as the type of its field."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ssgan.settings.presets import PRESETS, parse, resolve
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_is_a_difference(preset: str) -> None:
+def test_preset_contains_only_differences_from_the_defaults(preset: str) -> None:
     config = resolve(preset, {})
     assert PRESETS[preset].keys() <= FIELDS.keys() - {"preset"}
     for name, value in PRESETS[preset].items():
@@ -24,7 +24,7 @@ def test_a_preset_is_a_difference(preset: str) -> None:
     assert PRESETS[preset].get("network", "mlp") == config.network
 
 
-def test_the_users_own_settings_win_over_the_preset() -> None:
+def test_user_settings_override_the_preset() -> None:
     config = resolve("digits", {"labels": 20, "batch_size": 7})
     assert (config.labels, config.batch_size, config.total_images) == (20, 7, PRESETS["digits"]["total_images"])
 
@@ -42,7 +42,7 @@ def test_an_unknown_field_suggests_a_known_one() -> None:
     assert str(refused.value) == "Unknown setting 'bach_size'. Did you mean 'batch_size'?"
 
 
-# Reading field=value
+# Parsing field=value
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("assignment", "sentence"), UNREADABLE.items(), ids=UNREADABLE)
-def test_what_cannot_be_read_is_refused(assignment: str, sentence: str) -> None:
+def test_refuses_assignments_that_cannot_be_parsed(assignment: str, sentence: str) -> None:
     with pytest.raises(UserError) as refused:
         parse(assignment)
     assert str(refused.value) == sentence

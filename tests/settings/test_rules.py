@@ -1,4 +1,4 @@
-"""Settings that contradict each other, or has no effect, are refused."""
+"""Settings that contradict each other or have no effect are refused."""
 
 import pytest
 from setting_values import refusal
@@ -10,7 +10,7 @@ from ssgan.settings.presets import PRESETS, resolve
 from ssgan.settings.rules import METHOD_NEEDS, NEEDS
 
 
-def test_direct_trains_one_seed() -> None:
+def test_direct_seed_strategy_refuses_several_seeds() -> None:
     assert Config(seed_strategy="direct", seeds=1).seeds == 1
     assert refusal(seed_strategy="direct", seeds=2) == (
         "seed_strategy is 'direct', which trains one seed, but seeds is 2: choose vmap or loop."
@@ -33,10 +33,10 @@ def test_a_discriminator_needs_a_loss() -> None:
         assert sentence == "Every weight of the discriminator's loss is 0: set weight_labeled above 0."
 
 
-def test_an_inherited_flip_has_no_effect_without_natural_views() -> None:
-    """Digits that are mirrored would be taken for others, and vectors have no mirror image."""
+def test_inherited_test_time_flip_requires_natural_augmentation() -> None:
+    """Mirrored digits could be taken for other digits, and vectors have no mirror image."""
     natural = {"augmentation": "natural", "test_time_flip": True}
-    # The flip of a preset or of an earlier run belongs to its views; a setting of the user is refused (below).
+    # The flip of a preset or of an earlier run belongs to its augmentation; a setting of the user is refused (below).
     assert resolve("cifar10-fast", {}).test_time_flip
     earlier = resolve("cifar10-fast", {}).to_dict()
     for changes in ({"augmentation": "drawings"}, {"labels": 0}):
@@ -132,7 +132,7 @@ USELESS = {
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_a_setting_that_would_do_nothing_is_refused(name: str) -> None:
+def test_refuses_settings_without_effect(name: str) -> None:
     overrides, setting, needed = USELESS[name]
     with pytest.raises(UserError) as refused:
         resolve("digits", overrides)
@@ -140,7 +140,7 @@ def test_a_setting_that_would_do_nothing_is_refused(name: str) -> None:
     assert needed in str(refused.value)
 
 
-def test_the_same_settings_are_allowed_where_they_do_something() -> None:
+def test_the_same_settings_are_allowed_if_they_have_an_effect() -> None:
     for overrides in (
         {"weight_fake": 0.7, "weight_unlabeled": 0.7, "weight_entropy": 1.0, "real_target": 0.9, "draw_seed": 3},
         {"generator_widths": (9, 8), "weight_pull_away": 1.0, "latent_size": 9, "learning_rate_g": 0.1},
@@ -156,14 +156,14 @@ def test_the_same_settings_are_allowed_where_they_do_something() -> None:
         assert {name: getattr(config, name) for name in overrides} == overrides
 
 
-def test_a_default_may_be_spelt_out_where_it_does_nothing() -> None:
+def test_explicit_defaults_without_effect_are_allowed() -> None:
     assert resolve("mnist-paper", {"dropout_input": 0.0}) == resolve("mnist-paper", {})
     assert resolve("mnist-paper", {"method": "supervised", "generator_widths": (500, 500)}).method == "supervised"
     spelt = {"network": "dcgan", "method": "supervised", "generator_widths": (64,)}
     assert resolve("mnist-paper", spelt).generator_widths == (64,)
 
 
-def test_values_of_the_preset_that_would_do_nothing_are_not_refused() -> None:
+def test_preset_values_without_effect_are_allowed() -> None:
     assert PRESETS["digits"]["learning_rate_g"] != Config().learning_rate_g
     config = resolve("digits", {"method": "supervised"})
     assert (config.method, config.learning_rate_g) == ("supervised", PRESETS["digits"]["learning_rate_g"])

@@ -46,8 +46,8 @@ def images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(*shape, dtype=dtype)
 
 
-def middle(rows: int, numbers: int = WEAK_NUMBERS, **columns: float) -> Tensor:
-    """Numbers of 1/2, which move nothing, and others in the columns named: ``middle(1, RIGHT=1.0)``."""
+def neutral(rows: int, numbers: int = WEAK_NUMBERS, **columns: float) -> Tensor:
+    """Numbers of 1/2, which change nothing, and other values in the named columns: ``neutral(1, RIGHT=1.0)``."""
     u = torch.full((rows, numbers), 0.5, dtype=torch.float64)
     for name, value in columns.items():
         u[:, globals()[name]] = value
@@ -64,7 +64,7 @@ def assert_image(actual: Tensor, rows: list[list[float]], divisor: float = 1.0) 
 
 @every_view
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_a_spec_that_asks_for_nothing_returns_the_images(view, numbers, dtype, monkeypatch):
+def test_default_augmentation_returns_the_images_unchanged(view, numbers, dtype, monkeypatch):
     monkeypatch.setattr(F, "grid_sample", None)
     for shape in [(3, 1, 5, 4), (2, 3, 4, 4), (2, 1, 1, 1)]:
         x = images(*shape, dtype=dtype)
@@ -73,7 +73,7 @@ def test_a_spec_that_asks_for_nothing_returns_the_images(view, numbers, dtype, m
 
 
 @every_view
-def test_a_flip_alone_is_exact_and_takes_no_sampling(view, numbers, monkeypatch):
+def test_flip_is_exact_and_uses_no_interpolation(view, numbers, monkeypatch):
     monkeypatch.setattr(F, "grid_sample", None)
     x, u = images(5, 3, 3, 4), torch.rand(5, numbers)
     u[:, FLIP] = torch.tensor([0.0, 0.7, 0.49, 0.5, BELOW_1])
@@ -83,10 +83,10 @@ def test_a_flip_alone_is_exact_and_takes_no_sampling(view, numbers, monkeypatch)
     assert torch.equal(view(x, u, Augmentation(flip=False)), x)
 
 
-def test_a_flip_comes_before_the_moves():
+def test_flip_is_applied_before_the_shift():
     x = image([[1, 2, 3, 4]]) / 4
     spec = Augmentation(flip=True, weak=Geometry(shift=0.5))
-    assert_image(weak(x, middle(1, FLIP=0.0, RIGHT=0.75), spec), [[0, 4, 3, 2]], divisor=4)
+    assert_image(weak(x, neutral(1, FLIP=0.0, RIGHT=0.75), spec), [[0, 4, 3, 2]], divisor=4)
 
 
 ONE_TO_TWELVE = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
@@ -108,7 +108,7 @@ def test_shifts_move_pixels(padding, pixels, axis):
     x, expected = image(ONE_TO_TWELVE) / 12, image(SHIFTED[padding, pixels])
     if axis == DOWN:
         x, expected = x.mT, expected.mT
-    u = middle(1)
+    u = neutral(1)
     # Half of the side of 4 is 2 pixels, reached at 0 and at 1.
     u[:, axis] = 0.5 + pixels / 4
     spec = Augmentation(weak=Geometry(shift=0.5), padding=padding)
@@ -117,21 +117,21 @@ def test_shifts_move_pixels(padding, pixels, axis):
 
 
 @both_paddings
-def test_whole_pixels_are_drawn_equally_often(padding):
-    # A fifth of a side of 9 is 1.8 pixels, so the nearest whole reach is 2: five places.
+def test_whole_pixel_shifts_are_equally_likely(padding):
+    # A fifth of 9 pixels is 1.8, rounded to 2: the shifts -2 to 2 give five positions.
     spec = Augmentation(weak=Geometry(shift=0.2, whole_pixels=True), padding=padding)
     x = images(1, 1, 9, 9)
-    u = middle(1000)
+    u = neutral(1000)
     u[:, RIGHT] = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     smooth = dataclasses.replace(spec, weak=Geometry(shift=2 / 9))
-    places = torch.cat([weak(x, middle(1, RIGHT=number), smooth) for number in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    places = torch.cat([weak(x, neutral(1, RIGHT=number), smooth) for number in (0.0, 0.25, 0.5, 0.75, 1.0)])
     distance = (weak(x.expand(1000, -1, -1, -1), u, spec)[:, None] - places).abs().amax(dim=(2, 3, 4))
     assert distance.amin(dim=1).max().item() < 1e-12
     assert distance.argmin(dim=1).tolist() == sorted([0, 1, 2, 3, 4] * 200)
-    torch.testing.assert_close(weak(x, middle(1, RIGHT=1.0), spec), places[4:], rtol=0, atol=1e-12)
+    torch.testing.assert_close(weak(x, neutral(1, RIGHT=1.0), spec), places[4:], rtol=0, atol=1e-12)
 
 
-def test_the_weak_view_of_natural_images_is_a_crop_of_the_image_padded_by_reflection():
+def test_weak_view_of_natural_images_is_a_crop_with_reflection_padding():
     x, u = images(200, 3, 32, 32), torch.rand(200, WEAK_NUMBERS, dtype=torch.float64)
     y = weak(x, u, AUGMENTATIONS["natural"])
     padded = np.pad(x.numpy(), ((0, 0), (0, 0), (4, 4), (4, 4)), mode="reflect")
@@ -144,43 +144,43 @@ def test_the_weak_view_of_natural_images_is_a_crop_of_the_image_padded_by_reflec
     assert seen == {(axis, place) for axis in "xy" for place in range(9)}
 
 
-def test_rotation_by_a_quarter_turns_anticlockwise():
+def test_rotation_by_90_degrees_is_anticlockwise():
     spec = Augmentation(weak=Geometry(rotate_degrees=180.0))
-    quarter = middle(1, ANGLE=0.75)
+    quarter = neutral(1, ANGLE=0.75)
     x = image([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) / 9
     assert_image(weak(x, quarter, spec), [[3, 6, 9], [2, 5, 8], [1, 4, 7]], divisor=9)
-    assert_image(weak(x, middle(1, ANGLE=0.25), spec), [[7, 4, 1], [8, 5, 2], [9, 6, 3]], divisor=9)
+    assert_image(weak(x, neutral(1, ANGLE=0.25), spec), [[7, 4, 1], [8, 5, 2], [9, 6, 3]], divisor=9)
     assert_image(weak(image([[1, 2], [3, 4]]) / 4, quarter, spec), [[2, 4], [1, 3]], divisor=4)
 
 
-def test_rotation_keeps_the_shape_of_what_it_turns_in_an_image_that_is_not_square():
+def test_rotation_of_a_rectangular_image_does_not_distort():
     spec = Augmentation(weak=Geometry(rotate_degrees=180.0))
     x = image([[9, 1, 2, 3, 9], [9, 4, 5, 6, 9], [9, 7, 8, 9, 9]]) / 9
     expected = [[0, 3, 6, 9, 0], [0, 2, 5, 8, 0], [0, 1, 4, 7, 0]]
-    assert_image(weak(x, middle(1, ANGLE=0.75), spec), expected, divisor=9)
+    assert_image(weak(x, neutral(1, ANGLE=0.75), spec), expected, divisor=9)
 
 
 def test_a_scale_above_1_enlarges():
     spec = Augmentation(weak=Geometry(scale=0.5))
     half = [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
-    assert_image(weak(image([[1.0] * 4] * 4), middle(1, SIZE=0.0), spec), half)
+    assert_image(weak(image([[1.0] * 4] * 4), neutral(1, SIZE=0.0), spec), half)
     # The pixels at 1.5 from the middle are taken from 1.5 / 1.5 = 1, between those at 0.5 and 1.5.
     larger = [[0.25, 0.5, 0.5, 0.25], [0.5, 1, 1, 0.5], [0.5, 1, 1, 0.5], [0.25, 0.5, 0.5, 0.25]]
-    assert_image(weak(image(half), middle(1, SIZE=1.0), spec), larger)
+    assert_image(weak(image(half), neutral(1, SIZE=1.0), spec), larger)
 
 
 def test_a_positive_shear_leans_to_the_right():
     spec = Augmentation(weak=Geometry(shear=1.0))
     line = image([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
-    assert_image(weak(line, middle(1, SLANT=1.0), spec), [[0, 0, 1], [0, 1, 0], [1, 0, 0]])
-    assert_image(weak(line, middle(1, SLANT=0.0), spec), [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert_image(weak(line, neutral(1, SLANT=1.0), spec), [[0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    assert_image(weak(line, neutral(1, SLANT=0.0), spec), [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     level = image([[0, 0, 0], [1, 1, 1], [0, 0, 0]])
-    assert_image(weak(level, middle(1, SLANT=1.0), spec), [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    assert_image(weak(level, neutral(1, SLANT=1.0), spec), [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
 
 
 @both_paddings
 @pytest.mark.parametrize("shape", [(8, 8), (7, 12)])
-def test_the_moves_compose_as_documented(padding, shape):
+def test_shift_rotation_scale_and_shear_compose_as_documented(padding, shape):
     geometry = Geometry(shift=0.3, rotate_degrees=60.0, scale=0.4, shear=0.5)
     height, width = shape
     x, u = images(6, 1, height, width), torch.rand(6, WEAK_NUMBERS, dtype=torch.float64)
@@ -204,7 +204,7 @@ def test_the_moves_compose_as_documented(padding, shape):
 
 
 def moves(u: Tensor, geometry: Geometry) -> dict[str, Tensor]:
-    """Right, down (pixels), angle (degrees), size and slant of each image, read off what becomes of two ramps."""
+    """Shift (pixels), angle (degrees), scale and shear of each image, measured on two transformed ramps."""
     steps = (torch.arange(41, dtype=torch.float64) - 20) / 100
     across, down = 0.5 + steps.expand(41, 41), 0.5 + steps[:, None].expand(41, 41)
     ramps = torch.stack([across, down, torch.zeros_like(across)])
@@ -220,7 +220,7 @@ def moves(u: Tensor, geometry: Geometry) -> dict[str, Tensor]:
     return {"right": right, "down": down, "angle": angle.rad2deg(), "size": size - 1, "slant": slant}
 
 
-def test_moves_are_spread_evenly_over_their_ranges():
+def test_geometry_parameters_are_uniform_and_uncorrelated():
     geometry = Geometry(shift=3 / 41, rotate_degrees=25.0, scale=0.2, shear=0.3)
     bounds = {"right": 3.0, "down": 3.0, "angle": 25.0, "size": 0.2, "slant": 0.3}
     count = 3000
@@ -239,7 +239,7 @@ def test_moves_are_spread_evenly_over_their_ranges():
 
 @every_view
 @every_preset
-def test_each_image_is_changed_by_its_own_numbers_alone(view, numbers, name, channels):
+def test_view_of_an_image_depends_only_on_its_own_numbers(view, numbers, name, channels):
     spec = AUGMENTATIONS[name]
     x, u = images(6, channels, 9, 8, dtype=torch.float32), torch.rand(6, numbers)
     y = view(x, u, spec)
@@ -256,7 +256,7 @@ def test_each_image_is_changed_by_its_own_numbers_alone(view, numbers, name, cha
 
 @every_view
 @every_preset
-def test_views_draw_no_random_number_and_leave_their_arguments(view, numbers, name, channels):
+def test_views_use_no_global_random_state_and_keep_their_arguments(view, numbers, name, channels):
     x, u = images(4, channels, 8, 8, dtype=torch.float32), torch.rand(4, numbers)
     kept_x, kept_u, state = x.clone(), u.clone(), torch.get_rng_state()
     first = view(x, u, AUGMENTATIONS[name])
@@ -302,7 +302,7 @@ SPECS = st.builds(
     channels_last=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_views_are_images_of_the_same_kind(spec, view, shape, dtype, content, channels_last, seed):
+def test_views_keep_shape_dtype_and_value_range(spec, view, shape, dtype, content, channels_last, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(shape, generator=generator).to(dtype)
     if content != "any":
@@ -328,7 +328,7 @@ def test_views_of_images_stored_with_channels_last_are_contiguous(view, numbers,
 
 
 @both_paddings
-def test_white_stays_at_most_white_where_sampling_rounds(padding):
+def test_rounding_in_interpolation_does_not_exceed_1(padding):
     x = torch.ones(400, 1, 28, 28)
     spec = Augmentation(weak=Geometry(rotate_degrees=180.0, shift=0.1), padding=padding)
     assert weak(x, torch.rand(400, WEAK_NUMBERS), spec).max().item() == 1.0
@@ -356,7 +356,7 @@ AS_IN_TORCHVISION: dict[str, tuple[Callable[..., Tensor], list]] = {
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", AS_IN_TORCHVISION.keys())
-def test_operations_are_those_of_torchvision(name, channels):
+def test_color_operations_equal_torchvision(name, channels):
     function, values = AS_IN_TORCHVISION[name]
     for side in (2, 7):
         x = images(6, channels, side, 5)
@@ -383,7 +383,7 @@ def test_autocontrast_is_blended_by_its_magnitude():
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
 
 
-def test_tone_bends_the_middle_and_keeps_black_and_white():
+def test_tone_changes_mid_grey_and_keeps_black_and_white():
     tone = COLOR_OPERATIONS["tone"]
     x = torch.linspace(0, 1, 101, dtype=torch.float64).expand(3, 1, 1, 101)
     m = rows_of([-1.0, 0.3, 1.0])
@@ -424,7 +424,7 @@ def test_every_operation_is_drawn_equally_often(channels, operations):
 
 @pytest.mark.parametrize(("channels", "operations"), [(1, GREY_OPERATIONS), (3, COLOR_OPERATIONS)])
 @pytest.mark.parametrize("turns", range(MAX_OPERATIONS + 1))
-def test_operations_follow_one_another(channels, operations, turns):
+def test_operations_are_applied_in_the_drawn_order(channels, operations, turns):
     x, u = images(60, channels, 4, 4), torch.rand(60, STRONG_NUMBERS, dtype=torch.float64)
     expected = []
     for i in range(60):
@@ -441,14 +441,14 @@ def test_operations_follow_one_another(channels, operations, turns):
 @every_preset
 @pytest.mark.parametrize("rows", [1, 7, 50])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_operations_of_the_rows_that_drew_them_alone_are_the_same(name, channels, rows, channels_last):
+def test_operations_by_rows_equal_operations_on_the_whole_batch(name, channels, rows, channels_last):
     x, u = images(rows, channels, 9, 11, dtype=torch.float32), torch.rand(rows, STRONG_NUMBERS)
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     some, every = (strong(x, u, AUGMENTATIONS[name], by_rows=by_rows) for by_rows in (True, False))
     torch.testing.assert_close(some, every, rtol=0, atol=1e-6)
 
 
-def test_the_largest_number_below_1_chooses_the_last_operation_and_pixel():
+def test_largest_number_below_1_selects_the_last_operation_and_pixel():
     u = torch.full((1, STRONG_NUMBERS), BELOW_1)
     x = 0.2 + 0.5 * images(1, 3, 5, 28, dtype=torch.float32)
     y = strong(x, u, Augmentation(operations=1, magnitude=1.0))
@@ -463,22 +463,22 @@ def test_cutout_fills_a_square_around_any_pixel(share, side, fill):
     x = 0.1 + 0.3 * images(1, 3, height, width)
     for row in range(height):
         for column in range(width):
-            u = middle(1, STRONG_NUMBERS, ROW=(row + 0.5) / height, COLUMN=(column + 0.5) / width)
+            u = neutral(1, STRONG_NUMBERS, ROW=(row + 0.5) / height, COLUMN=(column + 0.5) / width)
             expected = x.clone()
             top, left = row - side // 2, column - side // 2
             expected[:, :, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = fill
             assert torch.equal(strong(x, u, Augmentation(cutout=share, cutout_fill=fill)), expected)
 
 
-def test_a_square_of_less_than_half_a_pixel_is_none():
+def test_cutout_below_half_a_pixel_changes_nothing():
     x = images(2, 1, 4, 4)
     assert torch.equal(strong(x, torch.rand(2, STRONG_NUMBERS), Augmentation(cutout=0.12)), x)
 
 
-def test_the_square_is_filled_after_all_else():
+def test_cutout_is_applied_last():
     x = images(1, 1, 6, 6)
     spec = Augmentation(strong=Geometry(shift=0.5), operations=1, magnitude=1.0, cutout=1 / 3, cutout_fill=0.5)
-    u = middle(1, STRONG_NUMBERS, FIRST_OPERATION=0.0, FIRST_MAGNITUDE=0.0, RIGHT=1.0)
+    u = neutral(1, STRONG_NUMBERS, FIRST_OPERATION=0.0, FIRST_MAGNITUDE=0.0, RIGHT=1.0)
     y = strong(x, u, spec)
     assert (y[..., 2:4, 2:4] == 0.5).all()
     moved = F.pad(x, (3, 0))[..., :6] * 0.1
@@ -486,7 +486,7 @@ def test_the_square_is_filled_after_all_else():
     torch.testing.assert_close(y, moved, rtol=0, atol=1e-12)
 
 
-def test_the_strong_view_moves_by_its_own_geometry():
+def test_strong_view_uses_the_strong_geometry():
     x, u = images(4, 3, 8, 8), torch.rand(4, STRONG_NUMBERS, dtype=torch.float64)
     far, near = Geometry(shift=0.4, rotate_degrees=90.0), Geometry(shift=0.1)
     for padding in ("zeros", "reflection"):
@@ -499,7 +499,7 @@ def test_the_strong_view_moves_by_its_own_geometry():
 @every_view
 @every_preset
 def test_float32_and_float64_agree(view, numbers, name, channels):
-    # Pixels on the edge of a level of posterize or solarize could fall to either side.
+    # Pixels at a threshold of posterize or solarize may be rounded to either side.
     x, u = images(50, channels, 28, 28, dtype=torch.float32), torch.rand(50, numbers)
     expected = view(x.double(), u.double(), AUGMENTATIONS[name]).float()
     apart = (view(x, u, AUGMENTATIONS[name]) - expected).abs() > 1e-4
@@ -509,7 +509,7 @@ def test_float32_and_float64_agree(view, numbers, name, channels):
 @every_view
 @every_preset
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_rounded_once(view, numbers, name, channels, dtype):
+def test_half_precision_views_equal_rounded_float32_views(view, numbers, name, channels, dtype):
     x, u = images(5, channels, 8, 8, dtype=dtype), torch.rand(5, numbers)
     assert torch.equal(view(x, u, AUGMENTATIONS[name]), view(x.float(), u, AUGMENTATIONS[name]).to(dtype))
 
@@ -532,8 +532,8 @@ def test_vmap_over_seeds_equals_the_loop(view, numbers, name, channels):
 
 @every_view
 @every_preset
-def test_no_value_is_looked_at_in_python(view, numbers, name, channels):
-    # On the meta device there are none.
+def test_views_work_on_the_meta_device(view, numbers, name, channels):
+    # Tensors on the meta device have no values, so that reading one in Python fails.
     x, u = torch.empty(4, channels, 8, 8, device="meta"), torch.empty(4, numbers, device="meta")
     y = view(x, u, AUGMENTATIONS[name])
     assert (y.shape, y.device) == (x.shape, x.device)
@@ -541,7 +541,7 @@ def test_no_value_is_looked_at_in_python(view, numbers, name, channels):
 
 @every_view
 @both_paddings
-def test_gradients_of_the_moves_agree_with_finite_differences(view, numbers, padding):
+def test_gradients_of_the_geometry_agree_with_finite_differences(view, numbers, padding):
     far = Geometry(shift=0.4, rotate_degrees=90.0, scale=0.3, shear=0.4)
     spec = Augmentation(flip=True, weak=far, strong=far, padding=padding, cutout=0.3, cutout_fill=0.5)
     u = torch.rand(3, numbers, dtype=torch.float64)
@@ -551,7 +551,7 @@ def test_gradients_of_the_moves_agree_with_finite_differences(view, numbers, pad
 
 @pytest.mark.parametrize("name", sorted(COLOR_OPERATIONS.keys() - {"posterize"}))
 def test_gradients_of_the_operations_agree_with_finite_differences(name):
-    u = middle(3, STRONG_NUMBERS, FIRST_OPERATION=(list(COLOR_OPERATIONS).index(name) + 0.5) / len(COLOR_OPERATIONS))
+    u = neutral(3, STRONG_NUMBERS, FIRST_OPERATION=(list(COLOR_OPERATIONS).index(name) + 0.5) / len(COLOR_OPERATIONS))
     u[:, FIRST_MAGNITUDE] = torch.tensor([0.1, 0.4, 0.8])
     x = (0.35 + 0.3 * images(3, 3, 4, 4)).requires_grad_()
     spec = Augmentation(operations=1, magnitude=0.5)
@@ -563,7 +563,7 @@ def test_gradients_of_the_operations_agree_with_finite_differences(name):
 @pytest.mark.parametrize("content", [0.0, 1.0])
 def test_gradients_reach_black_and_white_pixels(content):
     x = torch.full((2, 1, 4, 4), content, dtype=torch.float64, requires_grad=True)
-    halved = middle(2, STRONG_NUMBERS, FIRST_OPERATION=0.0, FIRST_MAGNITUDE=0.5 - 0.5 / 1.8)
+    halved = neutral(2, STRONG_NUMBERS, FIRST_OPERATION=0.0, FIRST_MAGNITUDE=0.5 - 0.5 / 1.8)
     spec = Augmentation(flip=True, strong=Geometry(rotate_degrees=10.0), operations=1, magnitude=1.0)
     (gradient,) = torch.autograd.grad(strong(x, halved, spec).sum(), x)
     torch.testing.assert_close(gradient, torch.full_like(x, 0.5), rtol=0, atol=1e-12)
@@ -571,7 +571,7 @@ def test_gradients_reach_black_and_white_pixels(content):
 
 @every_preset
 @pytest.mark.parametrize("content", [0.0, 1e-40, 0.5, 1.0])
-def test_gradients_are_finite_on_images_without_content(name, channels, content):
+def test_gradients_are_finite_on_nearly_constant_images(name, channels, content):
     x = torch.full((64, channels, 8, 8), content)
     x[0, :, 0, 0] = content / 2
     x.requires_grad_()
@@ -582,7 +582,7 @@ def test_gradients_are_finite_on_images_without_content(name, channels, content)
 
 @every_view
 @pytest.mark.parametrize(
-    ("x", "says"),
+    ("x", "message"),
     [
         (torch.zeros(2, 4, 4), r"images are torch.float32 \[2, 4, 4\], but must be floats \[N, C, H, W\]"),
         (torch.zeros(2, 2, 4, 4), r"\[2, 2, 4, 4\], but must be floats \[N, C, H, W\] with 1 or 3 channels"),
@@ -590,27 +590,27 @@ def test_gradients_are_finite_on_images_without_content(name, channels, content)
         (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), r"images are torch.uint8 \[2, 1, 4, 4\], but must be floats"),
     ],
 )
-def test_what_is_no_batch_of_images_is_refused(view, numbers, x, says):
-    with pytest.raises(ValueError, match=says):
+def test_views_refuse_invalid_image_batches(view, numbers, x, message):
+    with pytest.raises(ValueError, match=message):
         view(x, torch.rand(2, numbers), Augmentation())
 
 
 @every_view
 @pytest.mark.parametrize(("rows", "more"), [(3, 0), (1, 0), (2, 1), (2, -1)])
-def test_wrong_numbers_are_refused(view, numbers, rows, more):
-    says = rf"uniform numbers are torch.float32 \[{rows}, {numbers + more}\], but must be floats \[2, {numbers}\]"
-    with pytest.raises(ValueError, match=says):
+def test_views_refuse_uniform_numbers_of_wrong_shape(view, numbers, rows, more):
+    message = rf"uniform numbers are torch.float32 \[{rows}, {numbers + more}\], but must be floats \[2, {numbers}\]"
+    with pytest.raises(ValueError, match=message):
         view(torch.zeros(2, 1, 4, 4), torch.rand(rows, numbers + more), Augmentation())
 
 
 @every_view
-def test_numbers_that_are_no_floats_are_refused(view, numbers):
+def test_views_refuse_integer_uniform_numbers(view, numbers):
     with pytest.raises(ValueError, match="uniform numbers are"):
         view(torch.zeros(2, 1, 4, 4), torch.zeros(2, numbers, dtype=torch.int64), Augmentation())
 
 
 @pytest.mark.parametrize(
-    ("make", "setting", "value", "says"),
+    ("make", "setting", "value", "message"),
     [
         (Geometry, "shift", 1.1, "shift is 1.1, but must be a number from 0 to 1"),
         (Geometry, "shift", -0.1, "shift is -0.1, but must be a number from 0 to 1"),
@@ -630,14 +630,14 @@ def test_numbers_that_are_no_floats_are_refused(view, numbers):
         (Augmentation, "cutout_fill", -1, "cutout_fill is -1, but must be a number from 0 to 1"),
     ],
 )
-def test_settings_out_of_their_range_are_refused(make, setting, value, says):
+def test_settings_out_of_their_range_are_refused(make, setting, value, message):
     with pytest.raises(ValueError) as mistake:  # noqa: PT011
         make(**{setting: value})
-    assert str(mistake.value) == says
+    assert str(mistake.value) == message
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS.keys())
-def test_a_preset_can_be_changed_but_not_in_place(name):
+def test_presets_are_frozen_and_can_be_replaced(name):
     with pytest.raises(dataclasses.FrozenInstanceError):
         AUGMENTATIONS[name].flip = True
     assert dataclasses.replace(AUGMENTATIONS[name], cutout=0.0).cutout == 0.0

@@ -1,4 +1,4 @@
-"""A batch is a function of its number: which images, which noise, which augmentation."""
+"""A batch depends only on its number: its images, noise and augmentation."""
 
 import dataclasses
 from typing import Any
@@ -29,7 +29,7 @@ def equal(left: Batch, right: Batch) -> bool:
 
 
 @pytest.mark.parametrize("settings", [{}, AUGMENTED, {"label_spreading_fraction": 0.7, "total_images": 1000}])
-def test_a_batch_is_the_same_wherever_one_begins(few_digits: Data, settings: dict[str, Any]) -> None:
+def test_batches_do_not_depend_on_the_first_batch_number(few_digits: Data, settings: dict[str, Any]) -> None:
     ours = batches(few_digits, tiny(seeds=2, **settings))
     whole = list(ours.from_batch(0, CHUNK_BATCHES + 3))
     for first in (1, CHUNK_BATCHES - 1, CHUNK_BATCHES + 1):
@@ -37,7 +37,7 @@ def test_a_batch_is_the_same_wherever_one_begins(few_digits: Data, settings: dic
         assert all(equal(a, b) for a, b in zip(whole[first:], later, strict=True))
 
 
-def test_a_seed_sees_the_same_alone_and_in_a_stack(few_digits: Data) -> None:
+def test_batches_of_a_seed_are_equal_alone_and_in_a_stack(few_digits: Data) -> None:
     (together,) = batches(few_digits, tiny(seeds=3, **AUGMENTED)).from_batch(5, 6)
     for i in range(3):
         (alone,) = batches(few_digits, tiny(seed=i, **AUGMENTED)).from_batch(5, 6)
@@ -45,8 +45,8 @@ def test_a_seed_sees_the_same_alone_and_in_a_stack(few_digits: Data) -> None:
             torch.testing.assert_close(ours[i], theirs[0], rtol=0, atol=1e-6)
 
 
-def test_the_last_bit_of_a_view_does_not_depend_on_the_other_seeds(few_digits: Data) -> None:
-    """Powers and cosines of many rows round in another way than those of few: 1 batch in 4 differed."""
+def test_views_of_a_seed_are_bit_identical_alone_and_in_a_stack(few_digits: Data) -> None:
+    """Powers and cosines of many rows are rounded differently from those of few: 1 batch in 4 differed."""
     settings = {**AUGMENTED, "batch_size": 50}
     together = batches(few_digits, tiny(seeds=2, **settings)).from_batch(0, 40)
     each = [batches(few_digits, tiny(seed=i, **settings)).from_batch(0, 40) for i in range(2)]
@@ -56,8 +56,8 @@ def test_the_last_bit_of_a_view_does_not_depend_on_the_other_seeds(few_digits: D
                 assert torch.equal(getattr(stack, name)[i], getattr(batch, name)[0])
 
 
-def test_the_first_batches_have_spread_labels_and_the_others_the_given_ones(few_digits: Data) -> None:
-    """Each model those of its own draw; all else of a batch stays as it is."""
+def test_spread_labels_are_used_only_in_the_first_batches(few_digits: Data) -> None:
+    """Each model uses the labels spread from its own draw; the rest of a batch does not change."""
     common: dict[str, Any] = {"seeds": 2, "labels": 20, "total_images": 200, "discriminator_steps": 2}
     config = tiny(label_spreading_fraction=0.5, **common)
     ours = batches(few_digits, config)
@@ -87,7 +87,7 @@ def test_no_global_random_number_is_drawn(few_digits: Data) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_without_augmentation_images_are_those_of_the_pool_and_there_is_no_strong_view(few_digits: Data) -> None:
+def test_without_augmentation_images_are_unchanged_and_no_strong_view_exists(few_digits: Data) -> None:
     (batch,) = batches(few_digits, tiny()).from_batch(0, 1)
     pool = {row.tobytes() for row in few_digits.x_train}
     for x in (batch.x_lab, batch.x_unl, batch.x_unl2):
@@ -95,7 +95,7 @@ def test_without_augmentation_images_are_those_of_the_pool_and_there_is_no_stron
     assert batch.x_strong.shape == (1, 0, 8, 8)
 
 
-def test_with_it_every_image_is_another_view_of_the_same_image(few_digits: Data) -> None:
+def test_augmentation_gives_different_views_of_the_same_images(few_digits: Data) -> None:
     (plain,) = batches(few_digits, tiny()).from_batch(3, 4)
     (augmented,) = batches(few_digits, tiny(**AUGMENTED)).from_batch(3, 4)
     assert torch.equal(plain.y_lab, augmented.y_lab)
@@ -104,7 +104,7 @@ def test_with_it_every_image_is_another_view_of_the_same_image(few_digits: Data)
         one, other = getattr(plain, name)[0], getattr(augmented, name)[0]
         assert one.shape == other.shape
         assert not torch.equal(one, other)
-        # A view lies nearer to its own image than to the others of the batch, for nearly all.
+        # Nearly every view is nearer to its own image than to the other images of the batch.
         nearest = torch.cdist(other.flatten(1), one.flatten(1)).argmin(dim=1)
         same = torch.cdist(one.flatten(1), one.flatten(1))[torch.arange(len(one)), nearest] == 0
         assert same.float().mean() > 0.7
@@ -112,8 +112,8 @@ def test_with_it_every_image_is_another_view_of_the_same_image(few_digits: Data)
     assert (augmented.x_strong - augmented.x_unl).abs().mean() > 0.02
 
 
-def test_the_views_of_different_uses_are_drawn_apart(few_digits: Data) -> None:
-    """The same image, labelled, unlabelled and in G's phase, is moved in three ways."""
+def test_labelled_unlabelled_and_generator_phase_views_are_independent(few_digits: Data) -> None:
+    """The same image gets different views as labelled image, as unlabelled image and in G's phase."""
     one = dataclasses.replace(few_digits, x_train=few_digits.x_train[:1].repeat(30, axis=0), y_train=np.arange(30) % 2)
     config = tiny(labels=None, **{"augmentation": "digits"})
     (batch,) = batches(one, config).from_batch(0, 1)
@@ -123,7 +123,7 @@ def test_the_views_of_different_uses_are_drawn_apart(few_digits: Data) -> None:
 
 
 def test_colour_images_keep_their_layout(few_digits: Data) -> None:
-    """Three equal channels stay equal under a move, and in their place on the last axis."""
+    """Three equal channels stay equal in a view, and stay on the last axis."""
     colour = dataclasses.replace(
         few_digits,
         x_train=np.repeat(few_digits.x_train[..., None], 3, axis=3),
@@ -154,7 +154,7 @@ def test_vectors_cannot_be_augmented(few_digits: Data) -> None:
         ({"method": "supervised"}, {"x_lab"}),
     ],
 )
-def test_views_are_made_of_what_a_phase_looks_at(
+def test_only_images_that_a_phase_uses_are_augmented(
     few_digits: Data, settings: dict[str, Any], augmented: set[str]
 ) -> None:
     (plain,) = batches(few_digits, tiny(**settings)).from_batch(0, 1)
@@ -163,8 +163,8 @@ def test_views_are_made_of_what_a_phase_looks_at(
     assert {name for name in names if not torch.equal(getattr(plain, name), getattr(views, name))} == augmented
 
 
-def test_labels_are_spread_before_the_first_batch_and_only_where_one_needs_them(few_digits: Data) -> None:
-    """The time of a step is then that of a step."""
+def test_labels_are_spread_in_prepare_only_if_a_batch_needs_them(few_digits: Data) -> None:
+    """So that the time of a step does not include label spreading."""
     config = tiny(label_spreading_fraction=0.5, total_images=200)
     ours = batches(few_digits, config)
     ours.prepare(config.batches_with_spread_labels)

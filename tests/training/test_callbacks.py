@@ -1,4 +1,4 @@
-"""TensorBoard events: every line of the log once, for each seed, whatever happened on the way."""
+"""TensorBoard events: each log line once for each seed, also after interruptions."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ NAMES = {"errors": "error/averaged", "errors_raw": "error/last_step"}
 
 
 def expected(folder: Path, seeds: list[int]) -> dict[int, dict[str, list[tuple[int, float]]]]:
-    """What the log says, as scalars of each seed."""
+    """The values of the log, as scalars of each seed."""
     found: dict[int, dict[str, list[tuple[int, float]]]] = {seed: {} for seed in seeds}
     for line in runs.read_log(folder):
         for i, seed in enumerate(seeds):
@@ -29,8 +29,8 @@ def expected(folder: Path, seeds: list[int]) -> dict[int, dict[str, list[tuple[i
     return found
 
 
-def told(folder: Path, seeds: list[int]) -> dict[int, dict[str, list[tuple[int, float]]]]:
-    """What TensorBoard reads, but for the speed."""
+def read_events(folder: Path, seeds: list[int]) -> dict[int, dict[str, list[tuple[int, float]]]]:
+    """The scalars that TensorBoard reads, without the speed."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     found = {}
     assert sorted(path.name for path in (folder / "tensorboard").iterdir()) == [f"seed-{seed}" for seed in seeds]
@@ -46,7 +46,7 @@ def told(folder: Path, seeds: list[int]) -> dict[int, dict[str, list[tuple[int, 
 
 
 def assert_same(ours: Any, theirs: Any) -> None:
-    """In everything, and in values up to float32."""
+    """Compare seeds, tags and steps exactly, and values in float32 precision."""
 
     def flat(side: Any) -> list[tuple[Any, ...]]:
         tags = [(seed, tag, every) for seed, tags in side.items() for tag, every in sorted(tags.items())]
@@ -58,20 +58,20 @@ def assert_same(ours: Any, theirs: Any) -> None:
         assert math.isclose(a[3], b[3], rel_tol=1e-6)
 
 
-def test_every_line_of_the_log_is_told_once(few_digits: Data, tmp_path: Path) -> None:
+def test_every_log_line_is_written_to_tensorboard_once(few_digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny(seed=3, seeds=2, evaluate_every_images=200, tensorboard=True)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
     run_experiment(few_digits, config, folder)
-    assert_same(told(folder, [3, 4]), expected(folder, [3, 4]))
-    assert {"error/averaged", "train/L", "train/p_real_fake"} <= told(folder, [3, 4])[3].keys()
+    assert_same(read_events(folder, [3, 4]), expected(folder, [3, 4]))
+    assert {"error/averaged", "train/L", "train/p_real_fake"} <= read_events(folder, [3, 4])[3].keys()
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["told before", "told from now on"])
-def test_a_run_that_goes_on_tells_nothing_twice_and_leaves_nothing_out(
+@pytest.mark.parametrize("before", [True, False], ids=["from the start", "from the last session"])
+def test_resumed_run_writes_every_event_exactly_once(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    """Killed some reports after its last checkpoint: what comes again replaces what was told."""
+    """Killed some reports after its last checkpoint: repeated reports replace the earlier events."""
     pytest.importorskip("tensorboard")
     config = tiny(seeds=2, report_every_images=20, tensorboard=before)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
@@ -86,13 +86,13 @@ def test_a_run_that_goes_on_tells_nothing_twice_and_leaves_nothing_out(
         run_experiment(few_digits, config, folder, killed)
     assert runs.read_log(folder)[-1]["step"] == 7
     run_experiment(few_digits, config.replace(tensorboard=True), folder)
-    assert_same(told(folder, [0, 1]), expected(folder, [0, 1]))
+    assert_same(read_events(folder, [0, 1]), expected(folder, [0, 1]))
 
 
-def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
+def test_events_are_flushed_before_each_checkpoint(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever ends the process in the next moment takes nothing away that would not be told again."""
+    """If the process is killed at any moment, no event is lost."""
     pytest.importorskip("tensorboard")
     done, flush, save = [], tensorboard.TensorBoard.flush, runs.save_checkpoint
     monkeypatch.setattr(tensorboard.TensorBoard, "flush", lambda self: done.append("told") or flush(self))
@@ -102,23 +102,23 @@ def test_events_are_on_the_disk_before_the_checkpoint_that_is_beyond_them(
     assert done == ["told", "saved"] * 4
 
 
-def test_a_session_without_events_leaves_no_gap(few_digits: Data, tmp_path: Path) -> None:
+def test_events_have_no_gap_after_a_session_without_tensorboard(few_digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny(tensorboard=True)
     folder = runs.create_run_folder(tmp_path / "run", "digits", config)
-    for telling in (True, False, True):
+    for enabled in (True, False, True):
         with pytest.raises(Paused):
-            run_experiment(few_digits, config.replace(tensorboard=telling), folder, pause_after_seconds=0)
+            run_experiment(few_digits, config.replace(tensorboard=enabled), folder, pause_after_seconds=0)
     run_experiment(few_digits, config, folder)
-    assert_same(told(folder, [0]), expected(folder, [0]))
+    assert_same(read_events(folder, [0]), expected(folder, [0]))
 
 
-def test_events_have_no_part_in_the_weights(few_digits: Data, tmp_path: Path) -> None:
+def test_tensorboard_does_not_change_the_results(few_digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     found = []
-    for telling in (True, False):
-        config = tiny(tensorboard=telling)
-        folder = runs.create_run_folder(tmp_path / str(telling), "digits", config)
+    for enabled in (True, False):
+        config = tiny(tensorboard=enabled)
+        folder = runs.create_run_folder(tmp_path / str(enabled), "digits", config)
         run_experiment(few_digits, config, folder)
         log = [{k: v for k, v in line.items() if k != "images_per_second"} for line in runs.read_log(folder)]
         found.append((config.sha256, log, (folder / "samples.png").read_bytes()))
@@ -135,7 +135,7 @@ def test_events_have_no_part_in_the_weights(few_digits: Data, tmp_path: Path) ->
     ],
     ids=["train", "dry run", "compare"],
 )
-def test_without_the_extra_nothing_is_begun(
+def test_missing_tensorboard_is_refused_before_anything_is_written(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Folds of the labelled images: who sees what, what the error is made of, and that it goes on where it stopped."""
+"""Cross-validation on the labelled images: folds, no leak, the error estimate, and resumption."""
 
 import csv
 import dataclasses
@@ -37,7 +37,7 @@ def split_of(y: np.ndarray) -> Split:
     return Split(10 * np.arange(len(y)), y)
 
 
-# Who is in which fold
+# Assignment to folds
 
 
 @given(
@@ -46,7 +46,7 @@ def split_of(y: np.ndarray) -> Split:
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_folds_are_a_partition_even_in_all_and_in_each_class(y: np.ndarray, folds: int, seed: int) -> None:
+def test_folds_are_a_stratified_partition_of_even_sizes(y: np.ndarray, folds: int, seed: int) -> None:
     assume(folds <= len(y))
     parts = fold_splits(split_of(y), folds, seed)
     assert len(parts) == folds
@@ -82,20 +82,20 @@ def test_folds_depend_on_their_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("folds", [0, 1, 5])
-def test_as_many_folds_as_there_are_different_images_at_most(folds: int) -> None:
+def test_invalid_numbers_of_folds_are_refused(folds: int) -> None:
     split = split_of(np.array([0, 0, 0, 1, 1]))
     fold_splits(split, 4, 0, [0, 0, 1, 2, 3])
     with pytest.raises(UserError, match=r"between 2 and 4, the number of different labelled images\.$"):
         fold_splits(split, folds, 0, [0, 0, 1, 2, 3])
 
 
-def test_folds_are_cut_from_the_draw_of_the_final_model(few_digits: Data) -> None:
+def test_folds_partition_the_labels_of_the_final_model(few_digits: Data) -> None:
     drawn = splits.draw(few_digits.y_train, 30, 5)
     parts = cut_folds(few_digits, tiny(labels=30, folds=3, seed=2, draw_seed=5))
     assert sorted(np.concatenate([part.held_out for part in parts]).tolist()) == drawn.tolist()
 
 
-def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> None:
+def test_duplicate_labelled_images_count_once_per_class(few_digits: Data) -> None:
     x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
     twins = rows[few_digits.y_train[rows] == 3]
     x[twins[0]] = x[twins[1]]
@@ -109,7 +109,7 @@ def test_a_copy_of_a_labelled_image_is_found_by_its_pixels(few_digits: Data) -> 
     cut_folds(few_digits, tiny(folds=4))
 
 
-def test_a_copy_without_a_label_is_held_out_too(few_digits: Data) -> None:
+def test_unlabelled_copy_of_a_held_out_image_is_held_out_too(few_digits: Data) -> None:
     x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
     other = int(np.setdiff1d(np.arange(300), rows)[0])
     x[other] = x[rows[0]]
@@ -119,8 +119,8 @@ def test_a_copy_without_a_label_is_held_out_too(few_digits: Data) -> None:
     assert sum(map(len, held)) == 21
 
 
-def test_a_picture_in_two_classes_does_not_take_a_class_away(few_digits: Data) -> None:
-    """Both images of class 5 are copies, of class 3 and 4: where these fall into one fold, its model has no class 5."""
+def test_folds_that_would_hold_out_a_whole_class_are_refused(few_digits: Data) -> None:
+    """Both images of class 5 are copies, of class 3 and 4: if these are in one fold, its model has no class 5."""
     x, rows = few_digits.x_train.copy(), splits.draw(few_digits.y_train, 20, 0)
     three, four, five = (rows[few_digits.y_train[rows] == label] for label in (3, 4, 5))
     x[five] = x[[three[0], four[0]]]
@@ -137,13 +137,13 @@ def test_a_picture_in_two_classes_does_not_take_a_class_away(few_digits: Data) -
     assert {refused(seed) for seed in range(20)} == {True, False}
 
 
-def test_one_class_has_no_error(few_digits: Data) -> None:
+def test_labels_of_one_class_are_refused(few_digits: Data) -> None:
     y = np.where(few_digits.y_train == 3, 3, -1)
     with pytest.raises(UserError, match="of one class"):
         cut_folds(dataclasses.replace(few_digits, y_train=y), tiny(labels=None, folds=2))
 
 
-# A model knows nothing of its fold
+# No leak from the held-out fold
 
 
 def weights(found: Any, place: int) -> list[torch.Tensor]:
@@ -151,7 +151,7 @@ def weights(found: Any, place: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("network", [{}, {"generator_norm": "virtual"}])
-def test_what_is_held_out_reaches_no_weight(few_digits: Data, network: dict[str, Any]) -> None:
+def test_held_out_images_do_not_change_the_weights(few_digits: Data, network: dict[str, Any]) -> None:
     config = tiny(labels=None, seeds=2, seed_strategy="loop", noise_input_std=0.0, noise_hidden_std=0.0, **network)
     parts = cut_folds(few_digits, tiny(labels=20, folds=2))
     indices, held_out = [part.indices for part in parts], [part.held_out for part in parts]
@@ -163,25 +163,25 @@ def test_what_is_held_out_reaches_no_weight(few_digits: Data, network: dict[str,
     changed = train(other, config, labeled_splits(other, config, indices, held_out))
     for ours, theirs in zip(weights(plain, 0), weights(changed, 0), strict=True):
         assert torch.equal(ours, theirs)
-    # The control: the second model learned from what the first had not seen.
+    # Control: the second model learned from the images that were held out from the first.
     pairs = zip(weights(plain, 1), weights(changed, 1), strict=True)
     assert not all(torch.equal(ours, theirs) for ours, theirs in pairs)
-    # And an image that is unlabelled instead of held out does reach them.
+    # Control: images that are unlabelled instead of held out do change the weights.
     seen = [train(data, config, labeled_splits(data, config, indices)) for data in (few_digits, other)]
     pairs = zip(weights(seen[0], 0), weights(seen[1], 0), strict=True)
     assert not all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
-def test_no_row_is_learned_from_and_held_out(few_digits: Data) -> None:
+def test_invalid_held_out_rows_are_refused(few_digits: Data) -> None:
     for held_out, words in (([3], "not both"), ([300], "rows 0 to 299")):
         with pytest.raises(UserError, match=words):
             train(few_digits, tiny(), labeled_splits(few_digits, tiny(), [3, 4, 5], [np.array(held_out)]))
 
 
-# The error
+# The error estimate
 
 
-def test_with_folds_nothing_is_held_out_unless_asked_for() -> None:
+def test_default_test_share_is_0_with_folds() -> None:
     assert (Config().test_share, Config(folds=5).test_share) == (0.2, 0.0)
     assert Config(folds=5, test_share=0.2).test_share == 0.2
     assert Config(folds=5).sha256 == Config().sha256  # the final model is the same
@@ -195,8 +195,8 @@ def test_with_folds_nothing_is_held_out_unless_asked_for() -> None:
         assert resolve("digits", asked, earlier).test_share == share
 
 
-def test_the_interval_is_that_of_wilson() -> None:
-    # By hand: the roots of (p - w/n)^2 = z^2 p (1 - p) / n.
+def test_binomial_interval_is_the_wilson_interval() -> None:
+    # Computed by hand: the roots of (p - w/n)^2 = z^2 p (1 - p) / n.
     z = 1.959963984540054
     for wrong, n in ((0, 10), (4, 100), (50, 100), (7, 7)):
         low, high = binomial_interval(wrong, n)
@@ -212,7 +212,7 @@ def validated(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tup
     return cross_validate(few_digits, tiny(labels=30, folds=3, total_images=2000), folder), folder
 
 
-def test_every_labelled_image_counts_once_by_the_model_that_never_saw_it(
+def test_error_uses_the_out_of_fold_prediction_of_each_labelled_image(
     validated: tuple[dict[str, Any], Path], few_digits: Data
 ) -> None:
     found, folder = validated
@@ -233,7 +233,7 @@ def test_every_labelled_image_counts_once_by_the_model_that_never_saw_it(
     json.dumps(found, allow_nan=False)
 
 
-def test_the_sheet_names_the_least_believed_label_first(
+def test_predictions_csv_is_sorted_by_the_probability_of_the_label(
     validated: tuple[dict[str, Any], Path], few_digits: Data
 ) -> None:
     found, folder = validated
@@ -250,7 +250,7 @@ def test_the_sheet_names_the_least_believed_label_first(
         assert (row["label"] == row["class"]) == (row["p_label"] == row["probability"])
 
 
-def test_a_fold_that_diverged_counts_nowhere(
+def test_diverged_fold_is_excluded_from_all_scores(
     validated: tuple[dict[str, Any], Path], few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, folder = validated
@@ -271,14 +271,14 @@ def test_a_fold_that_diverged_counts_nowhere(
     assert found["calibration"] is None
 
 
-# It goes on
+# Resumption
 
 
 class Killed(Exception):  # noqa: N818 - no error
     pass
 
 
-def test_folds_go_on_to_the_same_report(few_digits: Data, tmp_path: Path) -> None:
+def test_resumed_folds_give_the_same_report(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(labels=20, folds=2, checkpoint_every_seconds=0.0)
 
     def kill(report: Any) -> None:
@@ -297,7 +297,7 @@ def test_folds_go_on_to_the_same_report(few_digits: Data, tmp_path: Path) -> Non
     assert sheets[0] == sheets[1]
 
 
-def test_finished_folds_are_not_trained_again_and_half_made_ones_are_made_anew(
+def test_finished_folds_are_not_trained_again_and_an_empty_folder_is_used(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(labels=20, folds=2)
@@ -307,7 +307,7 @@ def test_finished_folds_are_not_trained_again_and_half_made_ones_are_made_anew(
     assert cross_validate(few_digits, config, tmp_path / "folds") == first
 
 
-def test_folds_that_are_gone_on_with_by_themselves_hold_out_the_same(few_digits: Data, tmp_path: Path) -> None:
+def test_folds_resumed_by_run_experiment_keep_their_held_out_rows(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(labels=20, folds=2, checkpoint_every_seconds=0.0)
 
     def kill(report: Any) -> None:
@@ -320,7 +320,7 @@ def test_folds_that_are_gone_on_with_by_themselves_hold_out_the_same(few_digits:
     assert found[0]["nll"] == found[1]["nll"]
 
 
-def test_models_of_other_folds_are_refused(few_digits: Data, tmp_path: Path) -> None:
+def test_fold_models_of_another_configuration_are_refused(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(labels=20, folds=2)
     cross_validate(few_digits, config, tmp_path / "folds")
     for other in (config.replace(seed=7, draw_seed=0), config.replace(noise_input_std=0.1)):
@@ -345,7 +345,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write(tmp_path / "photos", {**classes(each=6), **{f"unlabeled/{i}.png": grey(1000 + i) for i in range(20)}})
 
 
-def test_folds_measure_the_error_where_nothing_is_held_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_with_folds_reports_the_cross_validation_error(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", "photos", "--folds", "3", "--image-size", "6", "--out", "run", *OPTIONS) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if len(line) > 80] == []
@@ -367,7 +367,7 @@ def test_folds_measure_the_error_where_nothing_is_held_out(photos: Path, capsys:
             f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)
         }
     assert runs.read_config(Path("run")).test_share == 0.0
-    # The run itself is of every label, scores none of them, and predicts.
+    # The final run uses every label, so that it has nothing to score, but it predicts.
     for data in ([], ["--data", "photos"]):
         assert status_of("evaluate", "run", *data) == 2
         assert f"no test images to score (its folds measured {found['error']:.2f} %)" in capsys.readouterr().err
@@ -375,18 +375,20 @@ def test_folds_measure_the_error_where_nothing_is_held_out(photos: Path, capsys:
     assert len(Path("p.csv").read_text().splitlines()) == 21
 
 
-def test_folds_are_in_the_json_and_stand_beside_a_test_share(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_are_in_the_json_report_together_with_a_test_error(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--folds", "2", "--image-size", "6", "--set", "test_share=0.3", "--out", "run", "--json"]
     assert status_of("train", "photos", *options, *OPTIONS) == 0
     report = last_object(capsys.readouterr().out)
     assert report["folds"]["labels"] == report["labels"] == 8
     assert report["error_mean"] is not None
-    # Shown again, with the folds.
+    # Resuming the finished run shows the folds again.
     assert status_of("train", "photos", "--out", "run", "--resume") == 0
     assert "2-fold cross-validation: models of 4 labels, each tested on those left out" in capsys.readouterr().out
 
 
-def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
+def test_run_interrupted_after_the_folds_resumes_to_the_same_bits(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--folds", "2", "--image-size", "6", *OPTIONS]
@@ -407,10 +409,10 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
     for one in reports:
         one["folds"] = {k: v for k, v in one["folds"].items() if k not in ("run", "predictions")}
     assert reports[0]["folds"] == reports[1]["folds"]
-    whole, gone_on = (runs.load_checkpoint(Path(name, "checkpoint"))["networks"] for name in ("whole", "cut"))
+    whole, resumed = (runs.load_checkpoint(Path(name, "checkpoint"))["networks"] for name in ("whole", "cut"))
     for net in ("D", "G"):
         for name, value in whole[net]["parameters"].items():
-            assert torch.equal(value, gone_on[net]["parameters"][name]), name
+            assert torch.equal(value, resumed[net]["parameters"][name]), name
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,7 @@ def test_a_run_that_is_stopped_between_folds_and_model_goes_on(
         ),
     ],
 )
-def test_folds_that_cannot_be_are_refused(
+def test_train_refuses_invalid_folds(
     options: list[str], sentence: str, photos: Path, mistake: Callable[..., str]
 ) -> None:
     status_of("data", "photos", "--image-size", "6", "--set", "test_share=0")  # fill the cache

@@ -1,4 +1,4 @@
-"""Every preset with every method, network and augmentation: what is valid trains to its report."""
+"""Every valid combination of preset, method, network and augmentation trains to its report."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,7 @@ AUGMENTATIONS = ("none", "digits", "drawings", "natural", "crops")
 
 
 def valid_configurations() -> Iterator[Config]:
-    """Each preset with each choice of settings at the command line that is valid."""
+    """Each valid combination of a preset and settings of the command line."""
     for preset, method, augmentation, network in itertools.product(PRESETS, METHOD_NAMES, AUGMENTATIONS, NETWORK_NAMES):
         settings = {"method": method, "augmentation": augmentation, "network": network}
         try:
@@ -34,8 +34,8 @@ def valid_configurations() -> Iterator[Config]:
             continue
 
 
-def test_what_a_report_says_of_a_valid_configuration_refuses_none() -> None:
-    """It is made after the training, when it is too late to refuse."""
+def test_report_settings_can_be_computed_for_every_valid_configuration() -> None:
+    """They are computed after the training, when a refusal would be too late."""
     count = 0
     for config in valid_configurations():
         beyond = settings_beyond_preset(config)
@@ -48,7 +48,7 @@ def test_what_a_report_says_of_a_valid_configuration_refuses_none() -> None:
     assert count > 1000
 
 
-# Trained to the report
+# Short trainings
 
 SMALL = {
     **{"total_images": 16, "batch_size": 4, "init_images": 8, "minibatch_kernels": 0, "report_every_images": 8},
@@ -74,7 +74,7 @@ def small_cases() -> dict[str, Config]:
         network = PRESETS[preset].get("network", "mlp")
         has_views = not NETWORKS[network].vectors or (network == "features" and preset != "tables")
         if augmentation != "none" and not has_views:
-            continue  # numbers have no views: refused when the data are known
+            continue  # vectors have no views, which is refused when the data are loaded
         small = {**SMALL, **WIDTHS[network]}
         if network == "features" and preset != "tables":
             small["image_size"] = SIDE
@@ -119,7 +119,7 @@ def check_case(config: Config, folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def few() -> list[str]:
-    """One case of each preset, of methods and augmentations in turn."""
+    """One case of each preset, with varying methods and augmentations."""
     names = []
     for i, preset in enumerate(PRESETS):
         own = [name for name in CASES if CASES[name].preset == preset]

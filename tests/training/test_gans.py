@@ -1,4 +1,4 @@
-"""The classical GANs of pictures: presets of the one loop, from the command line to the picture."""
+"""The classical image GANs: their presets, from the command line to the sample images."""
 
 import dataclasses
 import json
@@ -34,14 +34,14 @@ def options(*settings: str) -> list[str]:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pictures of 28x28 as arrays, in the working folder."""
+    """Images of 28x28 as arrays, in the working folder."""
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "small.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x[:20], y_test=np.arange(20) % 3)
     return tmp_path
 
 
-def test_the_presets_are_the_recipes() -> None:
+def test_gan_presets_have_the_published_settings() -> None:
     for name in ("gan-mlp", "dcgan", "dcgan-64"):
         config = resolve(name, {})
         assert config.unconditional
@@ -62,7 +62,7 @@ def test_the_presets_are_the_recipes() -> None:
 
 @pytest.mark.parametrize("preset", ["gan-mlp", "dcgan"])
 @pytest.mark.parametrize("choices", [[], EVERYTHING], ids=["plain", "everything"])
-def test_a_preset_and_every_remedy_work_on_28x28(
+def test_gan_presets_train_on_28x28_with_and_without_stabilizing_settings(
     small: Path, preset: str, choices: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = TINY if preset == "dcgan" else [*SHORT[:2], SHORT[3], "discriminator_widths=9,7", "generator_widths=6,8,9"]
@@ -76,7 +76,7 @@ def test_a_preset_and_every_remedy_work_on_28x28(
     assert {"U", "V", "non_saturating", "p_real_unlabeled", "p_real_fake"} <= log[-1].keys()
     assert ("historical_averaging_G" in log[-1]) == bool(choices)
     assert "L" not in log[-1]
-    # Three by three images of 28 pixels, twice as large, with gaps of two.
+    # 3x3 images of 28 pixels, enlarged twice, with gaps of two pixels.
     assert Image.open(small / "run" / "samples.png").size == (3 * 56 + 2 * 2,) * 2
     frames = image_grid.read_frames(small / "run")
     assert list(frames) == [16, 32, 48]
@@ -85,10 +85,10 @@ def test_a_preset_and_every_remedy_work_on_28x28(
     assert status_of("sample", "run", "--animate", "--out", "film.webp") == 0
 
 
-def test_the_large_preset_runs_on_a_folder_of_pictures(
+def test_dcgan_64_trains_on_a_folder_of_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of any size, in any folder, without a class: 64x64 is what they are brought to, and what comes out."""
+    """Pictures of any size in any folder, without classes, are resized to 64x64, the size of the generated images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     files = {f"{'deep/er/' if i % 2 else ''}{i}.png": grey(i, size=70 + i) for i in range(30)}
@@ -97,14 +97,14 @@ def test_the_large_preset_runs_on_a_folder_of_pictures(
     assert status_of("train", "photos", "--preset", "dcgan-64", *given) == 0, capsys.readouterr().err
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["preset"] == "dcgan-64"
-    assert report["accuracy_real"] != [None]  # of the one in test/
+    assert report["accuracy_real"] != [None]  # of the picture in test/
     assert status_of("evaluate", "run") == 0
     assert status_of("sample", "run", "--nearest") == 0
-    # With labels there must be classes, and two of them.
+    # With labels, there must be at least two classes.
     assert status_of("train", "photos", "--set", "image_size=64", "--dry-run") == 2
     assert report["settings"].get("image_size") is None  # the preset's own
     assert Image.open(tmp_path / "run" / "samples.png").size == (2 * 64 + 2,) * 2
-    # A grid is as large as that of the training, and of another size where one is named.
+    # A grid has the size of the training grid, unless rows or columns are given.
     for given, size in (
         ([], (130, 130)),
         (["--rows", "3"], (130, 196)),
@@ -114,7 +114,7 @@ def test_the_large_preset_runs_on_a_folder_of_pictures(
         assert Image.open(tmp_path / "run" / "sample-grid.png").size == size
 
 
-def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_test_share(tmp_path: Path) -> None:
+def test_folder_without_classes_has_no_labels_and_test_is_the_test_share(tmp_path: Path) -> None:
     without = Options(classes=False)
     files = {"a.png": grey(1), "cat/b.png": grey(2), "cat/c.png": grey(3)}
     found = load(write(tmp_path / "loose", files), options=without)
@@ -123,7 +123,7 @@ def test_pictures_in_no_class_folders_have_no_label_and_those_in_test_are_the_te
     assert (len(found.classes), len(found.x_test)) == (1, 0)
     held = load(write(tmp_path / "held", {**files, "test/d.png": grey(4)}), options=without)
     assert (held.files_train, held.files_test, held.y_test.tolist()) == (found.files_train, ("test/d.png",), [0])
-    # Class folders are what they are to everybody.
+    # Class folders are read as usual.
     sorted_files = {f"{name}/{i}.png": grey(i) for name in ("cat", "dog") for i in range(5)}
     folder = write(tmp_path / "sorted", sorted_files)
     assert load(folder, options=without).files_test == load(folder).files_test != ()
@@ -145,7 +145,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence_before_anything_is_written(
+def test_invalid_options_are_refused_before_anything_is_written(
     small: Path, mistake: Callable[..., str], name: str
 ) -> None:
     x = np.zeros((6, 65, 65), np.uint8)
@@ -157,16 +157,16 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
 SHOWN = ["--device", "cpu", "--out", "run", "--verbose"]
 
 
-def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gan_report_shows_the_diversity(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("train", "small.npz", "--preset", "dcgan", *options(*TINY), *SHOWN) == 0
-    said: list[Any] = capsys.readouterr().out.splitlines()
-    place = said.index("Diversity of 30 images; collapse is 1 if all are the same or like no real one")
-    assert said[place + 1].split()[:2] == ["images", "collapse"]
-    assert max(len(line) for line in said if not line.startswith("Seed 0:")) <= 80  # sentences may be longer
+    lines: list[Any] = capsys.readouterr().out.splitlines()
+    place = lines.index("Diversity of 30 images; collapse is 1 if all are the same or like no real one")
+    assert lines[place + 1].split()[:2] == ["images", "collapse"]
+    assert max(len(line) for line in lines if not line.startswith("Seed 0:")) <= 80  # sentences may be longer
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         (["gaussian", "--set", "augmentation=natural"], "augmentation is 'natural', but these data are vectors of 1 "),
         (["gaussian", "--set", "frames_every_images=1000"], "frames_every_images=1000 has no effect: it needs "),
@@ -177,24 +177,24 @@ def test_a_report_of_a_gan_says_how_diverse_it_is(small: Path, capsys: pytest.Ca
         ),
     ],
 )
-def test_what_does_not_fit_a_gan_is_one_sentence_and_no_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], said: str
+def test_unsuitable_options_are_refused_without_a_run_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert status_of("train", *asked, "--out", str(tmp_path / "run")) == 2
+    assert status_of("train", *arguments, "--out", str(tmp_path / "run")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"ssgan: {said}")
+    assert line.startswith(f"ssgan: {message}")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_generator_that_draws_one_image_is_named(few_digits: Data, tmp_path: Path) -> None:
-    """A step size of 0 leaves a generator whose weights are hardly apart from 0 as it was drawn."""
+def test_generator_of_nearly_identical_images_gets_a_warning(few_digits: Data, tmp_path: Path) -> None:
+    """With a learning rate of 0 the generator keeps its initial weights, which are near 0."""
     config = tiny(labels=0, network="dcgan", learning_rate_g=0.0, discriminator_widths=(4,), generator_widths=(4,))
     data = dataclasses.replace(few_digits, x_train=grown(few_digits.x_train), x_test=grown(few_digits.x_test))
     folder = runs.create_run_folder(tmp_path / "run", data.name, config)
     report = run_experiment(data, config, folder)
-    (said,) = [line for line in report["warnings"] if "nearly identical" in line]
-    assert said.startswith("Seed 0: ")
-    assert f"({report['rows'][0]['spread']:.2f} times as far" in said
+    (warning,) = [line for line in report["warnings"] if "nearly identical" in line]
+    assert warning.startswith("Seed 0: ")
+    assert f"({report['rows'][0]['spread']:.2f} times as far" in warning
 
 
 def grown(images: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from running import last_object, status_of
 from scipy.stats import norm, wasserstein_distance
 from small_configs import tiny
-from textbook_gan import follows_the_textbook
+from textbook_gan import assert_training_equals_textbook
 from torch import nn
 
 from ssgan import runs
@@ -38,29 +38,29 @@ def numbers() -> Data:
 
 
 def short(**settings: Any) -> Config:
-    """Some 64 steps."""
+    """A configuration of 64 steps."""
     steps = {"total_images": 6400, "batch_size": 50, "discriminator_steps": 2, "learning_rate_factor_every_images": 800}
     return resolve("gaussian", {**steps, "report_every_images": 3200, "device": "cpu", **settings})
 
 
-# The distance
+# Distance to the target distribution
 
 
-def test_the_quantiles_of_the_target_are_as_near_as_can_be() -> None:
+def test_quantiles_of_the_target_have_the_smallest_distance() -> None:
     quantiles = norm.ppf((np.arange(500) + 0.5) / 500, loc=3.0, scale=2.0)
     found = distance_to_normal(np.random.default_rng(0).permutation(quantiles), 3.0, 2.0)
-    assert found["ks"] == pytest.approx(1 / 1000)  # half a step of the distribution function
+    assert found["ks"] == pytest.approx(1 / 1000)  # half a step of the empirical distribution function
     assert found["wasserstein"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_one_number_alone_is_half_a_distribution_away_at_best() -> None:
+def test_distance_of_a_constant_sample_matches_hand_computed_values() -> None:
     found = distance_to_normal(np.full(1000, 3.0), 3.0, 2.0)
     assert found["ks"] == pytest.approx(0.5)
     assert found["wasserstein"] == pytest.approx(2.0 * math.sqrt(2 / math.pi), rel=1e-3)  # E |X - mean|
     assert found["generated_std"] == 0.0
 
 
-def test_a_shift_is_worked_by_hand() -> None:
+def test_distance_of_a_shifted_sample_matches_hand_computed_values() -> None:
     shifted = norm.ppf((np.arange(4000) + 0.5) / 4000) + 0.5
     found = distance_to_normal(shifted, 0.0, 1.0)
     assert found["ks"] == pytest.approx(2 * norm.cdf(0.25) - 1, abs=1e-3)
@@ -68,7 +68,7 @@ def test_a_shift_is_worked_by_hand() -> None:
     assert (found["generated_mean"], found["generated_std"]) == pytest.approx((0.5, 1.0), abs=2e-3)
 
 
-def test_the_distance_is_that_to_a_large_sample() -> None:
+def test_wasserstein_distance_agrees_with_scipy_on_a_large_sample() -> None:
     random = np.random.default_rng(0)
     ours, target = random.uniform(-2, 3, 1000), random.normal(1.0, 0.5, 200_000)
     assert distance_to_normal(ours, 1.0, 0.5)["wasserstein"] == pytest.approx(
@@ -79,7 +79,7 @@ def test_the_distance_is_that_to_a_large_sample() -> None:
 # Data, noise, networks
 
 
-def test_the_numbers_are_those_of_the_target(numbers: Data) -> None:
+def test_gaussian_data_follow_the_target_distribution(numbers: Data) -> None:
     for x in (numbers.x_train, numbers.x_test):
         assert (x.dtype, x.shape) == (np.float32, (10_000, 1))
         assert distance_to_normal(x.ravel().astype(float), -1.0, 1.0)["ks"] < 0.02
@@ -93,8 +93,8 @@ def test_the_numbers_are_those_of_the_target(numbers: Data) -> None:
     assert resolve("gaussian", {"gaussian_mean": 4.0}).sha256 != resolve("gaussian", {}).sha256
 
 
-def test_a_part_of_the_fixed_noise_is_not_one_sided() -> None:
-    """The noise comes in blocks of a hundred, whose first half must not be the lower one."""
+def test_part_of_the_fixed_noise_covers_both_sides() -> None:
+    """The noise is drawn in blocks of 100, whose first half must not be the lower half."""
     models = train(load("gaussian"), resolve("gaussian", {"total_images": 2000})).models
     z = models.noise(150)
     assert torch.equal(models.noise(50), z[:50])
@@ -102,7 +102,7 @@ def test_a_part_of_the_fixed_noise_is_not_one_sided() -> None:
     assert float(z[:50].min()) < -4 < 4 < float(z[:50].max())
 
 
-def test_spread_noise_is_even_with_a_little_jitter() -> None:
+def test_spread_noise_is_an_even_grid_with_small_jitter() -> None:
     config = Config(latent_size=1, latent_distribution="spread")
     z = draw_latents(config, 3, 201, generator=torch.Generator().manual_seed(0))
     assert z.shape == (3, 201, 1)
@@ -110,7 +110,7 @@ def test_spread_noise_is_even_with_a_little_jitter() -> None:
     assert 0 <= moved.min() < 0.001
     assert 0.009 < moved.max() <= 0.01
     assert not torch.equal(z[0], z[1])
-    # The other distributions draw what they always drew.
+    # The other distributions are unchanged.
     for distribution, draw in (("uniform", torch.rand), ("normal", torch.randn)):
         other = draw_latents(Config(latent_distribution=distribution), 4, generator=torch.Generator().manual_seed(0))
         assert torch.equal(other, draw(4, 100, generator=torch.Generator().manual_seed(0)))
@@ -123,8 +123,8 @@ def textbook() -> dict[str, nn.Sequential]:
 
 
 @pytest.mark.parametrize("discriminator_steps", [1, 3])
-def test_the_loop_is_the_textbooks_by_gradient_descent(numbers: Data, discriminator_steps: int) -> None:
-    """Fifty steps of Nesterov's momentum at rates that fall by steps: the same weights as in plain torch."""
+def test_training_with_sgd_equals_a_textbook_loop(numbers: Data, discriminator_steps: int) -> None:
+    """Fifty steps with Nesterov momentum and step-wise decaying rates give the same weights as plain torch."""
     each = 200 * discriminator_steps
     schedule = {"learning_rate_factor_every_images": 10 * each, "learning_rate_factor_d": 0.5}
     own = {"discriminator_steps": discriminator_steps, "total_images": 50 * each, "dtype": "float64", "device": "cpu"}
@@ -132,7 +132,7 @@ def test_the_loop_is_the_textbooks_by_gradient_descent(numbers: Data, discrimina
     config = resolve("gaussian", {**own, **schedule, "learning_rate_factor_g": 0.8})
     rates, factors = {"D": 0.1, "G": 0.01}, {"D": 0.5, "G": 0.8}
 
-    class Falling(torch.optim.SGD):
+    class StepDecaySGD(torch.optim.SGD):
         """Multiplies its rate after every ten steps of the loop."""
 
         def __init__(self, name: str, parameters: Any) -> None:
@@ -144,7 +144,7 @@ def test_the_loop_is_the_textbooks_by_gradient_descent(numbers: Data, discrimina
             self.taken += 1
             return super().step(closure)
 
-    follows_the_textbook(numbers, config, textbook(), Falling, channels=False)
+    assert_training_equals_textbook(numbers, config, textbook(), StepDecaySGD, channels=False)
 
 
 def test_the_discriminator_has_tanh_and_the_generator_relu() -> None:
@@ -176,28 +176,28 @@ def test_the_discriminator_has_tanh_and_the_generator_relu() -> None:
         (["digits", "--set", "gaussian_mean=4"], "gaussian_mean=4.0 has no effect: it is for the data set gaussian"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_train_refuses_options_that_do_not_fit_gaussian(
     mistake: Callable[..., str], tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     assert words in mistake("train", *arguments, "--out", tmp_path / "run")
 
 
-# Whether it learns
+# Learning
 
 
 def test_most_seeds_learn_the_target_in_a_quarter_of_the_preset(numbers: Data) -> None:
     config = resolve("gaussian", {"seeds": 4, "seed_strategy": "vmap", "device": "cpu"})
     run = train(numbers, config.replace(total_images=config.total_images // 4))
     learned = [ks is not None and ks <= 0.12 for ks in run.judgements["ks"]]
-    # Of 10 seeds 9 or more come to 0.1; the margins allow for other versions and machines.
+    # Of 10 seeds 9 or more reach 0.1; the margins allow for other versions and machines.
     assert sum(learned) >= 3
 
 
-def test_a_generator_that_has_learned_nothing_is_named(numbers: Data) -> None:
+def test_generator_that_learned_nothing_gets_a_warning(numbers: Data) -> None:
     run = train(numbers, short(learning_rate_g=0.0, total_images=800, seeds=2))
-    said = [warning for warning in run.warnings if "has learned nothing of the target" in warning]
+    warnings = [warning for warning in run.warnings if "has learned nothing of the target" in warning]
     far = [seed for seed, ks in zip(run.seeds, run.judgements["ks"], strict=True) if ks is not None and ks >= 0.5]
-    assert len(said) == len(far)
+    assert len(warnings) == len(far)
     watch = FailureDetector([3, 4, 5, 6])
     (tight, apart) = watch.check_distances([0.5, 0.83, 0.1, None], [0.01, 1.2, 0.9, None], 1.0)
     assert tight.startswith("Seed 3: the generator has learned nothing")
@@ -205,10 +205,10 @@ def test_a_generator_that_has_learned_nothing_is_named(numbers: Data) -> None:
     assert "KS distance of 0.83" in apart
 
 
-# Densities through training
+# Densities during training
 
 
-def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) -> None:
+def test_recorded_densities_match_the_models(numbers: Data, tmp_path: Path) -> None:
     assert numbers.normal is not None
     models = train(numbers, short(seeds=2)).models
     callbacks.Densities(tmp_path, models.config, numbers.normal).write(models, 6400)
@@ -225,7 +225,7 @@ def test_a_moment_is_what_the_networks_do_then(numbers: Data, tmp_path: Path) ->
     assert middle == pytest.approx(inside.mean(), abs=edges[1] - edges[0])
 
 
-def test_moments_are_kept_at_the_same_steps_however_often_reports_come(numbers: Data) -> None:
+def test_densities_are_recorded_at_fixed_steps(numbers: Data) -> None:
     config = short()
     assert numbers.normal is not None
     densities = callbacks.Densities(Path(), config, numbers.normal)
@@ -238,14 +238,14 @@ def test_images_have_no_densities(few_digits: Data, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "densities.jsonl").exists()
 
 
-def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: Data, tmp_path: Path) -> None:
+def test_resumed_run_has_the_same_densities_and_figure(numbers: Data, tmp_path: Path) -> None:
     config = short(checkpoint_every_seconds=0)
     whole, parted = (runs.create_run_folder(tmp_path / name, "gaussian", config) for name in ("whole", "parted"))
     run_experiment(numbers, config, whole)
     for _ in range(2):
         with pytest.raises(Paused):
             run_experiment(numbers, config, parted, pause_after_seconds=0)
-    with (parted / curves.DENSITY_FILE).open("a") as stream:  # a moment after the checkpoint, and a torn line
+    with (parted / curves.DENSITY_FILE).open("a") as stream:  # densities of after the checkpoint, and a torn line
         stream.write(json.dumps({**curves.read_densities(parted)[-1], "images": 6300}) + '\n{"images": 6')
     run_experiment(numbers, config, parted)
     assert [moment["images"] for moment in curves.read_densities(whole)] == [100, 400, 1600, 3200, 6400]
@@ -253,8 +253,8 @@ def test_a_run_that_goes_on_has_the_same_moments_and_the_same_picture(numbers: D
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_the_picture_shows_density_and_judgement(tmp_path: Path) -> None:
-    """A generator that is the target draws its line along the edge of the grey; one that is far away does not."""
+def test_density_figure_shows_the_generator_and_discriminator_curves(tmp_path: Path) -> None:
+    """The line of a generator that equals the target follows the edge of the grey area; otherwise it does not."""
     edges = np.linspace(-6, 4, 121)
     shares = np.diff(norm.cdf(edges, loc=-1))
     sound = {"images": 1, "low": -6.0, "high": 4.0, "samples": 10_000, "counts": (10_000 * shares).round().tolist()}
@@ -271,7 +271,7 @@ def test_the_picture_shows_density_and_judgement(tmp_path: Path) -> None:
 # Through the command line
 
 
-def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
+def test_gaussian_trains_without_a_preset_and_works_with_every_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -287,9 +287,9 @@ def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
     keys = ("ks", "wasserstein", "generated_mean", "generated_std", "accuracy_real", "accuracy_fake_raw")
     assert [[row[key] for key in keys] for row in found["rows"]] == [[r[key] for key in keys] for r in report["rows"]]
     assert status_of("evaluate", run) == 0
-    said = capsys.readouterr().out
-    assert "Distance of generated numbers from the target" in said
-    assert max(len(line) for line in said.splitlines() if str(run) not in line) <= 100
+    printed = capsys.readouterr().out
+    assert "Distance of generated numbers from the target" in printed
+    assert max(len(line) for line in printed.splitlines() if str(run) not in line) <= 100
     assert status_of("data", run) == 0
     assert "gaussian: 10,000" in capsys.readouterr().out
     assert status_of("sample", run) == 2
@@ -297,7 +297,7 @@ def test_gaussian_trains_with_no_other_argument_and_every_command_answers(
     assert f"generates numbers, not pictures: {run / curves.DENSITY_PICTURE} shows their density" in sentence
 
 
-def test_the_target_is_chosen_by_settings_and_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_target_chosen_by_settings_is_used_by_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, target = tmp_path / "run", ["--set", "gaussian_mean=4", "--set", "gaussian_std=0.5"]
     assert status_of("train", "gaussian", "--set", "total_images=2000", *target, "--out", run, "--json") == 0
     report = last_object(capsys.readouterr().out)
@@ -306,12 +306,12 @@ def test_the_target_is_chosen_by_settings_and_found_again(tmp_path: Path, capsys
     assert last_object(capsys.readouterr().out)["ks"] == report["ks"]
 
 
-def test_a_bad_option_of_the_data_is_refused() -> None:
+def test_load_refuses_a_negative_gaussian_std() -> None:
     with pytest.raises(UserError, match="gaussian_std is -1"):
         load("gaussian", None, Options(gaussian_std=-1.0))
 
 
-def test_numbers_of_any_size_are_judged_and_others_are_named(
+def test_predict_accepts_large_numbers_and_refuses_nan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Labels that spread over the graph of neighbours: against the closed form, and whom they reach."""
+"""Label spreading on the nearest-neighbour graph: agreement with the closed form, and which images get labels."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ def blobs(counts: list[int], random: np.random.RandomState, spread: float = 1.0)
     return np.concatenate(points).reshape(-1, 2, 2).astype(np.uint8)
 
 
-def test_labels_are_those_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F = (I - alpha S)^-1 Y, with rows that sum to 1; where the classes are even, columns are made to next."""
+def test_spread_labels_equal_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F = (I - alpha S)^-1 Y with rows normalised to sum 1; for even classes, columns are normalised next."""
     random = np.random.RandomState(0)
     x = random.randint(0, 256, (60, 2, 2)).astype(np.uint8)
     given = np.array([0, 3, 7, 11, 20, 41])
@@ -49,7 +49,7 @@ def test_labels_are_those_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_image_gets_the_label_of_its_cluster() -> None:
-    """Also where it is farther from the labelled image than that of another class is."""
+    """Also if the labelled image of another class is nearer."""
     line = np.linspace(0, 250, 60)
     x = np.zeros((80, 1, 2), np.uint8)
     x[:60, 0, 0] = line  # a long line from its label, at one end
@@ -59,7 +59,7 @@ def test_an_image_gets_the_label_of_its_cluster() -> None:
     assert rows.tolist() == list(range(80))
 
 
-def test_what_no_label_reaches_and_what_is_held_out_is_left_out() -> None:
+def test_unreachable_and_held_out_images_get_no_label() -> None:
     random = np.random.RandomState(1)
     x = blobs([30, 30, 30], random)
     split = Split(np.array([0, 31]), np.array([5, 2]), held_out=np.array([1, 2, 40]))
@@ -68,14 +68,14 @@ def test_what_no_label_reaches_and_what_is_held_out_is_left_out() -> None:
     assert y.tolist() == [5] * 28 + [2] * 29
 
 
-def test_given_labels_stay_even_where_the_neighbours_have_another() -> None:
+def test_given_labels_are_kept_against_the_neighbours() -> None:
     x = blobs([20, 20], np.random.RandomState(2))
     split = Split(np.array([0, 1, 2, 3, 25]), np.array([0, 0, 0, 1, 1]))
     rows, y = spread_labels(x, 255.0, split)
     assert y[rows == 3].tolist() == [1]
 
 
-def test_a_few_images_suffice_and_a_large_pool_is_cut(monkeypatch: pytest.MonkeyPatch, few_digits: Data) -> None:
+def test_small_pools_work_and_large_pools_are_subsampled(monkeypatch: pytest.MonkeyPatch, few_digits: Data) -> None:
     one = Split(np.array([0]), np.array([3]))
     assert [part.tolist() for part in spread_labels(few_digits.x_train[:1], 16.0, one)] == [[0], [3]]
     assert spread_labels(few_digits.x_train[:2], 16.0, one)[1].tolist() == [3, 3]
@@ -86,7 +86,7 @@ def test_a_few_images_suffice_and_a_large_pool_is_cut(monkeypatch: pytest.Monkey
     assert set(split.indices) <= set(rows)
     # A random subset of the 300, not the first ones: folders sort a pool by class.
     assert np.setdiff1d(rows, split.indices).max() > 250
-    # Where all have labels, or more than the graph holds, there is nothing to search for.
+    # If all images have labels, or more than the graph holds, no neighbours are searched.
     monkeypatch.setattr(label_spreading, "fit_components", None)
     for labels in (60, "all"):
         (split,) = make_splits(few_digits.y_train, labels, [0])
@@ -94,8 +94,8 @@ def test_a_few_images_suffice_and_a_large_pool_is_cut(monkeypatch: pytest.Monkey
         assert (rows.tolist(), y.tolist()) == (split.indices.tolist(), split.y.tolist())
 
 
-def test_uneven_classes_are_not_made_even() -> None:
-    """As many labels of each class, but one of them is ten times as frequent, and the two lie close together."""
+def test_even_classes_option_raises_the_error_on_uneven_classes() -> None:
+    """Each class has equally many labels, but one class is ten times as frequent, and the two overlap."""
     random = np.random.RandomState(0)
     x = np.concatenate([random.normal(0, 30, (300, 4)), random.normal(60, 30, (30, 4))])
     x = np.clip(x + 100, 0, 255).astype(np.uint8).reshape(-1, 2, 2)
@@ -105,8 +105,8 @@ def test_uneven_classes_are_not_made_even() -> None:
     assert wrong[0] < wrong[1]
 
 
-def test_features_are_compared_by_their_angle() -> None:
-    """Their length does not matter; of views it is the first that counts."""
+def test_features_are_compared_by_cosine_similarity() -> None:
+    """Their norm has no effect; of several views only the first is used."""
     random = np.random.RandomState(3)
     angles = np.concatenate([random.uniform(0, 0.4, 30), random.uniform(1.1, 1.5, 30)])
     x = (np.stack([np.cos(angles), np.sin(angles)], axis=1) * random.uniform(0.1, 9, (60, 1))).astype(np.float32)
@@ -118,7 +118,7 @@ def test_features_are_compared_by_their_angle() -> None:
         assert rows.tolist() == list(range(60))
 
 
-def test_most_labels_that_are_spread_on_digits_are_right(few_digits: Data) -> None:
+def test_most_spread_labels_on_digits_are_correct(few_digits: Data) -> None:
     (split,) = make_splits(few_digits.y_train, 20, [0])
     rows, y = spread_labels(few_digits.x_train, few_digits.scale, split)
     assert (y == few_digits.y_train[rows]).mean() > 0.8

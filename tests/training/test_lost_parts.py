@@ -1,4 +1,4 @@
-"""A training that reached its last step leaves a report, whatever else fails."""
+"""A training that reached its last step writes its report, even if other outputs fail."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def full(*_: Any, **__: Any) -> Any:
 
 
 CONFIG = {"total_images": 60, "frames_every_images": 20, "evaluate_every_images": 20, "report_every_images": 20}
-# What fails, the name of the part, and the places of the report that are then empty.
+# The failing function, the name of the part, and the entries of the report that are then null.
 PARTS: dict[str, tuple[Any, str, str, list[str], Callable[..., Any]]] = {
     "curves": (curves, "curves_png", "curves.png", [], full),
     "labeled images": (experiment, "_draw_labeled", "labeled.png", [], full),
@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[Any, str, str, list[str], Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize(("owner", "name", "part", "empty", "failure"), PARTS.values(), ids=PARTS)
-def test_a_part_that_fails_leaves_its_place_empty(
+def test_failed_part_is_reported_and_its_entries_are_null(
     few_digits: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -71,18 +71,18 @@ def test_a_part_that_fails_leaves_its_place_empty(
     assert part in capsys.readouterr().out
 
 
-def test_a_failure_is_a_warning_of_the_next_report(
+def test_failed_part_is_a_warning_in_the_next_report(
     few_digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs.create_run_folder(tmp_path / "run", "digits", tiny(**CONFIG))
     monkeypatch.setattr(callbacks.Frames, "write", fail)
-    told: list[list[str]] = []
-    run_experiment(few_digits, tiny(**CONFIG), folder, lambda progress: told.append(progress.warnings))
+    warnings: list[list[str]] = []
+    run_experiment(few_digits, tiny(**CONFIG), folder, lambda progress: warnings.append(progress.warnings))
     line = "Failed, and left out: frames (ZeroDivisionError: division by zero)."
-    assert told == [[], [line], []]
+    assert warnings == [[], [line], []]
 
 
-def test_a_whole_run_has_no_failed_part(few_digits: Data, tmp_path: Path) -> None:
+def test_successful_run_has_no_failed_parts(few_digits: Data, tmp_path: Path) -> None:
     folder = runs.create_run_folder(tmp_path / "run", "digits", tiny(**CONFIG))
     report = run_experiment(few_digits, tiny(**CONFIG), folder)
     assert "failed_parts" not in report
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(
         run_experiment(few_digits, tiny(**CONFIG), folder)
 
 
-def test_a_number_that_is_not_finite_is_null_and_named() -> None:
+def test_nonfinite_numbers_become_null_and_are_reported() -> None:
     parts = FailedParts()
     content = {"a": [1.0, float("nan")], "b": {"c": float("inf"), "d": None}, "e": ("x", 2)}
     assert parts.replace_nonfinite(content) == {"a": [1.0, None], "b": {"c": None, "d": None}, "e": ["x", 2]}
@@ -106,7 +106,7 @@ def test_a_number_that_is_not_finite_is_null_and_named() -> None:
 
 
 @pytest.mark.parametrize("failing", ["_write", "confusion"])
-def test_folds_that_cannot_be_scored_do_not_hinder_the_training(
+def test_training_continues_if_folds_cannot_be_scored(
     monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: None, capsys: pytest.CaptureFixture[str], failing: str
 ) -> None:
     monkeypatch.setattr(folds, failing, full)
@@ -119,7 +119,7 @@ def test_folds_that_cannot_be_scored_do_not_hinder_the_training(
     assert part in capsys.readouterr().out
 
 
-def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_keeps_its_whole_lines_if_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.append_rows(tmp_path / "log.jsonl", [{"step": 1, "images": 1}])
     before = (tmp_path / "log.jsonl").read_bytes()
     write = files.open_file
@@ -148,16 +148,16 @@ def test_a_log_without_room_keeps_its_whole_lines(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "log.jsonl").read_bytes() == before
 
 
-# Pictures without any difference
+# Constant images
 
 
 @pytest.mark.parametrize(
     ("method", "levels"), [("gan", (100, 100)), ("gan", (0, 255)), ("vat", (0, 0)), ("fixmatch", (100, 100))]
 )
-def test_identical_pictures_are_trained_on_to_the_report(
+def test_training_on_constant_images_reaches_the_report(
     in_an_empty_folder: None, method: str, levels: tuple[int, int]
 ) -> None:
-    """Two classes of constant pictures: there is no spread to divide by."""
+    """Two classes of constant images: their spread, which is a divisor, is 0."""
     y = np.arange(12) % 2
     x = np.full((12, 8, 8), 0, np.uint8) + np.array(levels, np.uint8)[y][:, None, None]
     np.savez("same.npz", x_train=x, y_train=y, x_test=x, y_test=y)

@@ -1,4 +1,4 @@
-"""The methods of a comparison: each has its own terms and shares everything else, and each term does what it says."""
+"""The compared methods: each has its own loss terms, shares all other settings, and each term works as documented."""
 
 import dataclasses
 import math
@@ -36,7 +36,7 @@ def settings_of(method: str) -> dict[str, Any]:
 
 
 every_method = pytest.mark.parametrize("method", METHOD_NAMES)
-every_rival = pytest.mark.parametrize("method", OWN_TERM)
+every_other_method = pytest.mark.parametrize("method", OWN_TERM)
 
 
 def logged(data: Data, config: Config) -> set[str]:
@@ -50,7 +50,7 @@ def logged(data: Data, config: Config) -> set[str]:
 
 @every_method
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if PRESETS[preset].get("labels") != 0])
-def test_methods_at_one_preset_differ_in_their_own_terms_alone(preset: str, method: str) -> None:
+def test_methods_of_a_preset_differ_only_in_their_own_terms(preset: str, method: str) -> None:
     chosen = resolve(preset, {})
     views = VIEWS if chosen.augmentation == "none" else {}
     views = {"augmentation": "crops"} if chosen.backbone else views
@@ -64,9 +64,9 @@ def test_methods_at_one_preset_differ_in_their_own_terms_alone(preset: str, meth
         assert getattr(ours, name) == getattr(resolve(preset, views), name)
 
 
-@every_rival
-def test_the_terms_of_a_method_are_its_own(few_digits: Data, method: str) -> None:
-    """At a preset that has other terms for its own method."""
+@every_other_method
+def test_method_replaces_the_terms_of_the_preset(few_digits: Data, method: str) -> None:
+    """The preset has other terms for its own method."""
     other = {**VIEWS, "weight_entropy": 1.0, "weight_pseudo_label": 1.0, "pseudo_label_threshold": 0.8}
     term = OWN_TERM[method]
     seen = logged(few_digits, tiny(**other).replace(method=method))
@@ -75,8 +75,8 @@ def test_the_terms_of_a_method_are_its_own(few_digits: Data, method: str) -> Non
     assert logged(few_digits, tiny(**other).replace(method="supervised")) == {"L"}
 
 
-@every_rival
-def test_without_its_term_a_method_is_the_baseline_bit_for_bit(few_digits: Data, method: str) -> None:
+@every_other_method
+def test_method_with_term_weight_0_equals_the_baseline_bit_for_bit(few_digits: Data, method: str) -> None:
     own = settings_of(method)
     zero = {f"weight_{OWN_TERM[method]}": 0.0}
     baseline = weights(train(few_digits, tiny(**{**own, "method": "supervised"}, seeds=2)))
@@ -84,9 +84,9 @@ def test_without_its_term_a_method_is_the_baseline_bit_for_bit(few_digits: Data,
     assert not same_bits(weights(train(few_digits, tiny(**own, seeds=2, ramp_up_fraction=0.0))), baseline)
 
 
-@every_rival
-def test_a_term_joins_the_gan(few_digits: Data, method: str) -> None:
-    """With and without the generator is one setting more."""
+@every_other_method
+def test_term_of_a_method_can_be_added_to_the_gan(few_digits: Data, method: str) -> None:
+    """Also without the generator, and then equal to the method alone."""
     term = OWN_TERM[method]
     config = tiny(**{**settings_of(method), "method": "gan"}, **{f"weight_{term}": 1.0})
     assert {"L", "U", "V", "feature_matching", term} <= logged(few_digits, config)
@@ -105,14 +105,16 @@ ROWS = {
 }
 
 
-@every_rival
-def test_the_rows_that_a_method_costs(few_digits: Data, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+@every_other_method
+def test_discriminator_passes_have_the_expected_sizes_per_method(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     ours = trainer(few_digits, tiny(**settings_of(method)))
     assert sorted(rows_through_d(ours, monkeypatch)) == sorted(ROWS[method])
 
 
-@every_rival
-def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
+@every_other_method
+def test_minibatch_discrimination_gets_a_separate_pass_per_kind_of_image(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     ours = trainer(few_digits, tiny(**settings_of(method), minibatch_kernels=2))
@@ -136,19 +138,19 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, method
     assert not same_bits(weights(plain), weights(train(changed, config, labeled_splits(changed, config, drawn))))
 
 
-@every_rival
+@every_other_method
 def test_every_method_learns_digits_with_100_labels(digits: Data, method: str) -> None:
     config = resolve("digits", {**settings_of(method), "labels": 100, "total_images": 10_000, "device": "cpu"})
     (error,) = train(digits, config).errors
     assert error is not None
-    assert error < 15.0  # seen: 5 to 8; chance is 90
+    assert error < 15.0  # measured: 5 to 8; chance is 90
 
 
-# What a method needs
+# Requirements of methods
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist-paper", "vectors"])
-def test_strong_views_need_an_augmentation(preset: str) -> None:
+def test_fixmatch_requires_an_augmentation(preset: str) -> None:
     with pytest.raises(UserError) as refused:
         resolve(preset, {"method": "fixmatch"})
     assert str(refused.value) == (
@@ -163,7 +165,7 @@ def test_strong_views_need_an_augmentation(preset: str) -> None:
     assert resolve("mnist-fast", {"method": "fixmatch"}).augmentation == "digits"
 
 
-def test_two_passes_need_something_that_tells_them_apart() -> None:
+def test_pi_requires_noise_or_augmentation() -> None:
     still = {"noise_input_std": 0.0, "noise_hidden_std": 0.0}
     with pytest.raises(UserError, match=r"^method=pi would learn nothing from unlabelled images: it needs passes that"):
         resolve("digits", {"method": "pi", **still})
@@ -174,11 +176,11 @@ def test_two_passes_need_something_that_tells_them_apart() -> None:
     resolve("digits", {"method": "mean-teacher", **still})  # the teacher differs by its weights
 
 
-# Settings of one method and another
+# Settings after a change of the method
 
 
-@every_rival
-def test_what_was_chosen_for_another_method_is_left_behind(method: str) -> None:
+@every_other_method
+def test_changing_the_method_drops_the_settings_of_the_earlier_method(method: str) -> None:
     term = f"weight_{OWN_TERM[method]}"
     chosen = resolve("mnist-fast", {"method": method, term: 7.0, "batch_size": 40})
     assert getattr(chosen, term) == 7.0
@@ -198,44 +200,44 @@ def test_what_was_chosen_for_another_method_is_left_behind(method: str) -> None:
     )
 
 
-def test_the_baseline_keeps_the_weights_of_what_it_is_compared_with() -> None:
-    """So its published rows keep their hash, and it may be turned back."""
+def test_baseline_keeps_the_gan_weights_in_its_settings() -> None:
+    """So that published rows keep their hash, and the method can be changed back to the GAN."""
     config = resolve("digits", {"method": "supervised"})
     assert (config.weight_unlabeled, config.weight_fake) == (1.0, 1.0)
     assert resolve("digits", {"method": "gan"}, config.to_dict()) == resolve("digits", {})
     assert config.sha256 == "489196d8c8e5" + config.sha256[12:]
 
 
-@every_rival
-def test_a_spelt_out_default_changes_no_hash(method: str) -> None:
+@every_other_method
+def test_explicit_default_does_not_change_the_hash(method: str) -> None:
     more = VIEWS if method == "fixmatch" else {}
     config = Config(method=method, **more)
     assert Config(method=method, **more, **METHOD_DEFAULTS[method]).sha256 == config.sha256
     assert config.sha256 != Config(method=method, **more, **{f"weight_{OWN_TERM[method]}": 0.123}).sha256
 
 
-# The teacher
+# Mean teacher
 
 
 @pytest.fixture
 def targets(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What the predictions of D are compared with."""
+    """The targets of the consistency loss."""
     seen: list[Tensor] = []
     whole = methods.losses.consistency
 
-    def watching(logits: Tensor, other: Tensor) -> Tensor:
+    def recording(logits: Tensor, other: Tensor) -> Tensor:
         seen.append(other)
         return whole(logits, other)
 
-    monkeypatch.setattr(methods.losses, "consistency", watching)
+    monkeypatch.setattr(methods.losses, "consistency", recording)
     return seen
 
 
 @pytest.mark.parametrize("half_life", [30.0, 1e-3])
-def test_the_teacher_is_the_average_and_receives_no_gradient(
+def test_teacher_is_the_averaged_model_and_gets_no_gradient(
     few_digits: Data, targets: list[Tensor], half_life: float
 ) -> None:
-    """At the first step, before there is an average, D itself; also where the average is that of the last step."""
+    """At the first step, before there is an average, it is D itself; also for an average of the last step only."""
     ours = trainer(
         few_digits, tiny(method="mean-teacher", dtype="float64", ema_half_life_images=half_life, **QUIET, **VIEWS)
     )
@@ -247,11 +249,11 @@ def test_the_teacher_is_the_average_and_receives_no_gradient(
         ours.step([batch])
         assert not targets[-1].requires_grad
         torch.testing.assert_close(targets[-1], expected, rtol=1e-10, atol=1e-12)
-        assert torch.allclose(expected, itself, atol=1e-6) == (step < 2 or half_life < 1)  # of one step: that step
+        assert torch.allclose(expected, itself, atol=1e-6) == (step < 2 or half_life < 1)  # average of one step
     assert len(targets) == 5
 
 
-def test_the_teacher_has_noise_of_its_own(few_digits: Data, targets: list[Tensor]) -> None:
+def test_teacher_uses_its_own_noise(few_digits: Data, targets: list[Tensor]) -> None:
     ours = trainer(few_digits, tiny(method="mean-teacher"))
     (batch,) = ours.batches.from_batch(0, 1)
     still = ours.stacks["D"].evaluate(batch.x_again[0])[0][0]
@@ -259,18 +261,18 @@ def test_the_teacher_has_noise_of_its_own(few_digits: Data, targets: list[Tensor
     assert (targets[0] - still).abs().max() > 0.1
 
 
-def test_no_teacher_is_made_where_none_is_asked_for(few_digits: Data) -> None:
+def test_no_teacher_is_built_without_a_mean_teacher_term(few_digits: Data) -> None:
     for settings in ({}, {"method": "pi"}, {"method": "supervised", "weight_mean_teacher": 1.0}):
         (part,) = trainer(few_digits, tiny(**settings)).parts
         assert part._teacher(1.0) == {}
 
 
-# Labels of its own
+# Pseudo-labels
 
 
 @pytest.mark.usefixtures("fixed_noise")
 @pytest.mark.parametrize("method", ["pseudo-label", "fixmatch"])
-def test_a_threshold_that_nothing_passes_gives_the_supervised_gradients(few_digits: Data, method: str) -> None:
+def test_threshold_above_all_confidences_gives_the_supervised_gradients(few_digits: Data, method: str) -> None:
     own = {**settings_of(method), "dtype": "float64", "ramp_up_fraction": 0.0}
     alone = gradients_of_d(few_digits, tiny(**{**own, "method": "supervised", "ramp_up_fraction": 0.0}))
     for threshold, same in ((1.0, True), (2.0, True), (0.0, False)):
@@ -282,8 +284,8 @@ def test_a_threshold_that_nothing_passes_gives_the_supervised_gradients(few_digi
 # Views
 
 
-def test_two_passes_see_two_weak_views(few_digits: Data) -> None:
-    """Where the network has no noise, they alone tell the passes apart."""
+def test_consistency_passes_use_two_weak_views(few_digits: Data) -> None:
+    """If the network has no noise, only the views make the passes differ."""
     for method in ("pi", "mean-teacher"):
         ours = trainer(few_digits, tiny(method=method, **VIEWS, seeds=2))
         (batch,) = ours.batches.from_batch(3, 4)
@@ -298,7 +300,7 @@ def test_two_passes_see_two_weak_views(few_digits: Data) -> None:
 
 
 @every_method
-def test_no_view_is_made_that_nothing_looks_at(few_digits: Data, method: str) -> None:
+def test_only_views_that_a_method_uses_are_computed(few_digits: Data, method: str) -> None:
     config = tiny(**VIEWS, weight_pseudo_label=1.0).replace(method=method)
     (batch,) = trainer(few_digits, config).batches.from_batch(0, 1)
     rows = {name: getattr(batch, name).shape[1] for name in ("x_strong", "x_again")}
@@ -308,7 +310,7 @@ def test_no_view_is_made_that_nothing_looks_at(few_digits: Data, method: str) ->
     }
 
 
-# The weights rise
+# Ramp-up of the weights
 
 
 def test_the_ramp_follows_its_formula(few_digits: Data) -> None:
@@ -319,8 +321,8 @@ def test_the_ramp_follows_its_formula(few_digits: Data) -> None:
     assert trainer(few_digits, tiny()).ramp == 1.0
 
 
-def test_the_ramp_weighs_the_terms_of_unlabelled_images_alone(few_digits: Data) -> None:
-    """L, U and V have their whole weight from the first step on."""
+def test_ramp_scales_only_the_terms_of_unlabelled_images(few_digits: Data) -> None:
+    """L, U and V have their full weight from the first step."""
     terms = dict.fromkeys(["weight_consistency", "weight_mean_teacher", "weight_self_label", "weight_entropy"], 2.0)
     config = tiny(**terms, weight_vat=2.0, weight_pseudo_label=2.0, **VIEWS, ramp_up_fraction=0.5)
     (part,) = (ours := trainer(few_digits, config)).parts
@@ -334,7 +336,7 @@ def test_the_ramp_weighs_the_terms_of_unlabelled_images_alone(few_digits: Data) 
         torch.testing.assert_close(value.detach(), expected)
 
 
-def test_a_ramp_depends_on_the_length() -> None:
+def test_length_cannot_change_on_resume_with_a_ramp() -> None:
     begun = Config(method="mean-teacher", total_images=1000)
     assert begun.resume_conflicts(begun.replace(total_images=2000)) == [
         "total_images 1000, now 2000 (with ramp_up_fraction above 0, every weight depends on the length)"
@@ -342,25 +344,25 @@ def test_a_ramp_depends_on_the_length() -> None:
     assert (
         begun.replace(ramp_up_fraction=0).resume_conflicts(begun.replace(ramp_up_fraction=0, total_images=2000)) == []
     )
-    # Where nothing rises, it is no matter.
+    # Without a ramped term the length may change.
     idle = Config(ramp_up_fraction=0.3, total_images=1000)
     assert idle.resume_conflicts(idle.replace(total_images=2000)) == []
 
 
-def test_the_labels_of_a_batch_depend_on_the_length_where_they_are_spread() -> None:
+def test_length_cannot_change_on_resume_with_label_spreading() -> None:
     begun = Config(label_spreading_fraction=0.1, total_images=1000)
     assert begun.resume_conflicts(begun.replace(total_images=2000)) == [
         "total_images 1000, now 2000 (with label_spreading_fraction above 0, the labels of a batch depend on the "
         "length)"
     ]
-    # The baseline learns from the given labels alone, whatever the preset has.
+    # The baseline learns only from the given labels, with any preset.
     idle = begun.replace(method="supervised")
     assert idle.label_spreading_fraction == 0
     assert resolve("digits-fast", {"method": "supervised"}).label_spreading_fraction == 0
     assert idle.resume_conflicts(idle.replace(total_images=2000)) == []
 
 
-def test_every_part_takes_the_numbers_of_the_step(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_gets_the_same_numbers_in_a_step(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(Part, "step", lambda self, batches, numbers: seen.append(dict(numbers)))
     ours = trainer(few_digits, tiny(seeds=2, seed_strategy="loop", method="mean-teacher"))
@@ -370,7 +372,7 @@ def test_every_part_takes_the_numbers_of_the_step(few_digits: Data, monkeypatch:
     assert (seen[0]["average_mass"], seen[2]["average_mass"]) == (0.0, pytest.approx(1 - ours.config.ema_decay))
 
 
-def test_generated_images_only_in_the_first_steps_of_d(few_digits: Data) -> None:
+def test_generated_images_are_used_only_in_adversarial_steps_of_d(few_digits: Data) -> None:
     settings = {"discriminator_steps": 3, "adversarial_steps": 1, "weight_entropy": 0.1, "total_images": 300}
     config = tiny(**settings)
     ours = trainer(few_digits, config)
@@ -395,7 +397,7 @@ def test_generated_images_only_in_the_first_steps_of_d(few_digits: Data) -> None
         ("D", 2, ["L", "entropy"]),
         ("G", 0, []),
     ]
-    means = ours.pop_logs(1)  # each over the steps of D that have it
+    means = ours.pop_logs(1)  # each over the steps of D that have the term
     assert means["L"][0] == pytest.approx(np.mean([logs["L"] for _, _, logs in seen[:3]]), rel=1e-6)
     assert means["V"][0] == pytest.approx(seen[0][2]["V"], rel=1e-6)
 

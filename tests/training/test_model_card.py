@@ -1,4 +1,4 @@
-"""The model card of a run: what the hub reads, and what a reader sees, whatever the names are."""
+"""The model card of a run: metadata for the hub, and the rendered page, also with hostile names."""
 
 import dataclasses
 import re
@@ -37,7 +37,7 @@ def folder(few_digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def split(card: str) -> tuple[dict[str, Any], str]:
-    """The content of the head, and the body."""
+    """The parsed metadata, and the body."""
     start, head, body = card.split("---\n", 2)
     assert start == ""
     content = yaml.safe_load(head)
@@ -49,7 +49,7 @@ def facts(body: str) -> dict[str, str]:
     return dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", body, re.MULTILINE))
 
 
-def test_the_card_says_what_was_trained_and_measured(folder: Path) -> None:
+def test_card_describes_the_training_and_its_results(folder: Path) -> None:
     report = runs.read_report(folder)
     head, body = split((folder / CARD_NAME).read_text(encoding="utf-8"))
     assert head["library_name"] == "ssgan"
@@ -74,14 +74,14 @@ def test_the_card_says_what_was_trained_and_measured(folder: Path) -> None:
     assert "\\." not in body
 
 
-def test_the_card_goes_with_the_settings(folder: Path) -> None:
+def test_card_lists_the_settings_that_differ_from_the_preset(folder: Path) -> None:
     _, body = split((folder / CARD_NAME).read_text(encoding="utf-8"))
     beyond = runs.read_report(folder)["settings"]
     shown = {name.replace("\\", "") for name in facts(body.replace("\\_", "_").replace("_", " "))}
     assert {name.replace("_", " ") for name in beyond} <= shown
 
 
-def test_the_card_says_that_predictions_average_mirror_images(few_digits: Data, tmp_path: Path) -> None:
+def test_card_mentions_test_time_flip(few_digits: Data, tmp_path: Path) -> None:
     cards = []
     for flip in (False, True):
         config = tiny(augmentation="natural", test_time_flip=flip, total_images=10)
@@ -91,14 +91,14 @@ def test_the_card_says_that_predictions_average_mirror_images(few_digits: Data, 
     assert cards == [None, "mean logits of the image and of its mirror image"]
 
 
-def test_the_card_names_arrays_where_files_cannot_hold_the_images(folder: Path) -> None:
+def test_card_shows_arrays_if_picture_files_cannot_hold_the_images(folder: Path) -> None:
     report = runs.read_report(folder)
     cards = [model_card(report, 10, 10, shape) for shape in ((8, 8), (8, 8, 4), (8,))]
     assert ["PICTURES" in card for card in cards] == [True, False, False]
     assert ["FILE.npz" in card for card in cards] == [False, True, True]
 
 
-def test_names_break_neither_the_head_nor_the_page(folder: Path) -> None:
+def test_hostile_names_break_neither_metadata_nor_markdown(folder: Path) -> None:
     report = runs.read_report(folder)
     plain = model_card(report, 300, 100, (8, 8))
     report |= {"classes": list(HOSTILE), "dataset": HOSTILE[1], "warnings": [*HOSTILE]}
@@ -117,8 +117,8 @@ def test_names_break_neither_the_head_nor_the_page(folder: Path) -> None:
     card.encode("utf-8")
 
 
-def test_markdown_shows_the_names_as_they_are(folder: Path) -> None:
-    """By an implementation of CommonMark with tables, where it is installed."""
+def test_rendered_markdown_shows_hostile_names_literally(folder: Path) -> None:
+    """Rendered by a CommonMark implementation with tables, if it is installed."""
     markdown = pytest.importorskip("markdown_it", reason="rich brings it, in versions of today").MarkdownIt(
         "commonmark"
     )
@@ -131,14 +131,14 @@ def test_markdown_shows_the_names_as_they_are(folder: Path) -> None:
     assert "<a " not in page
 
 
-def test_data_sets_of_the_hub_are_named_as_there(folder: Path) -> None:
+def test_data_sets_have_their_hub_names(folder: Path) -> None:
     report = runs.read_report(folder) | {"dataset": "cifar10"}
     head, _ = split(model_card(report, 300, 100, (32, 32, 3)))
     assert head["datasets"] == ["uoft-cs/cifar10"]
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "uoft-cs/cifar10"
 
 
-def test_every_method_and_downloaded_set_has_its_words() -> None:
+def test_every_method_and_downloaded_data_set_has_a_card_entry() -> None:
     from ssgan.data.datasets import DATASETS
     from ssgan.settings.catalog import METHOD_NAMES
 
@@ -146,7 +146,7 @@ def test_every_method_and_downloaded_set_has_its_words() -> None:
     assert set(DATASETS) - set(HUB_DATASETS) == {"digits", "gaussian"}
 
 
-def test_many_classes_are_named_in_part(folder: Path) -> None:
+def test_card_lists_at_most_100_classes(folder: Path) -> None:
     report = runs.read_report(folder) | {"classes": [f"c{k}" for k in range(250)]}
     body = model_card(report, 300, 100, (8, 8))
     assert "| 99 | c99 |" in body
@@ -154,7 +154,7 @@ def test_many_classes_are_named_in_part(folder: Path) -> None:
     assert "150 more are in `report.json`" in body
 
 
-def test_without_test_images_no_error_is_claimed(few_digits: Data, tmp_path: Path) -> None:
+def test_card_without_test_images_has_no_error(few_digits: Data, tmp_path: Path) -> None:
     data = dataclasses.replace(few_digits, x_test=few_digits.x_test[:0], y_test=few_digits.y_test[:0])
     config = tiny(total_images=40)
     run_experiment(data, config, runs.create_run_folder(tmp_path / "run", "digits", config))
@@ -173,7 +173,7 @@ def test_a_gan_without_classes_has_a_card(in_an_empty_folder: None) -> None:
     assert "predict RUN" not in body
 
 
-def test_a_card_of_a_shorter_training_is_removed(few_digits: Data, folder: Path) -> None:
+def test_new_session_removes_the_old_card(few_digits: Data, folder: Path) -> None:
     write_atomic(folder / CARD_NAME, b"old")
     experiment._begin_session(folder, few_digits, load_splits(folder / "split.json")[0], experiment.FailedParts())
     assert not (folder / CARD_NAME).exists()

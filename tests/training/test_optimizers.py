@@ -1,4 +1,4 @@
-"""Adam, SGD and Muon against torch and worked values."""
+"""Adam, SGD and Muon against torch and hand-computed values."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 from ssgan.settings.config import Config
 from ssgan.training.optimizers import SGD, Adam, Muon, build_optimizer, orthogonalize
 
-# A step's learning rate, so that a schedule is followed too.
+# A learning rate for each step, so that a schedule is tested too.
 RATES = [0.01 * (1.0 - 0.03 * step) for step in range(20)]
 settings = pytest.mark.parametrize(("betas", "epsilon"), [((0.5, 0.999), 1e-8), ((0.9, 0.99), 1e-3)])
 
@@ -37,7 +37,7 @@ def torch_step(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor], 
 
 
 @settings
-def test_epsilon_outside_the_root_equals_torch(betas, epsilon):
+def test_adam_with_epsilon_outside_the_root_equals_torch(betas, epsilon):
     parameters = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 2), (4,)]]
     reference = [p.detach().clone().requires_grad_() for p in parameters]
     start = [p.detach().clone() for p in parameters]
@@ -53,7 +53,7 @@ def test_epsilon_outside_the_root_equals_torch(betas, epsilon):
 
 
 @settings
-def test_epsilon_inside_the_root_equals_the_plain_formula(betas, epsilon):
+def test_adam_with_epsilon_inside_the_root_equals_the_formula(betas, epsilon):
     parameter = torch.randn(30, dtype=torch.float64, requires_grad=True)
     theta, m, v = parameter.detach().numpy().copy(), np.zeros(30), np.zeros(30)
     optimizer = Adam([parameter], betas, epsilon, inside_root=True)
@@ -72,7 +72,7 @@ def test_epsilon_inside_the_root_equals_the_plain_formula(betas, epsilon):
     [(True, 1e-6 / math.sqrt(1e-12 + 1e-8)), (False, 1e-6 / (1e-6 + 1e-8))],
     ids=["inside", "outside"],
 )
-def test_first_step_of_a_tiny_gradient_is_worked_by_hand(inside_root, expected):
+def test_first_adam_step_of_a_tiny_gradient_matches_hand_computed_value(inside_root, expected):
     # After one debiased step m = g and v = g^2: the step is g / sqrt(g^2 + e), or g / (|g| + e), of the rate.
     parameter = torch.zeros(1, dtype=torch.float64)
     Adam([parameter], (0.5, 0.999), 1e-8, inside_root).step([torch.full_like(parameter, 1e-6)], 1.0)
@@ -102,7 +102,7 @@ def test_nan_in_one_seed_leaves_the_others_bit_identical(inside_root):
 
 
 @pytest.mark.parametrize("inside_root", [True, False])
-def test_stacked_seeds_step_as_separate_ones(inside_root):
+def test_adam_on_stacked_seeds_equals_separate_optimizers(inside_root):
     start = torch.randn(3, 5, dtype=torch.float64)
     gradients = [torch.randn(3, 5, dtype=torch.float64) for _ in range(5)]
     stacked, separate = start.clone(), [row.clone() for row in start]
@@ -116,8 +116,8 @@ def test_stacked_seeds_step_as_separate_ones(inside_root):
     assert not torch.equal(stacked, start)
 
 
-def test_gradients_may_lie_in_memory_in_any_order():
-    """Those of convolutions lie channels last, and those that vmap gives are often transposed."""
+def test_adam_accepts_gradients_of_any_memory_layout():
+    """Gradients of convolutions are channels-last, and those from vmap are often transposed."""
     start, gradients = torch.randn(4, 3, 5), [torch.randn(4, 3, 5) for _ in range(3)]
     orders = [(0, 1, 2), (2, 0, 1), (1, 2, 0)]
     results = []
@@ -125,9 +125,9 @@ def test_gradients_may_lie_in_memory_in_any_order():
         parameter = start.clone()
         optimizer = Adam([parameter], (0.5, 0.999), 1e-8, inside_root=True)
         for gradient in gradients:
-            lying = gradient.permute(order).contiguous().permute([order.index(axis) for axis in range(3)])
-            assert torch.equal(lying, gradient)
-            optimizer.step([lying], 0.01)
+            permuted = gradient.permute(order).contiguous().permute([order.index(axis) for axis in range(3)])
+            assert torch.equal(permuted, gradient)
+            optimizer.step([permuted], 0.01)
         results.append(parameter)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
@@ -140,8 +140,8 @@ def test_parameters_must_be_contiguous():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6, 0.9])
 @pytest.mark.parametrize("as_tensor", [False, True])
-def test_gradient_descent_equals_torch(momentum, as_tensor):
-    """With a rate that changes, which must not enter the velocity."""
+def test_sgd_equals_torch(momentum, as_tensor):
+    """With a changing learning rate, which must not enter the velocity."""
     parameters = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(3, 2), (4,)]]
     reference = [p.detach().clone().requires_grad_() for p in parameters]
     optimizer = SGD(parameters, momentum)
@@ -154,7 +154,7 @@ def test_gradient_descent_equals_torch(momentum, as_tensor):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
-def test_two_steps_of_nesterov_worked_by_hand():
+def test_two_nesterov_steps_match_hand_computed_values():
     # v = 1, step 1 + 0.5 * 1; then v = 0.5 * 1 + 2 = 2.5, step 2 + 0.5 * 2.5: at a rate of 0.1 down by 0.15 and 0.325.
     parameter = torch.zeros(1, dtype=torch.float64)
     optimizer = SGD([parameter], 0.5)
@@ -165,7 +165,7 @@ def test_two_steps_of_nesterov_worked_by_hand():
 
 
 def stacked_and_separate(start, make):
-    """Seeds 0 and 2 of three after five steps, of a stack and one by one; seed 1 gets a NaN."""
+    """Seeds 0 and 2 of three after five steps, stacked and separate; seed 1 gets a NaN."""
     stacked, separate = start.clone(), [one.clone() for one in start]
     together, alone = make(stacked, True), [make(one, False) for one in separate]
     for step in range(5):
@@ -180,13 +180,13 @@ def stacked_and_separate(start, make):
     return stacked[[0, 2]], torch.stack(separate)[[0, 2]]
 
 
-def test_gradient_descent_steps_stacked_seeds_as_separate_ones_and_a_nan_stays_in_its_seed():
+def test_sgd_on_stacked_seeds_equals_separate_optimizers_despite_a_nan():
     start = torch.randn(3, 5, dtype=torch.float64)
     together, alone = stacked_and_separate(start, lambda p, _: SGD([p], 0.6))
     assert torch.equal(together, alone)
 
 
-def test_gradients_of_descent_may_lie_in_memory_in_any_order_and_stay_as_they_are():
+def test_sgd_accepts_gradients_of_any_memory_layout_and_keeps_them():
     start, gradient = torch.randn(4, 3), torch.randn(3, 4).T
     parameter, plain, before = start.clone(), start.clone(), gradient.clone()
     SGD([parameter], 0.6).step([gradient], 0.1)
@@ -197,7 +197,7 @@ def test_gradients_of_descent_may_lie_in_memory_in_any_order_and_stay_as_they_ar
         SGD([torch.zeros(3, 4).T], 0.6)
 
 
-def test_a_velocity_of_other_parameters_is_refused():
+def test_sgd_refuses_a_velocity_of_another_shape():
     optimizer = SGD([torch.zeros(3)], 0.6)
     with pytest.raises(ValueError, match=r"a moment has shape \[4\]"):
         optimizer.restore(SGD([torch.zeros(4)], 0.6).state())
@@ -207,7 +207,7 @@ def test_a_velocity_of_other_parameters_is_refused():
 
 
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (7, 7), (3, 2, 9)])
-def test_the_singular_values_become_about_1_and_the_singular_vectors_stay(shape):
+def test_orthogonalize_sets_singular_values_near_1_and_keeps_vectors(shape):
     matrices = torch.randn(*shape, dtype=torch.float64)
     U, _, Vh = torch.linalg.svd(matrices, full_matrices=False)
     found = orthogonalize(1e-3 * matrices)
@@ -218,7 +218,7 @@ def test_the_singular_values_become_about_1_and_the_singular_vectors_stay(shape)
     assert torch.equal(orthogonalize(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
-def test_small_singular_values_become_about_1_too():
+def test_orthogonalize_sets_small_singular_values_near_1():
     """Values from 0.01 of the Frobenius norm up; four iterations would leave some of them at 1.2."""
     small = torch.linspace(0.01, 0.7, 5000, dtype=torch.float64)
     found = orthogonalize(torch.diag_embed(torch.stack([(1 - small**2).sqrt(), small], dim=1)))
@@ -232,7 +232,7 @@ def muon(parameters, directions, **options):
     return Muon(parameters, (0.5, 0.999), 1e-8, True, directions, **settings)
 
 
-def test_units_turn_by_the_formula_and_keep_their_lengths():
+def test_muon_rotates_units_by_the_formula_and_keeps_their_norms():
     v = torch.randn(4, 2, 3, 3, dtype=torch.float64)
     expected, velocity = v.flatten(1).numpy().copy(), np.zeros((4, 18))
     lengths = np.linalg.norm(expected, axis=1, keepdims=True)
@@ -249,15 +249,15 @@ def test_units_turn_by_the_formula_and_keep_their_lengths():
         np.testing.assert_allclose(v.flatten(1).numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_one_unit_turns_by_the_rate():
-    """Of a single unit the update has length 1; at a right angle to the unit its angle has the tangent of the rate."""
+def test_muon_rotates_a_single_unit_by_the_learning_rate():
+    """The update of a single unit has norm 1; orthogonal to the unit, the tangent of the angle is the rate."""
     v = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
     muon([v], [True]).step([torch.tensor([[0.0, 7.0]], dtype=torch.float64)], 0.01)
     angle = math.atan(10 * 0.01)
     np.testing.assert_allclose(v.numpy(), [[2 * math.cos(angle), -2 * math.sin(angle)]], rtol=0, atol=1e-12)
 
 
-def test_other_parameters_are_those_of_adam_bit_for_bit():
+def test_muon_updates_other_parameters_as_adam_bit_for_bit():
     start, gradients = torch.randn(3, 4), [torch.randn(3, 4) for _ in range(5)]
     ours, theirs, v = start.clone(), start.clone(), torch.randn(3, 4)
     mixed, plain = muon([v, ours], [True, False]), Adam([theirs], (0.5, 0.999), 1e-8, True)
@@ -268,13 +268,13 @@ def test_other_parameters_are_those_of_adam_bit_for_bit():
     assert mixed.state().keys() == plain.state().keys()
 
 
-def test_muon_steps_stacked_seeds_as_separate_ones_and_a_nan_stays_in_its_seed():
+def test_muon_on_stacked_seeds_equals_separate_optimizers_despite_a_nan():
     start = torch.randn(3, 4, 2, 3, dtype=torch.float64)
     together, alone = stacked_and_separate(start, lambda p, stacked: muon([p], [True], stacked=stacked))
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
-def test_the_hidden_directions_of_a_network_are_turned():
+def test_build_optimizer_uses_muon_only_for_hidden_directions():
     config = Config(optimizer_d="muon", learning_rate_muon=0.06, learning_rate_d=3e-3, momentum_d=0.5)
     names = {name: torch.zeros(2, 2) for name in ("trunk.0.v", "trunk.0.b", "output.v", "output.g")}
     found = build_optimizer(config, "D", names, stacked=False)

@@ -1,4 +1,4 @@
-"""Start a training from another run's weights: equal at the start, resumed to the same bits, and without a leak."""
+"""Training from the weights of a parent run: initial state, resumption to the same bits, and no leak."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ def only(data: Data, classes: list[int]) -> Data:
 # The start
 
 
-def test_weights_and_average_at_the_start_are_the_parents_bit_for_bit(few_digits: Data, run: Path) -> None:
+def test_initial_weights_and_average_equal_the_parent_bit_for_bit(few_digits: Data, run: Path) -> None:
     config = LONGER.replace(weight_historical_averaging=0.01)
     state, saved = state_at_start(few_digits, config, open_parent(run)), runs.load_checkpoint(run / "checkpoint")
     assert state["steps_done"] == 0
@@ -87,8 +87,8 @@ def test_weights_and_average_at_the_start_are_the_parents_bit_for_bit(few_digits
 
 
 @pytest.mark.parametrize("method", ["gan", "mean-teacher"])
-def test_the_average_is_of_the_steps_of_the_child_alone(few_digits: Data, run: Path, method: str) -> None:
-    """After one step it is D itself; the first step of a teacher sees D too, as without a parent."""
+def test_average_covers_only_the_steps_of_the_child(few_digits: Data, run: Path, method: str) -> None:
+    """After one step it equals D; the teacher of the first step is D too, as without a parent."""
     config = LONGER.replace(method=method, total_images=20)
     one = train(few_digits, config, start=open_parent(run))
     assert one.trainer.ema_mass == pytest.approx(1 - config.ema_decay)
@@ -96,7 +96,7 @@ def test_the_average_is_of_the_steps_of_the_child_alone(few_digits: Data, run: P
         torch.testing.assert_close(value, one.trainer.stacks["D"].parameters[name])
 
 
-def test_a_model_starts_from_that_of_its_seed_or_from_the_only_one(few_digits: Data, run: Path, two: Path) -> None:
+def test_model_starts_from_the_parent_model_of_its_seed_or_the_only_one(few_digits: Data, run: Path, two: Path) -> None:
     saved = runs.load_checkpoint(two / "checkpoint")["networks"]["D"]["parameters"]
     state = state_at_start(few_digits, LONGER.replace(seed=4, draw_seed=4), open_parent(two))
     for name, value in state["networks"]["D"]["parameters"].items():
@@ -107,7 +107,7 @@ def test_a_model_starts_from_that_of_its_seed_or_from_the_only_one(few_digits: D
         assert torch.equal(value, single[name].expand_as(value))
 
 
-def test_rows_of_classes_are_found_by_name_and_new_ones_are_random(few_digits: Data, tmp_path: Path) -> None:
+def test_output_rows_are_matched_by_class_name_and_new_ones_are_random(few_digits: Data, tmp_path: Path) -> None:
     """The child has the classes in another order, one more, and one less."""
     parent = open_parent(finished(tmp_path / "few", only(few_digits, [0, 1, 2, 3]), tiny(labels=8)))
     child, config = only(few_digits, [9, 3, 1, 0]), tiny(labels=None)
@@ -129,7 +129,7 @@ def test_rows_of_classes_are_found_by_name_and_new_ones_are_random(few_digits: D
     assert errors[0] is not None
 
 
-def test_a_generator_that_the_parent_lacks_is_new_and_one_that_is_not_needed_is_left(
+def test_missing_generator_is_new_and_unneeded_generator_is_dropped(
     few_digits: Data, run: Path, tmp_path: Path
 ) -> None:
     plain = open_parent(finished(tmp_path / "plain", few_digits, tiny(method="supervised")))
@@ -138,7 +138,7 @@ def test_a_generator_that_the_parent_lacks_is_new_and_one_that_is_not_needed_is_
     assert {*supervised["networks"]} == {"D"}
 
 
-def test_reference_batches_of_another_size_are_those_of_the_child(few_digits: Data, tmp_path: Path) -> None:
+def test_reference_batch_of_another_size_is_taken_from_the_child(few_digits: Data, tmp_path: Path) -> None:
     config = tiny(minibatch_kernels=3, generator_norm="virtual")
     parent = open_parent(finished(tmp_path / "kernels", few_digits, config))
     other = config.replace(batch_size=25, labels=30)
@@ -147,10 +147,10 @@ def test_reference_batches_of_another_size_are_those_of_the_child(few_digits: Da
     assert float(buffers["reference"].abs().sum()) > 0
 
 
-# What is kept of the parent
+# Record of the parent
 
 
-def test_the_parent_is_named_in_the_folder_the_report_and_each_row(few_digits: Data, run: Path, tmp_path: Path) -> None:
+def test_parent_is_recorded_in_run_folder_report_and_rows(few_digits: Data, run: Path, tmp_path: Path) -> None:
     child = finished(tmp_path / "child", few_digits, LONGER, open_parent(run))
     record, report = runs.read_parent(child), runs.read_report(child)
     assert record is not None
@@ -162,19 +162,19 @@ def test_the_parent_is_named_in_the_folder_the_report_and_each_row(few_digits: D
     assert report["rows"][0]["settings"]["parent"] == record["weights_sha256"][:12]
     assert runs.load_checkpoint(child / "checkpoint")["parent"]["weights_sha256"] == record["weights_sha256"]
     grandchild = open_parent(child).record(LONGER.replace(labels=40))
-    assert {*labeled[0]} < {*grandchild["labeled"][0]}  # what it learned, and what its parent learned
+    assert {*labeled[0]} < {*grandchild["labeled"][0]}  # labels of the child and of its parent
     assert len(grandchild["labeled"][0]) == 30
 
 
-def test_the_hash_is_that_of_the_weights(few_digits: Data, run: Path, two: Path) -> None:
+def test_weights_hash_depends_on_the_weights(few_digits: Data, run: Path, two: Path) -> None:
     assert open_parent(run).weights_sha256 == open_parent(run).weights_sha256 != open_parent(two).weights_sha256
 
 
 # Resume
 
 
-def test_a_child_goes_on_to_the_same_bits_without_its_parent(few_digits: Data, run: Path, tmp_path: Path) -> None:
-    """Killed before its first step, and on the way."""
+def test_child_resumes_to_the_same_bits_without_its_parent(few_digits: Data, run: Path, tmp_path: Path) -> None:
+    """Killed before its first step, and paused later."""
     parent = shutil.copytree(run, tmp_path / "run")
     config = LONGER.replace(weight_historical_averaging=0.01, seeds=2, draw_seed=0)
     whole = finished(tmp_path / "whole", few_digits, config, open_parent(parent))
@@ -188,7 +188,7 @@ def test_a_child_goes_on_to_the_same_bits_without_its_parent(few_digits: Data, r
         run_experiment(few_digits, config, other, kill)
     assert runs.load_checkpoint(other / "checkpoint")["steps_done"] == 0
     shutil.rmtree(parent)
-    models, report = open_latest(other, CPU)  # the parent's weights can be used meanwhile
+    models, report = open_latest(other, CPU)  # the weights of the parent can be used until then
     assert (models.progress, report["parent"]["images"]) == (
         f"{other} has not finished: these are its models after 0 of 600 images.",
         400,
@@ -200,10 +200,10 @@ def test_a_child_goes_on_to_the_same_bits_without_its_parent(few_digits: Data, r
     assert differences(left_by(whole), left_by(other)) == []
 
 
-def test_a_child_without_a_checkpoint_starts_from_the_parent_that_it_names(
+def test_child_without_a_checkpoint_starts_from_the_recorded_parent(
     few_digits: Data, run: Path, tmp_path: Path
 ) -> None:
-    """Killed while it was made; the parent must still be there, with the same weights."""
+    """Killed while it was created; the parent must still exist with the same weights."""
     parent = shutil.copytree(run, tmp_path / "run")
     whole = finished(tmp_path / "whole", few_digits, LONGER, open_parent(parent))
     other = runs.create_run_folder(tmp_path / "other", "digits", LONGER, open_parent(parent).record(LONGER))
@@ -220,7 +220,7 @@ def test_a_child_without_a_checkpoint_starts_from_the_parent_that_it_names(
     assert differences(left_by(whole), left_by(other)) == []
 
 
-def test_a_child_that_lost_the_file_of_its_parent_is_refused(few_digits: Data, run: Path, tmp_path: Path) -> None:
+def test_child_without_parent_json_is_refused(few_digits: Data, run: Path, tmp_path: Path) -> None:
     child = finished(tmp_path / "child", few_digits, LONGER, open_parent(run))
     (child / "parent.json").unlink()
     (child / "report.json").unlink()
@@ -228,8 +228,8 @@ def test_a_child_that_lost_the_file_of_its_parent_is_refused(few_digits: Data, r
         run_experiment(few_digits, LONGER, child)
 
 
-def test_a_folder_without_a_run_forgets_an_earlier_parent(run: Path, tmp_path: Path) -> None:
-    """A process was killed between parent.json and config.json, and another run takes the folder."""
+def test_new_run_in_a_folder_removes_a_stale_parent_json(run: Path, tmp_path: Path) -> None:
+    """A process was killed after parent.json and before config.json, and another run uses the folder."""
     (tmp_path / "run").mkdir()
     shutil.copy(run / "config.json", tmp_path / "run" / "parent.json")
     runs.create_run_folder(tmp_path / "run", "digits", LONGER)
@@ -239,7 +239,7 @@ def test_a_folder_without_a_run_forgets_an_earlier_parent(run: Path, tmp_path: P
 # No leak
 
 
-def test_labels_that_the_parent_learned_from_are_not_hidden(few_digits: Data, run: Path) -> None:
+def test_child_that_hides_labels_of_its_parent_is_refused(few_digits: Data, run: Path) -> None:
     parent = open_parent(run)
     words = (
         "so that it would know more labels than it reports: use at least as many, of the same draw "
@@ -250,14 +250,14 @@ def test_labels_that_the_parent_learned_from_are_not_hidden(few_digits: Data, ru
     check_parent(parent, LONGER, few_digits, make_splits(few_digits.y_train, 30, [0]))
     with pytest.raises(UserError, match="would know more labels"):
         train(few_digits, LONGER.replace(draw_seed=7), start=parent)
-    # A picture whose label the user took away hides nothing from anyone.
+    # A label that the user removed from the data is not hidden.
     y = few_digits.y_train.copy()
     y[make_splits(y, 20, [0])[0].indices] = -1
     check_parent(parent, LONGER, dataclasses.replace(few_digits, y_train=y), make_splits(y, 30, [0]))
 
 
-def test_images_that_the_parent_learned_from_are_not_tested_on(few_digits: Data, run: Path) -> None:
-    """Unless the pool of the child has a copy of them, as with any run."""
+def test_test_set_with_labelled_images_of_the_parent_is_refused(few_digits: Data, run: Path) -> None:
+    """Except if the pool of the child has a copy of them, as in any run."""
     rows = make_splits(few_digits.y_train, 20, [0])[0].indices
     others = np.setdiff1d(np.arange(300), rows)
     moved = dataclasses.replace(
@@ -274,8 +274,8 @@ def test_folds_are_refused(few_digits: Data, run: Path) -> None:
     assert refused(open_parent(run), few_digits, LONGER.replace(folds=3)).startswith("folds is 3, but the weights of")
 
 
-def test_a_run_that_did_not_keep_its_images_says_so(few_digits: Data, run: Path, tmp_path: Path) -> None:
-    """It was trained before runs kept them, on data that are not there any more."""
+def test_parent_without_recorded_images_gives_a_warning(few_digits: Data, run: Path, tmp_path: Path) -> None:
+    """It was trained before runs recorded them, on data that no longer exist."""
     old = shutil.copytree(run, tmp_path / "old")
     content = json.loads((old / "split.json").read_text())
     del content["splits"][0]["ids"]
@@ -286,10 +286,10 @@ def test_a_run_that_did_not_keep_its_images_says_so(few_digits: Data, run: Path,
     assert "did not record which images it learned from" in runs.read_report(child)["warnings"][0]
 
 
-# What does not fit
+# Incompatible parents
 
 
-def test_what_does_not_fit_is_named_with_both_sides(few_digits: Data, run: Path, two: Path) -> None:
+def test_incompatible_settings_are_reported_with_both_values(few_digits: Data, run: Path, two: Path) -> None:
     parent = open_parent(run)
     for name, old, new in (
         ("discriminator_widths", "16,12", (8,)),
@@ -298,8 +298,8 @@ def test_what_does_not_fit_is_named_with_both_sides(few_digits: Data, run: Path,
         ("network", "mlp", "gan-mlp"),
     ):
         shown = ",".join(map(str, new)) if isinstance(new, tuple) else new
-        said = refused(parent, few_digits, LONGER.replace(**{name: new}))
-        assert said.startswith(f"{name} of {run} is {old}, and this run would have {shown}: "), said
+        message = refused(parent, few_digits, LONGER.replace(**{name: new}))
+        assert message.startswith(f"{name} of {run} is {old}, and this run would have {shown}: "), message
     assert refused(open_parent(two), few_digits, LONGER.replace(seeds=3, seed=3)) == (
         f"{two} has models of the seeds 3,4, and this run would have 3,4,5: a model starts from that of its seed, or "
         f"every model from a single one."
@@ -318,8 +318,8 @@ def test_what_does_not_fit_is_named_with_both_sides(few_digits: Data, run: Path,
     )
 
 
-def test_a_parent_that_diverged_is_no_start(few_digits: Data, two: Path, tmp_path: Path) -> None:
-    """Only the models that would be a start count."""
+def test_diverged_parent_is_refused(few_digits: Data, two: Path, tmp_path: Path) -> None:
+    """Only the models that the child would start from are checked."""
     lost = shutil.copytree(two, tmp_path / "lost")
     state = torch.load(lost / "checkpoint", weights_only=True)
     state["networks"]["D"]["parameters"]["output.b"][1] = float("nan")
@@ -334,8 +334,8 @@ def test_a_parent_that_diverged_is_no_start(few_digits: Data, two: Path, tmp_pat
 # Features of a backbone
 
 
-def test_a_child_sees_the_features_of_its_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its pool is another one, which a map of its own would reduce in another way; so does the run that is resumed."""
+def test_child_uses_the_feature_map_of_its_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its pool differs, so that a new feature map would differ. A resumed child uses the parent's map too."""
     use_small_backbone(monkeypatch)
     monkeypatch.setenv("SSGAN_DATA", str(tmp_path / "cache"))
     config = feature_config(labels=6, total_images=400, report_every_images=100)

@@ -62,7 +62,7 @@ def extended(tmp_path: Path) -> Path:
 
 
 def test_one_row_and_one_function_add_a_term(extended: Path, tmp_path: Path) -> None:
-    """The new term has a setting, is trained, logged and drawn, and belongs to no method by default."""
+    """The new term has a setting, is trained, logged and plotted, and belongs to no method by default."""
     done = run_with(extended, tmp_path, "--set", "weight_certainty=0.5")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -71,7 +71,8 @@ def test_one_row_and_one_function_add_a_term(extended: Path, tmp_path: Path) -> 
     assert (tmp_path / "run" / "curves.png").stat().st_size > 0
 
 
-def test_a_new_term_leaves_other_trainings_as_they_were(extended: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_new_term_without_a_weight_does_not_change_training(extended: Path, tmp_path: Path) -> None:
     """Without a weight the copy trains to the same losses under the same configuration hash."""
     reports, logs = [], []
     for name, package in (("plain", PACKAGE), ("copy", extended)):
@@ -94,8 +95,8 @@ def test_a_new_term_needs_a_method_that_uses_it(extended: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
-def test_every_row_names_what_there_is(term: methods.Term) -> None:
-    """Settings, functions and inputs exist; an input without gradient is an input."""
+def test_every_term_names_existing_settings_functions_and_inputs(term: methods.Term) -> None:
+    """Every input without gradient is one of the inputs."""
     assert term.setting in FIELDS
     assert term.setting in NEEDS
     assert set(term.parameters) <= set(FIELDS)
@@ -125,7 +126,7 @@ def test_names_in_the_log_are_unique() -> None:
         ({"labels": 0}, {"unlabeled", "fake"}),
     ],
 )
-def test_terms_of_a_configuration(settings: dict[str, object], names: set[str]) -> None:
+def test_configuration_selects_the_expected_terms(settings: dict[str, object], names: set[str]) -> None:
     config: Config = tiny(**settings)
     assert {term.name for term in config.terms("D")} == names
     objectives = {term.name for term in config.terms("G")}

@@ -1,4 +1,4 @@
-"""The time that is left: measured from real steps with evaluations, and without a change of any bit."""
+"""Estimates of the remaining time: measured on real steps and evaluations, without changing any result."""
 
 from typing import Any
 
@@ -17,28 +17,30 @@ from ssgan.training.trainer import time_training, train
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that a clock reads, in a list of one."""
+    """The current time of a fake clock, in a list of one."""
     reading = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: reading[0])
     return reading
 
 
 @pytest.mark.parametrize("settings", [{}, {"seeds": 2, "seed_strategy": "vmap"}, {"generator_norm": "virtual"}])
-def test_telling_each_step_changes_no_bit(
+def test_step_callback_does_not_change_the_weights(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    """Evaluations are timed on the way, which must draw no noise that the steps draw from."""
+    """Evaluations are timed during training and must not use the noise of the steps."""
     config = tiny(**settings)
     alone = weights(train(few_digits, config))
     monkeypatch.setattr(timing, "SECONDS_TO_MEASURE", 0.0)
     monkeypatch.setattr(timing, "SECONDS_BETWEEN_STEPS", 0.0)
-    told: list[StepProgress] = []
-    assert same_bits(alone, weights(train(few_digits, config, on_step=told.append)))
-    assert [progress.step for progress in told] == [*range(config.steps + 1)]
-    assert [progress.seconds_left is None for progress in told] == [True, True] + [False] * (config.steps - 1)
+    reported: list[StepProgress] = []
+    assert same_bits(alone, weights(train(few_digits, config, on_step=reported.append)))
+    assert [progress.step for progress in reported] == [*range(config.steps + 1)]
+    assert [progress.seconds_left is None for progress in reported] == [True, True] + [False] * (config.steps - 1)
 
 
-def test_timing_a_training_leaves_no_trace(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_training_changes_neither_random_state_nor_results(
+    few_digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny()
     alone, before = weights(train(few_digits, config)), torch.get_rng_state()
     found = labeled_splits(few_digits, config)
@@ -48,12 +50,12 @@ def test_timing_a_training_leaves_no_trace(few_digits: Data, monkeypatch: pytest
     assert same_bits(alone, weights(train(few_digits, config)))
 
 
-def test_a_training_too_short_to_be_timed_is_not(few_digits: Data) -> None:
+def test_time_training_returns_none_for_a_short_training(few_digits: Data) -> None:
     config = tiny()
     assert time_training(few_digits, config, labeled_splits(few_digits, config)) is None
 
 
-def test_in_the_library_nothing_is_timed_or_printed(
+def test_train_without_callbacks_times_and_prints_nothing(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(timing, "SECONDS_TO_MEASURE", 0.0)
@@ -67,7 +69,7 @@ def test_the_first_estimate_comes_after_two_seconds_of_steps(now: list[float], f
     """The first step is a warm-up, unless it is so slow that waiting for another would take too long."""
     now[0] = 100.0
     clock = Clock(torch.device("cpu"))
-    now[0] = 130.0  # building the networks is no step
+    now[0] = 130.0  # building the networks is not a step
     clock.start()
     found = []
     for step in range(30):
@@ -83,7 +85,7 @@ def test_the_first_estimate_comes_after_two_seconds_of_steps(now: list[float], f
         assert found[-1] == pytest.approx(others)
 
 
-def test_pauses_are_not_time_of_steps(now: list[float]) -> None:
+def test_pauses_do_not_count_as_step_time(now: list[float]) -> None:
     clock = Clock(torch.device("cpu"))
     clock.start()
     for _ in range(30):
@@ -96,7 +98,7 @@ def test_pauses_are_not_time_of_steps(now: list[float]) -> None:
         assert clock.steps_per_second() == pytest.approx(1 / 3)
 
 
-def test_the_estimate_has_steps_evaluations_and_pauses(now: list[float]) -> None:
+def test_estimate_includes_steps_evaluations_and_pauses(now: list[float]) -> None:
     """Of 100 steps 40 are done: 60 steps of 2 s, evaluations after 50, 75 and 100 and at the end, pauses of 0.5 s."""
     timer = StepTimer(Clock(torch.device("cpu")), steps=100, evaluation_interval=25)
     clock = timer.clock
@@ -112,7 +114,7 @@ def test_the_estimate_has_steps_evaluations_and_pauses(now: list[float]) -> None
 
 
 def test_the_estimate_of_a_training_includes_its_evaluations(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An evaluation of 64 test images of 100 takes 10 s here, so that of both averages takes 31.25 s."""
+    """Scoring 64 of the 100 test images takes 10 s here, so an evaluation of both models takes 31.25 s."""
     config = tiny(evaluate_every_images=200)
     reading = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: reading[0])
@@ -130,10 +132,10 @@ def test_the_estimate_of_a_training_includes_its_evaluations(few_digits: Data, m
         tick(self)
 
     monkeypatch.setattr(Clock, "tick", count)
-    told: list[StepProgress] = []
+    reported: list[StepProgress] = []
     reports: list[TrainingProgress] = []
-    train(few_digits, config, on_step=told.append, on_report=reports.append)
-    first = next(progress for progress in told if progress.seconds_left is not None)
+    train(few_digits, config, on_step=reported.append, on_report=reports.append)
+    first = next(progress for progress in reported if progress.seconds_left is not None)
     assert (first.step, config.steps) == (2, 20)
     assert first.seconds_left == pytest.approx(18 * 3.0 + 3 * 31.25)
-    assert reports[-1].seconds_left == pytest.approx(31.25)  # what is measured after the last step
+    assert reports[-1].seconds_left == pytest.approx(31.25)  # the evaluation after the last step

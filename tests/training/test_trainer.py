@@ -1,4 +1,4 @@
-"""The promises of the training loop: no leak, seeds that do not meet, averages and schedules by the formula."""
+"""The training loop: no label leak, independent seeds, averages and schedules by the formula."""
 
 import copy
 import dataclasses
@@ -54,7 +54,7 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settin
         train(permuted, config, labeled_splits(permuted, config, drawn)),
     )
     assert same_bits(weights(plain), weights(other))
-    # The control: one visible label does change the weights.
+    # Control: one visible label does change the weights.
     y = few_digits.y_train.copy()
     y[drawn[0][0]] = (y[drawn[0][0]] + 1) % 10
     relabeled = dataclasses.replace(few_digits, y_train=y)
@@ -62,8 +62,8 @@ def test_permuting_every_hidden_label_changes_no_weight(few_digits: Data, settin
     assert not same_bits(weights(plain), weights(changed))
 
 
-def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_path: Path) -> None:
-    """Not even a note on how uneven they are; all that differs is the hash of the data and the time it took."""
+def test_hidden_labels_do_not_change_the_report(few_digits: Data, tmp_path: Path) -> None:
+    """Not even the warning on uneven labels; only the hash of the data and the timings differ."""
     drawn = [splits.draw(few_digits.y_train, 20, seed) for seed in (0, 1)]
     hidden = np.setdiff1d(np.arange(len(few_digits.y_train)), np.concatenate(drawn))
     own = {"dataset_sha256", "seconds", "images_per_second"}
@@ -81,22 +81,22 @@ def test_hidden_labels_change_nothing_that_is_reported(few_digits: Data, tmp_pat
         warnings.append(train(data, tiny(labels="all")).warnings)
     assert reports[0] == reports[1] == reports[2]
     assert reports[0]["warnings"] == []
-    # The control: where every label is given to training, the uneven ones are told.
-    assert [len(said) for said in warnings] == [0, 1, 0]
+    # Control: with all labels given to training, uneven labels get a warning.
+    assert [len(messages) for messages in warnings] == [0, 1, 0]
     assert warnings[1][0].startswith("The labelled images are uneven: ")
 
 
-def test_an_uneven_draw_is_told_by_the_drawn_labels(few_digits: Data) -> None:
-    """A class of which two images are labelled leaves its turns to the others."""
+def test_uneven_labels_get_a_warning_with_their_counts(few_digits: Data) -> None:
+    """A class with two labelled images leaves the rest of its share to the other classes."""
     y = few_digits.y_train.copy()
     y[np.flatnonzero(y == 3)[2:]] = -1
     run = train(dataclasses.replace(few_digits, y_train=y), tiny(labels=60))
-    (said,) = run.warnings
-    assert said.startswith("The labelled images are uneven: 7 of ")
-    assert "2 of 3. Label more of 3" in said
+    (message,) = run.warnings
+    assert message.startswith("The labelled images are uneven: 7 of ")
+    assert "2 of 3. Label more of 3" in message
 
 
-def test_test_images_and_labels_do_not_reach_the_weights(few_digits: Data) -> None:
+def test_test_set_does_not_change_the_weights(few_digits: Data) -> None:
     other = dataclasses.replace(few_digits, x_test=few_digits.x_test[::-1] // 2, y_test=few_digits.y_test * 0)
     config = tiny(evaluate_every_images=100)
     assert same_bits(weights(train(few_digits, config)), weights(train(other, config)))
@@ -115,7 +115,7 @@ def test_one_draw_seed_gives_every_seed_the_same_labels(few_digits: Data) -> Non
     assert len({split.sha256 for split in labeled_splits(few_digits, tiny(seeds=3))}) == 3
 
 
-def test_labels_as_given_are_used_where_no_number_is_asked_for(few_digits: Data) -> None:
+def test_given_labels_are_used_if_no_number_is_set(few_digits: Data) -> None:
     given = dataclasses.replace(few_digits, y_train=splits.hide(few_digits.y_train, np.array([3, 5, 8])))
     assert labeled_splits(given, Config())[0].indices.tolist() == [3, 5, 8]
     nothing = dataclasses.replace(few_digits, y_train=np.full_like(few_digits.y_train, -1))
@@ -161,20 +161,20 @@ def test_stacked_training_equals_separate_training_in_float32(few_digits: Data) 
 
 
 @pytest.mark.parametrize("settings", [{}, {"method": "supervised"}], ids=["gan", "supervised"])
-def test_a_seed_trains_to_the_same_bits_alone_and_beside_others(few_digits: Data, settings: dict[str, Any]) -> None:
-    """With its noise: each seed draws from a generator of its own."""
+def test_seed_trains_to_the_same_bits_alone_and_with_others(few_digits: Data, settings: dict[str, Any]) -> None:
+    """Including its noise: each seed has its own generator."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        beside = weights(train(few_digits, tiny(seeds=3, seed_strategy="loop", **settings)))
+        together = weights(train(few_digits, tiny(seeds=3, seed_strategy="loop", **settings)))
         for seed in range(3):
             alone = weights(train(few_digits, tiny(seed=seed, **settings)))
-            assert same_bits(alone, {name: value[seed : seed + 1] for name, value in beside.items()})
+            assert same_bits(alone, {name: value[seed : seed + 1] for name, value in together.items()})
     finally:
         torch.set_num_threads(threads)
 
 
-def test_seeds_on_threads_of_their_own_train_to_the_same_bits(few_digits: Data) -> None:
+def test_seeds_in_separate_threads_train_to_the_same_bits(few_digits: Data) -> None:
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 3):
@@ -188,7 +188,7 @@ def test_seeds_on_threads_of_their_own_train_to_the_same_bits(few_digits: Data) 
 
 @pytest.mark.parametrize("strategy", ["vmap", "loop"])
 def test_seeds_draw_different_noise(few_digits: Data, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
-    """With the images, labels and weights of one seed for both, noise alone can tell them apart."""
+    """Both seeds get the same images, labels and weights, so that only the noise differs."""
     ours = trainer(few_digits, tiny(seeds=2, seed_strategy=strategy, method="supervised"))
     for stack in ours.stacks.values():
         for value in [*stack.parameters.values(), *stack.buffers.values()]:
@@ -215,7 +215,7 @@ def test_a_nan_in_one_seed_leaves_the_others_bit_identical(few_digits: Data, str
     assert results[1]["D.output.v"][1].isnan().all()
 
 
-def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_seed_is_reported_without_failing_the_run(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     from ssgan.training import trainer as module
 
     build = module.build_stacks
@@ -234,14 +234,14 @@ def test_a_diverged_seed_is_a_row_and_not_a_crash(few_digits: Data, monkeypatch:
     assert sum("Seed 1 diverged" in warning for warning in run.warnings) == 1
 
 
-def test_a_divergence_in_the_last_step_is_seen(few_digits: Data) -> None:
+def test_divergence_in_the_last_step_is_detected(few_digits: Data) -> None:
     run = train(few_digits, tiny(method="supervised", total_images=20, learning_rate_d=1e39))
     assert run.diverged == {0: 1}
     assert run.errors == [None]
     assert "Seed 0 diverged by step 1: a weight is not finite" in run.warnings[0]
 
 
-def test_training_without_labels_in_the_loss_is_said(few_digits: Data) -> None:
+def test_zero_weight_of_labels_gets_a_warning(few_digits: Data) -> None:
     assert "the order of the classes is arbitrary" in train(few_digits, tiny(weight_labeled=0.0)).warnings[0]
     assert train(few_digits, tiny()).warnings == []
 
@@ -284,18 +284,18 @@ def test_the_baseline_takes_as_many_steps_of_d_as_the_gan(few_digits: Data) -> N
         ({"method": "supervised"}, 20),
     ],
 )
-def test_a_term_of_weight_zero_costs_no_pass(
+def test_term_of_weight_zero_adds_no_forward_pass(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], rows: int
 ) -> None:
-    """With batches of 20: the rows that go through D in D's phase and in G's, each row drawing its own noise."""
+    """With batches of 20: the rows that go through D in D's phase and in G's, each row with its own noise."""
     seen = rows_through_d(trainer(few_digits, tiny(**settings)), monkeypatch)
     assert sum(seen) == rows
     if settings == {"weight_entropy": 0.1}:
         assert seen == [60, 20, 20]
 
 
-def test_weak_views_that_are_a_target_alone_change_nothing_but_the_cost(few_digits: Data) -> None:
-    """A weight too small to count sends a gradient through them; weight 0 does not, and the step is the same."""
+def test_weak_views_used_only_as_targets_need_no_gradient(few_digits: Data) -> None:
+    """A negligible weight sends a gradient through them; weight 0 does not, and the step is the same."""
     quiet = {**QUIET, "dtype": "float64", "augmentation": "digits", "weight_pseudo_label": 1.0}
     loose = {**quiet, "pseudo_label_threshold": 0.0}  # every row has a target
     plain, traced = (train(few_digits, tiny(weight_unlabeled=weight, **loose)) for weight in (0.0, 1e-200))
@@ -304,7 +304,7 @@ def test_weak_views_that_are_a_target_alone_change_nothing_but_the_cost(few_digi
     assert not same_bits(weights(plain), weights(train(few_digits, tiny(weight_unlabeled=0.0, **quiet))))
 
 
-def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
+def test_minibatch_discrimination_gets_a_separate_pass_per_kind_of_image(
     few_digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = rows_through_d(trainer(few_digits, tiny(minibatch_kernels=2)), monkeypatch)
@@ -314,7 +314,7 @@ def test_a_network_that_couples_rows_sees_each_kind_of_image_by_itself(
 # Batches
 
 
-def test_an_order_is_permutation_after_permutation() -> None:
+def test_order_is_a_new_permutation_in_each_epoch() -> None:
     order = Order(rows=7, seed=0, stream="labeled")
     epochs = order.take(0, 70).reshape(10, 7)
     assert (np.sort(epochs, axis=1) == np.arange(7)).all()
@@ -323,7 +323,7 @@ def test_an_order_is_permutation_after_permutation() -> None:
     assert not np.array_equal(epochs, Order(7, 0, "unlabeled").take(0, 70).reshape(10, 7))
 
 
-def test_an_order_does_not_come_round() -> None:
+def test_order_does_not_repeat() -> None:
     order = Order(rows=9000, seed=0, stream="unlabeled")
     assert not np.array_equal(order.take(0, 9000), order.take(9000, 9000))
     small = Order(rows=7, seed=0, stream="labeled")
@@ -331,7 +331,7 @@ def test_an_order_does_not_come_round() -> None:
     assert not np.array_equal(small.take(0, size), small.take(size, size))
 
 
-def test_the_noise_of_a_step_is_seeded_by_the_whole_stack(few_digits: Data) -> None:
+def test_noise_seed_depends_on_all_seeds_of_the_stack(few_digits: Data) -> None:
     seeds: list[int] = []
     for seed, count in ((0, 1), (0, 2), (1, 1)):
         config = tiny(seed=seed, seeds=count, report_every_images=400)
@@ -341,7 +341,7 @@ def test_the_noise_of_a_step_is_seeded_by_the_whole_stack(few_digits: Data) -> N
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1257, 9000])
-def test_an_order_is_a_function_of_the_place(rows: int) -> None:
+def test_order_depends_only_on_the_position(rows: int) -> None:
     whole = Order(rows, 3, "unlabeled").take(0, 20_000)
     order = Order(rows, 3, "unlabeled")
     for start, count in ((19_000, 1000), (0, 1), (8191, 2), (8000, 10_000)):
@@ -359,7 +359,7 @@ def test_a_batch_is_a_function_of_the_step_and_the_seed(few_digits: Data) -> Non
         assert torch.equal(value[1], getattr(alone, name)[0]), name
 
 
-def test_a_batch_holds_what_its_names_say(few_digits: Data) -> None:
+def test_batch_fields_hold_labelled_images_unlabelled_images_and_noise(few_digits: Data) -> None:
     config = tiny(seeds=2, labels=20, batch_size=20)
     found = labeled_splits(few_digits, config)
     batches = list(trainer(few_digits, config).batches.from_batch(0, 15))
@@ -382,7 +382,7 @@ def test_a_batch_holds_what_its_names_say(few_digits: Data) -> None:
     assert float(first.z.max()) <= 1.0
 
 
-def test_k_discriminator_steps_take_k_fresh_batches_each(few_digits: Data) -> None:
+def test_each_step_takes_a_new_batch_for_each_discriminator_step(few_digits: Data) -> None:
     config = tiny(discriminator_steps=3, total_images=300)
     assert config.steps == 5
     ours = trainer(few_digits, config)
@@ -394,10 +394,10 @@ def test_k_discriminator_steps_take_k_fresh_batches_each(few_digits: Data) -> No
     assert not torch.equal(before, ours.stacks["G"].parameters["output.v"])
 
 
-# Rows given by hand
+# Given indices
 
 
-def test_indices_are_rows_or_a_mask(few_digits: Data) -> None:
+def test_indices_may_be_row_numbers_or_a_mask(few_digits: Data) -> None:
     mask = np.zeros(300, bool)
     mask[[4, 7, 250]] = True
     for indices in (mask, [250, 4, 7, 7], np.array([7, 4, 250], np.int32), [mask]):
@@ -425,7 +425,7 @@ def test_the_average_is_debiased(few_digits: Data) -> None:
     torch.testing.assert_close(ours.averaged()["output.v"], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_learning_rate_falls_linearly_over_the_last_share(few_digits: Data) -> None:
+def test_learning_rate_decays_linearly_over_the_last_fraction(few_digits: Data) -> None:
     ours = trainer(
         few_digits, tiny(total_images=1200, decay_last_fraction=0.5, learning_rate_d=1.0, learning_rate_g=0.1)
     )
@@ -436,8 +436,8 @@ def test_the_learning_rate_falls_linearly_over_the_last_share(few_digits: Data) 
     np.testing.assert_allclose(rates, [(1.0, 0.1), (1.0, 0.1), (0.5, 0.05), (1 / 30, 0.1 / 30)])
 
 
-def test_each_network_has_a_schedule_of_its_own(few_digits: Data) -> None:
-    """Sixty steps of 20 images: D halves its rate every 200, G takes a tenth of it, and G alone ends linearly at 0."""
+def test_discriminator_and_generator_have_separate_schedules(few_digits: Data) -> None:
+    """Sixty steps of 20 images: every 200 images D halves its rate and G divides it by 10; only G decays to 0."""
     own = {"learning_rate_factor_d": 0.5, "learning_rate_factor_g": 0.1, "learning_rate_factor_every_images": 200}
     rates = {"learning_rate_d": 1.0, "learning_rate_g": 100.0}
     ours = trainer(
@@ -450,7 +450,7 @@ def test_each_network_has_a_schedule_of_its_own(few_digits: Data) -> None:
     np.testing.assert_allclose(found, [(1.0, 100.0), (1.0, 100.0), (0.5, 10.0), (0.5**4, 100 * 0.1**4 * 0.5)])
 
 
-def test_the_decay_of_g_may_be_none_where_d_has_one(few_digits: Data) -> None:
+def test_generator_may_have_no_decay_if_the_discriminator_has_one(few_digits: Data) -> None:
     ours = trainer(few_digits, tiny(total_images=1200, decay_last_fraction=0.5, decay_last_fraction_g=0.0))
     ours.steps_done = 45
     config = ours.config
@@ -459,7 +459,7 @@ def test_the_decay_of_g_may_be_none_where_d_has_one(few_digits: Data) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
-def test_muon_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
+def test_muon_resumes_to_the_same_bits(few_digits: Data, strategy: str) -> None:
     config = tiny(seeds=2, seed_strategy=strategy, optimizer_d="muon")
     states: list[dict[str, Any]] = []
     whole = train(few_digits, config, on_report=lambda report: states.append(copy.deepcopy(report.state())))
@@ -471,7 +471,7 @@ def test_muon_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
-def test_gradient_descent_goes_on_to_the_same_bits(few_digits: Data, strategy: str) -> None:
+def test_sgd_resumes_to_the_same_bits(few_digits: Data, strategy: str) -> None:
     descent = {"optimizer_d": "sgd", "optimizer_g": "sgd", "momentum_g": 0.0, "learning_rate_d": 0.01}
     config = tiny(seeds=2, seed_strategy=strategy, **descent)
     states: list[dict[str, Any]] = []
@@ -479,7 +479,7 @@ def test_gradient_descent_goes_on_to_the_same_bits(few_digits: Data, strategy: s
     assert 0 < states[0]["steps_done"] < config.steps
     assert states[0]["optimizers"]["D"].keys() == {"velocity"}
     assert same_bits(weights(train(few_digits, config, state=states[0])), weights(whole))
-    # The control: without its velocity D goes elsewhere.
+    # Control: without its velocity D gets other weights.
     for velocity in states[1]["optimizers"]["D"]["velocity"]:
         velocity.zero_()
     assert not same_bits(weights(train(few_digits, config, state=states[1])), weights(whole))
@@ -494,11 +494,11 @@ def test_the_history_is_the_mean_of_past_parameters(few_digits: Data) -> None:
     torch.testing.assert_close(ours.history["G"]["output.v"], torch.stack(seen).mean(0), rtol=1e-5, atol=1e-6)
 
 
-# Reports and surroundings
+# Reports and global state
 
 
-def test_the_first_report_comes_soon(few_digits: Data) -> None:
-    """And those at the interval where they would be without it."""
+def test_first_report_comes_early(few_digits: Data) -> None:
+    """The later reports keep their interval."""
     reports: list[Any] = []
     train(few_digits, tiny(total_images=1500, report_every_images=600), on_report=reports.append)
     assert [report.step for report in reports] == [20, 30, 60, 75]
@@ -516,7 +516,7 @@ def test_reports_cover_every_step_once_and_end_at_the_last(few_digits: Data) -> 
     assert run.images_per_second > 0
 
 
-def test_looking_at_a_run_does_not_change_it(few_digits: Data) -> None:
+def test_report_interval_does_not_change_the_weights(few_digits: Data) -> None:
     often = tiny(report_every_images=20, evaluate_every_images=20)
     seen: list[int] = []
     watched = train(few_digits, often, on_report=lambda report: seen.append(report.step))
@@ -524,8 +524,8 @@ def test_looking_at_a_run_does_not_change_it(few_digits: Data) -> None:
     assert same_bits(weights(watched), weights(train(few_digits, tiny())))
 
 
-def test_numbers_of_64_bits_are_made_on_the_host_alone(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some devices have none: what is read must leave the device before it is widened."""
+def test_float64_conversion_happens_only_on_the_cpu(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some devices do not support float64: tensors must be moved to the CPU before they are converted."""
     cpu, double, arrived = torch.Tensor.cpu, torch.Tensor.double, []
 
     def marked(self: torch.Tensor) -> torch.Tensor:
@@ -543,13 +543,13 @@ def test_numbers_of_64_bits_are_made_on_the_host_alone(few_digits: Data, monkeyp
     assert len(arrived) > 5
 
 
-def test_a_device_without_64_bits_is_not_asked_for_them(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float64_on_mps_is_refused(few_digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     with pytest.raises(UserError, match="dtype is float64, which the device mps does not support"):
         train(few_digits, tiny(dtype="float64", device="mps"))
 
 
-def test_training_leaves_the_global_random_state_alone(few_digits: Data) -> None:
+def test_training_does_not_use_the_global_random_state(few_digits: Data) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     np.random.seed(5)  # noqa: NPY002
@@ -560,12 +560,12 @@ def test_training_leaves_the_global_random_state_alone(few_digits: Data) -> None
     assert same_bits(weights(first), weights(train(few_digits, tiny())))
 
 
-def test_a_pool_without_test_images_trains(few_digits: Data) -> None:
+def test_training_works_without_test_images(few_digits: Data) -> None:
     untested = dataclasses.replace(few_digits, x_test=few_digits.x_test[:0], y_test=few_digits.y_test[:0])
     assert train(untested, tiny()).errors == [None]
 
 
-# Every setting does something
+# Every setting has an effect
 
 
 CHANGES: dict[str, Any] = {
@@ -643,12 +643,12 @@ NO_EFFECT_ON_WEIGHTS = {
     "frames_every_images", "grid_side", "tensorboard",
     "seed_strategy", "cuda_graph", "compile_losses", "image_size", "image_mode", "test_share", "test_seed", "folds",
     "gaussian_mean", "gaussian_std", "image_depth", "label_words", "test_time_flip",
-    # Of a backbone alone: see tests/inference/test_features.py.
+    # Settings of backbones: see tests/inference/test_features.py.
     "backbone", "feature_components", "feature_length", "feature_neighbors",
 }  # fmt: skip
 
 
-def test_the_list_of_settings_below_is_complete() -> None:
+def test_lists_of_settings_are_complete() -> None:
     fields = {field.name for field in dataclasses.fields(Config)}
     assert fields == set(CHANGES) | set(CONDITIONAL) | NO_EFFECT_ON_WEIGHTS
 
@@ -660,8 +660,8 @@ def test_every_setting_changes_the_weights(few_digits: Data, name: str) -> None:
     assert not same_bits(plain, weights(train(few_digits, tiny(**{**base, name: value}))))
 
 
-def test_without_images_to_begin_with_scales_are_1_and_biases_0(few_digits: Data) -> None:
-    """Where nothing is learned."""
+def test_without_init_images_scales_are_1_and_biases_0(few_digits: Data) -> None:
+    """The learning rate of D is 0."""
     for network, settings in (("mlp", {}), ("wide-resnet", NARROW_RESNET)):
         still = {"network": network, **settings, "learning_rate_d": 0.0, "total_images": 20}
         found, plain = (train(few_digits, tiny(**still, init_images=n)).trainer.stacks["D"].state(0) for n in (0, 50))
@@ -676,7 +676,7 @@ def test_without_images_to_begin_with_scales_are_1_and_biases_0(few_digits: Data
         assert all(values[name].equal(others[name]) == name.endswith(".v") for name in values if name[-2:] != ".W")
 
 
-# It learns
+# Learning
 
 
 def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -> None:
@@ -684,6 +684,6 @@ def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -
     for method in ("gan", "supervised"):
         config = Config(**{**PRESETS["digits"], "method": method, "total_images": 60_000, "seeds": 2, "device": "cpu"})
         errors[method] = np.mean(train(digits, config).errors)  # type: ignore[arg-type]
-    # Seen: 7.1 and 14.1; the margins allow for other versions and machines.
+    # Measured: 7.1 and 14.1; the margins allow for other versions and machines.
     assert errors["gan"] < 10.0
     assert errors["gan"] < errors["supervised"] - 3.0

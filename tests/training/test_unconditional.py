@@ -1,4 +1,4 @@
-"""A GAN without classes, ``labels`` 0: the loop is the textbook's at K = 1, no label enters, all commands say so."""
+"""A GAN without classes, ``labels`` 0: equality with a textbook loop, no use of labels, and all commands."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import torch
 from running import last_object, status_of
 from small_configs import tiny
 from small_trainings import labeled_splits
-from textbook_gan import follows_the_textbook
+from textbook_gan import assert_training_equals_textbook
 from torch import nn
 
 from ssgan import result_rows
@@ -41,18 +41,18 @@ def same_bits(left: Run, right: Run) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-# The textbook
+# Equality with a textbook GAN
 
 
 def pictures(count: int = 64) -> Data:
-    """Noise of 32x32, brighter below than above, so that there is something to learn."""
+    """Random 32x32 images, brighter at the bottom, so that there is something to learn."""
     random, slope = np.random.default_rng(0), np.linspace(0, 200, 32)[:, None]
     images = (slope + random.integers(0, 56, (count, 32, 32))).astype(np.uint8)
     return Data(images, np.full(count, -1), images[:16], np.zeros(16, np.int64), ("image",))
 
 
 def textbook_dcgan() -> dict[str, nn.Sequential]:
-    """The pair as anyone would write it, 4 channels wide."""
+    """A plain pair of torch layers, 4 channels wide."""
 
     def down(inputs: int, outputs: int) -> list[nn.Module]:
         norm = nn.BatchNorm2d(outputs, eps=1e-6)
@@ -69,8 +69,8 @@ def textbook_dcgan() -> dict[str, nn.Sequential]:
 
 
 @pytest.mark.parametrize("discriminator_steps", [1, 2])
-def test_the_loop_is_the_textbooks_gan(discriminator_steps: int) -> None:
-    """Fifty steps of Adam, non-saturating, batch norm: the same weights as a plain loop in plain torch."""
+def test_training_equals_a_textbook_gan_loop(discriminator_steps: int) -> None:
+    """Fifty steps of Adam with the non-saturating loss and batch norm give the same weights as a plain torch loop."""
     config = Config(
         **NON_SATURATING,
         network="dcgan",
@@ -92,12 +92,12 @@ def test_the_loop_is_the_textbooks_gan(discriminator_steps: int) -> None:
     def adam(name: str, parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, rates[name], betas=(0.5, 0.999), eps=1e-8)
 
-    follows_the_textbook(pictures(), config, textbook_dcgan(), adam, channels=True)
+    assert_training_equals_textbook(pictures(), config, textbook_dcgan(), adam, channels=True)
 
 
-def test_without_classes_the_loss_of_d_is_binary_cross_entropy_of_its_logit() -> None:
-    class Itself:
-        """A D whose logit is its input."""
+def test_discriminator_loss_without_classes_is_binary_cross_entropy() -> None:
+    class IdentityDiscriminator:
+        """A discriminator whose logit is its input."""
 
         couples_rows = False
 
@@ -109,7 +109,7 @@ def test_without_classes_the_loss_of_d_is_binary_cross_entropy_of_its_logit() ->
     nothing = real[:0]
     batch = Batch(nothing, nothing[:, 0].long(), real, real, fake, fake, nothing, nothing)
     (d_phase, _) = phases(Config(**GAN))
-    value, logs = d_phase.loss(Nets(Itself(), lambda z: z), batch, Config(**GAN), 1.0)
+    value, logs = d_phase.loss(Nets(IdentityDiscriminator(), lambda z: z), batch, Config(**GAN), 1.0)
     expected = nn.BCEWithLogitsLoss(reduction="sum")(
         torch.cat([real, fake]), torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
     )
@@ -119,10 +119,10 @@ def test_without_classes_the_loss_of_d_is_binary_cross_entropy_of_its_logit() ->
     assert logs["accuracy_fake"].item() == pytest.approx((fake < 0).double().mean().item())
 
 
-# No label enters
+# Labels are not used
 
 
-def test_no_label_of_the_data_enters(few_digits: Data) -> None:
+def test_labels_of_the_data_do_not_change_the_weights(few_digits: Data) -> None:
     config = tiny(**GAN)
     other = dataclasses.replace(few_digits, y_train=np.random.default_rng(0).permutation(few_digits.y_train))
     none = dataclasses.replace(few_digits, y_train=np.full(len(few_digits.y_train), -1))
@@ -135,7 +135,7 @@ def test_no_label_of_the_data_enters(few_digits: Data) -> None:
     assert plain.warnings == []
 
 
-def test_labelled_rows_are_refused_beside_labels_0(few_digits: Data) -> None:
+def test_indices_are_refused_with_labels_0(few_digits: Data) -> None:
     with pytest.raises(UserError, match=r"^indices names labelled images, but labels is 0"):
         train(few_digits, tiny(**GAN), labeled_splits(few_digits, tiny(**GAN), [0, 1, 2]))
 
@@ -165,7 +165,7 @@ def test_every_network_has_one_logit(network: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
-def test_seeds_side_by_side_are_as_alone(few_digits: Data, strategy: str) -> None:
+def test_stacked_training_equals_separate_training(few_digits: Data, strategy: str) -> None:
     quiet = {"noise_input_std": 0.0, "noise_hidden_std": 0.0, "dtype": "float64"}
     together = train(few_digits, tiny(**GAN, **quiet, seeds=2, seed_strategy=strategy))
     for place in (0, 1):
@@ -174,7 +174,7 @@ def test_seeds_side_by_side_are_as_alone(few_digits: Data, strategy: str) -> Non
             torch.testing.assert_close(value[place], alone[name][0], rtol=0, atol=0 if strategy == "loop" else 1e-12)
 
 
-def test_a_run_goes_on_to_the_same_bits(few_digits: Data) -> None:
+def test_run_resumes_to_the_same_bits(few_digits: Data) -> None:
     config, states = tiny(**GAN, seeds=2, checkpoint_every_seconds=0), []
     whole = train(few_digits, config, on_report=lambda report: states.append(_copied(report.state())))
     again = train(few_digits, config, state=states[1])
@@ -191,23 +191,23 @@ def _copied(value: Any) -> Any:
     return [_copied(v) for v in value] if isinstance(value, list) else value
 
 
-# What stands for an error
+# Accuracy of D instead of an error
 
 
 @pytest.mark.parametrize(("bias", "real", "fake"), [(50.0, 1.0, 0.0), (-50.0, 0.0, 1.0)])
-def test_a_discriminator_that_always_says_the_same_is_right_on_one_side(
+def test_accuracy_of_a_constant_discriminator_is_1_on_one_side(
     few_digits: Data, bias: float, real: float, fake: float
 ) -> None:
     models = train(few_digits, tiny(**GAN)).models
     models.averaged["output.b"] = torch.full_like(models.averaged["output.b"], bias)
     found = models.judgements(few_digits.x_test)
     assert (found["accuracy_real"], found["accuracy_fake"]) == ([real], [fake])
-    # The other model, that of the last step, is as it was.
+    # The model of the last step is unchanged.
     logits = models.logits(few_digits.x_test, averaged=False)
     assert found["accuracy_real_raw"] == [float((logits > 0).mean())]
 
 
-def test_a_diverged_model_is_judged_by_nobody(few_digits: Data) -> None:
+def test_diverged_model_has_no_accuracy(few_digits: Data) -> None:
     models: Models = train(few_digits, tiny(**GAN, seeds=2)).models
     models.averaged["output.b"][0] = float("nan")
     found = models.judgements(few_digits.x_test)
@@ -238,13 +238,13 @@ def test_a_diverged_model_is_judged_by_nobody(few_digits: Data) -> None:
         ({"evaluate_every_images": 100}, "evaluate_every_images=100 has no effect: it needs classes"),
     ],
 )
-def test_what_needs_classes_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_settings_that_need_classes_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as refused:
         resolve("digits", {"labels": 0, **settings})
     assert words in str(refused.value)
 
 
-def test_a_recipe_leaves_behind_what_it_has_for_classes() -> None:
+def test_labels_0_drops_the_class_settings_of_a_preset() -> None:
     config = resolve("mnist-fast", {"labels": 0})
     assert config.unconditional
     assert (config.weight_unlabeled, config.weight_fake) == (0.5, 0.5)
@@ -253,7 +253,7 @@ def test_a_recipe_leaves_behind_what_it_has_for_classes() -> None:
     assert (PRESETS["mnist-fast"]["adversarial_steps"], config.adversarial_steps) == (1, 0)
 
 
-def test_a_preset_without_classes_takes_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preset_without_classes_refuses_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "plain", {"labels": 0, "network": "dcgan"})
     assert resolve("plain", {}).unconditional
     for settings, earlier in (({"labels": 100}, None), ({}, {"labels": 100}), ({"labels": "all"}, None)):
@@ -276,7 +276,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, ""
 
 
-def test_the_run_folder_says_that_there_are_no_labels(a_run: tuple[Path, str]) -> None:
+def test_run_folder_records_no_labels(a_run: tuple[Path, str]) -> None:
     folder, _ = a_run
     report = json.loads((folder / "report.json").read_text())
     assert not (folder / "labeled.png").exists()
@@ -290,7 +290,9 @@ def test_the_run_folder_says_that_there_are_no_labels(a_run: tuple[Path, str]) -
     assert {"p_real_unlabeled", "p_real_fake", "accuracy_real", "accuracy_fake"} <= logged.keys()
 
 
-def test_evaluate_says_the_same(a_run: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_reproduces_the_accuracies_of_the_report(
+    a_run: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = a_run
     report = json.loads((folder / "report.json").read_text())
     capsys.readouterr()
@@ -301,12 +303,12 @@ def test_evaluate_says_the_same(a_run: tuple[Path, str], capsys: pytest.CaptureF
     assert [[row[key] for key in keys] for row in found["rows"]] == [[r[key] for key in keys] for r in report["rows"]]
     assert (found["errors"], found["confusion"]) == ([None, None], None)
     assert status_of("evaluate", folder) == 0
-    said = capsys.readouterr().out
-    assert "how many D judges correctly" in said
-    assert max(map(len, said.splitlines())) <= 80 + len(str(folder))
+    printed = capsys.readouterr().out
+    assert "how many D judges correctly" in printed
+    assert max(map(len, printed.splitlines())) <= 80 + len(str(folder))
 
 
-def test_predict_gives_no_class(a_run: tuple[Path, str], tmp_path: Path, few_digits: Data) -> None:
+def test_predict_gives_p_generated_and_no_class(a_run: tuple[Path, str], tmp_path: Path, few_digits: Data) -> None:
     folder, _ = a_run
     np.savez(tmp_path / "x.npz", x=few_digits.x_test[:3])
     assert status_of("predict", folder, tmp_path / "x.npz", "--out", tmp_path / "p.json", "--probabilities") == 0
@@ -316,7 +318,7 @@ def test_predict_gives_no_class(a_run: tuple[Path, str], tmp_path: Path, few_dig
     assert all(row["note"] == ("looks generated" if row["p_generated"] > 0.5 else None) for row in found)
 
 
-def test_a_finished_run_is_looked_at_by_the_other_commands(
+def test_data_sample_and_resume_work_on_a_finished_run(
     a_run: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = a_run
@@ -327,7 +329,7 @@ def test_a_finished_run_is_looked_at_by_the_other_commands(
     assert "nothing was left to train" in capsys.readouterr().out
 
 
-def test_what_needs_classes_is_refused_in_one_sentence(a_run: tuple[Path, str], mistake: Callable[..., str]) -> None:
+def test_commands_that_need_classes_are_refused(a_run: tuple[Path, str], mistake: Callable[..., str]) -> None:
     folder, _ = a_run
     assert "has none to sort by" in mistake("sample", folder, "--per-class")
     assert "have no classes to vote on" in mistake("evaluate", folder, "--ensemble")
@@ -338,11 +340,11 @@ def test_compare_refuses_a_preset_without_classes(
     mistake: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRESETS, "plain", {"labels": 0})
-    said = mistake("compare", "digits", "--preset", "plain", "--out", tmp_path / "r.jsonl")
-    assert said.startswith("Preset plain is a GAN without classes")
+    message = mistake("compare", "digits", "--preset", "plain", "--out", tmp_path / "r.jsonl")
+    assert message.startswith("Preset plain is a GAN without classes")
 
 
-def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_report_loader_skips_rows_without_classes(a_run: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = a_run
     own = json.loads((folder / "report.json").read_text())["rows"]
     with pytest.raises(result_rows.RowError, match="GAN without classes"):
@@ -355,7 +357,7 @@ def test_a_report_names_such_rows_and_leaves_them_out(a_run: tuple[Path, str], t
     assert [one.line for one in found.skipped] == [1, 2]
 
 
-def test_a_paused_run_goes_on_in_its_folder(few_digits: Data, tmp_path: Path) -> None:
+def test_paused_run_resumes_with_the_same_accuracies(few_digits: Data, tmp_path: Path) -> None:
     from ssgan import runs
     from ssgan.training.experiment import Paused
 
@@ -385,7 +387,7 @@ def test_a_folder_needs_no_class_folders(tmp_path: Path, place: str) -> None:
     assert (found.y_train == -1).all()
     run = train(found, tiny(**GAN, total_images=40))
     assert run.judgements["accuracy_real"][0] in (0.0, 0.5, 1.0)
-    # With classes to learn they are missing.
+    # With labels, class folders are required.
     with pytest.raises(UserError, match="class folder"):
         load(folder, None, Options.of(Config(labels=2)))
     with pytest.raises(UserError, match=r"test_share=0\.5 has no effect"):

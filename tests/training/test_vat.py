@@ -1,4 +1,4 @@
-"""The virtual adversarial term: the worst small change of an image, measured with the noise held."""
+"""The virtual adversarial term: the worst small perturbation of an image, measured with fixed noise."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def _seeded() -> None:
 
 
 class Small(nn.Module):
-    """Two layers, with noise before each; logits and features, as a D gives them."""
+    """Two layers with noise before each; returns logits and features like a discriminator."""
 
     def __init__(self, std: float = 0.0, share: float = 0.0) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def images(rows: int = 5) -> Tensor:
 
 @pytest.mark.parametrize("epsilon", [0.07, 2.0])
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_the_change_has_length_epsilon_in_every_row(epsilon: float, iterations: int) -> None:
+def test_perturbation_has_rms_epsilon_in_every_row(epsilon: float, iterations: int) -> None:
     net, x = Small(), images()
     clean = net(x)[0].detach()
     r = perturbation(lambda x: net(x)[0], clean, x, epsilon, 0.01, iterations)
@@ -48,8 +48,8 @@ def test_the_change_has_length_epsilon_in_every_row(epsilon: float, iterations: 
     assert not r.requires_grad
 
 
-def test_the_worst_change_of_two_linear_classes_lies_along_their_difference() -> None:
-    """The log-odds are (w1 - w2) x: no change of that length moves them more."""
+def test_worst_perturbation_of_two_linear_classes_is_along_their_difference() -> None:
+    """The log-odds are (w1 - w2) x: no perturbation of that norm changes them more."""
     W = torch.randn(2, 6, dtype=torch.float64)
     x = images()
     torch.manual_seed(1)
@@ -57,7 +57,7 @@ def test_the_worst_change_of_two_linear_classes_lies_along_their_difference() ->
     across = W[0] - W[1]
     cosines = F.cosine_similarity(r, across.expand_as(r))
     torch.testing.assert_close(cosines.abs(), torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-9)
-    torch.manual_seed(1)  # a change and its opposite are as bad as each other
+    torch.manual_seed(1)  # a perturbation and its negative are equally bad
     value = virtual_adversarial(lambda x: (x @ W.T, x), x, 0.1, 1e-3, 1)
     odds = x @ across
     moved = odds + cosines.sign() * 0.1 * 6**0.5 * across.norm()
@@ -67,7 +67,7 @@ def test_the_worst_change_of_two_linear_classes_lies_along_their_difference() ->
 
 
 def test_the_power_method_finds_the_direction_of_largest_curvature() -> None:
-    """That of J^T (diag p - p p^T) J, for four linear classes."""
+    """The top eigenvector of J^T (diag p - p p^T) J, for four linear classes."""
     W = torch.randn(4, 6, dtype=torch.float64)
     x = images(3)
     r = perturbation(lambda x: x @ W.T, x @ W.T, x, 1.0, 1e-4, 200)
@@ -76,7 +76,7 @@ def test_the_power_method_finds_the_direction_of_largest_curvature() -> None:
         assert abs(F.cosine_similarity(row, worst, dim=0).item()) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_one_step_is_worse_than_random_changes_of_that_length() -> None:
+def test_one_iteration_is_worse_than_random_perturbations_of_equal_norm() -> None:
     net, x = Small(), images(200)
     clean = net(x)[0].detach()
 
@@ -88,8 +88,8 @@ def test_one_step_is_worse_than_random_changes_of_that_length() -> None:
 
 
 @pytest.mark.parametrize(("std", "share"), [(0.0, 0.0), (0.5, 0.3)])
-def test_no_change_is_no_divergence_whatever_the_noise(std: float, share: float) -> None:
-    """Every pass has the noise of the first: drawn anew, it alone would make them differ."""
+def test_zero_perturbation_has_zero_divergence_with_any_noise(std: float, share: float) -> None:
+    """Every pass reuses the noise of the first pass; new noise alone would make them differ."""
     net, x = Small(std, share), images()
     value = virtual_adversarial(net, x, 0.0, 0.01, 1)
     assert value.item() == 0.0
@@ -99,8 +99,8 @@ def test_no_change_is_no_divergence_whatever_the_noise(std: float, share: float)
 
 
 @pytest.mark.parametrize("std", [0.0, 0.5])
-def test_value_and_gradient_are_those_worked_out_plainly(std: float) -> None:
-    """By torch.autograd, with the noise as constants: neither the target nor the direction carries a gradient."""
+def test_value_and_gradient_equal_a_plain_implementation(std: float) -> None:
+    """By torch.autograd, with constant noise: neither the target nor the direction carries a gradient."""
     net, x = Small(std), images()
     torch.manual_seed(7)
     value = virtual_adversarial(net, x, 0.3, 0.02, 2)
@@ -145,8 +145,8 @@ def test_vmap_over_seeds_equals_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
-def test_seeds_lifted_together_hold_the_noise_of_their_own(share: float) -> None:
-    """Drawn by torch under vmap, and given to passes inside a gradient inside of it."""
+def test_noise_of_each_seed_is_replayed_under_vmap(share: float) -> None:
+    """The noise is drawn by torch under vmap, and replayed in passes inside a gradient."""
     net, x = Small(0.5, share), torch.rand(3, 5, 6, dtype=torch.float64)
     for epsilon in (0.0, 0.2):
         term = torch.func.vmap(lambda x, e=epsilon: virtual_adversarial(net, x, e, 0.01, 2), randomness="different")
@@ -154,24 +154,24 @@ def test_seeds_lifted_together_hold_the_noise_of_their_own(share: float) -> None
         assert ((values > 0.0) if epsilon else (values == 0.0)).all()
 
 
-def test_a_network_that_does_not_change_has_no_worst_change() -> None:
+def test_perturbation_of_a_constant_network_is_zero() -> None:
     x = images()
     r = perturbation(lambda x: 0.0 * x[:, :3], torch.zeros(5, 3, dtype=torch.float64), x, 0.1, 0.01, 1)
     assert torch.equal(r, torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_length_is_reached_from_the_smallest_gradients(dtype: torch.dtype) -> None:
+def test_scale_to_rms_works_for_tiny_gradients(dtype: torch.dtype) -> None:
     rows = torch.tensor([[3.0, -4.0], [3e-30, 4e-30], [0.0, 0.0]], dtype=dtype)
     found = scale_to_rms(5.0, rows)
     expected = torch.tensor([[3.0, -4.0], [3.0, 4.0], [0.0, 0.0]], dtype=dtype) * 2**0.5
     torch.testing.assert_close(found, expected)
 
 
-# Noise that is held
+# Recorded noise
 
 
-def test_given_numbers_come_in_order_and_then_new_ones_again() -> None:
+def test_replay_returns_recorded_noise_in_order_and_then_new_noise() -> None:
     x = torch.zeros(4)
     with noise.record() as draws:
         first, second = noise.normal_like(x), noise.uniform_like(x)
@@ -180,10 +180,10 @@ def test_given_numbers_come_in_order_and_then_new_ones_again() -> None:
         assert noise.normal_like(x) is first
         assert noise.uniform_like(x) is second
     assert not torch.equal(noise.normal_like(x), first)
-    assert len(draws) == 2  # nothing is kept any more
+    assert len(draws) == 2  # nothing more is recorded
 
 
-def test_held_numbers_come_from_the_generator_of_the_seed() -> None:
+def test_recorded_noise_is_drawn_from_the_generator_of_the_seed() -> None:
     x = torch.zeros(4)
     with noise.use_generator(torch.Generator().manual_seed(3)), noise.record() as draws:
         noise.normal_like(x)
