@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from ssgan.training import interrupts
 from ssgan.training.interrupts import Interrupts
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
-
-if TYPE_CHECKING:
-    from ssgan.training.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
@@ -66,6 +63,14 @@ class Callback:
 
     def on_report(self, progress: TrainingProgress) -> None:
         """Act on a report."""
+
+    def flush(self) -> None:
+        """Write to disk what a checkpoint will cover."""
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold files open during the training, after :meth:`rewind`."""
+        yield
 
 
 class Callbacks(Callback):
@@ -270,7 +275,7 @@ class Checkpoints(Callback):
     ----------
     folder : Path
     every_seconds, pause_after_seconds : float
-    events : TensorBoard, optional
+    events : Callback, optional
         Flushed before each checkpoint: what it covers is not written again.
     interrupts : Interrupts, optional
         Checked after each step.
@@ -281,7 +286,7 @@ class Checkpoints(Callback):
         folder: Path,
         every_seconds: float,
         pause_after_seconds: float,
-        events: "TensorBoard | None",
+        events: Callback | None,
         interrupts: Interrupts | None = None,
     ) -> None:
         self.folder, self.every_seconds, self.pause_after_seconds = folder, every_seconds, pause_after_seconds
@@ -330,7 +335,7 @@ def run_callbacks(
     steps_done: int,
     on_report: Callable[[TrainingProgress], None] | None,
     pause_after_seconds: float,
-    events: "TensorBoard | None",
+    events: Callback | None,
     failed_parts: FailedParts,
 ) -> Iterator[Callbacks]:
     """Yield the callbacks of a run folder, rewound to a step; draw the curves once more at the end.
