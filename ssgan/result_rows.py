@@ -260,13 +260,23 @@ def open_row_file(path: Path) -> Iterator[RowFile]:
 
 
 def _repair(path: Path, length: int) -> str:
-    """Remove what follows the complete rows, end the last line, and return a sentence about what was removed."""
+    """Remove what follows the complete rows, end the last line, and return a sentence about what was removed.
+
+    Whole rows of an incomplete training are appended to the file ``.removed`` beside it: the user may have deleted the
+    others, and the present comparison need not train it again.
+    """
     size = path.stat().st_size
     if length < size:
+        removed = path.read_bytes()[length:]
+        kept = ""
+        if whole := removed[: removed.rfind(b"\n") + 1]:
+            copy = path.with_name(f"{path.name}.removed")
+            append_file(copy, whole, sync=True)
+            kept = f"; whole rows are now in {copy}"
         os.truncate(path, length)
         return (
-            f"{path} ended in the middle of a training's rows: its last {size - length:,} bytes are removed and "
-            f"will be rewritten."
+            f"{path} ended in the middle of a training's rows: its last {size - length:,} bytes are removed{kept}. "
+            f"This training runs again if the comparison includes it."
         )
     if size and not read_file(path).endswith(b"\n"):
         append_file(path, b"\n")

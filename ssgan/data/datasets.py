@@ -378,11 +378,16 @@ def _load(name_or_path: str | Path, root: str | Path | None, options: Options, p
     if not path.exists():
         raise UserError(_no_such_data(str(name_or_path), path))
     if path.is_dir() or path.suffix.lower() == ".zip":
-        return image_folder.read_folder(path, options, progress)
+        return _with_own_name(image_folder.read_folder(path, options, progress))
     if is_npz(path):
         options.refuse_all(str(path))
-        return read_npz(path)
+        return _with_own_name(read_npz(path))
     raise UserError(_no_such_data(str(name_or_path), path))
+
+
+def _with_own_name(data: Data) -> Data:
+    """Rename the user's data if a data set has their name, by which runs find their data and published figures."""
+    return dataclasses.replace(data, name=f"own-{data.name}") if data.name in DATASETS else data
 
 
 def _no_such_data(name: str, path: Path) -> str:

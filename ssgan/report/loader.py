@@ -218,16 +218,18 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
     """Keep one row of each training, and a failure only if the training has no result."""
     kept: dict[tuple[str, ...], Row] = {}
     skipped: list[Skipped] = []
-    results: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["failed"] is not None:
             continue
         first = kept.setdefault(row.training, row)
-        if first is row:
-            results[_named(row)].append(row)
-        else:
+        if first is not row:
             _check_same(first, row)
-            skipped.append(Skipped(row.file, row.line, f"repeats {first.place}"))
+            # The report of a run lacks some of the keys that `ssgan compare` measures.
+            other, kept[row.training] = sorted((row, first), key=lambda one: len(MEASURED & one.values.keys()))
+            skipped.append(Skipped(other.file, other.line, f"repeats {kept[row.training].place}"))
+    results: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in kept.values():
+        results[_named(row)].append(row)
     for row in rows:
         if row["failed"] is None:
             continue
@@ -253,8 +255,9 @@ def _is_result_of(result: Row, failed: Row) -> bool:
 
 
 def _check_same(first: Row, second: Row) -> None:
+    """Check that two rows of one training have the same values of the keys that both measure."""
     unknown = (first.values.keys() | second.values.keys()) - KNOWN.keys()
-    keys = sorted(MEASURED | unknown)
+    keys = sorted((MEASURED & first.values.keys() & second.values.keys()) | unknown)
     if different := [key for key in keys if canonical(first[key]) != canonical(second[key])]:
         what = f"{first['dataset']}, {counted(first['labels'], 'label')}, {first['method']}, seed {first['seed']}"
         raise UserError(

@@ -175,10 +175,16 @@ def test_incomplete_rows_of_a_stack_are_removed_and_recomputed(
         return
     assert timeless(rows(out)) == timeless(rows(undisturbed))
     assert trainings == [("supervised", [0, 1])]
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "will be rewritten" in line]
-    cut = size - (len(content) - stack)
-    ending = f"its last {cut:,} bytes are removed and will be rewritten."
-    assert line == f"{out} ended in the middle of a training's rows: {ending}"
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "bytes are removed" in line]
+    removed = content[len(content) - stack : size]
+    whole = removed[: removed.rfind(b"\n") + 1]
+    copy = tmp_path / "rows.jsonl.removed"
+    assert (copy.read_bytes() if copy.exists() else b"") == whole
+    kept = f"; whole rows are now in {copy}" if whole else ""
+    assert line == (
+        f"{out} ended in the middle of a training's rows: its last {len(removed):,} bytes are removed{kept}. This "
+        f"training runs again if the comparison includes it."
+    )
 
 
 def test_reordered_rows_are_not_treated_as_incomplete(undisturbed: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """`Data` and the digits: shapes and types, the hash, refused arrays, and equal data from arrays and files."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pictures_on_disk import grey, write
 from refused_data import refusal
 from sklearn.datasets import load_digits
 from small_arrays import X_ERROR, assert_same_data, small
@@ -58,6 +60,21 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         "Unknown data set 'digit': choose from digits, mnist, fashion-mnist, cifar10, svhn, gaussian, or give a folder "
         "or .zip of pictures, or an .npz file. Did you mean 'digits'?"
     )
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "zip"])
+def test_user_data_do_not_have_the_name_of_a_data_set(kind: str, tmp_path: Path) -> None:
+    """An unfinished run on the user's digits.npz was evaluated on the built-in digits."""
+    if kind == "npz":
+        path = tmp_path / "digits.npz"
+        np.savez(path, x_train=np.zeros((4, 8, 8), np.uint8), y_train=np.arange(4) % 2)
+    else:
+        path = write(tmp_path / "digits", {f"{label}/{i}.png": grey(i) for label in "ab" for i in range(4)})
+    if kind == "zip":
+        path = Path(shutil.make_archive(str(tmp_path / "digits"), "zip", path))
+    assert load(path).name == "own-digits"
+    other = path.rename(path.with_stem("numbers"))
+    assert load(other).name == "numbers"
 
 
 def test_every_data_set_has_a_preset() -> None:

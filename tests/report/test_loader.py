@@ -90,6 +90,18 @@ def test_duplicate_row_is_skipped_and_reported(tmp_path: Path) -> None:
     assert [(one.line, one.reason) for one in found.skipped] == [(2, f"repeats {path}:1"), (3, f"repeats {path}:1")]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_fuller_of_two_rows_of_one_training_is_kept(tmp_path: Path, order: int) -> None:
+    """A run and the rows of a comparison with the same settings were refused: "differ in confusion, reliability"."""
+    fuller = {**GOOD, "confusion": [[3, 1], [0, 4]]}
+    path = write(tmp_path / "rows.jsonl", [GOOD, fuller][::order])
+    found = load_rows([path])
+    (kept,) = found.rows
+    assert kept["confusion"] == fuller["confusion"]
+    (skipped,) = found.skipped
+    assert (skipped.line, skipped.reason) == ((1, f"repeats {path}:2"), (2, f"repeats {path}:1"))[order < 0]
+
+
 @pytest.mark.parametrize(
     "changed", [{"error": 5.1}, {"nll": 0.6}, {"diverged": 3}, {"note": 1.5}], ids=lambda changed: next(iter(changed))
 )
