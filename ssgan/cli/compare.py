@@ -178,7 +178,7 @@ def run_comparison(options: CompareOptions) -> None:
     report_command = shlex.join(["ssgan", "report", str(options.out), "--out", str(folder)])
     if options.as_json:
         answer = {"dataset": grid.data.name, "preset": preset, "seeds": grid.seeds, "out": str(options.out)}
-        print(json.dumps({**answer, "trained": len(tasks), "cells": cells, "report": report_command}))
+        print(json.dumps({**answer, "trained": _model_count(tasks), "cells": cells, "report": report_command}))
     else:
         show_comparison(cells, grid.data.name)
         terminal.say(f"Report: {report_command}")
@@ -282,8 +282,12 @@ def _describe_grid(grid: "Grid") -> str:
 
 
 def _describe_tasks(tasks: Sequence[Any]) -> str:
-    models = sum(len(task.seeds) for task in tasks)
+    models = _model_count(tasks)
     return f"{counted(models, 'model')} to train" if models else "nothing left to train"
+
+
+def _model_count(tasks: Sequence[Any]) -> int:
+    return sum(len(task.seeds) for task in tasks)
 
 
 def _show_plan(grid: "Grid", preset: str, rows: Sequence[Mapping[str, Any]], options: CompareOptions) -> None:

@@ -101,8 +101,16 @@ PARTS: dict[str, Callable[[Config], dict[str, Any] | None]] = {
 
 DEFAULT_METHODS = ("gan", "supervised", *BASELINES)
 ENSEMBLE = " (ensemble)"
-# Settings that a grid sets for each cell.
-FIXED = ("method", "labels", "seed", "seeds", "draw_seed", "preset", "folds")
+# Settings that a grid sets for each cell, and the options for them.
+FIXED = {
+    "method": "--methods",
+    "labels": "--labels",
+    "seed": "--seed",
+    "seeds": "--seeds",
+    "draw_seed": "--draw-seed",
+    "preset": "--preset",
+    "folds": None,
+}
 
 
 @dataclass(frozen=True)
@@ -361,9 +369,10 @@ def _with_config(
 
 def _check_request(data: Data, methods: Sequence[str], settings: Mapping[str, Any], ablate: bool) -> None:
     """Check settings, ablations and data before the cells are planned."""
-    for name in FIXED:
+    for name, option in FIXED.items():
         if name in settings:
-            raise UserError(f"{name}={settings[name]} cannot be set for a comparison: each cell has its own.")
+            why = f"use {option}" if option else "its error is that of the test images, without folds"
+            raise UserError(f"{name}={settings[name]} cannot be set for a comparison: {why}.")
     if ablate and ABLATED not in methods:
         raise UserError(f"--ablate removes parts from {ABLATED}, which --methods does not name.")
     if not len(data.x_test):

@@ -157,10 +157,10 @@ def report_numbers(report: Report) -> dict[str, Any]:
 def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) -> str:
     failed = sum(row["failed"] is not None for row in loaded.rows)
     diverged = sum(row.lost for row in loaded.rows) - failed
-    lead = (
-        f"{counted(len(loaded.rows), 'training')} on {counted(dataset_count, 'data set')}, from "
-        f"{counted(len(loaded.files), 'file')} of rows."
-    )
+    counts = [(len(loaded.files) - loaded.run_count, "file"), (loaded.run_count, "run")]
+    sources = [f"{counted(count, word)}{' of rows' * (word == 'file')}" for count, word in counts if count]
+    trainings = f"{counted(len(loaded.rows), 'training')} on {counted(dataset_count, 'data set')}"
+    lead = f"{trainings}, from {' and '.join(sources)}."
     lost = [f"{n:,} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
     if lost:
         lead += f" {' and '.join(lost)}; no mean includes them."

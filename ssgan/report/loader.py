@@ -75,6 +75,8 @@ class LoadedRows:
     measured: dict[str, list[str]]
     #: Paths of the files by their names in rows.
     places: dict[str, Path]
+    #: Number of ``files`` that are runs.
+    run_count: int
 
 
 def canonical(value: Any) -> str:
@@ -117,11 +119,15 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
         files[row.file] += 1
     rows.sort(key=lambda row: (row.training, canonical(row.values), row.file))
     skipped = sorted([*skipped, *repeated], key=lambda one: (one.file, one.line))
-    return LoadedRows(files, rows, skipped, measured, places)
+    return LoadedRows(files, rows, skipped, measured, places, sum(runs.is_run(_run_folder(path)) for path in resolved))
+
+
+def _run_folder(path: Path) -> Path:
+    return path.parent if path.name == "report.json" else path
 
 
 def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
-    run = path.parent if path.name == "report.json" else path
+    run = _run_folder(path)
     if runs.is_run(run):
         return _read_run(run, _printable(path))
     if path.is_dir():

@@ -300,3 +300,21 @@ def test_data_dir_is_recorded_and_can_be_overridden(
     assert status_of("data", "mnist", "--data-dir", "other", "--json") == 0
     assert status_of("data", "mnist", "--json") == 0
     assert mnist_roots == [Path("cache"), *[cache, Path("other")] * 2, Path("other"), None]
+
+
+# Report pages of runs: `ssgan report RUN`
+
+
+def test_report_of_a_run_and_of_rows_of_the_same_training(
+    trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A comparison measures more than the report of a run holds; its rows are used."""
+    out, _ = trained
+    rows = [{**row, "confusion": np.eye(10, dtype=int).tolist()} for row in runs.read_report(out)["rows"]]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for sources, words in (([out], "from 1 run."), ([out, "rows.jsonl"], "from 1 file of rows and 1 run.")):
+        assert status_of("report", *sources, "--out", "page", "--json") == 0
+        found = last_object(capsys.readouterr().out)
+        assert found["rows_skipped"] == 2 * (len(sources) - 1)
+        assert words in Path("page/report.md").read_text()
+    assert {one["file"] for one in found["skipped"]} == {str(out)}

@@ -59,6 +59,7 @@ def test_json_output_is_one_line_that_summarises_the_cells(capsys: pytest.Captur
     (line,) = capsys.readouterr().out.splitlines()
     answer = json.loads(line)
     assert (answer["dataset"], answer["preset"], answer["seeds"]) == ("digits", "digits-fast", [0, 1])
+    assert answer["trained"] == 4  # models, two of each method
     assert shlex.split(answer["report"])[:3] == ["ssgan", "report", "rows.jsonl"]
     found = {cell["method"]: cell for cell in answer["cells"]}
     assert found.keys() == {"gan", "gan (ensemble)", "knn"}
@@ -261,9 +262,9 @@ def test_interrupt_message_explains_how_to_continue(
         (["--epochs", "1", "--set", "total_images=100"], "total_images=100 and --epochs set the same length twice"),
         (["--set", "bach_size=3"], "Unknown setting 'bach_size'. Did you mean 'batch_size'?"),
         (["--set", "batch_size=1"], "batch_size is 1, but must be an integer at least 2."),
-        (["--set", "labels=30"], "labels=30 cannot be set for a comparison: each cell has its own."),
-        (["--set", "method=gan"], "method=gan cannot be set for a comparison"),
-        (["--set", "folds=3"], "folds=3 cannot be set for a comparison"),
+        (["--set", "labels=30"], "labels=30 cannot be set for a comparison: use --labels."),
+        (["--set", "method=gan"], "method=gan cannot be set for a comparison: use --methods."),
+        (["--set", "folds=3"], "folds=3 cannot be set for a comparison: its error is"),
         (["--set", "image_size=8"], "image_size=8 has no effect"),
         (["--set", "network=dcgan"], "Network dcgan accepts images of 17x17 to 64x64 pixels"),
         (["--methods", "supervised", "--set", "latent_size=3"], "latent_size=3 has no effect: it needs a method"),
