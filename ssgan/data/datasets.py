@@ -316,7 +316,8 @@ def load(
         A name of ``DATASETS``; a folder or ``.zip`` of pictures (see :mod:`ssgan.data.image_folder`); or the path
         of an ``.npz`` with ``x_train`` (uint8 [N, H, W] or [N, H, W, C], or float in 0 to 1; or float32 vectors
         [N, F]), ``y_train`` (int [N], -1 for unlabelled), and optionally ``x_test`` and ``y_test``, ``classes``
-        (names) and ``scale`` (the value of full intensity, else 255 for uint8 and 1 for float).
+        (names) and ``scale`` (the value of full intensity, else 255 for uint8 and 1 for float). Data of files are named
+        after the file; where that is a name of ``DATASETS``, ``own-`` comes before it.
     root : str or Path, optional
         Folder of downloaded data sets, in torchvision's layout; by default :func:`default_root`.
     options : Options
