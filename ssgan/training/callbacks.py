@@ -7,7 +7,7 @@ which a run is resumed.
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "Checkpoints",
     "Curves",
     "Densities",
+    "EventWriter",
     "Frames",
     "FunctionCallback",
     "Guarded",
@@ -64,13 +65,17 @@ class Callback:
     def on_report(self, progress: TrainingProgress) -> None:
         """Act on a report."""
 
+
+class EventWriter(Callback):
+    """Write the reports to files that are open during the training: the base class of TensorBoard's."""
+
     def flush(self) -> None:
         """Write to disk what a checkpoint will cover."""
+        raise NotImplementedError
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Hold files open during the training, after :meth:`rewind`."""
-        yield
+    def open(self) -> AbstractContextManager[None]:
+        """Hold the files open during the training, after :meth:`rewind`."""
+        raise NotImplementedError
 
 
 class Callbacks(Callback):
@@ -275,7 +280,7 @@ class Checkpoints(Callback):
     ----------
     folder : Path
     every_seconds, pause_after_seconds : float
-    events : Callback, optional
+    events : EventWriter, optional
         Flushed before each checkpoint: what it covers is not written again.
     interrupts : Interrupts, optional
         Checked after each step.
@@ -286,7 +291,7 @@ class Checkpoints(Callback):
         folder: Path,
         every_seconds: float,
         pause_after_seconds: float,
-        events: Callback | None,
+        events: EventWriter | None,
         interrupts: Interrupts | None = None,
     ) -> None:
         self.folder, self.every_seconds, self.pause_after_seconds = folder, every_seconds, pause_after_seconds
@@ -335,7 +340,7 @@ def run_callbacks(
     steps_done: int,
     on_report: Callable[[TrainingProgress], None] | None,
     pause_after_seconds: float,
-    events: Callback | None,
+    events: EventWriter | None,
     failed_parts: FailedParts,
 ) -> Iterator[Callbacks]:
     """Yield the callbacks of a run folder, rewound to a step; draw the curves once more at the end.

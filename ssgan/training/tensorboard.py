@@ -10,7 +10,7 @@ from typing import Any
 from ssgan import runs
 from ssgan.errors import UserError
 from ssgan.figures import curves
-from ssgan.training.callbacks import Callback, log_line
+from ssgan.training.callbacks import EventWriter, log_line
 from ssgan.training.monitor import TrainingProgress
 from ssgan.training.parts import FailedParts
 
@@ -38,7 +38,7 @@ def check_tensorboard() -> None:
         ) from None
 
 
-class TensorBoard(Callback):
+class TensorBoard(EventWriter):
     """Write the log as TensorBoard events, a folder for each seed. A failure is recorded and does not end the training.
 
     Parameters
