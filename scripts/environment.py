@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Make `.venv` beside this folder ready to use: `python3 scripts/environment.py [test|dev]`.
 
-Needs nothing but Python. The libraries are installed by uv, which pip puts into the fresh `.venv`, or
-by pip where uv cannot do it. A broken or incomplete `.venv` is repaired or recreated; a valid one is
-used as it is, in about five seconds. Written for any Python 3, so that an old one gets a sentence
-instead of a syntax error.
+Needs only Python. The libraries are installed by uv, which pip installs into the new `.venv`, or by pip
+if uv fails. A broken or incomplete `.venv` is repaired or recreated; a valid one is
+used unchanged, after a check of about five seconds. Runs in any Python 3, so that an old version prints
+a message instead of a syntax error.
 """
 
 import ast
@@ -20,25 +20,25 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python")
-OLDEST = (3, 11)
-WHOLE = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL, jinja2, filelock, platformdirs, ssgan"
+OLDEST_PYTHON = (3, 11)
+CHECK = "import torch, torchvision, sklearn, numpy, typer, rich, matplotlib, PIL, jinja2, filelock, platformdirs, ssgan"
 EXTRA_MODULES = {
     "": "",
     "test": ", pytest, hypothesis, pytest_timeout",
     "dev": ", pytest, hypothesis, mypy, ruff, importlinter, mkdocs, mkdocstrings",
 }
 PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
-# torch without CUDA, which most of its bytes are for. SSGAN_TORCH is `cpu`, `default` (of the usual index) or `auto`.
+# torch without CUDA, which is much smaller. SSGAN_TORCH is `cpu`, `default` (from the usual index) or `auto`.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_CHOICES = ("auto", "cpu", "default")
 PROBE_SECONDS = 2
 NVIDIA_PATHS = ("/proc/driver/nvidia", "/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
-# What is shown of the output of pip and uv, by how its lines begin.
-SHOWN = (
+# Prefixes of the lines of pip and uv that are printed.
+OUTPUT_PREFIXES = (
     *("Collecting ", "Downloading ", "Installing collected", "Successfully installed"),
     *("Resolved ", "Downloaded ", "Prepared ", "Installed ", "Building ", "Built "),
 )
-# The settings of pip that uv needs too, by the option of uv.
+# Settings of pip, and the options of uv that correspond to them.
 UV_OPTIONS = {
     "index-url": "--default-index",
     "extra-index-url": "--index",
@@ -53,8 +53,8 @@ UV_VARIABLES = {
     "default-timeout": ("UV_HTTP_TIMEOUT",),
     "proxy": ("HTTP_PROXY", "HTTPS_PROXY"),
 }
-# Settings of pip that change nothing of what is installed.
-UNNEEDED = {
+# Settings of pip that do not change the installed packages.
+IGNORED_SETTINGS = {
     *("disable-pip-version-check", "no-input", "progress-bar", "quiet", "verbose", "log", "no-color", "retries"),
     *("cache-dir", "require-virtualenv", "root-user-action", "no-warn-script-location", "break-system-packages"),
     *("no-python-version-warning", "prefer-binary", "use-feature", "use-deprecated"),
@@ -62,34 +62,34 @@ UNNEEDED = {
 
 
 def say(text):
-    """Print one line at once."""
+    """Print one line and flush the output."""
     print(text, flush=True)
 
 
 def restart_with_new_enough_python():
-    """Run this program again under a newer Python where this one is too old."""
-    if sys.version_info >= OLDEST:
+    """Run this program again with a newer Python if this one is too old."""
+    if sys.version_info >= OLDEST_PYTHON:
         return
-    for minor in range(20, OLDEST[1] - 1, -1):
+    for minor in range(20, OLDEST_PYTHON[1] - 1, -1):
         python = shutil.which(f"python3.{minor}")
         if python:
             os.execv(python, [python, *sys.argv])
-    sys.exit(f"ssgan needs Python 3.11 or newer, and this is {sys.version.split()[0]}: install one and try again.")
+    sys.exit(f"ssgan needs Python 3.11 or newer, but this is {sys.version.split()[0]}: install one and try again.")
 
 
 def fingerprint(extra):
-    """Return a hash of what the environment is installed from."""
+    """Return a hash of pyproject.toml, the extra and the folder of the repository."""
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
         return hashlib.sha256(stream.read() + extra.encode() + ROOT.encode()).hexdigest()
 
 
 def stamp(extra):
-    """Return the file that is written when an installation has ended well."""
+    """Return the path of the file that marks a successful installation."""
     return os.path.join(VENV, "ssgan-installed-" + (extra or "plain"))
 
 
-def is_whole(extra):
-    """Return whether `.venv` was installed from today's pyproject.toml and every package in it can be imported."""
+def is_complete(extra):
+    """Return whether `.venv` was installed from the current pyproject.toml and all its packages can be imported."""
     try:
         with open(stamp(extra)) as stream:
             if stream.read() != fingerprint(extra):
@@ -97,7 +97,7 @@ def is_whole(extra):
     except OSError:
         return False
     say("Checking .venv ...")
-    command = [PYTHON, "-c", WHOLE + EXTRA_MODULES[extra]]
+    command = [PYTHON, "-c", CHECK + EXTRA_MODULES[extra]]
     try:
         return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
     except OSError:
@@ -109,7 +109,7 @@ def make():
     if os.path.islink(VENV) or os.path.isfile(VENV):
         os.remove(VENV)
     elif os.path.isdir(VENV):
-        say("The .venv that is here is broken or unfinished: removing it.")
+        say("The existing .venv is broken or unfinished: removing it.")
         shutil.rmtree(VENV)
     say(f"Making .venv with Python {sys.version.split()[0]} ...")
     if subprocess.run([sys.executable, "-m", "venv", VENV]).returncode:
@@ -117,25 +117,25 @@ def make():
 
 
 def run(command, env=None):
-    """Run an installer and show what it fetches; return whether it worked, and print its last lines where not."""
+    """Run an installer and print its progress; return whether it succeeded, and print its last lines if not."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-    last = []
+    last_lines = []
     for line in process.stdout:
-        last = ([*last, line.rstrip()])[-15:]
-        if line.strip().startswith(SHOWN):
+        last_lines = ([*last_lines, line.rstrip()])[-15:]
+        if line.strip().startswith(OUTPUT_PREFIXES):
             say("  " + line.strip()[:76])
     if process.wait() == 0:
         return True
-    print("\n".join(last), file=sys.stderr)
+    print("\n".join(last_lines), file=sys.stderr)
     return False
 
 
 def pip_settings():
-    """Return what pip is configured with, by files and variables, as text by the name of the setting."""
+    """Return the settings of pip from its files and variables, as text by name."""
     command = [PYTHON, "-m", "pip", "config", "list", "--disable-pip-version-check"]
-    listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     values = {}
-    for line in listed.stdout.splitlines():
+    for line in output.stdout.splitlines():
         name, equals, text = line.partition("=")
         section, _, key = name.rpartition(".")
         if equals and section in ("global", "install", ":env:"):
@@ -145,7 +145,7 @@ def pip_settings():
 
 
 def uv_configuration(settings):
-    """Return the options and environment variables that give uv the settings of pip; None where it has no such."""
+    """Return the options and variables that give uv the settings of pip; None if uv lacks one of them."""
     options, variables = [], {}
     for name, text in settings.items():
         is_on = text.strip().lower() not in ("", "0", "false", "no", "off")
@@ -155,14 +155,14 @@ def uv_configuration(settings):
             options += [UV_SWITCHES[name]] if is_on else []
         elif name in UV_VARIABLES:
             variables.update(dict.fromkeys(UV_VARIABLES[name], text.strip()))
-        elif name not in UNNEEDED and is_on:
+        elif name not in IGNORED_SETTINGS and is_on:
             return None
-    # pip takes the best version that any index has, and trusts the certificates of the system.
+    # Like pip, take the best version of all indexes and trust the certificates of the system.
     return ["--index-strategy", "unsafe-best-match", "--system-certs", *options], variables
 
 
 def install_by_uv(target):
-    """Put uv into `.venv` and install a target by it; return whether it worked."""
+    """Install uv into `.venv` and a target with it; return whether it succeeded."""
     configuration = uv_configuration(pip_settings())
     if configuration is None:
         return False
@@ -171,12 +171,12 @@ def install_by_uv(target):
         command = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, *options, "-e", target]
         if run(command, {**os.environ, **variables}):
             return True
-    say("That did not work with uv: continuing with pip.")
+    say("Installation with uv failed: continuing with pip.")
     return False
 
 
 def torch_choice():
-    """Return what the variable SSGAN_TORCH asks for: `auto`, `cpu` or `default`."""
+    """Return the value of the variable SSGAN_TORCH: `auto`, `cpu` or `default`."""
     choice = os.environ.get("SSGAN_TORCH", "").strip().lower() or "auto"
     if choice not in TORCH_CHOICES:
         sys.exit("SSGAN_TORCH is {!r}, but must be one of {}.".format(choice, ", ".join(TORCH_CHOICES)))
@@ -189,7 +189,7 @@ def has_nvidia():
 
 
 def cpu_index_answers():
-    """Return whether the index of torch for the CPU answers soon; looking up its name may take long as well."""
+    """Return whether the index of torch for the CPU answers in time, including the lookup of its name."""
     answers = []
 
     def ask():
@@ -207,36 +207,36 @@ def cpu_index_answers():
 
 
 def wants_cpu_torch():
-    """Return whether torch for the CPU alone is to be installed; the usual one has no CUDA but on Linux."""
+    """Return whether to install torch for the CPU only; the usual torch has CUDA only on Linux."""
     choice = torch_choice()
     if choice != "auto":
         return choice == "cpu"
     if not sys.platform.startswith("linux") or has_nvidia():
         return False
-    own_index = {"index-url", "no-index", "find-links"} & set(pip_settings())  # another choice of the user
-    return not own_index and cpu_index_answers()
+    custom_index = {"index-url", "no-index", "find-links"} & set(pip_settings())  # the user chose another index
+    return not custom_index and cpu_index_answers()
 
 
 def torch_requirements():
-    """Return the requirements of pyproject.toml that have a build for the CPU alone."""
+    """Return the requirements of pyproject.toml that have a build for the CPU only."""
     import tomllib
 
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as stream:
         dependencies = tomllib.load(stream)["project"].get("dependencies", [])
-    return [one for one in dependencies if one.startswith("torch")]
+    return [requirement for requirement in dependencies if requirement.startswith("torch")]
 
 
 def install_cpu_torch():
-    """Install torch for the CPU alone, where it is wanted; where that fails, the usual one follows."""
+    """Install torch for the CPU only if it is wanted; if this fails, the usual torch is installed later."""
     if not wants_cpu_torch():
         return
-    say(f"torch for the CPU alone, from {CPU_INDEX} (SSGAN_TORCH=default takes the one with CUDA) ...")
+    say(f"Installing torch for the CPU only from {CPU_INDEX} (with CUDA: SSGAN_TORCH=default) ...")
     if not run([PYTHON, *PIP_INSTALL, "--index-url", CPU_INDEX, *torch_requirements()]):
-        say("That did not work: continuing with the usual torch.")
+        say("This installation failed: continuing with the usual torch.")
 
 
 def install(extra):
-    """Install the package, showing what is being fetched; return whether it worked."""
+    """Install the package and print the progress; return whether it succeeded."""
     say("Installing ssgan and its libraries (the first time: minutes and gigabytes, most of it torch) ...")
     install_cpu_torch()
     target = ROOT + ("[" + extra + "]" if extra else "")
@@ -252,26 +252,24 @@ def is_usable():
     check = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
     try:
         return subprocess.run([PYTHON, "-c", check], stderr=subprocess.DEVNULL).returncode == 0
-    except OSError:  # there is none, or it cannot be executed here
+    except OSError:  # there is no Python, or it cannot be executed
         return False
 
 
 def ensure(extra=""):
-    """Make `.venv` ready with an extra of pyproject.toml; return its Python."""
+    """Make `.venv` ready with an extra of pyproject.toml; return the path of its Python."""
     restart_with_new_enough_python()
     torch_choice()  # fail on an invalid choice before anything is installed
-    if is_whole(extra):
+    if is_complete(extra):
         return PYTHON
     if not is_usable():
         make()
-    if install(extra) and is_whole(extra):
+    if install(extra) and is_complete(extra):
         return PYTHON
-    say("That did not work: starting again from an empty .venv.")
+    say("Installation failed: starting again from an empty .venv.")
     make()
-    if not (install(extra) and is_whole(extra)):
-        sys.exit(
-            "Installation failed twice; the lines above say why. Without a network, pip cannot fetch the libraries."
-        )
+    if not (install(extra) and is_complete(extra)):
+        sys.exit("Installation failed twice; see the lines above. Without a network, pip cannot fetch the libraries.")
     return PYTHON
 
 

@@ -3,10 +3,10 @@
 
     python scripts/benchmarks/backbone_engines.py --sizes 96,160,224 --threads 1,2
 
-Each number of threads and size is a process of its own. In it the engines take turns, so whatever slows the machine
-slows them all; the first rounds warm up and are not counted. ``folded`` has each batch norm multiplied into the
-convolution before it. ``difference`` is the largest from the first engine, over the largest feature. ``ms/image`` is
-the median over rounds of batches of 16 images; resizing is not in it.
+Each combination of threads and size runs in a separate process. In it the engines take turns, so other load on the
+machine slows all of them; the first rounds warm up and are not counted. In ``folded`` each batch norm is multiplied
+into the convolution before it. ``difference`` is the largest difference from the first engine, divided by the largest
+feature. ``ms/image`` is the median over rounds of batches of 16 images, without resizing.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def torch_engine(network: nn.Module, batch: Tensor, memory_format: torch.memory_
 
 @torch.inference_mode()
 def measure(name: str, size: int, threads: int, rounds: int) -> None:
-    """Print one row for each engine."""
+    """Time the engines and print one row for each."""
     torch.set_num_threads(threads)
     find_spec, backbones.find_spec = backbones.find_spec, lambda module: None
     network = load_backbone(name, size)._forward
@@ -79,9 +79,9 @@ def measure(name: str, size: int, threads: int, rounds: int) -> None:
     times: dict[str, list[float]] = {engine: [] for engine in engines}
     for _ in range(WARM_UP + rounds):
         for engine, run in engines.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             run()
-            times[engine].append(time.perf_counter() - began)
+            times[engine].append(time.perf_counter() - start)
     for engine, run in engines.items():
         difference = float((run() - expected).abs().max() / expected.abs().max())
         milliseconds = 1e3 * np.median(times[engine][WARM_UP:]) / BATCH_IMAGES
@@ -92,21 +92,21 @@ def measure(name: str, size: int, threads: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Run each combination in a process of its own."""
+    """Run each combination in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--sizes", default="96,160,224", help="pixels, separated by commas")
     parser.add_argument("--threads", default="1,2", help="separated by commas")
     parser.add_argument("--rounds", type=int, default=8)
-    chosen = parser.parse_args()
-    pairs = [(size, threads) for size in chosen.sizes.split(",") for threads in chosen.threads.split(",")]
+    args = parser.parse_args()
+    pairs = [(size, threads) for size in args.sizes.split(",") for threads in args.threads.split(",")]
     if len(pairs) == 1:
-        measure(chosen.backbone, int(pairs[0][0]), int(pairs[0][1]), chosen.rounds)
+        measure(args.backbone, int(pairs[0][0]), int(pairs[0][1]), args.rounds)
         return
-    print(f"{chosen.backbone}, batches of {BATCH_IMAGES}")
+    print(f"{args.backbone}, batches of {BATCH_IMAGES}")
     print("pixels  threads  engine                  ms/image  images/s  difference", flush=True)
     for size, threads in pairs:
-        options = ["--backbone", chosen.backbone, "--rounds", str(chosen.rounds)]
+        options = ["--backbone", args.backbone, "--rounds", str(args.rounds)]
         command = [sys.executable, __file__, *options, "--sizes", size, "--threads", threads]
         subprocess.run(command, check=True)
 

@@ -1,4 +1,4 @@
-"""Bounds on the speed of a step of `mnist-paper`: its matrix products, and the bandwidth of memory."""
+"""Measure bounds on the speed of a step of `mnist-paper`: its matrix products and the memory bandwidth."""
 
 import functools
 import itertools
@@ -16,7 +16,7 @@ Product = tuple[str, int, int, int]
 def products(config: Config, inputs: int, classes: int) -> list[Product]:
     """List the matrix products of a step of one model: D on three batches in its phase, on two in that of G.
 
-    Left out: gradients of images in D's phase, of D's weights in G's phase and of G's noise; logits in G's phase.
+    Not included: gradients of images in D's phase, of D's weights in G's phase and of G's noise; logits in G's phase.
     """
     rows = config.batch_size
     D = list(itertools.pairwise([inputs, *config.discriminator_widths, classes]))
@@ -33,7 +33,7 @@ def gigaflop(products: list[Product]) -> float:
 
 
 def multiplier(products: list[Product], models: int, device: torch.device) -> Callable[[], None]:
-    """Return a function that computes these products for some models: by torch.mm for one, by torch.bmm for more."""
+    """Return a function that computes these products for a number of models: torch.mm for one, torch.bmm for more."""
 
     @functools.cache
     def operand(role: str, *shape: int) -> Tensor:
@@ -54,7 +54,7 @@ def multiplier(products: list[Product], models: int, device: torch.device) -> Ca
 
 
 def copier(megabytes: int, device: torch.device) -> Callable[[], None]:
-    """Return a function that copies some memory: each byte is read once and written once."""
+    """Return a function that copies memory: each byte is read once and written once."""
     source = torch.zeros(megabytes * 250_000, device=device)
     target = torch.empty_like(source)
 

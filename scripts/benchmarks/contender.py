@@ -1,9 +1,9 @@
-"""A program that `scripts/benchmarks/speed.py` times, in a process of its own: `contender.py NAME SIZE SETTINGS`.
+"""Run a program for `scripts/benchmarks/speed.py`, in a separate process: `contender.py NAME SIZE SETTINGS`.
 
-The size is a number of models; of ``square`` the rows of a matrix, of ``copy`` megabytes.
+SIZE is the number of models; for ``square`` the rows of a matrix, for ``copy`` the megabytes.
 
-It says when it is ready, then for every line with a number of steps how long they took. Torch is imported where the
-program would have imported it: the package sets how OpenMP waits before that, a plain program does not.
+Prints a line after the first step. Then reads lines with a number of steps, and prints the time of these. Torch is
+imported where the program would import it: ssgan sets before that how OpenMP waits, a plain program does not.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ def program(
     device = select(config.device)
     if name == "plain":
         data = plain.images()
-        ordinary = plain.Plain(plain.build(config, data), data)
-        batches = ordinary.batches()
-        return lambda: ordinary.step(*next(batches)), device
+        plain_program = plain.Plain(plain.build(config, data), data)
+        batches = plain_program.batches()
+        return lambda: plain_program.step(*next(batches)), device
     if name == "products":
         return ceiling.multiplier(ceiling.products(config, 28 * 28, 10), size, device), device
     if name == "square":
@@ -59,7 +59,7 @@ def program(
 
 def main() -> None:
     """Answer each line of standard input with a time, until there is no more input."""
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     exits = contextlib.ExitStack()
     step, device = program(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), exits)
     import torch
@@ -70,7 +70,7 @@ def main() -> None:
 
     step()
     wait()
-    print(json.dumps({"first_step": time.perf_counter() - began}), flush=True)
+    print(json.dumps({"first_step": time.perf_counter() - start_time}), flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(int(line)):

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Time the cache of features and measure its memory, with a network that costs nothing.
+"""Time the cache of features and measure its memory, with a network that takes almost no time.
 
     python scripts/benchmarks/feature_cache.py --images 1000000
 
 Makes a memory map of random images of 16x16 pixels in a temporary folder, computes features for all of them, then reads
-them from the cache, adds ten images, and reads all images in another order. The files are deleted at the end: a million
-images of 1,280 features take 2.9 GB, and as much again for the other order. Each step is a process of its own.
-``memory`` is the peak of what the process itself takes; ``with files`` counts mapped pages of files as well, which the
-system takes back when it needs them. On systems without ``/proc`` only the latter is known.
+the features from the cache, adds ten images, and reads all features in another order. The files are deleted at the end:
+a million images of 1,280 features take 2.9 GB, and as much again for the other order. Each step is a separate process.
+``memory`` is the peak memory of the process without mapped files; ``with files`` includes mapped pages of files, which
+the system can reclaim. On systems without ``/proc`` only the latter is known.
 """
 
 import argparse
@@ -25,15 +25,15 @@ PIXELS = 16
 STEPS = ("compute", "read", "add ten", "other order")
 
 
-def own_memory() -> int:
-    """Return the bytes that this process takes without pages of files; 0 where the system does not say."""
+def process_memory() -> int:
+    """Return the memory of this process in bytes, without mapped files; 0 on systems without ``/proc``."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def make_images(path: Path, count: int) -> None:
-    """Write random images, which differ."""
+    """Write different random images."""
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, PIXELS, PIXELS))
     generator = np.random.default_rng(0)
     for start in range(0, count, 65536):
@@ -47,7 +47,7 @@ def fake_features(images: np.ndarray, width: int) -> np.ndarray:
 
 
 class Reordered:
-    """Images of an array in another order, with slices alone."""
+    """Images of an array in another order; only slices can be read."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images, self.order = images, np.random.default_rng(1).permutation(len(images))
@@ -65,53 +65,53 @@ def run_step(step: str, folder: Path, width: int) -> None:
 
     images = np.load(folder / "images.npy", mmap_mode="r")
     images = images if step == "add ten" else images[:-10]
-    wanted = Reordered(images) if step == "other order" else images
-    peak, done = [own_memory()], threading.Event()
+    inputs = Reordered(images) if step == "other order" else images
+    peak, stop = [process_memory()], threading.Event()
     before = peak[0]
 
     def watch() -> None:
-        while not done.wait(0.02):
-            peak.append(max(peak.pop(), own_memory()))
+        while not stop.wait(0.02):
+            peak.append(max(peak.pop(), process_memory()))
 
     thread = threading.Thread(target=watch)
     thread.start()
-    computed = []
+    batch_sizes = []
 
     def compute(part: np.ndarray) -> np.ndarray:
-        computed.append(len(part))
+        batch_sizes.append(len(part))
         return fake_features(part, width)
 
-    began = time.perf_counter()
-    features = compute_features(wanted, compute, folder / "cache", width)
-    seconds = time.perf_counter() - began
-    done.set()
+    start = time.perf_counter()
+    features = compute_features(inputs, compute, folder / "cache", width)
+    seconds = time.perf_counter() - start
+    stop.set()
     thread.join()
-    for i in range(0, len(wanted), max(1, len(wanted) // 1000)):
-        assert np.array_equal(features[i], fake_features(wanted[i : i + 1], width)[0].astype(np.float16))
-    whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    for i in range(0, len(inputs), max(1, len(inputs) // 1000)):
+        assert np.array_equal(features[i], fake_features(inputs[i : i + 1], width)[0].astype(np.float16))
+    peak_with_files = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(
-        f"{step:12s} {len(wanted):>10,} {sum(computed):>10,} {seconds:9.2f} {len(wanted) / seconds:>10,.0f} "
-        f"{(peak[0] - before) / 2**20:10.0f} {peak[0] / 2**20:10.0f} {whole / 2**20:10.0f}",
+        f"{step:12s} {len(inputs):>10,} {sum(batch_sizes):>10,} {seconds:9.2f} {len(inputs) / seconds:>10,.0f} "
+        f"{(peak[0] - before) / 2**20:10.0f} {peak[0] / 2**20:10.0f} {peak_with_files / 2**20:10.0f}",
         flush=True,
     )
 
 
 def main() -> None:
-    """Make the images, and run each step in a process of its own."""
+    """Make the images, and run each step in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=1280, help="features of an image")
-    parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.step:
-        run_step(chosen.step, chosen.folder, chosen.width)
+    args = parser.parse_args()
+    if args.step:
+        run_step(args.step, args.folder, args.width)
         return
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        make_images(Path(folder, "images.npy"), chosen.images + 10)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        make_images(Path(folder, "images.npy"), args.images + 10)
         print("step             images   computed   seconds   images/s  MiB added MiB memory with files")
         for step in STEPS:
-            command = [sys.executable, __file__, "--folder", folder, "--width", str(chosen.width), "--step", step]
+            command = [sys.executable, __file__, "--folder", folder, "--width", str(args.width), "--step", step]
             subprocess.run(command, check=True)
         size = sum(path.stat().st_size for path in Path(folder, "cache").iterdir())
         print(f"The cache takes {size / 2**20:,.0f} MiB on disk.")

@@ -1,4 +1,4 @@
-"""The step of the preset mnist-paper as an ordinary eager program in plain PyTorch, from the weights of a trainer."""
+"""Train by the preset mnist-paper with a plain eager PyTorch program, from the weights of a trainer."""
 
 import itertools
 import math
@@ -29,14 +29,14 @@ def dense(inputs: int, outputs: int, train_scale: bool) -> nn.Module:
 
 
 def torch_name(name: str) -> str:
-    """Translate the name of a weight of the package into that of the plain program."""
+    """Convert the name of a weight of the package to its name in the plain program."""
     module, _, leaf = name.rpartition(".")
     leaves = {"v": "parametrizations.weight.original1", "g": "parametrizations.weight.original0", "b": "bias"}
     return f"{module}.{leaves.get(leaf, leaf)}"
 
 
 class Noise(nn.Module):
-    """Gaussian noise."""
+    """Add Gaussian noise."""
 
     def __init__(self, std: float) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Noise(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Normalisation by the statistics of the batch, with a bias and no gain."""
+    """Normalise by the statistics of the batch, with a bias and no gain."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to logits, and to the features of the last hidden layer."""
+    """Map images to logits, and to the features of the last hidden layer."""
 
     def __init__(self, inputs: int, classes: int, config: Config) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
 
 
 class Generator(nn.Module):
-    """Noise to images in [0, 1]."""
+    """Map noise to images in [0, 1]."""
 
     def __init__(self, outputs: int, config: Config) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take one step along the gradients and drop them."""
+        """Take one step along the gradients and clear them."""
         self.steps += 1
         gradients = [p.grad for p in self.parameters]
         torch._foreach_lerp_(self.first, gradients, 1 - self.beta1)
@@ -120,7 +120,7 @@ class Adam:
 
 
 class Plain:
-    """The step as an ordinary eager program, from the weights that one model of a trainer has now."""
+    """Train one model in plain eager PyTorch, from its current weights in a trainer."""
 
     def __init__(self, trainer: Trainer, data: Data, model: int = 0) -> None:
         self.config, self.source = trainer.config, trainer.batches
@@ -165,11 +165,11 @@ class Plain:
         return {name: value / (1 - self.decay**self.adam_D.steps) for name, value in self.average.items()}
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """Yield batches of the first model without end: the pool lies on the device as floats, shuffled every epoch."""
-        given, size = self.source.labeled, self.config.batch_size
-        labels = torch.from_numpy(given.y[0]).to(self.source.device)
+        """Yield endless batches of the first model; the pool is on the device as floats, shuffled every epoch."""
+        labeled_source, size = self.source.labeled, self.config.batch_size
+        labels = torch.from_numpy(labeled_source.y[0]).to(self.source.device)
         pool = self.source.pool.to(self.source.dtype) / self.source.scale
-        labeled = pool[given.rows[0]]
+        labeled = pool[labeled_source.rows[0]]
         while True:
             orders = [torch.randperm(len(pool), device=pool.device).split(size) for _ in range(3)]
             for rows, unlabeled, unlabeled2 in zip(*orders, strict=True):
@@ -186,7 +186,7 @@ def build(config: Config, data: Data) -> Trainer:
 
 
 def check_equal(config: Config, data: Data, steps: int = 5) -> float:
-    """Return the largest relative difference of losses, weights and averages of both, in float64 without noise."""
+    """Return the largest relative difference of both programs' losses, weights and averages, in float64, no noise."""
     trainer = build(config.replace(noise_input_std=0.0, noise_hidden_std=0.0, dtype="float64"), data)
     plains = [Plain(trainer, data, model) for model in range(config.seeds)]
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -208,7 +208,7 @@ def check_equal(config: Config, data: Data, steps: int = 5) -> float:
 
 
 def images() -> Data:
-    """Load MNIST if it is on this machine, else make random images of its shape."""
+    """Load MNIST if it is on this machine, or make random images of its shape."""
     if all((default_root() / "MNIST" / "raw" / file).is_file() for file in IDX_FILES):
         return load("mnist")
     x = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), np.uint8)

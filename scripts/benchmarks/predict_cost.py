@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measure what `ssgan predict` costs a picture: processor time, bytes read and bytes written.
+"""Measure the cost of `ssgan predict` per picture: processor time, bytes read and bytes written.
 
     python scripts/benchmarks/predict_cost.py --json results/rows/predict.jsonl
 
-Makes pictures like photographs in their size and JPEG quality in a temporary folder, trains a short run of each kind,
-and predicts the pictures once to warm up and then several times. Processor time is that of this process, on one thread;
-its median over the rounds hardly depends on what else the machine does. A row goes to the file for each kind.
+Makes pictures with the size and JPEG quality of photographs in a temporary folder, trains a short run of each kind, and
+predicts the pictures once to warm up and then several times. Processor time is that of this process, on one thread; its
+median over the rounds hardly depends on other load on the machine. Each kind adds a row to the file.
 """
 
 import argparse
@@ -38,7 +38,7 @@ KINDS = {
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """Write JPEG files of two classes whose sizes are those of photographs: smooth shapes with some noise."""
+    """Write JPEG files of two classes with the size of photographs: smooth shapes with some noise."""
     random = np.random.default_rng(0)
     for i in range(count):
         coarse = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
@@ -62,9 +62,9 @@ def measure(kind: str, pictures: Path, work: Path, rounds: int) -> dict:
     predictor, sources = open_predictor(run, device="cpu"), find_inputs([str(pictures)])
     out, seconds = work / "rows.csv", []
     for _ in range(rounds + 1):
-        began = time.process_time()
+        start = time.process_time()
         write_predictions(predictor, sources, str(out))
-        seconds.append(time.process_time() - began)
+        seconds.append(time.process_time() - start)
     return {
         "kind": kind,
         "preset": preset,
@@ -87,16 +87,16 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="add the rows to this file")
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")
-        make_pictures(pictures, arguments.pictures)
+        make_pictures(pictures, args.pictures)
         for kind in KINDS:
-            row = measure(kind, pictures, Path(folder), arguments.rounds)
+            row = measure(kind, pictures, Path(folder), args.rounds)
             print(f"{kind}: {1000 * row['cpu_seconds']:.1f} ms, {row['picture_bytes'] / 1000:.0f} kB a picture")
-            if arguments.json:
-                with arguments.json.open("a", encoding="utf-8") as stream:
+            if args.json:
+                with args.json.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(row) + "\n")
 
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Time one training step beside plain PyTorch and the matrix products alone: the source of the published times.
+"""Time one training step, plain PyTorch and the matrix products alone: the source of the published times.
 
     python scripts/benchmarks/speed.py --seeds 1,10 --busy --json results/rows/speed.jsonl
 
-Every contender is a process of its own and they take turns, so whatever slows the machine slows them all, and each has
+Every contender is a separate process and they take turns, so other load on the machine slows all of them, and each has
 its own settings and memory; the first round warms up and is not counted. ``ssgan`` is the trainer with its batches, for
-one model or a stack. ``plain PyTorch`` is the same mathematics as an ordinary eager program with batches of its own,
+one model or a stack. ``plain PyTorch`` is the same computation as an eager program with separate batches,
 `scripts/benchmarks/plain.py`; ``--check`` compares the two in float64 without noise. ``products`` are the float32
-matrix products that a step cannot do without.
+matrix products that a step needs.
 
-GFLOP/s counts those products alone. ``x plain`` is model steps a second over those of plain PyTorch. ``share``, of the
-ceiling, is the time of the products alone over the time of the step; for a stack the products of its models run one
+GFLOP/s counts those products alone. ``x plain`` is model steps a second over those of plain PyTorch. ``share`` is
+the time of the products alone over the time of the step; for a stack the products of its models run one
 after another (torch.mm) or side by side (torch.bmm), whichever is faster. ``busy`` is the time of a step beside
-one other process that keeps a core busy. Other presets have no plain program: their rows hold ssgan alone.
+one other process that keeps a core busy. Other presets have no plain program: their rows hold only ssgan.
 """
 
 import argparse
@@ -25,35 +25,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-OUTSIDE = dict(os.environ)  # before the package sets how OpenMP waits, which a plain program knows nothing of
+PARENT_ENVIRONMENT = dict(os.environ)  # read before ssgan sets how OpenMP waits, which a plain program does not do
 
 from ssgan.settings import parse, resolve  # noqa: E402
 
 SCRIPTS = Path(__file__).resolve().parent
 PRESET = "mnist-paper"
-SIZES = ("batch_size", "discriminator_widths", "generator_widths", "init_images", "labels", "latent_size")
-CHOICES = ("seed_strategy", "precision", "cuda_graph", "compile_losses", "dtype")
+SIZE_SETTINGS = ("batch_size", "discriminator_widths", "generator_widths", "init_images", "labels", "latent_size")
+OTHER_SETTINGS = ("seed_strategy", "precision", "cuda_graph", "compile_losses", "dtype")
 TOLERANCE = 1e-9
 START_ROUNDS = 7
-BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with the parent process
+BUSY_LOOP = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with the parent process
 SQUARE = 4096
 COPY_MEGABYTES = 256
 STARTS = {"import typer": "import typer", "ssgan --help": "from ssgan.cli import main; main(['--help'])"}
 
 
 class Contender:
-    """A program in a process of its own, which waits for its turn."""
+    """A program in a separate process, which waits for its turn."""
 
     def __init__(self, name: str, models: int, settings: dict[str, Any]) -> None:
         self.name, self.models, self.times, self.busy_times = name, models, [], []
         self.peaks: dict[str, int] = {}
         command = [sys.executable, str(SCRIPTS / "contender.py"), name, str(models), json.dumps(settings)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=OUTSIDE)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=PARENT_ENVIRONMENT)
         self.first_step = self._answer()["first_step"]
 
     def turn(self, steps: int) -> float:
-        """Run some steps; return the seconds of one."""
+        """Run a number of steps; return the seconds of one step."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         answer = self._answer()
@@ -73,18 +73,18 @@ class Contender:
 
 
 def start_times() -> dict[str, float]:
-    """Time whole processes in turns; return the shortest wall-clock time of each."""
+    """Time whole processes in turn; return the shortest wall-clock time of each."""
     times: dict[str, list[float]] = {name: [] for name in STARTS}
     for _ in range(START_ROUNDS):
         for name, code in STARTS.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.perf_counter() - start)
     return {name: min(values) for name, values in times.items()}
 
 
 def quartiles(seconds: list[float]) -> list[float]:
-    """Compute first quartile, median and third quartile, in milliseconds."""
+    """Compute the first quartile, median and third quartile in milliseconds."""
     ordered = statistics.quantiles(seconds, n=4, method="inclusive")
     return [1e3 * value for value in ordered]
 
@@ -92,23 +92,25 @@ def quartiles(seconds: list[float]) -> list[float]:
 def measure(
     preset: str, settings: dict[str, Any], stacks: list[int], rounds: int, steps: int, busy: bool
 ) -> dict[str, Any]:
-    """Time the contenders in turns; return the row of results."""
+    """Time the contenders in turn; return the row of results."""
     programs = [("ssgan", models) for models in stacks]
     if preset == PRESET:
         programs += [("plain", 1), *(("products", models) for models in sorted({1, *stacks}))]
     programs += [("square", SQUARE), ("copy", COPY_MEGABYTES)]
     contenders = [Contender(name, models, {**settings, "preset": preset}) for name, models in programs]
     for quiet in (True, False) if busy else (True,):
-        beside = None if quiet else subprocess.Popen([sys.executable, "-c", BUSY])
+        busy_process = None if quiet else subprocess.Popen([sys.executable, "-c", BUSY_LOOP])
         for _ in range(rounds + 1):
-            for one in contenders:
-                if quiet or one.name in ("ssgan", "plain"):
-                    (one.times if quiet else one.busy_times).append(one.turn(steps if one.name != "square" else 1))
-        if beside is not None:
-            beside.kill()
-            beside.wait()
-    for one in contenders:
-        one.close()
+            for contender in contenders:
+                if quiet or contender.name in ("ssgan", "plain"):
+                    (contender.times if quiet else contender.busy_times).append(
+                        contender.turn(steps if contender.name != "square" else 1)
+                    )
+        if busy_process is not None:
+            busy_process.kill()
+            busy_process.wait()
+    for contender in contenders:
+        contender.close()
     return result(preset, settings, contenders, rounds, steps)
 
 
@@ -124,24 +126,28 @@ def result(
 
     config = resolve(preset, settings)
     device = select(config.device)
-    median = {(one.name, one.models): statistics.median(one.times[1:]) for one in contenders}
+    median = {(contender.name, contender.models): statistics.median(contender.times[1:]) for contender in contenders}
     flop = ceiling.gigaflop(ceiling.products(config, 28 * 28, 10)) if preset == PRESET else None
     rows = []
-    for one in contenders:
-        if one.name in ("square", "copy"):
+    for contender in contenders:
+        if contender.name in ("square", "copy"):
             continue
-        seconds = median[one.name, one.models]
-        row: dict[str, Any] = {"contender": one.name, "models": one.models, "ms_quartiles": quartiles(one.times[1:])}
+        seconds = median[contender.name, contender.models]
+        row: dict[str, Any] = {
+            "contender": contender.name,
+            "models": contender.models,
+            "ms_quartiles": quartiles(contender.times[1:]),
+        }
         row["images_per_second"] = config.images_per_step / seconds
-        if one.busy_times:
-            row["ms_busy"] = 1e3 * statistics.median(one.busy_times[1:])
+        if contender.busy_times:
+            row["ms_busy"] = 1e3 * statistics.median(contender.busy_times[1:])
         if flop is not None:
-            row["gflop_per_second"] = one.models * flop / seconds
-            row["times_plain"] = one.models * median["plain", 1] / seconds
-            row["share"] = min(median["products", one.models], one.models * median["products", 1]) / seconds
-        rows.append({**row, "first_step_seconds": one.first_step, **one.peaks})
-    square = 2 * SQUARE**3 / 1e9 / min(next(one for one in contenders if one.name == "square").times)
-    copy = 2 * COPY_MEGABYTES / 1e3 / min(next(one for one in contenders if one.name == "copy").times)
+            row["gflop_per_second"] = contender.models * flop / seconds
+            row["times_plain"] = contender.models * median["plain", 1] / seconds
+            row["share"] = min(median["products", contender.models], contender.models * median["products", 1]) / seconds
+        rows.append({**row, "first_step_seconds": contender.first_step, **contender.peaks})
+    square = 2 * SQUARE**3 / 1e9 / min(next(contender for contender in contenders if contender.name == "square").times)
+    copy = 2 * COPY_MEGABYTES / 1e3 / min(next(contender for contender in contenders if contender.name == "copy").times)
     return {
         "preset": preset,
         "settings": settings,
@@ -160,9 +166,9 @@ def result(
 
 
 def table(row: dict[str, Any]) -> str:
-    """Format a contender of results as text, 80 columns wide."""
-    counted = "" if row["gflop"] is None else f": {row['gflop']:.3g} GFLOP a step"
-    lines = [f"{row['preset']}{counted}; {row['rounds']} rounds of {row['steps']} steps"]
+    """Format a row of results as text, 80 columns wide."""
+    gflop = "" if row["gflop"] is None else f": {row['gflop']:.3g} GFLOP a step"
+    lines = [f"{row['preset']}{gflop}; {row['rounds']} rounds of {row['steps']} steps"]
     lines += [f"  with {name}={value}" for name, value in row["settings"].items()]
     lines += [
         "",
@@ -179,10 +185,10 @@ def table(row: dict[str, Any]) -> str:
             f"{contender['contender']:14}{contender['models']:6}{median:10.2f}{f'{low:.1f}-{high:.1f}':>16}{busy:>8}"
             f"{rate:>8}{times:>8}{share:>10}"
         )
-    ours = [contender for contender in row["contenders"] if contender["contender"] == "ssgan"]
-    memory = ", ".join(f"{contender['models']}: {contender['peak_bytes'] / 1e9:.2f} GB" for contender in ours)
+    ssgan_rows = [contender for contender in row["contenders"] if contender["contender"] == "ssgan"]
+    memory = ", ".join(f"{contender['models']}: {contender['peak_bytes'] / 1e9:.2f} GB" for contender in ssgan_rows)
     starts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in row["start_seconds"].items())
-    first = ours[0]["first_step_seconds"]
+    first = ssgan_rows[0]["first_step_seconds"]
     return "\n".join(
         [
             *lines,
@@ -203,16 +209,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", default=PRESET)
     parser.add_argument("--seeds", default="1", help="models of each stack, such as 1,10")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=16, help="of each contender in a round")
-    parser.add_argument("--busy", action="store_true", help="again beside a process that keeps a core busy")
+    parser.add_argument("--steps", type=int, default=16, help="steps of each contender in a round")
+    parser.add_argument("--busy", action="store_true", help="repeat with a process that keeps a core busy")
     parser.add_argument("--device", default="auto")
-    choices = ", ".join((*SIZES, *CHOICES))
+    choices = ", ".join((*SIZE_SETTINGS, *OTHER_SETTINGS))
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=f"one of {choices}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the result to it as a line of JSON")
-    parser.add_argument("--check", action="store_true", help="compare both programs instead, and measure nothing")
+    parser.add_argument("--check", action="store_true", help="only compare both programs, and measure nothing")
     args = parser.parse_args(arguments)
     stacks = [int(models) for models in args.seeds.split(",")]
-    if not {pair.partition("=")[0] for pair in args.set} <= {*SIZES, *CHOICES}:
+    if not {pair.partition("=")[0] for pair in args.set} <= {*SIZE_SETTINGS, *OTHER_SETTINGS}:
         parser.error(f"--set takes {choices}")
     settings = {**dict(map(parse, args.set)), "device": args.device}
     if not args.check:
@@ -230,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
         difference = plain.check_equal(config.replace(seeds=models), plain.images())
         print(f"ssgan and plain PyTorch, models {models}: largest relative difference {difference:.1e}")
         if not difference < TOLERANCE:
-            sys.exit(f"The programs differ: more than {TOLERANCE:g} is not rounding.")
+            sys.exit(f"The programs differ by more than rounding: {TOLERANCE:g}.")
 
 
 if __name__ == "__main__":

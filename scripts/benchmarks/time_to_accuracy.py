@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measure the error that some CPU seconds buy, on MNIST with 100 labels: `scripts/benchmarks/time_to_accuracy.py`.
+"""Measure error against CPU seconds on MNIST with 100 labels: `scripts/benchmarks/time_to_accuracy.py`.
 
 All programs take turns on one thread, draw by draw: trainings of `mnist-fast` of several lengths, with its generator,
 without it, and on the labels alone; the paper's recipe as the plain PyTorch program of `plain.py`, evaluated several
 times during training; and scikit-learn's classifiers of `ssgan compare`. Seconds are those of the processor from the
-images to the model, without the evaluation. Each result is a row of `results/rows/time-to-accuracy.jsonl`; what is
-there is not measured again. Run it on an otherwise quiet machine.
+images to the model, without the evaluation. Each result is a row of `results/rows/time-to-accuracy.jsonl`;
+existing rows are not measured again. Run it on a machine without other load.
 """
 
 import argparse
@@ -49,21 +49,21 @@ def preset_results(data: Data, seed: int, program: str) -> Iterator[dict[str, An
         cpu = time.process_time()
         run = train(data, resolve("mnist-fast", settings))
         seconds = time.process_time() - cpu
-        began = time.process_time()
+        start = time.process_time()
         run.models.scores(data.x_test, data.y_test, True)
-        evaluation = 2 * (time.process_time() - began)  # evaluation of the averaged and of the last model
+        evaluation = 2 * (time.process_time() - start)  # evaluation of the averaged and of the last model
         yield {"images": images, "cpu_seconds": seconds - evaluation, "error": run.errors[0]}
 
 
 def plain_results(data: Data, seed: int) -> Iterator[dict[str, Any]]:
-    """Train the plain program of the paper's recipe, and evaluate its average after so many seconds."""
+    """Train the plain program of the paper's recipe, and evaluate its average after each of `PLAIN_SECONDS`."""
     config = resolve("mnist-paper", {"labels": LABELS, "seed": seed, "device": "cpu"})
     torch.manual_seed(seed)
     cpu = time.process_time()
     program = plain.Plain(plain.build(config, data), data)
     batches, seconds, steps = program.batches(), time.process_time() - cpu, 0
-    for mark in PLAIN_SECONDS:
-        while seconds < mark:
+    for limit in PLAIN_SECONDS:
+        while seconds < limit:
             cpu = time.process_time()
             program.step(*next(batches))
             seconds, steps = seconds + time.process_time() - cpu, steps + 1
@@ -73,23 +73,23 @@ def plain_results(data: Data, seed: int) -> Iterator[dict[str, Any]]:
 @torch.no_grad()
 def plain_error(program: plain.Plain, data: Data) -> float:
     """Return the test error in percent of the averaged D, without noise."""
-    trained = {name: value.clone() for name, value in program.trained.items()}
+    weights = {name: value.clone() for name, value in program.trained.items()}
     noises = [module for module in program.D.modules() if isinstance(module, plain.Noise)]
     deviations = [noise.std for noise in noises]
     for name, value in program.averaged().items():
         program.trained[name].copy_(value)
     for noise in noises:
         noise.std = 0.0
-    wrong = 0
+    mistakes = 0
     for first in range(0, len(data.x_test), EVALUATION_ROWS):
         x = torch.from_numpy(data.x_test[first : first + EVALUATION_ROWS]).float() / data.scale
         predicted = program.D(x).argmax(dim=1)
-        wrong += int((predicted.numpy() != data.y_test[first : first + EVALUATION_ROWS]).sum())
-    for name, value in trained.items():
+        mistakes += int((predicted.numpy() != data.y_test[first : first + EVALUATION_ROWS]).sum())
+    for name, value in weights.items():
         program.trained[name].copy_(value)
     for noise, deviation in zip(noises, deviations, strict=True):
         noise.std = deviation
-    return 100.0 * wrong / len(data.x_test)
+    return 100.0 * mistakes / len(data.x_test)
 
 
 def classical_result(data: Data, seed: int, method: str) -> Iterator[dict[str, Any]]:
@@ -103,14 +103,14 @@ def classical_result(data: Data, seed: int, method: str) -> Iterator[dict[str, A
 
 
 def main() -> None:
-    """Measure what has no row yet."""
+    """Measure the programs that have no row yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROWS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load("mnist")
-    done = (
+    old_keys = (
         {(line.value["program"], line.value["seed"]) for line in read_json_lines(args.out)}
         if args.out.exists()
         else set()
@@ -122,7 +122,7 @@ def main() -> None:
             **{name: classical_result(data, seed, name) for name in CLASSICAL},
         }
         for name, results in programs.items():
-            if (name, seed) in done:
+            if (name, seed) in old_keys:
                 continue
             rows = [
                 {

@@ -37,7 +37,7 @@ def packages() -> str:
 
 
 def page() -> str:
-    """Return docs/architecture.md with the table of today."""
+    """Return docs/architecture.md with the current table."""
     return BLOCK.sub(lambda match: match[1] + packages() + match[2], PAGE.read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Tables of the cost of large grids and many pictures, from the times of rows."""
+"""Make tables of the cost of large grids and many pictures, from the times in rows."""
 
 import statistics
 import textwrap
@@ -17,12 +17,12 @@ GRIDS = {
 
 
 def _stacks(name: str, preset: str, method: str) -> list[tuple[int, float]]:
-    """Return models and seconds of each stack of a file."""
-    found = {}
+    """List the number of models and the seconds of each stack of a file."""
+    stacks = {}
     for row in rows(name):
         if row["preset"] == preset and row["method"] == method and row["seconds"] is not None:
-            found[row["config_sha256"], row["labels"], *row["stack"]] = len(row["stack"]), row["seconds"]
-    return list(found.values())
+            stacks[row["config_sha256"], row["labels"], *row["stack"]] = len(row["stack"]), row["seconds"]
+    return list(stacks.values())
 
 
 def grid_cost_table() -> str:
@@ -33,15 +33,15 @@ def grid_cost_table() -> str:
         + " | dollars |",
         "|---" * (6 + len(PROCESSORS)) + "|",
     ]
-    for name, (preset, words) in GRIDS.items():
+    for name, (preset, data_name) in GRIDS.items():
         for method in ("gan", "supervised"):
             stacks = _stacks(name, preset, method)
             seconds = [time for _, time in stacks]
             hours = STACKS * statistics.mean(seconds) / HOUR
-            # The last stacks to begin leave processors without work for as long as one takes.
+            # While the last stacks run, the other processors may be idle for the time of one stack.
             spans = [f"{hours / count + max(seconds) / HOUR:,.2f}" for count in PROCESSORS]
             models = "-".join(map(str, sorted({models for models, _ in stacks})))
-            columns = [words, f"`{method}`", models, f"{statistics.mean(seconds):,.0f} ({len(stacks)} stacks)"]
+            columns = [data_name, f"`{method}`", models, f"{statistics.mean(seconds):,.0f} ({len(stacks)} stacks)"]
             lines.append(f"| {' | '.join([*columns, f'{hours:,.0f}', *spans, f'{PRICE * hours:,.1f}'])} |")
     text = (
         "Mean seconds of a stack on one thread, from rows of "
@@ -60,8 +60,8 @@ def picture_cost_table() -> str:
         + f" | dollars | read, TB | read by {PROCESSORS[-1]:,}, GB/s | rows, GB |",
         "|---" * (7 + len(PROCESSORS)) + "|",
     ]
-    measured = rows("predict")
-    for row in measured:
+    kind_rows = rows("predict")
+    for row in kind_rows:
         hours = PICTURES * row["cpu_seconds"] / HOUR
         spans = [f"{hours / count:,.2f}" for count in PROCESSORS]
         rate = PROCESSORS[-1] * row["picture_bytes"] / row["cpu_seconds"]
@@ -69,7 +69,7 @@ def picture_cost_table() -> str:
         sizes.append(f"{PICTURES * row['row_bytes'] / 1e9:.1f}")
         columns = [row["kind"], f"{1000 * row['cpu_seconds']:.1f}", f"{hours:,.0f}", *spans, f"{PRICE * hours:,.0f}"]
         lines.append(f"| {' | '.join([*columns, *sizes])} |")
-    one = measured[0]
+    one = kind_rows[0]
     text = (
         f"{PICTURES:,} pictures by the processor time, sizes and rows of {one['pictures']} JPEG files of "
         f"{one['pixels'][0]} x {one['pixels'][1]} pixels, {one['picture_bytes'] / 1000:.0f} kB each, in "

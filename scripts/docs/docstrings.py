@@ -1,4 +1,4 @@
-"""A Griffe extension for the API pages: show roles and types of numpydoc docstrings as text."""
+"""Show roles and types of numpydoc docstrings as text on the API pages, by a Griffe extension."""
 
 import re
 from typing import Any
@@ -7,19 +7,19 @@ import griffe
 
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?([^`]+)`")
 TYPED = re.compile(r"^( *[\w*, ]+ : )(.+)$", re.MULTILINE)
-NO_CODE = "\N{WORD JOINER}"  # is not shown, and is no Python
+NO_CODE = "\N{WORD JOINER}"  # invisible, and not valid in Python
 
 
 def as_text(docstring: str) -> str:
-    """Return a docstring with the name alone in place of each role of reStructuredText, such as ``:func:`load```.
+    """Replace each role of reStructuredText in a docstring, such as ``:func:`load```, by its name.
 
-    Types that are no Python, such as ``ndarray, shape [N]`` or ``{"a", "b"}``, are marked: they would be read as tuples
-    and sets.
+    Types that are not Python code, such as ``ndarray, shape [N]`` or ``{"a", "b"}``, are marked, so that they are not
+    parsed as tuples and sets.
     """
 
     def mark(line: "re.Match[str]") -> str:
-        is_words = re.search("[{,]", line[2].removesuffix(", optional"))
-        return f"{line[1]}{NO_CODE if is_words else ''}{line[2]}"
+        is_text = re.search("[{,]", line[2].removesuffix(", optional"))
+        return f"{line[1]}{NO_CODE if is_text else ''}{line[2]}"
 
     return TYPED.sub(mark, ROLE.sub(r"`\1`", docstring))
 

@@ -1,4 +1,4 @@
-"""Tables of the presets for a CPU, `mnist-fast` and `cifar10-fast`, made from rows in `results/rows/`."""
+"""Make tables of the presets for a CPU, `mnist-fast` and `cifar10-fast`, from rows in `results/rows/`."""
 
 import statistics
 import textwrap
@@ -12,7 +12,7 @@ from ssgan.settings.presets import resolve
 
 Row = dict[str, Any]
 PRESET, NO_GENERATOR = "K+1 GAN", "without a generator"
-# Settings in which rows differ from the preset of today.
+# Settings in which rows differ from the current preset.
 VARIANTS: dict[str, Row] = {
     "": {},
     ", Muon": {"optimizer_d": "muon"},
@@ -29,14 +29,14 @@ EQUAL_TIME = {
     "fashion-mnist": ("Fashion-MNIST", 100),
     "cifar10": ("CIFAR-10", 4000),
 }
-# Sets like those of a user, in short trainings with and without a generator, by their views.
+# Sets like a user's own pictures, each with its views, in short trainings with and without a generator.
 OWN_PICTURES = {
     ("trashnet", "natural"): "TrashNet in pixels, 60 labels",
     ("letters", "drawings"): "letters, 60 labels",
     ("cells", "natural"): "cells, 60 labels",
 }
 WIDTH = 115
-MARKS = 5  # lines of the table of errors during a training
+CURVE_LINES = 5  # lines of the table of errors during a training
 
 
 def fast_table(dataset: str) -> str:
@@ -47,12 +47,12 @@ def fast_table(dataset: str) -> str:
             cells[row["labels"], kind, row["images"]].append(row)
     lines = ["| labels | | images | test error, % | each draw | minutes a draw |", "|---|---|---|---|---|---|"]
     for labels in sorted({labels for labels, _, _ in cells}):
-        of_labels = [
+        kinds_of_labels = [
             (KINDS.index(kind) if kind in KINDS else len(KINDS), images, kind)
             for n, kind, images in cells
             if n == labels
         ]
-        lines += [_line(labels, kind, cells[labels, kind, images]) for _, images, kind in sorted(of_labels)]
+        lines += [_line(labels, kind, cells[labels, kind, images]) for _, images, kind in sorted(kinds_of_labels)]
         for published in PUBLISHED.get(dataset, ()):
             if published.method == "Improved GAN" and labels in published.errors:
                 lines.append(f"| {labels:,} | *published: {published.source}* | | *{published.errors[labels]}* | | |")
@@ -63,14 +63,14 @@ def fast_table(dataset: str) -> str:
             "",
             f"Test error of the averaged model after the last step, one thread of {processor}, on a busy machine.",
             f"Every draw is a row of [results/rows/{dataset}-fast.jsonl](../results/rows/{dataset}-fast.jsonl).",
-            *_rivals(dataset, sorted({labels for labels, _, _ in cells})),
+            *_method_gaps(dataset, sorted({labels for labels, _, _ in cells})),
             *_curve(dataset, cells),
         ]
     )
 
 
-def _rivals(dataset: str, numbers_of_labels: list[int]) -> list[str]:
-    """Write by how much the errors of other methods exceed those of the GAN in about the same CPU time."""
+def _method_gaps(dataset: str, numbers_of_labels: list[int]) -> list[str]:
+    """Write the errors of other methods minus those of the GAN in about the same CPU time."""
     parts = []
     for labels in numbers_of_labels:
         errors = _equal_time_errors(dataset, labels)
@@ -86,7 +86,7 @@ def _rivals(dataset: str, numbers_of_labels: list[int]) -> list[str]:
 
 
 def fast_sentence() -> str:
-    """Write the errors and minutes of `mnist-fast` and `cifar10-fast` beside those of the paper."""
+    """Write the errors and minutes of `mnist-fast` and `cifar10-fast`, with the errors of the paper."""
     mnist = ", ".join(_fast_error("mnist", labels) for labels in (FEWEST_LABELS, FAST_LABELS))
     text = (
         "**MNIST**, preset `mnist-fast` (GAN, views, pseudo-labels, label spreading; assumes balanced classes), one "
@@ -96,7 +96,7 @@ def fast_sentence() -> str:
 
 
 def _fast_error(dataset: str, labels: int) -> str:
-    """Write the error of the longest trainings of a preset with so many labels."""
+    """Format the error of the longest trainings of a preset with a number of labels."""
     published = next(one for one in PUBLISHED[dataset] if one.method == "Improved GAN").errors[labels]
     by_kind: dict[str | None, list[Row]] = defaultdict(list)
     for row in rows(f"{dataset}-fast"):
@@ -114,7 +114,7 @@ def _fast_error(dataset: str, labels: int) -> str:
 
 
 def time_points() -> dict[str, list[list[Row]]]:
-    """Group the rows of errors against CPU seconds: for each program, the draws of each length, the shortest first."""
+    """Group the rows of error against CPU seconds: for each program, the draws of each length, shortest first."""
     programs: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows("time-to-accuracy"):
         programs[row["program"]][row["seed"]].append(row)
@@ -146,16 +146,16 @@ def time_table() -> str:
     )
 
 
-def worth_table() -> str:
-    """Make the table of what the generator is worth, where, and by how many draws."""
+def generator_gain_table() -> str:
+    """Make the table of the error that the generator saves, by data set, with the number of draws."""
     ablated: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows("digits-compare") + [{**row, "ablation": NO_GENERATOR} for row in rows("digits-fast")]:
         if (row["method"], row["labels"]) == ("gan", ABLATED_LABELS):
             ablated[row["preset"]][row.get("ablation") or PRESET][row["draw_seed"]] = row["error"]
-    as_many, as_long = (_gap(of[PRESET], of[NO_GENERATOR]) for of in (ablated["digits"], ablated["digits-fast"]))
+    same_images, same_time = (_gap(of[PRESET], of[NO_GENERATOR]) for of in (ablated["digits"], ablated["digits-fast"]))
     gaps = {
-        f"digits, {ABLATED_LABELS} labels, no views, as many images (`--ablate`)": as_many,
-        f"digits, {ABLATED_LABELS} labels": as_long,
+        f"digits, {ABLATED_LABELS} labels, no views, as many images (`--ablate`)": same_images,
+        f"digits, {ABLATED_LABELS} labels": same_time,
     }
     for dataset, (name, labels) in EQUAL_TIME.items():
         errors = _equal_time_errors(dataset, labels)
@@ -181,7 +181,7 @@ def worth_table() -> str:
 
 
 def _equal_time_errors(dataset: str, labels: int) -> dict[str, dict[int, float]]:
-    """Return the errors of each kind of training by draw, of the shortest length: those are of equal CPU time."""
+    """Return the errors of each kind of training by draw, for the shortest length, which has equal CPU time."""
     by_length: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows(f"{dataset}-fast"):
         if row["labels"] == labels and (kind := _kind(row)) is not None:
@@ -190,7 +190,7 @@ def _equal_time_errors(dataset: str, labels: int) -> dict[str, dict[int, float]]
 
 
 def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
-    """Return by how many points of error others are above ours, paired by draw, with standard error and draws."""
+    """Format the error of others minus ours in points, paired by draw, with its standard error and draws."""
     gaps = [others[draw] - ours[draw] for draw in sorted(ours.keys() & others.keys())]
     mean = f"{round(statistics.mean(gaps), 2) + 0.0:+.2f}"
     if len(gaps) == 1:
@@ -199,9 +199,9 @@ def _gap(ours: dict[int, float], others: dict[int, float]) -> str:
 
 
 def _kind(row: Row) -> str | None:
-    """Return the name of the training of a row; None if the preset has changed since in another way."""
-    own = {name: value for name, value in row["settings"].items() if name not in VARIED}
-    settings = {"labels": row["labels"], "method": row["method"], **own, "total_images": row["images"]}
+    """Return the name of the training of a row; None if its settings are not those of a variant of the preset."""
+    row_settings = {name: value for name, value in row["settings"].items() if name not in VARIED}
+    settings = {"labels": row["labels"], "method": row["method"], **row_settings, "total_images": row["images"]}
     kind = f"`{row['method']}`" if row["method"] != "gan" else PRESET
     kind = NO_GENERATOR if row["settings"].get("weight_fake") == 0 else kind
     for suffix, variant in VARIANTS.items():
@@ -210,12 +210,12 @@ def _kind(row: Row) -> str | None:
     return None
 
 
-def _line(labels: int, name: str, found: list[Row]) -> str:
-    errors = [row["error"] for row in found]
+def _line(labels: int, name: str, draws: list[Row]) -> str:
+    errors = [row["error"] for row in draws]
     spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
     each = ", ".join(f"{error:.2f}" for error in errors)
-    minutes = statistics.median(row["seconds"] / 60 for row in found)
-    images, mean = found[0]["images"], statistics.mean(errors)
+    minutes = statistics.median(row["seconds"] / 60 for row in draws)
+    images, mean = draws[0]["images"], statistics.mean(errors)
     return f"| {labels:,} | {name} | {images:,} | {mean:.2f}{spread} | {each} | {minutes:.0f} |"
 
 
@@ -223,13 +223,13 @@ def _curve(dataset: str, cells: dict[tuple[int, str, int], list[Row]]) -> list[s
     """Return the table of the error during the trainings of the preset, where it was measured."""
     if not (ROWS / f"{dataset}-fast-curves.jsonl").exists():
         return []
-    lines_of = rows(f"{dataset}-fast-curves")
-    measured = {line["config_sha256"] for line in lines_of}
+    curve_rows = rows(f"{dataset}-fast-curves")
+    measured = {line["config_sha256"] for line in curve_rows}
     kind, models = max(
         (
-            (kind, found)
-            for (_, kind, _), found in cells.items()
-            if kind.startswith(PRESET) and found[0]["config_sha256"] in measured
+            (kind, draws)
+            for (_, kind, _), draws in cells.items()
+            if kind.startswith(PRESET) and draws[0]["config_sha256"] in measured
         ),
         key=lambda pair: (pair[1][0]["images"], pair[0] == PRESET, len(pair[1])),
         default=("", []),
@@ -237,18 +237,18 @@ def _curve(dataset: str, cells: dict[tuple[int, str, int], list[Row]]) -> list[s
     if not models:
         return []
     seeds = [row["seed"] for row in models]
-    reports = [line for line in lines_of if line["config_sha256"] == models[0]["config_sha256"]]
+    reports = [line for line in curve_rows if line["config_sha256"] == models[0]["config_sha256"]]
     by_images: dict[int, dict[int, float]] = defaultdict(dict)
     for line in reports:
         by_images[line["images"]][line["stack"][0]] = line["errors"][0]
-    whole = [images for images, errors in sorted(by_images.items()) if set(seeds) <= errors.keys()]
-    shown = whole[:: -max(1, len(whole) // MARKS)][::-1]
+    complete = [images for images, errors in sorted(by_images.items()) if set(seeds) <= errors.keys()]
+    shown_images = complete[:: -max(1, len(complete) // CURVE_LINES)][::-1]
     lines = [
         "",
         f"| images, {models[0]['labels']:,} labels{kind.removeprefix(PRESET)} | test error, % | each draw |",
         "|---|---|---|",
     ]
-    for images in shown:
+    for images in shown_images:
         errors = [by_images[images][seed] for seed in seeds]
         lines.append(
             f"| {images:,} | {statistics.mean(errors):.2f} | {', '.join(f'{error:.2f}' for error in errors)} |"

@@ -1,4 +1,4 @@
-"""Tables of the K+1 GAN and other methods on features of a backbone, made from rows in `results/rows/`."""
+"""Make tables of the K+1 GAN and other methods on features of a backbone, from rows in `results/rows/`."""
 
 import statistics
 import textwrap
@@ -40,16 +40,16 @@ def feature_table(name: str) -> str:
     labels = sorted(gan)
     lines = ["| method | " + " | ".join(f"{n:,} labels" for n in labels) + " |", "|---" * (len(labels) + 1) + "|"]
     for smooth in (True, False):
-        for method, words in METHODS.items():
+        for method, method_name in METHODS.items():
             if (method, smooth) in cells:
-                ours = cells[method, smooth]
-                shown = words if smooth else f"{words}, features not averaged"
-                lines.append(f"| {shown} | " + " | ".join(_compared(ours[n], gan[n]) for n in labels) + " |")
+                draws = cells[method, smooth]
+                name_shown = method_name if smooth else f"{method_name}, features not averaged"
+                lines.append(f"| {name_shown} | " + " | ".join(_compared(draws[n], gan[n]) for n in labels) + " |")
     return "\n".join([*lines, "", *_caption(name, gan, labels)])
 
 
 def _compared(draws: Mapping[int, Row], gan: Mapping[int, Row]) -> str:
-    """Format mean and deviation, and how far the GAN lies below it on the same draws."""
+    """Format mean and deviation, and the error of the GAN minus this error on the same draws."""
     if not draws:
         return " "
     text = cell([*draws.values()])
@@ -62,7 +62,7 @@ def _compared(draws: Mapping[int, Row], gan: Mapping[int, Row]) -> str:
 
 
 def _caption(name: str, gan: Mapping[int, Mapping[int, Row]], labels: list[int]) -> list[str]:
-    """Say what the numbers are."""
+    """Write the caption of the table."""
     one = next(iter(gan[labels[0]].values()))
     draws = len(gan[labels[0]])
     return [
@@ -80,18 +80,18 @@ def pixel_table() -> str:
     labels = sorted({row["labels"] for row in sources["pixels"]})
     lines = ["| learned from | " + " | ".join(f"{n} labels" for n in labels) + " | seconds a model |"]
     lines.append("|---" * (len(labels) + 2) + "|")
-    for words, source in sources.items():
+    for source_name, source in sources.items():
         for method in ("gan", "supervised"):
-            chosen = [row for row in source if row["method"] == method]
-            seconds = statistics.median(row["seconds"] / len(row["stack"]) for row in chosen)
-            errors = [cell([row for row in chosen if row["labels"] == n]) for n in labels]
-            draws = len({row["draw_seed"] for row in chosen})
-            lines.append(f"| {words}, `{method}` ({draws} draws) | " + " | ".join(errors) + f" | {seconds:.0f} |")
+            method_rows = [row for row in source if row["method"] == method]
+            seconds = statistics.median(row["seconds"] / len(row["stack"]) for row in method_rows)
+            errors = [cell([row for row in method_rows if row["labels"] == n]) for n in labels]
+            draws = len({row["draw_seed"] for row in method_rows})
+            lines.append(f"| {source_name}, `{method}` ({draws} draws) | " + " | ".join(errors) + f" | {seconds:.0f} |")
     return "\n".join([*lines, "", *_pixel_caption(sources)])
 
 
 def _pixel_caption(sources: Mapping[str, list[Row]]) -> list[str]:
-    """Say what the numbers are."""
+    """Write the caption of the table."""
     of_features, of_pixels = (next(row for row in source if row["method"] == "gan") for source in sources.values())
     text = (
         f"Test error in % on TrashNet, mean ± standard deviation. Features of {of_features['backbone'].split(',')[0]}; "

@@ -1,4 +1,4 @@
-"""Index of `results/rows/`: the command and commit behind each file, and the tables made from it."""
+"""Write the index of `results/rows/`: the command and commit of each file, and the tables made from it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class Source(NamedTuple):
     Attributes
     ----------
     commands : tuple of str
-        They make the rows, without the option ``--out`` or ``--json`` that names the file.
+        Commands that make the rows, without the option ``--out`` or ``--json`` that names the file.
     feeds : tuple of str
         Generated blocks of pages (``tables.BLOCKS``), or pages and pictures below ``docs/``.
     """
@@ -152,14 +152,14 @@ def index() -> str:
 
 
 def _commits(name: str) -> str:
-    """List the commits of the rows; for the reports of trainings those of the models, if any is trained to its end."""
+    """List the commits of the rows; for reports of trainings, the commits of the finished models, if any."""
     models = name.removesuffix("-curves")
     commits = {row["commit"] for row in rows(models)} if (ROWS / f"{models}.jsonl").exists() else set()
     return ", ".join(f"`{commit}`" for commit in sorted(commits))
 
 
 def _feeds(feeds: tuple[str, ...]) -> str:
-    """Link the pages that hold the blocks, and pages and pictures below `docs/`."""
+    """Link the pages with the blocks, and pages and pictures below `docs/`."""
     places: dict[str, list[str]] = {}
     for feed in feeds:
         place = f"docs/{feed}" if "." in feed else page_of(feed).relative_to(ROOT).as_posix()
@@ -176,7 +176,7 @@ def page_of(block: str) -> Path:
     Raises
     ------
     ValueError
-        Unless exactly one page does.
+        Unless exactly one page holds it.
     """
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     (page,) = (page for page in pages if f"<!-- {block} -->\n" in page.read_text(encoding="utf-8"))

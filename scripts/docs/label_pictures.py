@@ -27,13 +27,13 @@ from ssgan.labeling.store import Change, open_store
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 COUNT, LABELED = 480, 120
-SEEN = 15  # pictures of a group that fit into the window
+VISIBLE = 15  # pictures of a group that fit into the window
 DESKTOP, PHONE = (1120, 700), (390, 760)
 LOADED = "[...document.querySelectorAll('.cell img')].every((image) => image.complete && image.naturalWidth)"
 
 
 def unpack(archive: Path, folder: Path) -> dict[str, str]:
-    """Write some of the photographs into one folder; return their classes."""
+    """Write some of the photographs into one folder; return the class of each file."""
     folder.mkdir()
     with zipfile.ZipFile(archive) as members:
         names = sorted(name for name in members.namelist() if name.lower().endswith(".jpg"))
@@ -45,7 +45,7 @@ def unpack(archive: Path, folder: Path) -> dict[str, str]:
 
 
 def save(tab: Tab, name: str) -> None:
-    """Write what the tab shows as WebP."""
+    """Write a screenshot of the tab as WebP."""
     time.sleep(0.5)
     content = io.BytesIO()
     with Image.open(io.BytesIO(tab.picture())) as image:
@@ -80,11 +80,11 @@ def main() -> None:
             tab.click("#view-group")
             tab.wait(f"!state.busy && document.querySelectorAll('.cell').length > 0 && {LOADED}")
             wrong: list[int] = []
-            for label in tab.value("Object.keys(state.group.sizes)"):  # one with a few exceptions at the top
+            for label in tab.value("Object.keys(state.group.sizes)"):  # find one with a few wrong pictures at the top
                 tab.value(f"showGroup('{label}')")
                 files = tab.value("state.group.pictures.map(({file}) => file)")
                 wrong = [i for i, name in enumerate(files) if classes[name] != label]
-                if 1 <= len(wrong) <= 4 and wrong[0] < SEEN:
+                if 1 <= len(wrong) <= 4 and wrong[0] < VISIBLE:
                     break
             for i in wrong:
                 tab.click(".cell", i)

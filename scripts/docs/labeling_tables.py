@@ -1,4 +1,4 @@
-"""Table of error by number of labels and by who chose them, from the rows of the simulated labeller."""
+"""Make tables of error by number of labels and strategy, from the rows of the simulated labeller."""
 
 import statistics
 from collections import defaultdict
@@ -36,13 +36,13 @@ def labeling_table() -> str:
     """Make one table for each data set."""
     lines, seeds = [], set()
     for name, by_strategy in labeling_cells().items():
-        labels = sorted({n for found in by_strategy.values() for n in found})
+        labels = sorted({n for cells in by_strategy.values() for n in cells})
         lines += [f"| {SETS[name]} | " + " | ".join(f"{n} labels" for n in labels) + " |"]
         lines += ["|---" * (len(labels) + 1) + "|"]
-        for strategy, words in STRATEGIES.items():
-            if found := by_strategy.get(strategy):
-                lines.append(f"| {words} | " + " | ".join(_cell(found.get(n, [])) for n in labels) + " |")
-                seeds |= {len(found[n]) for n in labels}
+        for strategy, strategy_name in STRATEGIES.items():
+            if cells := by_strategy.get(strategy):
+                lines.append(f"| {strategy_name} | " + " | ".join(_cell(cells.get(n, [])) for n in labels) + " |")
+                seeds |= {len(cells[n]) for n in labels}
         lines.append("")
     draws = " or ".join(map(str, sorted(seeds - {0})))
     return "\n".join(
@@ -56,8 +56,8 @@ def labeling_table() -> str:
     )
 
 
-def _cell(found: list[Row]) -> str:
-    if len(found) < 2:
+def _cell(cell_rows: list[Row]) -> str:
+    if len(cell_rows) < 2:
         return " "
-    classes = statistics.mean(row["labeled_classes"] for row in found)
-    return cell(found) + (f" ({classes:.1f})" if classes < CLASSES[found[0]["dataset"]] else "")
+    classes = statistics.mean(row["labeled_classes"] for row in cell_rows)
+    return cell(cell_rows) + (f" ({classes:.1f})" if classes < CLASSES[cell_rows[0]["dataset"]] else "")

@@ -1,4 +1,4 @@
-"""Table of the methods with the lowest error on each data set, made from rows in `results/rows/`."""
+"""Make the table of the methods with the lowest error on each data set, from rows in `results/rows/`."""
 
 import statistics
 import textwrap
@@ -14,7 +14,7 @@ SHOWN = 3  # methods with the lowest errors
 
 
 class Comparison(NamedTuple):
-    """A file of rows that hold many methods on the same draws: which of them, and what the data are."""
+    """A file of rows of many methods on the same draws, the name of its data, and the presets to use."""
 
     name: str
     data: str
@@ -31,7 +31,7 @@ COMPARISONS = (
 
 
 class Line(NamedTuple):
-    """The methods of one data set and number of labels: the draws that all have, and the rows of these."""
+    """The methods of one data set and number of labels: their common draws, and the rows of these draws."""
 
     data: str
     labels: int
@@ -43,7 +43,7 @@ class Line(NamedTuple):
         return statistics.mean(row["error"] for row in self.methods[method])
 
     def by_error(self) -> list[str]:
-        """Return the methods, that of the lowest mean error first."""
+        """Return the methods, sorted by mean error."""
         return sorted(self.methods, key=self.error)
 
     def cell(self, method: str) -> str:
@@ -57,14 +57,14 @@ class Line(NamedTuple):
 
 
 def lines() -> Iterator[Line]:
-    """Read the comparisons; of each line only draws that every method has."""
+    """Read the comparisons; each line has only the draws that every method has."""
     for comparison in COMPARISONS:
-        found: dict[int, dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+        cells: dict[int, dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
         for row in rows(comparison.name):
-            used = row["preset"] in (*comparison.presets, None) and not row.get("ablation")
-            if used and (row.get("backbone") is None or SMOOTH in row["backbone"]) and row["error"] is not None:
-                found[row["labels"]][row["method"]][row["draw_seed"]] = row
-        for labels, methods in sorted(found.items()):
+            has_preset = row["preset"] in (*comparison.presets, None) and not row.get("ablation")
+            if has_preset and (row.get("backbone") is None or SMOOTH in row["backbone"]) and row["error"] is not None:
+                cells[row["labels"]][row["method"]][row["draw_seed"]] = row
+        for labels, methods in sorted(cells.items()):
             draws = sorted(set.intersection(*({*draws} for draws in methods.values())))
             yield Line(
                 comparison.data, labels, draws, {name: [each[d] for d in draws] for name, each in methods.items()}
@@ -72,26 +72,26 @@ def lines() -> Iterator[Line]:
 
 
 def choice_table() -> str:
-    """Make the table of the lowest errors by data and number of labels, with how often each method is among them."""
+    """Make the table of the lowest errors by data and number of labels, with counts of the best methods."""
     table = ["| data | labels | draws | lowest error, % | second | third | `gan` | `supervised` |", "|---" * 8 + "|"]
     all_lines = list(lines())
-    first: dict[str, int] = defaultdict(int)
-    among: dict[str, int] = defaultdict(int)
+    lowest_counts: dict[str, int] = defaultdict(int)
+    top_counts: dict[str, int] = defaultdict(int)
     for line in all_lines:
         best = line.by_error()[:SHOWN]
-        first[best[0]] += 1
+        lowest_counts[best[0]] += 1
         for method in best:
-            among[method] += 1
-        shown = " | ".join(map(line.cell, best))
-        plain = " | ".join(f"{line.error(method):.2f}" for method in ("gan", "supervised"))
-        table.append(f"| {line.data} | {line.labels:,} | {len(line.draws)} | {shown} | {plain} |")
-    lowest = ", ".join(f"`{name}` {count}" for name, count in sorted(first.items(), key=lambda item: -item[1]))
-    often = ", ".join(f"`{name}` {count}" for name, count in sorted(among.items(), key=lambda item: -item[1]))
+            top_counts[method] += 1
+        top_cells = " | ".join(map(line.cell, best))
+        two_errors = " | ".join(f"{line.error(method):.2f}" for method in ("gan", "supervised"))
+        table.append(f"| {line.data} | {line.labels:,} | {len(line.draws)} | {top_cells} | {two_errors} |")
+    lowest = ", ".join(f"`{name}` {count}" for name, count in sorted(lowest_counts.items(), key=lambda item: -item[1]))
+    often = ", ".join(f"`{name}` {count}" for name, count in sorted(top_counts.items(), key=lambda item: -item[1]))
     devices = sorted({row["device_name"] for line in all_lines for each in line.methods.values() for row in each})
     files = ", ".join(f"[{c.name}.jsonl](../results/rows/{c.name}.jsonl)" for c in COMPARISONS)
     machines = "; ".join(devices)
-    every = [row for line in all_lines for each in line.methods.values() for row in each]
-    notes = "".join(f"{note} " for note in adam_note(every))
+    all_rows = [row for line in all_lines for each in line.methods.values() for row in each]
+    notes = "".join(f"{note} " for note in adam_note(all_rows))
     text = (
         f"Mean test error in % over label draws that all methods of the line share, and in brackets the time of a "
         f"model. Lines in which a method has the lowest mean, of {len(all_lines)}: {lowest}; in which it is among the "

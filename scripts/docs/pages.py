@@ -3,7 +3,7 @@
 
 In README.md and the pages of `docs/`, the text between `<!-- NAME -->` and `<!-- /NAME -->` is replaced by the table of
 that name (`tables.py`). `docs/settings.md` is written from the code, `results/rows/README.md` from the rows
-(`index.py`). `--pictures` redraws the pictures (`pictures.py`). The test suite makes every page again and compares.
+(`index.py`). `--pictures` redraws the pictures (`pictures.py`). The test suite checks that every page is up to date.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def rendered(text: str) -> str:
+def render_page(text: str) -> str:
     """Regenerate every block of a page."""
     for name, render in BLOCKS.items():
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
@@ -68,7 +68,7 @@ def main() -> None:
         pictures.draw()
     SETTINGS.write_text(settings(), encoding="utf-8")
     for page in pages():
-        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(render_page(page.read_text(encoding="utf-8")), encoding="utf-8")
     INDEX.write_text(index(), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Tables of sets like a user's own pictures: with a generator and without, and by views."""
+"""Make tables of sets like a user's own pictures: with and without a generator, and by views."""
 
 import statistics
 import textwrap
@@ -12,7 +12,7 @@ SETS = {
     "trashnet": "TrashNet, photographs",
     "cifar10": "CIFAR-10, photographs",
 }
-#: Views that are compared with those that `train` chooses, which stand first.
+#: Views to compare: first those that `train` chooses, then others.
 VIEWS = {
     "trashnet": ("natural", "digits"),
     "cifar10": ("natural", "digits"),
@@ -24,36 +24,36 @@ Draws = dict[int, dict]
 
 
 def _cells() -> dict[tuple[str, str, bool], Draws]:
-    """Read the rows by set, views and whether there is a generator, and by draw."""
-    found: dict[tuple[str, str, bool], Draws] = defaultdict(dict)
+    """Group the rows by set, views, use of a generator, and draw."""
+    cells: dict[tuple[str, str, bool], Draws] = defaultdict(dict)
     for row in rows("own-pictures"):
         views = row["settings"].get("augmentation", "digits")
-        found[row["pictures"], views, row["settings"].get("weight_fake") != 0.0][row["draw_seed"]] = row
-    return found
+        cells[row["pictures"], views, row["settings"].get("weight_fake") != 0.0][row["draw_seed"]] = row
+    return cells
 
 
 def _paired(one: Draws, other: Draws) -> tuple[str, str, str, str]:
     """Format both errors on the draws that both have, their difference, and in how many draws the first is lower."""
     common = sorted(one.keys() & other.keys())
     gaps = [one[draw]["error"] - other[draw]["error"] for draw in common]
-    error = statistics.stdev(gaps) / len(gaps) ** 0.5
-    difference = f"{statistics.mean(gaps):+.2f} ± {error:.2f}"
+    standard_error = statistics.stdev(gaps) / len(gaps) ** 0.5
+    difference = f"{statistics.mean(gaps):+.2f} ± {standard_error:.2f}"
     lower = f"{sum(gap < 0 for gap in gaps)} of {len(gaps)} draws"
     return cell([one[draw] for draw in common]), cell([other[draw] for draw in common]), difference, lower
 
 
 def generator_table() -> str:
-    """Make the table of error without a generator and with one, at equal CPU time."""
-    found = _cells()
+    """Make the table of error without and with a generator, at equal CPU time."""
+    cells = _cells()
     lines = [
         "| pictures | labels | without a generator | with one | difference | lower without | CPU seconds of both |",
         "|---" * 7 + "|",
     ]
     lengths = set()
     shown: list[dict] = []
-    for name, words in SETS.items():
+    for name, set_name in SETS.items():
         for views in VIEWS[name]:
-            without, with_one = found.get((name, views, False), {}), found.get((name, views, True), {})
+            without, with_one = cells.get((name, views, False), {}), cells.get((name, views, True), {})
             if not with_one:
                 continue
             seconds = [statistics.mean(row["cpu_seconds"] for row in each.values()) for each in (without, with_one)]
@@ -62,7 +62,7 @@ def generator_table() -> str:
             shown += [*without.values(), *with_one.values()]
             lengths.add((other["images"], one["images"]))
             times = " and ".join(f"{each:.0f}" for each in seconds)
-            columns = [f"{words}, views `{views}`", str(one["labels"]), first, second, difference, lower, times]
+            columns = [f"{set_name}, views `{views}`", str(one["labels"]), first, second, difference, lower, times]
             lines.append(f"| {' | '.join(columns)} |")
     images = " and ".join(f"{without:,}" for _, without in sorted(lengths))
     text = (
@@ -76,14 +76,14 @@ def generator_table() -> str:
 
 def views_table() -> str:
     """Make the table of error by views."""
-    found = _cells()
+    cells = _cells()
     lines = ["| pictures | views chosen | error | other views | error | difference | lower |", "|---" * 7 + "|"]
     shown: list[dict] = []
     for name, (chosen, other) in VIEWS.items():
-        if len(found[name, chosen, False].keys() & found[name, other, False].keys()) < 2:
+        if len(cells[name, chosen, False].keys() & cells[name, other, False].keys()) < 2:
             continue
-        shown += [*found[name, chosen, False].values(), *found[name, other, False].values()]
-        first, second, difference, lower = _paired(found[name, chosen, False], found[name, other, False])
+        shown += [*cells[name, chosen, False].values(), *cells[name, other, False].values()]
+        first, second, difference, lower = _paired(cells[name, chosen, False], cells[name, other, False])
         lines.append(f"| {SETS[name]} | `{chosen}` | {first} | `{other}` | {second} | {difference} | {lower} |")
     text = (
         "Error in % on pictures held out, without a generator; mean ± standard deviation over draws of labels, and the "

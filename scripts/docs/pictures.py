@@ -1,4 +1,4 @@
-"""Pictures of the documents, drawn from committed rows and pictures."""
+"""Draw the pictures of the documents from committed rows and pictures."""
 
 import io
 import itertools
@@ -61,7 +61,7 @@ def first_picture() -> plt.Figure:
 
 
 def mnist_picture() -> plt.Figure:
-    """Draw error and feature matching over the epochs of the short MNIST runs, and generated digits beside them."""
+    """Draw error and feature matching over the epochs of the short MNIST runs, with generated digits."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=(1.2, 1.2, 1))
     colours = {True: "tab:blue", False: "tab:orange"}
     for inside, seeds in mnist_curves().items():
@@ -81,7 +81,7 @@ def mnist_picture() -> plt.Figure:
 
 
 def recipe_picture() -> plt.Figure:
-    """Draw the error over the epochs of the paper's recipe on MNIST, a line for each draw, beside the published one."""
+    """Draw the error over the epochs of the paper's recipe on MNIST, a line for each draw, with the published error."""
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     for seed, line in recipe_curves().items():
         for kind, style, model in (("errors", "-", "averaged D"), ("errors_raw", ":", "last D")):
@@ -99,23 +99,23 @@ def recipe_picture() -> plt.Figure:
 
 
 def labeling_picture() -> plt.Figure:
-    """Draw error against labels by who chose them, one diagram for each data set."""
+    """Draw error against labels by strategy, one diagram for each data set."""
     cells = labeling_cells()
-    figure, places = plt.subplots(1, len(cells), figsize=(2.6 * len(cells) + 0.6, 3.0), squeeze=False)
+    figure, all_axes = plt.subplots(1, len(cells), figsize=(2.6 * len(cells) + 0.6, 3.0), squeeze=False)
     colours = {"random": "tab:gray", "balanced": "tab:orange", "typical": "tab:green", "auto": "tab:blue"}
-    for axes, (name, by_strategy) in zip(places[0], cells.items(), strict=True):
-        for strategy, found in by_strategy.items():
-            labels = sorted(found)
-            means = [statistics.mean(row["error"] for row in found[n]) for n in labels]
+    for axes, (name, by_strategy) in zip(all_axes[0], cells.items(), strict=True):
+        for strategy, cells_of_labels in by_strategy.items():
+            labels = sorted(cells_of_labels)
+            means = [statistics.mean(row["error"] for row in cells_of_labels[n]) for n in labels]
             axes.plot(labels, means, "o-", color=colours[strategy], label=strategy, markersize=4)
             for n in labels:
-                each = [row["error"] for row in found[n]]
+                each = [row["error"] for row in cells_of_labels[n]]
                 axes.plot([n] * len(each), each, ".", color=colours[strategy], alpha=0.3, markersize=4)
         axes.set(xscale="log", ylim=(0, None), title=SETS[name].split(",")[0], xlabel="labelled images")
         axes.set_xticks(labels, [str(n) for n in labels])
         axes.minorticks_off()
-    places[0, 0].set_ylabel("test error, %")
-    places[0, 0].legend(frameon=False)
+    all_axes[0, 0].set_ylabel("test error, %")
+    all_axes[0, 0].legend(frameon=False)
     return figure
 
 

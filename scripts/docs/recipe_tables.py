@@ -1,4 +1,4 @@
-"""Tables of the paper's recipe on MNIST, `mnist-paper`, made from rows in `results/rows/`."""
+"""Make tables of the paper's recipe on MNIST, `mnist-paper`, from rows in `results/rows/`."""
 
 import statistics
 import textwrap
@@ -19,7 +19,7 @@ WIDTH = 115
 
 
 def mnist_curves() -> dict[bool, dict[int, dict[float, dict[str, Any]]]]:
-    """Read the reports of the short MNIST runs: by whether epsilon is inside the root, by seed, by epochs."""
+    """Group the reports of the short MNIST runs by place of epsilon (True: inside the root), seed and epochs."""
     curves: dict[bool, dict[int, dict[float, dict[str, Any]]]] = {True: {}, False: {}}
     for line in rows("mnist-short-curves"):
         inside, (seed,) = line["settings"].get("adam_epsilon_inside_root", True), line["stack"]
@@ -55,7 +55,7 @@ def mnist_table() -> str:
 
 
 def recipe_curves() -> dict[int, dict[float, dict[str, Any]]]:
-    """Read the reports of the trainings to the end of the recipe: by seed, by epochs."""
+    """Group the reports of the full trainings by seed and epochs."""
     curves: dict[int, dict[float, dict[str, Any]]] = {}
     for line in rows("mnist-paper-curves"):
         curves.setdefault(line["stack"][0], {})[line["images"] / MNIST_POOL] = line
@@ -63,7 +63,7 @@ def recipe_curves() -> dict[int, dict[float, dict[str, Any]]]:
 
 
 def recipe_table() -> str:
-    """Make the table of the error during the whole recipe, beside the published one."""
+    """Make the table of the error during the full recipe, with the published error."""
     curves = recipe_curves()
     lines = ["| epochs | averaged D, each draw | last D, each draw |", "|---|---|---|"]
     reached = [max(line) for line in curves.values()]

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Build the site of the documentation: `scripts/docs/site.py --out site`.
 
-The pages are README.md, those of `docs/` and `results/`, and an API page for each public module; MkDocs lays them out
-as `docs/mkdocs.yml` says. It needs no network, and nothing that it writes loads anything from another address: both are
-checked, and so are all links.
+The pages are README.md, those of `docs/` and `results/`, and an API page for each public module; MkDocs builds
+them with `docs/mkdocs.yml`. The build needs no network, and the site loads nothing from other addresses. All links are
+checked, and all addresses that pages load.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "docs" / "mkdocs.yml"
 PAGES = ("README.md", "CHANGELOG.md", "SECURITY.md", "results/PENDING.md", "results/rows/README.md")
-# The public names of each page of the API, after its title.
+# Title and public names of each page of the API.
 API = {
     "train": ("Train and use", ["ssgan.train", "ssgan.open_run", "ssgan.api.TrainedRun", "ssgan.api.OpenedRun"]),
     "data": ("Data", ["ssgan.load", "ssgan.Data", "ssgan.Options"]),
@@ -38,8 +38,8 @@ STYLE = """.md-grid { max-width: 72rem }
 .md-typeset img { max-width: min(100%, 48rem) }
 """
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
-# What a browser fetches by itself: the element and its attribute.
-LOADED = {
+# Elements that a browser loads by itself, with the attribute of their address.
+LOADING_ELEMENTS = {
     "script": "src",
     "img": "src",
     "iframe": "src",
@@ -51,7 +51,7 @@ LOADED = {
 
 
 def collect(source: Path) -> None:
-    """Write every page, and each file that a page shows or links to, where it is in the repository."""
+    """Write every page, and each file that a page shows or links to, at its path in the repository."""
     pages = [*map(Path, PAGES), *(path.relative_to(ROOT) for path in sorted((ROOT / "docs").rglob("*.md")))]
     for page in pages:
         text = (ROOT / page).read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def collect(source: Path) -> None:
     settings = source / "docs" / "settings.md"
     _write(settings, with_narrow_table(settings.read_text(encoding="utf-8")))
     (source / "README.md").rename(source / "index.md")
-    for path in source.rglob("*.md"):  # links to the page that has moved
+    for path in source.rglob("*.md"):  # update links to README.md, which is now index.md
         text = path.read_text(encoding="utf-8")
         _write(path, re.sub(r"\]\(((?:\.\./)+)README\.md", r"](\1index.md", text))
     for name, (title, names) in API.items():
@@ -95,8 +95,8 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-class _Loads(HTMLParser):
-    """Collect what a page loads by itself."""
+class _AddressParser(HTMLParser):
+    """Collect the addresses that a page loads by itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,30 +106,32 @@ class _Loads(HTMLParser):
         values = dict(attributes)
         if tag == "link" and values.get("rel") not in ("canonical", "prev", "next"):
             self.addresses.append(values.get("href") or "")
-        elif tag in LOADED:
-            self.addresses.append(values.get(LOADED[tag]) or "")
+        elif tag in LOADING_ELEMENTS:
+            self.addresses.append(values.get(LOADING_ELEMENTS[tag]) or "")
 
 
-def outside_addresses(site: Path) -> list[str]:
-    """Return what pages and style sheets of a site load from other addresses, each with the file."""
-    found = []
+def external_addresses(site: Path) -> list[str]:
+    """List the external addresses that pages and style sheets of a site load, each with its file."""
+    external = []
     for path in sorted(site.rglob("*")):
         if path.suffix == ".html":
-            parser = _Loads()
+            parser = _AddressParser()
             parser.feed(path.read_text(encoding="utf-8"))
             addresses = parser.addresses
         elif path.suffix == ".css":
             addresses = re.findall(r"url\(\s*[\"']?([^)\"']+)", path.read_text(encoding="utf-8"))
         else:
             continue
-        found += [f"{path.relative_to(site)}: {one}" for one in addresses if re.match(r"(?:[a-z]+:)?//", one)]
-    return found
+        external += [
+            f"{path.relative_to(site)}: {address}" for address in addresses if re.match(r"(?:[a-z]+:)?//", address)
+        ]
+    return external
 
 
 def build(out: Path) -> None:
-    """Build the site into a folder, which is replaced; end with the warnings of MkDocs where there are any."""
-    with tempfile.TemporaryDirectory() as place:
-        source = Path(place) / "source"
+    """Build the site into a folder, which is replaced; exit with the warnings of MkDocs if there are any."""
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) / "source"
         collect(source)
         env = {
             **os.environ,
@@ -140,15 +142,15 @@ def build(out: Path) -> None:
         }
         command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
         options = ["--config-file", str(CONFIG), "--site-dir", str(out.resolve())]
-        done = subprocess.run([*command, *options], env=env, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{done.stdout}{done.stderr}The site was not built: each warning above is an error.")
-    if outside := outside_addresses(out):
-        sys.exit(f"The site loads from other addresses: {'; '.join(outside)}.")
+        process = subprocess.run([*command, *options], env=env, capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(f"{process.stdout}{process.stderr}The site was not built: each warning above is an error.")
+    if external := external_addresses(out):
+        sys.exit(f"The site loads from other addresses: {'; '.join(external)}.")
 
 
 def main() -> None:
-    """Build the site and say how large it is."""
+    """Build the site and print its size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="the folder of the site")
     out = parser.parse_args().out

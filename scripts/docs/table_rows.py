@@ -19,17 +19,17 @@ def rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def adam_note(found: Iterable[dict[str, Any]]) -> list[str]:
-    """Return a sentence if rows of networks are of presets before they had Muon."""
-    earlier = set()
-    for row in found:
+def adam_note(row_list: Iterable[dict[str, Any]]) -> list[str]:
+    """Write a note if rows of networks were trained with Adam, before their preset had Muon."""
+    presets = set()
+    for row in row_list:
         if row["preset"]:
             settings = {"labels": row["labels"], "method": row["method"], **row["settings"]}
             config = resolve(row["preset"], settings)
             if config.optimizer_d == "muon" and config.replace(optimizer_d="adam").sha256 == row["config_sha256"]:
-                earlier.add(f"`{row['preset']}`")
-    names = " and ".join(sorted(earlier))
-    return [f"Rows of the preset {names} are from before it had Muon: D was trained with Adam."] if earlier else []
+                presets.add(f"`{row['preset']}`")
+    names = " and ".join(sorted(presets))
+    return [f"Rows of the preset {names} are from before it had Muon: D was trained with Adam."] if presets else []
 
 
 def cell(cell_rows: list[dict[str, Any]]) -> str:

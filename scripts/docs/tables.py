@@ -1,4 +1,4 @@
-"""Tables of the documents, each made from rows in `results/rows/`."""
+"""Make the tables of the documents from rows in `results/rows/`."""
 
 import operator
 import statistics
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cluster_tables import grid_cost_table, picture_cost_table
-from fast_tables import fast_sentence, fast_table, time_table, worth_table
+from fast_tables import fast_sentence, fast_table, generator_gain_table, time_table
 from feature_tables import feature_table, pixel_table
 from labeling_tables import labeling_table
 from method_tables import choice_table
@@ -81,9 +81,9 @@ def digits_table() -> str:
         "the same without a generator": (without, "gan"),
         "`supervised`, preset `digits-fast`": (fast, "supervised"),
     }
-    for words, (found, method) in kinds.items():
-        lines.append(f"| {words} | " + " | ".join(cell(found[method, n]) for n in labels) + " |")
-    one, short, longer = (found["gan", labels[len(labels) // 2]][0] for found in (cells, fast, without))
+    for kind, (kind_cells, method) in kinds.items():
+        lines.append(f"| {kind} | " + " | ".join(cell(kind_cells[method, n]) for n in labels) + " |")
+    one, short, longer = (kind_cells["gan", labels[len(labels) // 2]][0] for kind_cells in (cells, fast, without))
     draws = " or ".join(map(str, sorted({len(cell_rows) for cell_rows in cells.values()})))
     lines += [
         "",
@@ -116,7 +116,7 @@ def norm_table() -> str:
 
 
 def files_sentence() -> str:
-    """Write the error of the same set as arrays and as files."""
+    """Write the error of the same data set from arrays and from files."""
     models = rows("fashion-mnist-files")
     errors = {
         kind: [
@@ -158,7 +158,7 @@ def cifar10_table() -> str:
 
 
 def foreign_table() -> str:
-    """Make the table of error, and of telling foreign test images, by the share of foreign images in the pool."""
+    """Make the table of error and of detection of foreign test images, by share of foreign images in the pool."""
     baseline: dict[int, dict[str, Any]] = {}
     cells: dict[float, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows("foreign"):
@@ -175,15 +175,15 @@ def foreign_table() -> str:
         share: [row["error"] - baseline[draw]["error"] for draw, row in draws.items() if row["error"] is not None]
         for share, draws in sorted(cells.items())
     }
-    lower = {share: sum(gap < 0 for gap in each) for share, each in gaps.items()}
+    lower_counts = {share: sum(gap < 0 for gap in each) for share, each in gaps.items()}
     for share, each in gaps.items():
         draws = cells[share]
-        of_mean = statistics.stdev(each) / len(each) ** 0.5
+        standard_error = statistics.stdev(each) / len(each) ** 0.5
         columns = [
             f"{100 * share:.0f} %",
             cell([*draws.values()]),
-            f"{statistics.mean(each):+.2f} ± {of_mean:.2f}",
-            f"{lower[share]} of {len(draws)} draws",
+            f"{statistics.mean(each):+.2f} ± {standard_error:.2f}",
+            f"{lower_counts[share]} of {len(draws)} draws",
             *(_mean(draws, name, "{:.2f}") for name in ("auroc_p_generated", "auroc_unsure")),
             *(_mean(draws, name, "{:.0%}").replace("%", " %") for name in ("unlike_own", "unlike_foreign")),
         ]
@@ -191,7 +191,7 @@ def foreign_table() -> str:
     unsure = _mean(baseline, "auroc_unsure", "{:.2f}")
     lines.append(f"| `supervised` | {cell([*baseline.values()])} |   |   |   | {unsure} |   |   |")
     claims = {
-        "the lower error in every draw": [share for share, draws in lower.items() if draws == len(cells[share])],
+        "the lower error in every draw": [share for share, draws in lower_counts.items() if draws == len(cells[share])],
         "the higher error on average": [share for share, each in gaps.items() if statistics.mean(each) > 0],
     }
     one = next(iter(baseline.values()))
@@ -200,7 +200,7 @@ def foreign_table() -> str:
         f"Test error in % on the user's classes, mean ± standard deviation over {len(baseline)} draws of",
         f"{one['labels']} labels, {one['images']:,} images long; the difference is paired, with its standard error.",
         "Labels, test set and size of the pool are the same in every line.",
-        *(f"`gan` has {what} at {_percents(shares)} foreign images." for what, shares in claims.items() if shares),
+        *(f"`gan` has {claim} at {_percents(shares)} foreign images." for claim, shares in claims.items() if shares),
         "AUROC says how well foreign test images are told from own ones (1: always; 0.5: by chance); *noted* are those",
         "that `predict` says look like none of the classes.",
         "Every draw is a row of [results/rows/foreign.jsonl](../results/rows/foreign.jsonl).",
@@ -256,15 +256,15 @@ def compare_table(name: str = "digits-compare") -> str:
 
 
 def _draws(cells: Iterable[list[dict[str, Any]]]) -> str:
-    """Name the draw seeds of the cells of a line: 0-9."""
+    """Format the draw seeds of the cells of a line, such as 0-9."""
     spans = {f"{min(seeds)}-{max(seeds)}" for each in cells if (seeds := [row["draw_seed"] for row in each])}
     return " or ".join(sorted(spans))
 
 
 def estimator_table() -> str:
-    """Make the table of error by table and labels of the estimator and scikit-learn's, and where it is better.
+    """Make the table of error of the estimator and of scikit-learn's estimators, by table and labels.
 
-    A line is of the draws that every method has.
+    A line uses the draws that every method has.
     """
     cells: dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows("tables"):
@@ -300,14 +300,14 @@ def estimator_table() -> str:
 
 
 def _best(lines: dict[tuple[str, str], list[dict[str, Any]]]) -> tuple[str, str]:
-    """Find the line of the lowest mean over the draws that every line has."""
+    """Return the line with the lowest mean over the draws that every line has."""
     draws = [{row["draw_seed"] for row in each} for each in lines.values()]
     common = set.intersection(*draws)
     return min(lines, key=lambda line: statistics.mean(r["error"] for r in lines[line] if r["draw_seed"] in common))
 
 
 def ablation_table() -> str:
-    """Make the table of the GAN without each of its parts, with the difference on the same draws."""
+    """Make the table of the GAN without each of its parts, with paired differences."""
     parts: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows("digits-compare"):
         if (row["preset"], row["method"], row["labels"]) == ("digits", "gan", 50):
@@ -333,17 +333,17 @@ def _spread(errors: Iterable[float]) -> str:
 
 
 def gallery_table() -> str:
-    """Make the table of scikit-learn's semi-supervised examples with SSGANClassifier beside."""
-    ours, labels = "SSGANClassifier()", {}
+    """Make the table of scikit-learn's semi-supervised examples, with the error of SSGANClassifier."""
+    estimator, labels = "SSGANClassifier()", {}
     cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows("gallery"):
         cells[row["dataset"]][row["method"]].append(row["error"])
         labels[row["dataset"]] = row["labels"]
     lines = ["| example | labels | its estimators | `SSGANClassifier()` |", "|---|---|---|---|"]
     for name, errors in cells.items():
-        theirs = "; ".join(f"`{method}` {values[0]:.1f}" for method, values in errors.items() if method != ours)
+        others = "; ".join(f"`{method}` {values[0]:.1f}" for method, values in errors.items() if method != estimator)
         example, comma, share = name.partition(", ")
-        lines.append(f"| `{example}`{comma}{share} | {labels[name]} | {theirs} | {_spread(errors[ours])} |")
+        lines.append(f"| `{example}`{comma}{share} | {labels[name]} | {others} | {_spread(errors[estimator])} |")
     return "\n".join(lines)
 
 
@@ -355,10 +355,10 @@ def speed_table() -> str:
             latest[row["device"], row["preset"]] = row
     lines = []
     for (device, preset), row in latest.items():
-        ours = [one for one in row["contenders"] if one["contender"] == "ssgan"]
-        compared = "share" in ours[0]
+        ssgan_rows = [one for one in row["contenders"] if one["contender"] == "ssgan"]
+        has_share = "share" in ssgan_rows[0]
         header = ["program", "models", "ms a step", "images/s of each", "beside a busy process, ms", "peak memory, GB"]
-        header += ["model-steps/s, times plain PyTorch", "share of the matrix-product rate"] if compared else []
+        header += ["model-steps/s, times plain PyTorch", "share of the matrix-product rate"] if has_share else []
         lines += [f"`{preset}` on {device} (torch {row['versions']['torch']}, commit {row['commit']}):", ""]
         lines += ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
         for one in row["contenders"]:
@@ -367,13 +367,13 @@ def speed_table() -> str:
             cells.append(f"{one['images_per_second']:,.0f}" if is_program else "")
             cells.append(f"{one['ms_busy']:.1f}" if "ms_busy" in one else "")
             cells.append(f"{one.get('peak_device_bytes', one['peak_bytes']) / 1e9:.2f}" if is_program else "")
-            cells += [f"{one['times_plain']:.2f}", f"{100 * one['share']:.0f} %"] if compared else []
+            cells += [f"{one['times_plain']:.2f}", f"{100 * one['share']:.0f} %"] if has_share else []
             lines.append("| " + " | ".join(cells) + " |")
         start = row["start_seconds"]
         lines += [
             "",
             f"{row['rounds']} rounds of {row['steps']} steps, medians, each program a process and all in turns. The",
-            f"first step came {ours[0]['first_step_seconds']:.1f} s after the start, `ssgan --help` took",
+            f"first step came {ssgan_rows[0]['first_step_seconds']:.1f} s after the start, `ssgan --help` took",
             f"{start['ssgan --help']:.2f} s and a bare `import typer` {start['import typer']:.2f} s.",
             "",
         ]
@@ -390,18 +390,18 @@ ATTACKS = {
 
 
 def reliability_sentence() -> str:
-    """Make the sentence on the attacks: how many of each kind, and what they found."""
+    """Write the sentence on the attacks: the number of each kind, and of the faults found."""
     cases: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows("reliability"):
         cases[row["attack"]].append(row)
     parts = []
-    for attack, words in ATTACKS.items():
+    for attack, phrase in ATTACKS.items():
         count = sum(row["cases"] for row in cases[attack])
-        parts.append(f"{count:,} {words.format(targets=len(cases[attack]))}")
-    violations = sum(row["violations"] for found in cases.values() for row in found)
-    found = f"{violations:,} found a fault" if violations else "none found a fault"
-    words = f"* **Attacks** (`scripts/torture/torture.py`): {', '.join(parts[:-1])} and {parts[-1]}; {found}."
-    return textwrap.fill(words, 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+        parts.append(f"{count:,} {phrase.format(targets=len(cases[attack]))}")
+    violations = sum(row["violations"] for attack_rows in cases.values() for row in attack_rows)
+    result = f"{violations:,} found a fault" if violations else "none found a fault"
+    phrase = f"* **Attacks** (`scripts/torture/torture.py`): {', '.join(parts[:-1])} and {parts[-1]}; {result}."
+    return textwrap.fill(phrase, 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
 BLOCKS = {
@@ -414,7 +414,7 @@ BLOCKS = {
     "compare-fashion-mnist": partial(compare_table, "fashion-mnist-compare"),
     "norms": norm_table,
     "labeling": labeling_table,
-    "worth": worth_table,
+    "worth": generator_gain_table,
     "time-to-accuracy": time_table,
     "mnist-fast": partial(fast_table, "mnist"),
     "fashion-mnist-fast": partial(fast_table, "fashion-mnist"),

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Compare SSGANClassifier with scikit-learn's classifiers on tables: `scripts/experiments/compare_tables.py`.
 
-Of each table a stratified 30 % are held out for testing, always the same. The rest is the pool, in which each draw
-labels 3 or 10 rows of each class. Columns are standardised on the pool. Draws 0 to 9 become rows of
-`results/rows/tables.jsonl`; what is there is not computed again. With `--choose` nothing is written: the draws start at
-seed 1000, the error is that on the hidden labels of the pool, and no test row is read. Settings are given as
-`--set field=value`.
+A fixed, stratified 30 % of each table is the test set. The rest is the pool, in which each draw labels 3 or 10 rows of
+each class. Columns are standardised on the pool. Draws 0 to 9 become rows of `results/rows/tables.jsonl`; existing rows
+are not computed again. With `--choose` nothing is written: the draws start at seed 1000, the error is measured on the
+hidden labels of the pool, and no test row is read. `--set field=value` changes a setting.
 """
 
 import argparse
@@ -40,7 +39,7 @@ ROWS = results.ROWS / "tables.jsonl"
 
 
 class Table(NamedTuple):
-    """A table, cut into a pool and a test set."""
+    """A table, split into a pool and a test set."""
 
     name: str
     x_pool: np.ndarray
@@ -59,18 +58,18 @@ class Table(NamedTuple):
 
 def tables() -> Iterator[Table]:
     """Load four tables of scikit-learn, and generate one."""
-    made = datasets.make_classification(1000, 10, n_informative=5, n_redundant=2, n_classes=3, random_state=0)
-    sets = {name: getattr(datasets, f"load_{name}")(return_X_y=True) for name in ("iris", "wine", "breast_cancer")}
-    sets |= {"digits as rows": datasets.load_digits(return_X_y=True), "make_classification": made}
-    for name, (x, y) in sets.items():
+    synthetic = datasets.make_classification(1000, 10, n_informative=5, n_redundant=2, n_classes=3, random_state=0)
+    arrays = {name: getattr(datasets, f"load_{name}")(return_X_y=True) for name in ("iris", "wine", "breast_cancer")}
+    arrays |= {"digits as rows": datasets.load_digits(return_X_y=True), "make_classification": synthetic}
+    for name, (x, y) in arrays.items():
         yield Table(name, *train_test_split(x, y, test_size=TEST_SHARE, stratify=y, random_state=0))
 
 
 def estimators(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Make the estimators that are compared."""
+    """Make the estimators to compare."""
     options = {"random_state": seed, "device": "cpu"}
-    chosen = {key: settings[key] for key in settings if key != "total_images"} or None
-    options |= {"settings": chosen, "total_images": settings.get("total_images")}
+    overrides = {key: settings[key] for key in settings if key != "total_images"} or None
+    options |= {"settings": overrides, "total_images": settings.get("total_images")}
     return {
         "gan": SSGANClassifier(**options),
         "supervised": SSGANClassifier("supervised", **options),
@@ -81,14 +80,14 @@ def estimators(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
 
 def measure(table: Table, method: str, estimator: Any, split: Split, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """Fit an estimator and return the row of its error on rows x [n, F] with labels y [n]."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator.fit(table.x_pool, splits.hide(table.y_pool, split.indices))
         predicted = estimator.predict(x)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     config = getattr(estimator, "config_", None)
-    words = " ".join(repr(estimator).split())
+    description = " ".join(repr(estimator).split())
     return {
         "dataset": table.name,
         "dataset_sha256": table.sha256,
@@ -97,8 +96,8 @@ def measure(table: Table, method: str, estimator: Any, split: Split, x: np.ndarr
         "method": method,
         "preset": None if config is None else config.preset,
         "settings": {},
-        "estimator": type(estimator).__name__ if config is not None else words,
-        "config_sha256": hashlib.sha256(words.encode()).hexdigest() if config is None else config.sha256,
+        "estimator": type(estimator).__name__ if config is not None else description,
+        "config_sha256": hashlib.sha256(description.encode()).hexdigest() if config is None else config.sha256,
         "device": "cpu",
         "device_name": processor_name(torch.get_num_threads()),
         "images": None if config is None else config.steps * config.images_per_step,
@@ -112,12 +111,12 @@ def measure(table: Table, method: str, estimator: Any, split: Split, x: np.ndarr
 
 
 def main() -> None:
-    """Measure what is missing, or trial draws."""
+    """Measure the missing rows, or trial draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--choose", action="store_true", help="trial draws, scored on the pool; nothing is written")
     parser.add_argument("--methods", default="gan,supervised,label-spreading,self-training")
-    parser.add_argument("--tables", default="", help="names of tables, with commas; by default all")
+    parser.add_argument("--tables", default="", help="names of tables, separated by commas; by default all")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of the trial")
     args = parser.parse_args()
     if args.set and not args.choose:
@@ -125,8 +124,8 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = dict(parse(assignment) for assignment in args.set)
     first = FIRST_CHOOSING_DRAW if args.choose else 0
-    kept = [] if args.choose or not ROWS.exists() else [line.value for line in read_json_lines(ROWS)]
-    done = {(row["dataset"], row["labels"], row["method"], row["draw_seed"]) for row in kept}
+    old_rows = [] if args.choose or not ROWS.exists() else [line.value for line in read_json_lines(ROWS)]
+    old_keys = {(row["dataset"], row["labels"], row["method"], row["draw_seed"]) for row in old_rows}
     for table in tables():
         if args.tables and table.name not in args.tables.split(","):
             continue
@@ -137,13 +136,13 @@ def main() -> None:
                 rows = splits.draw(table.y_pool, per_class * classes, draw)
                 split = Split(rows, table.y_pool[rows].astype(np.int64))
                 hidden = np.setdiff1d(np.arange(len(table.y_pool)), rows)
-                scored = (table.x_test, table.y_test)
+                scored_arrays = (table.x_test, table.y_test)
                 if args.choose:
-                    scored = (table.x_pool[hidden], table.y_pool[hidden])
+                    scored_arrays = (table.x_pool[hidden], table.y_pool[hidden])
                 for method in args.methods.split(","):
-                    if (table.name, len(rows), method, draw) in done:
+                    if (table.name, len(rows), method, draw) in old_keys:
                         continue
-                    row = measure(table, method, estimators(draw, settings)[method], split, *scored)
+                    row = measure(table, method, estimators(draw, settings)[method], split, *scored_arrays)
                     row |= {"seed": draw, "draw_seed": draw, "stack": [draw]}
                     errors.setdefault(method, []).append(row["error"])
                     if not args.choose:

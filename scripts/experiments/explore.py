@@ -25,7 +25,7 @@ from ssgan.settings.presets import DATASET_PRESETS, parse, resolve
 DIVERSITY = ("spread", "recall")
 
 
-def development(data: Data) -> Data:
+def development_split(data: Data) -> Data:
     """Split the pool into a smaller pool and a held-out third."""
     order = np.random.RandomState(1).permutation(len(data.y_train))
     held_out, pool = order[: len(order) // 3], order[len(order) // 3 :]
@@ -39,7 +39,7 @@ def _deviation(values: np.ndarray) -> float:
 
 
 def _diversity(rows: list[dict[str, Any]]) -> str:
-    """Return the mean spread and recall of generated images in words; empty without a generator."""
+    """Format the mean spread and recall of generated images; empty without a generator."""
     means = {name: np.mean([row[name] for row in rows if row.get(name) is not None] or [np.nan]) for name in DIVERSITY}
     return "".join(f"  {name} {mean:.3f}" for name, mean in means.items() if np.isfinite(mean))
 
@@ -51,18 +51,18 @@ def main() -> None:
     parser.add_argument("--labels", default="50")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--root")
-    parser.add_argument("--preset", help="where the variants start; by default that of the data")
+    parser.add_argument("--preset", help="base of the variants; by default the preset of the data")
     parser.add_argument("variants", nargs="*", default=["base"])
     args = parser.parse_intermixed_args()
-    data = development(load(args.data, args.root))
+    data = development_split(load(args.data, args.root))
     first: dict[int, np.ndarray] = {}
     for variant in args.variants:
         settings = {} if variant == "base" else dict(parse(part) for part in variant.split("+"))
         for labels in map(int, args.labels.split(",")):
             values = {"labels": labels, "seeds": args.seeds, "seed": 1000, **settings}
-            began = time.perf_counter()
+            start = time.perf_counter()
             run = train(data, resolve(args.preset or DATASET_PRESETS[args.data], values))
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
             errors = np.array([np.nan if e is None else e for e in run.errors])
             gap = errors - first.setdefault(labels, errors)
             print(

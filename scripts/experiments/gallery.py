@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Run the semi-supervised examples of scikit-learn's gallery: `scripts/experiments/gallery.py`.
 
-SSGANClassifier is beside the estimators of the examples, on their data and labelled rows, with its defaults and five
-seeds. The error is that on the rows without a label, or on the folds of the example. The example of newsgroups is left
-out: it downloads its texts. Each error is a row of `results/rows/gallery.jsonl`, written again each time.
+Compares SSGANClassifier, with its defaults and five seeds, with the estimators of the examples on the same data and
+labelled rows. The error is measured on the unlabelled rows, or on the folds of the example. The newsgroups example is
+skipped, since it downloads its texts. Each error is a row of `results/rows/gallery.jsonl`, which each run rewrites.
 """
 
 import json
@@ -30,9 +30,9 @@ SEEDS = 5
 
 
 class Example(NamedTuple):
-    """An example of the gallery: its name there, rows with -1 where unlabelled, and its estimators by name.
+    """An example of the gallery: its name, its data with -1 for unlabelled rows, and its estimators by name.
 
-    ``folds`` are pairs of rows to fit and to score; without them the unlabelled rows are scored.
+    ``folds`` are pairs of training and test rows; without them the unlabelled rows are the test rows.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Example(NamedTuple):
 
 
 def examples() -> Iterator[Example]:
-    """Make the data of each example as it does."""
+    """Make the data of each example as the gallery does."""
     digits = datasets.load_digits()
     order = np.arange(len(digits.data))
     np.random.RandomState(2).shuffle(order)
@@ -81,19 +81,19 @@ def examples() -> Iterator[Example]:
     yield Example("plot_self_training_varying_threshold", x, y, y_true, base, folds)
 
 
-def error_of(example: Example, make: Callable[[], Any]) -> float:
+def mean_error(example: Example, make: Callable[[], Any]) -> float:
     """Return the error in percent of an estimator on an example."""
     unlabeled = np.flatnonzero(example.y < 0)
-    every = np.arange(len(example.y))
-    shares = []
-    for fitted, scored in example.folds or [(every, unlabeled)]:
-        estimator = make().fit(example.x[fitted], example.y[fitted])
-        shares.append(np.mean(estimator.predict(example.x[scored]) != example.y_true[scored]))
-    return 100.0 * float(np.mean(shares))
+    all_rows = np.arange(len(example.y))
+    errors = []
+    for train_rows, test_rows in example.folds or [(all_rows, unlabeled)]:
+        estimator = make().fit(example.x[train_rows], example.y[train_rows])
+        errors.append(np.mean(estimator.predict(example.x[test_rows]) != example.y_true[test_rows]))
+    return 100.0 * float(np.mean(errors))
 
 
 def main() -> None:
-    """Measure everything."""
+    """Measure every estimator on every example."""
     torch.set_num_threads(1)
     rows = []
     for example in examples():
@@ -106,7 +106,7 @@ def main() -> None:
                 cpu = time.process_time()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    error = error_of(example, make)
+                    error = mean_error(example, make)
                 row = {
                     **{"dataset": example.name, "labels": int((example.y >= 0).sum()), "method": name, "seed": seed},
                     **{"error": error, "cpu_seconds": time.process_time() - cpu, "device_name": processor_name(1)},

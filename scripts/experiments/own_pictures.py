@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Train on sets that stand for a user's own pictures: `scripts/experiments/own_pictures.py --fonts FOLDER`.
+"""Train on data sets like a user's own pictures: `scripts/experiments/own_pictures.py --fonts FOLDER`.
 
-Four sets, each at 32 pixels, decide the views of a picture and whether the preset `images` has a generator:
+Four sets at 32 pixels are used to choose the views and whether the preset `images` has a generator:
 
-* `letters`: ten capitals, dark on light, in the fonts below FOLDER, distorted. The test set has fonts of its own.
+* `letters`: ten capitals, dark on light, in the fonts below FOLDER, distorted. The test set has other fonts.
 * `cells`: grey pictures of six kinds of cells under a microscope. They are synthetic, drawn by this program.
 * `trashnet`: photographs; `trashnet.zip` is in the folder of data.
 * `cifar10`: photographs, a part of the training images; its test images are not used.
 
-The draws of labels start at seed 1000, and no test set here is that of a published figure. A training without a
+The draws of labels start at seed 1000, and no test set here is used for a published result. A training without a
 generator sees more images, so that both take equal CPU time; `--measure` trains on few images and prints the seconds.
-Rows go into `results/rows/own-pictures.jsonl`, with the CPU seconds of each training. A row that is there is not
+Rows are added to `results/rows/own-pictures.jsonl`, with the CPU seconds of each training. Existing rows are not
 trained again.
 """
 
@@ -43,12 +43,12 @@ SETS = ("letters", "cells", "trashnet", "cifar10")
 LABELS = {"letters": 60, "cells": 60, "trashnet": 60, "cifar10": 250}
 POOL, TEST = 3_000, 1_000
 FIRST_DRAW, DRAWS = 1_000, 5
-AVERAGED = 12  # the half-life of the average is this part of a training
+HALF_LIFE_DIVISOR = 12  # length of a training divided by the half-life of its average
 WITH_GENERATOR = {"weight_unlabeled": 0.5, "weight_fake": 0.5}
-#: Images of a training with a generator, and of one without in the same CPU time: by whether pictures are grey.
-WITH = 10_000
-WITHOUT = {True: 22_800, False: 19_000}
-#: Set, views and whether there is a generator, of each training; those of the last two for fewer draws.
+#: Images of a training with a generator, and of one without in the same CPU time (True for grey pictures).
+IMAGES_WITH = 10_000
+IMAGES_WITHOUT = {True: 22_800, False: 19_000}
+#: Data set, views and use of a generator of each training; `MORE_TRAININGS` may have fewer draws.
 TRAININGS = (
     ("trashnet", "natural", True),
     ("trashnet", "natural", False),
@@ -85,7 +85,7 @@ def draw_letter(letter: str, font: Path, random: np.random.RandomState) -> np.nd
 
 
 def usable_fonts(folder: Path) -> list[Path]:
-    """Return the fonts that have the capitals of the Latin alphabet, each unlike the others."""
+    """List the fonts with ten different Latin capitals, without duplicates."""
     fonts = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".ttf", ".otf")):
         try:
@@ -100,13 +100,13 @@ def usable_fonts(folder: Path) -> list[Path]:
 
 
 def letters(fonts: list[Path], random: np.random.RandomState) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield letters with their names, first the pool's, then the test set's."""
+    """Yield letters with their names, first those of the pool, then those of the test set."""
     order = random.permutation(len(fonts))
-    of_test, of_pool = np.split(order, [len(fonts) // 4])
-    for count, chosen in ((POOL, of_pool), (TEST, of_test)):
+    test_fonts, pool_fonts = np.split(order, [len(fonts) // 4])
+    for count, subset in ((POOL, pool_fonts), (TEST, test_fonts)):
         for k in range(count):
             letter = LETTERS[k % len(LETTERS)]
-            yield letter, draw_letter(letter, fonts[random.choice(chosen)], random)
+            yield letter, draw_letter(letter, fonts[random.choice(subset)], random)
 
 
 def nucleus(kind: str, random: np.random.RandomState, angle: float, size: float) -> np.ndarray:
@@ -142,16 +142,16 @@ def draw_cell(kind: str, random: np.random.RandomState) -> np.ndarray:
     """Draw a cell of a kind with parts of its neighbours, blur, uneven light and noise: uint8 [32, 32]."""
     large = 2 * SIDE
     field = np.zeros((large, large))
-    for other in range(random.randint(1, 4)):
+    for neighbor in range(random.randint(1, 4)):
         size = random.uniform(17, 25)
         angle = random.uniform(0, 2 * np.pi)
-        shown = CELLS[random.randint(len(CELLS))] if other else kind
+        drawn_kind = CELLS[random.randint(len(CELLS))] if neighbor else kind
         y, x = np.mgrid[:large, :large] - (large - 1) / 2
         body = 1 / (1 + np.exp((np.hypot(x * random.uniform(0.9, 1.1), y) - size) / 1.5))
-        cell = random.uniform(0.15, 0.3) * body + random.uniform(0.35, 0.6) * nucleus(shown, random, angle, size)
-        way = random.uniform(0, 2 * np.pi)
-        far = random.uniform(30, 42) if other else random.uniform(0, 6)
-        field += ndimage.shift(cell, (far * np.sin(way), far * np.cos(way)), order=1)
+        cell = random.uniform(0.15, 0.3) * body + random.uniform(0.35, 0.6) * nucleus(drawn_kind, random, angle, size)
+        direction = random.uniform(0, 2 * np.pi)
+        distance = random.uniform(30, 42) if neighbor else random.uniform(0, 6)
+        field += ndimage.shift(cell, (distance * np.sin(direction), distance * np.cos(direction)), order=1)
     y, x = np.mgrid[:large, :large] / large - 0.5
     field += 0.12 + random.uniform(-0.12, 0.12) * x + random.uniform(-0.12, 0.12) * y
     field = ndimage.gaussian_filter(field, random.uniform(1.0, 2.5)).reshape(SIDE, 2, SIDE, 2).mean((1, 3))
@@ -175,7 +175,7 @@ def write(pictures: Iterator[tuple[str, np.ndarray]], folder: Path) -> None:
 
 
 def read(name: str, folder: Path, fonts: Path | None, data_dir: Path) -> Data:
-    """Load a set; make its pictures first where there are none."""
+    """Load a set; first make its pictures if there are none."""
     if name == "trashnet":
         return load(data_dir / "trashnet.zip", options=Options(image_size=SIDE, test_seed=FIRST_DRAW))
     if name == "cifar10":
@@ -188,15 +188,15 @@ def read(name: str, folder: Path, fonts: Path | None, data_dir: Path) -> Data:
     if not place.exists():
         random = np.random.RandomState(FIRST_DRAW)
         if name == "letters":
-            if fonts is None or not (usable := usable_fonts(fonts)):
+            if fonts is None or not (usable_paths := usable_fonts(fonts)):
                 raise UserError("--fonts must name a folder of fonts, to draw letters.")
-            print(f"{len(usable)} fonts")
-            pictures = letters(usable, random)
+            print(f"{len(usable_paths)} fonts")
+            pictures = letters(usable_paths, random)
         else:
             pictures = cells(random)
-        with tempfile.TemporaryDirectory(dir=folder) as begun:
-            write(pictures, Path(begun) / name)
-            os.rename(Path(begun) / name, place)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            write(pictures, Path(temporary) / name)
+            os.rename(Path(temporary) / name, place)
     return load(place)
 
 
@@ -207,29 +207,29 @@ def settings_of(name: str, augmentation: str, generator: bool, images: int, draw
         "augmentation": augmentation,
         **(WITH_GENERATOR if generator else NO_GENERATOR),
         "total_images": images,
-        "ema_half_life_images": images / AVERAGED,
+        "ema_half_life_images": images / HALF_LIFE_DIVISOR,
         "seed": draw_seed,
     }
 
 
 def train_cell(data: Data, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train one model from its start; return its row with the CPU seconds that it took."""
+    """Train one model from the start; return its row with the CPU seconds of the training."""
     config = resolve("images", settings)
     folder = results.SCRATCH / f"own-pictures-{config.sha256[:12]}-{config.seed}x{config.seeds}"
-    shutil.rmtree(folder, ignore_errors=True)  # a training that was stopped has no CPU time
-    began = time.process_time()
-    (row,) = results.trained(data, config, "own-pictures")["rows"]
-    return {**row, "cpu_seconds": time.process_time() - began}
+    shutil.rmtree(folder, ignore_errors=True)  # the CPU time of a stopped training is unknown
+    start = time.process_time()
+    (row,) = results.train_stack(data, config, "own-pictures")["rows"]
+    return {**row, "cpu_seconds": time.process_time() - start}
 
 
-def in_grey(data: Data) -> Data:
+def to_grey(data: Data) -> Data:
     """Return the same images without colour."""
     pool, test = (np.rint(x.mean(axis=3)).astype(np.uint8) for x in (data.x_train, data.x_test))
     return dataclasses.replace(data, x_train=pool, x_test=test)
 
 
-def look(sets: dict[str, Data]) -> None:
-    """Print what decides on the views of sets."""
+def print_view_measurements(sets: dict[str, Data]) -> None:
+    """Print the measurements that determine the views of each set."""
     cells = []
     for name, data in sets.items():
         nearer = views.nearer_than_mirrored(data)
@@ -246,37 +246,37 @@ def trainings(draws: int, more_draws: int) -> Iterator[tuple[tuple[str, str, boo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing; return 0, or 2 for a mistake of the user."""
+    """Train the missing rows; return 0, or 2 for a user error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fonts", type=Path, metavar="FOLDER", help="where fonts are, .ttf or .otf")
+    parser.add_argument("--fonts", type=Path, metavar="FOLDER", help="folder of fonts, .ttf or .otf")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("SSGAN_DATA", "data"))
-    parser.add_argument("--folder", type=Path, default=results.SCRATCH, help="where the pictures are written")
+    parser.add_argument("--folder", type=Path, default=results.SCRATCH, help="folder of the pictures")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--draws", type=int, default=DRAWS)
-    parser.add_argument("--more-draws", type=int, default=DRAWS, help="of other views of letters and cells")
-    parser.add_argument("--measure", action="store_true", help="train for 2,000 images and keep no row")
-    parser.add_argument("--look", action="store_true", help="print what decides on the views of each set, and stop")
+    parser.add_argument("--more-draws", type=int, default=DRAWS, help="draws of other views of letters and cells")
+    parser.add_argument("--measure", action="store_true", help="train for 2,000 images and write no row")
+    parser.add_argument("--look", action="store_true", help="print the measurements that determine the views, and exit")
     args = parser.parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     path = results.ROWS / "own-pictures.jsonl"
     try:
         sets = {name: read(name, args.folder, args.fonts, args.data_dir) for name in args.sets.split(",")}
         if args.look:
-            named = {name: load(name, args.data_dir) for name in ("mnist", "fashion-mnist")}
-            sets["cifar10, grey"] = in_grey(sets["cifar10"])
-            look({**sets, **named})
+            builtin_sets = {name: load(name, args.data_dir) for name in ("mnist", "fashion-mnist")}
+            sets["cifar10, grey"] = to_grey(sets["cifar10"])
+            print_view_measurements({**sets, **builtin_sets})
             return 0
         for (name, augmentation, generator), draw_seed in trainings(args.draws, args.more_draws):
             if name not in sets:
                 continue
             data = sets[name]
-            images = 2_000 if args.measure else WITH if generator else WITHOUT[data.x_train.ndim == 3]
+            images = 2_000 if args.measure else IMAGES_WITH if generator else IMAGES_WITHOUT[data.x_train.ndim == 3]
             settings = settings_of(name, augmentation, generator, images, draw_seed)
-            if not args.measure and results.done(path, resolve("images", settings), data):
+            if not args.measure and results.has_rows(path, resolve("images", settings), data):
                 continue
             row = train_cell(data, settings)
-            words = f"{name}, {augmentation}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
-            print(f"{words}: {row['error']:.2f} %, {row['cpu_seconds']:.1f} s CPU", flush=True)
+            description = f"{name}, {augmentation}, {'with' if generator else 'without'} a generator, draw {draw_seed}"
+            print(f"{description}: {row['error']:.2f} %, {row['cpu_seconds']:.1f} s CPU", flush=True)
             if not args.measure:
                 runs.append_rows(path, [{**row, "pictures": name}])
     except UserError as mistake:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Train a published grid and add its rows: `scripts/experiments/results.py digits`.
 
-Each seed gives one line of `results/rows/GRID.jsonl`. Where test errors are measured during training, each gives one
-line of `results/rows/GRID-curves.jsonl`, also of a training that `--minutes` stopped, and the samples of the first cell
-are copied to `docs/pictures/`. A cell whose rows exist with the same settings is not trained again, and one that was
-stopped resumes from its checkpoint in `runs/results/`, so the script can be stopped at any time and started again;
-`--minutes` stops it by itself. For a GAN without classes the samples of the first seed are kept, and its frames, if
-any, as an animation.
+Each seed is one line of `results/rows/GRID.jsonl`. If test errors are measured during training, each is one line of
+`results/rows/GRID-curves.jsonl`, also if `--minutes` stops the training, and the samples of the first cell are copied
+to `docs/pictures/`. A cell whose rows exist with the same settings is not trained again, and a stopped cell resumes
+from its checkpoint in `runs/results/`, so the script can be stopped at any time and started again; `--minutes` stops it
+after a time. For a GAN without classes the samples of the first seed are copied, and its frames, if any, are saved as
+an animation.
 """
 
 import argparse
@@ -41,16 +41,16 @@ ROWS, PICTURES, SCRATCH = ROOT / "results" / "rows", ROOT / "docs" / "pictures",
 MNIST_EPOCH = 60_000
 FAST_REPORTS = {"evaluate_every_images": 100_000}
 # Lengths of `mnist-fast` with a generator and without one, of about the same CPU time: a generator in every fourth step
-# makes each image take 1.4 times as long (docs/notes/mnist.md). By the number of labels; 100 have the preset's length.
+# makes each image take 1.4 times as long (docs/notes/mnist.md). By number of labels; 100 has the preset's length.
 MNIST_LENGTHS = {100: (900_000, 1_240_000), **dict.fromkeys((20, 50, 200), (300_000, 413_000))}
 # Images that take the CPU time of 225,000 images of the GAN, which needs 1.52, 1.68 and 1.37 times as long for each
 # (measured on 10,000 images of Fashion-MNIST).
-RIVAL_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
+METHOD_LENGTHS = {"fixmatch": 342_000, "mean-teacher": 378_000, "pi": 308_000}
 # The same for 300,000 images of MNIST, with the same network: 4/3 as many, in thousands.
-MNIST_RIVAL_LENGTHS = {method: 1000 * round(images / 750) for method, images in RIVAL_LENGTHS.items()}
+MNIST_METHOD_LENGTHS = {method: 1000 * round(images / 750) for method, images in METHOD_LENGTHS.items()}
 DIGITS_LENGTH = 360_000  # with a generator each image takes 1.8 times as long (16,000 images), and there are 200,000
 CIFAR10_LENGTHS = (225_000, 297_000)  # with a generator each image takes 1.32 times as long (4,000 images)
-CIFAR10_RIVAL_LENGTHS = {"fixmatch": 383_000, "mean-teacher": 342_000}  # 1.70 and 1.52 times (medians of 2,000 images)
+CIFAR10_METHOD_LENGTHS = {"fixmatch": 383_000, "mean-teacher": 342_000}  # 1.70 and 1.52 times (medians of 2,000 images)
 EPSILON_OUTSIDE = {"adam_epsilon_inside_root": False}
 # Narrow enough for a CPU. Such a narrow G needs a higher learning rate than the preset's to keep up with D.
 NARROW_DCGAN = {
@@ -61,27 +61,27 @@ NARROW_DCGAN = {
     "total_images": 20_000,
 }
 # Remedies against mode collapse (section 3 of the paper), each added alone to the same network.
-AGAINST_COLLAPSE: dict[str, dict[str, Any]] = {
+COLLAPSE_REMEDIES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "virtual batch norm in G": {"generator_norm": "virtual"},
     "minibatch discrimination": {"minibatch_kernels": 50},
     "label smoothing, 0.9": {"real_target": 0.9},
     "historical averaging, 0.001": {"weight_historical_averaging": 0.001},
 }
-# Frames of a kept animation, which make a file of 200 KB.
+# Frames of a saved animation, for a file of about 200 KB.
 ANIMATED_FRAMES = 8
-# Six of ten classes are the user's, as in the study behind with_foreign: the first six, chosen before any figure.
+# The user has six of ten classes, as in the study cited in with_foreign: the first six, chosen before any result.
 OWN_CLASSES = 6
-# All but 3 of the 483 foreign images in the pool of digits, so that quarters are whole.
+# All but 3 of the 483 foreign images in the pool of digits, so that a quarter is a whole number.
 UNLABELED_IMAGES = 480
 FOREIGN_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 FOREIGN_SETTINGS = {"labels": 30, "total_images": 200_000}
 
 
 class Grid(NamedTuple):
-    """A data set, and for each cell the settings beyond the preset, which is that of the data where none is named.
+    """A data set, a preset (by default that of the data), and the settings of each cell beyond the preset.
 
-    A ``foreign_share`` among them is no setting: it says which part of the data the cell is trained on, by
+    A ``foreign_share`` in a cell is not a setting: it is the share of foreign images in its data, made by
     :func:`with_foreign`.
     """
 
@@ -91,7 +91,7 @@ class Grid(NamedTuple):
 
     @property
     def preset_name(self) -> str:
-        """Name the preset that every cell starts from."""
+        """Return the name of the preset of every cell."""
         return self.preset or DATASET_PRESETS[self.data]
 
 
@@ -104,13 +104,13 @@ GRIDS = {
         ],
         "digits",
     ),
-    # The preset without a generator, in the time of the trainings with one, which `ssgan compare` makes.
+    # The preset without a generator, in the CPU time of the trainings with a generator by `ssgan compare`.
     "digits-fast": Grid(
         "digits",
         [{"labels": n, "seeds": 10, **NO_GENERATOR, "total_images": DIGITS_LENGTH} for n in (20, 50, 100)],
         "digits-fast",
     ),
-    # The beginning of the recipe on a CPU, one model a cell, and the same with torch's place of Adam's epsilon.
+    # The beginning of the recipe on a CPU, one model a cell, and the same with Adam's epsilon placed as in torch.
     "mnist-short": Grid(
         "mnist",
         [
@@ -120,7 +120,7 @@ GRIDS = {
         ],
         "mnist-paper",
     ),
-    # The recipe to its end on a CPU, one model a cell.
+    # The full recipe on a CPU, one model a cell.
     "mnist-paper": Grid(
         "mnist",
         [{"seed": seed, "evaluate_every_images": 5 * MNIST_EPOCH} for seed in range(3)],
@@ -128,7 +128,7 @@ GRIDS = {
     ),
     # The recipe as published: 300 epochs, ten draws, four numbers of labels.
     "mnist": Grid("mnist", [{"labels": n, "seeds": 10} for n in (100, 20, 50, 200)], "mnist-paper"),
-    # What a CPU has time for, one model a cell; with a generator, without one in the same time, with Muon, and other
+    # Short enough for a CPU, one model a cell: with a generator, without one in the same time, with Muon, and other
     # methods in the same time.
     "mnist-fast": Grid(
         "mnist",
@@ -140,7 +140,7 @@ GRIDS = {
         ]
         + [
             {"labels": 20, "seed": seed, "method": method, "total_images": images}
-            for method, images in MNIST_RIVAL_LENGTHS.items()
+            for method, images in MNIST_METHOD_LENGTHS.items()
             for seed in range(5)
         ],
     ),
@@ -154,7 +154,7 @@ GRIDS = {
             for other, images in (
                 ({}, 225_000),
                 (NO_GENERATOR, 310_000),
-                *(({"method": method}, images) for method, images in RIVAL_LENGTHS.items()),
+                *(({"method": method}, images) for method, images in METHOD_LENGTHS.items()),
                 ({"optimizer_d": "muon"}, 178_000),
                 ({"optimizer_d": "muon", **NO_GENERATOR}, 246_000),
             )
@@ -174,11 +174,11 @@ GRIDS = {
             *(
                 {"labels": 4000, "seed": seed, "method": method, "total_images": images}
                 for seed in range(3)
-                for method, images in CIFAR10_RIVAL_LENGTHS.items()
+                for method, images in CIFAR10_METHOD_LENGTHS.items()
             ),
         ],
     ),
-    # Unlabelled images of none of the classes, one draw a cell, since each draw has a pool of its own. The supervised
+    # Unlabelled images of none of the classes, one draw a cell, since each draw has a different pool. The supervised
     # baseline uses the pool only for its initialisation; its second share measures that effect.
     "foreign": Grid(
         "digits",
@@ -190,7 +190,7 @@ GRIDS = {
         ],
         "digits",
     ),
-    # The one-dimensional GAN: rows have distances to the target where an error would be.
+    # The one-dimensional GAN: rows have distances to the target instead of errors.
     "gaussian": Grid("gaussian", [{"seeds": 20, "seed_strategy": "vmap"}]),
     # Less than half an epoch of the recipe, on a CPU, with the step size that it has until its last third.
     "cifar10-short": Grid(
@@ -207,7 +207,7 @@ GRIDS = {
         ],
         "cifar10-paper",
     ),
-    # GANs without classes, with the pictures that the documents show.
+    # GANs without classes, with the pictures for the documents.
     "gan-mlp": Grid("mnist", [{}], "gan-mlp"),
     "dcgan": Grid(
         "fashion-mnist",
@@ -228,7 +228,7 @@ GRIDS = {
         [
             {"seed": seed, "grid_side": 4, **NARROW_DCGAN, **other}
             for seed in range(2)
-            for other in AGAINST_COLLAPSE.values()
+            for other in COLLAPSE_REMEDIES.values()
         ],
         "dcgan",
     ),
@@ -238,14 +238,14 @@ GRIDS = {
 
 
 def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
-    """Make the data of a user who has the first classes and whose unlabelled images are partly of the others.
+    """Make data with labels of the first classes only, whose unlabelled images are partly of the other classes.
 
-    The pool holds the labelled images and then always as many unlabelled ones, of which ``share`` are foreign. One
-    draw seed gives the same labelled rows for every share; a larger share replaces own images by foreign ones and
-    keeps the others. The test set is that of the user's classes.
+    The pool holds the labelled images and then a fixed number of unlabelled ones, of which ``share`` are foreign: of
+    the other classes. One draw seed gives the same labelled rows for every share; a larger share replaces own images
+    by foreign ones and keeps the rest. The test set has the first classes only.
 
     Source: Oliver et al., *Realistic Evaluation of Deep Semi-Supervised Learning Algorithms*, 2018, section 4.4;
-    there the unlabelled images come from four classes, of which more and more are foreign.
+    there the unlabelled images come from four classes, of which an increasing number is foreign.
     """
     y_own = np.where(data.y_train < OWN_CLASSES, data.y_train, UNLABELED)
     labeled = draw(y_own, labels, draw_seed)
@@ -266,23 +266,23 @@ def with_foreign(data: Data, share: float, labels: int, draw_seed: int) -> Data:
     )
 
 
-def verdict_on_foreign(models: Models, own: np.ndarray, foreign: np.ndarray) -> dict[str, float | None]:
-    """Measure how well one model tells test images of its classes from others; None where it cannot.
+def foreign_scores(models: Models, own: np.ndarray, foreign: np.ndarray) -> dict[str, float | None]:
+    """Measure how well one model distinguishes test images of its classes from foreign ones; None if it cannot.
 
-    Means of ``p_generated``; the shares above 1/2, of which ``predict`` says that they look like none of the classes;
-    and how well ``p_generated``, or a low probability of the likeliest class, tells foreign images from own: AUROC,
-    1/2 by chance.
+    Returns the means of ``p_generated``; the shares above 1/2, which ``predict`` reports as none of the classes; and
+    the AUROC (1/2 by chance) of the detection of foreign images by ``p_generated``, or by a low probability of the
+    likeliest class.
     """
     logits = {"own": models.logits(own)[0], "foreign": models.logits(foreign)[0]}
-    fine = all(np.isfinite(l_NK).all() for l_NK in logits.values())
-    judges = fine and models.G is not None
+    is_finite = all(np.isfinite(l_NK).all() for l_NK in logits.values())
+    is_gan = is_finite and models.G is not None
     p_generated = {name: generated_probability(l_NK) for name, l_NK in logits.items()}
     unsure = {name: 1 - softmax(l_NK).max(axis=1) for name, l_NK in logits.items()}
     return {
-        **{f"p_generated_{name}": float(p.mean()) if judges else None for name, p in p_generated.items()},
-        **{f"unlike_{name}": float((p > 0.5).mean()) if judges else None for name, p in p_generated.items()},
-        "auroc_p_generated": _auroc(**p_generated) if judges else None,
-        "auroc_unsure": _auroc(**unsure) if fine else None,
+        **{f"p_generated_{name}": float(p.mean()) if is_gan else None for name, p in p_generated.items()},
+        **{f"unlike_{name}": float((p > 0.5).mean()) if is_gan else None for name, p in p_generated.items()},
+        "auroc_p_generated": _auroc(**p_generated) if is_gan else None,
+        "auroc_unsure": _auroc(**unsure) if is_finite else None,
     }
 
 
@@ -298,8 +298,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def done(path: Path, config: Config, data: Data | None = None) -> bool:
-    """Check whether a file has the rows of a cell, of these data if they are given."""
+def has_rows(path: Path, config: Config, data: Data | None = None) -> bool:
+    """Return whether a file has the rows of a cell, and of these data if they are given."""
     cell_rows = [row for row in rows(path) if (row["config_sha256"], row["stack"]) == (config.sha256, config.all_seeds)]
     return any(data is None or row["dataset_sha256"] == data.sha256 for row in cell_rows)
 
@@ -309,28 +309,30 @@ def scratch_folder(config: Config, name: str) -> Path:
     return SCRATCH / f"{name}-{config.sha256[:12]}-{config.seed}x{config.seeds}"
 
 
-def trained(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
+def train_stack(data: Data, config: Config, name: str, pause_after_seconds: float = float("inf")) -> dict[str, Any]:
     """Train one stack in `runs/results/`, or resume it there; return its report."""
     folder = scratch_folder(config, name)
     if not folder.exists():
         runs.create_run_folder(folder, data.name, config)
-    with training_progress() as shown:
+    with training_progress() as progress:
         return run_experiment(
-            data, config, folder, shown.on_report, pause_after_seconds=pause_after_seconds, on_step=shown.on_step
+            data, config, folder, progress.on_report, pause_after_seconds=pause_after_seconds, on_step=progress.on_step
         )
 
 
 def keep_curve(path: Path, folder: Path, config: Config) -> None:
-    """Append the lines of a run's log that have test errors, without those that an earlier stop of it appended."""
+    """Append the lines of a run's log that have test errors and are not in the file yet."""
     stack = {"config_sha256": config.sha256, "settings": settings_beyond_preset(config), "stack": config.all_seeds}
-    ours = [one for one in rows(path) if (one["config_sha256"], one["stack"]) == (config.sha256, config.all_seeds)]
-    kept = {one["images"] for one in ours}
-    lines = [line for line in runs.read_log(folder) if line["errors"] is not None and line["images"] not in kept]
+    old_lines = [
+        line for line in rows(path) if (line["config_sha256"], line["stack"]) == (config.sha256, config.all_seeds)
+    ]
+    old_images = {line["images"] for line in old_lines}
+    lines = [line for line in runs.read_log(folder) if line["errors"] is not None and line["images"] not in old_images]
     runs.append_rows(path, [{**stack, **line} for line in lines])
 
 
 def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
-    """Copy the samples of a run, and make its frames an animation; one cell among several is named by its number."""
+    """Copy the samples of a run, and save its frames as an animation; ``cell`` is its number in a grid of several."""
     samples = PICTURES / (f"{name}-samples.png" if cell is None else f"{name}-samples/{cell}.png")
     samples.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "samples.png", samples)
@@ -342,11 +344,11 @@ def keep_pictures(folder: Path, name: str, cell: int | None = None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing; return 0 if all rows exist, 3 if the time was up before, 2 for a mistake of the user."""
+    """Train the missing cells; return 0 if all rows exist, 3 if the time ran out, 2 for a user error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--data-dir", help="where downloaded sets lie")
+    parser.add_argument("--data-dir", help="folder of downloaded data sets")
     parser.add_argument(
         "--part",
         type=_part,
@@ -364,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _summary(report: dict[str, Any]) -> str:
-    """Summarise a report in a line."""
+    """Format a report in one line."""
     if "ks" in report:
         near = sum(ks is not None and ks <= 0.1 for ks in report["ks"])
         return f"{near} of {len(report['ks'])} seeds within a KS distance of 0.1 of the target"
@@ -384,7 +386,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def train_missing(args: argparse.Namespace) -> int:
     """Train the cells of a part of a grid that have no rows yet; return the exit status."""
-    until = time.monotonic() + 60 * args.minutes
+    deadline = time.monotonic() + 60 * args.minutes
     grid, path = GRIDS[args.grid], ROWS / f"{args.grid}.jsonl"
     whole = load(grid.data, args.data_dir)
     part, parts = args.part
@@ -396,14 +398,14 @@ def train_missing(args: argparse.Namespace) -> int:
         if share is not None:
             (draw_seed,) = config.draw_seeds  # another draw has another pool
             data = with_foreign(whole, share, config.labels, draw_seed)
-        words = " ".join(f"{k}={v}" for k, v in cell.items())
-        if done(path, config, data):
-            print(f"{words}: there already")
+        description = " ".join(f"{k}={v}" for k, v in cell.items())
+        if has_rows(path, config, data):
+            print(f"{description}: there already")
             continue
-        print(f"{words} ...", flush=True)
+        print(f"{description} ...", flush=True)
         name = args.grid if share is None else f"{args.grid}-{share:g}"
         try:
-            report = trained(data, config, name, max(0.0, until - time.monotonic()))
+            report = train_stack(data, config, name, max(0.0, deadline - time.monotonic()))
         except Paused as pause:
             if config.evaluate_every_images:
                 keep_curve(ROWS / f"{args.grid}-curves.jsonl", scratch_folder(config, name), config)
@@ -416,13 +418,13 @@ def train_missing(args: argparse.Namespace) -> int:
             keep_curve(ROWS / f"{args.grid}-curves.jsonl", folder, config)
         if share is not None:
             models, _ = open_run(folder, select(config.device))
-            verdict = verdict_on_foreign(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
-            new_rows = [{**row, "foreign_share": share, **verdict} for row in new_rows]
+            scores = foreign_scores(models, data.x_test, whole.x_test[whole.y_test >= OWN_CLASSES])
+            new_rows = [{**row, "foreign_share": share, **scores} for row in new_rows]
         if config.unconditional and config.seed == grid.cells[0].get("seed", 0) and (folder / "samples.png").exists():
             keep_pictures(folder, args.grid, grid.cells.index(cell) if len(grid.cells) > 1 else None)
         runs.append_rows(path, new_rows)
         print(f"  {_summary(report)}", flush=True)
-    print(f"Now write them into the documents: {sys.executable} scripts/docs/pages.py", file=sys.stderr)
+    print(f"To write the rows into the documents: {sys.executable} scripts/docs/pages.py", file=sys.stderr)
     return 0
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Simulate a person who labels the pictures that `ssgan suggest` names: `scripts/experiments/simulate_labeler.py`.
+"""Simulate a person who labels the pictures that `ssgan suggest` lists: `scripts/experiments/simulate_labeler.py`.
 
 A pool is drawn from the training images. Each strategy chooses the first labels, a model trains on them, the strategy
 chooses more, and so on. ``random`` draws any images, ``balanced`` as many of each class (which needs to know the
-classes), ``typical`` and ``uncertain`` are those of `suggest`, and ``auto`` changes from the one to the other. The
-first labels of ``uncertain`` are those of ``typical``. Errors are those on the test set; each training is a row of
-`results/rows/labeling.jsonl`, and what is there is not trained again.
+classes), ``typical`` and ``uncertain`` are those of `suggest`, and ``auto`` changes from the first to the second. The
+first labels of ``uncertain`` are those of ``typical``. Errors are measured on the test set. Each training is a row of
+`results/rows/labeling.jsonl`; existing rows are not trained again.
 
 With `--choose FILE` seeds start at 1000, a third of the pool is held out and scored, and the rows go to FILE.
 """
@@ -40,7 +40,7 @@ LITE0 = {"backbone": "efficientnet-lite0"}
 
 
 class LabelingTask(NamedTuple):
-    """A data set, how its models train, and after how many labels they do.
+    """Preset, settings and label counts of the trainings on a data set.
 
     Attributes
     ----------
@@ -82,19 +82,19 @@ def draw_pool(data: Data, pool: int | None, seed: int, choose: bool) -> Data:
 
 
 def choose_rows(data: Data, strategy: str, n: int, labeled: np.ndarray, models: Models | None, seed: int) -> np.ndarray:
-    """Return the labelled rows after ``n`` more labels."""
+    """Label ``n`` more rows by a strategy; return all labelled rows."""
     if strategy == "balanced":
         return draw(data.y_train, len(labeled) + n, seed)
     if strategy == "uncertain" and models is None:
         strategy = "typical"
-    new = suggest(data, n, labeled, strategy, seed, models)
-    return np.sort(np.concatenate([labeled, [one.row for one in new]]).astype(np.int64))
+    suggestions = suggest(data, n, labeled, strategy, seed, models)
+    return np.sort(np.concatenate([labeled, [suggestion.row for suggestion in suggestions]]).astype(np.int64))
 
 
 def measure(data: Data, config: Config, labeled: np.ndarray, seed: int) -> tuple[dict[str, Any], Models]:
     """Train on these labels; return the row and the models."""
     (split,) = make_splits(data.y_train, len(labeled), [seed], labeled)
-    began, cpu = time.perf_counter(), time.process_time()
+    start, cpu = time.perf_counter(), time.process_time()
     run = train(data, config, [split])
     row = {
         "dataset_sha256": data.sha256,
@@ -106,7 +106,7 @@ def measure(data: Data, config: Config, labeled: np.ndarray, seed: int) -> tuple
         "device_name": processor_name(torch.get_num_threads()),
         "images": config.steps * config.images_per_step,
         "images_per_second": run.images_per_second,
-        "seconds": time.perf_counter() - began,
+        "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         **runs.provenance(),
         "split_sha256": split.sha256,
@@ -122,44 +122,44 @@ def measure(data: Data, config: Config, labeled: np.ndarray, seed: int) -> tuple
 
 
 def main() -> None:
-    """Run what has no row yet."""
+    """Run the trainings that have no row yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", metavar="DATA", help=f"{', '.join(TASKS)}; by default all")
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choose", type=Path, metavar="FILE", help="trial seeds on a held-out part of the pool")
-    parser.add_argument("--trashnet", type=Path, default=Path("trashnet.zip"), help="where its pictures are")
+    parser.add_argument("--trashnet", type=Path, default=Path("trashnet.zip"), help="the pictures of TrashNet")
     args = parser.parse_args()
     torch.set_num_threads(1)
     out = args.choose or ROWS
     first = FIRST_CHOOSING_SEED if args.choose else 0
-    done = {}
+    rows = {}
     if out.exists():
         for line in read_json_lines(out):
-            done[line.value["dataset"], line.value["strategy"], line.value["seed"], line.value["labels"]] = line.value
+            rows[line.value["dataset"], line.value["strategy"], line.value["seed"], line.value["labels"]] = line.value
     for name in args.data or TASKS:
         task = TASKS[name]
         settings = {**task.settings, "device": "cpu"}
         source = str(args.trashnet) if name == "trashnet" else name
-        whole = load(source)
-        whole = apply_backbone(whole, resolve(task.preset, {**settings, "labels": task.labels[0]}))
+        full_data = load(source)
+        full_data = apply_backbone(full_data, resolve(task.preset, {**settings, "labels": task.labels[0]}))
         for seed in range(first, first + args.seeds):
-            data = draw_pool(whole, task.pool, seed, args.choose is not None)
-            trained: dict[bytes, tuple[dict[str, Any], Models]] = {}
+            data = draw_pool(full_data, task.pool, seed, args.choose is not None)
+            cache: dict[bytes, tuple[dict[str, Any], Models]] = {}
             for strategy in args.strategies.split(","):
                 keys = [(name, strategy, seed, labels) for labels in task.labels]
-                if all(key in done for key in keys):
+                if all(key in rows for key in keys):
                     continue
                 labeled, models = np.zeros(0, np.int64), None
                 for key, labels in zip(keys, task.labels, strict=True):
                     labeled = choose_rows(data, strategy, labels - len(labeled), labeled, models, seed)
-                    if labeled.tobytes() not in trained:
+                    if labeled.tobytes() not in cache:
                         config = resolve(task.preset, {**settings, "labels": labels, "seed": seed})
-                        trained[labeled.tobytes()] = measure(data, config, labeled, seed)
-                    row, models = trained[labeled.tobytes()]
+                        cache[labeled.tobytes()] = measure(data, config, labeled, seed)
+                    row, models = cache[labeled.tobytes()]
                     row = {**row, "dataset": name, "strategy": strategy, "labels": labels}
                     row |= {"seed": seed, "draw_seed": None, "stack": [seed]}
-                    if key not in done:
+                    if key not in rows:
                         runs.append_rows(out, [row])
                     print(f"{name}, seed {seed}, {strategy}, {labels} labels: {row['error']:.2f} %", flush=True)
 

@@ -5,17 +5,17 @@ r"""Try settings of the K+1 GAN, and of classical classifiers, on features of a 
         base noise_input_std=0.5 scale=unit+smooth=10+weight_entropy=0.3
     scripts/experiments/try_features.py features/trashnet-efficientnet-lite0-160.npz --labels 24,60 --classical
 
-The file holds ``x_train`` [N, F] and ``y_train`` [N], and need hold no more: test rows are not read. Every argument
-after the options is one variant: settings joined by ``+`` (``base`` for none). Beside the settings of training there
-are those of the features, fitted to the pool without its labels, and of the trial:
+The file must hold ``x_train`` [N, F] and ``y_train`` [N]; test rows are not read. Every argument after the options is
+one variant: settings joined by ``+`` (``base`` for none). Besides the settings of training there are settings of the
+features, which are fitted to the pool without its labels, and of the trial:
 
 ``pca``      components, 0 for all features (128)
 ``scale``    ``overall``: features standardised, components divided by their overall deviation; ``unit``: each row
-             brought to the same length before that; ``whiten``: each component divided by its own deviation; ``raw``:
+             scaled to length 1 before that; ``whiten``: each component divided by its own deviation; ``raw``:
              as ``overall``, but features not standardised
 ``smooth``   each row becomes the mean of itself and its k nearest rows of the pool, by cosine; the value is k (0)
-``rounds``   how often (1)
-``own``      beside the mean each row keeps its own components, times this number; 0: the mean alone (0)
+``rounds``   number of times that ``smooth`` is applied (1)
+``own``      factor of each row's own components, which are appended to the mean; 0: only the mean (0)
 ``pool``     rows of the pool, chosen by a fixed permutation (all)
 ``expand``   rows of each class that are labelled by label propagation before training (0)
 ``members``  models of each draw, whose class probabilities are averaged (1)
@@ -23,7 +23,7 @@ are those of the features, fitted to the pool without its labels, and of the tri
 The draws start at seed 1000, so that no label draw of published rows is used. The score is the error on the unlabelled
 rows of the pool, or, with ``--held-out N``, on N rows of the pool that nothing is fitted to. Prints mean, deviation,
 the mean difference to the first variant with its standard error, CPU seconds of one model, the entropy of the shares
-of predicted classes as a part of its maximum (1: even), and every draw's error.
+of predicted classes as a fraction of its maximum (1: even), and every draw's error.
 """
 
 import argparse
@@ -48,13 +48,13 @@ from ssgan.settings.presets import parse, resolve
 from ssgan.training.trainer import train
 
 FIRST_SEED = 1000
-OF_FEATURES = {"pca": 128, "scale": "overall", "smooth": 0, "rounds": 1, "own": 0.0, "pool": 0}
-OF_TRIAL = {"expand": 0, "members": 1}
-MOST_NEIGHBORS = 50
+FEATURE_SETTINGS = {"pca": 128, "scale": "overall", "smooth": 0, "rounds": 1, "own": 0.0, "pool": 0}
+TRIAL_SETTINGS = {"expand": 0, "members": 1}
+MAX_NEIGHBORS = 50
 EXPAND_NEIGHBORS, EXPAND_STEPS = 20, 30
 # Settings of the classical classifiers.
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
-SURE, ROUNDS, MOST_ROWS = 0.9, 10, 5000
+MIN_CONFIDENCE, ROUNDS, MAX_ROWS = 0.9, 10, 5000
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -67,7 +67,7 @@ class Pool:
     path : str
         The file of features.
     held_out : int
-        Rows that are scored and that nothing is fitted to; 0: the unlabelled rows of the pool are scored.
+        Number of rows to score, which are not used for fitting; 0: score the unlabelled rows of the pool.
     """
 
     def __init__(self, path: str, held_out: int) -> None:
@@ -89,21 +89,21 @@ class Pool:
             print(f"# {fit.n_components_} components hold {fit.explained_variance_ratio_.sum():.3f} of the variance")
         if scale == "unit":
             a, b = unit(a), unit(b)
-        own_a, own_b, by_own = a, b, a.std()
+        own_a, own_b, own_divisor = a, b, a.std()
         for _ in range(rounds if smooth else 0):
-            near = [nearest(unit(a), unit(x), smooth) for x in (a, b)]
-            a, b = ((x + a[rows].sum(axis=1)) / (smooth + 1) for x, rows in zip((a, b), near, strict=True))
-        by = a.std(axis=0) if scale == "whiten" else a.std()
-        self.x, self.x_test = (a / by).astype(np.float32), (b / by).astype(np.float32)
+            neighbor_rows = [nearest(unit(a), unit(x), smooth) for x in (a, b)]
+            a, b = ((x + a[rows].sum(axis=1)) / (smooth + 1) for x, rows in zip((a, b), neighbor_rows, strict=True))
+        divisor = a.std(axis=0) if scale == "whiten" else a.std()
+        self.x, self.x_test = (a / divisor).astype(np.float32), (b / divisor).astype(np.float32)
         if own:
-            self.x = np.hstack([self.x, (own * own_a / by_own).astype(np.float32)])
-            self.x_test = np.hstack([self.x_test, (own * own_b / by_own).astype(np.float32)])
+            self.x = np.hstack([self.x, (own * own_a / own_divisor).astype(np.float32)])
+            self.x_test = np.hstack([self.x_test, (own * own_b / own_divisor).astype(np.float32)])
         self.y, self.y_test = self.stored_y[rows], self.stored_y[test]
         self.nearest.cache_clear()
         self.graph.cache_clear()
 
     def score(self, score: Score, split: splits.Split) -> list[float]:
-        """Return the error in percent of class scores, and how even the predicted classes are."""
+        """Return the error in percent of class scores, and the entropy of the predicted classes."""
         x, y = self.x_test, self.y_test
         if not self.held_out:
             rows = np.setdiff1d(np.arange(len(self.y)), split.indices)
@@ -116,7 +116,7 @@ class Pool:
     @functools.cache  # noqa: B019
     def nearest(self) -> np.ndarray:
         """Return the ``MOST_NEIGHBORS`` nearest rows of the pool of each of its rows, by cosine."""
-        return nearest(unit(self.x), unit(self.x), MOST_NEIGHBORS)
+        return nearest(unit(self.x), unit(self.x), MAX_NEIGHBORS)
 
     @functools.cache  # noqa: B019
     def graph(self, neighbors: int) -> Any:
@@ -151,10 +151,10 @@ class Pool:
         shares[split.indices, split.y] = 1.0
         return shares
 
-    def expanded(self, split: splits.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Label the ``count`` rows of each class of which propagation is surest; return labels [N] and rows.
+    def expand_labels(self, split: splits.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Label the ``count`` most confident rows of each class by label propagation; return labels [N] and rows.
 
-        Every class has the same mass in this choice. Hidden labels are not used.
+        Every class has the same total mass in this selection. Hidden labels are not used.
         """
         shares = self.propagate(split, EXPAND_NEIGHBORS, EXPAND_STEPS)
         p = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
@@ -168,69 +168,69 @@ class Pool:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Bring each row to length 1."""
+    """Scale each row to length 1."""
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def nearest(pool: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows of ``pool`` nearest to each row of ``x`` but copies of it, both of length 1, int [N, count]."""
-    table, found = torch.from_numpy(pool), []
+    """Return the rows of ``pool`` nearest to each row of ``x``, without copies, int [N, count]; rows have length 1."""
+    table, neighbors = torch.from_numpy(pool), []
     for block in torch.from_numpy(x).split(1000):
         cosine = block @ table.T
-        found.append(cosine.masked_fill(cosine > 1 - 1e-6, -1).topk(count, dim=1).indices)
-    return torch.cat([torch.zeros(0, count, dtype=torch.int64), *found]).numpy()
+        neighbors.append(cosine.masked_fill(cosine > 1 - 1e-6, -1).topk(count, dim=1).indices)
+    return torch.cat([torch.zeros(0, count, dtype=torch.int64), *neighbors]).numpy()
 
 
-def networks(pool: Pool, settings: dict[str, Any], labels: int, draws: int) -> tuple[np.ndarray, float]:
-    """Train one variant; return what :meth:`Pool.score` gives of each draw, and the CPU seconds of one model."""
-    expand, members = (int(settings.get(name, value)) for name, value in OF_TRIAL.items())
-    values = {name: value for name, value in settings.items() if name not in OF_FEATURES | OF_TRIAL}
-    results, began = [], time.process_time()
+def train_networks(pool: Pool, settings: dict[str, Any], labels: int, draws: int) -> tuple[np.ndarray, float]:
+    """Train one variant; return the result of :meth:`Pool.score` for each draw, and the CPU seconds of one model."""
+    expand, members = (int(settings.get(name, value)) for name, value in TRIAL_SETTINGS.items())
+    values = {name: value for name, value in settings.items() if name not in FEATURE_SETTINGS | TRIAL_SETTINGS}
+    results, start = [], time.process_time()
     for draw in range(FIRST_SEED, FIRST_SEED + draws):
         split = splits.make_splits(pool.y, labels, [draw])[0]
-        y, rows = pool.expanded(split, expand) if expand else (pool.y, split.indices)
+        y, rows = pool.expand_labels(split, expand) if expand else (pool.y, split.indices)
         data = Data(pool.x, y, pool.x[:0], y[:0], tuple(map(str, range(pool.classes))), normal=(0.0, 1.0))
         config = {**values, "labels": len(rows), "seed": draw, "seeds": members, "draw_seed": draw}
-        found = splits.make_splits(y, None, [draw] * members, rows)
-        models = train(data, resolve("features", {"backbone": None, **config}), found).models
+        model_splits = splits.make_splits(y, None, [draw] * members, rows)
+        models = train(data, resolve("features", {"backbone": None, **config}), model_splits).models
 
         def score(x: np.ndarray, models: Any = models) -> np.ndarray:
             return np.mean([softmax(logits) for logits in models.logits(x)], axis=0)
 
         results.append(pool.score(score, split))
-    return np.array(results), (time.process_time() - began) / draws / members
+    return np.array(results), (time.process_time() - start) / draws / members
 
 
 def self_training(x: np.ndarray, split: splits.Split, make: Callable[[], Any]) -> Any:
-    """Fit a classifier again and again, to what it is sure of besides the labels; return it."""
+    """Fit a classifier repeatedly to the labels and its confident predictions; return it."""
     rows, labels = split.indices, split.y
     for _ in range(ROUNDS):
         model = make().fit(x[rows], labels)
         p = model.predict_proba(x)
-        sure = np.setdiff1d(np.flatnonzero(p.max(axis=1) > SURE), split.indices)[:MOST_ROWS]
-        if len(sure) + len(split.indices) == len(rows):
+        confident = np.setdiff1d(np.flatnonzero(p.max(axis=1) > MIN_CONFIDENCE), split.indices)[:MAX_ROWS]
+        if len(confident) + len(split.indices) == len(rows):
             break
-        rows, labels = np.r_[split.indices, sure], np.r_[split.y, p[sure].argmax(axis=1)]
+        rows, labels = np.r_[split.indices, confident], np.r_[split.y, p[confident].argmax(axis=1)]
     return model
 
 
-def classical(pool: Pool, labels: int, draws: int, only: str) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Give the name of each classical classifier that ``only`` finds, what :meth:`Pool.score` gives of it, and seconds.
+def fit_classical(pool: Pool, labels: int, draws: int, only: str) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Yield name, results of :meth:`Pool.score` and seconds of each classical classifier that ``only`` matches.
 
     A graph method predicts a held-out row by the mean shares of its nearest rows of the pool.
     """
-    found = splits.make_splits(pool.y, labels, range(FIRST_SEED, FIRST_SEED + draws))
-    links = nearest(unit(pool.x), unit(pool.x_test), MOST_NEIGHBORS)
+    label_splits = splits.make_splits(pool.y, labels, range(FIRST_SEED, FIRST_SEED + draws))
+    links = nearest(unit(pool.x), unit(pool.x_test), MAX_NEIGHBORS)
     fits: dict[str, Callable[[splits.Split], Score]] = {}
 
     def add(name: str, fit: Callable[[np.ndarray, splits.Split], Any]) -> None:
-        for kind, of in (("plain", np.asarray), ("cosine", unit)):
+        for kind, transform in (("plain", np.asarray), ("cosine", unit)):
 
-            def scores(split: splits.Split, of: Callable[[np.ndarray], np.ndarray] = of) -> Score:
-                model = fit(of(pool.x), split)
+            def scores(split: splits.Split, transform: Callable[[np.ndarray], np.ndarray] = transform) -> Score:
+                model = fit(transform(pool.x), split)
                 if isinstance(model, SVC):
-                    return lambda x: np.eye(pool.classes)[model.predict(of(x))]
-                return lambda x: model.predict_proba(of(x))
+                    return lambda x: np.eye(pool.classes)[model.predict(transform(x))]
+                return lambda x: model.predict_proba(transform(x))
 
             fits[f"{name} {kind}"] = scores
 
@@ -243,8 +243,8 @@ def classical(pool: Pool, labels: int, draws: int, only: str) -> Iterator[tuple[
 
         fits[f"{name} k={neighbors}"] = scores
 
-    def logistic(c: float, **more: Any) -> LogisticRegression:
-        return LogisticRegression(C=c, max_iter=2000, **more)
+    def logistic(c: float, **options: Any) -> LogisticRegression:
+        return LogisticRegression(C=c, max_iter=2000, **options)
 
     for c in STRENGTHS:
         add(f"logistic C={c}", lambda x, s, c=c: logistic(c).fit(x[s.indices], s.y))
@@ -259,13 +259,13 @@ def classical(pool: Pool, labels: int, draws: int, only: str) -> Iterator[tuple[
         for steps in (10, 30, 60):
             add_graph(f"propagation steps={steps}", k, lambda s, k=k, steps=steps: pool.propagate(s, k, steps))
     for name, fit in ((name, fit) for name, fit in fits.items() if re.search(only, name)):
-        began = time.process_time()
-        results = np.array([pool.score(fit(split), split) for split in found])
-        yield name, results, (time.process_time() - began) / draws
+        start = time.process_time()
+        results = np.array([pool.score(fit(split), split) for split in label_splits])
+        yield name, results, (time.process_time() - start) / draws
 
 
-def line(name: str, labels: int, results: np.ndarray, first: np.ndarray, seconds: float) -> str:
-    """Return the line of one variant."""
+def format_line(name: str, labels: int, results: np.ndarray, first: np.ndarray, seconds: float) -> str:
+    """Format the line of one variant."""
     errors, even = results.T
     gap = errors - first
     deviation, error_of_gap = (v.std(ddof=1) if len(v) > 1 else 0.0 for v in (errors, gap / len(gap) ** 0.5))
@@ -275,10 +275,10 @@ def line(name: str, labels: int, results: np.ndarray, first: np.ndarray, seconds
     )
 
 
-def parsed(text: str) -> tuple[str, Any]:
-    """Parse ``name=value``, of the features, the trial or training."""
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Parse ``name=value``, a setting of the features, the trial or the training."""
     name, _, value = text.partition("=")
-    if name in OF_FEATURES | OF_TRIAL:
+    if name in FEATURE_SETTINGS | TRIAL_SETTINGS:
         return name, value if name == "scale" else float(value) if name == "own" else int(value)
     return parse(text)
 
@@ -298,13 +298,13 @@ def main() -> None:
     pool = Pool(args.features, args.held_out)
     first: dict[int, np.ndarray] = {}
     for variant in args.variants:
-        settings = {} if variant == "base" else dict(parsed(part) for part in variant.split("+"))
-        pool.prepare(**{name: settings.get(name, value) for name, value in OF_FEATURES.items()})
+        settings = {} if variant == "base" else dict(parse_setting(part) for part in variant.split("+"))
+        pool.prepare(**{name: settings.get(name, value) for name, value in FEATURE_SETTINGS.items()})
         for labels in map(int, args.labels.split(",")):
-            trials = [("", *networks(pool, settings, labels, args.draws))] if not args.classical else None
-            for name, results, seconds in trials or classical(pool, labels, args.draws, args.only):
+            trials = [("", *train_networks(pool, settings, labels, args.draws))] if not args.classical else None
+            for name, results, seconds in trials or fit_classical(pool, labels, args.draws, args.only):
                 reference = first.setdefault(labels, results[:, 0])
-                print(line(f"{variant} {name}".strip(), labels, results, reference, seconds), flush=True)
+                print(format_line(f"{variant} {name}".strip(), labels, results, reference, seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Measure strategies of `ssgan suggest` with a learner of seconds: scikit-learn's label spreading.
+"""Compare strategies of `ssgan suggest` with a fast classifier, scikit-learn's label spreading.
 
-The first labels are typical or random ones, and are doubled. Images are drawn from the training pool; a third is
-never suggested, and the error is that on this third. The learner of `simulate_labeler.py` is that of `ssgan train`.
+The first labels are typical or random; their number is doubled in each round. Images are drawn from the training
+pool; a third is never suggested, and the error is measured on this third. `simulate_labeler.py` trains `ssgan` models
+instead.
 """
 
 import argparse
@@ -29,17 +30,17 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=10)
     parser.add_argument("--most", type=int, default=160)
     parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
-    whole = load(asked.data)
-    for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
-        rows = np.random.RandomState(seed).permutation(len(whole.x_train))[: asked.pool * 3 // 2]
+    args = parser.parse_args()
+    whole = load(args.data)
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        rows = np.random.RandomState(seed).permutation(len(whole.x_train))[: args.pool * 3 // 2]
         x, y_all = whole.x_train[rows].reshape(len(rows), -1) / whole.scale, whole.y_train[rows]
         vectors = PCA(min(50, x.shape[1]), random_state=0).fit_transform(x)
-        embedded, y = embed(vectors[: asked.pool]), y_all[: asked.pool]
+        embedded, y = embed(vectors[: args.pool]), y_all[: args.pool]
         for strategy in ("typical", "uncertain", "random", "balanced"):
             labeled, p_NK = np.zeros(0, np.int64), None
-            budget = asked.first
-            while budget <= asked.most:
+            budget = args.first
+            while budget <= args.most:
                 n = budget - len(labeled)
                 if strategy == "balanced":
                     labeled = draw(y, budget, seed)
@@ -50,20 +51,20 @@ def main() -> None:
                 else:
                     chosen = select_uncertain(p_NK[None], embedded, n, labeled, seed=seed)
                     labeled = np.concatenate([labeled, chosen.indices])
-                known = np.full(len(y_all), -1)
-                known[labeled] = y[labeled]
+                visible = np.full(len(y_all), -1)
+                visible[labeled] = y[labeled]
                 model = LabelSpreading(kernel="knn", n_neighbors=10, alpha=0.8)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    model.fit(vectors, known)
+                    model.fit(vectors, visible)
                 p_NK = np.nan_to_num(model.label_distributions_, nan=1 / len(model.classes_))
                 error = 100 * float((model.classes_[p_NK.argmax(axis=1)] != y_all)[len(y) :].mean())
                 p_NK = p_NK[: len(y)]
-                found = len(np.unique(y[labeled]))
-                row = {"data": asked.data, "strategy": strategy, "seed": seed, "labels": budget, "classes": found}
-                row |= {"error": error, "learner": "label-spreading", "pool": asked.pool}
+                class_count = len(np.unique(y[labeled]))
+                row = {"data": args.data, "strategy": strategy, "seed": seed, "labels": budget, "classes": class_count}
+                row |= {"error": error, "learner": "label-spreading", "pool": args.pool}
                 print(json.dumps(row), flush=True)
-                with asked.out.open("a") as stream:
+                with args.out.open("a") as stream:
                     print(json.dumps(row), file=stream)
                 budget *= 2
 

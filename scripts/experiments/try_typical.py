@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count the classes among the first images that `ssgan suggest` names, by eigenvectors and by how clusters are chosen.
+"""Count the classes among the first images of `ssgan suggest`, by number of eigenvectors and choice of clusters.
 
     scripts/experiments/try_typical.py digits mnist cifar10 fashion-mnist
 
@@ -24,12 +24,12 @@ DIMENSIONS, COUNTS = (10, 20), (10, 20)
 
 
 def largest_clusters(x: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Choose by `suggest`: n clusters, one image of each."""
+    """Choose as `suggest` does: n clusters, one image of each."""
     return select_typical(x, n, (), seed).indices
 
 
 def far_clusters(x: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Choose n of 2n clusters, each the farthest from those before, without small ones."""
+    """Choose n of 2n clusters, each farthest from the earlier ones, without small ones."""
     cluster_of = KMeans(2 * n, n_init=4, random_state=seed).fit_predict(x)
     sizes = np.bincount(cluster_of)
     centers = np.stack([x[cluster_of == k].mean(axis=0) for k in range(len(sizes))])
@@ -43,7 +43,7 @@ def far_clusters(x: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def merged_clusters(x: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Merge 4n clusters into n by average linkage, and choose from the largest of each."""
+    """Merge 4n clusters into n by average linkage, and choose from the largest part of each."""
     cluster_of = KMeans(4 * n, n_init=4, random_state=seed).fit_predict(x)
     sizes = np.bincount(cluster_of)
     centers = np.stack([x[cluster_of == k].mean(axis=0) for k in range(len(sizes))])
@@ -56,7 +56,7 @@ def _most_typical(x: np.ndarray, members: np.ndarray) -> int:
     return int(members[typicality(x[members]).argmax()])
 
 
-WAYS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "n clusters": largest_clusters,
     "far ones of 2n": far_clusters,
     "4n merged to n": merged_clusters,
@@ -71,20 +71,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.data:
-        task, whole = TASKS[name], load(name)
-        whole = apply_backbone(whole, resolve(task.preset, {**task.settings, "labels": 10, "device": "cpu"}))
+        task, full_data = TASKS[name], load(name)
+        full_data = apply_backbone(full_data, resolve(task.preset, {**task.settings, "labels": 10, "device": "cpu"}))
         classes: dict[tuple[int, int, str], list[int]] = {}
         for seed in range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + args.seeds):
-            data = draw_pool(whole, task.pool, seed, choose=True)
+            data = draw_pool(full_data, task.pool, seed, choose=True)
             vectors = pool_vectors(data, np.arange(len(data.x_train)))
             for dimensions in DIMENSIONS:
                 embedded = embed(vectors, dimensions)
                 for n in COUNTS:
-                    for way, choose in WAYS.items():
-                        hit = len(np.unique(data.y_train[choose(embedded, n, seed)]))
-                        classes.setdefault((n, dimensions, way), []).append(hit)
-        for (n, dimensions, way), hits in sorted(classes.items()):
-            print(f"{name}, {n} images, {dimensions} eigenvectors, {way}: {np.mean(hits):.1f} {hits}", flush=True)
+                    for method, choose in METHODS.items():
+                        class_count = len(np.unique(data.y_train[choose(embedded, n, seed)]))
+                        classes.setdefault((n, dimensions, method), []).append(class_count)
+        for (n, dimensions, method), counts in sorted(classes.items()):
+            print(
+                f"{name}, {n} images, {dimensions} eigenvectors, {method}: {np.mean(counts):.1f} {counts}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Train and draw what docs/gan.md shows, and write its figures there: `scripts/experiments/walk.py`.
+"""Train the examples of docs/gan.md, and update its pictures and numbers: `scripts/experiments/walk.py`.
 
-Every step runs its commands as a reader would type them, in `runs/walk/`; a finished run is not trained again. Its
-picture goes to `docs/pictures/`, and its figures to `results/rows/walk.jsonl`. `--page` writes the page from these rows
-and trains nothing. `scripts/experiments/walk.py 2 4` makes steps 2 and 4.
+Every step runs the commands of the page in `runs/walk/`; a finished run is not trained again. The picture of a step is
+saved in `docs/pictures/`, and its results in `results/rows/walk.jsonl`. `--page` writes the page from these rows and
+trains nothing. `scripts/experiments/walk.py 2 4` runs steps 2 and 4.
 """
 
 import argparse
@@ -34,8 +34,8 @@ KEPT = (
 )
 
 
-def typed(command: str) -> list[str]:
-    """Split a command into words; a backslash at the end of a line continues it in the next."""
+def split_command(command: str) -> list[str]:
+    """Split a command into words; a backslash at the end of a line continues the command on the next line."""
     return shlex.split(command.replace("\\\n", " "))
 
 
@@ -45,25 +45,25 @@ class Step(NamedTuple):
     Attributes
     ----------
     commands : tuple of str
-        As a reader types them; the first one trains.
+        Commands of the step; the first one trains.
     picture : str
-        The file of the run's folder that is shown.
-    words : callable
-        What the page says of the row of a training.
+        The picture in the run's folder that the page shows.
+    describe : callable
+        Writes the text of the page from the row of a training.
     """
 
     commands: tuple[str, ...]
     picture: str
-    words: Callable[[Mapping[str, Any]], str]
+    describe: Callable[[Mapping[str, Any]], str]
 
     @property
     def run(self) -> str:
-        """Name the folder that the first command trains in."""
-        words = typed(self.commands[0])
-        return words[words.index("--out") + 1]
+        """Return the run folder of the first command."""
+        arguments = split_command(self.commands[0])
+        return arguments[arguments.index("--out") + 1]
 
 
-def _generated(row: Mapping[str, Any]) -> str:
+def _samples_text(row: Mapping[str, Any]) -> str:
     diversity = row["diversity"]
     verdict = ""
     if row["judged"]:
@@ -76,11 +76,11 @@ def _generated(row: Mapping[str, Any]) -> str:
     )
 
 
-def _classified(row: Mapping[str, Any]) -> str:
-    return f"**Test error {row['error_mean']:.2f} % with {row['labels']} labels.** {_generated(row)}"
+def _classifier_text(row: Mapping[str, Any]) -> str:
+    return f"**Test error {row['error_mean']:.2f} % with {row['labels']} labels.** {_samples_text(row)}"
 
 
-def _near(row: Mapping[str, Any]) -> str:
+def _density_text(row: Mapping[str, Any]) -> str:
     return (
         f"The largest difference of the two distribution functions (Kolmogorov-Smirnov) is {row['ks'][0]:.3f}, the "
         f"mean difference of the quantiles (Wasserstein) {row['wasserstein'][0]:.3f}."
@@ -88,15 +88,15 @@ def _near(row: Mapping[str, Any]) -> str:
 
 
 STEPS = {
-    1: Step(("ssgan train gaussian --out gaussian",), "density.png", _near),
-    2: Step(("ssgan train mnist --preset gan-mlp --out gan-mlp",), "samples.png", _generated),
+    1: Step(("ssgan train gaussian --out gaussian",), "density.png", _density_text),
+    2: Step(("ssgan train mnist --preset gan-mlp --out gan-mlp",), "samples.png", _samples_text),
     3: Step(
         (
             "ssgan train mnist --preset dcgan --set total_images=60000 --set batch_size=64 --set grid_side=5 \\\n"
             "    --set discriminator_widths=16 --set generator_widths=16 --set learning_rate_g=1e-3 --out dcgan",
         ),
         "samples.png",
-        _generated,
+        _samples_text,
     ),
     4: Step(
         (
@@ -104,7 +104,7 @@ STEPS = {
             "ssgan sample classifier --per-class",
         ),
         "sample-per-class.png",
-        _classified,
+        _classifier_text,
     ),
 }
 
@@ -115,65 +115,65 @@ def rows() -> dict[int, dict[str, Any]]:
 
 
 def block(number: int, row: Mapping[str, Any]) -> str:
-    """Write the block of one step: its commands, its picture and its figures."""
+    """Write the block of one step: its commands, its picture and its results."""
     step = STEPS[number]
     commands = "\n".join(f"$ {command}" for command in step.commands)
     minutes = f"{row['seconds'] / 60:.1f} minutes on {row['device_name']}, on a busy machine."
-    alone = f"{row['images']:,} {'numbers' if number == 1 else 'images'} took {minutes}"
+    duration = f"{row['images']:,} {'numbers' if number == 1 else 'images'} took {minutes}"
     return (
         f"```console\n{commands}\n```\n\n![What step {number} generates](pictures/walk-{number}.png)\n\n"
-        f"{_filled(f'{step.words(row)} {alone}')}"
+        f"{_wrap(f'{step.describe(row)} {duration}')}"
     )
 
 
-def _filled(words: str) -> str:
-    return textwrap.fill(words, 120, break_long_words=False, break_on_hyphens=False)
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def clothes() -> str:
+def dcgan_block() -> str:
     """Write the block of a wider network on Fashion-MNIST."""
     (row,) = results.rows(results.ROWS / "dcgan.jsonl")
     minutes = f"{row['seconds'] / 60:.1f} minutes"
-    return "![Generated clothes](pictures/dcgan-samples.png)\n\n" + _filled(
+    return "![Generated clothes](pictures/dcgan-samples.png)\n\n" + _wrap(
         f"Fashion-MNIST by the same preset with {row['settings']['generator_widths'][0]} channels, {row['images']:,} "
         f"images, {minutes} on {row['device_name']} on a busy machine: coverage "
         f"{row['coverage']:.2f}, spread {row['spread']:.2f}. [Its way there](pictures/dcgan.webp)."
     )
 
 
-def collapse() -> str:
+def collapse_table() -> str:
     """Write the table of remedies against a collapse, with the mean over the seeds and each of them."""
     every_row = results.rows(results.ROWS / "collapse.jsonl")
     remedies = [
         json.loads(json.dumps({**results.NARROW_DCGAN, **settings, "grid_side": 4}))
-        for settings in results.AGAINST_COLLAPSE.values()
+        for settings in results.COLLAPSE_REMEDIES.values()
     ]
     cells = [{row["seed"]: row for row in every_row if row["settings"] == settings} for settings in remedies]
-    seeds = sorted(set.intersection(*map(set, cells)))  # those that every remedy has
+    seeds = sorted(set.intersection(*map(set, cells)))  # seeds that every remedy has
     fields = sorted(Diversity._fields, key=lambda name: name != "collapse")
     header = ["remedy", *fields, "samples of the first seed"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for i, (name, cell) in enumerate(zip(results.AGAINST_COLLAPSE, cells, strict=True)):
+    for i, (name, cell) in enumerate(zip(results.COLLAPSE_REMEDIES, cells, strict=True)):
         columns = []
         for field in fields:
             each = ", ".join("diverged" if cell[seed][field] is None else f"{cell[seed][field]:.2f}" for seed in seeds)
-            fine = [cell[seed][field] for seed in seeds if cell[seed][field] is not None]
-            columns.append(f"{statistics.mean(fine):.2f} ({each})" if fine else each)
+            finite = [cell[seed][field] for seed in seeds if cell[seed][field] is not None]
+            columns.append(f"{statistics.mean(finite):.2f} ({each})" if finite else each)
         lines.append(f"| {' | '.join([name, *columns, f'![{name}](pictures/collapse-samples/{i}.png)'])} |")
     one = cells[0][seeds[0]]
     width, batch = one["settings"]["generator_widths"][0], one["settings"]["batch_size"]
-    words = (
+    caption = (
         f"Fashion-MNIST, {one['images']:,} images by `dcgan` with {width} channels and batches of {batch}; the mean of "
         f"{len(seeds)} seeds and each of them, against 1,000 images of the pool. Every seed is a row of "
         f"[results/rows/collapse.jsonl](../results/rows/collapse.jsonl)."
     )
-    return "\n".join([*lines, "", _filled(words)])
+    return "\n".join([*lines, "", _wrap(caption)])
 
 
 def page(text: str) -> str:
     """Regenerate every block of the page."""
     blocks = {f"step {number}": block(number, row) for number, row in rows().items()}
-    blocks |= {name: make() for name, make in TABLES.items() if (results.ROWS / f"{name}.jsonl").exists()}
+    blocks |= {name: render() for name, render in TABLES.items() if (results.ROWS / f"{name}.jsonl").exists()}
     for name, content in blocks.items():
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
         before, after = pattern.split(text, maxsplit=1)
@@ -181,27 +181,27 @@ def page(text: str) -> str:
     return text
 
 
-TABLES = {"dcgan": clothes, "collapse": collapse}
+TABLES = {"dcgan": dcgan_block, "collapse": collapse_table}
 
 
-def judged(run: Path) -> dict[str, float] | None:
-    """Compute from the log how often D was right over the last quarter of a training; None with classes.
+def discriminator_accuracy(run: Path) -> dict[str, float] | None:
+    """Compute the accuracy of D over the last quarter of a training from the log; None with classes.
 
-    At evaluation a D with batch norm is normalised by real images, and takes more of the generated ones for real.
+    In evaluation a D with batch norm is normalised by real images, and classifies more generated images as real.
     """
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     if "accuracy_fake" not in lines[-1]:
         return None
     steps = [line["step"] for line in lines]
     counts = [after - before for before, after in itertools.pairwise([0, *steps])]
-    late = [(line, count) for line, count in zip(lines, counts, strict=True) if line["step"] > 0.75 * steps[-1]]
-    whole = sum(count for _, count in late)
+    late_lines = [(line, count) for line, count in zip(lines, counts, strict=True) if line["step"] > 0.75 * steps[-1]]
+    total = sum(count for _, count in late_lines)
     kinds = ("real", "fake")
-    return {kind: sum(line[f"accuracy_{kind}"][0] * count for line, count in late) / whole for kind in kinds}
+    return {kind: sum(line[f"accuracy_{kind}"][0] * count for line, count in late_lines) / total for kind in kinds}
 
 
-def make(number: int) -> None:
-    """Run the commands of a step that have not run yet, and keep its picture and figures."""
+def run_step(number: int) -> None:
+    """Run the commands of a step that have not run yet, and save its picture and results."""
     step = STEPS[number]
     SCRATCH.mkdir(parents=True, exist_ok=True)
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -209,37 +209,37 @@ def make(number: int) -> None:
     os.chdir(SCRATCH)
     try:
         for command in step.commands:
-            _, *arguments = typed(command)
+            _, *arguments = split_command(command)
             if arguments[0] == "train" and Path(step.run, "report.json").exists():
                 continue
             if arguments[0] == "train" and Path(step.run).exists():
                 arguments.append("--resume")
             try:
                 cli.main(arguments)
-            except SystemExit as left:
-                if left.code:
+            except SystemExit as end:
+                if end.code:
                     raise
         shutil.copyfile(Path(step.run, step.picture), PICTURES / f"walk-{number}.png")
         report = json.loads(Path(step.run, "report.json").read_text(encoding="utf-8"))
-        shares = judged(Path(step.run))
+        accuracy = discriminator_accuracy(Path(step.run))
     finally:
         os.chdir(before)
-    row = {"step": number, **{key: report[key] for key in KEPT if key in report}, "judged": shares}
+    row = {"step": number, **{key: report[key] for key in KEPT if key in report}, "judged": accuracy}
     every_row = {**rows(), number: row}
     lines = [json.dumps(every_row[n]) for n in sorted(every_row)]
     write_atomic(ROWS, "".join(f"{line}\n" for line in lines).encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the chosen steps, and the page."""
+    """Run the chosen steps and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", type=int, metavar="STEP", help="otherwise all of them")
-    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument("steps", nargs="*", type=int, metavar="STEP", help="steps to run; by default all")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     args = parser.parse_args(arguments)
     if unknown := set(args.steps) - set(STEPS):
         parser.error(f"there is no step {min(unknown)}: choose from {', '.join(map(str, STEPS))}")
     for number in [] if args.page else args.steps or STEPS:
-        make(number)
+        run_step(number)
     write_atomic(PAGE, page(PAGE.read_text(encoding="utf-8")).encode())
     return 0
 

@@ -1,7 +1,7 @@
-"""Give every reader damaged, odd and hostile input; a command is done or says in a sentence why not.
+"""Fuzz every reader with damaged, odd and hostile input; a command succeeds or prints why it fails.
 
-Input is drawn by hypothesis from a fixed seed, so a count of cases always means the same cases. A case is one command
-on one input, in a folder of its own beside files that must stay as they are.
+Hypothesis draws the input from a fixed seed, so the same number of cases gives the same cases. A case is one command
+on one input, in a separate folder with files that must not change.
 """
 
 import io
@@ -31,7 +31,7 @@ from ssgan import runs
 from ssgan.cli.app import app
 
 SEED = 0  # seed of the first batch of cases; each batch has the next one
-AT_ONCE = 100
+BATCH_CASES = 100
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Command = list[str]
 
@@ -39,8 +39,8 @@ TINY = [
     *("--device", "cpu", "--set", "total_images=40", "--set", "batch_size=10", "--set", "init_images=20"),
     *("--set", "discriminator_widths=8,6", "--set", "generator_widths=8", "--preset", "digits"),
 ]
-# Written by the commands, or altered by the fuzzers; whatever else lies beside them must stay as it is.
-WRITTEN = ("inside/out", "inside/run", "inside/rows.jsonl", "cache", "home/.cache", "home/.config")
+# Files that the commands write or the fuzzers alter; all other files must not change.
+WRITABLE_PATHS = ("inside/out", "inside/run", "inside/rows.jsonl", "cache", "home/.cache", "home/.config")
 HOSTILE_NAMES = ["../x.png", "/x.png", "a/../../x.png", "\x1b[31m/x.png", "a\nb/x.png", "..", "C:\\x.png", "con.png"]
 ODD_FOLDERS = ["", "cat", "train", "test/cat", "unlabeled", "Train/x", "unknown", "owl"]
 ODD_NAMES = ["x.png", "lat\udce9.png", "日本/x.png", "\x1b[31m.png", "a\nb.PNG", "x.txt", ".x"]
@@ -48,12 +48,12 @@ ODD_TEXTS = [
     *("", " ", "-1", "0", "1", "2", "nan", "inf", "1e308", "1e-9", "--", "-", "None", "true", "x", "../..", "~", "."),
     *("=", "a=b", "lat\udce9", "日本", "\x1b[31mred", "x" * 300, "run", "a.npz", "photos", "digits", "gan,gan", "/"),
 ]
-#: Options whose values decide how long a training is; with odd values they are only shown, not run.
+#: Options that can set the length of a training; train and compare get --dry-run with them.
 LENGTHS = {"--epochs", "--set", "--seeds", "--folds", "--preset", "--config", "--methods", "--method", "--rounds"}
 DOWNLOADED = {"mnist", "fashion-mnist", "cifar10", "svhn"}
 
 
-def damaged(draw: Draw, content: bytes) -> bytes:
+def damage(draw: Draw, content: bytes) -> bytes:
     """Set, cut, insert, delete, repeat or clear bytes at some places."""
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(0, len(content) - 1)))
@@ -76,7 +76,7 @@ def damaged(draw: Draw, content: bytes) -> bytes:
 
 def damage_file(draw: Draw, path: Path) -> None:
     """Damage the bytes of a file."""
-    path.write_bytes(damaged(draw, path.read_bytes()))
+    path.write_bytes(damage(draw, path.read_bytes()))
 
 
 def alter(draw: Draw, content: Any) -> Any:
@@ -94,8 +94,8 @@ def alter(draw: Draw, content: Any) -> Any:
 # One fuzzer for each reader: it alters files of the folder and returns the command to run on them.
 
 
-def npz(draw: Draw, folder: Path) -> Command:
-    """Arrays of odd types, shapes and values, or damaged bytes."""
+def fuzz_npz(draw: Draw, folder: Path) -> Command:
+    """Write arrays of odd types, shapes and values, or damage the bytes."""
     with np.load(folder / "a.npz") as stored:
         arrays = dict(stored)
     name = draw(st.sampled_from(sorted(arrays)))
@@ -114,11 +114,11 @@ def npz(draw: Draw, folder: Path) -> Command:
     np.savez(folder / "a.npz", **arrays, allow_pickle=True)
     if change == "bytes":
         damage_file(draw, folder / "a.npz")
-    return draw(st.sampled_from(_uses("a.npz")))
+    return draw(st.sampled_from(_data_commands("a.npz")))
 
 
-def zipped(draw: Draw, folder: Path) -> Command:
-    """Members with hostile names, links and copies, or damaged bytes."""
+def fuzz_zip(draw: Draw, folder: Path) -> Command:
+    """Add members with hostile names, links and copies, or damage the bytes."""
     path = folder / "a.zip"
     if draw(st.booleans()):
         damage_file(draw, path)
@@ -130,11 +130,11 @@ def zipped(draw: Draw, folder: Path) -> Command:
                 if draw(st.booleans()):
                     member.external_attr = draw(st.sampled_from([stat.S_IFLNK, stat.S_IFIFO, stat.S_IFDIR])) << 16
                 archive.writestr(member, draw(st.sampled_from([b"", b"../../outside", encoded(grey(1))])))
-    return draw(st.sampled_from(_uses("a.zip")))
+    return draw(st.sampled_from(_data_commands("a.zip")))
 
 
-def table(draw: Draw, folder: Path) -> Command:
-    """Tables of labels in odd forms and encodings."""
+def fuzz_table(draw: Draw, folder: Path) -> Command:
+    """Write tables of labels in odd forms and encodings."""
     path = folder / "l.csv"
     if draw(st.booleans()):
         damage_file(draw, path)
@@ -145,12 +145,12 @@ def table(draw: Draw, folder: Path) -> Command:
         text = path.read_text() * draw(st.booleans()) + "\n".join(comma.join(row) for row in rows)
         coding = draw(st.sampled_from(["utf-8", "utf-16", "utf-8-sig", "cp1252", "utf-32"]))
         path.write_bytes(text.encode(coding, "replace"))
-    uses = [[*use, "--labels-csv", "l.csv"] for use in _uses("flat") if use[0] != "predict"]
-    return draw(st.sampled_from(uses))
+    commands = [[*command, "--labels-csv", "l.csv"] for command in _data_commands("flat") if command[0] != "predict"]
+    return draw(st.sampled_from(commands))
 
 
-def folder_of_pictures(draw: Draw, folder: Path) -> Command:
-    """Folders with odd names, links, other files, and classes without pictures."""
+def fuzz_folder(draw: Draw, folder: Path) -> Command:
+    """Make folders with odd names, links, other files, and classes without pictures."""
     for _ in range(draw(st.integers(1, 4))):
         name = draw(st.sampled_from(ODD_NAMES))
         path = folder / "photos" / draw(st.sampled_from(ODD_FOLDERS)) / name
@@ -167,21 +167,21 @@ def folder_of_pictures(draw: Draw, folder: Path) -> Command:
             path.write_bytes(encoded(grey(1, size)) if kind == "picture" else b"")
     if draw(st.integers(0, 3)) == 0:
         shutil.rmtree(folder / "photos" / draw(st.sampled_from(["cat", "dog"])))
-    return draw(st.sampled_from(_uses("photos")))
+    return draw(st.sampled_from(_data_commands("photos")))
 
 
-def pictures(draw: Draw, folder: Path) -> Command:
-    """Pictures of several formats with damaged bytes."""
+def fuzz_pictures(draw: Draw, folder: Path) -> Command:
+    """Write pictures of several formats with damaged bytes."""
     form = draw(st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "ICO"]))
     stream = io.BytesIO()
     Image.fromarray(grey(draw(st.integers(0, 9)))).convert(draw(st.sampled_from(["L", "RGB"]))).save(stream, form)
     suffix = draw(st.sampled_from([form.lower(), "png", "jpg", "tif", "heic"]))
-    (folder / "photos" / "cat" / f"x.{suffix}").write_bytes(damaged(draw, stream.getvalue()))
-    alone = ["predict", "run/done", f"photos/cat/x.{suffix}", "--device", "cpu"]
-    return draw(st.sampled_from([*_uses("photos"), alone]))
+    (folder / "photos" / "cat" / f"x.{suffix}").write_bytes(damage(draw, stream.getvalue()))
+    prediction = ["predict", "run/done", f"photos/cat/x.{suffix}", "--device", "cpu"]
+    return draw(st.sampled_from([*_data_commands("photos"), prediction]))
 
 
-def _json_of_run(name: str) -> Callable[[Draw, Path], Command]:
+def _json_fuzzer(name: str) -> Callable[[Draw, Path], Command]:
     def fuzz(draw: Draw, folder: Path) -> Command:
         run_name = draw(st.sampled_from(["done", "half"] if name != "report.json" else ["done"]))
         path = folder / "run" / run_name / name
@@ -192,14 +192,14 @@ def _json_of_run(name: str) -> Callable[[Draw, Path], Command]:
             for _ in range(draw(st.integers(1, 3))):
                 content = alter(draw, content) if content else content
             path.write_text(json.dumps(content))
-        return draw(st.sampled_from(_uses_of_run(run_name)))
+        return draw(st.sampled_from(_run_commands(run_name)))
 
-    fuzz.__doc__ = f"Altered fields and damaged bytes of {name}."
+    fuzz.__doc__ = f"Alter fields or damage bytes of {name}."
     return fuzz
 
 
-def checkpoint(draw: Draw, folder: Path) -> Command:
-    """Altered fields and damaged bytes of a checkpoint."""
+def fuzz_checkpoint(draw: Draw, folder: Path) -> Command:
+    """Alter fields or damage bytes of a checkpoint."""
     run_name = draw(st.sampled_from(["done", "half"]))
     path = folder / "run" / run_name / "checkpoint"
     if draw(st.integers(0, 3)) == 0:
@@ -209,11 +209,11 @@ def checkpoint(draw: Draw, folder: Path) -> Command:
         for _ in range(draw(st.integers(1, 3))):
             state = alter(draw, state) if state else state
         runs.save_checkpoint(path, state)
-    return draw(st.sampled_from(_uses_of_run(run_name)))
+    return draw(st.sampled_from(_run_commands(run_name)))
 
 
-def rows(draw: Draw, folder: Path) -> Command:
-    """Altered rows of results, and damaged lines."""
+def fuzz_rows(draw: Draw, folder: Path) -> Command:
+    """Alter rows of results, or damage bytes."""
     path = folder / "rows.jsonl"
     if draw(st.integers(0, 2)) == 0:
         damage_file(draw, path)
@@ -228,47 +228,47 @@ def rows(draw: Draw, folder: Path) -> Command:
     return draw(st.sampled_from([report, report, [*report, "--baseline", "knn"], again]))
 
 
-def arguments(draw: Draw, folder: Path) -> Command:
-    """Commands with odd options and values."""
+def fuzz_arguments(draw: Draw, folder: Path) -> Command:
+    """Make a command with odd options and values."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    name = draw(st.sampled_from(sorted(commands.keys() - {"label"})))  # which serves a page until it is stopped
+    name = draw(st.sampled_from(sorted(commands.keys() - {"label"})))  # label serves a page until it is stopped
     letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     odd = st.one_of(st.sampled_from(ODD_TEXTS), st.text(letters, max_size=6))
-    chosen, is_long = [name], False
+    words, sets_length = [name], False
     for parameter in commands[name].params:
         if parameter.param_type_name == "argument":
-            known = [*("a.npz", "photos", "a.zip", "digits", "run/done", "run/half", "rows.jsonl"), "flat"]
-            chosen += [draw(st.one_of(st.sampled_from(known), odd)) for _ in range(draw(st.integers(0, 4)) and 1)]
+            sources = [*("a.npz", "photos", "a.zip", "digits", "run/done", "run/half", "rows.jsonl"), "flat"]
+            words += [draw(st.one_of(st.sampled_from(sources), odd)) for _ in range(draw(st.integers(0, 4)) and 1)]
         elif draw(st.integers(0, 4)) == 0:
             option = draw(st.sampled_from(parameter.opts))
-            chosen.append(option)
-            is_long |= option in LENGTHS
+            words.append(option)
+            sets_length |= option in LENGTHS
             if not parameter.is_flag:
-                chosen.append("out" if option == "--out" and draw(st.booleans()) else draw(odd))
+                words.append("out" if option == "--out" and draw(st.booleans()) else draw(odd))
     if draw(st.integers(0, 4)) == 0:
-        chosen.insert(draw(st.integers(0, len(chosen))), draw(odd))
+        words.insert(draw(st.integers(0, len(words))), draw(odd))
     if name in ("train", "compare"):
-        chosen = [word for word in chosen if word not in DOWNLOADED]
-        chosen += ["--dry-run"] if is_long else TINY
-    return chosen
+        words = [word for word in words if word not in DOWNLOADED]
+        words += ["--dry-run"] if sets_length else TINY
+    return words
 
 
 FUZZERS: dict[str, Callable[[Draw, Path], Command]] = {
-    "npz": npz,
-    "zip": zipped,
-    "table of labels": table,
-    "folder": folder_of_pictures,
-    "pictures": pictures,
-    "config.json": _json_of_run("config.json"),
-    "split.json": _json_of_run("split.json"),
-    "report.json": _json_of_run("report.json"),
-    "checkpoint": checkpoint,
-    "rows": rows,
-    "arguments": arguments,
+    "npz": fuzz_npz,
+    "zip": fuzz_zip,
+    "table of labels": fuzz_table,
+    "folder": fuzz_folder,
+    "pictures": fuzz_pictures,
+    "config.json": _json_fuzzer("config.json"),
+    "split.json": _json_fuzzer("split.json"),
+    "report.json": _json_fuzzer("report.json"),
+    "checkpoint": fuzz_checkpoint,
+    "rows": fuzz_rows,
+    "arguments": fuzz_arguments,
 }
 
 
-def _uses(data: str) -> list[Command]:
+def _data_commands(data: str) -> list[Command]:
     """List commands that read data."""
     return [
         ["data", data],
@@ -282,7 +282,7 @@ def _uses(data: str) -> list[Command]:
     ]
 
 
-def _uses_of_run(name: str) -> list[Command]:
+def _run_commands(name: str) -> list[Command]:
     """List commands that read a run."""
     path = f"run/{name}"
     return [
@@ -301,12 +301,12 @@ def _uses_of_run(name: str) -> list[Command]:
 
 
 def make_base(folder: Path) -> None:
-    """Make what every case starts from: data of each kind, a finished run with folds, one to be resumed, and rows.
+    """Make the files of every case: data of each kind, a finished run with folds, an unfinished run, and rows.
 
     Raises
     ------
     RuntimeError
-        Where one of the commands fails.
+        If a command fails.
     """
     inside = folder / "inside"
     for name in ("inside", "home", "temporary", "cache"):
@@ -322,10 +322,10 @@ def make_base(folder: Path) -> None:
     write(inside / "flat", {f"{i}.png": grey(i) for i in range(12)})
     (inside / "l.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(10)))
     train = ["train", "a.npz", *TINY, "--labels", "8", "--seeds", "2", "--draw-seed", "0", "--out"]
-    _made(folder, [*train, "run/done", "--folds", "2"])
+    _run(folder, [*train, "run/done", "--folds", "2"])
     often = ["--set", "report_every_images=20", "--set", "checkpoint_every_seconds=0"]
-    _made(folder, [*train, "run/half", *often], _stop_at_the_first_checkpoint, -signal.SIGKILL)
-    _made(folder, ["compare", "a.npz", "--methods", "knn,svm", "--labels", "6", "--seeds", "2", "--out", "rows.jsonl"])
+    _run(folder, [*train, "run/half", *often], _stop_at_the_first_checkpoint, -signal.SIGKILL)
+    _run(folder, ["compare", "a.npz", "--methods", "knn,svm", "--labels", "6", "--seeds", "2", "--out", "rows.jsonl"])
     shutil.rmtree(folder / "cache")
     (folder / "cache").mkdir()
 
@@ -340,7 +340,7 @@ def _stop_at_the_first_checkpoint() -> None:
     runs.save_checkpoint = save_and_stop
 
 
-def _made(folder: Path, command: Command, before: Callable[[], None] | None = None, status: int = 0) -> None:
+def _run(folder: Path, command: Command, before: Callable[[], None] | None = None, status: int = 0) -> None:
     outcome = run(command, folder / "inside", before=before, environment=_environment(folder))
     if outcome.status != status:
         raise RuntimeError(f"{command} ends with {outcome.status}: {outcome.err}")
@@ -354,29 +354,29 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _contents(folder: Path) -> dict[str, Any]:
-    """Read every file and link that a command must leave as it is."""
-    found: dict[str, Any] = {}
+    """Read every file and link that a command must not change."""
+    contents: dict[str, Any] = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if not name.startswith(WRITTEN):
-            found[name] = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
-    return found
+        if not name.startswith(WRITABLE_PATHS):
+            contents[name] = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+    return contents
 
 
 def fuzz(name: str, scratch: Path, count: int) -> Iterator[Case]:
-    """Run so many cases of a fuzzer."""
-    base, done, seed = scratch / "base", 0, SEED
+    """Run a number of cases of a fuzzer."""
+    base, number, seed = scratch / "base", 0, SEED
     if not base.exists():
         make_base(base)
-    while done < count:
-        for command, folder in _draws(FUZZERS[name], base, scratch / "case", min(count - done, AT_ONCE), seed):
+    while number < count:
+        for command, folder in _draws(FUZZERS[name], base, scratch / "case", min(count - number, BATCH_CASES), seed):
             before = _contents(folder)
             outcome = run(command, folder / "inside", environment=_environment(folder))
             faults = outcome.faults()
             if before != (after := _contents(folder)):
                 changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
                 faults.append(f"files were changed: {changed[:3]}")
-            done += 1
+            number += 1
             yield Case(f"{name}: {command}", faults, folder)
         seed += 1
 
@@ -386,9 +386,9 @@ def _draws(
 ) -> Iterator[tuple[Command, Path]]:
     """Yield the commands of a fuzzer, each with its input on disk.
 
-    Hypothesis calls a function for each example, so what it draws is recorded first and the files are made again.
+    Hypothesis calls a function for each example, so all examples are recorded before the commands run.
     """
-    seen: list[tuple[Command, Path]] = []
+    examples: list[tuple[Command, Path]] = []
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -400,13 +400,13 @@ def _draws(
     )
     @hypothesis.given(st.data())
     def example(data: st.DataObject) -> None:
-        case = folder / str(len(seen))
-        shutil.rmtree(case, ignore_errors=True)  # of an example that drew too much and was given up
+        case = folder / str(len(examples))
+        shutil.rmtree(case, ignore_errors=True)  # left by an example that hypothesis discarded
         shutil.copytree(base, case, symlinks=True)
-        seen.append((fuzzer(data.draw, case / "inside"), case))
+        examples.append((fuzzer(data.draw, case / "inside"), case))
 
     shutil.rmtree(folder, ignore_errors=True)
     example()
-    for command, case in seen:
+    for command, case in examples:
         yield command, case
         shutil.rmtree(case, ignore_errors=True)

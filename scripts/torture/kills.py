@@ -1,4 +1,4 @@
-"""Kill trainings at random and at every exact moment of their writing; each must go on to the same bits."""
+"""Kill trainings at random times and around every write; each must resume to the same results."""
 
 import json
 import random
@@ -20,18 +20,18 @@ from ssgan.training.model_card import CARD_NAME
 
 SEED = 0
 UNSTABLE = CLOCK | {"commit"}  # the program may be changed while it is attacked
-TRIES = 4  # commands after a kill, until one is done
-KILLS_OF_A_TRAINING = 3
+TRIES = 4  # commands after a kill, until one succeeds
+MAX_KILLS = 3
 OFTEN = [
     *("--device", "cpu", "--out", "run", "--json", "--set", "checkpoint_every_seconds=0"),
     *("--set", "report_every_images=100"),
 ]
 SHORT = ["--set", "total_images=200", "--set", "batch_size=20"]
-FIRST = ["--set", "init_images=50"]
-AGAIN = ["train", "--out", "run", "--resume", "--json"]
-ALONE = ["--set", "discriminator_widths=16,8"]
-NARROW = [*ALONE, "--set", "generator_widths=16"]
-CONVOLUTIONS = ["--set", "discriminator_widths=4,4,4", "--set", "generator_widths=4,4"]
+INIT = ["--set", "init_images=50"]
+RESUME = ["train", "--out", "run", "--resume", "--json"]
+NARROW_D = ["--set", "discriminator_widths=16,8"]
+NARROW_GAN = [*NARROW_D, "--set", "generator_widths=16"]
+CONV_WIDTHS = ["--set", "discriminator_widths=4,4,4", "--set", "generator_widths=4,4"]
 
 
 class Training(NamedTuple):
@@ -40,27 +40,27 @@ class Training(NamedTuple):
     Attributes
     ----------
     command : list of str
-    again : list of str
-        What continues it.
+    resume_command : list of str
+        Command that resumes it.
     prepare : callable, optional
-        Makes its input in the folder where it runs.
+        Makes its input in the folder of the training.
     before : callable, optional
         Called in its process.
     """
 
     command: list[str]
-    again: list[str]
+    resume_command: list[str]
     prepare: Callable[[Path], object] = lambda folder: None
     before: Callable[[], object] = lambda: None
 
 
 def _digits(*options: str) -> Training:
-    return Training(["train", "digits", "--labels", "20", *OFTEN, *SHORT, *FIRST, *options], [*AGAIN, "digits"])
+    return Training(["train", "digits", "--labels", "20", *OFTEN, *SHORT, *INIT, *options], [*RESUME, "digits"])
 
 
 def _photos(*options: str, side: int = SIDE, before: Callable[[], object] = lambda: None) -> Training:
     command = ["train", "photos", "--labels", "9", *OFTEN, *options]
-    return Training(command, [*AGAIN, "photos"], partial(_coloured_pictures, side=side), before)
+    return Training(command, [*RESUME, "photos"], partial(_coloured_pictures, side=side), before)
 
 
 def _small_backbone() -> None:
@@ -74,62 +74,62 @@ def _coloured_pictures(folder: Path, side: int = SIDE) -> None:
 
 COMPARE = [
     *("compare", "digits", "--labels", "20", "--methods", "gan,supervised,knn", "--seeds", "2", "--device", "cpu"),
-    *("--out", "run/rows.jsonl", *SHORT, "--set", "checkpoint_every_seconds=0", *NARROW),
+    *("--out", "run/rows.jsonl", *SHORT, "--set", "checkpoint_every_seconds=0", *NARROW_GAN),
 ]
 TRAININGS = {
-    "gan": _digits("--preset", "digits", "--seeds", "2", "--set", "weight_historical_averaging=0.01", *NARROW),
-    "supervised": _digits("--preset", "digits", "--method", "supervised", *ALONE),
-    "fixmatch with views": _digits("--preset", "digits-fast", "--method", "fixmatch", *ALONE),
-    "mean teacher in float64": _digits("--method", "mean-teacher", "--set", "dtype=float64", *ALONE),
+    "gan": _digits("--preset", "digits", "--seeds", "2", "--set", "weight_historical_averaging=0.01", *NARROW_GAN),
+    "supervised": _digits("--preset", "digits", "--method", "supervised", *NARROW_D),
+    "fixmatch with views": _digits("--preset", "digits-fast", "--method", "fixmatch", *NARROW_D),
+    "mean teacher in float64": _digits("--method", "mean-teacher", "--set", "dtype=float64", *NARROW_D),
     "convolutions, model by model": _photos(
         *("--preset", "images", "--set", "network=compact-conv", "--seeds", "2", "--set", "seed_strategy=loop"),
         *SHORT,
-        *FIRST,
-        *CONVOLUTIONS,
+        *INIT,
+        *CONV_WIDTHS,
         side=20,
     ),
-    "frames": _digits("--preset", "digits", "--set", "frames_every_images=100", *NARROW),
-    "folds": _digits("--preset", "digits", "--folds", "2", *NARROW),
+    "frames": _digits("--preset", "digits", "--set", "frames_every_images=100", *NARROW_GAN),
+    "folds": _digits("--preset", "digits", "--folds", "2", *NARROW_GAN),
     "densities": Training(
         ["train", "gaussian", *OFTEN, *SHORT, "--set", "discriminator_widths=8", "--set", "generator_widths=8"],
-        [*AGAIN, "gaussian"],
+        [*RESUME, "gaussian"],
     ),
-    "folder of pictures": _photos("--preset", "digits", *SHORT, *FIRST, *NARROW),
+    "folder of pictures": _photos("--preset", "digits", *SHORT, *INIT, *NARROW_GAN),
     "features of a backbone": _photos(*FEATURE_OPTIONS, before=_small_backbone),
     "comparison": Training(COMPARE, COMPARE, lambda folder: (folder / "run").mkdir()),
 }
 
 
 class Victim:
-    """A training, the bits that it leaves when nobody kills it, and the moments that it passes.
+    """A training to kill, the files of a complete training, and the number of its moments.
 
     Parameters
     ----------
     training : Training
     folder : Path
-        Recreated for each case; always the same, since a run names its data by their path.
+        Recreated for each case at the same path, since a run stores the path of its data.
     """
 
     def __init__(self, training: Training, folder: Path) -> None:
         self.training, self.folder = training, folder
-        self.renew()
+        self.reset()
         moments = Moments()
         outcome = self.start(training.command, moments)
         self.seconds, self.moments = outcome.seconds, moments.count
         if outcome.status:
             raise RuntimeError(f"the training ends with {outcome.status} without a kill: {outcome.err}")
-        self.bits = read_tree(folder / "run")
-        if not self.bits:
-            raise RuntimeError("the training leaves nothing")
+        self.reference = read_tree(folder / "run")
+        if not self.reference:
+            raise RuntimeError("the training writes no files")
 
-    def renew(self) -> None:
-        """Recreate the folder, with the input."""
+    def reset(self) -> None:
+        """Recreate the folder with the input."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.training.prepare(self.folder)
 
     def start(self, command: list[str], moments: Moments | None = None, kill_after: float | None = None) -> Outcome:
-        """Start a command there, and wait until it ends."""
+        """Run a command in the folder until it ends."""
 
         def before() -> None:
             self.training.before()
@@ -140,40 +140,40 @@ class Victim:
         return run(command, self.folder, before=before, environment=cache, kill_after=kill_after, cpu_seconds=120)
 
     def kill_at(self, moment: int) -> list[str]:
-        """Kill it at a moment, continue, and list the faults."""
-        self.renew()
+        """Kill the training at a moment, resume it, and list the faults."""
+        self.reset()
         outcome = self.start(self.training.command, Moments(moment))
         if outcome.status != -9:
             return [f"moment {moment} was not reached: exit status {outcome.status}"]
-        return self.go_on()
+        return self.resume()
 
     def kill_after(self, seconds: list[float]) -> list[str]:
-        """Kill it, and what continues it, after these seconds; continue, and list the faults."""
-        self.renew()
+        """Kill the training and its resumed processes after these seconds; resume it, and list the faults."""
+        self.reset()
         command = self.training.command
         for limit in seconds:
             outcome = self.start(command, kill_after=limit)
             if outcome.status not in (-9, 0, 2):
                 return [f"exit status {outcome.status}", *outcome.faults()]
             if outcome.status != 2:
-                command = self.training.again
-        return self.go_on()
+                command = self.training.resume_command
+        return self.resume()
 
-    def go_on(self) -> list[str]:
-        """Continue as its messages say: by --resume, or by the first command where there is nothing to continue."""
-        said = []
+    def resume(self) -> list[str]:
+        """Resume the training by --resume, or by the first command if there is nothing to resume; list the faults."""
+        messages = []
         for attempt in range(TRIES):
-            outcome = self.start(self.training.command if attempt % 2 else self.training.again)
+            outcome = self.start(self.training.command if attempt % 2 else self.training.resume_command)
             if faults := outcome.faults():
                 return faults
             if outcome.status == 0:
-                return differences(read_tree(self.folder / "run"), self.bits)
-            said.append(outcome.err.strip())
-        return [f"a dead folder: {said}"]
+                return differences(read_tree(self.folder / "run"), self.reference)
+            messages.append(outcome.err.strip())
+        return [f"a dead folder: {messages}"]
 
 
 def read_tree(folder: Path) -> dict[str, Any]:
-    """Read what a training leaves, without the times in it."""
+    """Read the files of a training, without times."""
     return {
         path.relative_to(folder).as_posix(): _content(path)
         for path in sorted(folder.rglob("*"))
@@ -199,7 +199,7 @@ def _without_clock(content: Any) -> Any:
 
 
 def every_moment(name: str, scratch: Path, share: float = 1.0) -> Iterator[Case]:
-    """Kill a training at each of its moments, or at so large a share of them, evenly spread."""
+    """Kill a training at each of its moments, or at an evenly spaced share of them."""
     victim = Victim(TRAININGS[name], scratch / "case")
     step = max(1, round(1 / share))
     for moment in range(1 + SEED % step, victim.moments + 1, step):
@@ -207,11 +207,11 @@ def every_moment(name: str, scratch: Path, share: float = 1.0) -> Iterator[Case]
 
 
 def random_moments(name: str, scratch: Path, count: int) -> Iterator[Case]:
-    """Kill a training, and often what continues it, after random times; yield a case for each kill."""
+    """Kill a training, and often its resumed process, after random times; yield a case for each kill."""
     victim = Victim(TRAININGS[name], scratch / "case")
     choose = random.Random(f"{SEED} {name}")
     while count > 0:
-        kills = min(count, choose.randint(1, KILLS_OF_A_TRAINING))
+        kills = min(count, choose.randint(1, MAX_KILLS))
         seconds = [choose.uniform(0, victim.seconds) for _ in range(kills)]
         faults = victim.kill_after(seconds)
         for limit in seconds:

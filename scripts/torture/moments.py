@@ -1,4 +1,4 @@
-"""Kill a process at an exact moment of its writing: around each call that changes the disk, and within each write."""
+"""Kill a process before or after a call that changes the disk, or in the middle of a write."""
 
 import io
 import mmap
@@ -20,12 +20,12 @@ class Moments:
     Parameters
     ----------
     at : int, optional
-        The moment of the kill, from 1; none by default.
+        Number of the moment of the kill, from 1; by default there is no kill.
 
     Attributes
     ----------
     count : int
-        Moments that were reached, also by a process that was forked later.
+        Number of moments reached, including those of processes forked later.
     """
 
     def __init__(self, at: int | None = None) -> None:
@@ -34,54 +34,54 @@ class Moments:
 
     @property
     def count(self) -> int:
-        """Moments that were reached."""
+        """Return the number of moments reached."""
         return int(struct.unpack("q", self._shared[:8])[0])
 
     def reach(self) -> None:
-        """Count a moment; at the chosen one, die."""
+        """Count a moment; kill this process if it is the chosen one."""
         number = self.count + 1
         self._shared[:8] = struct.pack("q", number)
         if number == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        """Watch this process from now on."""
+        """Patch the functions of this process that write files, to count their moments."""
         for name in CALLS:
-            setattr(os, name, self._around(getattr(os, name)))
+            setattr(os, name, self._wrap(getattr(os, name)))
         files.open = self._open  # type: ignore[attr-defined] # in place of the built-in function
         os.fdopen = self._fdopen  # type: ignore[assignment]
 
-    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **named: Any) -> Any:
+    def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted_call(*arguments: Any, **keywords: Any) -> Any:
             self.reach()
-            result = call(*arguments, **named)
+            result = call(*arguments, **keywords)
             self.reach()
             return result
 
-        return watched
+        return counted_call
 
-    def _open(self, path: Any, mode: str = "rb", buffering: int = -1, **named: Any) -> Any:
+    def _open(self, path: Any, mode: str = "rb", buffering: int = -1, **keywords: Any) -> Any:
         if mode == "rb":
-            return open(path, mode, buffering, **named)
-        return self._buffered(_HalfWrites(path, mode, self.reach, **named), mode, buffering)
+            return open(path, mode, buffering, **keywords)
+        return self._buffered(_SplitWriteFile(path, mode, self.reach, **keywords), mode, buffering)
 
-    def _fdopen(self, handle: int, mode: str = "r", buffering: int = -1, **named: Any) -> Any:
+    def _fdopen(self, handle: int, mode: str = "r", buffering: int = -1, **keywords: Any) -> Any:
         if "b" not in mode or mode == "rb":
-            return io.open(handle, mode, buffering, **named)  # noqa: UP020 - as os.fdopen does
-        return self._buffered(_HalfWrites(handle, mode, self.reach), mode, buffering)
+            return io.open(handle, mode, buffering, **keywords)  # noqa: UP020 - as os.fdopen does
+        return self._buffered(_SplitWriteFile(handle, mode, self.reach), mode, buffering)
 
     def _buffered(self, raw: io.FileIO, mode: str, buffering: int) -> Any:
-        self.reach()  # the file is there and empty
+        self.reach()  # the file exists and is empty
         if buffering == 0:
             return raw
         return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
 
-class _HalfWrites(io.FileIO):
-    """A file whose every write has a moment at its half."""
+class _SplitWriteFile(io.FileIO):
+    """A file that reaches a moment in the middle of each write."""
 
-    def __init__(self, path: Any, mode: str, reach: Callable[[], None], **named: Any) -> None:
-        super().__init__(path, mode.replace("b", ""), **named)
+    def __init__(self, path: Any, mode: str, reach: Callable[[], None], **keywords: Any) -> None:
+        super().__init__(path, mode.replace("b", ""), **keywords)
         self._reach = reach
 
     def write(self, content: Any) -> int:

@@ -1,6 +1,6 @@
-"""Run a command of `ssgan` in a process of its own, within limits, and see how it ends.
+"""Run a command of `ssgan` in a separate process with limits, and return its outcome.
 
-The process is a fork of this one, which has loaded the libraries already, so a command costs a fraction of a second.
+The process is a fork of this one, which has already loaded the libraries, so a command takes a fraction of a second.
 """
 
 import os
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# Loaded here once, for every process.
+# Imported once here, for every process.
 import matplotlib.pyplot  # noqa: F401
 import sklearn.semi_supervised  # noqa: F401
 import torch
@@ -27,15 +27,15 @@ from ssgan.training import experiment  # noqa: F401
 
 CPU_SECONDS = 15
 WALL_SECONDS = 120  # other processes may share the cores
-MEMORY = 8 * 2**30  # bytes of addresses beyond those that this process has
+MEMORY = 8 * 2**30  # bytes of address space beyond that of this process
 POLL_SECONDS = 0.002
-STATUSES = (0, 2, 130)  # done, the user's mistake, interrupted
+STATUSES = (0, 2, 130)  # success, user error, interrupt
 
 torch.set_num_threads(1)
 
 
 class Case(NamedTuple):
-    """A case of an attack, what is wrong after it, and its folder."""
+    """A case of an attack: its name, its faults and its folder."""
 
     name: str
     faults: list[str]
@@ -43,18 +43,18 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a command ended.
+    """Outcome of a command.
 
     Attributes
     ----------
     status : int
-        Its exit status; minus the number of the signal that killed it.
+        Exit status, or minus the number of the signal that killed it.
     out, err : str
-        What it printed.
+        Standard output and standard error.
     seconds : float
-        Between start and end.
+        Wall-clock time from start to end.
     cpu_seconds : float
-        Of the process, user and system.
+        CPU time of the process, user and system.
     hung : bool
         Whether it was killed because it did not end.
     """
@@ -67,19 +67,19 @@ class Outcome(NamedTuple):
     hung: bool
 
     def faults(self) -> list[str]:
-        """List what a command must never do, whatever its input."""
-        found = []
+        """List the faults that no command may have, whatever its input."""
+        messages = []
         if self.hung or self.status == -signal.SIGXCPU:
-            found.append(f"no end after {self.seconds:.0f} s, {self.cpu_seconds:.0f} s of CPU")
+            messages.append(f"no end after {self.seconds:.0f} s, {self.cpu_seconds:.0f} s of CPU")
         elif self.status not in STATUSES:
-            found.append(f"exit status {self.status}")
+            messages.append(f"exit status {self.status}")
         if "Traceback (most recent call last)" in self.out + self.err:
-            found.append(f"a traceback: {self.err.strip().splitlines()[-1:]}")
+            messages.append(f"a traceback: {self.err.strip().splitlines()[-1:]}")
         if any(not c.isprintable() and c not in "\n\r\t" for c in self.err):
-            found.append("a control character on standard error")
+            messages.append("a control character on standard error")
         if self.status == 2 and not self.err.strip():
-            found.append("exit status 2 without a word")
-        return found
+            messages.append("exit status 2 without a word")
+        return messages
 
 
 def run(
@@ -96,33 +96,33 @@ def run(
     Parameters
     ----------
     arguments : sequence of str or Path
-        Of `ssgan`.
+        Arguments of `ssgan`.
     folder : Path
     before : callable, optional
         Called in the new process before the command.
     environment : mapping, optional
-        Variables of the new process, beside those of this one.
+        Variables of the new process, in addition to those of this one.
     kill_after : float, optional
         Seconds after which the process gets SIGKILL.
     cpu_seconds : int
-        Seconds of CPU after which it has hung.
+        Limit of CPU seconds; beyond it the process counts as hung.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.monotonic()
-        process = os.fork()
-        if not process:
+        pid = os.fork()
+        if not pid:
             streams = (os.open(os.devnull, os.O_RDWR), out.fileno(), err.fileno())
-            _become(list(map(str, arguments)), folder, before, environment or {}, streams, cpu_seconds)
+            _run_child(list(map(str, arguments)), folder, before, environment or {}, streams, cpu_seconds)
         limit = WALL_SECONDS if kill_after is None else kill_after
-        ended, hung = 0, False
-        while not ended:
-            ended, wait_status, usage = os.wait4(process, os.WNOHANG)
-            if not ended and time.monotonic() - started > limit:
+        waited_pid, hung = 0, False
+        while not waited_pid:
+            waited_pid, wait_status, usage = os.wait4(pid, os.WNOHANG)
+            if not waited_pid and time.monotonic() - started > limit:
                 hung, limit = kill_after is None, float("inf")
-                os.kill(process, signal.SIGKILL)
-            elif not ended:
+                os.kill(pid, signal.SIGKILL)
+            elif not waited_pid:
                 time.sleep(POLL_SECONDS)
         texts = []
         for stream in (out, err):
@@ -132,7 +132,7 @@ def run(
         return Outcome(os.waitstatus_to_exitcode(wait_status), texts[0], texts[1], seconds, cpu, hung)
 
 
-def _become(
+def _run_child(
     arguments: list[str],
     folder: Path,
     before: Callable[[], None] | None,
@@ -140,7 +140,7 @@ def _become(
     streams: tuple[int, int, int],
     cpu_seconds: int,
 ) -> None:
-    """Be the process of a command until it ends."""
+    """Run a command in the forked process and exit."""
     status = 1
     try:
         for target, source in enumerate(streams):

@@ -123,7 +123,7 @@ def test_scores_of_foreign_images_match_hand_computed_values(results: ModuleType
     """Z = sum exp(logits): with both logits log(1/2), p_generated is 1/2; (log 2, log 1) gives 1/4 and 1 - p = 1/3."""
     own = np.log([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0]])  # p_generated 1/4, 1/4, 1/5; unsure 1/3, 1/3, 1/4
     foreign = np.log([[0.4, 0.1], [4.0, 5.0]])  # p_generated 2/3, 1/10; unsure 1/5, 4/9
-    scores = results.verdict_on_foreign(FixedModels(), own, foreign)
+    scores = results.foreign_scores(FixedModels(), own, foreign)
     assert scores == pytest.approx(
         {
             "p_generated_own": 0.7 / 3,
@@ -134,19 +134,19 @@ def test_scores_of_foreign_images_match_hand_computed_values(results: ModuleType
             "auroc_unsure": 3 / 6,
         }
     )
-    surer = results.verdict_on_foreign(FixedModels(), own, foreign[:1])
+    surer = results.foreign_scores(FixedModels(), own, foreign[:1])
     assert (surer["auroc_p_generated"], surer["auroc_unsure"]) == (1.0, 0.0)
 
 
 def test_scores_are_none_without_generator_or_after_divergence(results: ModuleType) -> None:
     own, foreign = np.log([[2.0, 1.0]]), np.log([[1.0, 1.0]])
-    scores = results.verdict_on_foreign(FixedModels(judges=False), own, foreign)
+    scores = results.foreign_scores(FixedModels(judges=False), own, foreign)
     assert scores.pop("auroc_unsure") == 1.0
     assert set(scores.values()) == {None}
     with np.errstate(invalid="ignore"):
-        lost = results.verdict_on_foreign(FixedModels(), own, np.array([[np.nan, 0.0]]))
+        lost = results.foreign_scores(FixedModels(), own, np.array([[np.nan, 0.0]]))
     assert set(lost.values()) == {None}
-    assert lost.keys() == results.verdict_on_foreign(FixedModels(), own, foreign).keys()
+    assert lost.keys() == results.foreign_scores(FixedModels(), own, foreign).keys()
 
 
 def small_cells() -> list[dict[str, Any]]:

@@ -48,7 +48,11 @@ def test_rows_match_the_script_and_the_current_presets(own_pictures: ModuleType)
         views = row["settings"].get("augmentation", "digits")
         generator = row["settings"].get("weight_fake") != 0.0
         assert (row["pictures"], views, generator) in own_pictures.TRAININGS + own_pictures.MORE_TRAININGS
-        images = own_pictures.WITH if generator else own_pictures.WITHOUT[row["pictures"] in ("letters", "cells")]
+        images = (
+            own_pictures.IMAGES_WITH
+            if generator
+            else own_pictures.IMAGES_WITHOUT[row["pictures"] in ("letters", "cells")]
+        )
         settings: dict[str, Any] = own_pictures.settings_of(row["pictures"], views, generator, images, row["seed"])
         assert resolve("images", settings).sha256 == row["config_sha256"]
     seconds = {

@@ -68,7 +68,7 @@ def test_sdist_faults_reports_missing_files(packages: ModuleType, tmp_path: Path
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")
 def test_tracked_package_files_include_all_files_that_are_not_modules(packages: ModuleType) -> None:
-    others = {name for name in packages.tracked("ssgan") if not name.endswith(".py")}
+    others = {name for name in packages.list_files("ssgan") if not name.endswith(".py")}
     assert others >= {
         *{f"ssgan/labeling/static/page.{suffix}" for suffix in ("html", "js", "css")},
         *{

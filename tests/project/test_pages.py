@@ -204,7 +204,7 @@ def test_settings_named_in_a_page_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_tables_of_a_page_match_the_rows(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert script("docs/pages").rendered(text) == text
+    assert script("docs/pages").render_page(text) == text
 
 
 def test_every_table_is_on_one_page() -> None:

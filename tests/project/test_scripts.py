@@ -28,7 +28,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "ROOT", str(tmp_path))
     monkeypatch.setattr(module, "VENV", str(tmp_path / ".venv"))
     monkeypatch.setattr(module, "PYTHON", str(tmp_path / ".venv" / "bin" / "python"))
-    monkeypatch.setattr(module, "WHOLE", "import json")
+    monkeypatch.setattr(module, "CHECK", "import json")
     monkeypatch.setattr(module, "EXTRA_MODULES", {"": "", "test": ", csv"})
     monkeypatch.setattr(module, "cpu_index_answers", lambda: False)
     monkeypatch.delenv("SSGAN_TORCH", raising=False)
@@ -98,7 +98,7 @@ def test_broken_environment_is_repaired(environment: ModuleType, monkeypatch: py
             os.remove(environment.stamp(""))
         else:
             whole = iter([False, True])
-            monkeypatch.setattr(environment, "is_whole", lambda extra: next(whole))
+            monkeypatch.setattr(environment, "is_complete", lambda extra: next(whole))
     environment.ensure()
     assert environment.installed == [""]
     assert subprocess.run([environment.PYTHON, "-c", "import json"]).returncode == 0

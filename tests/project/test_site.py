@@ -66,7 +66,7 @@ def test_resources_from_other_hosts_are_detected(
     site: ModuleType, tmp_path: Path, file: str, text: str, found: str
 ) -> None:
     (tmp_path / file).write_text(text)
-    assert site.outside_addresses(tmp_path) == [found] * bool(found)
+    assert site.external_addresses(tmp_path) == [found] * bool(found)
 
 
 def test_docstring_roles_become_code_and_types_stay_text() -> None:

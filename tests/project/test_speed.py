@@ -196,7 +196,7 @@ def test_benchmark_stops_if_a_process_exits() -> None:
 def test_plain_program_runs_without_the_openmp_settings_of_the_package() -> None:
     """The package sets the spin count of OpenMP, which must apply only to its own processes."""
     clean = {key: value for key, value in os.environ.items() if "OMP" not in key}
-    code = "import os, speed; print('GOMP_SPINCOUNT' in os.environ, 'GOMP_SPINCOUNT' in speed.OUTSIDE)"
+    code = "import os, speed; print('GOMP_SPINCOUNT' in os.environ, 'GOMP_SPINCOUNT' in speed.PARENT_ENVIRONMENT)"
     environment = {**clean, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parents[1])])}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True", "False"]

@@ -51,13 +51,13 @@ def test_other_methods_are_compared_with_the_gan(monkeypatch: pytest.MonkeyPatch
         4000: {"K+1 GAN": HIGH, "`vat`": LOW},
     }
     monkeypatch.setattr(fast_tables, "_equal_time_errors", lambda dataset, labels: errors[labels])
-    blank, *lines = fast_tables._rivals("mnist", [20, 50, 4000])
+    blank, *lines = fast_tables._method_gaps("mnist", [20, 50, 4000])
     assert blank == ""
     assert " ".join("\n".join(lines).split()).endswith(
         "± standard error (draws): 50 labels: `pi` +0.00 ± 0.00 (3), `vat` +2.00 ± 0.58 (3); "
         "4,000 labels: `vat` -2.00 ± 0.58 (3)."
     )
-    assert fast_tables._rivals("mnist", [20]) == []
+    assert fast_tables._method_gaps("mnist", [20]) == []
 
 
 def test_kind_of_a_training_names_its_differences_from_the_preset() -> None:

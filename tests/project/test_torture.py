@@ -94,7 +94,7 @@ def test_kill_at_any_moment_of_a_write_leaves_the_old_or_the_new_file(tmp_path: 
 def victim_of(before: Callable[[], object], folder: Path) -> Victim:
     gan = kills.TRAININGS["gan"]
     victim = Victim(gan, folder / "case")
-    victim.training = Training(gan.command, gan.again, before=before)
+    victim.training = Training(gan.command, gan.resume_command, before=before)
     return victim
 
 
@@ -195,7 +195,7 @@ def test_attacks_with_a_row_are_not_repeated(tmp_path: Path, monkeypatch: pytest
         attacked.append(attack.target)
         return {**row, "target": attack.target}
 
-    monkeypatch.setattr(torture, "carry_out", carry_out)
+    monkeypatch.setattr(torture, "run_attack", carry_out)
     row = {"attack": "fuzz", "cases": 1, "violations": 1, "commit": runs.commit()}
     monkeypatch.setattr(sys, "argv", ["torture.py", "--only", "fuzz", "--out", str(tmp_path / "rows.jsonl")])
     assert torture.main() == 1

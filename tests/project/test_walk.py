@@ -38,7 +38,7 @@ def test_rows_match_the_commands(walk: ModuleType) -> None:
     from ssgan.settings.presets import parse, resolve
 
     for number, row in walk.rows().items():
-        words = walk.typed(walk.STEPS[number].commands[0])
+        words = walk.split_command(walk.STEPS[number].commands[0])
         given = dict(parse(words[i + 1]) for i, word in enumerate(words) if word == "--set")
         preset = words[words.index("--preset") + 1] if "--preset" in words else "gaussian"
         labels = {"labels": int(words[words.index("--labels") + 1])} if "--labels" in words else {}
@@ -66,7 +66,7 @@ def test_the_commands_run(
     for number, step in walk.STEPS.items():
         commands = []
         for command in step.commands:
-            words = walk.typed(command)[1:]
+            words = walk.split_command(command)[1:]
             if words[0] == "train":
                 data = "gaussian" if words[1] == "gaussian" else "mnist.npz"
                 size = {**short, "total_images": 400 if number == 1 else 40}
