@@ -267,7 +267,7 @@ def _repair(path: Path, length: int) -> str:
     """
     size = path.stat().st_size
     if length < size:
-        removed = path.read_bytes()[length:]
+        removed = read_file(path)[length:]
         kept = ""
         if whole := removed[: removed.rfind(b"\n") + 1]:
             copy = path.with_name(f"{path.name}.removed")

@@ -143,9 +143,8 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
     with suppress(UnicodeDecodeError):
         if label_log.is_log(content):
             whole = label_log.complete_lines(content)
-            return whole.decode("utf-8-sig"), [] if content.startswith(whole) or decode_text(
-                content
-            ) is not None else converted
+            is_unchanged = content.startswith(whole) or decode_text(content) is not None
+            return whole.decode("utf-8-sig"), [] if is_unchanged else converted
         if (text := decode_text(content)) is not None:
             return text, []
         if b"\0" not in content:

@@ -157,8 +157,11 @@ def report_numbers(report: Report) -> dict[str, Any]:
 def _lead(loaded: LoadedRows, dataset_count: int, skipped: Sequence[Skipped]) -> str:
     failed = sum(row["failed"] is not None for row in loaded.rows)
     diverged = sum(row.lost for row in loaded.rows) - failed
-    counts = [(len(loaded.files) - loaded.run_count, "file"), (loaded.run_count, "run")]
-    sources = [f"{counted(count, word)}{' of rows' * (word == 'file')}" for count, word in counts if count]
+    sources = []
+    if file_count := len(loaded.files) - loaded.run_count:
+        sources.append(f"{counted(file_count, 'file')} of rows")
+    if loaded.run_count:
+        sources.append(counted(loaded.run_count, "run"))
     trainings = f"{counted(len(loaded.rows), 'training')} on {counted(dataset_count, 'data set')}"
     lead = f"{trainings}, from {' and '.join(sources)}."
     lost = [f"{n:,} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]

@@ -100,12 +100,15 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
     files: dict[str, int] = {}
     places = {_printable(path): path for path in paths}
     resolved: set[Path] = set()
+    run_count = 0
     for path in sorted(paths):
         if path.resolve() in resolved:
             skipped.append(Skipped(_printable(path), 0, "is given twice, and read once"))
             continue
         resolved.add(path.resolve())
-        good, bad = _read_lines(path)
+        run = _find_run(path)
+        run_count += run is not None
+        good, bad = _read_lines(path) if run is None else _read_run(run, _printable(path))
         files[_printable(path)] = 0
         rows += good
         skipped += bad
@@ -119,17 +122,16 @@ def load_rows(paths: Sequence[Path]) -> LoadedRows:
         files[row.file] += 1
     rows.sort(key=lambda row: (row.training, canonical(row.values), row.file))
     skipped = sorted([*skipped, *repeated], key=lambda one: (one.file, one.line))
-    return LoadedRows(files, rows, skipped, measured, places, sum(runs.is_run(_run_folder(path)) for path in resolved))
+    return LoadedRows(files, rows, skipped, measured, places, run_count)
 
 
-def _run_folder(path: Path) -> Path:
-    return path.parent if path.name == "report.json" else path
+def _find_run(path: Path) -> Path | None:
+    """Return the folder of a run, given by itself or by its report; None for other paths."""
+    folder = path.parent if path.name == "report.json" else path
+    return folder if runs.is_run(folder) else None
 
 
 def _read_lines(path: Path) -> tuple[list[Row], list[Skipped]]:
-    run = _run_folder(path)
-    if runs.is_run(run):
-        return _read_run(run, _printable(path))
     if path.is_dir():
         raise UserError(f"{path} is a folder, but not a run: {_rows_in(path)}.")
     try:
@@ -231,8 +233,10 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
         if first is not row:
             _check_same(first, row)
             # The report of a run lacks some of the keys that `ssgan compare` measures.
-            other, kept[row.training] = sorted((row, first), key=lambda one: len(MEASURED & one.values.keys()))
-            skipped.append(Skipped(other.file, other.line, f"repeats {kept[row.training].place}"))
+            fuller = max(first, row, key=lambda one: len(MEASURED & one.values.keys()))
+            other = first if fuller is row else row
+            kept[row.training] = fuller
+            skipped.append(Skipped(other.file, other.line, f"repeats {fuller.place}"))
     results: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in kept.values():
         results[_named(row)].append(row)

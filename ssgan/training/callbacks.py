@@ -67,7 +67,7 @@ class Callback:
 
 
 class EventWriter(Callback):
-    """Write the reports to files that are open during the training: the base class of TensorBoard's."""
+    """Write reports to files that stay open during the training: the base class of ``TensorBoard``."""
 
     def flush(self) -> None:
         """Write to disk what a checkpoint will cover."""
