@@ -167,13 +167,13 @@ GRIDS = {
             *({"seed": seed, **FAST_REPORTS} for seed in range(3)),
             *(
                 {"labels": labels, "seed": seed, **without, "total_images": images}
-                for seed in range(3)
+                for seed in range(5)
                 for labels in (4000, 1000, 250)
                 for without, images in zip(({}, NO_GENERATOR), CIFAR10_LENGTHS, strict=True)
             ),
             *(
                 {"labels": 4000, "seed": seed, "method": method, "total_images": images}
-                for seed in range(3)
+                for seed in range(5)
                 for method, images in CIFAR10_METHOD_LENGTHS.items()
             ),
         ],
