@@ -94,6 +94,7 @@ def test_auto_address_without_ray_explains_how_to_start_it(monkeypatch: pytest.M
         pass
 
 
+@pytest.mark.slow
 def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
     cluster: Any, grid: Grid, local_rows: list[dict[str, Any]]
 ) -> None:
@@ -197,6 +198,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(cluster: Any,
     pytest.fail("three trainings were over before they were stopped")
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_local_engine(
     cluster: Any, few_digits: Data, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

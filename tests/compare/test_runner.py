@@ -63,7 +63,7 @@ def test_existing_rows_are_not_trained_again(trainings: list[Any], capsys: pytes
     [
         (["--set", "learning_rate_d=0.001"], "4 of other settings or draws"),
         (["--draw-seed", "7"], "5 of other settings or draws"),
-        (["--preset", "vectors"], "4 of other settings or draws"),
+        pytest.param(["--preset", "vectors"], "4 of other settings or draws", marks=pytest.mark.slow),
     ],
 )
 def test_rows_of_other_settings_are_kept_but_not_counted(

@@ -136,11 +136,12 @@ FREE = {
 NEEDED = {"seed", "draw_seed", "split_sha256", "error", "error_raw", "ece", "nll", "diverged", "collapsed"}
 
 
-def test_a_report_with_an_altered_field_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.slow, id="all"), 400])
+def test_a_report_with_an_altered_field_is_refused(folder: Path, tmp_path: Path, count: int) -> None:
     """Except for fields that older versions did not write, and values of the same kind."""
     report = runs.read_report(folder / "done")
     accepted = []
-    for name, content in alterations(report, OTHER_VALUES):
+    for name, content in sample(alterations(report, OTHER_VALUES), count):
         (tmp_path / "report.json").write_text(json.dumps(content))
         if not refusal(lambda: runs.read_report(tmp_path)):
             accepted.append(name)
@@ -169,13 +170,15 @@ def test_a_split_file_with_an_altered_field_is_refused(folder: Path, few: Data, 
     assert [name for name in accepted if "splits/0/draw_seed" not in name] == ["without splits/0/ids"]
 
 
-def test_settings_with_an_altered_field_are_refused_or_used(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [pytest.param(ALL, marks=pytest.mark.slow, id="all"), 400])
+def test_settings_with_an_altered_field_are_refused_or_used(folder: Path, tmp_path: Path, count: int) -> None:
     content = json.loads((folder / "half" / "config.json").read_text())
     refused = 0
-    for _, changed in alterations(content, OTHER_VALUES):
+    cases = sample(alterations(content, OTHER_VALUES), count)
+    for _, changed in cases:
         (tmp_path / "config.json").write_text(json.dumps(changed))
         refused += bool(refusal(lambda: runs.read_config(tmp_path)))
-    assert refused > 10 * len(content)
+    assert refused > len(cases) // 2
 
 
 def odd_tensors() -> list[Any]:

@@ -679,6 +679,7 @@ def test_without_init_images_scales_are_1_and_biases_0(few_digits: Data) -> None
 # Learning
 
 
+@pytest.mark.slow
 def test_the_gan_learns_digits_and_beats_the_supervised_baseline(digits: Data) -> None:
     errors = {}
     for method in ("gan", "supervised"):
