@@ -24,6 +24,7 @@ from ssgan.errors import UserError
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ssgan[ray]")
 LONG_SETTINGS = {**SETTINGS, "total_images": 2000, "checkpoint_every_seconds": 0.0}
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 FAST_HEALTH_CHECKS = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -41,12 +42,11 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # for the processes of the nodes
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
         nodes = Cluster(
             initialize_head=True,
-            head_node_args={**node, "include_dashboard": False, "_system_config": FAST_HEALTH_CHECKS},
+            head_node_args={**NODE, "include_dashboard": False, "_system_config": FAST_HEALTH_CHECKS},
         )
-        nodes.lost = nodes.add_node(**node)
+        nodes.other = nodes.add_node(**NODE)
         patch.setenv("RAY_ADDRESS", nodes.address)
         try:
             with clusters.connect():  # connect once, so that all tests share the node processes
@@ -106,7 +106,7 @@ def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
         until = time.monotonic() + 60
         while len(list(Path("rows.cells").glob("*/checkpoint"))) < 2 and time.monotonic() < until:
             time.sleep(0.005)
-        cluster.remove_node(cluster.lost, allow_graceful=False)
+        cluster.remove_node(cluster.other, allow_graceful=False)
         killed.append(len(rows()))
 
     thread = threading.Thread(target=kill)
@@ -114,6 +114,7 @@ def test_a_grid_that_loses_a_node_has_the_rows_of_the_local_engine(
     with result_rows.open_row_file(Path("rows.jsonl")) as held:
         ray_engine.compare_on_ray(grid, held, updates.append)
         thread.join()
+        cluster.other = cluster.add_node(**NODE)
         assert sorted_rows(held.rows) == local_rows
         assert runner.plan(grid, held.rows) == []
     assert killed == [0]
