@@ -203,8 +203,15 @@ def test_empty_path_is_refused(run: TrainedRun, mistake: Callable[..., str]) -> 
     words = "A path is empty: name a file or a folder, or . for the current folder."
     for use in (ssgan.load, ssgan.train, ssgan.open_run, run.save):
         assert sentence(lambda use=use: use("")) == words  # type: ignore[misc]
-    for command in (["data"], ["train"], ["suggest"], ["compare", "--out", "rows.jsonl"]):
+
+
+def test_empty_argument_is_refused(mistake: Callable[..., str]) -> None:
+    """As a path it would be the current folder."""
+    for command in (["data"], ["train"], ["predict"], ["report", "rows.jsonl", "--out"], ["train", "digits", "--from"]):
+        words = f"The argument after {command[-1]} is empty: give a value, such as . for the current folder."
         assert mistake(*command, "") == words
+    assert mistake("export", "run", "--out=").startswith("--out is empty: give a value")
+    assert mistake("").startswith("The first argument is empty")
 
 
 def test_pickling_a_training_is_refused(run: TrainedRun) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -307,6 +308,7 @@ def _run(arguments: list[str]) -> Outcome:
     try:
         # Not by calling the app, which handles signals and a closed pipe in its own way.
         try:
+            _check_no_empty_argument(arguments)
             with command.make_context("ssgan", list(arguments)) as context:
                 command.invoke(context)
         finally:
@@ -327,6 +329,15 @@ def _run(arguments: list[str]) -> Outcome:
             terminal.discard_output()
         return Outcome(2, f"ssgan: {message}")
     return Outcome(READER_LEFT if terminal.out.quiet else 0)
+
+
+def _check_no_empty_argument(arguments: list[str]) -> None:
+    """Refuse an empty argument, often an unset variable of a shell: as a path it would be the current folder."""
+    for previous, argument in pairwise(["", *arguments]):
+        option, separator, value = argument.partition("=")
+        if not argument or (option.startswith("--") and separator and not value):
+            name = option or (f"the argument after {previous}" if previous else "the first argument")
+            raise UserError(f"{name[0].upper()}{name[1:]} is empty: give a value, such as . for the current folder.")
 
 
 @contextmanager
