@@ -42,9 +42,10 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Set by `--set field=value`, or in Python by `Config(field=value)`. Settings with an option of their own, such",
-        "as `--labels`, take either form; `preset` is chosen by `--preset` only. The defaults are the paper's MNIST",
-        "recipe. This page is written by `scripts/docs/pages.py`.",
+        "Set by `--set field=value`, or in Python by keywords, `ssgan.train(data, field=value)`. Settings with an",
+        "option of their own, such as `--labels`, take either form; `preset` is chosen by `--preset` only. The",
+        "defaults are the paper's MNIST recipe, which `Config(field=value)` starts from. Read unit and description together:",
+        "*images* between reports. This page is written by `scripts/docs/pages.py`.",
         "",
         "| setting | default | in presets | unit | what it is | allowed |",
         "|---|---|---|---|---|---|",

@@ -33,7 +33,6 @@ from ssgan.cli.options import (
     LabelsCsv,
     RayAddress,
     RunArgument,
-    Verbose,
     parse_integer,
 )
 from ssgan.cli.processes import Outcome
@@ -109,7 +108,7 @@ def evaluate(
     device: Device = "auto",
     labels_csv: LabelsCsv = None,
     data_dir: DataDir = None,
-    verbose: Verbose = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also show calibration: ECE, NLL, ...")] = False,
     as_json: Json = False,
 ) -> None:
     """Score the models of a run on the test set: errors, calibration, and each class."""

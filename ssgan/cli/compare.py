@@ -37,7 +37,7 @@ from ssgan.cli.options import (
 )
 from ssgan.cli.progress import Shorten, comparison_progress, shorter_training
 from ssgan.errors import Interrupted, UserError, counted, signal_number
-from ssgan.settings.catalog import METHOD_NAMES
+from ssgan.settings.catalog import BASELINE_NAMES, METHOD_NAMES
 from ssgan.settings.config import Config
 from ssgan.settings.options import FEATURE_SETTINGS, Options
 from ssgan.settings.presets import PRESETS, default_preset, resolve
@@ -87,12 +87,18 @@ class CompareOptions:
 def compare(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The .jsonl file of rows; existing rows are kept.")],
-    labels: Annotated[str | None, typer.Option(metavar="N,N,...", help="Numbers of labelled images, or 'all'.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="Numbers of labelled images, or 'all'. [default: the preset's, else every label]"
+        ),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated. [default: gan,supervised and the classical]",
-            autocompletion=complete_list(METHOD_NAMES),
+            help=f"Comma-separated. Networks: {', '.join(METHOD_NAMES)}; classical: {', '.join(BASELINE_NAMES)}. "
+            "[default: gan,supervised and the classical]",
+            autocompletion=complete_list((*METHOD_NAMES, *BASELINE_NAMES)),
         ),
     ] = None,
     preset: Preset = None,

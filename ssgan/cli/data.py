@@ -9,7 +9,7 @@ import typer
 
 from ssgan import runs
 from ssgan.cli import output, terminal
-from ssgan.cli.options import DataDir, DataLocation, DataOrRun, ImageSize, Json, LabelsCsv, parse_settings
+from ssgan.cli.options import DataDir, DataLocation, DataOrRun, DataSetting, ImageSize, Json, LabelsCsv, parse_settings
 from ssgan.errors import UserError, counted
 from ssgan.settings.config import Config
 from ssgan.settings.options import Options
@@ -34,10 +34,7 @@ def data(
     draw_seed: Annotated[str | None, typer.Option(metavar="D", help="The seed of that draw. [default: 0]")] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="K=V", help="image_mode, image_depth, label_words, test_share, ...; repeatable."),
-    ] = None,
+    set_: DataSetting = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:

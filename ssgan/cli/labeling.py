@@ -16,11 +16,10 @@ from ssgan.cli.completion import among
 from ssgan.cli.data import data_options
 from ssgan.cli.hints import settings_options
 from ssgan.cli.options import (
-    AnySetting,
-    Backbone,
     DataDir,
     DataLocation,
     DataOrRun,
+    DataSetting,
     Device,
     ImageSize,
     Json,
@@ -35,7 +34,7 @@ from ssgan.cli.progress import training_progress
 from ssgan.cli.sorting import check_sheet
 from ssgan.errors import Interrupted, UserError, counted, signal_number
 from ssgan.settings.config import Config
-from ssgan.settings.options import Options, default_image_size
+from ssgan.settings.options import BACKBONES, Options, default_image_size
 from ssgan.table_files import STDOUT, check_table_path
 
 if TYPE_CHECKING:
@@ -72,10 +71,17 @@ def suggest(
     ] = "auto",
     seed: Annotated[str, typer.Option(metavar="S", help="Seed of the clustering and of random choices.")] = "0",
     data: Annotated[str | None, typer.Option(help="Another pool for a run, or the new location of its data.")] = None,
-    backbone: Backbone = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Compare by features of {', '.join(BACKBONES)}, ...; none: by pixels.",
+            autocompletion=among([*BACKBONES, "none"]),
+        ),
+    ] = None,
     image_size: ImageSize = None,
     labels_csv: LabelsCsv = None,
-    set_: AnySetting = None,
+    set_: DataSetting = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -201,6 +207,7 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
     """Return the options with which a pool is loaded: a backbone for photographs, otherwise a small image size."""
     from ssgan.labeling.suggest import IMAGE_SIZE
 
+    data_options(location, {name: value for name, value in settings.items() if name != "backbone"})  # or refuse them
     settings = choose_backbone(location, settings, quiet, "suggest", "compares")
     backbone = settings.pop("backbone", None)
     is_files = not location.is_named and not files.is_npz(location.data)

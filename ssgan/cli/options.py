@@ -28,6 +28,7 @@ __all__ = [
     "DataDir",
     "DataLocation",
     "DataOrRun",
+    "DataSetting",
     "Device",
     "EarlierRun",
     "Engine",
@@ -75,6 +76,10 @@ AnySetting = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="K=V", help="Any other setting; repeatable.", autocompletion=complete_setting),
 ]
+DataSetting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="image_mode, image_depth, label_words, test_share, ...; repeatable."),
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of downloaded data sets. [default: SSGAN_DATA, or the user's cache]")
 ]
@@ -82,7 +87,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Learn from features of a pretrained network: {', '.join(BACKBONES)}, ...",
+        help=f"Learn from features of a pretrained network: {', '.join(BACKBONES)}, ...; none: from pixels.",
         autocompletion=among([*BACKBONES, "none"]),
     ),
 ]
@@ -273,8 +278,8 @@ def choose_backbone(
     """Return settings with a backbone for a user's colour photographs, and print it; other settings are unchanged.
 
     Only called without a preset. A backbone that is set, also ``none``, is unchanged, and so are settings that do not
-    work with features. If the extra is not installed, a line says what it would improve. ``subject`` and ``verb``
-    describe in the message what is done with features.
+    work on features, which a line names. If the extra is not installed, a line says what it would improve. ``subject``
+    and ``verb`` describe in the message what is done with features.
     """
     if location.is_named:
         return dict(settings)
@@ -287,6 +292,8 @@ def choose_backbone(
         "learn from features of a pretrained network, with far fewer errors.",
         "small": f"These are colour photographs, but at {choice.image_size} px the classifier learns from pixels; "
         f"--image-size 64 or more learns from features of {DEFAULT_BACKBONE}, with far fewer errors.",
+        "incompatible": f"These are colour photographs, but {' and '.join(choice.incompatible)} cannot be set "
+        f"for features of a pretrained network, so {subject} {verb} pixels.",
         "chosen": f"These are colour photographs, so {subject} {verb} features of {DEFAULT_BACKBONE} at "
         f"{choice.image_size} px; --backbone none {verb} pixels.",
     }[choice.reason]

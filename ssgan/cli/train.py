@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainOptions", "run_training", "train"]
 
-LABELS_HELP = "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes."
+LABELS_HELP = (
+    "Labelled images in total, drawn class-balanced, or 'all'; 0: a GAN without classes. [default: the preset's "
+    "number, else every label]"
+)
 RESULT_FILES = {
     "Generated images": "samples.png",
     "Curves": "curves.png",

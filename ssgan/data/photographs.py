@@ -89,11 +89,14 @@ class BackboneChoice:
         Whether a backbone was ``"chosen"``, or why photographs have none; empty for other data.
     image_size : int
         Size in pixels to which the photographs are resized.
+    incompatible : tuple of str
+        Names of the settings that do not work on features.
     """
 
     settings: dict[str, Any]
-    reason: Literal["", "chosen", "not installed", "small"] = ""
+    reason: Literal["", "chosen", "not installed", "small", "incompatible"] = ""
     image_size: int = 0
+    incompatible: tuple[str, ...] = ()
 
 
 def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> BackboneChoice:
@@ -104,7 +107,11 @@ def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> Backbone
     chosen = {**settings, "backbone": DEFAULT_BACKBONE}
     if settings.get("method") == "fixmatch":
         chosen.setdefault("augmentation", "crops")
-    if not _may_have_backbone(path, settings, chosen):
+    is_pictures = (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
+    if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
+        return BackboneChoice(dict(settings))
+    incompatible = _incompatible_settings(settings, chosen)
+    if incompatible is None:
         return BackboneChoice(dict(settings))
     kind = look_at_pictures(path)
     if kind is None or not kind.photographs or kind.shortest_side < SMALLEST_PHOTOGRAPH:
@@ -114,16 +121,26 @@ def backbone_of_photographs(path: Path, settings: Mapping[str, Any]) -> Backbone
         return BackboneChoice(dict(settings), "not installed", size)
     if size < SMALLEST_PHOTOGRAPH:
         return BackboneChoice(dict(settings), "small", size)
+    if incompatible:
+        return BackboneChoice(dict(settings), "incompatible", size, incompatible)
     return BackboneChoice(chosen, "chosen", size)
 
 
-def _may_have_backbone(path: Path, settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
-    """Return whether a backbone may be chosen before the data are read, and the settings chosen with it are valid."""
-    is_pictures = (path.is_dir() or path.suffix.lower() == ".zip") and path.exists()
-    if not is_pictures or "backbone" in settings or settings.get("labels") == 0:
-        return False
+def _incompatible_settings(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the settings that work on pixels but not on features; None if they do not work on pixels either."""
+    if _is_valid("features", chosen):
+        return ()
+    if not _is_valid("images-fast", {"augmentation": "natural", **settings}):
+        return None  # the training refuses them
+    single = [
+        name for name in settings if not _is_valid("features", {"backbone": DEFAULT_BACKBONE, name: chosen[name]})
+    ]
+    return tuple(single or settings)
+
+
+def _is_valid(preset: str, settings: Mapping[str, Any]) -> bool:
     try:
-        resolve("features", chosen)
+        resolve(preset, settings)
     except UserError:
         return False
     return True

@@ -11,6 +11,7 @@ from ssgan.settings.options import Options, default_image_size
 from ssgan.settings.terms import TERMS
 
 __all__ = [
+    "BASELINE_NAMES",
     "METHOD_DEFAULTS",
     "METHOD_NAMES",
     "METHOD_SETTINGS",
@@ -43,6 +44,8 @@ NetworkName = Literal[
     "mlp", "paper-conv", "compact-conv", "whitened-conv", "wide-resnet", "dcgan", "gan-mlp", "toy", "features"
 ]
 METHOD_NAMES = typing.get_args(MethodName)
+# Classical methods, which ssgan.compare.baselines fits; here, so that `--help` lists them without loading scikit-learn.
+BASELINE_NAMES = ("logistic-regression", "svm", "knn", "label-spreading", "label-propagation", "self-training")
 NETWORK_NAMES = typing.get_args(NetworkName)
 
 # Default of a setting that takes its value from the network or the method.

@@ -213,9 +213,11 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     adam_beta1: float = setting(0.5, "decay per step", "of Adam's first moment", 0, 0.9999999)
     adam_beta2: float = setting(0.999, "decay per step", "of Adam's second moment", 0, 0.9999999)
     adam_epsilon: float = setting(
-        1e-8, "squared gradient", "Adam's epsilon; a gradient if outside the root", 0, 1, True
+        1e-8, "squared gradient", "Adam's epsilon; a gradient if it is outside the root", 0, 1, True
     )
-    adam_epsilon_inside_root: bool = setting(True, "yes or no", "sqrt(v + epsilon), as the paper's code")
+    adam_epsilon_inside_root: bool = setting(
+        True, "yes or no", "sqrt(v + epsilon), as the paper's code; false: sqrt(v) + epsilon, as torch"
+    )
     decay_last_fraction: float = setting(
         0.0, "share of training", "over which both learning rates fall linearly to 0", 0, 1
     )
@@ -234,7 +236,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     ema_half_life_images: float = setting(
         693_112.0,
         "images",
-        "half-life of the average of D that is evaluated; 693,112 is 1e-4 a step of 100",
+        "half-life of the moving average (EMA) of D's weights, which is evaluated; 693,112: decay 0.9999 per 100",
         0,
         1e12,
         above=True,
@@ -243,7 +245,7 @@ class Config(DerivedSettings, _TermWeights, DataSettings):
     grid_side: int = setting(10, "images", "to a side of the grid of generated images, and of its frames", 1, 100)
     report_every_images: int = setting(10_000, "images", "between reports, where losses are read from the device", 1)
     evaluate_every_images: int = setting(
-        0, "images", "between test errors in the log, never used to choose; 0: at the end only"
+        0, "images", "between test errors in the log, never used to choose; 0: none in the log"
     )
     frames_every_images: int = setting(
         0, "images", "between pictures of the fixed grid, for `ssgan sample --animate`; 0: none"

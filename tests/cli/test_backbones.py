@@ -195,6 +195,32 @@ def test_small_image_size_disables_backbone_with_notice(capsys: pytest.CaptureFi
     assert "These are colour photographs, but at 32 px the classifier learns from pixels; --image-size 64" in printed
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["augmentation=natural"], "but augmentation cannot be set for features of a pretrained network, so"),
+        (["network=compact-conv", "test_time_flip=true"], "but network and test_time_flip cannot be set for features"),
+        (["test_time_flip=true"], "but test_time_flip cannot be set for features"),
+    ],
+)
+def test_setting_incompatible_with_features_is_named(
+    settings: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = pictures(Path("photos"))
+    options = [f"--set={setting}" for setting in settings]
+    assert status_of("train", photos, "--labels", "6", *options, "--image-size", "64", "--dry-run") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"These are colour photographs, {words}" in printed
+    assert printed.count("the classifier learns from pixels") == 1
+
+
+def test_invalid_setting_for_photographs_gives_only_its_error(mistake: Callable[..., str]) -> None:
+    photos = pictures(Path("photos"))
+    assert mistake("train", photos, "--set", "batch_size=0") == "batch_size is 0, but must be an integer at least 2."
+    message = mistake("suggest", photos, "--set", "augmentation=natural")
+    assert message.startswith("augmentation does not affect the data")
+
+
 def test_a_report_names_the_backbone_of_all_rows(arrays: Path) -> None:
     command = ["compare", arrays, "--out", "rows.jsonl", "--labels", "9", "--methods", "knn,svm", "--seeds", "1"]
     assert status_of(*command, *FEATURE_OPTIONS[:4]) == 0

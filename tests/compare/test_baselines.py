@@ -19,6 +19,7 @@ from ssgan.data import neighbors, splits
 from ssgan.data.splits import Split
 from ssgan.errors import UserError
 from ssgan.inference import metrics
+from ssgan.settings.catalog import BASELINE_NAMES
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ssgan.load("digits")
@@ -53,6 +54,10 @@ def clouds(each: int, centres: list[tuple[float, float]], seed: int = 0) -> np.n
     """Return points of 2 features around centres, float32 in [0, 1], ordered by centre."""
     noise = np.random.RandomState(seed).uniform(-0.05, 0.05, (len(centres), each, 2))
     return (np.array(centres)[:, None] + noise).reshape(-1, 2).astype(np.float32)
+
+
+def test_names_in_the_catalog_match_the_baselines() -> None:
+    assert tuple(BASELINES) == BASELINE_NAMES
 
 
 @every_method

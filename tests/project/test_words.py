@@ -59,6 +59,7 @@ NEVER_ONE = (
     "map of features is for",
     # The value is not a count of the noun
     "so \x00 \x00 features of",
+    "so \x00 \x00 pixels",
     "labels no file",
     "they differ by \x00 points",
     "a mask of \x00 rows",
