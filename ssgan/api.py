@@ -21,16 +21,15 @@ from ssgan.errors import UserError, counted, did_you_mean
 from ssgan.files import create_empty_folder
 from ssgan.inference.confidence import Confidence
 from ssgan.inference.evaluate import evaluate_models, evaluate_run, score_arrays
-from ssgan.inference.inputs import find_inputs
 from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
 from ssgan.inference.predict import Prediction, choose_models, predict_sources
-from ssgan.inference.scored_images import read_images
+from ssgan.inference.scored_images import check_finite, list_images, read_images
 from ssgan.settings.catalog import check_augmentation, check_image_shape
 from ssgan.settings.config import FIELDS, Config
 from ssgan.settings.fields import images_of_epochs
 from ssgan.settings.options import Options
-from ssgan.settings.presets import default_preset, resolve, resolve_early, resolve_for_unknown_shape
+from ssgan.settings.presets import check_effects, default_preset, resolve, resolve_early, resolve_for_unknown_shape
 from ssgan.training import trainer
 from ssgan.training.callbacks import log_line
 from ssgan.training.experiment import make_report, save_run
@@ -87,11 +86,6 @@ class _UsableRun:
         if not self.classes:
             raise UserError(f"The models of {self.name} have no classes: they are a GAN without labels.")
         p_NK: np.ndarray = self.models.confidence.probabilities(self._logits(images, seed)).mean(axis=0)
-        if not (finite := np.isfinite(p_NK).all(axis=1)).all():
-            raise UserError(
-                f"{counted(int((~finite).sum()), 'image')} (the first: {int(finite.argmin())}) make the outputs of the "
-                f"models non-finite: their values are not finite, or far too large."
-            )
         return p_NK
 
     def predict_files(
@@ -104,8 +98,7 @@ class _UsableRun:
         are None, and ``note`` says why. ``seed`` and its errors are those of :meth:`predict`.
         """
         models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
-        given = [paths] if isinstance(paths, str | os.PathLike) else paths
-        return predict_sources(models, find_inputs([os.fspath(path) for path in given]))
+        return predict_sources(models, list_images([paths] if isinstance(paths, str | os.PathLike) else paths))
 
     def outlier_score(self, images: Any, seed: int | None = None) -> np.ndarray:
         """Return the probability that each image is generated, [N]: high for images of none of the classes.
@@ -122,7 +115,7 @@ class _UsableRun:
 
     def _logits(self, images: Any, seed: int | None) -> np.ndarray:
         models = choose_models(self.models, self._facts["diverged"], self.name, seed).models
-        return models.logits(read_images(images, self.models))
+        return check_finite(models.logits(read_images(images, self.models)))
 
     def __repr__(self) -> str:
         facts = self._facts
@@ -208,7 +201,8 @@ class TrainedRun(_UsableRun, Run):
             If there is nothing to score, or it does not fit.
         """
         if isinstance(data, str | os.PathLike):
-            return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble)
+            pool = self.data.source.x_train
+            return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble, pool=pool)
         data = self.data if data is None else data
         return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
@@ -334,7 +328,8 @@ def train(
     """
     if config is not None and not isinstance(config, Config):
         raise UserError(f"config is {config!r}, but must be a Config; give a preset and settings by their names.")
-    for word, value in {"folds": config and config.folds, **settings}.items():
+    written = {} if config is None else {"folds": config.folds, "tensorboard": config.tensorboard}
+    for word, value in {**written, **settings}.items():
         if word in ("folds", "frames_every_images", "tensorboard") and value:
             raise UserError(f"{word}={value!r} writes into a run folder during training: use `ssgan train --out DIR`.")
         if word not in FIELDS:
@@ -368,6 +363,7 @@ def train(
         config = resolve(preset or own, settings)
     elif settings:
         config = config.replace(**settings)
+        check_effects(config, settings)
     if not has_settings:
         # A config of a run on deep pictures has their depth.
         options = Options.of(config if "image_depth" in settings else config.replace(image_depth=None))

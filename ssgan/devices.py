@@ -105,59 +105,94 @@ def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     """
     import torch
 
-    with _default_type, torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
+    own_type = _default_type.set_to(torch.float32)
+    with own_type, torch.autocast(device.type, enabled=False), _float32_rounding(precision, device):
         yield
 
 
-class _DefaultType:
-    """Set torch's default type, which all threads share, to float32 from the first entry to the last exit."""
+class _SharedSwitch:
+    """A switch of torch that all threads share, set while blocks run; the caller's value returns after the last one.
 
-    def __init__(self) -> None:
-        self.lock, self.entries = threading.Lock(), 0
+    Of blocks that run at the same time in several threads, the one that began last decides.
+
+    Parameters
+    ----------
+    read, write : callable
+        Return the value; set it.
+    """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        self.read, self.write = read, write
+        self.lock = threading.Lock()
+        self.active: dict[object, Any] = {}
         self.callers: Any = None
 
-    def __enter__(self) -> None:
-        import torch
-
+    @contextmanager
+    def set_to(self, value: Any) -> Iterator[None]:
+        """Set the value while the block runs."""
+        block = object()
         with self.lock:
-            if not self.entries:
-                self.callers = torch.get_default_dtype()
-                torch.set_default_dtype(torch.float32)
-            self.entries += 1
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        with self.lock:
-            self.entries -= 1
-            if not self.entries:
-                torch.set_default_dtype(self.callers)
+            if not self.active:
+                self.callers = self.read()
+            self.active[block] = value
+            self.write(value)
+        try:
+            yield
+        finally:
+            with self.lock:
+                del self.active[block]
+                self.write([self.callers, *self.active.values()][-1])
 
 
-_default_type = _DefaultType()
+def _read_default_type() -> torch.dtype:
+    import torch
+
+    return torch.get_default_dtype()
+
+
+def _write_default_type(value: torch.dtype) -> None:
+    import torch
+
+    torch.set_default_dtype(value)
+
+
+def _rounding_switches() -> tuple[str, tuple[Any, ...]]:
+    """Return the name and the owners of torch's switches of products and convolutions on CUDA.
+
+    torch has an older and a newer pair, which must not be mixed.
+    """
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
+    if hasattr(products, "fp32_precision") and hasattr(convolutions, "fp32_precision"):
+        return "fp32_precision", (products, convolutions)
+    return "allow_tf32", (products, torch.backends.cudnn)
+
+
+def _read_rounding() -> list[Any]:
+    name, owners = _rounding_switches()
+    return [getattr(owner, name) for owner in owners]
+
+
+def _write_rounding(values: Sequence[Any]) -> None:
+    name, owners = _rounding_switches()
+    for owner, value in zip(owners, values, strict=True):
+        setattr(owner, name, value)
+
+
+_default_type = _SharedSwitch(_read_default_type, _write_default_type)
+_rounding = _SharedSwitch(_read_rounding, _write_rounding)
 
 
 @contextmanager
 def _float32_rounding(precision: str, device: torch.device) -> Iterator[None]:
     """Set whether float32 products on CUDA round to TF32; on other devices nothing changes."""
-    import torch
-
     if device.type != "cuda":
         yield
         return
-    # torch has an older and a newer pair of switches, which must not be mixed.
-    products, convolutions = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", None)
-    newer = hasattr(products, "fp32_precision") and hasattr(convolutions, "fp32_precision")
-    name, values = ("fp32_precision", ("tf32", "ieee")) if newer else ("allow_tf32", (True, False))
-    backends: tuple[Any, ...] = (products, convolutions if newer else torch.backends.cudnn)
-    previous = [getattr(backend, name) for backend in backends]
-    for backend in backends:
-        setattr(backend, name, values[precision != "tf32"])
-    try:
+    values = ("tf32", "ieee") if _rounding_switches()[0] == "fp32_precision" else (True, False)
+    with _rounding.set_to([values[precision != "tf32"]] * 2):
         yield
-    finally:
-        for backend, value in zip(backends, previous, strict=True):
-            setattr(backend, name, value)
 
 
 def precision_warnings(device: torch.device, precision: str, convolutional: bool) -> list[str]:

@@ -208,9 +208,9 @@ def test_empty_path_is_refused(run: TrainedRun, mistake: Callable[..., str]) -> 
 def test_empty_argument_is_refused(mistake: Callable[..., str]) -> None:
     """As a path it would be the current folder."""
     for command in (["data"], ["train"], ["predict"], ["report", "rows.jsonl", "--out"], ["train", "digits", "--from"]):
-        words = f"The argument after {command[-1]} is empty: give a value, such as . for the current folder."
+        words = f"The argument after {command[-1]} is empty: give a value (. is the current folder)."
         assert mistake(*command, "") == words
-    assert mistake("export", "run", "--out=").startswith("--out is empty: give a value")
+    assert mistake("export", "run", "--out=").startswith("--out is empty: give a value (")
     assert mistake("").startswith("The first argument is empty")
 
 

@@ -336,7 +336,7 @@ def _check_no_empty_argument(arguments: list[str]) -> None:
         option, separator, value = argument.partition("=")
         if not argument or (option.startswith("--") and separator and not value):
             name = option or (f"the argument after {previous}" if previous else "the first argument")
-            raise UserError(f"{name[0].upper()}{name[1:]} is empty: give a value, such as . for the current folder.")
+            raise UserError(f"{name[0].upper()}{name[1:]} is empty: give a value (. is the current folder).")
 
 
 @contextmanager

@@ -360,6 +360,8 @@ def _with_config(
     optional = settings.keys() - changes.keys()
     try:
         config = resolve(preset, {**settings, **changes, **fixed}, optional=optional)
+        if data.image_depth is not None:  # so that its runs read other files of 16 bits in the same way
+            config = config.replace(image_depth=data.image_depth)
         if config.backbone is None:  # otherwise the pictures become vectors
             check_image_shape(config.network, data.image_shape)
     except UserError as mistake:

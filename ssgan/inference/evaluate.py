@@ -22,7 +22,7 @@ from ssgan.inference.scored_images import Scored, leave_out_learned, leave_out_t
 from ssgan.inference.scores import METRICS, finite_mask, score
 from ssgan.settings.options import Options
 
-__all__ = ["evaluate_models", "evaluate_run", "options_for", "score_arrays"]
+__all__ = ["evaluate_models", "evaluate_run", "options_for", "score_arrays", "with_channel_axis"]
 
 
 def evaluate_run(
@@ -88,8 +88,9 @@ def evaluate_models(
     ensemble: bool = False,
     labels_csv: Path | None = None,
     progress: ReadProgress | None = None,
+    pool: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Score opened models as :func:`evaluate_run` does; ``run`` names them in messages."""
+    """Score opened models as :func:`evaluate_run` does; ``run`` names them in messages, ``pool`` is their pool."""
     if data is None and report["dataset"] not in DATASETS:
         if models.progress:
             raise runs.unknown_data(run)
@@ -109,21 +110,28 @@ def evaluate_models(
         options = options_for(models, labels_csv)
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
-    scored = Scored(load(source, source_root, options, progress))
+    scored = Scored(with_channel_axis(load(source, source_root, options, progress), models))
     _check_fit(scored.data, models, run)
     if data is None:
         scored = leave_out_learned(scored.data, run, report)
     elif not has_arrays and not models.config.unconditional:
-        scored = leave_out_trained(scored.data, run, models.config, report, root, progress)
+        scored = leave_out_trained(scored.data, run, models.config, report, root, progress, pool)
     _check_tests(scored.data, models, report)
-    dataset = scored.data
-    if models.feature_map is not None:  # no features of the pool are needed
-        one = slice(0, 1)
-        dataset = dataclasses.replace(
-            dataset, x_train=dataset.x_train[one], y_train=dataset.y_train[one], files_train=dataset.files_train[one]
-        )
-    dataset = apply_backbone(dataset, models.config, progress, models.feature_map, device=str(models.device))
-    return _score_data(models, report, scored._replace(data=dataset), run, ensemble)
+    scored = scored._replace(data=_inputs_of(models, scored.data, progress))
+    return _score_data(models, report, scored, run, ensemble)
+
+
+def _inputs_of(models: Models, data: Data, progress: ReadProgress | None = None) -> Data:
+    """Return data whose test set is the input of the networks: pictures, or their features by the map of the models."""
+    if models.feature_map is None:
+        return data.source
+    if data.feature_map is not None and data.feature_map.is_close(models.feature_map):
+        return data
+    data, one = data.source, slice(0, 1)  # no features of the pool are needed
+    data = dataclasses.replace(
+        data, x_train=data.x_train[one], y_train=data.y_train[one], files_train=data.files_train[one]
+    )
+    return apply_backbone(data, models.config, progress, models.feature_map, device=str(models.device))
 
 
 def _score_data(
@@ -190,12 +198,10 @@ def score_arrays(
             )
         one, none, classes = x[:1], np.full(min(1, len(x)), -1), models.classes or ("0",)
         data = Data(one, none, x, y, classes, scale=models.input_scale, unbounded=not models.bounded)
-    if data.feature_map is None:
-        _check_fit(data, models, run)
+    _check_fit(data.source, models, run)
     if not len(data.x_test) and not models.config.unconditional:
         raise UserError(f"{data.name} has no test images to score: give evaluate() a pair (images, labels), or a path.")
-    data = apply_backbone(data, models.config, None, models.feature_map, device=str(models.device))
-    return _score_data(models, report, Scored(data), run, ensemble)
+    return _score_data(models, report, Scored(_inputs_of(models, data)), run, ensemble)
 
 
 def _have_other_numbers(classes: Sequence[str]) -> bool:
@@ -259,13 +265,20 @@ def options_for(models: Models, labels_csv: Path | None) -> Options:
     return Options(
         image_size=image_shape[0] if square else None,
         backbone=models.config.backbone,
-        image_mode="rgb" if len(image_shape) == 3 else "grey",
+        image_mode="rgb" if image_shape[2:] == (3,) else "grey",
         image_depth=models.config.image_depth,
         labels_csv=labels_csv,
         test_share=models.config.test_share if models.config.unconditional else 0.0,
         test_seed=models.config.test_seed,
         strict=False,
     )
+
+
+def with_channel_axis(data: Data, models: Models) -> Data:
+    """Add the axis of one channel to grey pictures, if the models were trained on arrays with it."""
+    if models.input_shape[2:] != (1,) or len(data.image_shape) != 2:
+        return data
+    return dataclasses.replace(data, x_train=data.x_train[..., None], x_test=data.x_test[..., None])
 
 
 def _check_fit(data: Data, models: Models, run: Path) -> None:

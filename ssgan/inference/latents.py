@@ -49,6 +49,8 @@ def interpolate(a: Tensor, b: Tensor, steps: int, path: str, distribution: str) 
 
     Parameters
     ----------
+    steps : int
+        At least 2.
     path : {"straight", "spherical"}
         Spherical is :func:`slerp` for normal latents. Uniform latents are mapped to normal ones component by component,
         by the quantiles of the two distributions, and back after the slerp, so that they stay in the cube and have the

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,21 @@ from ssgan.data.datasets import DATASETS, load
 from ssgan.data.image_array import ReadProgress
 from ssgan.data.image_folder import draw_test_rows, find_learned
 from ssgan.data.splits import load as load_splits
-from ssgan.errors import UserError
-from ssgan.inference.inputs import find_inputs, read_inputs
+from ssgan.errors import UserError, counted
+from ssgan.inference.inputs import InputSource, find_inputs, read_inputs
 from ssgan.inference.models import Models
 from ssgan.settings.config import Config
 
-__all__ = ["LABELED", "TEST", "Scored", "leave_out_learned", "leave_out_trained", "read_images"]
+__all__ = [
+    "LABELED",
+    "TEST",
+    "Scored",
+    "check_finite",
+    "leave_out_learned",
+    "leave_out_trained",
+    "list_images",
+    "read_images",
+]
 
 TEST, LABELED = "test images", "labelled pictures"
 UNKNOWN = "so pictures that it trained on may be among those scored"
@@ -89,7 +99,13 @@ def _not_among(ids: set[str], x: np.ndarray) -> np.ndarray:
 
 
 def leave_out_trained(
-    data: Data, run: Path, config: Config, report: dict[str, Any], root: Path | None, progress: ReadProgress | None
+    data: Data,
+    run: Path,
+    config: Config,
+    report: dict[str, Any],
+    root: Path | None,
+    progress: ReadProgress | None,
+    pool: np.ndarray | None = None,
 ) -> Scored:
     """Leave the images of the run's pool, labelled or not, out of the test set, by hashes of their pixels.
 
@@ -105,6 +121,8 @@ def leave_out_trained(
         Folder of downloaded sets.
     progress : callable, optional
         As in :func:`ssgan.data.load`.
+    pool : ndarray [N, ...], optional
+        The pool of the run; by default it is read from its source.
 
     Raises
     ------
@@ -113,7 +131,9 @@ def leave_out_trained(
     """
     kind = TEST if _has_test_folder(data) else LABELED
     tested = data if kind == TEST else _test_on(data, data.y_train >= 0)
-    pool, notes = _pool_images(data, run, config, report, root, progress)
+    notes: list[str] = []
+    if pool is None:
+        pool, notes = _pool_images(data, run, config, report, root, progress)
     trained = {*([] if pool is None else image_ids(pool)), *_labeled_images(run)}
     fresh = _not_among(trained, tested.x_test)
     if len(fresh) and not fresh.any():
@@ -189,12 +209,31 @@ def _select_tests(data: Data, mask_N: np.ndarray) -> Data:
     return dataclasses.replace(data, x_test=data.x_test[rows], y_test=data.y_test[rows], files_test=files)
 
 
+def list_images(paths: Sequence[str | os.PathLike[str]]) -> list[InputSource]:
+    """List the pictures of files, folders and archives; raise a UserError if paths are given but name no image."""
+    sources = find_inputs([os.fspath(path) for path in paths])
+    if paths and not sources:
+        raise UserError("There are no images: give at least one.")
+    return sources
+
+
+def check_finite(logits_SNK: np.ndarray) -> np.ndarray:
+    """Return logits [S, N, K] unchanged, or raise a UserError that counts the images with non-finite ones."""
+    if not (finite := np.isfinite(logits_SNK).all(axis=(0, 2))).all():
+        raise UserError(
+            f"{counted(int((~finite).sum()), 'image')} (the first: {int(finite.argmin())}) make the outputs of the "
+            f"models non-finite: their values are not finite, or far too large."
+        )
+    return logits_SNK
+
+
 def read_images(images: Any, models: Models) -> np.ndarray:
     """Return arrays, or the pictures of files, as the models take them, [N, ...].
 
     Parameters
     ----------
     images : ndarray, path or sequence of paths
+        Pictures, or features of a run with a backbone.
     models : Models
 
     Raises
@@ -207,8 +246,7 @@ def read_images(images: Any, models: Models) -> np.ndarray:
     if isinstance(images, list | tuple) and images and all(isinstance(path, str | os.PathLike) for path in images):
         shape, scale = models.input_shape, models.input_scale
         rows = []
-        sources = find_inputs([os.fspath(path) for path in images])
-        for image in read_inputs(sources, shape, scale, models.bounded, models.input_depth):
+        for image in read_inputs(list_images(images), shape, scale, models.bounded, models.input_depth):
             if image.pixels is None:
                 raise UserError(image.reason)
             rows.append(image.pixels)
@@ -220,6 +258,8 @@ def read_images(images: Any, models: Models) -> np.ndarray:
         raise UserError("There are no images: give at least one.")
     if x.dtype.kind == "f" and len(models.input_shape) > 1 and x.shape[1:] == models.input_shape:
         return images_to_uint8(x, 1.0, "images", models.input_scale)
+    if models.feature_map is not None and x.shape[1:] == models.image_shape:
+        return x.astype(np.float32)  # features, which may have any value
     known = x[np.isfinite(x)] if x.dtype.kind == "f" else x
     is_number = known.dtype.kind in "iuf" and known.size
     if models.bounded and is_number and (known.min() < 0 or known.max() > models.input_scale):

@@ -17,7 +17,7 @@ from ssgan.data.image_array import ReadProgress
 from ssgan.data.layouts import WITHOUT_LABELS
 from ssgan.devices import select
 from ssgan.errors import UserError, counted, did_you_mean
-from ssgan.inference.evaluate import options_for
+from ssgan.inference.evaluate import options_for, with_channel_axis
 from ssgan.inference.features import apply_backbone
 from ssgan.inference.metrics import generated_probability
 from ssgan.inference.models import Models, open_latest
@@ -362,6 +362,7 @@ def load_run_pool(
     elif labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=labels_csv)
     data = load(source, run_root, dataclasses.replace(options, classes=False, strict=False), progress)
+    data = with_channel_axis(data, models)
     if (data.image_shape, data.scale) != (models.input_shape, models.input_scale):
         raise UserError(
             f"{data.name} holds images of shape {list(data.image_shape)}, full intensity {data.scale:g}, but the "

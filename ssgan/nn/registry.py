@@ -137,7 +137,7 @@ def build_stacks(
         models = []
         for i in range(seed_count):
             seed, images = initial(i)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
             models.append(_build_networks(config, image_shape, classes, images))
     return {name: Stack([networks[name] for networks in models], device) for name in models[0]}
 

@@ -17,6 +17,7 @@ __all__ = [
     "PICTURE_PRESETS",
     "PRESETS",
     "allowed",
+    "check_effects",
     "default_preset",
     "describe",
     "parse",
@@ -286,12 +287,21 @@ def resolve(
     base, earlier = for_labels(base, labels), for_labels({"labels": labels, **earlier}, labels)
     config = Config(**overlay(overlay(base, earlier), overrides))
     for name in overrides:
-        needed, holds = NEEDS.get(name, ("", lambda c: True))
-        if getattr(config, name) != config.default(name) and not holds(config):
-            if name in optional:
-                return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
-            raise UserError(f"{name}={fields.show(overrides[name])} has no effect: it needs {needed}.")
+        if name in optional and not _has_effect(config, name):
+            return resolve(preset, {k: v for k, v in overrides.items() if k != name}, earlier, optional)
+    check_effects(config, overrides)
     return config
+
+
+def check_effects(config: Config, settings: Mapping[str, Any]) -> None:
+    """Raise a UserError for a setting of a configuration that differs from its default and has no effect."""
+    for name, value in settings.items():
+        if not _has_effect(config, name):
+            raise UserError(f"{name}={fields.show(value)} has no effect: it needs {NEEDS[name][0]}.")
+
+
+def _has_effect(config: Config, name: str) -> bool:
+    return name not in NEEDS or getattr(config, name) == config.default(name) or NEEDS[name][1](config)
 
 
 def resolve_early(preset: str, overrides: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> Config:

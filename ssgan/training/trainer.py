@@ -394,10 +394,21 @@ def time_training(data: Data, config: Config, splits: Sequence[Split], share: fl
 @contextmanager
 def _own_noise(config: Config, device: torch.device) -> Iterator[None]:
     """Set the caller's generators, precision and gradient mode of torch aside; other threads wait until the end."""
-    cuda = [device] if device.type == "cuda" else []
+    devices, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    own_generators = torch.random.fork_rng(devices=devices, device_type=kind)
     own = own_precision(config.precision, device)
-    with _TRAINING_LOCK, torch.random.fork_rng(devices=cuda), own, torch.inference_mode(False), torch.enable_grad():
+    with _TRAINING_LOCK, own_generators, own, torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def _seed_noise(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of one device, from which noise is drawn, and no others."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _build(data: Data, config: Config, splits: Sequence[Split], device: torch.device) -> Trainer:
@@ -405,5 +416,5 @@ def _build(data: Data, config: Config, splits: Sequence[Split], device: torch.de
     x_pool = data.x_train if config.augmentation != "crops" or data.views_train is None else data.views_train
     batches = Batches(x_pool, data.scale, list(splits), config.all_seeds, config, device)
     trainer = Trainer(batches, data.image_shape, len(data.classes), config)
-    torch.manual_seed(stream_key(batches.seeds[0], "noise", *batches.seeds))
+    _seed_noise(stream_key(batches.seeds[0], "noise", *batches.seeds), device)
     return trainer

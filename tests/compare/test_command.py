@@ -234,13 +234,13 @@ def test_interrupt_message_explains_how_to_continue(
         (["--methods", "gan,knnn"], "Did you mean 'knn'?"),
         (["--methods", "superviced"], "Unknown method 'superviced': choose from gan, supervised"),
         (["--methods", "gan,gan"], "--methods names gan twice: name each once."),
-        (["--methods", ""], "Unknown method ''"),
+        (["--methods", "gan,"], "Unknown method ''"),
         (
             ["--labels", "20,many"],
             "--labels is 20,many, but must be comma-separated numbers above 0, or 'all': 20,50,100.",
         ),
         (["--labels", "20,al"], "Did you mean 'all'?"),
-        (["--labels", ""], "--labels is , but must be comma-separated numbers"),
+        (["--labels", "20,"], "--labels is 20,, but must be comma-separated numbers"),
         (
             ["--labels", "0"],
             "--labels is 0, but 0 is a GAN without classes, which has no error to compare: omit 0.",
