@@ -12,7 +12,7 @@ import numpy as np
 
 from ssgan.data import datasets
 from ssgan.data.dataset import Data, as_data
-from ssgan.data.file_tree import expand_user
+from ssgan.data.file_tree import expand_user, location_text
 from ssgan.data.photographs import backbone_of_photographs
 from ssgan.data.splits import Split
 from ssgan.data.views import views_for
@@ -202,7 +202,7 @@ class TrainedRun(_UsableRun, Run):
         """
         if isinstance(data, str | os.PathLike):
             pool = self.data.source.x_train
-            return evaluate_models(self.models, self._facts, self.name, os.fspath(data), None, ensemble, pool=pool)
+            return evaluate_models(self.models, self._facts, self.name, location_text(data), None, ensemble, pool=pool)
         data = self.data if data is None else data
         return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
@@ -254,7 +254,7 @@ class OpenedRun(_UsableRun):
         """Score the models on the test set of the run's data, or on other data, as :meth:`TrainedRun.evaluate`."""
         if data is None or isinstance(data, str | os.PathLike):
             device = str(self.models.device)
-            return evaluate_run(self.folder, None if data is None else os.fspath(data), None, ensemble, device)
+            return evaluate_run(self.folder, None if data is None else location_text(data), None, ensemble, device)
         return score_arrays(self.models, self._facts, self.name, data, ensemble)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -342,7 +342,7 @@ def train(
     if isinstance(data, str | os.PathLike):
         if test is not None:
             raise UserError(f"test is for arrays, but {os.fspath(data)} has its own test set: omit test.")
-        named, table = str(expand_user(data)), None if labels_csv is None else Path(labels_csv)
+        named, table = location_text(data), None if labels_csv is None else Path(labels_csv)
         if config is None and preset is None and named not in datasets.DATASETS:
             settings = backbone_of_photographs(Path(named), settings).settings
         early = config.replace(**settings) if config is not None else _resolve_early(preset, named, settings)

@@ -57,7 +57,8 @@ def make_room(folder: Path, patterns: Sequence[str], limit: int, keep: Path | No
     entries: dict[Path, list[tuple[Path, os.stat_result]]] = defaultdict(list)
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         with suppress(OSError):  # deleted by another process meanwhile
-            entries[folder / path.relative_to(folder).parts[0]].append((path, path.stat()))
+            status = path.stat()
+            entries[folder / path.relative_to(folder).parts[0]].append((path, status))
     total = 0
     for entry, files in sorted(
         entries.items(), key=lambda item: (item[0] != keep, -max(status.st_mtime for _, status in item[1]))

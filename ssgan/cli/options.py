@@ -156,9 +156,9 @@ class DataLocation:
     def __post_init__(self) -> None:
         if self.data and not (self.data.startswith("~") or str(self.labels_csv).startswith("~")):
             return
-        from ssgan.data.file_tree import expand_user
+        from ssgan.data.file_tree import expand_user, location_text
 
-        object.__setattr__(self, "data", str(expand_user(self.data)))
+        object.__setattr__(self, "data", location_text(self.data))
         if self.labels_csv is not None:
             object.__setattr__(self, "labels_csv", expand_user(self.labels_csv))
 

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 IMAGE_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
+LARGEST_LABEL = 2**63 - 1024  # the largest integers of int64 have no exact float
 MISSING_WORDS = ("nan", "None", "<NA>", "NaT")  # what numpy makes of a missing label in an array of strings
 
 
@@ -70,7 +71,7 @@ def split_labels(y: np.ndarray) -> Labels:
         _refuse_text(y)
     missing = np.array([is_missing(label) for label in y], bool) if y.dtype.kind == "O" else _missing_numbers(y)
     given = y[~missing]
-    if y.dtype.kind == "O" and len(given) and all(_is_integer(label) for label in given):
+    if y.dtype.kind == "O" and len(given) and all(_is_integer(label) and _is_whole(label) for label in given):
         given = given.astype(np.int64)
     try:
         classes, inverse = np.unique(given, return_inverse=True)
@@ -132,7 +133,8 @@ def label_array(y: Any) -> np.ndarray:
         objects = np.array(y, object)
         objects[np.ma.getmaskarray(y)] = None
         return objects
-    return _tensor_to_array(y) if hasattr(y, "detach") else np.asarray(y)
+    array = _tensor_to_array(y) if hasattr(y, "detach") else np.asarray(y)
+    return array.astype(object) if array.dtype.kind == "T" else array  # numpy's StringDType, which may hold None or NaN
 
 
 def _tensor_to_array(tensor: Any) -> np.ndarray:
@@ -170,7 +172,8 @@ def _is_integer(label: Any) -> bool:
 
 
 def _is_whole(label: Any) -> bool:
-    return _is_integer(label) or (isinstance(label, float | np.floating) and label.is_integer())
+    is_whole = _is_integer(label) or (isinstance(label, float | np.floating) and label.is_integer())
+    return is_whole and -LARGEST_LABEL <= label <= LARGEST_LABEL
 
 
 def _word(label: Any) -> str:
@@ -223,7 +226,7 @@ def whole_numbers(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind != "f":
         return y
     missing = np.isnan(y)
-    if not (missing | (np.isfinite(y) & (y == np.rint(y)))).all():
+    if not (missing | (np.isfinite(y) & (y == np.rint(y)) & (np.abs(y) <= LARGEST_LABEL))).all():
         return y
     return np.where(missing, -1, y).astype(np.int64)
 

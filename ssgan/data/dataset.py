@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,8 @@ class Data:
                 )
         if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
             raise UserError(f"Two classes are called {twice[0]!r}: give each a name of its own.")
+        if isinstance(self.scale, bool) or not isinstance(self.scale, Real | None):
+            raise UserError(f"scale is {self.scale!r}, but must be a finite number above 0.")
         object.__setattr__(self, "scale", self.scale or (255.0 if self.x_train.dtype == np.uint8 else 1.0))
         if not (np.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"scale is {self.scale}, but must be the value of full intensity, above 0.")

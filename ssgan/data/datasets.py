@@ -366,11 +366,12 @@ def _load(name_or_path: str | Path, root: str | Path | None, options: Options, p
     config = Config(**{name: getattr(options, name) for name in Options.settings() if name != "backbone"})
     checked = Options.of(config, options.labels_csv, options.learned)
     options = dataclasses.replace(checked, backbone=options.backbone, strict=options.strict, classes=options.classes)
-    if str(name_or_path) == GAUSSIAN_NAME:
+    name = file_tree.location_text(name_or_path)
+    if name == GAUSSIAN_NAME:
         options.refuse_all(GAUSSIAN_NAME)
         return gaussian(options.gaussian_mean, options.gaussian_std)
     options.refuse_gaussian(str(name_or_path))
-    reader, path = DATASETS.get(str(name_or_path)), file_tree.expand_user(name_or_path)
+    reader, path = DATASETS.get(name), Path(name)
     if options.labels_csv is not None:
         options = dataclasses.replace(options, labels_csv=file_tree.expand_user(Path(options.labels_csv)))
     if reader is not None:

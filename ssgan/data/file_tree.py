@@ -26,11 +26,13 @@ from ssgan.files import open_file, path_to_text
 
 __all__ = [
     "MEMBER_LIMIT",
+    "NOT_UNPACKED",
     "TOTAL_LIMIT",
     "Entry",
     "FileTree",
     "expand_user",
     "is_picture",
+    "location_text",
     "nearest_entry",
     "open_tree",
     "printable",
@@ -41,6 +43,7 @@ __all__ = [
 # Largest unpacked size in bytes of one picture in a zip, and of all together.
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
+NOT_UNPACKED = "cannot be unpacked"  # beginning of the reason for a damaged member of a zip
 LOOKED_AT = 5  # similar names that are considered for a missing one
 ENCRYPTED, UTF8 = 0x1, 0x800  # bits of a zip member's flags
 
@@ -186,8 +189,10 @@ def walk(folder: str | Path) -> Iterator[Entry]:
             name = prefix + printable(path_to_text(entry.name))
             try:
                 status = entry.stat()
-            except OSError:  # a broken link, or a loop of links
-                yield Entry(entry.path, name, None, "is a broken link")
+            except OSError as cause:
+                is_broken = entry.is_symlink()  # or one of a loop of links
+                reason = "is a broken link" if is_broken else f"cannot be opened ({cause.strerror})"
+                yield Entry(entry.path, name, None, reason)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if _is_hidden(entry.name):
@@ -277,7 +282,7 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     except (OSError, MemoryError):
         raise
     except Exception as cause:  # a reader of arbitrary bytes can fail in any way
-        raise UnreadableImage(f"cannot be unpacked ({type(cause).__name__})") from cause
+        raise UnreadableImage(f"{NOT_UNPACKED} ({type(cause).__name__})") from cause
 
 
 def _single_top(pictures: Collection[str], folders: Collection[str], known: Collection[str]) -> str:
@@ -335,6 +340,22 @@ def expand_user(path: str | os.PathLike[str]) -> Path:
         raise UserError("A path is empty: name a file or a folder, or . for the current folder.")
     path = Path(path)
     return path if path.exists() or not str(path).startswith("~") else Path(os.path.expanduser(path))
+
+
+def location_text(location: str | os.PathLike[str]) -> str:
+    """Return the name of a data set or a path as text, with its ``~`` expanded.
+
+    A path object names a file, never a data set: ``Path("./digits")`` has lost its ``./``, which is added again.
+
+    Raises
+    ------
+    UserError
+        If it is empty.
+    """
+    text = os.fspath(location)
+    if not text or text.startswith("~"):
+        return str(expand_user(text))
+    return text if isinstance(location, str) or os.path.dirname(text) else os.path.join(os.curdir, text)
 
 
 def nearest_entry(path: Path, accept: Callable[[Path], bool] = lambda entry: True) -> Path | None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ssgan import cache
 from ssgan.data import image_io
-from ssgan.data.file_tree import FileTree
+from ssgan.data.file_tree import NOT_UNPACKED, FileTree
 from ssgan.data.image_io import Header, UnreadableImage
 from ssgan.data.npz import open_npz
 from ssgan.errors import UserError
@@ -43,7 +43,8 @@ def load_cached(key: str) -> dict[str, np.ndarray] | None:
     try:
         with open_npz(path) as archive:
             arrays = {name: archive[name] for name in archive}
-        os.utime(path)
+        with suppress(OSError):  # a folder that may only be read
+            os.utime(path)
     except Exception:  # a damaged file can fail in any way, and is written again
         return None
     return arrays
@@ -136,8 +137,8 @@ def read_images(
         with image_io.ignore_warnings():
             show = progress or (lambda stage, done, count: None)
             images = _decode_all(tree, image_size, image_mode, image_depth, show)
-        # A file that could not be opened may be readable next time, so such a result is not stored.
-        if not any(reason.startswith(image_io.UNOPENED) for _, reason in images.skipped):
+        # Such a file may be readable next time: the stamp of a repaired zip, for example, is the same.
+        if not any(reason.startswith((image_io.UNOPENED, NOT_UNPACKED)) for _, reason in images.skipped):
             about = json.dumps({name: getattr(images, name) for name in STORED})
             save_cached(key, {"x": images.x, "about": np.frombuffer(about.encode(), np.uint8)})
     return images

@@ -7,7 +7,7 @@ There are three layouts. A class folder may hold folders of its own::
     ...                 and a table of file,label
 
 Without test/, a fraction of the labelled pictures of each class is held out. A GAN without classes also takes pictures
-in any other layout: all of them are its pool, except those in test/.
+that lie loose or in one folder: all of them are its pool, except those in test/.
 """
 
 import itertools

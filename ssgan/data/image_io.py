@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from ssgan.errors import UserError
 
@@ -45,6 +45,8 @@ FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 # No other format is tried: some of Pillow's readers start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF")
 UNOPENED = "cannot be opened"
+# Chunks before the pixels of a PNG in which Pillow finds an orientation: EXIF, as ImageMagick writes it too, and XMP.
+PNG_ORIENTATION = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 NEEDS_HEIF = "is HEIC, which `pip install 'ssgan[heic]'` makes readable"
 # Brands in the first bytes of a file of the ISO base media format (ISO/IEC 23008-12).
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -95,12 +97,13 @@ class Header:
 
 
 def decoder_version() -> str:
-    """Return the version of the decoded pixels, including that of the HEIC reader."""
+    """Return the version of the decoded pixels, with that of the HEIC reader and the caller's limits of Pillow."""
+    limits = f"{ImageFile.LOAD_TRUNCATED_IMAGES} {Image.MAX_IMAGE_PIXELS}"
     if not _reads_heif():
-        return DECODER
+        return f"{DECODER} {limits}"
     import pillow_heif
 
-    return f"{DECODER} pillow-heif {pillow_heif.__version__}"
+    return f"{DECODER} {limits} pillow-heif {pillow_heif.__version__}"
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -113,7 +116,7 @@ def read_header(stream: BinaryIO) -> Header:
     with _open(stream) as image:
         width, height = image.size
         # A PNG may store its orientation after the pixels, where only decoding finds it. Pillow itself rotates a TIFF.
-        has_orientation = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        has_orientation = image.format != "TIFF" and (image.format != "PNG" or bool(PNG_ORIENTATION & {*image.info}))
         if has_orientation and _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
         return Header(width, height, image.mode, _is_grey(image), _largest_value(image))

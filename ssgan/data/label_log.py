@@ -48,7 +48,7 @@ def is_log(content: bytes) -> bool:
     A spreadsheet may have saved it with other delimiters, quotes, line breaks or in another encoding.
     """
     head = content.removeprefix(codecs.BOM_UTF8)
-    is_own = head.startswith(HEADER) or (b"\n" not in head and HEADER.startswith(head))
+    is_own = head.startswith((HEADER + b"\n", HEADER + b"\r\n")) or (b"\n" not in head and HEADER.startswith(head))
     return is_own or _find_format(content) is not None
 
 

@@ -21,7 +21,7 @@ KEPT = 4
 COMPONENTS = 50
 PCA_PIXELS = 50_000_000  # 200 MB of float32: all of MNIST
 CHUNK_PIXELS = 5_000_000
-_nearest: dict[tuple[bytes, bytes, int], np.ndarray] = {}
+_nearest: dict[tuple[bytes, bytes, int, bool], np.ndarray] = {}
 
 
 def fit_components(
@@ -89,10 +89,9 @@ def _find_nearest(x: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
     """Return the rows of x that are nearest to each row of another array, int [M, count]."""
     from sklearn.neighbors import NearestNeighbors
 
-    key = (_digest(x), _digest(other), count)
+    key = (_digest(x), _digest(other), count, other is x)  # a row of x is not its own neighbour
     if key not in _nearest:
         search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(x)
-        # Without an argument, a row is not its own neighbour.
         nearest = search.kneighbors(return_distance=False) if other is x else search.kneighbors(other)[1]
         while len(_nearest) >= KEPT:
             del _nearest[next(iter(_nearest))]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ssgan.data.arrays import split_labels
+from ssgan.data.arrays import label_array, split_labels
 from ssgan.errors import UserError, counted
 from ssgan.files import parse_json, read_file, write_json
 from ssgan.run_files import find_split_fault
@@ -217,7 +217,7 @@ class SemiSupervisedKFold:
             )
         if y is None:
             raise UserError("SemiSupervisedKFold needs y: one label for each row, -1 if it has none.")
-        labels = split_labels(column_or_1d(y))
+        labels = split_labels(column_or_1d(label_array(y)))
         known = np.flatnonzero(labels.indices >= 0)
         if not len(known):
             raise UserError("Every label is -1 or missing, so there is no row to test on: label some rows.")
