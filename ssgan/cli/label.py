@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssgan.labeling.background import BackgroundTrainer
     from ssgan.labeling.session import LabelingSession
     from ssgan.labeling.store import LabelStore
+    from ssgan.labeling.tables import Hint
 
 __all__ = ["label"]
 
@@ -74,6 +75,7 @@ def label(
     with ExitStack() as stack:
         tree = stack.enter_context(file_tree.open_tree(folder, image_io.SUFFIXES))
         given = _given_labels(tree, named or store.read_given_classes(folder), is_review=only is not None)
+        review = None if only is None else _read_review(only, tree)  # before anything is written
         listener = stack.enter_context(page.open_socket(number))
         labels = stack.enter_context(store.open_store(folder, given, frozenset(tree.pictures)))
         if named:
@@ -82,7 +84,7 @@ def label(
         run = run or latest_run(runs_folder, folder)
         of_run = _classes_of_run(run) if is_asked or not remembered else []
         known = named or [*(remembered or sorted(set(given.values()))), *of_run]
-        session = _make_session(tree, labels, known, only)
+        session = _make_session(tree, labels, known, only, review)
         trainer = BackgroundTrainer(folder, labels.path, runs_folder, run, every, None if only else session.set_hints)
         app = page.LabelingApp(tree, session, trainer, listener.getsockname()[1])
         for note in labels.notes:
@@ -164,25 +166,38 @@ def _given_labels(tree: "FileTree", classes: Sequence[str], is_review: bool) -> 
 
 
 def _make_session(
-    tree: "FileTree", labels: "LabelStore", classes: Sequence[str], only: Path | None
+    tree: "FileTree",
+    labels: "LabelStore",
+    classes: Sequence[str],
+    only: Path | None,
+    review: "Mapping[str, Hint] | None",
 ) -> "LabelingSession":
-    """Create the session of a page; pictures of the test set are left out."""
+    """Create the session of a page, of all pictures but those of the test set, or of those of a table."""
     from ssgan.labeling.session import LabelingSession
+
+    if only is None or review is None:
+        return LabelingSession(_shown_pictures(tree), labels, classes)
+    return LabelingSession(list(review), labels, classes, labels.review_start(only), review)
+
+
+def _shown_pictures(tree: "FileTree") -> list[str]:
+    """Return the pictures outside the test set."""
+    return [name for name in tree.pictures if not name.lower().startswith("test/")]
+
+
+def _read_review(only: Path, tree: "FileTree") -> "dict[str, Hint]":
+    """Return the pictures that a table names, with what it says of them; pictures of the test set are left out."""
     from ssgan.labeling.tables import read_review
 
-    names = [name for name in tree.pictures if not name.lower().startswith("test/")]
-    if only is None:
-        return LabelingSession(names, labels, classes)
     hints, missing = read_review(only, tree.pictures, tree.path)
     if missing:
         terminal.warn(f"{only} names {counted(len(missing), 'picture')} not in {tree.path}, such as {missing[0]}.")
-    of_tests = hints.keys() - set(names)
+    of_tests = hints.keys() - set(_shown_pictures(tree))
     if of_tests == hints.keys():
         raise UserError(f"{only} names only pictures in test/, which are not shown, such as {min(of_tests)}.")
     if of_tests:
         terminal.warn(f"{only} names {counted(len(of_tests), 'picture')} in test/, which are not shown.")
-    hints = {name: hint for name, hint in hints.items() if name not in of_tests}
-    return LabelingSession(list(hints), labels, classes, labels.review_start(only), hints)
+    return {name: hint for name, hint in hints.items() if name not in of_tests}
 
 
 def _announce(link: str, session: "LabelingSession", run: Path | None) -> None:

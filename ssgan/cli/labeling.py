@@ -339,14 +339,15 @@ def _show_audit(result: "Audit", run: Path, out: str, sheet: Path | None) -> Non
     """Print how many labels are contradicted, the first of them, and what to do about them."""
     say = terminal.note if out == STDOUT else terminal.say
     twins = sum(one.twin for one in result.mistakes)
+    contradicted = sum(one.likely or (one.margin or 0) > 0 for one in result.mistakes)
     say(
         f"{counted(result.labels, 'label')}, {counted(result.models, 'model')} that never saw the judged image: "
-        f"{len(result.mistakes) - twins:,} contradicted"
+        f"{contradicted:,} contradicted"
     )
     say(f"likely to be wrong by the threshold of each class: {result.likely:,}")
     if twins:
         say(f"images with a copy that has another label, first in the table: {twins:,}", style="yellow")
-    if (share := (len(result.mistakes) - twins) / max(result.labels, 1)) > GUESSING:
+    if (share := contradicted / max(result.labels, 1)) > GUESSING:
         say(
             f"The models contradict {share:.0%} of the labels, so they may be the ones that are wrong: label more "
             f"pictures first.",

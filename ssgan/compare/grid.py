@@ -347,8 +347,8 @@ def build_grid(
                     cell = GridCell(method, number, count, ablation=ablation)
                     cells.append(_with_config(cell, data, preset, settings, {**fixed, "method": method}))
     _check_label_counts(labels, splits, seeds[0])
-    _check_settings(cells, preset, settings, networks)
-    notes = [f"{preset} trains without {part}, so there is no ablation of it." for part in absent]
+    notes = _check_settings(cells, preset, settings, networks)
+    notes += [f"{preset} trains without {part}, so there is no ablation of it." for part in absent]
     return Grid(data, cells, [*seeds], splits, draw_seeds, notes)
 
 
@@ -391,8 +391,12 @@ def _check_label_counts(labels: Sequence[int | str], splits: Mapping[tuple[int |
 
 def _check_settings(
     cells: Sequence[GridCell], preset: str, settings: Mapping[str, Any], networks: Sequence[str]
-) -> None:
-    """Raise a UserError for a setting that suits no network of the grid; one that suits some is left out for others."""
+) -> list[str]:
+    """Raise a UserError for a setting that suits no network of the grid; one that suits some is left out for others.
+
+    If a network is refused, it may be the one that a setting was meant for: then a note is returned instead.
+    """
+    notes: list[str] = []
     full = [cell for cell in cells if cell.method in networks and cell.ablation is None]
     configs = [cell.config for cell in full if cell.config is not None]
     if full and not configs:
@@ -400,7 +404,12 @@ def _check_settings(
     for name, value in settings.items():
         if not networks and name not in (*Options.settings(), *FEATURE_SETTINGS, "device"):
             raise UserError(f"{name}={show(value)} has no effect: --methods names no network.")
-        if len(configs) == len(full) > 0 and all(getattr(config, name) != value for config in configs):
+        if not configs or any(getattr(config, name) == value for config in configs):
+            continue
+        if len(configs) < len(full):
+            notes.append(f"{name}={show(value)} has no effect on the methods that can be trained.")
+        else:
             # Resolved as a required setting, it raises the error that says why it has no effect.
             effective = {other: v for other, v in settings.items() if getattr(configs[0], other) == v}
             resolve(preset, {**effective, name: value, "method": configs[0].method})
+    return notes

@@ -58,7 +58,8 @@ def save(result: Mapping[str, Any], folder: Path, suffix: str = "") -> dict[str,
     from matplotlib import style
 
     head = f"{result['dataset']}, {result['predictions_of']}"
-    ece = result["ensemble"]["ece"] if "ensemble" in result else result["ece_mean"]
+    of_models = result["ece_mean"] if result.get("temperature") is None else result["ece_scaled_mean"]
+    ece = result["ensemble"]["ece"] if "ensemble" in result else of_models
     # The bins count the predictions of all models together; their ECE is the mean over the models.
     mean = "" if "ensemble" in result or result["predictions_of"] == "1 model" else "mean "
     with style.context("default"):  # ignore the user's own matplotlibrc

@@ -285,8 +285,9 @@ def _list_mistakes(data: Data, rows: np.ndarray, p_NK: np.ndarray, found: Mistak
         if place is not None:
             p_K, best = p_NK[place], int(found.suggested[place])
             suggested, margin = data.classes[best], float(f"{found.margin[place]:.6g}")
+            does = "predict" if margin > 0 else "give the threshold of its class only to"
             reason = reason or (
-                f"models that never saw it predict {suggested} ({p_K[best]:.2f}), not {given} "
+                f"models that never saw it {does} {suggested} ({p_K[best]:.2f}), not {given} "
                 f"({p_K[label_of[name]]:.2f})"
             )
         path = str(row) if not data.files_train and row >= 0 else name

@@ -129,8 +129,10 @@ class LabelingSession:
         if self.review_since:
             return
         with self._mutex:
-            self.hints = {name: hint for name, hint in hints.items() if name in self.places}
-            self._exceptions.clear()
+            known = {name: hint for name, hint in hints.items() if name in self.places}
+            if known != self.hints:  # the same hints come again with a new order
+                self._exceptions.clear()
+            self.hints = known
             self.order = rank(self.names, self.hints, first)
             self.order_number += 1
             self._closed = 0
@@ -208,13 +210,16 @@ class LabelingSession:
         """Undo answers, and lease the pictures to the tab again."""
         with self._mutex:
             versions = dict(items)
-            self._check_known(versions)
+            gone = [name for name in versions if name not in self.places]
+            for name in gone:
+                del versions[name]
             before = filter(None, [self.store.label(name) for name in versions])
             changed = self.store.undo(versions.items())
             self._closed = 0
             self._remove_unused(before)
             undone = [name for name in versions if name not in changed]
-            return {"pictures": self._lease(tab, undone), "changed": [self._describe(name) for name in changed]}
+            why = [*map(self._describe, changed), *(f"There is no picture {name} here." for name in gone)]
+            return {"pictures": self._lease(tab, undone), "changed": why}
 
     def release(self, tab: str) -> None:
         """End the leases of a tab that was closed."""

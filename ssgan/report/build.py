@@ -177,6 +177,8 @@ def _sentence(section: Section, baseline: str | None) -> str:
     """Summarise a data set in one sentence: the comparison with the most pairs, not the best one."""
     method = baseline_method(section, baseline)
     pairs = [one for one in (differences(section, method) if method else []) if one.interval is not None]
+    # Two settings of the baseline say nothing about the methods.
+    pairs = [one for one in pairs if one.group.variant.method != method] or pairs
     groups = [group for group in section.groups_of(*section.names) if group.rows]
     if pairs:
         one = max(pairs, key=lambda one: len(one.values))  # of several, the first

@@ -264,8 +264,9 @@ def _sorted_groups(section: Section) -> list[RowGroup]:
 
 def _warnings(section: Section) -> list[str]:
     warnings = []
-    backbones = {row["backbone"] for group in section.groups.values() for row in group.all_rows}
-    if len(backbones) == 1 and (backbone := next(iter(backbones))) is not None:
+    backbones = [row["backbone"] for group in section.groups.values() for row in group.all_rows]
+    backbone = backbones[0] if backbones else None
+    if isinstance(backbone, str) and backbones.count(backbone) == len(backbones):
         warnings.append(f"All methods learned from features of a frozen pretrained network: {backbone}.")
     if any(name == "parent" for variant in section.names for name, _ in variant.settings):
         warnings.append(

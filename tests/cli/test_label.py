@@ -262,6 +262,13 @@ def test_a_folder_that_is_read_only_is_refused(folder: Path, capsys: pytest.Capt
     assert "cannot be written to" in refusal(capsys, folder)
 
 
+def test_refused_table_changes_no_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """New classes for labelled pictures were written before the table was read."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert "typo.csv" in refusal(capsys, folder, "--classes", "A,B", "--only", "typo.csv")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_missing_extra_prints_install_command(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from comparisons import grid_of, rows, run
-from running import contents, last_object
+from running import contents, last_object, status_of
 
 from ssgan import result_rows
 from ssgan.cli import progress, terminal
@@ -287,6 +287,15 @@ def test_mistakes_are_one_sentence(
     out = [] if "--out" in arguments else ["--out", "rows.jsonl"]
     labels = [] if "--labels" in arguments else ["--labels", "20"]
     assert sentence in mistake("compare", "digits", *out, *labels, *arguments)
+
+
+def test_setting_without_effect_is_noted_beside_a_refused_method(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may have been meant for the method that is refused."""
+    options = ["--preset", "digits", "--labels", "50", "--methods", "supervised,fixmatch", "--set", "latent_size=50"]
+    assert status_of("compare", "digits", *options, "--out", "rows.jsonl", "--dry-run") == 0
+    captured = capsys.readouterr()
+    words = "latent_size=50 has no effect on the methods that can be trained."
+    assert words in " ".join((captured.out + captured.err).split())
 
 
 def test_a_file_that_cannot_be_written_is_refused(

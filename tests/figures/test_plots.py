@@ -104,6 +104,15 @@ def test_failed_write_keeps_the_existing_plots(tmp_path: Path, monkeypatch: pyte
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_title_has_the_calibration_error_of_the_drawn_bins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a temperature the bins are those of the scaled probabilities."""
+    titles: list[str] = []
+    monkeypatch.setattr(plots, "reliability_png", lambda bins, title: titles.append(title) or b"")
+    for temperature in (None, 2.0):
+        plots.save({**result(2), "temperature": temperature, "ece_scaled_mean": 0.25}, tmp_path)
+    assert [title.split()[-1] for title in titles] == ["0.050", "0.250"]
+
+
 def test_file_names_of_plots_include_the_suffix(tmp_path: Path) -> None:
     plots.save(result(2), tmp_path, "-other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion-other.png", "reliability-other.png"]

@@ -98,6 +98,16 @@ def test_copy_in_the_test_share_is_listed_without_a_margin() -> None:
     ]
 
 
+def test_reason_of_a_class_below_the_given_one_names_its_threshold() -> None:
+    """The models predict the given class, but only the other one reaches its threshold."""
+    p_NK = np.array([[0.95, 0.05], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4], [0.55, 0.45]])
+    x, y = np.arange(5, dtype=np.uint8).repeat(4).reshape(5, 2, 2), np.array([0, 0, 1, 1, 0])
+    data = Data(x, y, x[:0], y[:0], ("cat", "bird"), files_train=tuple("abcde"))
+    found = _list_mistakes(data, np.arange(5), p_NK, find_mistakes(p_NK, y))
+    (reason,) = [one.reason for one in found if one.path == "e"]
+    assert reason == "models that never saw it give the threshold of its class only to bird (0.45), not cat (0.55)"
+
+
 def test_flipped_labels_come_first(digits: Data) -> None:
     """Ten of 200 labels are flipped; held-out probabilities of a linear model rank at least eight in the first 20."""
     x, y = digits.x_train[:200].reshape(200, -1) / digits.scale, digits.y_train[:200].copy()

@@ -176,6 +176,48 @@ def test_key_pressed_during_a_fetch_answers_the_shown_picture(folder: Path, brow
         assert labels(folder) == {first: "dog", second: "cat"}
 
 
+def test_undo_during_a_fetch_takes_back_the_waiting_answer(folder: Path, browser: Browser) -> None:
+    """The picture before was undone instead, and the waiting answer was lost."""
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        first = shown(tab)
+        tab.value(
+            "window.send = fetch, fetch = async (path, how) => {"
+            " if (path === 'do/next') await new Promise((done) => setTimeout(done, 1000));"
+            " return send(path, how); }, 0"
+        )
+        tab.press("1")
+        tab.wait(f"state.shown && state.shown !== '{first}'")
+        second = tab.value("state.busy && state.shown")
+        tab.press("2")
+        tab.press("Backspace")
+        tab.wait("!state.busy")
+        assert labels(folder) == {first: "dog"}
+        assert shown(tab) == second
+        assert "not saved" in tab.text("#saved")
+
+
+def test_skipped_pictures_are_shown_until_none_is_left(tmp_path: Path, browser: Browser) -> None:
+    """Then the page returns to the pictures without an answer."""
+    folder = write(tmp_path / "pictures", {f"{i}.png": grey(i) for i in range(3)})
+    with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
+        tab = browser.tab(server.link)
+        press(tab, "1")
+        press(tab, " ")
+        tab.press(" ")
+        tab.wait("!document.querySelector('#message').hidden")
+        tab.click("#message button")
+        tab.wait("state.skipped && state.shown")
+        press(tab, "2")
+        tab.press("2")
+        tab.wait("!document.querySelector('#message').hidden && !state.skipped")
+        tab.press("Backspace")
+        tab.wait("state.shown")
+        tab.press("1")
+        tab.wait("!state.busy && state.counts.labeled === 3")
+        assert sorted(labels(folder).values()) == ["cat", "dog", "dog"]
+
+
 def test_two_tabs_label_different_pictures(folder: Path, browser: Browser) -> None:
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tabs = [browser.tab(server.link), browser.tab(server.link)]

@@ -255,7 +255,8 @@ def test_unknown_pictures_are_not_found(app: LabelingApp) -> None:
         ("0", "321"),
     ):
         assert tab.client.get(f"/picture/{app.start}/{place}/{side}").status_code == 404
-    assert tab.post("undo", {}, items=[["../../x", 0]]).json() == {"error": "There is no picture ../../x here."}
+    undone = tab.post("undo", items=[["../../x", 0]])
+    assert (undone["pictures"], undone["changed"]) == ([], ["There is no picture ../../x here."])
     assert tab.post("answer", items=[], action="label", label="new")["counts"]["classes"] == [
         {"name": "cat", "count": 0},
         {"name": "dog", "count": 0},
@@ -462,6 +463,18 @@ def test_group_is_labeled_except_for_its_exceptions(app: LabelingApp) -> None:
     assert [file for file, _ in saved] == files[1:]
     assert tab.post("group", label="cat")["sizes"].get("cat") is None
     assert "3.png" in [file for _ in range(3) for file in tab.files()]
+
+
+def test_exceptions_of_a_group_last_until_a_new_model(app: LabelingApp) -> None:
+    """The hints of a model come twice, the second time with the order that was chosen by them."""
+    tab, hints = TabClient(app), {f"{i}.png": Hint("cat", 0.5 + i / 10, 0.1) for i in range(4)}
+    app.session.set_hints(hints)
+    first, *others = [picture["file"] for picture in tab.post("group")["pictures"]]
+    tab.post("answer", items=[[others[0], 0]], action="label", label="cat", exceptions=[first])
+    app.session.set_hints(hints, others)
+    assert [picture["file"] for picture in tab.post("group", label="cat")["pictures"]] == others[1:]
+    app.session.set_hints({**hints, first: Hint("cat", 0.9, 0.1)})
+    assert first in [picture["file"] for picture in tab.post("group", label="cat")["pictures"]]
 
 
 def test_review_shows_pictures_in_the_order_of_its_table(folder: Path, tmp_path: Path) -> None:

@@ -118,6 +118,23 @@ def test_report_compares_with_the_given_baseline() -> None:
     assert "There is no result of gan on this data set to compare with." in found.markdown
 
 
+def test_sentence_compares_methods_rather_than_settings_of_the_baseline() -> None:
+    draws = [{"seed": k, "draw_seed": k, "split_sha256": str(k)} for k in range(6)]
+    many = [
+        row(10.0 + draw["seed"] % 3 + size / 10, method="supervised", settings={"batch_size": size}, **draw)
+        for size in (10, 20)
+        for draw in draws
+    ]
+    markdown = build(*many, *(row(4.0 + 2 * draw["seed"], method="gan", **draw) for draw in draws[:3])).markdown
+    (sentence,) = [line for line in markdown.splitlines() if line.startswith("* digits, 50 labels:")]
+    assert "gan has 6.00 % test error" in sentence
+
+
+@pytest.mark.parametrize("backbone", [["x"], {"a": 1}, 3])
+def test_backbone_that_is_no_name_is_not_shown(backbone: object) -> None:
+    assert "features of a frozen" not in build(row(backbone=backbone)).markdown
+
+
 def test_sentence_without_pairs_names_the_baseline() -> None:
     """Other methods may share labelled images with each other."""
     rows = [

@@ -187,6 +187,7 @@ function drawTraining() {
       `Error ${measured.error.toFixed(0)} % (${low.toFixed(0)} to ${high.toFixed(0)} %), from ${plural(measured.labels, "label")}.`;
   }
   $("measured-help").hidden = !measured;
+  $("measured-folds").textContent = measured ? measured.folds : "";
   const sentence = error || note;
   $("training-note").hidden = !sentence;
   $("training-note").textContent = sentence;
@@ -206,7 +207,11 @@ function load(image, picture, side) {
 
 async function fill() {
   const holding = state.pictures.map((picture) => picture.file);
-  const content = await ask("next", { holding, skipped: state.skipped });
+  let content = await ask("next", { holding, skipped: state.skipped });
+  if (state.skipped && !content.pictures.length) { // no skipped picture is left: back to those without an answer
+    state.skipped = false;
+    content = await ask("next", { holding: [], skipped: false });
+  }
   take(content);
   state.pictures = content.pictures;
   for (const picture of state.pictures.slice(1)) new Image().src = address(picture, 1600);
@@ -263,6 +268,7 @@ async function passUnreadable(picture) {
   } catch {
     throw Object.assign(new Refused(`The server does not send ${picture.file}.`), { retry: show });
   }
+  if (state.pictures[0]?.file !== picture.file) return; // the server has passed it over meanwhile
   say(`Cannot be read, skipped: ${reason}`);
   state.pictures.shift();
   await fill();
@@ -274,7 +280,7 @@ function drawEnd() {
   const elsewhere = total - labeled - none - skipped - unreadable;
   const words = elsewhere > 0
     ? `${plural(elsewhere, "picture")} without an answer: another tab shows ${elsewhere === 1 ? "it" : "them"}.`
-    : state.skipped ? "No skipped picture is left." : "Every picture has an answer.";
+    : "Every picture has an answer.";
   const parts = [element("p", { textContent: words })];
   const others = [none && `${plural(none, "picture")} of no class`, unreadable && `${unreadable} cannot be read`].filter(Boolean);
   if (others.length) parts.push(element("p", { textContent: `${others.join(", ")}.` }));
@@ -317,6 +323,11 @@ function answer(action, label = "") {
 }
 
 function undo() {
+  if (state.busy && state.waiting) { // an answer that is not sent yet
+    state.waiting = null;
+    say("The last answer was not saved.");
+    return;
+  }
   if (state.busy) return later(undo);
   const entry = history.read().at(-1);
   if (!entry) {
@@ -325,14 +336,8 @@ function undo() {
   }
   const id = newId();
   attempt(async () => {
-    let result;
-    try {
-      result = await ask("undo", { id, items: entry.items });
-    } catch (error) {
-      if (error instanceof Refused) history.pop(); // so that it does not stand before the earlier ones
-      throw error;
-    }
-    history.pop();
+    const result = await ask("undo", { id, items: entry.items });
+    history.pop(); // also an entry whose pictures are gone, so that it does not stand before the earlier ones
     take(result);
     const count = result.pictures.length;
     if (!count) say(result.changed[0]);
@@ -381,7 +386,12 @@ function drawGroup() {
     mark.setAttribute("aria-hidden", "true");
     cell.append(mark, ...(sure.textContent ? [sure] : []));
     cell.setAttribute("aria-label", `${picture.file}, ${sure.textContent || "no probability"}`);
-    load(image, picture, 320).catch(() => { cell.disabled = true; cell.title = "cannot be read"; leave(cell, picture, true); });
+    load(image, picture, 320).catch(() => {
+      if (!state.group.pictures.includes(picture)) return; // of an earlier group
+      cell.disabled = true;
+      cell.title = "cannot be read";
+      leave(cell, picture, true);
+    });
     cell.addEventListener("click", () => leave(cell, picture, !state.left.has(picture.file)));
     leave(cell, picture, false);
     return cell;
