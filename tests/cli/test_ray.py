@@ -219,6 +219,7 @@ def test_predictions_are_those_of_the_local_engine(
     assert capsys.readouterr().err.count("\n") < 8
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_local_engine(cluster: Any) -> None:
     from ssgan.inference import features, ray_data
 
