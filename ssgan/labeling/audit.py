@@ -285,11 +285,13 @@ def _list_mistakes(data: Data, rows: np.ndarray, p_NK: np.ndarray, found: Mistak
         if place is not None:
             p_K, best = p_NK[place], int(found.suggested[place])
             suggested, margin = data.classes[best], float(f"{found.margin[place]:.6g}")
-            does = "predict" if margin > 0 else "give the threshold of its class only to"
-            reason = reason or (
-                f"models that never saw it {does} {suggested} ({p_K[best]:.2f}), not {given} "
-                f"({p_K[label_of[name]]:.2f})"
-            )
+            p, q = f"{p_K[best]:.2f}", f"{p_K[label_of[name]]:.2f}"
+            found_by = f"predict {suggested} ({p}), not {given} ({q})"
+            if margin < 0:
+                found_by = (
+                    f"give {suggested} {p}, which reaches the threshold of that class, and {given} {q}, which does not"
+                )
+            reason = reason or f"models that never saw it {found_by}"
         path = str(row) if not data.files_train and row >= 0 else name
         likely = place is not None and bool(found.likely[place])
         return Mistake(row, path, given, suggested, margin, reason, twin_reason is not None, likely)
