@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ssgan.data.image_array import ReadProgress
     from ssgan.data.splits import Split
 
-__all__ = ["data", "data_options", "describe_data", "describe_run"]
+__all__ = ["check_data_settings", "data", "data_options", "describe_data", "describe_run"]
 
 DUPLICATES_SHOWN = 10
 
@@ -76,12 +77,17 @@ def data(
         terminal.say(f"Train on them with: {shlex.join(['ssgan', 'train', source, *words])}")
 
 
-def data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
-    """Return the data options from settings; raise a UserError for settings that are not data options."""
+def check_data_settings(settings: Iterable[str]) -> None:
+    """Raise a UserError for the name of a setting that is not a data option."""
     names = Options.settings()
     for name in settings:
         if name not in names:
             raise UserError(f"{name} does not affect the data: set one of {', '.join(names)}.")
+
+
+def data_options(location: DataLocation, settings: dict[str, Any]) -> Options:
+    """Return the data options from settings; raise a UserError for settings that are not data options."""
+    check_data_settings(settings)
     return Options.of(Config(**settings), location.labels_csv)
 
 

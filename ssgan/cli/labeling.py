@@ -13,7 +13,7 @@ import typer
 from ssgan import files, runs
 from ssgan.cli import terminal
 from ssgan.cli.completion import among
-from ssgan.cli.data import data_options
+from ssgan.cli.data import check_data_settings, data_options
 from ssgan.cli.hints import settings_options
 from ssgan.cli.options import (
     DataDir,
@@ -207,7 +207,7 @@ def _pool_options(location: DataLocation, settings: dict[str, Any], quiet: bool)
     """Return the options with which a pool is loaded: a backbone for photographs, otherwise a small image size."""
     from ssgan.labeling.suggest import IMAGE_SIZE
 
-    data_options(location, {name: value for name, value in settings.items() if name != "backbone"})  # or refuse them
+    check_data_settings(settings)
     settings = choose_backbone(location, settings, quiet, "suggest", "compares")
     backbone = settings.pop("backbone", None)
     is_files = not location.is_named and not files.is_npz(location.data)

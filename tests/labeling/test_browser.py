@@ -157,20 +157,26 @@ def test_click_during_a_fetch_is_executed_afterwards(folder: Path, browser: Brow
         assert tab.errors == []
 
 
+def answer_during_a_fetch(tab: Tab) -> tuple[str, str]:
+    """Answer a picture where each fetch of more takes a second; return it and the next one, which shows meanwhile."""
+    first = shown(tab)
+    tab.value(
+        "window.send = fetch, fetch = async (path, how) => {"
+        " if (path === 'do/next') await new Promise((done) => setTimeout(done, 1000));"
+        " return send(path, how); }, 0"
+    )
+    tab.press("1")
+    tab.wait(f"state.shown && state.shown !== '{first}'")
+    second = tab.value("state.busy && state.shown")
+    assert second, "the next pictures have come before a key can be pressed"
+    return first, second
+
+
 def test_key_pressed_during_a_fetch_answers_the_shown_picture(folder: Path, browser: Browser) -> None:
     """Regression test: the next picture was already shown, but the key had no effect."""
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
-        first = shown(tab)
-        tab.value(
-            "window.send = fetch, fetch = async (path, how) => {"
-            " if (path === 'do/next') await new Promise((done) => setTimeout(done, 1000));"
-            " return send(path, how); }, 0"
-        )
-        tab.press("1")
-        tab.wait(f"state.shown && state.shown !== '{first}'")
-        second = tab.value("state.busy && state.shown")
-        assert second, "the next pictures have come before the key was pressed"
+        first, second = answer_during_a_fetch(tab)
         tab.press("2")
         tab.wait("!state.busy && state.counts.labeled === 2")
         assert labels(folder) == {first: "dog", second: "cat"}
@@ -180,15 +186,7 @@ def test_undo_during_a_fetch_takes_back_the_waiting_answer(folder: Path, browser
     """The picture before was undone instead, and the waiting answer was lost."""
     with Server(folder, "--classes", "dog,cat", "--train-every", "0") as server:
         tab = browser.tab(server.link)
-        first = shown(tab)
-        tab.value(
-            "window.send = fetch, fetch = async (path, how) => {"
-            " if (path === 'do/next') await new Promise((done) => setTimeout(done, 1000));"
-            " return send(path, how); }, 0"
-        )
-        tab.press("1")
-        tab.wait(f"state.shown && state.shown !== '{first}'")
-        second = tab.value("state.busy && state.shown")
+        first, second = answer_during_a_fetch(tab)
         tab.press("2")
         tab.press("Backspace")
         tab.wait("!state.busy")

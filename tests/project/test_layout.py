@@ -12,6 +12,10 @@ from running import script
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ssgan"
+TOP_LEVEL = {
+    *("CHANGELOG.md", "CITATION.cff", "Dockerfile", "LICENSE", "README.md", "SECURITY.md", "pyproject.toml"),
+    *("docs", "results", "scripts", "ssgan", "tests"),
+}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if not p.stem.startswith("__"))
 
 
@@ -24,6 +28,13 @@ def test_architecture_page_is_up_to_date(architecture: ModuleType) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert page == architecture.page(), "run scripts/docs/architecture.py"
     assert len(page.encode()) <= 4096
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git repository")
+def test_no_stray_file_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tops = {name.partition("/")[0] for name in listed.split("\0") if name}
+    assert {name for name in tops if not name.startswith(".")} == TOP_LEVEL
 
 
 def test_every_package_and_module_has_a_level(architecture: ModuleType) -> None:
